@@ -1,0 +1,211 @@
+"""Manifests: what is on disk, probed once, so that training never guesses.
+
+A data set is a folder with `dataset.json` (classes, protocol, counts, hash of every split) and one
+JSON Lines file per split (`train.jsonl`, `val.jsonl`, `test.jsonl`), one `Entry` a line. The format
+is described for people in `datasets/README.md`.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from avmix.types import AudioInfo, Entry, VideoInfo
+
+FORMAT = 1
+"""Version of the format, in `dataset.json`; raised when an old reader would misread a new file."""
+
+
+class ManifestError(ValueError):
+    """A manifest is missing, damaged or contradicts itself; the message names file and line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One split of a data set."""
+
+    classes: tuple[str, ...]
+    """Names of all classes, in the order of the network's outputs."""
+    protocol: str
+    """Which split of which data set this is, for example `ucf101_av8/split1`."""
+    split: str
+    """`train`, `val` or `test`."""
+    entries: tuple[Entry, ...]
+    """The clips, in the order of the file."""
+    sha256: str
+    """Hash of the split's file, as noted in `dataset.json` and checked on reading."""
+
+
+def splits_of(folder: Path) -> tuple[str, ...]:
+    """Names of the splits that the data set in `folder` has."""
+    return tuple(_read_header(folder)["splits"])
+
+
+def read_manifest(folder: Path, split: str) -> Manifest:
+    """Read one split and check it.
+
+    Raises `ManifestError` where a file is missing or was changed since it was written, a line is
+    not a valid `Entry`, an id occurs twice, a label is not a class, or the split is empty. A class
+    without a clip in the train split is an error too: the network would have an output that
+    never learns.
+    """
+    header = _read_header(folder)
+    if split not in header["splits"]:
+        known = ", ".join(header["splits"]) or "none"
+        raise ManifestError(f"{folder / 'dataset.json'}: no split {split!r}; it has: {known}")
+    path = folder / f"{split}.jsonl"
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: not found, though dataset.json lists the split") from None
+    sha256 = hashlib.sha256(text).hexdigest()
+    if sha256 != header["splits"][split]["sha256"]:
+        raise ManifestError(
+            f"{path}: its hash is not the one in dataset.json: it was changed after it was "
+            "written; prepare the data set again"
+        )
+    entries = tuple(
+        _entry(line, f"{path}:{number}")
+        for number, line in enumerate(text.decode().splitlines(), 1)
+        if line.strip()
+    )
+    classes = tuple(header["classes"])
+    _check(entries, classes, split, path)
+    return Manifest(
+        classes=classes,
+        protocol=header["protocol"],
+        split=split,
+        entries=entries,
+        sha256=sha256,
+    )
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    classes: Sequence[str],
+    protocol: str,
+    splits: Mapping[str, Sequence[Entry]],
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a data set: every split, then `dataset.json`, each checked as reading would.
+
+    `notes` go into `dataset.json` as they are: how the set was made, from what. The header is
+    written last and atomically, so that a killed run leaves no data set rather than half of one.
+    Raises `ManifestError` as `read_manifest` does, before anything is written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, entries in splits.items():
+        _check(tuple(entries), tuple(classes), split, folder / f"{split}.jsonl")
+    _check_disjoint(splits, folder)
+    header: dict[str, Any] = {
+        "format": FORMAT,
+        "protocol": protocol,
+        "classes": list(classes),
+        "splits": {},
+        "notes": dict(notes or {}),
+    }
+    for split, entries in splits.items():
+        text = "".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in entries).encode()
+        _write_atomically(folder / f"{split}.jsonl", text)
+        header["splits"][split] = {
+            "num_clips": len(entries),
+            "num_with_audio": sum(e.audio is not None for e in entries),
+            "per_class": dict(sorted(Counter(c for e in entries for c in e.labels).items())),
+            "sha256": hashlib.sha256(text).hexdigest(),
+        }
+    _write_atomically(folder / "dataset.json", json.dumps(header, indent=2).encode() + b"\n")
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    path = folder / "dataset.json"
+    try:
+        header = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ManifestError(
+            f"{path}: not found. Prepare the data set first (see datasets/README.md), or set "
+            "data.manifest to the folder that has it"
+        ) from None
+    except ValueError as error:
+        raise ManifestError(f"{path}: not valid JSON: {error}") from None
+    missing = {"format", "protocol", "classes", "splits"} - set(header)
+    if missing:
+        raise ManifestError(f"{path}: lacks {', '.join(sorted(missing))}")
+    if header["format"] != FORMAT:
+        raise ManifestError(f"{path}: format {header['format']}, this avmix reads {FORMAT}")
+    return header
+
+
+def _entry(line: str, where: str) -> Entry:
+    try:
+        row = json.loads(line)
+        video, audio = row.pop("video"), row.pop("audio")
+        entry = Entry(
+            **{**row, "labels": tuple(row["labels"])},
+            video=VideoInfo(**video) if video is not None else None,
+            audio=AudioInfo(**audio) if audio is not None else None,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ManifestError(f"{where}: not a manifest row: {error}") from None
+    for value in (entry, entry.video, entry.audio):
+        if value is not None:
+            _check_types(value, where)
+    if not 0 <= entry.start_seconds < entry.end_seconds:
+        raise ManifestError(
+            f"{where}: start_seconds {entry.start_seconds} and end_seconds {entry.end_seconds} "
+            "must satisfy 0 <= start < end"
+        )
+    return entry
+
+
+def _check_types(value: Entry | VideoInfo | AudioInfo, where: str) -> None:
+    for field in fields(value):
+        found = getattr(value, field.name)
+        if field.type is float:
+            ok = isinstance(found, int | float) and not isinstance(found, bool)
+        elif field.type in (int, str, bool):
+            ok = type(found) is field.type
+        elif field.name == "labels":
+            ok = bool(found) and all(isinstance(label, str) for label in found)
+        else:
+            ok = isinstance(found, get_args(field.type))
+        if not ok:
+            raise ManifestError(f"{where}: {field.name} has the wrong type: {found!r}")
+
+
+def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, path: Path) -> None:
+    if not entries:
+        raise ManifestError(f"{path}: the split {split!r} has no clips")
+    twice = [i for i, n in Counter(e.clip_id for e in entries).items() if n > 1]
+    if twice:
+        raise ManifestError(f"{path}: clip_id {twice[0]!r} occurs more than once")
+    for entry in entries:
+        unknown = [label for label in entry.labels if label not in classes]
+        if unknown:
+            raise ManifestError(
+                f"{path}: clip {entry.clip_id!r} has label {unknown[0]!r}, which is not a class"
+            )
+    empty = [c for c in classes if not any(c in e.labels for e in entries)]
+    if empty and split == "train":
+        raise ManifestError(f"{path}: no clip of class {', '.join(map(repr, empty))}")
+
+
+def _check_disjoint(splits: Mapping[str, Sequence[Entry]], folder: Path) -> None:
+    seen: dict[str, str] = {}
+    for split, entries in splits.items():
+        for source in {e.source_id for e in entries}:
+            if source in seen:
+                raise ManifestError(
+                    f"{folder}: source {source!r} is in {seen[source]!r} and in {split!r}: "
+                    "a leak; split by source"
+                )
+            seen[source] = split
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    partial.replace(path)

@@ -1,0 +1,32 @@
+"""Counter-based random streams: every random choice has an address.
+
+`rng(seed, epoch, "window", row)` is always the same stream, whichever worker, rank or resumed run
+asks for it, so there is no generator state to save and none to get wrong. Nothing in avmix draws
+from a global generator. Philox is the counter-based generator of Salmon et al., "Parallel random
+numbers: as easy as 1, 2, 3" (SC 2011); numpy's SeedSequence hashes the address into its key.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+Purpose = Literal["order", "window", "augment", "mix", "torch", "synthesis"]
+
+# Numbers, not hash(): they must never change, or every published run changes with them.
+_NUMBER: dict[Purpose, int] = {
+    "order": 1,
+    "window": 2,
+    "augment": 3,
+    "mix": 4,
+    "torch": 5,
+    "synthesis": 6,
+}
+
+
+def rng(seed: int, epoch: int, purpose: Purpose, *index: int) -> np.random.Generator:
+    """The stream at this address; all numbers must be >= 0.
+
+    `index` is what tells draws of one purpose apart: the row of a clip, or step and rank.
+    """
+    address = np.random.SeedSequence([seed, epoch, _NUMBER[purpose], *index])
+    return np.random.Generator(np.random.Philox(address))

@@ -1,0 +1,159 @@
+"""The nouns that travel from a file to the loss, and the legend of axis letters.
+
+    b  clips of a batch        t  frames             h w  pixels, rows and columns
+    c  colours (R, G, B)       s  audio samples      m    mel bins
+    f  mel frames (columns)    k  classes            d    features
+
+An `Entry` is a row of a manifest; a `Clip` is one decoded window of it; a `Batch` is what one step
+trains on; `Heads` holds one value per head of the network. (`MixPlan` lives in `avmix.mix.plan`.)
+"""
+
+from dataclasses import dataclass, fields
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoInfo:
+    """What probing found of the video stream; times are on the clock of the container."""
+
+    fps: float
+    """Mean frame rate, frames / second."""
+    num_frames: int
+    """Pictures presented; counted, not read from the header."""
+    width: int
+    """Pixels, after rotation."""
+    height: int
+    """Pixels, after rotation."""
+    start_seconds: float
+    """Time of the first presented picture: zero of the clip clock."""
+    duration_seconds: float
+    """From the first presented picture to the end of the last."""
+    codec: str
+    """libav name of the codec, for example `h264`."""
+    rotation: int
+    """Degrees, counter-clockwise, that were applied: 0, 90, 180 or 270."""
+    vfr: bool
+    """True when the time between pictures varies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioInfo:
+    """What probing found of the audio stream; times are on the clock of the container."""
+
+    rate_hz: int
+    """Samples / second as stored."""
+    channels: int
+    """Channels as stored."""
+    start_seconds: float
+    """Time of the first sample that is heard, after codec priming."""
+    duration_seconds: float
+    """Length of what is heard."""
+    codec: str
+    """libav name of the codec, for example `aac`."""
+    rms_dbfs: float
+    """Root mean square of the mono mix, dB relative to full scale; -120 at the lowest."""
+    silent: bool
+    """True when every sample is (digitally) silent, below -80 dBFS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row of a manifest: a labelled stretch of one file, probed once."""
+
+    clip_id: str
+    """Unique within the data set."""
+    path: str
+    """Relative to the media root, with forward slashes."""
+    start_seconds: float
+    """Start of the labelled stretch; 0 is the first presented picture."""
+    end_seconds: float
+    """End of the labelled stretch."""
+    labels: tuple[str, ...]
+    """Names of classes: one, or several for multi-label data."""
+    source_id: str
+    """Recording, person or group the clip was cut from: never in two splits."""
+    video: VideoInfo | None
+    """None when the file has no video stream."""
+    audio: AudioInfo | None
+    """None when the file has no audio stream."""
+    bytes: int
+    """Size of the file."""
+    sha256: str
+    """Content hash of the file, hexadecimal."""
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length of the labelled stretch."""
+        return self.end_seconds - self.start_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """One decoded window of one file: pictures and sound of the same seconds."""
+
+    video: UInt8[np.ndarray, "t h w c"]
+    """RGB pictures, exactly as many as were asked for."""
+    audio: Float32[np.ndarray, " s"]
+    """Mono waveform; sample k sounds at `start_seconds + k / sample_rate`."""
+    pts_seconds: Float64[np.ndarray, " t"]
+    """Real presentation time of each picture; 0 is the first picture of the file."""
+    start_seconds: float
+    """Start of the window on the same clock."""
+    duration_seconds: float
+    """Length of the window."""
+    sample_rate: int
+    """Of `audio`, samples / second."""
+    audio_valid: float
+    """Share of the window for which the file has sound, 0 to 1; the rest is zeros."""
+    num_held: int
+    """Pictures asked for after the last one of the file, which is held in their place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Clips of one step; `video` and `audio` cover the same seconds of the same file."""
+
+    video: UInt8[Tensor, "b t h w c"]
+    """As decoded; the frontend normalises it on the device."""
+    audio: Float[Tensor, "b s"]
+    """Mono waveforms."""
+    has_video: Bool[Tensor, " b"]
+    """False where the file has no picture: those pixels are zeros and mean nothing."""
+    has_audio: Bool[Tensor, " b"]
+    """False where the file has no sound in the window: those samples are zeros."""
+    target: Float[Tensor, "b k"]
+    """One-hot, soft or multi-hot: always float."""
+    row: Int64[Tensor, " b"]
+    """Row of each clip in its manifest: who it is, for evaluation and for error messages."""
+
+    @property
+    def size(self) -> int:
+        """Number of clips."""
+        return self.video.shape[0]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy to `device`, without waiting where the memory is pinned."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        return Batch(**moved)
+
+    def pin_memory(self) -> "Batch":
+        """Copy into page-locked memory; the DataLoader calls this when it pins."""
+        return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+
+
+class Heads(NamedTuple, Generic[T]):
+    """One value per head; logits, targets and losses all come in this shape."""
+
+    fused: T
+    """Of both modalities together."""
+    video: T
+    """Of the video encoder alone."""
+    audio: T
+    """Of the audio encoder alone."""
