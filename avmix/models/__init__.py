@@ -1,0 +1,5 @@
+"""One encoder per modality and their late fusion."""
+
+from avmix.models.classifier import LateFusionClassifier, build_model
+
+__all__ = ["LateFusionClassifier", "build_model"]

@@ -1,0 +1,1 @@
+"""What every data set recipe shares: probing files, writing manifests."""

@@ -1,0 +1,64 @@
+"""Checkpoints: written atomically, read without unpickling anything but tensors."""
+
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged or of another kind; the message names the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """All that a run needs to go on, and evaluation to begin.
+
+    Random streams have addresses instead of states (`avmix.rng`), so the position is enough.
+    """
+
+    config: str
+    """The resolved configuration, YAML."""
+    classes: list[str]
+    """In the order of the outputs."""
+    epoch: int
+    """The epoch to go on with."""
+    step: int
+    """The first step of it that has not been done."""
+    best: float
+    """Highest fused top-1 accuracy on val so far."""
+    model: dict[str, torch.Tensor]
+    """Weights and statistics of the network."""
+    optimizer: dict[str, Any]
+    """State of the optimizer."""
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write all of it or nothing: a kill at any instant leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    content = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
+    with partial.open("wb") as file:
+        torch.save({"format": FORMAT, **content}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU. Raises `CheckpointError`."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: not a readable checkpoint: {reason}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of avmix, format {FORMAT}")
+    return Checkpoint(**{name: content[name] for name in Checkpoint.__slots__})

@@ -1,0 +1,393 @@
+"""Every option of avmix: one frozen dataclass a section, named after the module that reads it.
+
+The default and the documentation of an option live here and nowhere else. `load_config` reads YAML
+files and `--dotted.overrides`; nothing else in avmix knows the library that does it.
+"""
+
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar
+
+import yaml
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+C = TypeVar("C")
+
+
+def _require(ok: bool, key: str, rule: str, value: object) -> None:
+    if not ok:
+        raise ValueError(f"{key} {rule}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the clips are, and how they are read."""
+
+    root: str = "."
+    """Folder that the paths in the manifest are relative to."""
+    manifest: str = ""
+    """Folder with dataset.json; empty: `root`."""
+    table: str = ""
+    """CSV below `root` with one row a clip (columns `path`, and those named by the next three
+    options). When the manifest folder has no dataset.json yet, the clips are probed and the
+    manifest is written there first. Empty: the manifest must exist."""
+    table_label: str = "label"
+    """Column of the class name."""
+    table_split: str = "split"
+    """Column that says train, val or test; rows with any other word there are left out."""
+    table_source: list[str] = field(default_factory=lambda: ["source"])
+    """Columns that together name the source of a clip: no source may be in two splits."""
+    train_split: str = "train"
+    """Split to train on."""
+    val_split: str = "val"
+    """Split to evaluate after each epoch, where the data set has it; empty: never."""
+    num_workers: int = 1
+    """Loader processes; 0 decodes in the training process."""
+    max_bad_share: float = 0.01
+    """Share (0 to 1) of a split's clips that may be unreadable before the run stops."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.num_workers >= 0, "data.num_workers", "must be >= 0", self.num_workers)
+        _require(0 <= self.max_bad_share <= 1, "data.max_bad_share", "must be in [0, 1]",
+                 self.max_bad_share)  # fmt: skip
+        _require(bool(self.table_source), "data.table_source", "needs a column", self.table_source)
+
+    @property
+    def manifest_folder(self) -> Path:
+        """The folder that has dataset.json."""
+        return Path(self.manifest or self.root)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """The window that is decoded from each file: the same seconds of picture and sound."""
+
+    duration_seconds: float = 2.0
+    """Length of the window, > 0; a shorter file is padded: last picture held, silence."""
+    num_frames: int = 8
+    """Pictures per window, evenly spaced, each in the middle of its share; >= 1."""
+    sample_rate: int = 16_000
+    """Of the waveform, samples / second."""
+    short_side: int = 72
+    """The decoder scales the shorter side of the picture to this many pixels, >= crop."""
+    crop: int = 64
+    """Height and width of the square picture that the network sees, pixels."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.duration_seconds > 0, "clip.duration_seconds", "must be > 0",
+                 self.duration_seconds)  # fmt: skip
+        _require(self.num_frames >= 1, "clip.num_frames", "must be >= 1", self.num_frames)
+        _require(self.sample_rate >= 1000, "clip.sample_rate", "must be >= 1000", self.sample_rate)
+        _require(self.crop >= 8, "clip.crop", "must be >= 8", self.crop)
+        _require(self.short_side >= self.crop, "clip.short_side",
+                 f"must be >= clip.crop (={self.crop})", self.short_side)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Training augmentation; drawn once per clip and applied to all its pictures."""
+
+    min_area: float = 0.5
+    """Random resized crop: smallest share of the picture's area, in (0, 1]; 1: only position."""
+    max_aspect: float = 1.33
+    """Random resized crop: largest ratio of its sides, >= 1."""
+    flip: float = 0.5
+    """Probability of a horizontal flip, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(0 < self.min_area <= 1, "augment.min_area", "must be in (0, 1]", self.min_area)
+        _require(self.max_aspect >= 1, "augment.max_aspect", "must be >= 1", self.max_aspect)
+        _require(0 <= self.flip <= 1, "augment.flip", "must be in [0, 1]", self.flip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontendConfig:
+    """Device stage 1: pictures normalised, waveform to log-mel."""
+
+    num_mels: int = 64
+    """Mel bins, >= 1; every mel filter must be fed by the spectrum or the run does not start."""
+    n_fft: int = 512
+    """Window of the Fourier transform, samples."""
+    hop_length: int = 256
+    """Step between columns of the spectrogram, samples."""
+    mel_mean: float = -5.0
+    """Subtracted from the natural logarithm of mel power: the mean over the data set."""
+    mel_std: float = 4.0
+    """Then divided by: the standard deviation over the data set, > 0."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.num_mels >= 1, "frontend.num_mels", "must be >= 1", self.num_mels)
+        _require(self.n_fft >= 16, "frontend.n_fft", "must be >= 16", self.n_fft)
+        _require(1 <= self.hop_length <= self.n_fft, "frontend.hop_length",
+                 f"must be in [1, frontend.n_fft (={self.n_fft})]", self.hop_length)  # fmt: skip
+        _require(self.mel_std > 0, "frontend.mel_std", "must be > 0", self.mel_std)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixConfig:
+    """Device stage 2: how two clips are mixed."""
+
+    method: Literal["none", "mixup"] = "mixup"
+    """`mixup`: Cross-Modal Mixup, one lambda for pictures, log-mel and label."""
+    alpha: float = 0.2
+    """lambda ~ Beta(alpha, alpha), > 0: small values leave most pairs nearly unmixed."""
+    probability: float = 1.0
+    """Share of the batches that are mixed, 0 to 1."""
+    off_epochs: int = 0
+    """The last so many epochs train on unmixed clips."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.alpha > 0, "mix.alpha", "must be > 0", self.alpha)
+        _require(0 <= self.probability <= 1, "mix.probability", "must be in [0, 1]",
+                 self.probability)  # fmt: skip
+        _require(self.off_epochs >= 0, "mix.off_epochs", "must be >= 0", self.off_epochs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Late fusion of one encoder per modality."""
+
+    video_channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
+    """Width of each stage of the R(2+1)D video encoder."""
+    audio_channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
+    """Width of each stage of the 2-D convolutional audio encoder."""
+    dropout: float = 0.2
+    """Before each head, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for key, channels in (("video", self.video_channels), ("audio", self.audio_channels)):
+            _require(bool(channels) and min(channels) >= 1, f"model.{key}_channels",
+                     "needs at least one stage of width >= 1", channels)  # fmt: skip
+        _require(0 <= self.dropout < 1, "model.dropout", "must be in [0, 1)", self.dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Soft cross-entropy of each head, weighted."""
+
+    fused: float = 1.0
+    """Weight of the fused head, >= 0."""
+    video: float = 0.5
+    """Weight of the video head, >= 0."""
+    audio: float = 0.5
+    """Weight of the audio head, >= 0."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for key in ("fused", "video", "audio"):
+            _require(getattr(self, key) >= 0, f"loss.{key}", "must be >= 0", getattr(self, key))
+        _require(0 <= self.label_smoothing < 1, "loss.label_smoothing", "must be in [0, 1)",
+                 self.label_smoothing)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW, linear warm-up, cosine to zero."""
+
+    epochs: int = 10
+    """Passes over the train split, >= 1."""
+    batch_size: int = 16
+    """Clips per step and process, >= 2 (batch normalisation and mixing need two)."""
+    accumulate: int = 1
+    """Steps whose gradients are summed before an update, >= 1."""
+    lr: float = 2e-3
+    """Highest learning rate, > 0."""
+    weight_decay: float = 0.02
+    """Of AdamW; not applied to biases and normalisation layers."""
+    warmup_epochs: float = 1.0
+    """Epochs (may be a fraction) of linear warm-up from zero."""
+    clip_norm: float = 5.0
+    """Largest norm of the gradient, > 0."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.epochs >= 1, "optim.epochs", "must be >= 1", self.epochs)
+        _require(self.batch_size >= 2, "optim.batch_size", "must be >= 2", self.batch_size)
+        _require(self.accumulate >= 1, "optim.accumulate", "must be >= 1", self.accumulate)
+        _require(self.lr > 0, "optim.lr", "must be > 0", self.lr)
+        _require(self.weight_decay >= 0, "optim.weight_decay", "must be >= 0", self.weight_decay)
+        _require(0 <= self.warmup_epochs <= self.epochs, "optim.warmup_epochs",
+                 f"must be in [0, optim.epochs (={self.epochs})]", self.warmup_epochs)  # fmt: skip
+        _require(self.clip_norm > 0, "optim.clip_norm", "must be > 0", self.clip_norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where and how a run happens; nothing here but `seed` and `precision` changes its result."""
+
+    out: str = "runs/default"
+    """Folder of the run. When it holds a checkpoint of the same configuration the run goes on
+    from there; of another configuration, it is an error."""
+    seed: int = 0
+    """Of every random choice, >= 0."""
+    device: str = "auto"
+    """`auto` (the GPU of this process where there is one), `cpu`, `cuda` or `cuda:N`."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the network's forward pass; spectrograms, targets and losses are always fp32."""
+    threads: int = 0
+    """Threads of torch on the CPU; 0: cores minus loader processes, at least 1."""
+    log_every: int = 10
+    """Steps between two writings of metrics.jsonl, >= 1."""
+    save_every: int = 0
+    """Steps between two checkpoints inside an epoch; 0: only at the end of each epoch."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.seed >= 0, "run.seed", "must be >= 0", self.seed)
+        _require(self.threads >= 0, "run.threads", "must be >= 0", self.threads)
+        _require(self.log_every >= 1, "run.log_every", "must be >= 1", self.log_every)
+        _require(self.save_every >= 0, "run.save_every", "must be >= 0", self.save_every)
+        known = self.device in ("auto", "cpu", "cuda") or (
+            self.device.startswith("cuda:") and self.device[5:].isdigit()
+        )
+        _require(known, "run.device", "must be auto, cpu, cuda or cuda:N", self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train a late-fusion network on synchronized clips (python train.py)."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        """Check what concerns two sections."""
+        columns = int(self.clip.duration_seconds * self.clip.sample_rate) - self.frontend.n_fft
+        _require(columns >= 0, "clip.duration_seconds",
+                 f"must hold one spectrum of frontend.n_fft (={self.frontend.n_fft}) samples",
+                 self.clip.duration_seconds)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Evaluate a checkpoint (python eval.py)."""
+
+    checkpoint: str
+    """A .pt file that train.py wrote, or the folder of a run (its last.pt)."""
+    split: str = "test"
+    """Split of the data set."""
+    num_views: int = 3
+    """Windows per clip, evenly spaced; their probabilities are averaged. >= 1."""
+    batch_size: int = 32
+    """Windows per step."""
+    root: str = ""
+    """Media folder, when it is not the one that the checkpoint was trained from."""
+    manifest: str = ""
+    """Manifest folder, when it is not the one that the checkpoint was trained from."""
+    num_workers: int = 1
+    """Loader processes."""
+    device: str = "auto"
+    """As run.device."""
+    threads: int = 0
+    """As run.threads."""
+    out: str = ""
+    """Folder for result.json and pictures; empty: eval_SPLIT beside the checkpoint."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.num_views >= 1, "num_views", "must be >= 1", self.num_views)
+        _require(self.batch_size >= 1, "batch_size", "must be >= 1", self.batch_size)
+        _require(self.num_workers >= 0, "num_workers", "must be >= 0", self.num_workers)
+
+
+def to_yaml(config: Any) -> str:
+    """The resolved configuration, every option spelled out; `--config` reads it back."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def from_yaml(cls: type[C], text: str) -> C:
+    """The configuration that `to_yaml` wrote; raises ValueError or TypeError on anything else."""
+    return _build(cls, yaml.safe_load(text))
+
+
+def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted path of every option in which two configurations of one kind differ, both values."""
+    if not is_dataclass(a):
+        return {"": (a, b)} if a != b else {}
+    found: dict[str, tuple[Any, Any]] = {}
+    for f in fields(a):
+        for key, values in differences(getattr(a, f.name), getattr(b, f.name)).items():
+            found[f"{f.name}.{key}" if key else f.name] = values
+    return found
+
+
+def _build(cls: Any, values: dict[str, Any]) -> Any:
+    sections = {f.name: f.type for f in fields(cls) if is_dataclass(f.type)}
+    return cls(**{k: _build(sections[k], v) if k in sections else v for k, v in values.items()})
+
+
+def _keys(cls: Any, prefix: str = "") -> list[str]:
+    """Dotted path of every option of `cls`."""
+    keys: list[str] = []
+    for f in fields(cls):
+        path = prefix + f.name
+        keys += _keys(f.type, path + ".") if is_dataclass(f.type) else [path]
+    return keys
+
+
+def _unknown_key(message: str) -> str | None:
+    """Dotted path of the key that the parser did not know, if that is what `message` says."""
+    if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
+        return f"{found[1]}.{found[2]}"
+    found = re.search(
+        r"Option '([\w.]+)' is not accepted|unrecognized arguments: --([\w.]+)", message
+    )
+    return (found[1] or found[2]) if found else None
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong in one line, with the choices, and ends with exit code 2."""
+
+    keys: tuple[str, ...] = ()
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        line = " ".join(str(message).split()).replace("a typing.Literal", "one of ")
+        line = re.sub(r"<class '(\w+)'>", r"\1", line)
+        if key := _unknown_key(line):
+            section = key.rpartition(".")[0]
+            choices = [k for k in self.keys if k.rpartition(".")[0] == section]
+            choices = choices or sorted({k.partition(".")[0] for k in self.keys})
+            close = difflib.get_close_matches(key, self.keys, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            line = f"no option {key!r}{hint} Choices: {', '.join(choices)}"
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
+    """Read YAML given by `--config` (later files win), then `--dotted.overrides`.
+
+    A key that does not exist, a value of the wrong type and a value out of range end the program
+    with exit code 2 and one line that names the key and what it may be.
+    """
+    parser = _Parser(description=cls.__doc__)
+    parser.keys = tuple(_keys(cls))
+    parser.add_argument("--config", action="config", help="YAML file; may be given more than once")
+    parser.add_class_arguments(cls)
+    args = parser.parse_args(argv)
+    args.pop("config", None)
+    try:
+        return cls(**vars(parser.instantiate(args)))
+    except ValueError as error:
+        parser.error(str(error))

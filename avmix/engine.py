@@ -1,0 +1,191 @@
+"""The loop: from a batch to a step, and from a network to its predictions."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from avmix.config import MixConfig, OptimConfig, TrainConfig
+from avmix.data.dataset import BadClip, TooManyBadClips
+from avmix.data.loader import TrainLoader
+from avmix.frontend import Frontend
+from avmix.losses import head_losses, objective, presence
+from avmix.metrics import EVAL_ROWS, Predictions
+from avmix.mix import apply, draw_plan, mixed_targets
+from avmix.models import LateFusionClassifier
+from avmix.rng import rng
+from avmix.runlog import RunLog, StepRecord, Stopwatch
+from avmix.runtime import Runtime
+from avmix.types import Batch
+
+
+def train_one_epoch(
+    network: nn.Module,
+    frontend: Frontend,
+    optimizer: torch.optim.Optimizer,
+    loader: TrainLoader,
+    config: TrainConfig,
+    runtime: Runtime,
+    log: RunLog,
+    *,
+    epoch: int,
+    first_step: int,
+    save: Callable[[int], None],
+) -> Stopwatch:
+    """Train on steps `first_step` to the last of `epoch`; returns where the time went.
+
+    `network` maps (video, audio, has_video, has_audio) to `Heads` of logits. `save(step)` is called
+    every `run.save_every` steps with the number of the step that comes next.
+    """
+    seed, optim, num_steps = config.run.seed, config.optim, loader.num_steps
+    mix = mix_of_epoch(config.mix, epoch, optim.epochs)
+    watch = Stopwatch()
+    network.train()
+    log.epoch_started(epoch, optim.epochs, first_step, num_steps)
+    batches = watch.waiting(loader.epoch(epoch, first_step))
+    for step, (batch, bad) in enumerate(batches, first_step):
+        log.bad_clips(loader.bad.add(bad), config.data.train_split)
+        assert batch is not None  # TrainSet substitutes
+        plan = draw_plan(
+            mix,
+            has_video=batch.has_video.tolist(),
+            has_audio=batch.has_audio.tolist(),
+            rng=rng(seed, epoch, "mix", step, runtime.rank),
+        )
+        rows, batch = batch.row, batch.to(runtime.device)
+        seed_torch(seed, epoch, step, runtime.rank)  # dropout
+
+        video, audio = frontend(batch)
+        video, audio = apply(plan, video=video, audio=audio)
+        with runtime.autocast(config.run.precision):
+            logits = network(video, audio, batch.has_video, batch.has_audio)
+        target = mixed_targets(plan, batch.target)
+        present = presence(batch.has_video, batch.has_audio)
+        losses = head_losses(logits, target, present, config.loss.label_smoothing)
+        loss = objective(config.loss, losses)
+
+        first_of_update = step - step % optim.accumulate
+        steps_of_update = min(optim.accumulate, num_steps - first_of_update)
+        (loss / steps_of_update).backward()
+        lr, grad_norm = lr_at(optim, epoch * num_steps + step, num_steps), None
+        if step + 1 == first_of_update + steps_of_update:
+            grad_norm = nn.utils.clip_grad_norm_(network.parameters(), optim.clip_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+            optimizer.zero_grad()
+            if config.run.save_every and (step + 1) % config.run.save_every == 0:
+                save(step + 1)
+
+        watch.num_clips += batch.size * runtime.world_size
+        record = StepRecord(
+            epoch=epoch, step=step, lr=lr, loss=loss.detach(),
+            losses=losses, grad_norm=grad_norm, rows=rows,
+        )  # fmt: skip
+        log.step_done(record, watch)
+    return watch.stop()
+
+
+def mix_of_epoch(mix: MixConfig, epoch: int, num_epochs: int) -> MixConfig:
+    """The last `mix.off_epochs` epochs train on clips as they are."""
+    return replace(mix, method="none") if epoch >= num_epochs - mix.off_epochs else mix
+
+
+def seed_torch(seed: int, epoch: int, step: int, rank: int) -> None:
+    """Give torch's own generator (dropout, initial weights) the address of this step."""
+    torch.manual_seed(int(rng(seed, epoch, "torch", step, rank).integers(2**63)))
+
+
+def lr_at(optim: OptimConfig, step: int, steps_per_epoch: int) -> float:
+    """Linear warm-up from zero, then half a cosine down to zero; `step` counts from the start."""
+    warmup, total = optim.warmup_epochs * steps_per_epoch, optim.epochs * steps_per_epoch
+    if step < warmup:
+        return optim.lr * (step + 1) / (math.ceil(warmup) + 1)
+    return optim.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total - warmup)))
+
+
+def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
+    """AdamW; matrices and kernels decay, biases and normalisation layers do not."""
+    parameters = list(model.parameters())
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": optim.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=optim.lr,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What evaluating a split gave; nothing is substituted."""
+
+    predictions: Predictions
+    """Of the clips all of whose views could be read."""
+    bad: tuple[BadClip, ...]
+    """The others, once each."""
+
+
+@torch.inference_mode()
+def evaluate(
+    model: LateFusionClassifier,
+    frontend: Frontend,
+    loader: DataLoader,
+    num_views: int,
+    runtime: Runtime,
+) -> Evaluation:
+    """Probabilities of every clip for each of `EVAL_ROWS`, averaged over its views in float64.
+
+    Raises `TooManyBadClips` when no clip of the split can be read.
+    """
+    model.eval()
+    runtime.broadcast_buffers(model)
+    sums: dict[int, Tensor] = {}  # row of the manifest -> (len(EVAL_ROWS) k)
+    views: dict[int, int] = {}
+    labels: dict[int, int] = {}
+    bad: dict[int, BadClip] = {}
+    for batch, bad_now in loader:
+        bad.update({b.row: b for b in bad_now})
+        if batch is None:
+            continue
+        probability = _eval_rows(model, frontend, batch.to(runtime.device)).double().cpu()
+        for i, row in enumerate(batch.row.tolist()):
+            sums[row] = sums.get(row, 0) + probability[:, i]
+            views[row] = views.get(row, 0) + 1
+            labels[row] = int(batch.target[i].argmax())
+    ours = {row: (labels[row], total / num_views) for row, total in sums.items()
+            if views[row] == num_views}  # fmt: skip
+    clips = {row: clip for part in runtime.gather(ours) for row, clip in part.items()}
+    missing = {row: b for part in runtime.gather(bad) for row, b in part.items()}
+    if not clips:
+        first = next(iter(missing.values()))
+        raise TooManyBadClips(
+            f"none of {len(missing)} clips can be read; the first: {first.path}: {first.reason}"
+        )
+    rows = sorted(clips)
+    stacked = torch.stack([clips[row][1] for row in rows], 1).float()
+    return Evaluation(
+        predictions=Predictions(
+            row=torch.tensor(rows),
+            label=torch.tensor([clips[row][0] for row in rows]),
+            probability=dict(zip(EVAL_ROWS, stacked, strict=True)),
+        ),
+        bad=tuple(missing[row] for row in sorted(missing)),
+    )
+
+
+def _eval_rows(
+    model: LateFusionClassifier, frontend: Frontend, batch: Batch
+) -> Float[Tensor, "rows b k"]:
+    """Probabilities for each of `EVAL_ROWS`, from one encoding."""
+    features = model.encode(*frontend(batch))
+    nothing = torch.zeros_like(batch.has_video)
+    heads = model.fusion(*features, batch.has_video, batch.has_audio)
+    without_audio = model.fusion(*features, batch.has_video, nothing)
+    without_video = model.fusion(*features, nothing, batch.has_audio)
+    logits = [heads.fused, heads.video, heads.audio, without_audio.fused, without_video.fused]
+    return torch.stack(logits).float().softmax(2)

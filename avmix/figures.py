@@ -1,0 +1,116 @@
+"""Pictures: a confusion matrix, and what a mix looks like."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec
+from torch import Tensor
+
+INK, OWN, PARTNER, MIXED = "#222222", "#2a6f97", "#e07a1f", "#6a4c93"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """One row of the picture of a mix: frames above the spectrogram of the same seconds."""
+
+    title: str
+    frames: UInt8[np.ndarray, "t h w c"]
+    frame_seconds: Float[np.ndarray, " t"]
+    """Time of each frame, on the axis of the picture."""
+    log_mel: Float[np.ndarray, "m f"]
+    column_seconds: Float[np.ndarray, " f"]
+    """Middle of each column of the spectrogram, on the same axis."""
+    labels: Sequence[tuple[str, float, str]]
+    """(name, weight, colour) of each class with weight; drawn as a bar whose length is 1."""
+
+
+def draw_strips(
+    strips: Sequence[Strip], start_seconds: float, end_seconds: float, title: str, out: Path
+) -> None:
+    """Draw rows of frames, spectrogram and label bar on one time axis; writes a PNG."""
+    figure = Figure(figsize=(12, 2.9 * len(strips) + 0.5), layout="constrained")
+    figure.suptitle(title, color=INK, fontsize=12)
+    column = GridSpec(len(strips), 1, figure=figure)
+    rows = [column[number, 0] for number in range(len(strips))]
+    low = min(s.log_mel.min() for s in strips)
+    high = max(s.log_mel.max() for s in strips)
+    for number, (row, strip) in enumerate(zip(rows, strips, strict=True)):
+        grid = GridSpecFromSubplotSpec(
+            2, 2, subplot_spec=row, height_ratios=(1.15, 1), width_ratios=(10, 1.6)
+        )
+        pictures = figure.add_subplot(grid[0, 0])
+        _draw_frames(pictures, strip, start_seconds, end_seconds)
+        pictures.set_title(strip.title, loc="left", fontsize=10, color=INK)
+        sound = figure.add_subplot(grid[1, 0], sharex=pictures)
+        half = (strip.column_seconds[1] - strip.column_seconds[0]) / 2
+        extent = (
+            strip.column_seconds[0] - half,
+            strip.column_seconds[-1] + half,
+            0,
+            len(strip.log_mel),
+        )
+        sound.imshow(strip.log_mel, origin="lower", aspect="auto", extent=extent, cmap="magma",
+                     vmin=low, vmax=high)  # fmt: skip
+        sound.set_xlim(start_seconds, end_seconds)
+        sound.set_ylabel("mel bin", fontsize=8)
+        sound.tick_params(labelsize=8)
+        if number == len(strips) - 1:
+            sound.set_xlabel("seconds in the window", fontsize=9)
+        _draw_labels(figure.add_subplot(grid[:, 1]), strip.labels)
+    figure.savefig(out, dpi=110)
+
+
+def _draw_frames(axes, strip: Strip, start: float, end: float) -> None:
+    """Every frame at its own time, each as wide as its share of the axis."""
+    share = (end - start) / len(strip.frames)
+    height, width = strip.frames.shape[1:3]
+    for frame, seconds in zip(strip.frames, strip.frame_seconds, strict=True):
+        centre = seconds - start
+        box = (start + centre - 0.46 * share, start + centre + 0.46 * share, 0, height / width)
+        axes.imshow(frame, extent=box, aspect="auto", interpolation="nearest")
+        axes.axvline(start + centre, ymax=0.04, color=INK, linewidth=1)
+    axes.set_xlim(start, end)
+    axes.set_ylim(-0.05, height / width)
+    axes.set_yticks([])
+    axes.tick_params(labelbottom=False)
+    axes.set_facecolor("#f4f4f4")
+
+
+def _draw_labels(axes, labels: Sequence[tuple[str, float, str]]) -> None:
+    bottom = 0.0
+    for name, weight, colour in labels:
+        axes.bar(0, weight, bottom=bottom, color=colour, width=0.5)
+        axes.text(0, bottom + weight / 2, f"{name}\n{weight:.2f}", ha="center", va="center",
+                  fontsize=8, color="white", fontweight="bold")  # fmt: skip
+        bottom += weight
+    axes.set_ylim(0, 1)
+    axes.set_xlim(-0.5, 0.5)
+    axes.set_title("label", fontsize=9)
+    axes.axis("off")
+
+
+def draw_confusion(
+    confusion: Int64[Tensor, "k k"], classes: Sequence[str], title: str, out: Path
+) -> None:
+    """Rows are right classes, columns predictions; shares by colour, counts by number."""
+    counts = confusion.numpy()
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = 2.5 + 0.42 * len(classes)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("right")
+    axes.set_title(title, fontsize=10)
+    if len(classes) <= 40:
+        for i, j in np.argwhere(counts > 0):
+            colour = "white" if shares[i, j] > 0.5 else INK
+            axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=7, color=colour)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the row")
+    figure.savefig(out, dpi=110)

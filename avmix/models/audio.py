@@ -1,0 +1,40 @@
+"""Audio encoder: a small 2-D convolutional network on log-mel spectrograms.
+
+The pooling is that of Kong et al., "PANNs: large-scale pretrained audio neural networks" (2020):
+mean over frequency, then maximum plus mean over time, so that a short event is not averaged away.
+"""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class AudioEncoder(nn.Module):
+    """Log-mel to one feature vector; `num_features` is its width."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        """One stage per width; each halves mel bins and columns."""
+        super().__init__()
+        widths = [1, *channels]
+        self.stages = nn.ModuleList(_stage(widths[i], widths[i + 1]) for i in range(len(channels)))
+        self.num_features = channels[-1]
+
+    def forward(self, audio: Float[Tensor, "b 1 m f"]) -> Float[Tensor, "b d"]:
+        """Maximum plus mean over time of the last stage's mean over frequency."""
+        x = audio
+        for stage in self.stages:
+            x = stage(x)
+        columns = x.mean(2)
+        return columns.amax(2) + columns.mean(2)
+
+
+def _stage(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,58 @@
+"""Video encoder: a small R(2+1)D network.
+
+Tran et al., "A closer look at spatiotemporal convolutions for action recognition" (CVPR 2018):
+every 3-D convolution is a spatial one followed by a temporal one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class VideoEncoder(nn.Module):
+    """Frames to one feature vector; `num_features` is its width."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        """One stage per width; each halves height and width, the later half of them time too."""
+        super().__init__()
+        widths = [3, *channels]
+        self.stages = nn.ModuleList(
+            _Stage(widths[i], widths[i + 1], time_stride=2 if i >= len(channels) / 2 else 1)
+            for i in range(len(channels))
+        )
+        self.num_features = channels[-1]
+
+    def forward(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d"]:
+        """Mean over time and space of the last stage."""
+        for stage in self.stages:
+            video = stage(video)
+        return video.mean((2, 3, 4))
+
+
+class _Stage(nn.Module):
+    """(2+1)D convolution that shrinks, then a residual (2+1)D convolution."""
+
+    def __init__(self, inputs: int, outputs: int, time_stride: int) -> None:
+        super().__init__()
+        self.shrink = _conv2plus1d(inputs, outputs, space_stride=2, time_stride=time_stride)
+        self.refine = _conv2plus1d(outputs, outputs, space_stride=1, time_stride=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.shrink(x))
+        return torch.relu(x + self.refine(x))
+
+
+def _conv2plus1d(inputs: int, outputs: int, space_stride: int, time_stride: int) -> nn.Sequential:
+    # The width in the middle gives the pair as many weights as the 3x3x3 convolution it stands for.
+    middle = (27 * inputs * outputs) // (9 * inputs + 3 * outputs)
+    return nn.Sequential(
+        nn.Conv3d(
+            inputs, middle, (1, 3, 3), (1, space_stride, space_stride), (0, 1, 1), bias=False
+        ),
+        nn.BatchNorm3d(middle),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(middle, outputs, (3, 1, 1), (time_stride, 1, 1), (1, 0, 0), bias=False),
+        nn.BatchNorm3d(outputs),
+    )

@@ -1,0 +1,286 @@
+"""What a run writes: its folder, its measurements, its line of progress.
+
+config.yaml        every option, resolved; `--config` reads it back
+environment.json   versions, machine, git commit, command
+metrics.jsonl      one line a step, an epoch, an unreadable clip
+tensorboard/       the same numbers as curves
+last.pt  best.pt   checkpoints
+"""
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from avmix.data.dataset import BadClip
+from avmix.metrics import Scores
+from avmix.runtime import Runtime
+from avmix.types import Heads
+
+T = TypeVar("T")
+
+_PACKAGES = ("torch", "torchvision", "torchaudio", "av", "numpy", "torchmetrics", "avmix")
+
+
+class NotFiniteError(RuntimeError):
+    """The loss is nan or infinite; the message names the step and the clips."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """What one step of training measured; tensors stay on the device until they are written."""
+
+    epoch: int
+    step: int
+    lr: float
+    loss: Tensor
+    losses: Heads[Tensor]
+    grad_norm: Tensor | None
+    """None on steps that only accumulate."""
+    rows: Tensor
+    """Rows of the clips, on the CPU: named when the loss is not finite."""
+
+
+@dataclass
+class Stopwatch:
+    """Where the time of an epoch goes."""
+
+    started: float = field(default_factory=time.perf_counter)
+    stopped: float | None = None
+    waited_seconds: float = 0.0
+    """Spent waiting for the next batch."""
+    num_clips: int = 0
+    """Done since the start, in all processes."""
+
+    def waiting(self, items: Iterable[T]) -> Iterator[T]:
+        """The same items; counts the time it takes to get each."""
+        iterator = iter(items)
+        while True:
+            before = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.waited_seconds += time.perf_counter() - before
+            yield item
+
+    @property
+    def seconds(self) -> float:
+        """Since the start, or until `stop`."""
+        return (self.stopped or time.perf_counter()) - self.started
+
+    def stop(self) -> "Stopwatch":
+        """Time no longer counts."""
+        self.stopped = time.perf_counter()
+        return self
+
+
+class RunLog:
+    """Writes a run's folder; every process has one, only the main one writes."""
+
+    def __init__(self, folder: Path, runtime: Runtime, log_every: int) -> None:
+        """`log_every`: steps that are gathered before they are written."""
+        self.console = Console(quiet=not runtime.is_main, soft_wrap=True)
+        self._folder = folder
+        self._main = runtime.is_main
+        self._log_every = log_every
+        self._pending: list[StepRecord] = []
+        self._epoch_losses: list[float] = []
+        self._curves: SummaryWriter | None = None
+        self._progress: Progress | None = None
+        self._task: Any = None
+
+    def begin(self, config_yaml: str, *, epoch: int, step: int, steps_per_epoch: int) -> None:
+        """Write what is known before the first step, and drop what a killed run measured after
+        its last checkpoint, at (epoch, step): those steps are about to be done again."""
+        if not self._main:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / "config.yaml").write_text(config_yaml)
+        (self._folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+        _keep_before(self._folder / "metrics.jsonl", epoch, step)
+        self._steps_per_epoch = steps_per_epoch
+        self._curves = SummaryWriter(
+            str(self._folder / "tensorboard"), purge_step=epoch * steps_per_epoch + step
+        )
+
+    def epoch_started(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:
+        """Begin the mean loss anew; show a line of progress where there is a terminal."""
+        self._epoch_losses = []
+        if not self._main or not self.console.is_terminal:
+            return
+        self._progress = Progress(
+            TextColumn(f"epoch {epoch + 1}/{num_epochs}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} {task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self._task = self._progress.add_task("", total=num_steps, completed=step, text="")
+        self._progress.start()
+
+    def step_done(self, record: StepRecord, watch: Stopwatch) -> None:
+        """Note a step."""
+        self._pending.append(record)
+        if len(self._pending) >= self._log_every:
+            loss = self._write_steps()
+            if self._progress is not None:
+                text = (
+                    f"loss {loss:.3f}  lr {record.lr:.1e}  "
+                    f"{watch.num_clips / watch.seconds:.1f} clips/s  "
+                    f"waiting {watch.waited_seconds / watch.seconds:.0%}"
+                )
+                self._progress.update(self._task, completed=record.step + 1, text=text)
+
+    def epoch_done(self, epoch: int, watch: Stopwatch, scores: dict[str, Scores]) -> None:
+        """Write the rest of the steps and a line for the epoch; `scores`: of val, if any."""
+        self._write_steps()
+        self.stop_progress()
+        row = {
+            "kind": "epoch",
+            "epoch": epoch,
+            "loss": sum(self._epoch_losses) / max(1, len(self._epoch_losses)),
+            "seconds": round(watch.seconds, 3),
+            "waiting_share": round(watch.waited_seconds / watch.seconds, 4),
+            "clips_per_second": round(watch.num_clips / watch.seconds, 2),
+            "val": {name: asdict(s) for name, s in scores.items()},
+        }
+        self._append([row])
+        text = f"epoch {epoch + 1}: loss {row['loss']:.3f}, {row['seconds']:.0f} s, "
+        text += f"{row['clips_per_second']:.1f} clips/s, waiting {row['waiting_share']:.0%}"
+        if scores:
+            best = ", ".join(
+                f"{n} {scores[n].top1:.3f}" for n in ("fused", "video head", "audio head")
+            )
+            text += f", val: {best}"
+        self.console.print(text, highlight=False)
+        if self._curves is not None:
+            for name, s in scores.items():
+                for metric, value in asdict(s).items():
+                    tag = f"val/{name.replace(' ', '_')}/{metric}"
+                    self._curves.add_scalar(tag, value, (epoch + 1) * self._steps_per_epoch)
+            self._curves.flush()
+
+    def bad_clips(self, bad: Sequence[BadClip], split: str) -> None:
+        """Name clips that could not be read, on the console and in metrics.jsonl."""
+        for b in bad:
+            self.console.print(f"unreadable, in {split}: {b.path}: {b.reason}", highlight=False)
+        self._append([{"kind": "unreadable", "split": split, **b._asdict()} for b in bad])
+
+    def stop_progress(self) -> None:
+        """Leave the terminal as it was."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def close(self) -> None:
+        """Write what is pending."""
+        self._write_steps()
+        self.stop_progress()
+        if self._curves is not None:
+            self._curves.close()
+
+    def _write_steps(self) -> float:
+        """Fetch pending steps from the device at once, write them; returns the last loss."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return float("nan")
+        fetched = torch.stack([torch.stack([r.loss, *r.losses]) for r in pending]).tolist()
+        rows: list[dict[str, Any]] = []
+        for record, (loss, fused, video, audio) in zip(pending, fetched, strict=True):
+            row: dict[str, Any] = {
+                "kind": "step",
+                "epoch": record.epoch,
+                "step": record.step,
+                "lr": record.lr,
+                "loss": loss,
+                "loss_fused": fused,
+                "loss_video": video,
+                "loss_audio": audio,
+            }
+            if record.grad_norm is not None:
+                row["grad_norm"] = record.grad_norm.item()
+            rows.append(row)
+            if self._curves is not None:
+                at = record.epoch * self._steps_per_epoch + record.step
+                for tag in ("lr", "loss", "loss_fused", "loss_video", "loss_audio"):
+                    self._curves.add_scalar(f"train/{tag}", row[tag], at)
+            if not math.isfinite(loss):
+                self._append(rows)
+                raise NotFiniteError(
+                    f"the loss is {loss} at epoch {record.epoch}, step {record.step}; rows of its "
+                    f"clips in the train manifest: {record.rows.tolist()}. A lower optim.lr or "
+                    "run.precision fp32 may help"
+                )
+        self._append(rows)
+        self._epoch_losses += [row["loss"] for row in rows]
+        return rows[-1]["loss"]
+
+    def _append(self, rows: Sequence[dict[str, Any]]) -> None:
+        if self._main and rows:
+            with (self._folder / "metrics.jsonl").open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _keep_before(path: Path, epoch: int, step: int) -> None:
+    """Drop the lines at or after (epoch, step), and a last line that was cut by a kill."""
+    if not path.exists():
+        return
+    kept: list[str] = []
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        at = (row.get("epoch", -1), row.get("step", 0 if row["kind"] == "unreadable" else 1 << 60))
+        if at < (epoch, step):
+            kept.append(line + "\n")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(kept))
+    partial.replace(path)
+
+
+def environment() -> dict[str, Any]:
+    """What a result depends on besides its configuration."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "machine": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _git_commit() -> str | None:
+    """Of the checkout that avmix runs from, `+` when files were changed; None outside one."""
+
+    def git(*args: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(
+            ["git", *args], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,152 @@
+"""Evaluate a checkpoint: fused, each modality alone, each modality taken away.
+
+    python eval.py --checkpoint runs/demo                     the last checkpoint of a run
+    python eval.py --checkpoint runs/demo/best.pt --split val --num_views 5
+
+Prints a table; writes result.json, predictions.jsonl and confusion.png into the folder `out`.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from avmix import checkpoint, runtime
+from avmix.checkpoint import CheckpointError
+from avmix.config import EvalConfig, TrainConfig, from_yaml, load_config
+from avmix.data.dataset import EvalSet, TooManyBadClips
+from avmix.data.loader import eval_loader
+from avmix.data.manifest import Manifest, read_manifest
+from avmix.engine import Evaluation, evaluate
+from avmix.figures import draw_confusion
+from avmix.frontend import Frontend
+from avmix.metrics import Scores, all_scores, class_accuracy, confusion_matrix
+from avmix.models import build_model
+from avmix.runlog import environment
+
+
+def main(config: EvalConfig) -> dict[str, Scores]:
+    """Evaluate, print, write; returns the metrics of each row of the table.
+
+    Raises ValueError (`ManifestError`, `CheckpointError`, classes that differ) and `TooManyBadClips`
+    when no clip can be read.
+    """
+    path = Path(config.checkpoint)
+    path = path / "last.pt" if path.is_dir() else path
+    state = checkpoint.load(path)
+    trained = from_yaml(TrainConfig, state.config)
+    root = Path(config.root or trained.data.root)
+    folder = Path(config.manifest or trained.data.manifest or root)
+    manifest = read_manifest(folder, config.split)
+    if list(manifest.classes) != state.classes:
+        raise CheckpointError(
+            f"{path} was trained on other classes ({len(state.classes)}) than {folder} has "
+            f"({len(manifest.classes)})"
+        )
+    with runtime.start(
+        device=config.device, threads=config.threads, num_workers=config.num_workers
+    ) as here:
+        model = build_model(trained.model, len(state.classes))
+        model.load_state_dict(state.model)
+        views = EvalSet(manifest=manifest, root=root, clip=trained.clip, num_views=config.num_views)
+        loader = eval_loader(views, batch_size=config.batch_size, num_workers=config.num_workers,
+                             rank=here.rank, world_size=here.world_size)  # fmt: skip
+        frontend = Frontend(trained.frontend, trained.clip.sample_rate).to(here.device)
+        found = evaluate(model.to(here.device), frontend, loader, config.num_views, here)
+        scores = all_scores(found.predictions)
+        if here.is_main:
+            out = Path(config.out) if config.out else path.parent / f"eval_{config.split}"
+            _print(manifest, found, scores, config.num_views)
+            _write(out, manifest, found, scores, config, state.epoch)
+    return scores
+
+
+def _print(
+    manifest: Manifest, found: Evaluation, scores: dict[str, Scores], num_views: int
+) -> None:
+    console = Console(soft_wrap=True)
+    silent = sum(manifest.entries[row].audio is None for row in found.predictions.row.tolist())
+    table = Table(
+        title=f"{manifest.protocol}, {manifest.split}: {len(found.predictions.row)} clips "
+        f"evaluated, {len(found.bad)} missing; {silent} without sound; {num_views} views"
+    )
+    for heading in ("", "top-1 %", "top-5 %", "mean class %", "NLL", "ECE"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, s in scores.items():
+        table.add_row(name, f"{100 * s.top1:.1f}", f"{100 * s.top5:.1f}",
+                      f"{100 * s.mean_class:.1f}", f"{s.nll:.3f}", f"{s.ece:.3f}")  # fmt: skip
+    console.print(table)
+    by_class = Table(title="accuracy per class, %")
+    for heading in ("class", "clips", "fused", "video head", "audio head"):
+        by_class.add_column(heading, justify="left" if heading == "class" else "right")
+    for row in _per_class(manifest, found):
+        by_class.add_row(row["class"], str(row["clips"]), *(
+            "-" if row[name] is None else f"{100 * row[name]:.1f}"
+            for name in ("fused", "video head", "audio head")
+        ))  # fmt: skip
+    console.print(by_class)
+    for b in found.bad:
+        console.print(f"missing: {b.path}: {b.reason}", highlight=False)
+
+
+def _per_class(manifest: Manifest, found: Evaluation) -> list[dict]:
+    label, probability = found.predictions.label, found.predictions.probability
+    clips = label.bincount(minlength=len(manifest.classes)).tolist()
+    rows: list[dict] = [
+        {"class": c, "clips": n} for c, n in zip(manifest.classes, clips, strict=True)
+    ]
+    for name, p in probability.items():
+        for row, accuracy in zip(rows, class_accuracy(p, label).tolist(), strict=True):
+            row[name] = accuracy if row["clips"] else None
+    return rows
+
+
+def _write(
+    out: Path,
+    manifest: Manifest,
+    found: Evaluation,
+    scores: dict[str, Scores],
+    config: EvalConfig,
+    epochs: int,
+) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    predictions = found.predictions
+    result = {
+        "protocol": manifest.protocol,
+        "split": manifest.split,
+        "split_sha256": manifest.sha256,
+        "num_evaluated": len(predictions.row),
+        "num_missing": len(found.bad),
+        "missing": [b._asdict() for b in found.bad],
+        "num_views": config.num_views,
+        "epochs_trained": epochs,
+        "scores": {name: asdict(s) for name, s in scores.items()},
+        "per_class": _per_class(manifest, found),
+        "environment": environment(),
+    }
+    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    with (out / "predictions.jsonl").open("w") as file:
+        for i, row in enumerate(predictions.row.tolist()):
+            line = {
+                "clip_id": manifest.entries[row].clip_id,
+                "label": manifest.classes[int(predictions.label[i])],
+                "probability": {
+                    name: [round(x, 6) for x in p[i].tolist()]
+                    for name, p in predictions.probability.items()
+                },
+            }
+            file.write(json.dumps(line) + "\n")
+    confusion = confusion_matrix(predictions.probability["fused"], predictions.label)
+    title = f"{manifest.protocol} {manifest.split}: fused, top-1 {100 * scores['fused'].top1:.1f} %"
+    draw_confusion(confusion, manifest.classes, title, out / "confusion.png")
+    print(f"wrote {out}/result.json, predictions.jsonl, confusion.png")
+
+
+if __name__ == "__main__":
+    try:
+        main(load_config(EvalConfig))
+    except (ValueError, TooManyBadClips) as error:
+        sys.exit(f"error: {error}")
