@@ -119,9 +119,9 @@ class FrontendConfig:
     """Window of the Fourier transform, samples."""
     hop_length: int = 256
     """Step between columns of the spectrogram, samples."""
-    mel_mean: float = -5.0
+    mel_mean: float = -0.3
     """Subtracted from the natural logarithm of mel power: the mean over the data set."""
-    mel_std: float = 4.0
+    mel_std: float = 3.7
     """Then divided by: the standard deviation over the data set, > 0."""
 
     def __post_init__(self) -> None:

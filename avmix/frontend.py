@@ -1,5 +1,7 @@
 """Device stage 1: uint8 pictures to normalised frames, waveforms to log-mel spectrograms."""
 
+import warnings
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -26,15 +28,17 @@ class Frontend(nn.Module):
     def __init__(self, config: FrontendConfig, sample_rate: int) -> None:
         """Raises ValueError where a mel filter would be empty: its bin could never change."""
         super().__init__()
-        self._mel = MelSpectrogram(
-            sample_rate=sample_rate,
-            n_fft=config.n_fft,
-            hop_length=config.hop_length,
-            n_mels=config.num_mels,
-            # Column k then covers samples [k * hop, k * hop + n_fft) and nothing is invented
-            # beyond the borders of the window.
-            center=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of empty filters: an error here, see below
+            self._mel = MelSpectrogram(
+                sample_rate=sample_rate,
+                n_fft=config.n_fft,
+                hop_length=config.hop_length,
+                n_mels=config.num_mels,
+                # Column k then covers samples [k * hop, k * hop + n_fft) and nothing is invented
+                # beyond the borders of the window.
+                center=False,
+            )
         empty = int((self._mel.mel_scale.get_buffer("fb").sum(0) <= 0).sum())
         if empty:
             raise ValueError(

@@ -8,19 +8,17 @@ from avmix.config import LossConfig
 from avmix.types import Heads
 
 
-def presence(
-    has_video: Bool[Tensor, " b"], has_audio: Bool[Tensor, " b"]
-) -> Heads[Bool[Tensor, " b"]]:
+def presence(has_video: Bool[Tensor, " b"], has_audio: Bool[Tensor, " b"]) -> Heads:
     """Which clips each head can say something about; the fused head needs one modality."""
     return Heads(fused=has_video | has_audio, video=has_video, audio=has_audio)
 
 
 def head_losses(
-    logits: Heads[Float[Tensor, "b k"]],
-    target: Heads[Float[Tensor, "b k"]],
-    present: Heads[Bool[Tensor, " b"]],
+    logits: Heads,
+    target: Heads,
+    present: Heads,
     label_smoothing: float,
-) -> Heads[Float[Tensor, ""]]:
+) -> Heads:
     """Soft cross-entropy of each head, mean over the clips that have its modality; float32."""
 
     def one(logits: Tensor, target: Tensor, present: Tensor) -> Tensor:
@@ -32,7 +30,7 @@ def head_losses(
     return Heads(*(one(*head) for head in zip(logits, target, present, strict=True)))
 
 
-def objective(config: LossConfig, losses: Heads[Float[Tensor, ""]]) -> Float[Tensor, ""]:
+def objective(config: LossConfig, losses: Heads) -> Float[Tensor, ""]:
     """Weighted sum over heads."""
     weights = Heads(fused=config.fused, video=config.video, audio=config.audio)
     return torch.stack([w * loss for w, loss in zip(weights, losses, strict=True)]).sum()

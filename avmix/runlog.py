@@ -48,7 +48,7 @@ class StepRecord:
     step: int
     lr: float
     loss: Tensor
-    losses: Heads[Tensor]
+    losses: Heads
     grad_norm: Tensor | None
     """None on steps that only accumulate."""
     rows: Tensor

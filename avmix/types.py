@@ -9,14 +9,12 @@ trains on; `Heads` holds one value per head of the network. (`MixPlan` lives in 
 """
 
 from dataclasses import dataclass, fields
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +146,12 @@ class Batch:
         return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
 
-class Heads(NamedTuple, Generic[T]):
-    """One value per head; logits, targets and losses all come in this shape."""
+class Heads(NamedTuple):
+    """One value per head: logits (b k), targets (b k), presence (b) and losses () all come so."""
 
-    fused: T
+    fused: Tensor
     """Of both modalities together."""
-    video: T
+    video: Tensor
     """Of the video encoder alone."""
-    audio: T
+    audio: Tensor
     """Of the audio encoder alone."""

@@ -23,7 +23,7 @@ VIDEO_OF = {".webm": "libvpx-vp9", ".avi": "mpeg4"}
 
 
 def draw_frame(number: int, *, size: tuple[int, int], flash: bool) -> np.ndarray:
-    """Frame `number` as (h, w, 3) uint8: two rows of blocks (bits, inverted bits), then the rest."""
+    """Frame `number` as (h, w, 3) uint8: rows of bits, of inverted bits, the rest."""
     width, height = size
     frame = np.full((height, width, 3), 255 if flash else 60, np.uint8)
     if not flash:
@@ -121,9 +121,7 @@ def write_flash_beep(
         frames = (
             []
             if video is None
-            else _video_frames(
-                fps, seconds, video_start_seconds, events_seconds, size, skip_frames
-            )
+            else _video_frames(fps, seconds, video_start_seconds, events_seconds, size, skip_frames)
         )
         wave = draw_sound(
             seconds=seconds if audio_seconds is None else audio_seconds,
@@ -131,8 +129,10 @@ def write_flash_beep(
             start_seconds=audio_start_seconds,
             events_seconds=events_seconds,
         )
-        chunks = [] if audio is None else _audio_frames(wave, sample_rate, layout, audio_start_seconds)
-        for frame in sorted([*frames, *chunks], key=lambda f: float(f.pts * f.time_base)):
+        chunks = (
+            [] if audio is None else _audio_frames(wave, sample_rate, layout, audio_start_seconds)
+        )
+        for frame in sorted([*frames, *chunks], key=lambda f: f.time or 0.0):
             stream: Any = video if isinstance(frame, VideoFrame) else audio
             container.mux(stream.encode(frame))
         for stream in (video, audio):

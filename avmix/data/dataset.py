@@ -102,7 +102,7 @@ class TrainSet(_Reader, torch.utils.data.Dataset[Sample]):
             try:
                 return Sample(row, self._read(entry, epoch, row), tuple(bad))
             except (ClipError, OSError) as error:
-                bad.append(BadClip(row, entry.path, f"{type(error).__name__}: {error}"))
+                bad.append(_bad_clip(row, entry, error))
         raise TooManyBadClips(f"{self.root}: none of {len(bad)} clips can be read; first: {bad[0]}")
 
     def _read(self, entry: Entry, epoch: int, row: int) -> Clip:
@@ -128,13 +128,17 @@ class EvalSet(_Reader, torch.utils.data.Dataset[Sample]):
         try:
             clip = self.decode(entry, window)
         except (ClipError, OSError) as error:
-            return Sample(
-                row, None, (BadClip(row, entry.path, f"{type(error).__name__}: {error}"),)
-            )
+            return Sample(row, None, (_bad_clip(row, entry, error),))
         crop = centre_crop(clip.video.shape[1], clip.video.shape[2])
         return Sample(
             row, replace(clip, video=apply_crop_flip(clip.video, crop, self.clip.crop)), ()
         )
+
+
+def _bad_clip(row: int, entry: Entry, error: ClipError | OSError) -> BadClip:
+    """The reason without the path, which a `BadClip` names already."""
+    what = error.problem if isinstance(error, ClipError) else error.strerror
+    return BadClip(row, entry.path, f"{type(error).__name__}: {what}")
 
 
 @lru_cache(maxsize=2)

@@ -42,7 +42,7 @@ class Sound:
     done: bool = False
     stream: AudioStream = field(init=False)
     _rate: int = 0
-    _runs: list[list[tuple[float, Float32[np.ndarray, " s"]]]] = field(default_factory=list)
+    _runs: list[list[tuple[float, Float32[np.ndarray, " _"]]]] = field(default_factory=list)
     """Stretches without a gap: for each frame its time in samples by the file, and the mix."""
     _next: float | None = None
     """Where the next sample is expected; None before the first and after damage."""
@@ -112,7 +112,7 @@ class Sound:
         inside = covered[at : at + max(round(self.duration_seconds * self._rate), 1)]
         return wave, float(np.mean(inside))
 
-    def _begin(self, run: list[tuple[float, Float32[np.ndarray, " s"]]]) -> float:
+    def _begin(self, run: list[tuple[float, Float32[np.ndarray, " _"]]]) -> float:
         """Where a run begins, in samples after zero.
 
         Samples are counted. Where times are rounded to milliseconds, the mean over all frames is

@@ -45,15 +45,15 @@ class _Request:
 def decode_clip(
     path: str | os.PathLike[str],
     *,
-    start_seconds: float,
-    duration_seconds: float,
+    start_seconds: float | int,
+    duration_seconds: float | int,
     num_frames: int | None = None,
-    fps: float | None = None,
+    fps: float | int | None = None,
     sample_rate: int = 16_000,
     short_side: int | None = None,
     audio: Literal["require", "silence", "skip"] = "require",
     max_held: int | None = None,
-    min_audio_valid: float = 0.0,
+    min_audio_valid: float | int = 0.0,
     backend: Literal["pyav"] = "pyav",
 ) -> Clip:
     """Decode the window `[start_seconds, start_seconds + duration_seconds)` of one file.
@@ -88,6 +88,7 @@ def decode_clip(
         UnsupportedMediaError: No decoder for the codec.
     """
     del backend
+    start_seconds, duration_seconds = float(start_seconds), float(duration_seconds)
     request = _Request(
         path=os.fspath(path),
         start_seconds=start_seconds,
@@ -97,7 +98,7 @@ def decode_clip(
         short_side=short_side,
         audio=audio,
         max_held=max_held,
-        min_audio_valid=min_audio_valid,
+        min_audio_valid=float(min_audio_valid),
     )
     if sample_rate <= 0 or (short_side is not None and short_side <= 0):
         raise ValueError(f"sample_rate {sample_rate} and short_side {short_side} must be positive")
@@ -110,7 +111,7 @@ def decode_clip(
 
 
 def _times(
-    path: str, start: float, duration: float, num_frames: int | None, fps: float | None
+    path: str, start: float, duration: float, num_frames: int | None, fps: float | int | None
 ) -> Float64[np.ndarray, " t"]:
     """Wanted times, seconds on the clip clock."""
     if not (math.isfinite(start) and start >= 0):

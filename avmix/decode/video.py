@@ -56,7 +56,7 @@ class Pictures:
         self._tick = float(self.media.video.time_base)
         self._epsilon = min(self._tick / 2, EPSILON_SECONDS)
         self._damage = Damage(to_the_end=self.media.in_output_order)
-        self._clock = _OutputClock(period=_period(self._stream))
+        self._clock = _OutputClock(period=period_seconds(self._stream))
         if not self.indexed:
             self._waiting = None
 
@@ -80,7 +80,7 @@ class Pictures:
         if self._waiting is None:
             self._decode(packet)
             return
-        first = self.times[0] + self._epsilon
+        first = float(self.times[0]) + self._epsilon
         if packet.size:
             if packet.pts is None:
                 raise SeekMissed
@@ -151,7 +151,9 @@ class Pictures:
             return frame.time - self.media.zero_seconds
         if self.indexed:
             raise SeekMissed
-        return max(self._shown_seconds, -_period(self._stream)) + _period(self._stream)
+        return max(self._shown_seconds, -period_seconds(self._stream)) + period_seconds(
+            self._stream
+        )
 
     def _add(self, frame: VideoFrame, seconds: float) -> None:
         if frame.is_corrupt:
@@ -172,7 +174,7 @@ class Pictures:
             self._deliver()
         self._shown, self._shown_seconds = frame, seconds
         length = float(frame.duration * self._tick)
-        self.end_seconds = seconds + (length or _period(self._stream))
+        self.end_seconds = seconds + (length or period_seconds(self._stream))
 
     def _deliver(self) -> None:
         """The picture on the screen is the answer to the next wanted time."""
@@ -280,7 +282,7 @@ def quarter_turns(frame: VideoFrame) -> int:
     return round(frame.rotation / 90) % 4
 
 
-def _period(stream: VideoStream) -> float:
+def period_seconds(stream: VideoStream) -> float:
     """Seconds from picture to picture, for pictures that do not say how long they last."""
     rate = stream.average_rate or stream.guessed_rate
     return 1 / float(rate) if rate else 0.04

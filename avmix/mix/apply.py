@@ -20,7 +20,7 @@ def apply(
     return blend(plan, video, plan.lam_video), blend(plan, audio, plan.lam_audio)
 
 
-def mixed_targets(plan: MixPlan, target: Float[Tensor, "b k"]) -> Heads[Float[Tensor, "b k"]]:
+def mixed_targets(plan: MixPlan, target: Float[Tensor, "b k"]) -> Heads:
     """The label of each head, mixed as its input was."""
     return Heads(
         fused=blend(plan, target, plan.lam),

@@ -41,7 +41,7 @@ class LateFusionClassifier(nn.Module):
         audio: Float[Tensor, "b 1 m f"],
         has_video: Bool[Tensor, " b"],
         has_audio: Bool[Tensor, " b"],
-    ) -> Heads[Float[Tensor, "b k"]]:
+    ) -> Heads:
         """Logits of each head."""
         return self.fusion(*self.encode(video, audio), has_video, has_audio)
 

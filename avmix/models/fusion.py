@@ -30,7 +30,7 @@ class ConcatFusion(nn.Module):
         audio: Float[Tensor, "b da"],
         has_video: Bool[Tensor, " b"],
         has_audio: Bool[Tensor, " b"],
-    ) -> Heads[Float[Tensor, "b k"]]:
+    ) -> Heads:
         """Logits of each head."""
         video = self.norm_video(video).masked_fill(~has_video[:, None], 0)
         audio = self.norm_audio(audio).masked_fill(~has_audio[:, None], 0)

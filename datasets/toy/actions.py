@@ -267,14 +267,14 @@ def draw_scene(
     stranger = Body(
         motion=_pick(stream, [m for m in get_args(Motion) if m != motion]),
         shape=_pick(stream, get_args(Shape)),
-        size_px=world.size_px * stream.uniform(0.5, 0.75),
+        size_px=world.size_px * stream.uniform(0.45, 0.7),
         colour=_colour(stranger_hue, 0.6, 0.7),
         accent=_colour(stranger_hue + 0.5, 0.3, 0.9),
         centre_x_px=SIDE_PX * stream.uniform(0.12, 0.88),
         reach=stream.uniform(0.5, 1),
         turn=_pick(stream, (-1.0, 1.0)),
         tilt_radians=stream.uniform(-0.6, 0.6),
-        opacity=min(1.0, 1.6 * difficulty * stream.random()),
+        opacity=min(1.0, 1.4 * difficulty * stream.random()),
         flash=0.0,
         event_seconds=_draw_times(stream, 0.55 * 2 ** stream.uniform(-0.65, 0.65)),
     )
@@ -290,7 +290,7 @@ def draw_scene(
             sound=_pick(stream, [s for s in get_args(Sound) if s != sound]),
             pitch_octaves=stream.uniform(-1, 1),
             decay=2.0 ** stream.uniform(-1, 1),
-            gain=0.7 * difficulty * stream.random(),
+            gain=0.9 * difficulty * stream.random(),
             onset_seconds=_draw_times(stream, 0.55 * 2 ** stream.uniform(-0.65, 0.65)),
         ),
     )
@@ -306,7 +306,7 @@ def draw_scene(
         brightness=1 + 0.4 * difficulty * stream.uniform(-1, 1),
         picture_noise=0.12 * difficulty * stream.random(),
         peak=float(10 ** ((-3 - 24 * difficulty * stream.random()) / 20)),
-        hiss=0.3 * difficulty * difficulty * stream.uniform(0.2, 1),
+        hiss=0.4 * difficulty * difficulty * stream.uniform(0.2, 1),
         hiss_tilt=stream.uniform(0, 1.5),
         address=(*address, 1),
     )
@@ -603,7 +603,7 @@ def _poses(body: Body, seconds: np.ndarray, floor_y_px: float) -> _Poses:
 # ------------------------------------------------------------------------------------------ sound
 
 
-_RING_SECONDS = 0.8
+_RING_SECONDS = 0.7
 
 
 def sound_of(scene: Scene) -> Float32[np.ndarray, " s"]:
@@ -617,8 +617,8 @@ def sound_of(scene: Scene) -> Float32[np.ndarray, " s"]:
             first = max(0, int(np.ceil(onset * RATE_HZ)))
             end = min(NUM_SAMPLES, int((onset + _RING_SECONDS) * RATE_HZ))
             if loudness > 0 and first < end:
-                since = np.arange(first, end) / RATE_HZ - onset
-                grain = stream.standard_normal(end - first) if noisy else np.zeros(end - first)
+                since = (np.arange(first, end) / RATE_HZ - onset).astype(np.float32)
+                grain = stream.standard_normal(end - first if noisy else 0, dtype=np.float32)
                 wave[first:end] += loudness * _ring(voice, since, grain)
     hiss = stream.standard_normal(NUM_SAMPLES)
     if scene.hiss > 0:

@@ -1,0 +1,55 @@
+# Everything a fresh machine needs, in two commands: `make demo` and `make test`.
+# Each makes the environment first (.venv, about 5 GB, a few minutes once).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The first Python 3.12 or 3.11 that really runs; `make PYTHON=/path/to/python3.11 ...` overrides.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help env demo test lint bench clean
+
+help:
+	@echo "make demo   made videos with sound -> trained -> evaluated: table and pictures"
+	@echo "make test   the tests"
+	@echo "make lint   formatting, style, types"
+	@echo "make bench  the benchmarks; writes benchmarks/results and the tables of README.md"
+	@echo "make env    only the environment in $(VENV)"
+	@echo "make clean  delete what the demo made (data/toy, runs/demo)"
+
+env: $(VENV)/.installed
+
+# Written last: an interrupted installation is done again.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed; set PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: env
+	$(BIN)/python datasets/toy/make.py --out data/toy
+	$(BIN)/python train.py --config configs/demo.yaml
+	$(BIN)/python eval.py --checkpoint runs/demo
+	$(BIN)/avmix preview $$(ls data/toy/test/bounce_thud_* | head -1) $$(ls data/toy/test/swing_ping_* | head -1) \
+		--lam 0.3 --labels bounce_thud swing_ping -o runs/demo/mix.png
+
+test: env
+	$(BIN)/python -m pytest
+
+lint: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+bench: env
+	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/paste.py
+
+clean:
+	rm -rf data/toy runs/demo

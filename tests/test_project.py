@@ -1,0 +1,76 @@
+"""What the project promises as a whole."""
+
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_datasets_does_not_hide_the_library_of_that_name(tmp_path: Path) -> None:
+    """With a package `datasets` installed, importing it from the project root finds that one."""
+    assert not (ROOT / "datasets.py").exists()
+    assert not list((ROOT / "datasets").glob("*.py"))
+    package = tmp_path / "datasets"
+    package.mkdir()
+    (package / "__init__.py").write_text("the_library = True")
+    code = f"import sys; sys.path.append({str(tmp_path)!r}); import datasets; datasets.the_library"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_pinned_versions_are_installed() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        name, _, pinned = line.partition("==")
+        if name in ("torch", "torchvision", "torchaudio", "av", "decord", "pytorchvideo"):
+            assert version(name).split("+")[0] == pinned
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("module", ["slowfast", "x3d", "csn", "audio_visual_slowfast"])
+def test_what_we_count_on_in_pytorchvideo_imports(module: str) -> None:
+    # pytorchvideo.transforms cannot be imported beside a current torchvision; its models can.
+    assert importlib.import_module(f"pytorchvideo.models.{module}")
+
+
+def test_spinning_threads_are_off_before_torch_is_loaded() -> None:
+    code = "import avmix, os, sys; assert 'torch' not in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "PASSIVE\n"
+
+
+def test_nothing_runs_when_the_scripts_are_imported() -> None:
+    code = "import sys; sys.argv = ['x', '--nonsense']; import train, eval"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_tree_of_the_readme_is_the_tree() -> None:
+    readme = (ROOT / "README.md").read_text()
+    tree = re.search(r"```text\n(pyproject.toml.*?)```", readme, re.DOTALL)
+    assert tree
+    for line in tree[1].splitlines():
+        name = line.split()[0]
+        if not line.startswith(" "):
+            folder = name if name.endswith("/") else ""
+            path = name
+        else:
+            path = folder + name
+        assert (ROOT / path).exists(), path
+
+
+def test_make_test_is_what_the_readme_says() -> None:
+    assert "make demo" in (ROOT / "README.md").read_text()
+    assert "make test" in (ROOT / "README.md").read_text()
+    assert "make test" in (ROOT / ".ci/run").read_text()
+
+
+def test_only_avmix_is_packaged() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert settings["tool"]["setuptools"]["packages"]["find"]["include"] == ["avmix*"]
