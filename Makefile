@@ -48,7 +48,8 @@ lint: env
 	$(BIN)/pyright
 
 bench: env
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python datasets/toy/make.py --out data/toy
+	$(BIN)/python benchmarks/seeds.py --config configs/demo.yaml --name demo --seeds 0 1 2
 	$(BIN)/python benchmarks/paste.py
 
 clean:

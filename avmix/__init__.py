@@ -13,4 +13,34 @@ import os
 # cores are shared with loader processes, spinning makes a training step up to ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from avmix.config import TrainConfig, load_config
+from avmix.data.manifest import Manifest, read_manifest, write_manifest
+from avmix.decode import ClipError, decode_clip
+from avmix.frontend import Frontend
+from avmix.mix import MixPlan, apply, draw_plan, mixed_targets, mixup_plan
+from avmix.models import LateFusionClassifier, build_model
+from avmix.types import Batch, Clip, Entry, Heads
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Clip",
+    "ClipError",
+    "Entry",
+    "Frontend",
+    "Heads",
+    "LateFusionClassifier",
+    "Manifest",
+    "MixPlan",
+    "TrainConfig",
+    "apply",
+    "build_model",
+    "decode_clip",
+    "draw_plan",
+    "load_config",
+    "mixed_targets",
+    "mixup_plan",
+    "read_manifest",
+    "write_manifest",
+]

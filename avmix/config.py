@@ -381,7 +381,7 @@ def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
     A key that does not exist, a value of the wrong type and a value out of range end the program
     with exit code 2 and one line that names the key and what it may be.
     """
-    parser = _Parser(description=cls.__doc__)
+    parser = _Parser(description=cls.__doc__, allow_abbrev=False)
     parser.keys = tuple(_keys(cls))
     parser.add_argument("--config", action="config", help="YAML file; may be given more than once")
     parser.add_class_arguments(cls)

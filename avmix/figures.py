@@ -61,7 +61,7 @@ def draw_strips(
         if number == len(strips) - 1:
             sound.set_xlabel("seconds in the window", fontsize=9)
         _draw_labels(figure.add_subplot(grid[:, 1]), strip.labels)
-    figure.savefig(out, dpi=110)
+    figure.savefig(out, dpi=100)
 
 
 def _draw_frames(axes, strip: Strip, start: float, end: float) -> None:
@@ -83,7 +83,7 @@ def _draw_frames(axes, strip: Strip, start: float, end: float) -> None:
 def _draw_labels(axes, labels: Sequence[tuple[str, float, str]]) -> None:
     bottom = 0.0
     for name, weight, colour in labels:
-        axes.bar(0, weight, bottom=bottom, color=colour, width=0.5)
+        axes.bar(0, weight, bottom=bottom, color=colour, width=0.9)
         axes.text(0, bottom + weight / 2, f"{name}\n{weight:.2f}", ha="center", va="center",
                   fontsize=8, color="white", fontweight="bold")  # fmt: skip
         bottom += weight
@@ -113,4 +113,4 @@ def draw_confusion(
             colour = "white" if shares[i, j] > 0.5 else INK
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=7, color=colour)
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the row")
-    figure.savefig(out, dpi=110)
+    figure.savefig(out, dpi=100)

@@ -119,7 +119,7 @@ def test_inputs_are_left_as_they_are(size):
 
 
 @pytest.mark.parametrize(
-    ("video_i", "video_j", "audio_i", "audio_j"), itertools.product([True, False], repeat=4)
+    ("video_i", "video_j", "audio_i", "audio_j"), list(itertools.product([True, False], repeat=4))
 )
 def test_what_a_partner_lacks_is_not_mixed(video_i, video_j, audio_i, audio_j):
     plan = mixup_plan([1, 0], [0.3, 0.6], has_video=[video_i, video_j],

@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[1]
 def smoke(data: Path, out: Path, *more: str) -> list[str]:
     """Arguments of a small run: 5 steps an epoch, the default of 2 epochs."""
     return ["--config", str(ROOT / "configs/smoke.yaml"), "--data.root", str(data),
-            "--run.out", str(out), "--run.threads", "1", "--data.num_workers", "0", *more]  # fmt: skip
+            "--run.out", str(out), "--run.threads", "1", "--data.num_workers", "0",
+            *more]  # fmt: skip
 
 
 def run_train(arguments: Sequence[str]) -> Path:

@@ -31,7 +31,7 @@ class BadClips:
         """Note `bad`; returns those not met before. Raises `TooManyBadClips`, naming them all."""
         new = tuple({b.row: b for b in bad if b.row not in self._found}.values())
         self._found.update({b.row: b for b in new})
-        if len(self._found) > self._max_share * self._num_clips:
+        if len(self._found) / self._num_clips > self._max_share:
             listed = "\n".join(f"  {b.path}: {b.reason}" for b in self.found)
             raise TooManyBadClips(
                 f"{len(self._found)} of {self._num_clips} clips cannot be read, more than "

@@ -69,7 +69,7 @@ def read_manifest(folder: Path, split: str) -> Manifest:
         )
     entries = tuple(
         _entry(line, f"{path}:{number}")
-        for number, line in enumerate(text.decode().splitlines(), 1)
+        for number, line in enumerate(text.decode().split("\n"), 1)  # splitlines: also U+2028
         if line.strip()
     )
     classes = tuple(header["classes"])

@@ -3,12 +3,13 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track
 
@@ -34,13 +35,12 @@ class Row:
 def prepare_table(config: DataConfig) -> None:
     """Write the manifest of `config.table`, unless it is there already.
 
-    Every file is probed, in as many processes as the loader has. Files that cannot be read are
-    counted, named in `excluded.jsonl` beside the manifest and left out; above
-    `config.max_bad_share` of all rows this raises `ManifestError` naming them, and so does a table
-    that is not the one the existing manifest was made from.
+    Raises as `prepare_rows` does, and `ManifestError` where the manifest that is there was made
+    from a table that said something else.
     """
     table, folder = Path(config.root) / config.table, config.manifest_folder
-    rows, sha256 = read_table(config)
+    rows = read_table(config)
+    sha256 = hashlib.sha256(repr(rows).encode()).hexdigest()
     header = folder / "dataset.json"
     if header.exists():
         made_from = json.loads(header.read_bytes()).get("notes", {}).get("table_sha256")
@@ -50,38 +50,59 @@ def prepare_table(config: DataConfig) -> None:
                 "anew, or set another data.manifest"
             )
         return
+    prepare_rows(
+        Path(config.root),
+        folder,
+        rows,
+        protocol=f"{table.parent.resolve().name}/{config.table_split}",
+        workers=max(1, config.num_workers),
+        max_bad_share=config.max_bad_share,
+        notes={"table": table.name, "table_sha256": sha256},
+    )
+
+
+def prepare_rows(
+    root: Path,
+    folder: Path,
+    rows: Sequence[Row],
+    *,
+    protocol: str,
+    workers: int,
+    max_bad_share: float,
+    notes: Mapping[str, Any],
+) -> None:
+    """Probe every file below `root`, in `workers` processes, and write the manifest to `folder`.
+
+    Files that cannot be read or have no pictures are left out, counted, and named with the reason
+    in `excluded.jsonl` beside the manifest. Raises `ManifestError`, naming them, when they are more
+    than `max_bad_share` (0 to 1) of all rows, and whatever `write_manifest` raises.
+    """
     entries: dict[str, list[Entry]] = {}
-    excluded: list[tuple[Row, str]] = []
-    for row, found in _probe_all(Path(config.root), rows, max(1, config.num_workers)):
+    excluded: list[dict[str, str]] = []
+    for row, found in _probe_all(root, rows, workers):
         if isinstance(found, Entry):
             entries.setdefault(row.split, []).append(found)
         else:
-            excluded.append((row, found))
-    if len(excluded) > config.max_bad_share * len(rows):
-        listed = "\n".join(f"  {row.path}: {reason}" for row, reason in excluded)
+            excluded.append({"path": row.path, "split": row.split, "reason": found})
+    if len(excluded) > max_bad_share * len(rows):
+        listed = "\n".join(f"  {e['path']}: {e['reason']}" for e in excluded)
         raise ManifestError(
-            f"{table}: {len(excluded)} of {len(rows)} files cannot be used, more than "
-            f"data.max_bad_share (={config.max_bad_share}) allows:\n{listed}"
+            f"{root}: {len(excluded)} of {len(rows)} files cannot be used, a larger share than "
+            f"{max_bad_share}, which is allowed:\n{listed}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "excluded.jsonl").write_text(
-        "".join(
-            json.dumps({"path": row.path, "split": row.split, "reason": reason}) + "\n"
-            for row, reason in excluded
-        )
-    )
-    classes = sorted({row.label for row in rows})
     write_manifest(
         folder,
-        classes=classes,
-        protocol=f"{table.parent.resolve().name}/{config.table_split}",
+        classes=sorted({row.label for row in rows}),
+        protocol=protocol,
         splits={split: entries[split] for split in SPLITS if split in entries},
-        notes={"table": config.table, "table_sha256": sha256, "num_excluded": len(excluded)},
+        notes={**notes, "num_excluded": len(excluded)},
     )
+    lines = [json.dumps(e, ensure_ascii=False) + "\n" for e in excluded]
+    (folder / "excluded.jsonl").write_text("".join(lines))
 
 
-def read_table(config: DataConfig) -> tuple[tuple[Row, ...], str]:
-    """The rows of the table that are in a split, and a hash of what they say.
+def read_table(config: DataConfig) -> tuple[Row, ...]:
+    """The rows of the table that are in a split.
 
     Raises `ManifestError` where the file or a column is missing, a cell is empty, or no row is in a
     split.
@@ -111,12 +132,10 @@ def read_table(config: DataConfig) -> tuple[tuple[Row, ...], str]:
         raise ManifestError(
             f"{path}: no row says {', '.join(SPLITS)} in column {config.table_split!r}"
         )
-    return tuple(rows), hashlib.sha256(repr(rows).encode()).hexdigest()
+    return tuple(rows)
 
 
-def _probe_all(
-    root: Path, rows: tuple[Row, ...], workers: int
-) -> Iterator[tuple[Row, Entry | str]]:
+def _probe_all(root: Path, rows: Sequence[Row], workers: int) -> Iterator[tuple[Row, Entry | str]]:
     # spawn: a fork would copy the state of the parent's threads.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         found = pool.map(partial(_probe, root), rows, chunksize=8)

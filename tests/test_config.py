@@ -1,0 +1,254 @@
+"""Options: every mistake in a configuration ends the program with one line that helps."""
+
+import ast
+import re
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from avmix import config as module
+from avmix.config import (
+    AugmentConfig,
+    ClipConfig,
+    DataConfig,
+    EvalConfig,
+    FrontendConfig,
+    LossConfig,
+    MixConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+    differences,
+    from_yaml,
+    load_config,
+    to_yaml,
+)
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+SECTIONS = {f.name: f.type for f in fields(TrainConfig)}
+
+
+def fails(capsys: pytest.CaptureFixture[str], argv: list[str], cls: type = TrainConfig) -> str:
+    """The one line that is left when `argv` is refused."""
+    with pytest.raises(SystemExit) as stopped:
+        load_config(cls, argv)
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def written(folder: Path, content: dict[str, Any], name: str = "some.yaml") -> list[str]:
+    (folder / name).write_text(yaml.safe_dump(content))
+    return ["--config", str(folder / name)]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_of_the_project_loads(path):
+    config = load_config(TrainConfig, ["--config", str(path)])
+    for section, options in yaml.safe_load(path.read_text()).items():
+        for key, value in options.items():
+            assert getattr(getattr(config, section), key) == value
+
+
+def test_without_arguments_every_option_has_its_default():
+    assert load_config(TrainConfig, []) == TrainConfig()
+
+
+@pytest.mark.parametrize("in_a_file", [True, False])
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_typo_names_the_key_and_the_choices(section, in_a_file, tmp_path, capsys):
+    options = [f.name for f in fields(SECTIONS[section])]
+    typo = f"{section}.{options[0]}x"
+    file = written(tmp_path, {section: {f"{options[0]}x": 1}})
+    message = fails(capsys, file if in_a_file else [f"--{typo}", "1"])
+    assert f"no option {typo!r}; did you mean '{section}.{options[0]}'?" in message
+    assert all(f"{section}.{option}" in message for option in options)
+
+
+@pytest.mark.parametrize("in_a_file", [True, False])
+def test_an_unknown_section_names_the_sections(in_a_file, tmp_path, capsys):
+    file = written(tmp_path, {"optm": {"lr": 1}})
+    message = fails(capsys, file if in_a_file else ["--optm.lr", "1"])
+    assert "no option 'optm" in message
+    assert all(section in message for section in SECTIONS)
+
+
+def test_a_typo_in_the_options_of_evaluation_is_named(capsys):
+    message = fails(capsys, ["--checkpoint", "x.pt", "--num_view", "3"], EvalConfig)
+    assert "no option 'num_view'; did you mean 'num_views'?" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "parts"),
+    [
+        ("optim.lr", "fast", ["optim.lr", "float", "fast"]),
+        ("optim.batch_size", "2.5", ["optim.batch_size", "int", "2.5"]),
+        ("model.video_channels", "[8, wide]", ["model.video_channels", "int"]),
+        ("mix.method", "cutmix", ["mix.method", "cutmix", "none", "mixup"]),
+        ("run.precision", "fp16", ["run.precision", "fp16", "fp32", "bf16"]),
+    ],
+)
+def test_a_wrong_type_or_choice_names_key_and_value(key, value, parts, capsys):
+    message = fails(capsys, [f"--{key}", value])
+    assert all(part in message for part in parts), message
+
+
+def test_the_beginning_of_a_key_is_not_the_key(capsys):
+    assert "no option 'optim.warmup'" in fails(capsys, ["--optim.warmup", "0"])
+
+
+@pytest.mark.xfail(strict=True, reason="ends with a traceback that names no key")
+@pytest.mark.parametrize("content", [{"optim": None}, {"optim": 3}, {"mix": {"alpha": None}}])
+def test_a_value_in_place_of_another_kind_names_the_key(content, tmp_path, capsys):
+    message = fails(capsys, written(tmp_path, content))
+    assert next(iter(content)) in message
+
+
+@pytest.mark.xfail(strict=True, reason="ends with the traceback of an OverflowError")
+def test_an_infinite_window_is_out_of_range(capsys):
+    assert "clip.duration_seconds" in fails(capsys, ["--clip.duration_seconds", ".inf"])
+
+
+@pytest.mark.xfail(strict=True, reason="numbers from 2**32 on run into the next of an address")
+def test_seeds_are_as_large_as_an_address_can_hold(capsys):
+    assert "run.seed" in fails(capsys, ["--run.seed", str(2**32)])
+
+
+OUT_OF_RANGE = [
+    (DataConfig, "num_workers", -1),
+    (DataConfig, "max_bad_share", 1.01),
+    (DataConfig, "max_bad_share", -0.1),
+    (DataConfig, "table_source", []),
+    (ClipConfig, "duration_seconds", 0.0),
+    (ClipConfig, "duration_seconds", float("nan")),
+    (ClipConfig, "num_frames", 0),
+    (ClipConfig, "sample_rate", 999),
+    (ClipConfig, "crop", 7),
+    (ClipConfig, "short_side", 63),
+    (AugmentConfig, "min_area", 0.0),
+    (AugmentConfig, "min_area", 1.1),
+    (AugmentConfig, "max_aspect", 0.9),
+    (AugmentConfig, "flip", 1.5),
+    (FrontendConfig, "num_mels", 0),
+    (FrontendConfig, "n_fft", 15),
+    (FrontendConfig, "hop_length", 0),
+    (FrontendConfig, "hop_length", 513),
+    (FrontendConfig, "mel_std", 0.0),
+    (MixConfig, "alpha", 0.0),
+    (MixConfig, "probability", 1.5),
+    (MixConfig, "off_epochs", -1),
+    (ModelConfig, "video_channels", []),
+    (ModelConfig, "audio_channels", [8, 0]),
+    (ModelConfig, "dropout", 1.0),
+    (LossConfig, "fused", -1.0),
+    (LossConfig, "video", -1.0),
+    (LossConfig, "audio", -1.0),
+    (LossConfig, "label_smoothing", 1.0),
+    (OptimConfig, "epochs", 0),
+    (OptimConfig, "batch_size", 1),
+    (OptimConfig, "accumulate", 0),
+    (OptimConfig, "lr", 0.0),
+    (OptimConfig, "weight_decay", -0.1),
+    (OptimConfig, "warmup_epochs", -0.5),
+    (OptimConfig, "warmup_epochs", 10.5),
+    (OptimConfig, "clip_norm", 0.0),
+    (RunConfig, "seed", -1),
+    (RunConfig, "threads", -1),
+    (RunConfig, "log_every", 0),
+    (RunConfig, "save_every", -1),
+    (RunConfig, "device", "tpu"),
+    (RunConfig, "device", "cuda:x"),
+]
+
+
+@pytest.mark.parametrize(("section", "key", "value"), OUT_OF_RANGE)
+def test_a_value_out_of_range_names_the_key(section, key, value):
+    name = next(n for n, cls in SECTIONS.items() if cls is section)
+    with pytest.raises(ValueError, match=rf"^{name}\.{key} .*got {re.escape(repr(value))}$"):
+        replace(section(), **{key: value})
+
+
+@pytest.mark.parametrize("key", ["num_views", "batch_size"])
+def test_evaluation_needs_one_of_each(key):
+    with pytest.raises(ValueError, match=f"^{key} must be >= 1, got 0"):
+        EvalConfig(**{"checkpoint": "x.pt", key: 0})
+
+
+def test_a_value_out_of_range_ends_the_program(capsys):
+    assert "optim.lr must be > 0, got -1.0" in fails(capsys, ["--optim.lr", "-1"])
+
+
+def test_a_window_must_hold_one_spectrum(capsys):
+    message = fails(capsys, ["--clip.duration_seconds", "0.01"])
+    assert "clip.duration_seconds must hold one spectrum of frontend.n_fft (=512)" in message
+
+
+def test_values_on_the_edge_of_their_range_are_accepted():
+    TrainConfig(
+        clip=ClipConfig(crop=72, short_side=72, num_frames=1, duration_seconds=0.032),
+        augment=AugmentConfig(min_area=1.0, max_aspect=1.0, flip=1.0),
+        mix=MixConfig(probability=0.0),
+        optim=OptimConfig(epochs=3, warmup_epochs=3.0, batch_size=2),
+        run=RunConfig(device="cuda:7"),
+    )
+
+
+def test_later_files_win_and_overrides_win_over_files(tmp_path):
+    first = written(tmp_path, {"optim": {"lr": 0.5, "epochs": 3}, "run": {"seed": 1}}, "a.yaml")
+    second = written(tmp_path, {"optim": {"lr": 0.25}, "run": {"seed": 2}}, "b.yaml")
+    config = load_config(TrainConfig, [*first, *second, "--run.seed", "9"])
+    assert (config.optim.lr, config.optim.epochs, config.run.seed) == (0.25, 3, 9)
+    config = load_config(TrainConfig, ["--run.seed", "9", *second, *first])
+    assert (config.optim.lr, config.optim.epochs) == (0.5, 3)
+
+
+def test_numbers_may_be_written_with_an_exponent(tmp_path):
+    (tmp_path / "a.yaml").write_text("optim:\n  lr: 2e-3\n")
+    assert load_config(TrainConfig, ["--config", str(tmp_path / "a.yaml")]).optim.lr == 0.002
+
+
+def test_a_resolved_configuration_comes_back(tmp_path):
+    config = replace(
+        TrainConfig(),
+        optim=OptimConfig(lr=1e-5, epochs=7),
+        model=ModelConfig(video_channels=[8, 16]),
+        data=DataConfig(root="ä: b #c", table_source=["a", "b"]),
+    )
+    assert from_yaml(TrainConfig, to_yaml(config)) == config
+    assert yaml.safe_load(to_yaml(config)) == asdict(config)
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_config(TrainConfig, ["--config", str(tmp_path / "config.yaml")]) == config
+
+
+def test_differences_are_named_by_their_path():
+    a = TrainConfig()
+    b = replace(a, optim=OptimConfig(lr=1.0), model=ModelConfig(audio_channels=[4]))
+    assert differences(a, TrainConfig()) == {}
+    assert differences(a, b) == {
+        "optim.lr": (0.002, 1.0),
+        "model.audio_channels": ([16, 32, 64, 128], [4]),
+    }
+
+
+def test_every_option_is_documented_and_there_are_not_too_many():
+    source = ast.parse(Path(str(module.__file__)).read_text())
+    classes = {n.name: n for n in source.body if isinstance(n, ast.ClassDef) and "Config" in n.name}
+    assert len(classes) == len(SECTIONS) + 2
+    number = 0
+    for cls in classes.values():
+        for option, after in zip(cls.body, [*cls.body[1:], None], strict=True):
+            if not isinstance(option, ast.AnnAssign) or cls.name == "TrainConfig":
+                continue  # a section is documented by its class
+            number += 1
+            documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            assert documented, f"{cls.name}.{ast.unparse(option.target)} has no docstring"
+        assert ast.get_docstring(cls)
+    assert all(is_dataclass(section) for section in SECTIONS.values())
+    assert 40 < number < 80

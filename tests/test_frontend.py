@@ -1,0 +1,145 @@
+"""Pixels and spectrograms against formulas written out."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+from torchaudio.functional import melscale_fbanks
+
+from avmix.config import FrontendConfig
+from avmix.frontend import Frontend, normalise_frames
+from avmix.types import Batch
+
+CONFIG = FrontendConfig(num_mels=20, n_fft=256, hop_length=100, mel_mean=-3.0, mel_std=2.5)
+RATE = 8000
+
+
+def noise(clips: int, samples: int = 2000) -> torch.Tensor:
+    return torch.randn(clips, samples, generator=torch.Generator().manual_seed(clips)) * 0.1
+
+
+def batch_of(clips: int) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    return Batch(
+        video=torch.randint(0, 256, (clips, 2, 4, 5, 3), generator=generator, dtype=torch.uint8),
+        audio=noise(clips),
+        has_video=torch.ones(clips, dtype=torch.bool),
+        has_audio=torch.ones(clips, dtype=torch.bool),
+        target=torch.eye(clips),
+        row=torch.arange(clips),
+    )
+
+
+def by_formula(wave: np.ndarray, config: FrontendConfig, rate: int) -> np.ndarray:
+    """(mel bins, columns): a Hann window every hop, power spectrum, mel filters, logarithm."""
+    n = config.n_fft
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+    filters = melscale_fbanks(n // 2 + 1, 0.0, rate / 2, config.num_mels, rate).double().numpy()
+    columns = []
+    for first in range(0, len(wave) - n + 1, config.hop_length):
+        power = np.abs(np.fft.rfft(wave[first : first + n] * hann)) ** 2
+        columns.append((np.log(power @ filters + 1e-6) - config.mel_mean) / config.mel_std)
+    return np.stack(columns, 1)
+
+
+def test_pixels_by_hand():
+    video = torch.zeros(1, 2, 2, 2, 3, dtype=torch.uint8)
+    video[0, 1, 0, 1, 2] = 255  # blue of the upper right pixel of the second frame
+    frames = normalise_frames(video)
+    assert frames.shape == (1, 3, 2, 2, 2)
+    assert frames[0, 2, 1, 0, 1].item() == pytest.approx((1 - 0.45) / 0.225)
+    frames[0, 2, 1, 0, 1] = -2.0
+    torch.testing.assert_close(frames, torch.full_like(frames, (0 - 0.45) / 0.225))
+    assert frames.is_contiguous()
+
+
+def test_every_pixel_goes_to_its_place():
+    video = batch_of(3).video
+    frames = normalise_frames(video)
+    for at in np.ndindex(*video.shape):
+        b, t, h, w, c = at
+        expected = (video[at].item() / 255 - 0.45) / 0.225
+        assert frames[b, c, t, h, w].item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("samples", [256, 355, 356, 2000])
+def test_log_mel_is_the_formula(samples):
+    audio = noise(2, samples)
+    found = Frontend(CONFIG, RATE).log_mel(audio)
+    assert found.shape == (2, 1, 20, 1 + (samples - 256) // 100)
+    for wave, spectrogram in zip(audio.double().numpy(), found[:, 0].numpy(), strict=True):
+        np.testing.assert_allclose(spectrogram, by_formula(wave, CONFIG, RATE), atol=2e-4)
+
+
+def test_silence_is_the_floor():
+    silent = Frontend(CONFIG, RATE).log_mel(torch.zeros(1, 512))
+    expected = torch.full_like(silent, (math.log(1e-6) + 3.0) / 2.5)
+    torch.testing.assert_close(silent, expected)
+
+
+def test_a_click_is_in_the_columns_that_cover_it():
+    wave = torch.zeros(1, 2000)
+    at = 5 * 100 + 128  # middle of the window of column 5
+    wave[0, at] = 1.0
+    loudness = Frontend(CONFIG, RATE).log_mel(wave)[0, 0].mean(0)
+    assert loudness.argmax().item() == 5
+    heard = (loudness > loudness.min() + 0.1).nonzero().flatten().tolist()
+    # Column k covers samples [100 k, 100 k + 256).
+    assert heard == [k for k in range(18) if 100 * k <= at < 100 * k + 256] == [4, 5, 6]
+
+
+def test_a_tone_is_in_the_bin_of_its_frequency():
+    time = torch.arange(2000) / RATE
+    low, high = (torch.sin(2 * math.pi * hz * time)[None] for hz in (300, 3000))
+    frontend = Frontend(CONFIG, RATE)
+    bins = [frontend.log_mel(tone)[0, 0].mean(1).argmax().item() for tone in (low, high)]
+    mel = [2595 * math.log10(1 + hz / 700) for hz in (300, 3000, RATE / 2)]
+    expected = [m / mel[2] * 21 - 1 for m in mel[:2]]  # 20 peaks at equal distances
+    assert bins == pytest.approx(expected, abs=0.6)
+
+
+def test_clips_do_not_touch_each_other_however_many_there_are():
+    audio = noise(19)
+    frontend = Frontend(CONFIG, RATE)
+    alone = torch.cat([frontend.log_mel(wave[None]) for wave in audio])
+    torch.testing.assert_close(frontend.log_mel(audio), alone, rtol=0, atol=1e-5)
+
+
+def test_a_filter_that_hears_nothing_is_an_error():
+    with pytest.raises(ValueError, match=r"frontend\.num_mels \(=120\): \d+ mel filters are empty"):
+        Frontend(replace(CONFIG, num_mels=120), RATE)
+
+
+def test_everything_is_float32_even_under_autocast():
+    frontend, batch = Frontend(CONFIG, RATE), batch_of(2)
+    video, audio = frontend(batch)
+    assert video.dtype == audio.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        same_video, same_audio = frontend(batch)
+    assert torch.equal(video, same_video)
+    assert torch.equal(audio, same_audio)
+
+
+def test_both_modalities_of_the_batch_are_used_and_left_as_they_are():
+    frontend, batch = Frontend(CONFIG, RATE), batch_of(3)
+    video, audio = frontend(batch)
+    assert torch.equal(video, normalise_frames(batch.video))
+    assert torch.equal(audio, frontend.log_mel(batch.audio))
+    video.zero_()
+    audio.zero_()
+    assert torch.equal(batch.video, batch_of(3).video)
+    assert torch.equal(batch.audio, batch_of(3).audio)
+
+
+def test_it_has_nothing_to_train_or_to_save():
+    assert not list(Frontend(CONFIG, RATE).parameters())
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(TypeCheckError):
+        Frontend(CONFIG, RATE).log_mel(torch.zeros(1000))
+    with pytest.raises(TypeCheckError):
+        normalise_frames(torch.zeros(1, 2, 4, 4, 3))

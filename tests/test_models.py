@@ -1,0 +1,169 @@
+"""The network: shapes, what a missing modality may change, and its fusion written out."""
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+from torch import nn
+
+from avmix.config import ModelConfig
+from avmix.models import LateFusionClassifier, build_model
+from avmix.models.audio import AudioEncoder
+from avmix.models.video import VideoEncoder
+
+SMALL = ModelConfig(video_channels=[4, 8], audio_channels=[4, 6])
+
+
+def model_of(config: ModelConfig = SMALL, classes: int = 5) -> LateFusionClassifier:
+    torch.manual_seed(0)
+    model = build_model(config, classes)
+    model.train()
+    for _ in range(2):  # statistics that are not those of the start
+        model(*inputs(4))
+    return model.eval()
+
+
+def inputs(size: int, seed: int = 0, *, has_video=None, has_audio=None):
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(size, 3, 4, 16, 16, generator=generator),
+        torch.randn(size, 1, 16, 20, generator=generator),
+        torch.tensor([True] * size if has_video is None else has_video),
+        torch.tensor([True] * size if has_audio is None else has_audio),
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 64])
+def test_every_head_has_a_logit_per_class(size):
+    heads = model_of()(*inputs(size))
+    assert [head.shape for head in heads] == [(size, 5)] * 3
+
+
+@pytest.mark.parametrize("frames", [1, 2, 8, 9])
+@pytest.mark.parametrize("side", [8, 17, 72])
+def test_the_video_encoder_takes_any_size(frames, side):
+    encoder = VideoEncoder([4, 4, 6, 8]).eval()
+    assert encoder(torch.randn(2, 3, frames, side, side)).shape == (2, 8)
+    assert encoder.num_features == 8
+
+
+@pytest.mark.parametrize(("mels", "columns"), [(1, 1), (16, 3), (64, 123)])
+def test_the_audio_encoder_takes_any_size(mels, columns):
+    encoder = AudioEncoder([4, 4, 6, 8]).eval()
+    assert encoder(torch.randn(2, 1, mels, columns)).shape == (2, 8)
+    assert encoder.num_features == 8
+
+
+@pytest.mark.parametrize(
+    ("channels", "millions"), [([16, 32, 64, 128], 1.180727), ([8, 16, 32, 64], 0.297726)]
+)
+def test_the_number_of_parameters_is_known(channels, millions):
+    model = build_model(ModelConfig(video_channels=channels, audio_channels=channels), 10)
+    assert sum(p.numel() for p in model.parameters()) == millions * 1e6
+
+
+def test_a_2plus1d_pair_has_as_many_weights_as_the_convolution_it_stands_for():
+    # Tran et al.: middle = floor(9 * 3 * in * out / (9 * in + 3 * out)), so 16 and 32 give 51.
+    encoder = VideoEncoder([16, 32])
+    pair = [m for m in encoder.stages[1].shrink.modules() if isinstance(m, nn.Conv3d)]
+    assert [m.out_channels for m in pair] == [13824 // 240, 32] == [57, 32]
+    weights = sum(m.weight.numel() for m in pair)
+    assert weights == pytest.approx(27 * 16 * 32, rel=0.02)
+
+
+def test_what_is_in_place_of_a_missing_modality_changes_no_present_head():
+    model = model_of()
+    has_video, has_audio = [True, False, True, False], [True, True, False, False]
+    video, audio, *has = inputs(4, has_video=has_video, has_audio=has_audio)
+    heads = model(video, audio, *has)
+    noise_video, noise_audio, *_ = inputs(4, seed=1)
+    video = torch.where(has[0].view(-1, 1, 1, 1, 1), video, noise_video)
+    audio = torch.where(has[1].view(-1, 1, 1, 1), audio, noise_audio)
+    for before, after in zip(heads, model(video, audio, *has), strict=True):
+        assert torch.equal(before, after)
+    # The same noise does change the heads of those who have the modality.
+    present = model(noise_video, noise_audio, *has)
+    assert (heads.video[[0, 2]] != present.video[[0, 2]]).all()
+    assert (heads.audio[[0, 1]] != present.audio[[0, 1]]).all()
+
+
+def test_fused_logits_are_an_affine_map_of_both_normalised_features():
+    model = model_of()
+    video, audio, has_video, has_audio = inputs(4, has_audio=[True, False, True, True])
+    found = model(video, audio, has_video, has_audio).fused
+
+    def normalised(x, norm):
+        x = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+        return x * norm.weight + norm.bias
+
+    fusion = model.fusion
+    v = normalised(model.video(video), fusion.norm_video)
+    a = normalised(model.audio(audio), fusion.norm_audio)
+    a[1] = 0
+    weight, split = fusion.fused.weight, model.video.num_features
+    expected = v @ weight[:, :split].T + a @ weight[:, split:].T + fusion.fused.bias
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_head_of_a_missing_modality_says_only_its_bias():
+    model = model_of()
+    heads = model(*inputs(2, has_video=[True, False], has_audio=[False, False]))
+    assert torch.equal(heads.audio, model.fusion.audio.bias.expand(2, -1))
+    assert torch.equal(heads.video[1], model.fusion.video.bias)
+    assert torch.equal(heads.fused[1], model.fusion.fused.bias)
+
+
+def test_encoding_then_fusing_is_the_whole_network():
+    model = model_of()
+    video, audio, *has = inputs(3, has_audio=[True, False, True])
+    features = model.encode(video, audio)
+    assert all(
+        torch.equal(x, y)
+        for x, y in zip(model.fusion(*features, *has), model(video, audio, *has), strict=True)
+    )
+
+
+def test_a_gradient_reaches_every_parameter():
+    model = model_of().train()
+    sum((head**2).sum() for head in model(*inputs(3))).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_without_a_modality_its_parameters_still_take_part():
+    # Distributed training waits for a gradient of every parameter, be it zero.
+    model = model_of().train()
+    heads = model(*inputs(3, has_audio=[False] * 3))
+    sum((head**2).sum() for head in heads).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert all((p.grad == 0).all() for p in model.audio.parameters())
+
+
+def test_in_eval_mode_a_clip_alone_is_as_it_is_in_a_batch():
+    model = model_of()
+    batch = inputs(4)
+    one = model(*(x[:1] for x in batch))
+    for alone, again, together in zip(one, model(*(x[:1] for x in batch)), model(*batch),
+                                      strict=True):  # fmt: skip
+        assert torch.equal(alone, again)
+        torch.testing.assert_close(alone[0], together[0])
+
+
+def test_dropout_acts_in_training_only():
+    model = model_of(ModelConfig(video_channels=[4, 8], audio_channels=[4, 6], dropout=0.5))
+    fusion, features = model.fusion, model.encode(*inputs(4)[:2])
+    has = inputs(4)[2:]
+    assert torch.equal(fusion(*features, *has).fused, fusion(*features, *has).fused)
+    fusion.train()
+    assert not torch.equal(fusion(*features, *has).fused, fusion(*features, *has).fused)
+
+
+def test_wrong_shapes_are_refused():
+    video, audio, has_video, has_audio = inputs(2)
+    for wrong in (
+        (video[:, :, 0], audio, has_video, has_audio),
+        (video, audio[:1], has_video, has_audio),
+        (video, audio, has_video.float(), has_audio),
+    ):
+        with pytest.raises(TypeCheckError):
+            model_of()(*wrong)
