@@ -31,8 +31,8 @@ from avmix.runlog import environment
 def main(config: EvalConfig) -> dict[str, Scores]:
     """Evaluate, print, write; returns the metrics of each row of the table.
 
-    Raises ValueError (`ManifestError`, `CheckpointError`, classes that differ) and `TooManyBadClips`
-    when no clip can be read.
+    Raises ValueError (`ManifestError`, `CheckpointError`, an option that does not fit the machine)
+    and `TooManyBadClips` when no clip can be read.
     """
     path = Path(config.checkpoint)
     path = path / "last.pt" if path.is_dir() else path
@@ -55,7 +55,7 @@ def main(config: EvalConfig) -> dict[str, Scores]:
         loader = eval_loader(views, batch_size=config.batch_size, num_workers=config.num_workers,
                              rank=here.rank, world_size=here.world_size)  # fmt: skip
         frontend = Frontend(trained.frontend, trained.clip.sample_rate).to(here.device)
-        found = evaluate(model.to(here.device), frontend, loader, config.num_views, here)
+        found = evaluate(model.to(here.device), frontend, loader, here)
         scores = all_scores(found.predictions)
         if here.is_main:
             out = Path(config.out) if config.out else path.parent / f"eval_{config.split}"

@@ -21,7 +21,7 @@ from avmix import checkpoint, runtime
 from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import TrainConfig, differences, from_yaml, load_config, to_yaml
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
-from avmix.data.loader import eval_loader, train_loader
+from avmix.data.loader import EvalLoader, eval_loader, train_loader
 from avmix.data.manifest import Manifest, read_manifest, splits_of
 from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
 from avmix.frontend import Frontend
@@ -69,16 +69,21 @@ def main(config: TrainConfig) -> Path:
 def _train(config: TrainConfig, here: Runtime) -> Path:
     out, root, folder = Path(config.run.out), Path(config.data.root), config.data.manifest_folder
     train = read_manifest(folder, config.data.train_split)
-    val = None
-    if config.data.val_split in splits_of(folder):
-        manifest = read_manifest(folder, config.data.val_split)
-        val = EvalSet(manifest=manifest, root=root, clip=config.clip, num_views=1)
     loader = train_loader(
         TrainSet(manifest=train, root=root, clip=config.clip, augment=config.augment,
                  seed=config.run.seed),
         batch_size=config.optim.batch_size, num_workers=config.data.num_workers,
         max_bad_share=config.data.max_bad_share, rank=here.rank, world_size=here.world_size,
     )  # fmt: skip
+
+    val = None
+    if config.data.val_split in splits_of(folder):
+        manifest = read_manifest(folder, config.data.val_split)
+        val = eval_loader(
+            EvalSet(manifest=manifest, root=root, clip=config.clip, num_views=1),
+            batch_size=2 * config.optim.batch_size, num_workers=config.data.num_workers,
+            rank=here.rank, world_size=here.world_size,
+        )  # fmt: skip
 
     seed_torch(config.run.seed, 0, 0, 0)  # initial weights: the same in every process
     model = build_model(config.model, len(train.classes)).to(here.device)
@@ -109,7 +114,7 @@ def _train(config: TrainConfig, here: Runtime) -> Path:
                 epoch=epoch, first_step=first_step, save=partial(save, "last.pt", epoch, best=best),
             )  # fmt: skip
             first_step = 0
-            result = _validate(model, frontend, val, config, here, log) if val else {}
+            result = _validate(model, frontend, val, here, log) if val else {}
             log.epoch_done(epoch, watch, result)
             if result and result["fused"].top1 > best:
                 best = result["fused"].top1
@@ -144,20 +149,11 @@ def _resume(
 
 
 def _validate(
-    model: LateFusionClassifier,
-    frontend: Frontend,
-    val: EvalSet,
-    config: TrainConfig,
-    here: Runtime,
-    log: RunLog,
+    model: LateFusionClassifier, frontend: Frontend, val: EvalLoader, here: Runtime, log: RunLog
 ) -> dict[str, Scores]:
     """Metrics of one centred view per clip of the val split, by row of the table."""
-    loader = eval_loader(
-        val, batch_size=2 * config.optim.batch_size, num_workers=config.data.num_workers,
-        rank=here.rank, world_size=here.world_size,
-    )  # fmt: skip
-    found = evaluate(model, frontend, loader, val.num_views, here)
-    log.bad_clips(found.bad, val.manifest.split)
+    found = evaluate(model, frontend, val, here)
+    log.bad_clips(found.bad, val.split)
     return all_scores(found.predictions)
 
 

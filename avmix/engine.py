@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from avmix.config import MixConfig, OptimConfig, TrainConfig
 from avmix.data.dataset import BadClip, TooManyBadClips
-from avmix.data.loader import TrainLoader
+from avmix.data.loader import EvalLoader, TrainLoader
 from avmix.frontend import Frontend
 from avmix.losses import head_losses, objective, presence
 from avmix.metrics import EVAL_ROWS, Predictions
@@ -20,7 +19,7 @@ from avmix.models import LateFusionClassifier
 from avmix.rng import rng
 from avmix.runlog import RunLog, StepRecord, Stopwatch
 from avmix.runtime import Runtime
-from avmix.types import Batch
+from avmix.types import Batch, Heads
 
 
 def train_one_epoch(
@@ -84,7 +83,7 @@ def train_one_epoch(
         watch.num_clips += batch.size * runtime.world_size
         record = StepRecord(
             epoch=epoch, step=step, lr=lr, loss=loss.detach(),
-            losses=losses, grad_norm=grad_norm, rows=rows,
+            losses=Heads(*(one.detach() for one in losses)), grad_norm=grad_norm, rows=rows,
         )  # fmt: skip
         log.step_done(record, watch)
     return watch.stop()
@@ -134,8 +133,7 @@ class Evaluation:
 def evaluate(
     model: LateFusionClassifier,
     frontend: Frontend,
-    loader: DataLoader,
-    num_views: int,
+    loader: EvalLoader,
     runtime: Runtime,
 ) -> Evaluation:
     """Probabilities of every clip for each of `EVAL_ROWS`, averaged over its views in float64.
@@ -157,8 +155,8 @@ def evaluate(
             sums[row] = sums.get(row, 0) + probability[:, i]
             views[row] = views.get(row, 0) + 1
             labels[row] = int(batch.target[i].argmax())
-    ours = {row: (labels[row], total / num_views) for row, total in sums.items()
-            if views[row] == num_views}  # fmt: skip
+    ours = {row: (labels[row], total / loader.num_views) for row, total in sums.items()
+            if views[row] == loader.num_views}  # fmt: skip
     clips = {row: clip for part in runtime.gather(ours) for row, clip in part.items()}
     missing = {row: b for part in runtime.gather(bad) for row, b in part.items()}
     if not clips:

@@ -62,10 +62,10 @@ def test_the_number_of_parameters_is_known(channels, millions):
 
 
 def test_a_2plus1d_pair_has_as_many_weights_as_the_convolution_it_stands_for():
-    # Tran et al.: middle = floor(9 * 3 * in * out / (9 * in + 3 * out)), so 16 and 32 give 51.
+    # Tran et al.: middle = floor(27 * in * out / (9 * in + 3 * out)).
     encoder = VideoEncoder([16, 32])
     pair = [m for m in encoder.stages[1].shrink.modules() if isinstance(m, nn.Conv3d)]
-    assert [m.out_channels for m in pair] == [13824 // 240, 32] == [57, 32]
+    assert [m.out_channels for m in pair] == [27 * 16 * 32 // (9 * 16 + 3 * 32), 32]
     weights = sum(m.weight.numel() for m in pair)
     assert weights == pytest.approx(27 * 16 * 32, rel=0.02)
 

@@ -21,7 +21,7 @@ from avmix.rng import rng
 from avmix.types import Batch, Clip, Entry
 
 
-class TooManyBadClips(RuntimeError):  # noqa: N818
+class TooManyBadClips(RuntimeError):
     """More clips of a split are unreadable than `data.max_bad_share` allows; names them."""
 
 

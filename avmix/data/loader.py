@@ -112,7 +112,6 @@ def train_loader(
             dataset,
             batch_sampler=sampler,
             collate_fn=Collate(dataset.manifest),
-            persistent_workers=num_workers > 0,
             **_process_options(num_workers),
         ),
         sampler=sampler,
@@ -120,18 +119,37 @@ def train_loader(
     )
 
 
+@dataclass(frozen=True)
+class EvalLoader:
+    """Every view of this process's share of the clips, once per iteration."""
+
+    loader: DataLoader[Any]
+    num_views: int
+    """Views of each clip."""
+    split: str
+    """Which split it reads."""
+
+    def __iter__(self) -> Iterator[Loaded]:
+        """Clip after clip, view after view."""
+        return iter(self.loader)
+
+
 def eval_loader(
     dataset: EvalSet, *, batch_size: int, num_workers: int, rank: int = 0, world_size: int = 1
-) -> DataLoader[Any]:
+) -> EvalLoader:
     """Every view of every clip once; the clips are dealt out to the processes."""
     rows = range(rank, len(dataset.manifest.entries), world_size)
     places = [(row, view) for row in rows for view in range(dataset.num_views)]
     batches = [places[i : i + batch_size] for i in range(0, len(places), batch_size)]
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        collate_fn=Collate(dataset.manifest),
-        **_process_options(num_workers),
+    return EvalLoader(
+        loader=DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=Collate(dataset.manifest),
+            **_process_options(num_workers),
+        ),
+        num_views=dataset.num_views,
+        split=dataset.manifest.split,
     )
 
 
@@ -146,6 +164,7 @@ def _process_options(num_workers: int) -> dict[str, Any]:
         options |= {
             "multiprocessing_context": "forkserver",
             "worker_init_fn": _start_worker,
+            "persistent_workers": True,
             "prefetch_factor": 4,
         }
     return options

@@ -1,0 +1,128 @@
+"""Checkpoints: whole or not at all, and no code in them ever runs."""
+
+import pickle
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from avmix.checkpoint import Checkpoint, CheckpointError, load, save
+
+MADE = Checkpoint(
+    config="run:\n  seed: 3\n",
+    classes=["ä", "b"],
+    epoch=3,
+    step=7,
+    best=0.625,
+    model={"w": torch.arange(600.0).view(20, 30), "n": torch.tensor(5)},
+    optimizer={"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
+)
+
+
+class Trap:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+class Unwritable:
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise RuntimeError("the disk is full")
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    save(tmp_path / "new/last.pt", MADE)
+    found = load(tmp_path / "new/last.pt")
+    assert replace(found, model={}, optimizer={}) == replace(MADE, model={}, optimizer={})
+    assert found.model.keys() == MADE.model.keys()
+    assert all(torch.equal(found.model[name], MADE.model[name]) for name in MADE.model)
+    assert torch.equal(found.optimizer["state"][0]["exp_avg"], torch.ones(3))
+    assert found.optimizer["param_groups"] == [{"lr": 0.1}]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["last.pt"]
+
+
+def test_saving_again_replaces(tmp_path):
+    save(tmp_path / "last.pt", MADE)
+    save(tmp_path / "last.pt", replace(MADE, step=8))
+    assert load(tmp_path / "last.pt").step == 8
+
+
+def test_the_old_file_survives_a_failure_in_the_middle_of_writing(tmp_path):
+    path = tmp_path / "last.pt"
+    save(path, MADE)
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        save(path, replace(MADE, step=8, optimizer={"state": Unwritable()}))
+    assert path.read_bytes() == before
+    assert load(path).step == 7
+    save(path, replace(MADE, step=9))  # what was left of the failure is no obstacle
+    assert load(path).step == 9
+
+
+def test_the_old_file_survives_when_nothing_can_be_written(tmp_path):
+    path = tmp_path / "last.pt"
+    save(path, MADE)
+    (tmp_path / "last.pt.partial").mkdir()
+    with pytest.raises(IsADirectoryError):
+        save(path, replace(MADE, step=8))
+    assert load(path).step == 7
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"nowhere\.pt: no such checkpoint"):
+        load(tmp_path / "nowhere.pt")
+
+
+def test_a_folder_is_not_a_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_named(tmp_path, share):
+    path = tmp_path / "last.pt"
+    save(path, MADE)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match=r"last\.pt: not a readable checkpoint"):
+        load(path)
+
+
+def test_garbage_is_named(tmp_path):
+    # Seeds such that the beginning is, by the laws of pickle, of every kind.
+    generator = random.Random(0)
+    path = tmp_path / "last.pt"
+    for _ in range(200):
+        head = generator.choice([b"", b"\x80\x02", b"PK\x03\x04"])
+        path.write_bytes(head + generator.randbytes(generator.randrange(60)))
+        with pytest.raises(CheckpointError, match=r"last\.pt: not a readable checkpoint: \S"):
+            load(path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"format": 2}, {"model": {}}, {"format": 1}])
+def test_other_files_of_torch_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"other\.pt: "):
+        load(tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize("by_torch", [True, False])
+def test_code_in_a_file_does_not_run(tmp_path, by_torch):
+    path, mark = tmp_path / "evil.pt", tmp_path / "it_ran"
+    content = {"format": 1, "model": Trap(mark)}
+    if by_torch:
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(CheckpointError, match=r"evil\.pt: not a readable checkpoint"):
+        load(path)
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(content))  # but it would
+    assert mark.exists()

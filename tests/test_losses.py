@@ -1,0 +1,116 @@
+"""Losses against a loop from the formula, and what missing modalities do to them."""
+
+import math
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from avmix.config import LossConfig
+from avmix.losses import head_losses, objective, presence
+from avmix.types import Heads
+
+ALL = torch.tensor([True, True, True])
+
+
+def heads_of(seed: int = 0, size: int = 3, classes: int = 4) -> tuple[Heads, Heads]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = [torch.randn(size, classes, generator=generator) * 3 for _ in range(3)]
+    target = [torch.rand(size, classes, generator=generator) for _ in range(3)]
+    return Heads(*logits), Heads(*(t / t.sum(1, keepdim=True) for t in target))
+
+
+def by_formula(logits, target, present, smoothing=0.0) -> float:
+    """Mean over present clips of -sum over classes of target * ln(softmax)."""
+    total, number = 0.0, 0
+    for clip, wanted, here in zip(logits.tolist(), target.tolist(), present.tolist(), strict=True):
+        if not here:
+            continue
+        log_sum = math.log(sum(math.exp(x) for x in clip))
+        smooth = [y * (1 - smoothing) + smoothing / len(wanted) for y in wanted]
+        total += -sum(y * (x - log_sum) for x, y in zip(clip, smooth, strict=True))
+        number += 1
+    return total / number
+
+
+def test_who_can_say_something():
+    present = presence(torch.tensor([True, True, False, False]),
+                       torch.tensor([True, False, True, False]))  # fmt: skip
+    assert present.fused.tolist() == [True, True, True, False]
+    assert present.video.tolist() == [True, True, False, False]
+    assert present.audio.tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_every_head_has_its_own_loss(smoothing):
+    logits, target = heads_of()
+    present = presence(torch.tensor([True, True, False]), torch.tensor([False, True, True]))
+    found = head_losses(logits, target, present, smoothing)
+    for name in Heads._fields:
+        parts = [getattr(heads, name) for heads in (logits, target, present)]
+        assert getattr(found, name).item() == pytest.approx(by_formula(*parts, smoothing), rel=1e-5)
+
+
+def test_by_hand():
+    # Two classes, logits 0 and ln 3: probabilities 1/4 and 3/4.
+    logits = torch.tensor([[0.0, math.log(3)]])
+    target = torch.tensor([[0.25, 0.75]])
+    heads = Heads(logits, logits, logits), Heads(target, target, target)
+    here = torch.tensor([True])
+    loss = head_losses(*heads, presence(here, here), 0.0).fused
+    assert loss.item() == pytest.approx(0.25 * math.log(4) + 0.75 * math.log(4 / 3))
+
+
+def test_smoothing_by_hand():
+    # A one-hot label of four classes, smoothed by 0.2, is 0.85 and three times 0.05.
+    logits = torch.tensor([[2.0, 0.0, 0.0, 0.0]])
+    target = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+    here = torch.tensor([True])
+    heads = Heads(logits, logits, logits), Heads(target, target, target)
+    log_sum = math.log(math.exp(2) + 3)
+    expected = 0.85 * (log_sum - 2) + 3 * 0.05 * log_sum
+    assert head_losses(*heads, presence(here, here), 0.2).video.item() == pytest.approx(expected)
+
+
+def test_a_missing_modality_gives_no_loss_and_no_gradient():
+    logits, target = heads_of()
+    leaves = Heads(*(x.requires_grad_() for x in logits))
+    losses = head_losses(leaves, target, presence(ALL, torch.tensor([True, False, True])), 0.0)
+    objective(LossConfig(), losses).backward()
+    assert leaves.audio.grad is not None
+    assert (leaves.audio.grad[1] == 0).all()
+    assert (leaves.audio.grad[[0, 2]].abs().sum(1) > 0).all()
+
+
+def test_a_head_without_any_clip_has_loss_zero_and_a_finite_gradient():
+    logits, target = heads_of()
+    leaves = Heads(*(x.requires_grad_() for x in logits))
+    losses = head_losses(leaves, target, presence(ALL, ~ALL), 0.1)
+    assert losses.audio.item() == 0
+    objective(LossConfig(), losses).backward()
+    assert leaves.audio.grad is not None
+    assert (leaves.audio.grad == 0).all()
+    assert leaves.fused.grad is not None
+    assert leaves.fused.grad.isfinite().all()
+
+
+def test_the_objective_is_the_weighted_sum():
+    losses = Heads(torch.tensor(1.0), torch.tensor(10.0), torch.tensor(100.0))
+    config = LossConfig(fused=2.0, video=0.5, audio=0.25)
+    assert objective(config, losses).item() == 2 + 5 + 25
+
+
+def test_half_precision_logits_give_a_float32_loss():
+    logits, target = heads_of()
+    half = Heads(*(x.bfloat16() for x in logits))
+    exact = Heads(*(x.float() for x in half))
+    present = presence(ALL, ALL)
+    for ours, theirs in zip(head_losses(half, target, present, 0.0),
+                            head_losses(exact, target, present, 0.0), strict=True):  # fmt: skip
+        assert ours.dtype == torch.float32
+        assert ours == theirs
+
+
+def test_as_many_of_each_modality_are_needed():
+    with pytest.raises(TypeCheckError):
+        presence(ALL, ALL[:2])
