@@ -1,7 +1,6 @@
 """Checkpoints: written atomically, read without unpickling anything but tensors."""
 
 import os
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +55,13 @@ def load(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # unpickling garbage raises anything, KeyError and IndexError too
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path}: not a readable checkpoint: {reason}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != FORMAT
+        or (not content.keys() >= set(Checkpoint.__slots__))
+    ):
         raise CheckpointError(f"{path}: not a checkpoint of avmix, format {FORMAT}")
     return Checkpoint(**{name: content[name] for name in Checkpoint.__slots__})

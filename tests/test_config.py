@@ -29,7 +29,7 @@ from avmix.config import (
 )
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
-SECTIONS = {f.name: f.type for f in fields(TrainConfig)}
+SECTIONS: dict[str, Any] = {f.name: f.type for f in fields(TrainConfig)}
 
 
 def fails(capsys: pytest.CaptureFixture[str], argv: list[str], cls: type = TrainConfig) -> str:

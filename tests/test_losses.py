@@ -20,10 +20,10 @@ def heads_of(seed: int = 0, size: int = 3, classes: int = 4) -> tuple[Heads, Hea
     return Heads(*logits), Heads(*(t / t.sum(1, keepdim=True) for t in target))
 
 
-def by_formula(logits, target, present, smoothing=0.0) -> float:
+def by_formula(parts, smoothing: float) -> float:
     """Mean over present clips of -sum over classes of target * ln(softmax)."""
     total, number = 0.0, 0
-    for clip, wanted, here in zip(logits.tolist(), target.tolist(), present.tolist(), strict=True):
+    for clip, wanted, here in zip(*(part.tolist() for part in parts), strict=True):
         if not here:
             continue
         log_sum = math.log(sum(math.exp(x) for x in clip))
@@ -48,7 +48,7 @@ def test_every_head_has_its_own_loss(smoothing):
     found = head_losses(logits, target, present, smoothing)
     for name in Heads._fields:
         parts = [getattr(heads, name) for heads in (logits, target, present)]
-        assert getattr(found, name).item() == pytest.approx(by_formula(*parts, smoothing), rel=1e-5)
+        assert getattr(found, name).item() == pytest.approx(by_formula(parts, smoothing), rel=1e-5)
 
 
 def test_by_hand():

@@ -101,9 +101,7 @@ def test_a_probability_that_rounding_lifts_above_one_changes_nothing():
 
 
 def test_every_row_has_its_own_scores():
-    probability = {
-        name: torch.eye(2)[torch.tensor([k % 2, 1])] for k, name in enumerate(EVAL_ROWS)
-    }
+    probability = {name: torch.eye(2)[torch.tensor([k % 2, 1])] for k, name in enumerate(EVAL_ROWS)}
     predictions = Predictions(
         row=torch.tensor([0, 3]), label=torch.tensor([0, 1]), probability=probability
     )

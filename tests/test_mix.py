@@ -57,7 +57,7 @@ def test_the_same_lambda_is_in_pictures_sound_and_label(size, dtype, within):
         assert label.sum(1).tolist() == pytest.approx([1.0] * size)
 
 
-@pytest.mark.parametrize("size", (2, 3, 64))
+@pytest.mark.parametrize("size", [2, 3, 64])
 def test_both_modalities_and_the_label_are_changed(size):
     plan = plan_of(size)
     video, audio, target = inputs(size)

@@ -1,10 +1,12 @@
 """train.py and eval.py as people run them: on real files, through kills and bad files."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -109,18 +111,21 @@ def test_another_configuration_does_not_go_on_from_a_run(toy_set: Path, finished
         run_train(smoke(toy_set, finished, "--optim.lr", "0.1"))
 
 
+def wait_for_steps(process: "subprocess.Popen[bytes]", out: Path, num_steps: int) -> None:
+    metrics = out / "metrics.jsonl"
+    while not metrics.exists() or metrics.read_text().count('"kind": "step"') < num_steps:
+        assert process.poll() is None, "the run ended before it could be killed"
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.005)
+
+
 @pytest.mark.parametrize("save_every", ["0", "2"])
 def test_killed_in_the_middle_and_resumed_is_bit_identical(
     toy_set: Path, finished: Path, tmp_path: Path, save_every: str
 ) -> None:
     arguments = smoke(toy_set, tmp_path / "run", "--run.save_every", save_every)
     process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments])
-    metrics = tmp_path / "run/metrics.jsonl"
-    # Three steps into the second epoch of five steps.
-    while not metrics.exists() or metrics.read_text().count('"kind": "step"') < 8:
-        assert process.poll() is None, "the run ended before it could be killed"
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.005)
+    wait_for_steps(process, tmp_path / "run", 8)  # three steps into the second epoch
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
 
@@ -140,6 +145,25 @@ def test_the_losses_do_not_depend_on_the_number_of_loaders(
 ) -> None:
     run_train(smoke(toy_set, tmp_path / "run", "--data.num_workers", "2"))
     assert losses(tmp_path / "run") == losses(finished)
+
+
+def test_a_killed_run_leaves_no_process_behind(toy_set: Path, tmp_path: Path) -> None:
+    arguments = smoke(toy_set, tmp_path / "run", "--data.num_workers", "1")
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    process = subprocess.Popen(command, start_new_session=True)
+    wait_for_steps(process, tmp_path / "run", 1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    def gone() -> bool:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    waiter = threading.Event()
+    assert any(gone() or waiter.wait(0.05) for _ in range(200))  # 10 s at most
 
 
 def test_two_processes_train_one_network(toy_set: Path, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Loader processes around a data set, in an order that does not depend on how many there are."""
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -172,3 +175,13 @@ def _process_options(num_workers: int) -> dict[str, Any]:
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Do not outlive a training process that was killed: torch's own watch looks at the fork
+    server, which lives as long as its workers do."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

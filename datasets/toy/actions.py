@@ -237,7 +237,7 @@ def draw_scene(
     sound = _pick(stream, get_args(Sound)) if action.sound is None else action.sound
     # Every motion has the same rhythms, or the ear could tell them. The timing classes need room
     # for a shift to both sides of an event.
-    usual, octaves = (1.0, 0.3) if action.motion is None else (0.55, 0.65)
+    usual, octaves = (1.0, 0.3) if action.motion is None else (0.7, 0.5)
     events = _draw_times(stream, usual * 2 ** (octaves * loose * stream.uniform(-1, 1)))
     other = _draw_times(stream, usual * 2 ** (octaves * loose * stream.uniform(-1, 1)))
     match action.timing:
@@ -276,7 +276,7 @@ def draw_scene(
         tilt_radians=stream.uniform(-0.6, 0.6),
         opacity=min(1.0, 1.1 * difficulty * stream.random()),
         flash=0.0,
-        event_seconds=_draw_times(stream, 0.55 * 2 ** stream.uniform(-0.65, 0.65)),
+        event_seconds=_draw_times(stream, 0.7 * 2 ** stream.uniform(-0.5, 0.5)),
     )
     voices = (
         Voice(
@@ -291,7 +291,7 @@ def draw_scene(
             pitch_octaves=stream.uniform(-1, 1),
             decay=2.0 ** stream.uniform(-1, 1),
             gain=1.0 * difficulty * stream.random(),
-            onset_seconds=_draw_times(stream, 0.55 * 2 ** stream.uniform(-0.65, 0.65)),
+            onset_seconds=_draw_times(stream, 0.7 * 2 ** stream.uniform(-0.5, 0.5)),
         ),
     )
     return Scene(
