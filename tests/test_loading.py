@@ -67,6 +67,7 @@ def test_views_arrive_in_sync(flashes: tuple[Path, Manifest]) -> None:
     seen = 0
     for batch, bad in eval_loader(views, batch_size=4, num_workers=0):
         assert not bad
+        assert batch is not None
         for i, row in enumerate(batch.row.tolist()):
             duration = manifest.entries[row].duration_seconds
             start = views_start(duration, seen % 3)
@@ -163,6 +164,7 @@ def test_a_clip_without_sound_is_marked(tmp_path: Path) -> None:
     manifest = Manifest(classes=("a",), protocol="p", split="test", entries=(entry,), sha256="")
     views = EvalSet(manifest=manifest, root=tmp_path, clip=CLIP, num_views=1)
     batch = next(iter(eval_loader(views, batch_size=1, num_workers=0))).batch
+    assert batch is not None
     assert batch.has_audio.tolist() == [False]
     assert batch.has_video.tolist() == [True]
     assert batch.audio.abs().max() == 0

@@ -63,14 +63,14 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
     readme = (ROOT / "README.md").read_text()
     tree = re.search(r"```text\n(pyproject.toml.*?)```", readme, re.DOTALL)
     assert tree
+    folder = ""
     for line in tree[1].splitlines():
         name = line.split()[0]
         if not line.startswith(" "):
             folder = name if name.endswith("/") else ""
-            path = name
+            assert (ROOT / name).exists(), name
         else:
-            path = folder + name
-        assert (ROOT / path).exists(), path
+            assert (ROOT / folder / name).exists(), folder + name
 
 
 def test_the_code_of_the_readme_runs(toy_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
