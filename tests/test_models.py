@@ -16,6 +16,9 @@ SMALL = ModelConfig(video_channels=[4, 8], audio_channels=[4, 6])
 def model_of(config: ModelConfig = SMALL, classes: int = 5) -> LateFusionClassifier:
     torch.manual_seed(0)
     model = build_model(config, classes)
+    for norm in (model.fusion.norm_video, model.fusion.norm_audio):
+        nn.init.normal_(norm.weight)  # as after training: not ones and zeros
+        nn.init.normal_(norm.bias)
     model.train()
     for _ in range(2):  # statistics that are not those of the start
         model(*inputs(4))
