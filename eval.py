@@ -17,7 +17,7 @@ from rich.table import Table
 from avmix import checkpoint, runtime
 from avmix.checkpoint import CheckpointError
 from avmix.config import EvalConfig, TrainConfig, from_yaml, load_config
-from avmix.data.dataset import EvalSet, TooManyBadClips
+from avmix.data.dataset import EvalSet, TooManyBadClips, has_sound
 from avmix.data.loader import eval_loader
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.engine import Evaluation, evaluate
@@ -68,7 +68,7 @@ def _print(
     manifest: Manifest, found: Evaluation, scores: dict[str, Scores], num_views: int
 ) -> None:
     console = Console(soft_wrap=True)
-    silent = sum(manifest.entries[row].audio is None for row in found.predictions.row.tolist())
+    silent = sum(not has_sound(manifest.entries[row]) for row in found.predictions.row.tolist())
     table = Table(
         title=f"{manifest.protocol}, {manifest.split}: {len(found.predictions.row)} clips "
         f"evaluated, {len(found.bad)} missing; {silent} without sound; {num_views} views"

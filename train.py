@@ -28,6 +28,7 @@ from avmix.frontend import Frontend
 from avmix.metrics import Scores, all_scores
 from avmix.models import LateFusionClassifier, build_model
 from avmix.prepare.table import prepare_table
+from avmix.rng import rng
 from avmix.runlog import NotFiniteError, RunLog
 from avmix.runtime import Runtime
 
@@ -85,7 +86,7 @@ def _train(config: TrainConfig, here: Runtime) -> Path:
             rank=here.rank, world_size=here.world_size,
         )  # fmt: skip
 
-    seed_torch(config.run.seed, 0, 0, 0)  # initial weights: the same in every process
+    seed_torch(rng(config.run.seed, 0, "weights"))  # initial weights: the same in every process
     model = build_model(config.model, len(train.classes)).to(here.device)
     frontend = Frontend(config.frontend, config.clip.sample_rate).to(here.device)
     optimizer = build_optimizer(model, config.optim)

@@ -233,7 +233,7 @@ class RunConfig:
     """Folder of the run. When it holds a checkpoint of the same configuration the run goes on
     from there; of another configuration, it is an error."""
     seed: int = 0
-    """Of every random choice, >= 0."""
+    """Of every random choice, in [0, 2**32)."""
     device: str = "auto"
     """`auto` (the GPU of this process where there is one), `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -247,7 +247,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require(self.seed >= 0, "run.seed", "must be >= 0", self.seed)
+        _require(0 <= self.seed < 2**32, "run.seed", "must be in [0, 2**32)", self.seed)
         _require(self.threads >= 0, "run.threads", "must be >= 0", self.threads)
         _require(self.log_every >= 1, "run.log_every", "must be >= 1", self.log_every)
         _require(self.save_every >= 0, "run.save_every", "must be >= 0", self.save_every)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ def train_one_epoch(
             rng=rng(seed, epoch, "mix", step, runtime.rank),
         )
         rows, batch = batch.row, batch.to(runtime.device)
-        seed_torch(seed, epoch, step, runtime.rank)  # dropout
+        seed_torch(rng(seed, epoch, "torch", step, runtime.rank))  # dropout
 
         video, audio = frontend(batch)
         video, audio = apply(plan, video=video, audio=audio)
@@ -94,9 +95,9 @@ def mix_of_epoch(mix: MixConfig, epoch: int, num_epochs: int) -> MixConfig:
     return replace(mix, method="none") if epoch >= num_epochs - mix.off_epochs else mix
 
 
-def seed_torch(seed: int, epoch: int, step: int, rank: int) -> None:
-    """Give torch's own generator (dropout, initial weights) the address of this step."""
-    torch.manual_seed(int(rng(seed, epoch, "torch", step, rank).integers(2**63)))
+def seed_torch(stream: np.random.Generator) -> None:
+    """Give torch's own generator, which dropout and initial weights use, an address."""
+    torch.manual_seed(int(stream.integers(2**63)))
 
 
 def lr_at(optim: OptimConfig, step: int, steps_per_epoch: int) -> float:

@@ -49,9 +49,17 @@ class Frontend(nn.Module):
         self._mean, self._std = config.mel_mean, config.mel_std
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, "b 1 m f"]]:
-        """Frames with mean 0 and deviation 1 (about), log-mel likewise; float32 always."""
+        """Frames with mean 0 and deviation 1 (about), log-mel likewise; float32 always.
+
+        A missing modality is zeros, the mean of the data set: what batch normalisation should see
+        of it. (The log-mel of silence would be an outlier that shifts everybody's statistics.)
+        """
         with torch.autocast(batch.video.device.type, enabled=False):
-            return normalise_frames(batch.video), self.log_mel(batch.audio)
+            frames, log_mel = normalise_frames(batch.video), self.log_mel(batch.audio)
+            return (
+                frames.masked_fill_(~batch.has_video.view(-1, 1, 1, 1, 1), 0),
+                log_mel.masked_fill_(~batch.has_audio.view(-1, 1, 1, 1), 0),
+            )
 
     def log_mel(self, audio: Float[Tensor, "b s"]) -> Float[Tensor, "b 1 m f"]:
         """(ln(mel power + LOG_FLOOR) - mean) / std, float32."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["order", "window", "augment", "mix", "torch", "synthesis"]
+Purpose = Literal["order", "window", "augment", "mix", "torch", "synthesis", "weights"]
 
 # Numbers, not hash(): they must never change, or every published run changes with them.
 _NUMBER: dict[Purpose, int] = {
@@ -20,13 +20,18 @@ _NUMBER: dict[Purpose, int] = {
     "mix": 4,
     "torch": 5,
     "synthesis": 6,
+    "weights": 7,
 }
 
 
 def rng(seed: int, epoch: int, purpose: Purpose, *index: int) -> np.random.Generator:
-    """The stream at this address; all numbers must be >= 0.
+    """The stream at this address; all numbers must be in [0, 2**32), else ValueError.
 
-    `index` is what tells draws of one purpose apart: the row of a clip, or step and rank.
+    `index` is what tells draws of one purpose apart: the row of a clip, or step and rank. A purpose
+    is always asked for with equally many of them.
     """
+    if not all(0 <= number < 2**32 for number in (seed, epoch, *index)):
+        # A larger number would take two words of the address and run into the next.
+        raise ValueError(f"numbers must be in [0, 2**32), got {(seed, epoch, *index)}")
     address = np.random.SeedSequence([seed, epoch, _NUMBER[purpose], *index])
     return np.random.Generator(np.random.Philox(address))

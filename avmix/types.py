@@ -125,7 +125,7 @@ class Batch:
     has_video: Bool[Tensor, " b"]
     """False where the file has no picture: those pixels are zeros and mean nothing."""
     has_audio: Bool[Tensor, " b"]
-    """False where the file has no sound in the window: those samples are zeros."""
+    """False where the file has no sound, or only digital silence, or none in this window."""
     target: Float[Tensor, "b k"]
     """One-hot, soft or multi-hot: always float."""
     row: Int64[Tensor, " b"]

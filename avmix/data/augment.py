@@ -28,7 +28,8 @@ def draw_crop_flip(
     """Random resized crop (Szegedy et al., "Going deeper with convolutions", 2015) and flip.
 
     Area and aspect ratio are drawn together, ten times at most, until the rectangle fits in the
-    picture of `height` x `width` pixels; then, as torchvision does, the largest central square.
+    picture of `height` x `width` pixels; then the largest rectangle that has an allowed ratio is
+    taken. Its position is drawn in either case.
     """
     log_aspect = math.log(config.max_aspect)
     flip = bool(rng.random() < config.flip)
@@ -37,16 +38,16 @@ def draw_crop_flip(
         aspect = math.exp(rng.uniform(-log_aspect, log_aspect))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < h <= height and 0 < w <= width:
-            return CropFlip(
-                top=int(rng.integers(height - h + 1)),
-                left=int(rng.integers(width - w + 1)),
-                height=h,
-                width=w,
-                flip=flip,
-            )
-    centre = centre_crop(height, width)
+            break
+    else:
+        w = min(width, round(height * config.max_aspect))
+        h = min(height, round(width * config.max_aspect))
     return CropFlip(
-        top=centre.top, left=centre.left, height=centre.height, width=centre.width, flip=flip
+        top=int(rng.integers(height - h + 1)),
+        left=int(rng.integers(width - w + 1)),
+        height=h,
+        width=w,
+        flip=flip,
     )
 
 

@@ -135,6 +135,11 @@ class EvalSet(_Reader, torch.utils.data.Dataset[Sample]):
         )
 
 
+def has_sound(entry: Entry) -> bool:
+    """True when there is something to hear: a track of digital silence counts as none."""
+    return entry.audio is not None and not entry.audio.silent
+
+
 def _bad_clip(row: int, entry: Entry, error: ClipError | OSError) -> BadClip:
     """The reason without the path, which a `BadClip` names already."""
     what = error.problem if isinstance(error, ClipError) else error.strerror
@@ -166,7 +171,12 @@ class Collate:
             video=torch.from_numpy(np.stack([clip.video for _, clip in read])),
             audio=torch.from_numpy(np.stack([clip.audio for _, clip in read])),
             has_video=torch.ones(len(read), dtype=torch.bool),
-            has_audio=torch.tensor([clip.audio_valid > 0 for _, clip in read]),
+            has_audio=torch.tensor(
+                [
+                    has_sound(self.manifest.entries[row]) and clip.audio_valid > 0
+                    for row, clip in read
+                ]
+            ),
             target=target,
             row=torch.tensor([row for row, _ in read]),
         )
