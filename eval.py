@@ -16,7 +16,7 @@ from rich.table import Table
 
 from avmix import checkpoint, runtime
 from avmix.checkpoint import CheckpointError
-from avmix.config import EvalConfig, TrainConfig, from_yaml, load_config
+from avmix.config import EvalConfig, load_config
 from avmix.data.dataset import EvalSet, TooManyBadClips, has_sound
 from avmix.data.loader import eval_loader
 from avmix.data.manifest import Manifest, read_manifest
@@ -37,7 +37,7 @@ def main(config: EvalConfig) -> dict[str, Scores]:
     path = Path(config.checkpoint)
     path = path / "last.pt" if path.is_dir() else path
     state = checkpoint.load(path)
-    trained = from_yaml(TrainConfig, state.config)
+    trained = state.config
     root = Path(config.root or trained.data.root)
     folder = Path(config.manifest or trained.data.manifest or root)
     manifest = read_manifest(folder, config.split)
@@ -50,7 +50,7 @@ def main(config: EvalConfig) -> dict[str, Scores]:
         device=config.device, threads=config.threads, num_workers=config.num_workers
     ) as here:
         model = build_model(trained.model, len(state.classes))
-        model.load_state_dict(state.model)
+        checkpoint.load_weights(path, state, model)
         views = EvalSet(manifest=manifest, root=root, clip=trained.clip, num_views=config.num_views)
         loader = eval_loader(views, batch_size=config.batch_size, num_workers=config.num_workers,
                              rank=here.rank, world_size=here.world_size)  # fmt: skip
@@ -148,5 +148,5 @@ def _write(
 if __name__ == "__main__":
     try:
         main(load_config(EvalConfig))
-    except (ValueError, TooManyBadClips) as error:
+    except (ValueError, OSError, TooManyBadClips) as error:
         sys.exit(f"error: {error}")

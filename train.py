@@ -9,17 +9,16 @@ The same command again goes on from the last checkpoint in `run.out`.
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avmix import checkpoint, runtime
 from avmix.checkpoint import Checkpoint, CheckpointError
-from avmix.config import TrainConfig, differences, from_yaml, load_config, to_yaml
+from avmix.config import TrainConfig, differences, load_config, to_yaml
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
 from avmix.data.loader import EvalLoader, eval_loader, train_loader
 from avmix.data.manifest import Manifest, read_manifest, splits_of
@@ -35,21 +34,6 @@ from avmix.runtime import Runtime
 # What may change between the start of a run and its continuation: where it runs, not what it does.
 _MAY_CHANGE = ("data.root", "data.num_workers", "data.max_bad_share", "run.out", "run.device",
                "run.threads", "run.log_every", "run.save_every")  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """Where a run stands."""
-
-    epoch: int
-    """The epoch to go on with."""
-    step: int
-    """Its first step that has not been done."""
-    best: float
-    """Highest fused top-1 accuracy on val so far."""
-
-
-START = Position(epoch=0, step=0, best=0.0)
 
 
 def main(config: TrainConfig) -> Path:
@@ -90,23 +74,27 @@ def _train(config: TrainConfig, here: Runtime) -> Path:
     model = build_model(config.model, len(train.classes)).to(here.device)
     frontend = Frontend(config.frontend, config.clip.sample_rate).to(here.device)
     optimizer = build_optimizer(model, config.optim)
-    state = _resume(out / "last.pt", config, model, optimizer)
+    state = _resume(
+        out / "last.pt",
+        Checkpoint(config=config, classes=list(train.classes), split_sha256=train.sha256,
+                   num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
+                   model=model.state_dict(), optimizer=optimizer.state_dict()),
+    )  # fmt: skip
+    checkpoint.load_weights(out / "last.pt", state, model)
+    optimizer.load_state_dict(state.optimizer)
     network = DistributedDataParallel(model) if here.world_size > 1 else model
 
     def save(name: str, epoch: int, step: int, best: float) -> None:
         if here.is_main:
-            checkpoint.save(
-                out / name,
-                Checkpoint(config=to_yaml(config), classes=list(train.classes), epoch=epoch,
-                           step=step, best=best, model=model.state_dict(),
-                           optimizer=optimizer.state_dict()),
-            )  # fmt: skip
+            now = replace(state, epoch=epoch, step=step, best=best, model=model.state_dict(),
+                          optimizer=optimizer.state_dict())  # fmt: skip
+            checkpoint.save(out / name, now)
 
     log = RunLog(out, here, config.run.log_every)
     log.begin(to_yaml(config), epoch=state.epoch, step=state.step, steps_per_epoch=loader.num_steps)
     log.console.print(_headline(config, here, model, train, state), highlight=False)
     first_step, best = state.step, state.best
-    if state == START:
+    if (state.epoch, state.step) == (0, 0):
         save("last.pt", 0, 0, best)  # a run killed in its first epoch can be resumed too
     try:
         for epoch in range(state.epoch, config.optim.epochs):
@@ -126,27 +114,30 @@ def _train(config: TrainConfig, here: Runtime) -> Path:
     return out / "last.pt"
 
 
-def _resume(
-    path: Path, config: TrainConfig, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> Position:
-    """Load the run's last checkpoint, if there is one, and say where it stands."""
+def _resume(path: Path, begun: Checkpoint) -> Checkpoint:
+    """The run's last checkpoint; `begun`, which is its first, where there is none yet.
+
+    Raises `CheckpointError` where it is of another configuration, other data or another number of
+    processes: going on would give neither run's result.
+    """
     if not path.exists():
-        return START
+        return begun
     state = checkpoint.load(path)
-    changed = {
-        key: values
-        for key, values in differences(from_yaml(TrainConfig, state.config), config).items()
+    changed = [
+        f"{key} {old!r} -> {new!r}"
+        for key, (old, new) in differences(state.config, begun.config).items()
         if key not in _MAY_CHANGE
-    }
+    ]
+    if (state.classes, state.split_sha256) != (begun.classes, begun.split_sha256):
+        changed.append("the clips of the train split")
+    elif not changed and state.num_steps != begun.num_steps:
+        changed.append(f"steps an epoch {state.num_steps} -> {begun.num_steps}: other processes?")
     if changed:
-        listed = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in changed.items())
         raise CheckpointError(
-            f"{path} is of a run with another configuration ({listed}); choose another run.out, "
-            "or delete the folder to start anew"
+            f"{path} is of a run with another configuration ({', '.join(changed)}); choose "
+            "another run.out, or delete the folder to start anew"
         )
-    model.load_state_dict(state.model)
-    optimizer.load_state_dict(state.optimizer)
-    return Position(epoch=state.epoch, step=state.step, best=state.best)
+    return replace(state, config=begun.config)
 
 
 def _validate(
@@ -159,10 +150,12 @@ def _validate(
 
 
 def _headline(
-    config: TrainConfig, here: Runtime, model: nn.Module, train: Manifest, state: Position
+    config: TrainConfig, here: Runtime, model: nn.Module, train: Manifest, state: Checkpoint
 ) -> str:
     millions = sum(p.numel() for p in model.parameters()) / 1e6
-    resumed = f", resumed at epoch {state.epoch + 1}, step {state.step}" if state != START else ""
+    resumed = ""
+    if (state.epoch, state.step) != (0, 0):
+        resumed = f", resumed at epoch {state.epoch + 1}, step {state.step}"
     return (
         f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
         f"{len(train.classes)} classes; {millions:.2f} M parameters; mix {config.mix.method}, "
@@ -175,5 +168,5 @@ def _headline(
 if __name__ == "__main__":
     try:
         main(load_config(TrainConfig))
-    except (ValueError, TooManyBadClips, NotFiniteError) as error:
+    except (ValueError, OSError, TooManyBadClips, NotFiniteError) as error:
         sys.exit(f"error: {error}")

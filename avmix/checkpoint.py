@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
+from avmix.config import TrainConfig, from_yaml, to_yaml
 
 FORMAT = 1
 
@@ -21,16 +24,20 @@ class Checkpoint:
     Random streams have addresses instead of states (`avmix.rng`), so the position is enough.
     """
 
-    config: str
-    """The resolved configuration, YAML."""
+    config: TrainConfig
+    """The resolved configuration."""
     classes: list[str]
     """In the order of the outputs."""
+    split_sha256: str
+    """Hash of the train split: which clips, in which order."""
+    num_steps: int
+    """Of an epoch; depends on the number of processes."""
     epoch: int
     """The epoch to go on with."""
     step: int
     """The first step of it that has not been done."""
     best: float
-    """Highest fused top-1 accuracy on val so far."""
+    """Highest fused top-1 accuracy on val so far; below 0 before the first."""
     model: dict[str, torch.Tensor]
     """Weights and statistics of the network."""
     optimizer: dict[str, Any]
@@ -42,6 +49,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     content = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
+    content["config"] = to_yaml(checkpoint.config)
     with partial.open("wb") as file:
         torch.save({"format": FORMAT, **content}, file)
         file.flush()
@@ -61,7 +69,20 @@ def load(path: Path) -> Checkpoint:
     if (
         not isinstance(content, dict)
         or content.get("format") != FORMAT
-        or (not content.keys() >= set(Checkpoint.__slots__))
+        or not content.keys() >= set(Checkpoint.__slots__)
     ):
         raise CheckpointError(f"{path}: not a checkpoint of avmix, format {FORMAT}")
+    try:
+        content["config"] = from_yaml(TrainConfig, content["config"])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     return Checkpoint(**{name: content[name] for name in Checkpoint.__slots__})
+
+
+def load_weights(path: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Put the weights of `checkpoint`, which came from `path`, into `model`."""
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: its weights are of another network: {reason}") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -50,7 +50,8 @@ class DataConfig:
     num_workers: int = 1
     """Loader processes; 0 decodes in the training process."""
     max_bad_share: float = 0.01
-    """Share (0 to 1) of a split's clips that may be unreadable before the run stops."""
+    """Share (0 to 1) of the clips to prepare or to train on that may be unreadable before the run
+    stops. In val they are named, and missing from its metrics."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -70,7 +71,8 @@ class ClipConfig:
     """The window that is decoded from each file: the same seconds of picture and sound."""
 
     duration_seconds: float = 2.0
-    """Length of the window, > 0; a shorter file is padded: last picture held, silence."""
+    """Length of the window, above 0, below an hour. A shorter file is padded: its last picture is
+    held, its sound followed by silence."""
     num_frames: int = 8
     """Pictures per window, evenly spaced, each in the middle of its share; >= 1."""
     sample_rate: int = 16_000
@@ -82,7 +84,7 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require(self.duration_seconds > 0, "clip.duration_seconds", "must be > 0",
+        _require(0 < self.duration_seconds < 3600, "clip.duration_seconds", "must be in (0, 3600)",
                  self.duration_seconds)  # fmt: skip
         _require(self.num_frames >= 1, "clip.num_frames", "must be >= 1", self.num_frames)
         _require(self.sample_rate >= 1000, "clip.sample_rate", "must be >= 1000", self.sample_rate)
@@ -96,7 +98,8 @@ class AugmentConfig:
     """Training augmentation; drawn once per clip and applied to all its pictures."""
 
     min_area: float = 0.5
-    """Random resized crop: smallest share of the picture's area, in (0, 1]; 1: only position."""
+    """Random resized crop: smallest share of the picture's area, in (0, 1]. Where no such
+    rectangle fits, it is the largest one with an allowed ratio."""
     max_aspect: float = 1.33
     """Random resized crop: largest ratio of its sides, >= 1."""
     flip: float = 0.5
@@ -190,6 +193,8 @@ class LossConfig:
         """Check ranges."""
         for key in ("fused", "video", "audio"):
             _require(getattr(self, key) >= 0, f"loss.{key}", "must be >= 0", getattr(self, key))
+        _require(self.fused + self.video + self.audio > 0, "loss.fused",
+                 "must be > 0 where loss.video and loss.audio are 0", self.fused)  # fmt: skip
         _require(0 <= self.label_smoothing < 1, "loss.label_smoothing", "must be in [0, 1)",
                  self.label_smoothing)  # fmt: skip
 
@@ -273,6 +278,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check what concerns two sections."""
+        _require(self.mix.off_epochs <= self.optim.epochs, "mix.off_epochs",
+                 f"must be <= optim.epochs ({self.optim.epochs})", self.mix.off_epochs)  # fmt: skip
         columns = int(self.clip.duration_seconds * self.clip.sample_rate) - self.frontend.n_fft
         _require(columns >= 0, "clip.duration_seconds",
                  f"must hold one spectrum of frontend.n_fft (={self.frontend.n_fft}) samples",
@@ -317,8 +324,12 @@ def to_yaml(config: Any) -> str:
 
 
 def from_yaml(cls: type[C], text: str) -> C:
-    """The configuration that `to_yaml` wrote; raises ValueError or TypeError on anything else."""
-    return _build(cls, yaml.safe_load(text))
+    """The configuration that `to_yaml` wrote; raises ValueError on anything else."""
+    try:
+        return _build(cls, yaml.safe_load(text))
+    except (yaml.YAMLError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"not a configuration of this version of avmix: {reason}") from None
 
 
 def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
@@ -344,6 +355,21 @@ def _keys(cls: Any, prefix: str = "") -> list[str]:
         path = prefix + f.name
         keys += _keys(f.type, path + ".") if is_dataclass(f.type) else [path]
     return keys
+
+
+def _gap(cls: Any, values: Namespace, prefix: str = "") -> str | None:
+    """What is wrong with the first section that is no section, or option that is null."""
+    for f in fields(cls):
+        path, value = prefix + f.name, values.get(f.name)
+        if is_dataclass(f.type):
+            if not isinstance(value, Namespace):
+                names = ", ".join(_keys(f.type, path + "."))
+                return f"{path} is a section and must hold options ({names}), got {value!r}"
+            if gap := _gap(f.type, value, path + "."):
+                return gap
+        elif value is None:
+            return f"{path} must have a value, got null"
+    return None
 
 
 def _unknown_key(message: str) -> str | None:
@@ -387,6 +413,8 @@ def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
     parser.add_class_arguments(cls)
     args = parser.parse_args(argv)
     args.pop("config", None)
+    if gap := _gap(cls, args):
+        parser.error(gap)
     try:
         return cls(**vars(parser.instantiate(args)))
     except ValueError as error:

@@ -48,8 +48,7 @@ def train_one_epoch(
     log.epoch_started(epoch, optim.epochs, first_step, num_steps)
     batches = watch.waiting(loader.epoch(epoch, first_step))
     for step, (batch, bad) in enumerate(batches, first_step):
-        log.bad_clips(loader.bad.add(bad), config.data.train_split)
-        assert batch is not None  # TrainSet substitutes
+        log.bad_clips(bad, config.data.train_split)
         plan = draw_plan(
             mix,
             has_video=batch.has_video.tolist(),
@@ -72,14 +71,13 @@ def train_one_epoch(
         steps_of_update = min(optim.accumulate, num_steps - first_of_update)
         (loss / steps_of_update).backward()
         lr, grad_norm = lr_at(optim, epoch * num_steps + step, num_steps), None
-        if step + 1 == first_of_update + steps_of_update:
+        updated = step + 1 == first_of_update + steps_of_update
+        if updated:
             grad_norm = nn.utils.clip_grad_norm_(network.parameters(), optim.clip_norm)
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
             optimizer.zero_grad()
-            if config.run.save_every and (step + 1) % config.run.save_every == 0:
-                save(step + 1)
 
         watch.num_clips += batch.size * runtime.world_size
         record = StepRecord(
@@ -87,6 +85,14 @@ def train_one_epoch(
             losses=Heads(*(one.detach() for one in losses)), grad_norm=grad_norm, rows=rows,
         )  # fmt: skip
         log.step_done(record, watch)
+        every = config.run.save_every
+        if updated and every and (step + 1) // every > first_of_update // every:
+            log.flush()  # which raises where the loss was not finite: that is never saved
+            save(step + 1)
+    log.flush()
+    # What one process could not read concerns all: they stop together, and the main one logs it.
+    for found in runtime.gather(loader.bad.found):
+        log.bad_clips(loader.bad.add(found), config.data.train_split)
     return watch.stop()
 
 

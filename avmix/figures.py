@@ -46,7 +46,7 @@ def draw_strips(
         _draw_frames(pictures, strip, start_seconds, end_seconds)
         pictures.set_title(strip.title, loc="left", fontsize=10, color=INK)
         sound = figure.add_subplot(grid[1, 0], sharex=pictures)
-        half = (strip.column_seconds[1] - strip.column_seconds[0]) / 2
+        half = np.ptp(strip.column_seconds) / max(1, len(strip.column_seconds) - 1) / 2
         extent = (
             strip.column_seconds[0] - half,
             strip.column_seconds[-1] + half,

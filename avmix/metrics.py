@@ -52,7 +52,12 @@ def scores(probability: Float[Tensor, "b k"], label: Int64[Tensor, " b"]) -> Sco
         mean_class=per_class[~per_class.isnan()].mean().item(),
         nll=-_log(probability.gather(1, label[:, None])).mean().item(),
         ece=multiclass_calibration_error(
-            probability, label, num_classes=num_classes, n_bins=15, norm="l1"
+            # Above 1, by rounding, they would be taken for logits.
+            probability.clamp(0, 1),
+            label,
+            num_classes=num_classes,
+            n_bins=15,
+            norm="l1",
         ).item(),
     )
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -138,10 +139,10 @@ class RunLog:
         """Note a step."""
         self._pending.append(record)
         if len(self._pending) >= self._log_every:
-            loss = self._write_steps()
+            self.flush()
             if self._progress is not None:
                 text = (
-                    f"loss {loss:.3f}  lr {record.lr:.1e}  "
+                    f"loss {self._epoch_losses[-1]:.3f}  lr {record.lr:.1e}  "
                     f"{watch.num_clips / watch.seconds:.1f} clips/s  "
                     f"waiting {watch.waited_seconds / watch.seconds:.0%}"
                 )
@@ -149,19 +150,22 @@ class RunLog:
 
     def epoch_done(self, epoch: int, watch: Stopwatch, scores: dict[str, Scores]) -> None:
         """Write the rest of the steps and a line for the epoch; `scores`: of val, if any."""
-        self._write_steps()
+        self.flush()
         self.stop_progress()
+        # None after resuming at the very end of an epoch: no step was left to do.
+        loss = statistics.fmean(self._epoch_losses) if self._epoch_losses else None
         row = {
             "kind": "epoch",
             "epoch": epoch,
-            "loss": sum(self._epoch_losses) / max(1, len(self._epoch_losses)),
+            "loss": loss,
             "seconds": round(watch.seconds, 3),
             "waiting_share": round(watch.waited_seconds / watch.seconds, 4),
             "clips_per_second": round(watch.num_clips / watch.seconds, 2),
             "val": {name: asdict(s) for name, s in scores.items()},
         }
         self._append([row])
-        text = f"epoch {epoch + 1}: loss {row['loss']:.3f}, {row['seconds']:.0f} s, "
+        text = f"epoch {epoch + 1}: loss {'-' if loss is None else f'{loss:.3f}'}, "
+        text += f"{row['seconds']:.0f} s, "
         text += f"{row['clips_per_second']:.1f} clips/s, waiting {row['waiting_share']:.0%}"
         if scores:
             best = ", ".join(
@@ -190,51 +194,65 @@ class RunLog:
 
     def close(self) -> None:
         """Write what is pending."""
-        self._write_steps()
+        self.flush()
         self.stop_progress()
         if self._curves is not None:
             self._curves.close()
 
-    def _write_steps(self) -> float:
-        """Fetch pending steps from the device at once, write them; returns the last loss."""
+    def flush(self) -> None:
+        """Fetch pending steps from the device, all at once, and write them.
+
+        Raises `NotFiniteError` at the first step whose loss or gradient is not finite.
+        """
         pending, self._pending = self._pending, []
         if not pending:
-            return float("nan")
-        fetched = torch.stack([torch.stack([r.loss, *r.losses]) for r in pending]).tolist()
-        rows: list[dict[str, Any]] = []
-        for record, (loss, fused, video, audio) in zip(pending, fetched, strict=True):
-            row: dict[str, Any] = {
-                "kind": "step",
-                "epoch": record.epoch,
-                "step": record.step,
-                "lr": record.lr,
-                "loss": loss,
-                "loss_fused": fused,
-                "loss_video": video,
-                "loss_audio": audio,
-            }
-            if record.grad_norm is not None:
-                row["grad_norm"] = record.grad_norm.item()
-            rows.append(row)
-            if self._curves is not None:
-                at = record.epoch * self._steps_per_epoch + record.step
+            return
+        fetched = torch.stack([_numbers(record) for record in pending]).tolist()
+        rows = [_row(record, numbers) for record, numbers in zip(pending, fetched, strict=True)]
+        bad = [i for i, row in enumerate(rows)
+               if not math.isfinite(row["loss"] + row.get("grad_norm", 0.0))]  # fmt: skip
+        rows = rows[: bad[0] + 1] if bad else rows
+        self._append(rows)
+        if self._curves is not None:
+            for row in rows:
+                at = row["epoch"] * self._steps_per_epoch + row["step"]
                 for tag in ("lr", "loss", "loss_fused", "loss_video", "loss_audio"):
                     self._curves.add_scalar(f"train/{tag}", row[tag], at)
-            if not math.isfinite(loss):
-                self._append(rows)
-                raise NotFiniteError(
-                    f"the loss is {loss} at epoch {record.epoch}, step {record.step}; rows of its "
-                    f"clips in the train manifest: {record.rows.tolist()}. A lower optim.lr or "
-                    "run.precision fp32 may help"
-                )
-        self._append(rows)
+        if bad:
+            raise NotFiniteError(
+                f"the loss is {rows[-1]['loss']} and the norm of the gradient "
+                f"{rows[-1].get('grad_norm')} at epoch {rows[-1]['epoch']}, step "
+                f"{rows[-1]['step']}; rows of its clips in the train manifest: "
+                f"{pending[bad[0]].rows.tolist()}. A lower optim.lr or run.precision fp32 may help"
+            )
         self._epoch_losses += [row["loss"] for row in rows]
-        return rows[-1]["loss"]
 
     def _append(self, rows: Sequence[dict[str, Any]]) -> None:
         if self._main and rows:
             with (self._folder / "metrics.jsonl").open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _numbers(record: StepRecord) -> Tensor:
+    """What has to be fetched from the device."""
+    norm = [record.grad_norm] if record.grad_norm is not None else [torch.zeros_like(record.loss)]
+    return torch.stack([record.loss, *record.losses, *norm])
+
+
+def _row(record: StepRecord, numbers: Sequence[float]) -> dict[str, Any]:
+    """A line of metrics.jsonl."""
+    loss, fused, video, audio, norm = numbers
+    row = {
+        "kind": "step",
+        "epoch": record.epoch,
+        "step": record.step,
+        "lr": record.lr,
+        "loss": loss,
+        "loss_fused": fused,
+        "loss_video": video,
+        "loss_audio": audio,
+    }
+    return row if record.grad_norm is None else {**row, "grad_norm": norm}
 
 
 def _keep_before(path: Path, epoch: int, step: int) -> None:

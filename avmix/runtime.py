@@ -70,6 +70,7 @@ def start(*, device: str, threads: int, num_workers: int) -> Iterator[Runtime]:
     # Same bits on every run: without this, cuDNN picks algorithms by timing them.
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     if world_size > 1:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:

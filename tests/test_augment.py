@@ -94,13 +94,13 @@ def test_areas_and_positions_fill_their_range():
     assert max(c.left + c.width for c in crops) == 100
 
 
-@pytest.mark.xfail(strict=True, reason="no such rectangle fits; always the central square")
-@pytest.mark.parametrize(("height", "width"), [(72, 96), (72, 128)])
-def test_the_largest_area_still_draws_a_position(height, width):
-    # What the documentation of augment.min_area says of 1.
-    config = AugmentConfig(min_area=1.0)
-    crops = [draw_crop_flip(config, height, width, rng(0, 0, "augment", i)) for i in range(50)]
+def test_where_nothing_fits_the_largest_allowed_rectangle_is_placed_at_random():
+    # No rectangle of ratio 4/3 or less covers a picture of ratio 16/9.
+    config = AugmentConfig(min_area=1.0, max_aspect=4 / 3)
+    crops = [draw_crop_flip(config, 72, 128, rng(0, 0, "augment", i)) for i in range(50)]
+    assert {(crop.height, crop.width, crop.top) for crop in crops} == {(72, 96, 0)}
     assert len({crop.left for crop in crops}) > 10
+    assert all(0 <= crop.left <= 32 for crop in crops)
 
 
 @pytest.mark.parametrize(("flip", "low", "high"), [(0.0, 0, 0), (0.3, 100, 140), (1.0, 400, 400)])

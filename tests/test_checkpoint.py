@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from avmix.checkpoint import Checkpoint, CheckpointError, load, save
+from avmix.config import RunConfig, TrainConfig
 
 MADE = Checkpoint(
-    config="run:\n  seed: 3\n",
+    config=TrainConfig(run=RunConfig(seed=3)),
     classes=["ä", "b"],
+    split_sha256="00ff",
+    num_steps=11,
     epoch=3,
     step=7,
     best=0.625,

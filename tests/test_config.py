@@ -104,19 +104,16 @@ def test_the_beginning_of_a_key_is_not_the_key(capsys):
     assert "no option 'optim.warmup'" in fails(capsys, ["--optim.warmup", "0"])
 
 
-@pytest.mark.xfail(strict=True, reason="ends with a traceback that names no key")
 @pytest.mark.parametrize("content", [{"optim": None}, {"optim": 3}, {"mix": {"alpha": None}}])
 def test_a_value_in_place_of_another_kind_names_the_key(content, tmp_path, capsys):
     message = fails(capsys, written(tmp_path, content))
     assert next(iter(content)) in message
 
 
-@pytest.mark.xfail(strict=True, reason="ends with the traceback of an OverflowError")
 def test_an_infinite_window_is_out_of_range(capsys):
     assert "clip.duration_seconds" in fails(capsys, ["--clip.duration_seconds", ".inf"])
 
 
-@pytest.mark.xfail(strict=True, reason="numbers from 2**32 on run into the next of an address")
 def test_seeds_are_as_large_as_an_address_can_hold(capsys):
     assert "run.seed" in fails(capsys, ["--run.seed", str(2**32)])
 

@@ -104,8 +104,7 @@ def test_random_windows_arrive_in_sync(flashes: tuple[Path, Manifest]) -> None:
 
 
 def epochs(loader: TrainLoader) -> list[Batch]:
-    found = [loaded.batch for epoch in (0, 1) for loaded in loader.epoch(epoch)]
-    return [batch for batch in found if batch is not None]
+    return [batch for epoch in (0, 1) for batch, _ in loader.epoch(epoch)]
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +147,10 @@ def test_epochs_differ_and_cover_every_clip(toy_train: TrainSet) -> None:
 
 def test_starting_in_the_middle_of_an_epoch_gives_its_rest(toy_train: TrainSet) -> None:
     loader = train_loader(toy_train, batch_size=8, num_workers=0, max_bad_share=0.0)
-    whole = [loaded.batch for loaded in loader.epoch(1)]
-    rest = [loaded.batch for loaded in loader.epoch(1, first_step=3)]
+    whole = [batch for batch, _ in loader.epoch(1)]
+    rest = [batch for batch, _ in loader.epoch(1, first_step=3)]
     assert len(rest) == 2
     for ours, theirs in zip(rest, whole[3:], strict=True):
-        assert ours is not None
-        assert theirs is not None
         assert ours.video.equal(theirs.video)
 
 

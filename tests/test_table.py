@@ -74,7 +74,6 @@ def test_a_mistake_is_named_by_its_line(tmp_path, text, message):
         read_table(config_of(tmp_path, text))
 
 
-@pytest.mark.xfail(strict=True, reason="the error of decoding does not name the file")
 def test_a_table_of_another_encoding_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"clips\.csv"):
         read_table(config_of(tmp_path, TABLE.replace("clap", "kläpp").encode("latin-1")))

@@ -20,6 +20,9 @@ from avmix.decode import ClipError, decode_clip
 from avmix.rng import rng
 from avmix.types import Batch, Clip, Entry
 
+MAX_IN_A_ROW = 100
+"""Unreadable clips of one order after which training looks no further."""
+
 
 class TooManyBadClips(RuntimeError):
     """More clips of a split are unreadable than `data.max_bad_share` allows; names them."""
@@ -39,7 +42,7 @@ class Sample(NamedTuple):
     row: int
     """Row in the manifest of the clip that was read."""
     clip: Clip | None
-    """None only in evaluation, where nothing is substituted."""
+    """None in evaluation, where nothing is substituted, and when nothing can be read at all."""
     bad: tuple[BadClip, ...]
     """The clips that could not be read on the way to `clip`."""
 
@@ -48,7 +51,7 @@ class Loaded(NamedTuple):
     """One step's worth of samples."""
 
     batch: Batch | None
-    """None when no clip of this step could be read (evaluation only)."""
+    """None when no clip of this step could be read."""
     bad: tuple[BadClip, ...]
 
 
@@ -92,18 +95,19 @@ class TrainSet(_Reader, torch.utils.data.Dataset[Sample]):
         """The clip at (epoch, position in the epoch's order), randomly windowed and cropped.
 
         A clip that cannot be read is replaced by the next one of the same order, and reported.
-        Raises `TooManyBadClips` when no clip of the epoch can be read.
+        After `MAX_IN_A_ROW` such clips `clip` is None: the media folder is wrong, or gone.
         """
         epoch, position = place
         order = _epoch_order(self.seed, epoch, len(self.manifest.entries))
         bad: list[BadClip] = []
-        for row in np.roll(order, -position).tolist():
+        for offset in range(min(MAX_IN_A_ROW, len(order))):
+            row = int(order[(position + offset) % len(order)])
             entry = self.manifest.entries[row]
             try:
                 return Sample(row, self._read(entry, epoch, row), tuple(bad))
             except (ClipError, OSError) as error:
                 bad.append(_bad_clip(row, entry, error))
-        raise TooManyBadClips(f"{self.root}: none of {len(bad)} clips can be read; first: {bad[0]}")
+        return Sample(bad[-1].row, None, tuple(bad))
 
     def _read(self, entry: Entry, epoch: int, row: int) -> Clip:
         seconds = self.clip.duration_seconds

@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from avmix.data.dataset import BadClip, Collate, EvalSet, Loaded, TooManyBadClips, TrainSet
+from avmix.data.dataset import (
+    MAX_IN_A_ROW,
+    BadClip,
+    Collate,
+    EvalSet,
+    Loaded,
+    TooManyBadClips,
+    TrainSet,
+)
+from avmix.types import Batch
 
 
 class BadClips:
@@ -35,7 +44,7 @@ class BadClips:
         new = tuple({b.row: b for b in bad if b.row not in self._found}.values())
         self._found.update({b.row: b for b in new})
         if len(self._found) / self._num_clips > self._max_share:
-            listed = "\n".join(f"  {b.path}: {b.reason}" for b in self.found)
+            listed = "\n".join(f"  {b.path}: {b.reason}" for b in self.found[:MAX_IN_A_ROW])
             raise TooManyBadClips(
                 f"{len(self._found)} of {self._num_clips} clips cannot be read, more than "
                 f"data.max_bad_share (={self._max_share}) allows:\n{listed}"
@@ -54,7 +63,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
                 f"optim.batch_size (={batch_size}) x {world_size} processes is more than the "
                 f"{num_clips} clips of the train split"
             )
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._rank = rank
         self._world_size = world_size
         self._epoch = 0
@@ -67,7 +76,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         """Step s holds positions [s*B*W, (s+1)*B*W), of which each process takes every W-th."""
-        global_batch = self._batch_size * self._world_size
+        global_batch = self.batch_size * self._world_size
         for step in range(self._first_step, self.num_steps):
             first = step * global_batch + self._rank
             yield [
@@ -92,10 +101,20 @@ class TrainLoader:
         """Steps of a whole epoch."""
         return self.sampler.num_steps
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Loaded]:
-        """Steps `first_step` to the last of `epoch`."""
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Batch, tuple[BadClip, ...]]]:
+        """Steps `first_step` to the last of `epoch`, each with the clips newly found unreadable.
+
+        Raises `TooManyBadClips` when they are more than the limit, or hide a whole stretch.
+        """
         self.sampler.start_at(epoch, first_step)
-        return iter(self.loader)
+        for batch, bad in self.loader:
+            new = self.bad.add(bad)
+            if batch is None or batch.size < self.sampler.batch_size:
+                raise TooManyBadClips(
+                    f"{len(self.bad.found)} clips cannot be read, among them {MAX_IN_A_ROW} in a "
+                    f"row; is data.root right? The first: {bad[0].path}: {bad[0].reason}"
+                )
+            yield batch, new
 
 
 def train_loader(

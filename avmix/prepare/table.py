@@ -2,7 +2,9 @@
 
 import csv
 import hashlib
+import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -77,6 +79,9 @@ def prepare_rows(
     in `excluded.jsonl` beside the manifest. Raises `ManifestError`, naming them, when they are more
     than `max_bad_share` (0 to 1) of all rows, and whatever `write_manifest` raises.
     """
+    twice = [path for path, n in Counter(row.path for row in rows).items() if n > 1]
+    if twice:
+        raise ManifestError(f"{root}: {twice[0]} is listed more than once")
     entries: dict[str, list[Entry]] = {}
     excluded: list[dict[str, str]] = []
     for row, found in _probe_all(root, rows, workers):
@@ -84,12 +89,15 @@ def prepare_rows(
             entries.setdefault(row.split, []).append(found)
         else:
             excluded.append({"path": row.path, "split": row.split, "reason": found})
-    if len(excluded) > max_bad_share * len(rows):
+    if len(excluded) / len(rows) > max_bad_share:
         listed = "\n".join(f"  {e['path']}: {e['reason']}" for e in excluded)
         raise ManifestError(
             f"{root}: {len(excluded)} of {len(rows)} files cannot be used, a larger share than "
             f"{max_bad_share}, which is allowed:\n{listed}"
         )
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(e, ensure_ascii=False) + "\n" for e in excluded]
+    (folder / "excluded.jsonl").write_text("".join(lines))
     write_manifest(
         folder,
         classes=sorted({row.label for row in rows}),
@@ -97,8 +105,6 @@ def prepare_rows(
         splits={split: entries[split] for split in SPLITS if split in entries},
         notes={**notes, "num_excluded": len(excluded)},
     )
-    lines = [json.dumps(e, ensure_ascii=False) + "\n" for e in excluded]
-    (folder / "excluded.jsonl").write_text("".join(lines))
 
 
 def read_table(config: DataConfig) -> tuple[Row, ...]:
@@ -112,7 +118,9 @@ def read_table(config: DataConfig) -> tuple[Row, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ManifestError(f"{path}: not found; data.root or data.table is wrong") from None
-    reader = csv.DictReader(text.splitlines())
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8: {error}") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     names = ["path", config.table_label, config.table_split, *config.table_source]
     missing = [name for name in names if name not in (reader.fieldnames or [])]
     if missing:
@@ -148,7 +156,7 @@ def _probe(root: Path, row: Row) -> Entry | str:
         entry = entry_of(
             root / row.path,
             root,
-            clip_id=Path(row.path).with_suffix("").as_posix(),
+            clip_id=row.path,
             labels=(row.label,),
             source_id=row.source_id,
         )
