@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from avmix import checkpoint
 from avmix.checkpoint import CheckpointError
 from avmix.config import EvalConfig, TrainConfig, load_config
 from avmix.data.dataset import TooManyBadClips
+from avmix.data.manifest import read_manifest, write_manifest
 from avmix.metrics import EVAL_ROWS
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +111,25 @@ def test_a_finished_run_is_not_done_again(toy_set: Path, finished: Path) -> None
 def test_another_configuration_does_not_go_on_from_a_run(toy_set: Path, finished: Path) -> None:
     with pytest.raises(CheckpointError, match=r"optim\.lr 0\.002 -> 0\.1"):
         run_train(smoke(toy_set, finished, "--optim.lr", "0.1"))
+
+
+def test_a_run_does_not_go_on_with_other_clips(
+    toy_set: Path, finished: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "manifest"
+    train_split = read_manifest(toy_set, "train")
+    write_manifest(
+        other,
+        classes=train_split.classes,
+        protocol=train_split.protocol,
+        splits={"train": train_split.entries[::-1]},
+    )
+    state = checkpoint.load(finished / "last.pt")
+    moved = replace(state, config=replace(state.config, data=replace(
+        state.config.data, manifest=str(other))))  # fmt: skip
+    checkpoint.save(tmp_path / "run/last.pt", moved)
+    with pytest.raises(CheckpointError, match="the clips of the train split"):
+        run_train(smoke(toy_set, tmp_path / "run", "--data.manifest", str(other)))
 
 
 def wait_for_steps(process: "subprocess.Popen[bytes]", out: Path, num_steps: int) -> None:

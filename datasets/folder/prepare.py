@@ -3,8 +3,8 @@
     python datasets/folder/prepare.py --media my_clips --out data/mine
 
 reads my_clips/CLASS/anything.mp4. Clips are dealt out to train, val and test by source, so that
-what was cut from one recording stays in one split. A source is the file name up to the last
-separator that `--source` finds (default: the whole name, every file its own source).
+what was cut from one recording stays in one split. `--source` says which part of a file name is the
+source; without it every file is a source of its own.
 """
 
 import argparse
@@ -26,18 +26,21 @@ def split_of(source_id: str, val_share: float, test_share: float) -> str:
     return "test" if at < test_share else "val" if at < test_share + val_share else "train"
 
 
-def rows_of(media: Path, source: re.Pattern[str], val_share: float, test_share: float) -> list[Row]:
+def rows_of(
+    media: Path, source: re.Pattern[str] | None, val_share: float, test_share: float
+) -> list[Row]:
     """A row for every media file in a class folder; raises `ManifestError` when there is none."""
     rows: list[Row] = []
     for path in sorted(media.glob("*/**/*")):
         if path.suffix.lower() not in ENDINGS:
             continue
         relative = path.relative_to(media)
-        found = source.match(path.stem)
-        if found is None:
-            raise ManifestError(f"{path}: --source {source.pattern!r} does not match its name")
-        name = found.group(1) if source.groups else found.group(0)
-        source_id = f"{relative.parts[0]}/{name}"
+        source_id = relative.as_posix()
+        if source is not None:
+            found = source.match(path.stem)
+            if found is None:
+                raise ManifestError(f"{path}: --source {source.pattern!r} does not match its name")
+            source_id = found.group(1) if source.groups else found.group(0)
         rows.append(
             Row(
                 path=relative.as_posix(),
@@ -62,9 +65,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--source",
         type=re.compile,
-        default=re.compile(r".*"),
-        help=r"regular expression at the start of a file name (without ending) whose first group, "
-        r"or whole match, is the source; UCF101: 'v_\w+_(g\d+)' (the whole name)",
+        help="regular expression at the start of a file name (without ending) whose first group, "
+        r"or whole match, is the source, whatever the class; UCF101: '(v_\w+_g\d+)'. "
+        "Default: every file is its own source",
     )
     parser.add_argument("--workers", type=int, default=2, help="processes (2)")
     parser.add_argument(
@@ -82,7 +85,11 @@ def main(argv: list[str] | None = None) -> None:
             protocol=f"folder/{args.media.resolve().name}",
             workers=args.workers,
             max_bad_share=args.max_bad_share,
-            notes={"val": args.val, "test": args.test, "source": args.source.pattern},
+            notes={
+                "val": args.val,
+                "test": args.test,
+                "source": args.source and args.source.pattern,
+            },
         )
     except ManifestError as error:
         sys.exit(f"error: {error}")
