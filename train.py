@@ -170,3 +170,6 @@ if __name__ == "__main__":
         main(load_config(TrainConfig))
     except (ValueError, OSError, TooManyBadClips, NotFiniteError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)

@@ -1,7 +1,7 @@
 """What a run writes: its folder, its measurements, its line of progress.
 
 config.yaml        every option, resolved; `--config` reads it back
-environment.json   versions, machine, git commit, command
+environment.json   versions, machine, git commit, command of every start
 metrics.jsonl      one line a step, an epoch, an unreadable clip
 tensorboard/       the same numbers as curves
 last.pt  best.pt   checkpoints
@@ -113,7 +113,7 @@ class RunLog:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "config.yaml").write_text(config_yaml)
-        (self._folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+        _append_environment(self._folder / "environment.json", epoch, step)
         _keep_before(self._folder / "metrics.jsonl", epoch, step)
         self._steps_per_epoch = steps_per_epoch
         self._curves = SummaryWriter(
@@ -130,6 +130,7 @@ class RunLog:
             BarColumn(),
             TextColumn("{task.completed}/{task.total} {task.fields[text]}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self.console,
         )
         self._task = self._progress.add_task("", total=num_steps, completed=step, text="")
@@ -253,6 +254,15 @@ def _row(record: StepRecord, numbers: Sequence[float]) -> dict[str, Any]:
         "loss_audio": audio,
     }
     return row if record.grad_norm is None else {**row, "grad_norm": norm}
+
+
+def _append_environment(path: Path, epoch: int, step: int) -> None:
+    """A run that was resumed may have gone on elsewhere: each start is kept, with its place."""
+    starts = json.loads(path.read_text()) if path.exists() else []
+    starts.append({"epoch": epoch, "step": step, **environment()})
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(starts, indent=2) + "\n")
+    partial.replace(path)
 
 
 def _keep_before(path: Path, epoch: int, step: int) -> None:

@@ -67,7 +67,8 @@ def test_a_run_leaves_what_reproduces_it(finished: Path) -> None:
     assert set(epochs[0]["val"]) == set(EVAL_ROWS)
     again = load_config(TrainConfig, ["--config", str(finished / "config.yaml")])
     assert again.run.out == str(finished)
-    environment = json.loads((finished / "environment.json").read_text())
+    (environment,) = json.loads((finished / "environment.json").read_text())
+    assert (environment["epoch"], environment["step"]) == (0, 0)
     assert environment["packages"]["torch"].startswith("2.11")
     assert list((finished / "tensorboard").iterdir())
 
@@ -157,6 +158,8 @@ def test_killed_in_the_middle_and_resumed_is_bit_identical(
     assert done.returncode == 0, done.stderr
     assert f"resumed at epoch {state.epoch + 1}, step {state.step}" in done.stdout
     assert losses(tmp_path / "run") == losses(finished)
+    starts = json.loads((tmp_path / "run/environment.json").read_text())
+    assert [(s["epoch"], s["step"]) for s in starts] == [(0, 0), (state.epoch, state.step)]
     ours, theirs = (checkpoint.load(out / "last.pt") for out in (tmp_path / "run", finished))
     assert all(ours.model[name].equal(theirs.model[name]) for name in theirs.model)
 
