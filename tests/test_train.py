@@ -20,7 +20,7 @@ from avmix import checkpoint
 from avmix.checkpoint import CheckpointError
 from avmix.config import EvalConfig, TrainConfig, load_config
 from avmix.data.dataset import TooManyBadClips
-from avmix.data.manifest import read_manifest, write_manifest
+from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.metrics import EVAL_ROWS
 
 ROOT = Path(__file__).parents[1]
@@ -256,6 +256,20 @@ def test_bad_input_is_one_clear_error(
         run_train(smoke(toy_set, tmp_path / "run", *arguments))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_clip_without_pictures_is_named(toy_set: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(toy_set, "train")
+    blind = replace(manifest.entries[0], clip_id="radio_1", video=None)
+    write_manifest(
+        tmp_path / "manifest",
+        classes=manifest.classes,
+        protocol="blind",
+        splits={"train": (blind, *manifest.entries[1:])},
+    )
+    arguments = smoke(toy_set, tmp_path / "run", "--data.manifest", str(tmp_path / "manifest"))
+    with pytest.raises(ManifestError, match=r"'radio_1': .*\.mp4 has no video stream"):
+        run_train(arguments)
 
 
 def test_the_scripts_end_with_one_line(toy_set: Path, tmp_path: Path) -> None:
