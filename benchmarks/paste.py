@@ -31,11 +31,12 @@ def table(result: dict[str, Any]) -> str:
     minutes = [run["train_minutes"] for run in runs]
     waiting = [100 * run["waiting_share"] for run in runs]
     environment = first["environment"]
+    seeds = ", ".join(str(seed) for seed in sorted(run["seed"] for run in runs))
     lines += [
         "",
         f"`{first['protocol']}`, {first['split']} split, {first['num_evaluated']} clips evaluated, "
         f"{first['num_missing']} missing, {first['num_views']} views, last epoch; mean ± standard "
-        f"deviation of {len(runs)} seeds ({', '.join(str(run['seed']) for run in runs)}). "
+        f"deviation of {len(runs)} seeds ({seeds}). "
         f"`{result['config']}` on {environment['cores']} CPU cores: {min(minutes):.1f} to "
         f"{max(minutes):.1f} minutes of training a run, {min(waiting):.0f} to {max(waiting):.0f} % "
         f"of it waiting for data.",

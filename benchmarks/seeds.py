@@ -32,7 +32,8 @@ def run_seed(name: str, config: str, seed: int, overrides: list[str]) -> dict[st
     eval_seconds = time.perf_counter() - started
     lines = (ROOT / out / "metrics.jsonl").read_text().splitlines()
     epochs = [row for row in map(json.loads, lines) if row["kind"] == "epoch"]
-    seconds = sum(row["seconds"] for row in epochs)
+    # Medians: an epoch during which the machine did something else says nothing of the others.
+    seconds = statistics.median(row["seconds"] for row in epochs) * len(epochs)
     result = json.loads((ROOT / out / "eval_test/result.json").read_text())
     return {
         "seed": seed,
@@ -41,7 +42,7 @@ def run_seed(name: str, config: str, seed: int, overrides: list[str]) -> dict[st
         "num_missing": result["num_missing"],
         "train_minutes": round(seconds / 60, 2),
         "eval_minutes": round(eval_seconds / 60, 2),
-        "waiting_share": round(sum(r["waiting_share"] * r["seconds"] for r in epochs) / seconds, 4),
+        "waiting_share": statistics.median(row["waiting_share"] for row in epochs),
         "protocol": result["protocol"],
         "split": result["split"],
         "split_sha256": result["split_sha256"],
