@@ -87,7 +87,7 @@ def test_steps_are_written_in_groups_and_the_rest_with_the_epoch(tmp_path):
     assert (epoch["kind"], epoch["epoch"], epoch["loss"]) == ("epoch", 0, 3.0)
     assert epoch["val"]["fused"]["top1"] == 0.5
     assert (tmp_path / "config.yaml").read_text() == "some: yaml\n"
-    assert json.loads((tmp_path / "environment.json").read_text())["packages"]["torch"]
+    assert json.loads((tmp_path / "environment.json").read_text())[0]["packages"]["torch"]
 
 
 def test_what_is_pending_is_written_at_the_end(tmp_path):
