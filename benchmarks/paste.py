@@ -37,9 +37,8 @@ def table(result: dict[str, Any]) -> str:
         f"`{first['protocol']}`, {first['split']} split, {first['num_evaluated']} clips evaluated, "
         f"{first['num_missing']} missing, {first['num_views']} views, last epoch; mean ± standard "
         f"deviation of {len(runs)} seeds ({seeds}). "
-        f"`{result['config']}` on {environment['cores']} CPU cores: {min(minutes):.1f} to "
-        f"{max(minutes):.1f} minutes of training a run, {min(waiting):.0f} to {max(waiting):.0f} % "
-        f"of it waiting for data.",
+        f"`{result['config']}` on {environment['cores']} CPU cores: {_span(minutes, 1)} minutes of "
+        f"training a run (median epoch times epochs), {_span(waiting, 0)} % of it waiting for data.",
         "",
     ]
     return "\n".join(lines)
@@ -47,6 +46,11 @@ def table(result: dict[str, Any]) -> str:
 
 def _cell(value: dict[str, float], scale: float, digits: int) -> str:
     return f"{scale * value['mean']:.{digits}f} ± {scale * value['sd']:.{digits}f}"
+
+
+def _span(values: list[float], digits: int) -> str:
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def pasted(text: str) -> str:
