@@ -38,7 +38,8 @@ def table(result: dict[str, Any]) -> str:
         f"{first['num_missing']} missing, {first['num_views']} views, last epoch; mean ± standard "
         f"deviation of {len(runs)} seeds ({seeds}). "
         f"`{result['config']}` on {environment['cores']} CPU cores: {_span(minutes, 1)} minutes of "
-        f"training a run (median epoch times epochs), {_span(waiting, 0)} % of it waiting for data.",
+        f"training a run (median epoch times epochs), {_span(waiting, 0)} % of it waiting for "
+        "data.",
         "",
     ]
     return "\n".join(lines)
