@@ -81,3 +81,12 @@ def test_a_clip_counts_once_however_often_it_is_met():
 
 def test_no_bad_clip_is_fine_where_none_is_allowed():
     assert BadClips(10, 0.0).add([]) == ()
+
+
+def test_a_long_list_of_unreadable_clips_says_how_many_more_there_are():
+    bad = BadClips(num_clips=150, max_share=0.5)
+    with pytest.raises(TooManyBadClips) as error:
+        bad.add([BadClip(row, f"{row}.mp4", "gone") for row in range(130)])
+    lines = str(error.value).splitlines()
+    assert len(lines) == 1 + 100 + 1
+    assert lines[-1] == "  and 30 more"

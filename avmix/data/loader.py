@@ -21,6 +21,9 @@ from avmix.data.dataset import (
 )
 from avmix.types import Batch
 
+_MAX_LISTED = 100
+"""Clips that the message of an error names; it says how many more there are."""
+
 
 class BadClips:
     """Counts unreadable clips of a split and stops a run that has too many.
@@ -40,14 +43,16 @@ class BadClips:
         return tuple(self._found.values())
 
     def add(self, bad: Sequence[BadClip]) -> tuple[BadClip, ...]:
-        """Note `bad`; returns those not met before. Raises `TooManyBadClips`, naming them all."""
+        """Note `bad`; returns those not met before. Raises `TooManyBadClips`, naming them."""
         new = tuple({b.row: b for b in bad if b.row not in self._found}.values())
         self._found.update({b.row: b for b in new})
         if len(self._found) / self._num_clips > self._max_share:
-            listed = "\n".join(f"  {b.path}: {b.reason}" for b in self.found[:MAX_IN_A_ROW])
+            lines = [f"  {b.path}: {b.reason}" for b in self.found[:_MAX_LISTED]]
+            if len(self._found) > _MAX_LISTED:
+                lines.append(f"  and {len(self._found) - _MAX_LISTED} more")
             raise TooManyBadClips(
                 f"{len(self._found)} of {self._num_clips} clips cannot be read, more than "
-                f"data.max_bad_share (={self._max_share}) allows:\n{listed}"
+                f"data.max_bad_share (={self._max_share}) allows:\n" + "\n".join(lines)
             )
         return new
 
