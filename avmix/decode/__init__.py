@@ -1,5 +1,6 @@
 """Synchronized decoding: one call, one window, pictures and sound of the same seconds."""
 
+from avmix.decode.clips import Backend, decode_clip, decode_clips
 from avmix.decode.errors import (
     ClipError,
     ClipRangeError,
@@ -10,16 +11,19 @@ from avmix.decode.errors import (
     TruncatedMediaError,
     UnsupportedMediaError,
 )
-from avmix.decode.pyav import decode_clip
+from avmix.decode.request import Limits
 
 __all__ = [
+    "Backend",
     "ClipError",
     "ClipRangeError",
     "DecodeError",
+    "Limits",
     "MediaOpenError",
     "NoAudioStreamError",
     "NoVideoStreamError",
     "TruncatedMediaError",
     "UnsupportedMediaError",
     "decode_clip",
+    "decode_clips",
 ]

@@ -4,8 +4,6 @@ Everything is addressed by presentation time, never by counting from the first f
 streams start at different times, frame rates vary, and codecs begin with samples nobody hears.
 """
 
-import math
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,12 +14,16 @@ from jaxtyping import Float64
 from avmix.decode.audio import Sound
 from avmix.decode.container import Media, open_media
 from avmix.decode.errors import (
+    ClipError,
     ClipRangeError,
     DecodeError,
+    MediaOpenError,
     NoAudioStreamError,
     NoVideoStreamError,
     TruncatedMediaError,
+    UnsupportedMediaError,
 )
+from avmix.decode.request import Request
 from avmix.decode.video import Pictures, SeekMissed
 from avmix.types import Clip
 
@@ -41,88 +43,41 @@ class _Request:
     max_held: int | None
     min_audio_valid: float
 
+    @classmethod
+    def of(cls, request: Request, start: float) -> "_Request":
+        return cls(
+            request.path,
+            start,
+            request.duration_seconds,
+            request.times(start),
+            request.sample_rate,
+            request.short_side,
+            request.audio,
+            request.max_held,
+            request.min_audio_valid,
+        )
 
-def decode_clip(
-    path: str | os.PathLike[str],
-    *,
-    start_seconds: float | int,
-    duration_seconds: float | int,
-    num_frames: int | None = None,
-    fps: float | int | None = None,
-    sample_rate: int = 16_000,
-    short_side: int | None = None,
-    audio: Literal["require", "silence", "skip"] = "require",
-    max_held: int | None = None,
-    min_audio_valid: float | int = 0.0,
-    backend: Literal["pyav"] = "pyav",
-) -> Clip:
-    """Decode the window `[start_seconds, start_seconds + duration_seconds)` of one file.
 
-    Time 0 is the first picture presented. The picture for time t is the one on the screen at t:
-    the last that begins at or before t. There are always exactly as many pictures as asked for
-    and exactly `round(duration_seconds * sample_rate)` samples; where the file ends early the last
-    picture is held and the sound is zero, and the `Clip` says how much of it.
+def decode(request: Request) -> list[Clip | ClipError]:
+    """One outcome per window; see `decode_clips`."""
+    outcomes: list[Clip | ClipError] = []
+    for start in request.starts_seconds:
+        try:
+            outcomes.append(_window(_Request.of(request, start)))
+        except (MediaOpenError, NoVideoStreamError, NoAudioStreamError, UnsupportedMediaError):
+            raise
+        except ClipError as error:
+            outcomes.append(error)
+    return outcomes
 
-    Args:
-        path: The file.
-        start_seconds: Start of the window.
-        duration_seconds: Length of the window.
-        num_frames: N pictures, at the middle of N equal parts of the window. Either this
-        fps: or pictures at `start_seconds + k / fps`; `round(duration_seconds * fps)` of them.
-        sample_rate: Of the waveform, samples / second.
-        short_side: Pixels of the shorter side after rotation, aspect kept and pixels made square;
-            None for pictures as they are stored.
-        audio: What to do without an audio stream: "require" raises, "silence" returns zeros.
-            "skip" decodes no sound at all and returns an array of length 0.
-        max_held: Raise when more pictures than this would be held after the end.
-        min_audio_valid: Raise when a smaller share of the window, 0 to 1, has sound.
-        backend: Which decoder; there is one so far.
 
-    Raises:
-        OSError: The file is missing, is a directory, may not be read.
-        MediaOpenError: Not an accepted media file.
-        NoVideoStreamError, NoAudioStreamError: What is required is not there.
-        ClipRangeError: The window does not begin within the file, or misses the limits above.
-        TruncatedMediaError: It does by the file's header, but the data end before it.
-        DecodeError: A picture asked for depends on damaged data.
-        UnsupportedMediaError: No decoder for the codec.
-    """
-    del backend
-    start_seconds, duration_seconds = float(start_seconds), float(duration_seconds)
-    request = _Request(
-        path=os.fspath(path),
-        start_seconds=start_seconds,
-        duration_seconds=duration_seconds,
-        times=_times(os.fspath(path), start_seconds, duration_seconds, num_frames, fps),
-        sample_rate=sample_rate,
-        short_side=short_side,
-        audio=audio,
-        max_held=max_held,
-        min_audio_valid=float(min_audio_valid),
-    )
-    if sample_rate <= 0 or (short_side is not None and short_side <= 0):
-        raise ValueError(f"sample_rate {sample_rate} and short_side {short_side} must be positive")
+def _window(request: _Request) -> Clip:
     for back_seconds in _SEEK_BACK_SECONDS:
         try:
             return _decode(request, back_seconds)
         except SeekMissed:
             continue
     raise DecodeError(request.path, "its times are not consistent; transcode the file")
-
-
-def _times(
-    path: str, start: float, duration: float, num_frames: int | None, fps: float | int | None
-) -> Float64[np.ndarray, " t"]:
-    """Wanted times, seconds on the clip clock."""
-    if not (math.isfinite(start) and start >= 0):
-        raise ClipRangeError(path, f"start_seconds is {start}; the first picture is at 0")
-    if not (math.isfinite(duration) and duration > 0):
-        raise ClipRangeError(path, f"duration_seconds is {duration}; it must be positive")
-    if num_frames is not None and fps is None and num_frames >= 1:
-        return start + (np.arange(num_frames) + 0.5) * duration / num_frames
-    if fps is not None and num_frames is None and fps > 0 and math.isfinite(fps):
-        return start + np.arange(max(round(duration * fps), 1)) / fps
-    raise ValueError(f"give num_frames or fps, positive, not both: {num_frames=}, {fps=}")
 
 
 def _decode(request: _Request, back_seconds: float | None) -> Clip:

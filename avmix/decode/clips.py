@@ -1,0 +1,139 @@
+"""The public call: windows of one file in, clips out, whichever decoder does the work."""
+
+import os
+from collections.abc import Sequence
+from typing import Literal, assert_never
+
+from avmix.decode import pyav
+from avmix.decode.errors import ClipError
+from avmix.decode.request import Limits, checked_request
+from avmix.types import Clip
+
+Backend = Literal["pyav", "decord", "torchcodec"]
+
+
+def decode_clip(
+    path: str | os.PathLike[str],
+    *,
+    start_seconds: float | int,
+    duration_seconds: float | int,
+    num_frames: int | None = None,
+    fps: float | int | None = None,
+    sample_rate: int = 16_000,
+    short_side: int | None = None,
+    audio: Literal["require", "silence", "skip"] = "require",
+    origin: Literal["video", "container"] = "video",
+    max_held: int | None = None,
+    min_audio_valid: float | int = 0.0,
+    sha256: str | None = None,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+    backend: Backend = "pyav",
+) -> Clip:
+    """Decode the window `[start_seconds, start_seconds + duration_seconds)` of one file.
+
+    Time 0 is the first picture presented. The picture for time t is the one on the screen at t:
+    the last that begins at or before t. There are always exactly as many pictures as asked for
+    and exactly `round(duration_seconds * sample_rate)` samples; where the file ends early the last
+    picture is held and the sound is zero, and the `Clip` says how much of it.
+
+    Args:
+        path: The file.
+        start_seconds: Start of the window.
+        duration_seconds: Length of the window.
+        num_frames: N pictures, at the middle of N equal parts of the window. Either this
+        fps: or pictures at `start_seconds + k / fps`; `round(duration_seconds * fps)` of them.
+        sample_rate: Of the waveform, samples / second.
+        short_side: Pixels of the shorter side after rotation, aspect kept and pixels made square;
+            None for pictures as they are stored.
+        audio: What to do without an audio stream: "require" raises, "silence" returns zeros.
+            "skip" decodes no sound at all and returns an array of length 0.
+        origin: What time 0 is: the first picture, or the start of the "container", which is earlier
+            where sound begins first (for annotations made in a player that counts so).
+        max_held: Raise when more pictures than this would be held after the end.
+        min_audio_valid: Raise when a smaller share of the window, 0 to 1, has sound.
+        sha256: Hash of the whole file, hexadecimal, as manifests hold it; raise when the file is
+            another one. Some codecs (VP8, VP9) cannot notice damage by themselves.
+        limits: What the file may cost before it is refused.
+        backend: Which decoder. "decord" takes pictures from decord and sound from PyAV,
+            "torchcodec" both from torchcodec; each refuses what it cannot do right.
+
+    Raises:
+        OSError: The file is missing, is a directory, may not be read.
+        MediaOpenError: Not an accepted media file.
+        NoVideoStreamError, NoAudioStreamError: What is required is not there.
+        ClipRangeError: The window does not begin within the file, or misses the limits above.
+        TruncatedMediaError: It does by the file's header, but the data end before it.
+        DecodeError: A picture asked for depends on damaged data.
+        UnsupportedMediaError: No decoder for the codec, or the backend cannot do it right.
+    """
+    (clip,) = decode_clips(
+        path,
+        starts_seconds=(start_seconds,),
+        duration_seconds=duration_seconds,
+        num_frames=num_frames,
+        fps=fps,
+        sample_rate=sample_rate,
+        short_side=short_side,
+        audio=audio,
+        origin=origin,
+        max_held=max_held,
+        min_audio_valid=min_audio_valid,
+        sha256=sha256,
+        limits=limits,
+        backend=backend,
+    )
+    if isinstance(clip, ClipError):
+        raise clip
+    return clip
+
+
+def decode_clips(
+    path: str | os.PathLike[str],
+    *,
+    starts_seconds: Sequence[float | int],
+    duration_seconds: float | int,
+    num_frames: int | None = None,
+    fps: float | int | None = None,
+    sample_rate: int = 16_000,
+    short_side: int | None = None,
+    audio: Literal["require", "silence", "skip"] = "require",
+    origin: Literal["video", "container"] = "video",
+    max_held: int | None = None,
+    min_audio_valid: float | int = 0.0,
+    sha256: str | None = None,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+    backend: Backend = "pyav",
+) -> list[Clip | ClipError]:
+    """Several windows of one file, opened once and decoded once where they overlap.
+
+    One outcome per window, in the order of `starts_seconds`: the clip, or the error that
+    `decode_clip` would raise for it. Raises only what concerns the file as a whole: OSError,
+    `MediaOpenError`, `UnsupportedMediaError`, a stream that is missing, a wrong hash.
+    """
+    request = checked_request(
+        path,
+        starts_seconds=starts_seconds,
+        duration_seconds=duration_seconds,
+        num_frames=num_frames,
+        fps=fps,
+        sample_rate=sample_rate,
+        short_side=short_side,
+        audio=audio,
+        origin=origin,
+        max_held=max_held,
+        min_audio_valid=min_audio_valid,
+        sha256=sha256,
+        limits=limits,
+    )
+    match backend:
+        case "pyav":
+            return pyav.decode(request)
+        case "decord":
+            from avmix.decode import decord
+
+            return decord.decode(request)
+        case "torchcodec":
+            from avmix.decode import torchcodec
+
+            return torchcodec.decode(request)
+    assert_never(backend)

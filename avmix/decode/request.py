@@ -1,0 +1,115 @@
+"""What is asked of a decoder: which seconds of which file, and within which limits."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from avmix.decode.errors import ClipRangeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a file may cost before it is refused: files from the net are not to be trusted."""
+
+    max_pixels: int = 8192 * 8192
+    """Of one picture."""
+    max_streams: int = 64
+    """In one file."""
+    max_clip_bytes: int = 4 << 30
+    """Of the pictures and the sound of one window, decoded."""
+    max_held_bytes: int = 512 << 20
+    """Of compressed data held in memory while one window is read."""
+    seconds: float = 60.0
+    """Of reading for one call. Looked at between packets; what hangs inside a decoder has to be
+    killed from outside, as the loader does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Windows of equal length in one file, and the form their clips should have."""
+
+    path: str
+    starts_seconds: tuple[float, ...]
+    duration_seconds: float
+    num_frames: int | None
+    fps: float | None
+    sample_rate: int
+    short_side: int | None
+    audio: Literal["require", "silence", "skip"]
+    origin: Literal["video", "container"]
+    max_held: int | None
+    min_audio_valid: float
+    sha256: str | None
+    limits: Limits
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of the waveform of one window."""
+        return 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
+
+    def times(self, start_seconds: float) -> Float64[np.ndarray, " t"]:
+        """Wanted times of the window at `start_seconds`, on the clip clock, ascending."""
+        if self.num_frames is not None:
+            middles = (np.arange(self.num_frames) + 0.5) * self.duration_seconds / self.num_frames
+            return start_seconds + middles
+        assert self.fps is not None
+        num_frames = max(round(self.duration_seconds * self.fps), 1)
+        return start_seconds + np.arange(num_frames) / self.fps
+
+
+def checked_request(
+    path: str | os.PathLike[str],
+    *,
+    starts_seconds: Sequence[float | int],
+    duration_seconds: float | int,
+    num_frames: int | None,
+    fps: float | int | None,
+    sample_rate: int,
+    short_side: int | None,
+    audio: Literal["require", "silence", "skip"],
+    origin: Literal["video", "container"],
+    max_held: int | None,
+    min_audio_valid: float | int,
+    sha256: str | None,
+    limits: Limits,
+) -> Request:
+    """A request that makes sense, whatever the file is.
+
+    Raises `ClipRangeError` for an impossible window, ValueError for anything else.
+    """
+    path = os.fspath(path)
+    for start in starts_seconds:
+        if not (math.isfinite(start) and start >= 0):
+            raise ClipRangeError(path, f"start_seconds is {start}; the first picture is at 0")
+    if not (math.isfinite(duration_seconds) and duration_seconds > 0):
+        raise ClipRangeError(path, f"duration_seconds is {duration_seconds}; it must be positive")
+    by_number = num_frames is not None and fps is None and num_frames >= 1
+    by_rate = fps is not None and num_frames is None and fps > 0 and math.isfinite(fps)
+    if not (by_number or by_rate):
+        raise ValueError(f"give num_frames or fps, positive, not both: {num_frames=}, {fps=}")
+    if sample_rate <= 0 or (short_side is not None and short_side <= 0):
+        raise ValueError(f"sample_rate {sample_rate} and short_side {short_side} must be positive")
+    if audio not in ("require", "silence", "skip"):
+        raise ValueError(f'audio is {audio!r}; it must be "require", "silence" or "skip"')
+    if origin not in ("video", "container"):
+        raise ValueError(f'origin is {origin!r}; it must be "video" or "container"')
+    return Request(
+        path=path,
+        starts_seconds=tuple(float(start) for start in starts_seconds),
+        duration_seconds=float(duration_seconds),
+        num_frames=num_frames,
+        fps=None if fps is None else float(fps),
+        sample_rate=sample_rate,
+        short_side=short_side,
+        audio=audio,
+        origin=origin,
+        max_held=max_held,
+        min_audio_valid=float(min_audio_valid),
+        sha256=sha256,
+        limits=limits,
+    )
