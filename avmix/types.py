@@ -112,6 +112,8 @@ class Clip:
     """Share of the window for which the file has sound, 0 to 1; the rest is zeros."""
     num_held: int
     """Pictures asked for after the last one of the file, which is held in their place."""
+    interlaced: bool = False
+    """True when pictures consist of two fields of different moments; they are left as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,26 @@
 """Open a file without trusting it, choose its streams, and fix where time zero is."""
 
+import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import lru_cache
+from typing import Literal, TypeVar
 
 import av
 import av.error
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
-from avmix.decode.errors import MediaOpenError, UnsupportedMediaError
+from avmix.decode.complaints import Complaints, listen
+from avmix.decode.edits import Presented, presented
+from avmix.decode.errors import DecodeError, MediaOpenError, UnsupportedMediaError
+from avmix.decode.request import Limits
 
 S = TypeVar("S", VideoStream, AudioStream)
 
@@ -34,42 +40,88 @@ class Media:
     audio: AudioStream | None
     zero_seconds: float
     """Time of the first presented picture on the container's clock: zero of the clip clock."""
+    video_presented: Presented | None
+    """What an edit list leaves of the pictures, on the container's clock; None without a list."""
+    audio_presented: Presented | None
+    """The same for sound."""
     indexed: bool
     """True when seeking can be trusted."""
     in_output_order: bool
     """True when pictures carry no usable time, only the order in which the decoder returns them."""
+    complaints: Complaints
+    """What libav logged since the file was opened."""
+    limits: Limits
+    opened_at: float
+    """Monotonic clock, seconds."""
+
+    def check_time(self) -> None:
+        """Raise `UnsupportedMediaError` when reading has taken longer than the limit."""
+        if time.monotonic() - self.opened_at > self.limits.seconds:
+            raise UnsupportedMediaError(
+                self.path, f"decoding takes longer than {self.limits.seconds:g} s; transcode it"
+            )
 
 
 @contextmanager
-def open_media(path: str) -> Iterator[Media]:
+def open_media(
+    path: str,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+    origin: Literal["video", "container"] = "video",
+) -> Iterator[Media]:
     """Open `path` for reading and close it in the end.
 
-    Raises OSError as the system does, `MediaOpenError` when it is not an accepted media file.
+    Raises OSError as the system does, `MediaOpenError` when it is not an accepted media file,
+    `UnsupportedMediaError` when it is more than `limits` allow, or cannot be decoded in sync.
     """
     _check_regular(path)
-    try:
-        container = av.open(
-            # With the prefix a name such as `http:x.mp4` or `-` is a file name and nothing else.
-            "file:" + os.path.abspath(path),
-            mode="r",
-            container_options={
-                "format_whitelist": _FORMATS,
-                "protocol_whitelist": "file",
-                # The simple edit lists keep the frames before an edit, with times below zero, so
-                # that the picture on the screen at the edit is there and the sound is not shifted.
-                "advanced_editlist": "0",
-            },
-            metadata_errors="replace",
-        )
-    except av.error.FFmpegError as error:
-        reason = error.strerror or type(error).__name__
-        raise MediaOpenError(
+    with listen() as complaints:
+        try:
+            container = av.open(
+                # With the prefix a name such as `http:x.mp4` or `-` is a file name, nothing else.
+                "file:" + os.path.abspath(path),
+                mode="r",
+                container_options={
+                    "format_whitelist": _FORMATS,
+                    "protocol_whitelist": "file",
+                    # The simple edit lists keep the frames before an edit, with times below zero,
+                    # so that the picture on the screen at the edit is there and the sound is not
+                    # shifted.
+                    "advanced_editlist": "0",
+                    "max_streams": str(limits.max_streams),
+                },
+                metadata_errors="replace",
+            )
+        except (av.error.FFmpegError, ValueError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise MediaOpenError(
+                path,
+                f"cannot be opened as media ({reason}); it may be incomplete, or of another type "
+                "than its name says",
+            ) from error
+        with container:
+            yield _describe(path, container, complaints, limits, origin)
+
+
+def verify_hash(path: str, sha256: str) -> None:
+    """Raise `DecodeError` unless the file's content is the one that `sha256` was taken of.
+
+    A file is read once per process, and again when its size or time of change is another.
+    """
+    info = os.stat(path)
+    found = _hash(path, info.st_size, info.st_mtime_ns, info.st_ino, info.st_dev)
+    if found != sha256.lower():
+        raise DecodeError(
             path,
-            f"cannot be opened as media ({reason}); it may be incomplete, or of another type than "
-            "its name says",
-        ) from error
-    with container:
-        yield _describe(path, container)
+            f"is not the file it was: its SHA-256 begins {found[:12]}, {sha256[:12].lower()} was "
+            "expected; get the file again, or prepare the data set again",
+        )
+
+
+@lru_cache(maxsize=1 << 16)
+def _hash(path: str, *identity: int) -> str:
+    del identity
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_regular(path: str) -> None:
@@ -81,30 +133,63 @@ def _check_regular(path: str) -> None:
             raise MediaOpenError(path, "is empty (0 bytes)")
 
 
-def _describe(path: str, container: InputContainer) -> Media:
+def _describe(
+    path: str,
+    container: InputContainer,
+    complaints: Complaints,
+    limits: Limits,
+    origin: Literal["video", "container"],
+) -> Media:
     names = set(container.format.name.split(","))
     pictures = [s for s in container.streams.video if not _is_cover(s)]
     video = _default_of(path, pictures)
     audio = _default_of(path, list(container.streams.audio))
-    zero = 0.0
+    for stream in container.streams:
+        if stream is not video and stream is not audio:
+            stream.discard = Discard.all
+    for stream in (video, audio):
+        if stream is not None:
+            # Frame threads hang when reading stops early.
+            stream.codec_context.thread_count = 1
     if video is not None:
-        video.codec_context.thread_count = 1  # frame threads hang when reading stops early
-        if video.start_time is not None and video.time_base is not None:
-            zero = float(video.start_time * video.time_base)
-    if audio is not None:
-        audio.codec_context.thread_count = 1
-    if "mov" in names:
-        zero = max(zero, 0.0)  # what an edit list cuts away has times below zero
+        context = video.codec_context
+        if context.width * context.height > limits.max_pixels:
+            raise UnsupportedMediaError(
+                path,
+                f"its pictures are {context.width} x {context.height}, more than the limit of "
+                f"{limits.max_pixels} pixels",
+            )
     in_output_order = "avi" in names
+    edits = presented(path) if "mov" in names else {}
     return Media(
         path=path,
         container=container,
         video=video,
         audio=audio,
-        zero_seconds=0.0 if in_output_order else zero,
+        zero_seconds=0.0 if in_output_order else _zero_seconds(container, video, names, origin),
+        video_presented=None if video is None else edits.get(video.id),
+        audio_presented=None if audio is None else edits.get(audio.id),
         indexed=bool(names & _INDEXED),
         in_output_order=in_output_order,
+        complaints=complaints,
+        limits=limits,
+        opened_at=time.monotonic(),
     )
+
+
+def _zero_seconds(
+    container: InputContainer,
+    video: VideoStream | None,
+    names: set[str],
+    origin: Literal["video", "container"],
+) -> float:
+    zero = 0.0
+    if origin == "container":
+        zero = (container.start_time or 0) / av.time_base
+    elif video is not None and video.start_time is not None and video.time_base is not None:
+        zero = float(video.start_time * video.time_base)
+    # What an edit list cuts away has times below zero.
+    return max(zero, 0.0) if "mov" in names else zero
 
 
 def _is_cover(stream: Stream) -> bool:

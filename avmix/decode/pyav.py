@@ -1,18 +1,19 @@
-"""Decode one window of one file with PyAV: pictures and sound of the same seconds, to the sample.
+"""Decode windows of one file with PyAV: pictures and sound of the same seconds, to the sample.
 
 Everything is addressed by presentation time, never by counting from the first frame of a stream:
 streams start at different times, frame rates vary, and codecs begin with samples nobody hears.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 import av.error
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Int64
 
 from avmix.decode.audio import Sound
-from avmix.decode.container import Media, open_media
+from avmix.decode.container import Media, open_media, verify_hash
 from avmix.decode.errors import (
     ClipError,
     ClipRangeError,
@@ -23,85 +24,133 @@ from avmix.decode.errors import (
     TruncatedMediaError,
     UnsupportedMediaError,
 )
+from avmix.decode.linear import LinearPictures
+from avmix.decode.planned import PlannedPictures
 from avmix.decode.request import Request
-from avmix.decode.video import Pictures, SeekMissed
+from avmix.decode.video import Canvas, SeekMissed
 from avmix.types import Clip
 
-_SEEK_BACK_SECONDS = (0.3, 3.0, 10.0, None)
-"""How far before the window to aim; where that is not enough, farther; None is from the start."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    path: str
-    start_seconds: float
-    duration_seconds: float
-    times: Float64[np.ndarray, " t"]
-    sample_rate: int
-    short_side: int | None
-    audio: Literal["require", "silence", "skip"]
-    max_held: int | None
-    min_audio_valid: float
-
-    @classmethod
-    def of(cls, request: Request, start: float) -> "_Request":
-        return cls(
-            request.path,
-            start,
-            request.duration_seconds,
-            request.times(start),
-            request.sample_rate,
-            request.short_side,
-            request.audio,
-            request.max_held,
-            request.min_audio_valid,
-        )
+_SEEK_BACK_SECONDS = (0.3, 3.0, 10.0)
+"""How far before the window to aim; where that is not enough, farther; then from the start."""
+_NEAR_SECONDS = 5.0
+"""Windows nearer to one another than this are read in one go."""
 
 
 def decode(request: Request) -> list[Clip | ClipError]:
     """One outcome per window; see `decode_clips`."""
-    outcomes: list[Clip | ClipError] = []
-    for start in request.starts_seconds:
-        try:
-            outcomes.append(_window(_Request.of(request, start)))
-        except (MediaOpenError, NoVideoStreamError, NoAudioStreamError, UnsupportedMediaError):
-            raise
-        except ClipError as error:
-            outcomes.append(error)
-    return outcomes
+    if request.sha256 is not None:
+        verify_hash(request.path, request.sha256)
+    outcomes: dict[float, Clip | ClipError] = {}
+    with _Reader(request) as reader:
+        for starts in _groups(request):
+            try:
+                outcomes |= _read_group(reader, request, starts)
+            except (MediaOpenError, NoVideoStreamError, NoAudioStreamError, UnsupportedMediaError):
+                raise
+            except ClipError as error:
+                outcomes |= dict.fromkeys(starts, error)
+    return [outcomes[start] for start in request.starts_seconds]
 
 
-def _window(request: _Request) -> Clip:
-    for back_seconds in _SEEK_BACK_SECONDS:
-        try:
-            return _decode(request, back_seconds)
-        except SeekMissed:
-            continue
-    raise DecodeError(request.path, "its times are not consistent; transcode the file")
+def decode_sound(request: Request) -> list[tuple[Float32[np.ndarray, " s"], float]]:
+    """Only the sound of each window, and the share of it that the file has.
+
+    For other backends, which take the pictures from elsewhere. Raises as `decode_clip` does.
+    """
+    if request.audio == "skip":
+        return [(np.zeros(0, np.float32), 0.0) for _ in request.starts_seconds]
+    found: dict[float, tuple[Float32[np.ndarray, " s"], float]] = {}
+    with _Reader(request) as reader:
+        for starts in _groups(request):
+            for media, place in reader.attempts(starts[0]):
+                try:
+                    sound = _sound(media, request, starts, place)
+                    if sound is not None:
+                        _read(media, None, sound)
+                    found |= {start: _waveform(media, request, sound, start) for start in starts}
+                    break
+                except SeekMissed:
+                    continue
+    return [found[start] for start in request.starts_seconds]
 
 
-def _decode(request: _Request, back_seconds: float | None) -> Clip:
-    """One attempt; raises `SeekMissed` when reading must begin farther back."""
-    with open_media(request.path) as media:
-        _check_streams(media, request)
-        indexed = media.indexed and back_seconds is not None
-        sought = back_seconds is not None and indexed and _seek(media, request, back_seconds)
-        pictures = Pictures(media, request.times, request.short_side, indexed)
-        sound = None
-        if media.audio is not None and request.audio != "skip":
-            sound = Sound(
-                media,
-                request.start_seconds,
-                request.duration_seconds,
-                request.sample_rate,
-                indexed,
-                sought,
+def _groups(request: Request) -> list[list[float]]:
+    """Starts of the windows, ascending, those together that lie together."""
+    groups: list[list[float]] = []
+    for start in sorted(set(request.starts_seconds)):
+        if groups and start - groups[-1][-1] <= request.duration_seconds + _NEAR_SECONDS:
+            groups[-1].append(start)
+        else:
+            groups.append([start])
+    return groups
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where reading begins, and what may be relied on there."""
+
+    planned: bool
+    """True when packets are to tell the times of their pictures."""
+    sought: bool
+    """True when it is in the middle of the file."""
+
+
+@dataclass(slots=True)
+class _Reader:
+    """The open file, opened again where reading has to begin at its start once more."""
+
+    request: Request
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _media: Media | None = None
+    _untouched: bool = False
+
+    def __enter__(self) -> "_Reader":
+        """Nothing is opened before it is needed."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._stack.close()
+
+    def attempts(self, start_seconds: float) -> Iterator[tuple[Media, _Place]]:
+        """The file, placed before `start_seconds`: the fast ways first, the safe one last."""
+        media = self._at_start()
+        if media.indexed:
+            for back_seconds in _SEEK_BACK_SECONDS:
+                if start_seconds <= back_seconds:
+                    break
+                if self._seek(start_seconds - back_seconds):
+                    yield media, _Place(planned=True, sought=True)
+        if not media.in_output_order:
+            yield self._at_start(), _Place(planned=True, sought=False)
+        yield self._at_start(), _Place(planned=False, sought=False)
+        raise DecodeError(media.path, "its times are not consistent; transcode the file")
+
+    def _at_start(self) -> Media:
+        if self._media is None or not self._untouched:
+            self._stack.close()
+            self._media = self._stack.enter_context(
+                open_media(self.request.path, self.request.limits, self.request.origin)
             )
-        _read(media, pictures, sound)
-        return _clip(media, request, pictures, sound)
+            _check_streams(self._media, self.request)
+            self._untouched = True
+        return self._media
+
+    def _seek(self, seconds: float) -> bool:
+        media = self._media
+        assert media is not None
+        assert media.video is not None
+        assert media.video.time_base is not None
+        self._untouched = False
+        ticks = int((seconds + media.zero_seconds) / media.video.time_base)
+        try:
+            media.container.seek(ticks, backward=True, stream=media.video)
+        except av.error.FFmpegError:
+            return False
+        return True
 
 
-def _check_streams(media: Media, request: _Request) -> None:
+def _check_streams(media: Media, request: Request) -> None:
     if media.video is None:
         raise NoVideoStreamError(media.path, "has no video stream")
     if media.audio is None and (
@@ -112,97 +161,169 @@ def _check_streams(media: Media, request: _Request) -> None:
         )
 
 
-def _seek(media: Media, request: _Request, back_seconds: float) -> bool:
-    """Move to a key picture before the window; False when reading begins at the start anyway."""
-    assert media.video is not None
-    assert media.video.time_base is not None
-    target = request.start_seconds - back_seconds
-    if target <= 0:
-        return False
-    ticks = int((target + media.zero_seconds) / media.video.time_base)
-    try:
-        media.container.seek(ticks, backward=True, stream=media.video)
-    except av.error.FFmpegError as error:
-        raise SeekMissed from error
-    return True
+def _read_group(
+    reader: _Reader, request: Request, starts: list[float]
+) -> dict[float, Clip | ClipError]:
+    """Read once and cut out every window; one outcome for each of `starts`."""
+    times = np.unique(np.concatenate([request.times(start) for start in starts]))
+    for media, place in reader.attempts(starts[0]):
+        canvas = Canvas(media, times, request.short_side)
+        pictures = (
+            PlannedPictures(canvas, from_start=not place.sought)
+            if place.planned
+            else LinearPictures(canvas)
+        )
+        try:
+            sound = _sound(media, request, starts, place)
+            _read(media, pictures, sound)
+            if not pictures.any_seen:
+                if place.sought:
+                    raise SeekMissed  # landed behind the last picture
+                raise DecodeError(media.path, "no picture could be decoded")
+            begun = {start: _range_error(media, pictures, start) for start in starts}
+            rows = {start: np.searchsorted(times, request.times(start)) for start in starts}
+            needed = np.zeros(len(times), np.bool_)
+            for start, error in begun.items():
+                needed[rows[start]] |= error is None
+            if isinstance(pictures, LinearPictures):
+                pictures.finish()
+            elif needed.any():
+                pictures.paint(needed)
+            return {
+                start: error or _outcome(media, request, pictures, sound, start, rows[start])
+                for start, error in begun.items()
+            }
+        except SeekMissed:
+            continue
+    raise AssertionError("attempts end with an error")
 
 
-def _read(media: Media, pictures: Pictures, sound: Sound | None) -> None:
+def _sound(media: Media, request: Request, starts: list[float], place: _Place) -> Sound | None:
+    if media.audio is None or request.audio == "skip":
+        return None
+    return Sound(
+        media,
+        starts,
+        request.duration_seconds,
+        request.sample_rate,
+        skips=place.planned,
+        sought=place.sought,
+    )
+
+
+def _read(
+    media: Media, pictures: PlannedPictures | LinearPictures | None, sound: Sound | None
+) -> None:
     """Feed packets until both have all they need, or the file ends."""
     assert media.video is not None
-    streams = [media.video] if sound is None else [media.video, sound.stream]
+    streams = [s.stream for s in (sound,) if s is not None]
+    streams = [media.video, *streams] if pictures is not None else streams
+    media.complaints.fresh()
     try:
         for packet in media.container.demux(*streams):
+            if pictures is not None and media.complaints.fresh():
+                pictures.note_break()
             if packet.stream_index == media.video.index:
-                if not pictures.done:
+                if pictures is not None:
                     pictures.feed(packet)
             elif sound is not None:
                 sound.feed(packet)
-            if pictures.done and (sound is None or sound.done):
+            media.complaints.fresh()
+            if (pictures is None or pictures.gathered) and (sound is None or sound.done):
                 return
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(media.path, f"reading stops early: {error.strerror}") from error
 
 
-def _clip(media: Media, request: _Request, pictures: Pictures, sound: Sound | None) -> Clip:
-    num_held = 0
-    if not pictures.done:
-        _check_range(media, request, pictures)
-        num_held = pictures.finish()
-    pictures.check_damage()
-    assert pictures.out is not None
+def _outcome(
+    media: Media,
+    request: Request,
+    pictures: PlannedPictures | LinearPictures,
+    sound: Sound | None,
+    start: float,
+    rows: Int64[np.ndarray, " t"],
+) -> Clip | ClipError:
+    try:
+        return _clip(media, request, pictures, sound, start, rows)
+    except ClipError as error:
+        return error
+
+
+def _clip(
+    media: Media,
+    request: Request,
+    pictures: PlannedPictures | LinearPictures,
+    sound: Sound | None,
+    start: float,
+    rows: Int64[np.ndarray, " t"],
+) -> Clip:
+    canvas = pictures.canvas
+    times, seconds = canvas.times[rows], canvas.seconds[rows]
+    end = pictures.end()
+    for suspect in (seconds, times[times < end]):
+        bad = pictures.damage.touches(suspect)
+        if bad is not None or np.isnan(seconds).any():
+            where = start if bad is None else bad
+            raise DecodeError(
+                media.path,
+                f"the picture at {where:.3f} s depends on damaged data; leave this window out, or "
+                "get the file again",
+            )
+    num_held = int(np.sum(times >= end - pictures.epsilon_seconds))
     if request.max_held is not None and num_held > request.max_held:
         raise ClipRangeError(
             media.path,
-            f"{num_held} of {len(request.times)} pictures lie after the end at "
-            f"{pictures.end_seconds:.3f} s, max_held is {request.max_held}",
+            f"{num_held} of {len(times)} pictures lie after the end at {end:.3f} s, max_held is "
+            f"{request.max_held}",
         )
-    num_samples = 0 if request.audio == "skip" else _num_samples(request)
-    waveform, valid = np.zeros(num_samples, np.float32), 0.0
-    if sound is not None:
-        waveform, valid = sound.waveform()
-        if valid < request.min_audio_valid:
-            raise ClipRangeError(
-                media.path,
-                f"only {valid:.3f} of the window at {request.start_seconds:.3f} s has sound, "
-                f"min_audio_valid is {request.min_audio_valid}",
-            )
+    waveform, valid = _waveform(media, request, sound, start)
+    assert canvas.out is not None
+    whole = len(rows) == len(canvas.out)
     return Clip(
-        video=pictures.out,
+        video=canvas.out if whole else canvas.out[rows],
         audio=waveform,
-        pts_seconds=np.array(pictures.seconds),
-        start_seconds=request.start_seconds,
+        pts_seconds=seconds,
+        start_seconds=start,
         duration_seconds=request.duration_seconds,
         sample_rate=request.sample_rate,
         audio_valid=valid,
         num_held=num_held,
+        interlaced=canvas.interlaced,
     )
 
 
-def _num_samples(request: _Request) -> int:
-    return round(request.duration_seconds * request.sample_rate)
+def _waveform(
+    media: Media, request: Request, sound: Sound | None, start: float
+) -> tuple[Float32[np.ndarray, " s"], float]:
+    if sound is None:
+        return np.zeros(request.num_samples, np.float32), 0.0
+    waveform, valid = sound.waveform(start)
+    if valid < request.min_audio_valid:
+        raise ClipRangeError(
+            media.path,
+            f"only {valid:.3f} of the window at {start:.3f} s has sound, min_audio_valid is "
+            f"{request.min_audio_valid}",
+        )
+    return waveform, valid
 
 
-def _check_range(media: Media, request: _Request, pictures: Pictures) -> None:
-    """Raise unless the window begins before the end of the video, now known."""
-    if not pictures.any_seen:
-        if pictures.indexed:
-            raise SeekMissed  # landed behind the last picture
-        raise DecodeError(media.path, "no picture could be decoded")
-    end = pictures.end_seconds
-    if request.start_seconds < end:
-        return
+def _range_error(
+    media: Media, pictures: PlannedPictures | LinearPictures, start: float
+) -> ClipRangeError | TruncatedMediaError | None:
+    """Why a window does not begin before the end of the video, if it does not."""
+    end = pictures.end()
+    if start < end:
+        return None
     assert media.video is not None
     declared = media.video.duration
     if declared is not None and media.video.time_base is not None:
         declared_seconds = float(declared * media.video.time_base)
-        if request.start_seconds < declared_seconds and end < declared_seconds - 0.5:
-            raise TruncatedMediaError(
+        if start < declared_seconds and end < declared_seconds - 0.5:
+            return TruncatedMediaError(
                 media.path,
                 f"the header declares {declared_seconds:.3f} s of video, the data end at "
                 f"{end:.3f} s; get the file again",
             )
-    raise ClipRangeError(
-        media.path,
-        f"the window begins at {request.start_seconds:.3f} s, the video ends at {end:.3f} s",
+    return ClipRangeError(
+        media.path, f"the window begins at {start:.3f} s, the video ends at {end:.3f} s"
     )

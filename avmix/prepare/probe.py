@@ -158,7 +158,7 @@ class _AudioTally:
             return  # what remains is counted; a stream of nothing but damage is an error below
         for frame in frames:
             assert isinstance(frame, AudioFrame)
-            wave = mono(frame)
+            wave = mono(frame.to_ndarray(), frame.layout.name, planar=frame.format.is_planar)
             if self._start_seconds is None:
                 self._start_seconds = float(frame.time or 0.0)
                 self._rate, self._channels = frame.sample_rate, frame.layout.nb_channels

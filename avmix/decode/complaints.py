@@ -1,0 +1,57 @@
+"""What libav says while it works: it reports much damage in its log and nowhere else."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av.logging
+
+_lock = threading.Lock()
+_num_listening = 0
+_before: tuple[int | None, bool] = (None, True)
+
+
+class Complaints:
+    """Errors that libav logged in this thread since the last look."""
+
+    def __init__(self, lines: list[tuple[int, str, str]]) -> None:
+        """`lines` grows as libav logs."""
+        self._lines = lines
+        self._num_seen = 0
+
+    def fresh(self) -> bool:
+        """True when something was logged since the last call."""
+        num_lines = len(self._lines)
+        if num_lines == self._num_seen:
+            return False
+        self._num_seen = num_lines
+        return True
+
+    def last(self) -> str:
+        """The last line, or nothing."""
+        return self._lines[-1][2].strip() if self._lines else ""
+
+
+@contextmanager
+def listen() -> Iterator[Complaints]:
+    """Collect what libav logs in this thread, from errors upward.
+
+    The level of libav's log belongs to the process: it is set while anybody listens and given back
+    when the last one leaves.
+    """
+    global _num_listening, _before
+    with _lock:
+        if _num_listening == 0:
+            _before = (av.logging.get_level(), av.logging.get_skip_repeated())
+            av.logging.set_level(av.logging.ERROR)
+            av.logging.set_skip_repeated(False)  # else the same damage in two files is one line
+        _num_listening += 1
+    try:
+        with av.logging.Capture(local=True) as lines:
+            yield Complaints(lines)
+    finally:
+        with _lock:
+            _num_listening -= 1
+            if _num_listening == 0:
+                av.logging.set_level(_before[0])
+                av.logging.set_skip_repeated(_before[1])

@@ -1,0 +1,240 @@
+"""The fast way to pictures: look at the packets first, then decode only what is needed.
+
+Packets carry the time of their picture, so which pictures are wanted is known before one is
+decoded: those from the key picture before each, less the ones that no other picture needs.
+"""
+
+from dataclasses import dataclass, field
+
+import av.error
+import numpy as np
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from jaxtyping import Bool, Float64, Int64
+
+from avmix.decode.container import Media
+from avmix.decode.damage import Damage
+from avmix.decode.errors import UnsupportedMediaError
+from avmix.decode.video import EPSILON_SECONDS, Canvas, SeekMissed, period_seconds
+
+_SKIPPABLE = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"}
+"""Decoders that can leave out a picture that no other refers to, and change nothing else."""
+_WORTH_A_RESTART = 4
+"""So many packets between two needed stretches, and the decoder starts again after them."""
+
+
+@dataclass(slots=True)
+class PlannedPictures:
+    """Fills a canvas from packets that all have their times.
+
+    Every method raises `SeekMissed` where they do not, or where reading began too late.
+    """
+
+    canvas: Canvas
+    from_start: bool
+    """True when the first packet is the first of the file: then nothing can be missing before."""
+    damage: Damage = field(default_factory=lambda: Damage(to_the_end=False))
+    gathered: bool = False
+    """True when every packet that can matter has been seen."""
+    end_seconds: float = np.inf
+    """End of the last picture; infinite while pictures after the last wanted time exist."""
+    _media: Media = field(init=False)
+    _stream: VideoStream = field(init=False)
+    _tick: float = field(init=False)
+    epsilon_seconds: float = field(init=False)
+    _limit: float = np.inf
+    """Pictures from here on are cut away by an edit list."""
+    _held: list[Packet] = field(default_factory=list)
+    _num_bytes: int = 0
+    _breaks: list[int] = field(default_factory=list)
+    """Before which of the held packets something could not be read."""
+
+    def __post_init__(self) -> None:
+        """Set up what follows from the stream."""
+        self._media = self.canvas.media
+        assert self._media.video is not None
+        assert self._media.video.time_base is not None
+        self._stream = self._media.video
+        self._tick = float(self._media.video.time_base)
+        self.epsilon_seconds = min(self._tick / 2, EPSILON_SECONDS)
+        edit = self._media.video_presented
+        if edit is not None:
+            self._limit = edit.end_seconds - self._media.zero_seconds
+
+    @property
+    def any_seen(self) -> bool:
+        """True when the file has pictures here."""
+        return bool(self._held)
+
+    def feed(self, packet: Packet) -> None:
+        """Hold the next packet, or only it where decoding may begin with it as well."""
+        if self.gathered or (packet.size == 0 and packet.dts is not None):
+            return
+        if packet.size == 0:
+            self.gathered = True
+            self._find_end()
+            return
+        if packet.pts is None:
+            raise SeekMissed
+        if packet.is_keyframe and self._seconds(packet) <= self._first_time():
+            self._held.clear()
+            self._breaks.clear()
+            self._num_bytes = 0
+        elif not self._held and not (self.from_start and packet.is_keyframe):
+            raise SeekMissed  # the first packet must be a key picture in time
+        self._held.append(packet)
+        self._num_bytes += packet.size
+        limit = self._media.limits.max_held_bytes
+        if self._num_bytes > limit:
+            raise UnsupportedMediaError(
+                self._media.path,
+                f"this window needs more than {limit >> 20} MiB of compressed pictures; transcode "
+                "the file with more key pictures",
+            )
+        self.gathered = self._is_past(packet)
+
+    def note_break(self) -> None:
+        """Something between the last packet and the next could not be read."""
+        self._breaks.append(len(self._held))
+
+    def paint(self, needed: Bool[np.ndarray, " t"]) -> None:
+        """Decode, and show on the canvas what is on the screen at the times that are `needed`."""
+        if not self._held:
+            raise SeekMissed
+        seconds = np.array([self._seconds(p) for p in self._held])
+        for packet, at in zip(self._held, seconds, strict=True):
+            self.damage.packet(float(at), packet.is_keyframe)
+        for index in self._breaks:
+            before = float(seconds[index - 1]) if index else -np.inf
+            at = float(seconds[index]) if index < len(seconds) else np.inf
+            self.damage.event(min(at, before + 1), index=index, since_seconds=before)
+        shown = self._shown(seconds)
+        rows = {
+            int(index): np.flatnonzero((shown == index) & needed)
+            for index in np.unique(shown[needed])
+        }
+        stretches = _stretches(list(rows), np.array([p.is_keyframe for p in self._held]), seconds)
+        self._decode(stretches, rows, seconds)
+        if np.isnan(self.canvas.seconds[needed]).any() and not self.damage.found:
+            raise SeekMissed  # pictures and packets do not correspond
+
+    def _shown(self, seconds: Float64[np.ndarray, " p"]) -> Int64[np.ndarray, " t"]:
+        """For each wanted time the packet whose picture is on the screen."""
+        visible = np.array([not _is_hidden(p, self._stream) for p in self._held])
+        visible &= (seconds < self._limit) | (seconds == seconds.min())
+        indices = np.flatnonzero(visible)
+        indices = indices[np.argsort(seconds[indices], kind="stable")]
+        in_order = seconds[indices]
+        if not len(indices) or (np.diff(in_order) <= 0).any():
+            raise SeekMissed
+        place = (
+            np.searchsorted(in_order, self.canvas.times + self.epsilon_seconds, side="right") - 1
+        )
+        if place.min() < 0 and not self.from_start:
+            raise SeekMissed
+        return indices[np.maximum(place, 0)]
+
+    def _decode(
+        self,
+        stretches: list[tuple[int, int]],
+        rows: dict[int, Int64[np.ndarray, " n"]],
+        seconds: Float64[np.ndarray, " p"],
+    ) -> None:
+        context = self._stream.codec_context
+        can_skip = context.name in _SKIPPABLE
+        wanted = {self._held[index].pts: index for index in rows}
+        for number, (begin, end) in enumerate(stretches):
+            if number:
+                context.flush_buffers()
+            for index in range(begin, end + 1):
+                # Pictures before the first in time refer to what was not decoded.
+                if seconds[index] < seconds[begin]:
+                    continue
+                if can_skip:
+                    context.skip_frame = "DEFAULT" if index in rows else "NONREF"
+                self._decode_one(self._held[index], index, wanted, rows, seconds)
+            self._decode_one(None, end, wanted, rows, seconds)
+
+    def _decode_one(
+        self,
+        packet: Packet | None,
+        index: int,
+        wanted: dict[int | None, int],
+        rows: dict[int, Int64[np.ndarray, " n"]],
+        seconds: Float64[np.ndarray, " p"],
+    ) -> None:
+        """Give the decoder a packet, None at the end, and show what comes out."""
+        self._media.check_time()
+        self._media.complaints.fresh()
+        at = float(seconds[index])
+        frames: list[VideoFrame] = []
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except av.error.EOFError:
+            pass
+        except av.error.FFmpegError:
+            self.damage.event(at, index=index)
+        if self._media.complaints.fresh() or (packet is not None and packet.is_corrupt):
+            self.damage.event(at, index=index)
+        for frame in frames:
+            which = wanted.get(frame.pts)
+            if frame.is_corrupt:
+                own = at if frame.pts is None else self._ticks_to_seconds(frame.pts)
+                self.damage.event(own, index=index if which is None else which)
+            if which is not None:
+                self.canvas.show(rows[which], frame, float(seconds[which]))
+
+    def _find_end(self) -> None:
+        """The file is read to its end: the last picture is known."""
+        if not self._held:
+            return
+        last = max(self._held, key=lambda p: p.pts or 0)
+        length = (last.duration or 0) * self._tick or period_seconds(self._stream)
+        self.end_seconds = self._seconds(last) + length
+
+    def end(self) -> float:
+        """End of the video on the clip clock, edit lists included; infinite where not reached."""
+        edit = self._media.video_presented
+        beyond = edit is not None and self.end_seconds > self._limit + edit.slack_seconds
+        return self._limit if beyond else self.end_seconds
+
+    def _first_time(self) -> float:
+        return float(self.canvas.times[0]) + self.epsilon_seconds
+
+    def _is_past(self, packet: Packet) -> bool:
+        """True when no later packet can hold a picture that is wanted."""
+        last = float(self.canvas.times[-1]) + self.epsilon_seconds
+        if packet.dts is None:  # Matroska, for some packets after a seek
+            return self._seconds(packet) > last + 1
+        return self._ticks_to_seconds(packet.dts) > last
+
+    def _seconds(self, packet: Packet) -> float:
+        assert packet.pts is not None
+        return self._ticks_to_seconds(packet.pts)
+
+    def _ticks_to_seconds(self, ticks: int) -> float:
+        return ticks * self._tick - self._media.zero_seconds
+
+
+def _stretches(
+    wanted: list[int], is_key: Bool[np.ndarray, " p"], seconds: Float64[np.ndarray, " p"]
+) -> list[tuple[int, int]]:
+    """Which packets, in the order of decoding, the wanted ones need: first and last of each run."""
+    keys = np.flatnonzero(is_key)
+    runs: list[tuple[int, int]] = []
+    for index in sorted(wanted):
+        usable = keys[(keys <= index) & (seconds[keys] <= seconds[index])]
+        if not len(usable):
+            raise SeekMissed
+        begin = int(usable[-1])
+        if runs and begin <= runs[-1][1] + _WORTH_A_RESTART:
+            runs[-1] = (min(runs[-1][0], begin), index)
+        else:
+            runs.append((begin, index))
+    return runs
+
+
+def _is_hidden(packet: Packet, stream: VideoStream) -> bool:
+    """True for pictures that only others refer to: VP8 packs them like any other."""
+    return stream.codec_context.name == "vp8" and not bytes(packet)[0] >> 4 & 1
