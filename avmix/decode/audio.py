@@ -86,6 +86,7 @@ class Sound:
     """True when reading began in the middle of the file."""
     done: bool = False
     stream: AudioStream = field(init=False)
+    _num_packets: int = 0
     _rate: int = 0
     _runs: list[_Run] = field(default_factory=list)
     _next: float | None = None
@@ -102,7 +103,13 @@ class Sound:
         Raises `SeekMissed` when reading began too late for the preroll, `DecodeError` when the
         sample rate changes on the way.
         """
-        if self.done or (packet.size == 0 and packet.dts is not None):
+        if self.done:
+            return
+        if packet.dts is not None and self.media.is_out_of_place(packet, self._num_packets):
+            self.done = True  # from here on nobody knows when it sounds: zeros; `valid` tells
+            return
+        self._num_packets += 1
+        if packet.size == 0 and packet.dts is not None:
             return
         at = None
         if packet.pts is not None:

@@ -14,6 +14,7 @@ import av
 import av.error
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
@@ -26,8 +27,16 @@ S = TypeVar("S", VideoStream, AudioStream)
 
 # Playlists, concat scripts and image sequences can make libav read other files: none is here.
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac"
-_INDEXED = {"mov", "matroska"}
-"""Demuxers whose seeking was found exact; every other one is read from its beginning."""
+_SEEK_BACK_SECONDS = {"mov": (0.3, 3.0, 10.0), "matroska": (0.3, 3.0, 10.0), "mpegts": (2.5, 10.0)}
+"""Demuxers that can seek, and how far before a window to aim; where that is not enough, farther.
+The last has no index and lands between key pictures. Every other one is read from its beginning."""
+
+_MIN_INDEX = 2
+"""Entries that libav makes by itself while it opens an AVI file that has no index."""
+_AVI_HEADER_BYTES = 8
+_NOTICE = "crccheck+bitstream+buffer"
+"""Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
+end of a picture, which is how most damage of older codecs shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +53,8 @@ class Media:
     """What an edit list leaves of the pictures, on the container's clock; None without a list."""
     audio_presented: Presented | None
     """The same for sound."""
-    indexed: bool
-    """True when seeking can be trusted."""
+    seek_back_seconds: tuple[float, ...]
+    """How far before a window to aim when seeking, one try after the other; empty: do not seek."""
     in_output_order: bool
     """True when pictures carry no usable time, only the order in which the decoder returns them."""
     complaints: Complaints
@@ -53,6 +62,24 @@ class Media:
     limits: Limits
     opened_at: float
     """Monotonic clock, seconds."""
+
+    @property
+    def indexed(self) -> bool:
+        """True when seeking can be trusted."""
+        return bool(self.seek_back_seconds)
+
+    def is_out_of_place(self, packet: Packet, number: int) -> bool:
+        """True when packet `number` of its stream is not where the index of an AVI file says.
+
+        Lost and inserted data show nowhere else there: pictures and sound are only counted.
+        """
+        if not self.in_output_order:
+            return False
+        index = packet.stream.index_entries
+        if len(index) <= _MIN_INDEX or number >= len(index):
+            return False  # the file was cut, or never had one
+        entry = index[number]
+        return (packet.pos, packet.size) != (entry.pos + _AVI_HEADER_BYTES, entry.size)
 
     def check_time(self) -> None:
         """Raise `UnsupportedMediaError` when reading has taken longer than the limit."""
@@ -151,6 +178,7 @@ def _describe(
         if stream is not None:
             # Frame threads hang when reading stops early.
             stream.codec_context.thread_count = 1
+            stream.codec_context.options = {"err_detect": _NOTICE}
     if video is not None:
         context = video.codec_context
         if context.width * context.height > limits.max_pixels:
@@ -169,7 +197,9 @@ def _describe(
         zero_seconds=0.0 if in_output_order else _zero_seconds(container, video, names, origin),
         video_presented=None if video is None else edits.get(video.id),
         audio_presented=None if audio is None else edits.get(audio.id),
-        indexed=bool(names & _INDEXED),
+        seek_back_seconds=next(
+            (_SEEK_BACK_SECONDS[n] for n in names & set(_SEEK_BACK_SECONDS)), ()
+        ),
         in_output_order=in_output_order,
         complaints=complaints,
         limits=limits,

@@ -46,6 +46,8 @@ class PlannedPictures:
     _limit: float = np.inf
     """Pictures from here on are cut away by an edit list."""
     _held: list[Packet] = field(default_factory=list)
+    _dropped: bool = False
+    """True when packets before the first key picture were left out."""
     _num_bytes: int = 0
     _breaks: list[int] = field(default_factory=list)
     """Before which of the held packets something could not be read."""
@@ -81,8 +83,11 @@ class PlannedPictures:
             self._held.clear()
             self._breaks.clear()
             self._num_bytes = 0
-        elif not self._held and not (self.from_start and packet.is_keyframe):
-            raise SeekMissed  # the first packet must be a key picture in time
+        elif not self._held and packet.is_keyframe and (self._dropped or not self.from_start):
+            raise SeekMissed  # no key picture in time
+        elif not self._held and not packet.is_keyframe:
+            self._dropped = True
+            return
         self._held.append(packet)
         self._num_bytes += packet.size
         limit = self._media.limits.max_held_bytes

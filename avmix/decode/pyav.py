@@ -30,8 +30,6 @@ from avmix.decode.request import Request
 from avmix.decode.video import Canvas, SeekMissed
 from avmix.types import Clip
 
-_SEEK_BACK_SECONDS = (0.3, 3.0, 10.0)
-"""How far before the window to aim; where that is not enough, farther; then from the start."""
 _NEAR_SECONDS = 5.0
 """Windows nearer to one another than this are read in one go."""
 
@@ -115,12 +113,9 @@ class _Reader:
     def attempts(self, start_seconds: float) -> Iterator[tuple[Media, _Place]]:
         """The file, placed before `start_seconds`: the fast ways first, the safe one last."""
         media = self._at_start()
-        if media.indexed:
-            for back_seconds in _SEEK_BACK_SECONDS:
-                if start_seconds <= back_seconds:
-                    break
-                if self._seek(start_seconds - back_seconds):
-                    yield media, _Place(planned=True, sought=True)
+        for back_seconds in media.seek_back_seconds:
+            if start_seconds > back_seconds and self._seek(start_seconds - back_seconds):
+                yield media, _Place(planned=True, sought=True)
         if not media.in_output_order:
             yield self._at_start(), _Place(planned=True, sought=False)
         yield self._at_start(), _Place(planned=False, sought=False)
@@ -233,6 +228,10 @@ def _read(
                 return
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(media.path, f"reading stops early: {error.strerror}") from error
+    except IndexError as error:  # of PyAV, which knows the streams of the opening only
+        raise DecodeError(
+            media.path, "a stream appears in the middle; the file is damaged, or joined from others"
+        ) from error
 
 
 def _outcome(
