@@ -26,6 +26,8 @@ _MARGIN_SECONDS = 0.02
 _JUMP_SECONDS = 0.015
 """Times in some containers jitter by a millisecond; only more than this is a gap."""
 _FINE_TICK_SECONDS = 0.002
+_UNSAFE_CHANNELS = 8
+"""PyAV 18.1 reads beyond the end when it is asked for so many planes; packed it is safe."""
 
 
 @dataclass(slots=True)
@@ -238,8 +240,17 @@ class Sound:
             run.told.append(told)
             run.counted.append(run.num_samples)
             run.sizes.append(frame.samples)
-            run.raw.append(frame.to_ndarray())
+            run.raw.append(samples_of(frame))
         run.num_samples += frame.samples
+
+
+def samples_of(frame: AudioFrame) -> Shaped[np.ndarray, "c n"]:
+    """As decoded: one row per channel, or one row of interleaved samples."""
+    if frame.format.is_planar and frame.layout.nb_channels >= _UNSAFE_CHANNELS:
+        packer = AudioResampler(format=frame.format.packed.name, layout=frame.layout)
+        packed = np.concatenate([part.to_ndarray() for part in packer.resample(frame)], axis=1)
+        return np.ascontiguousarray(packed.reshape(-1, frame.layout.nb_channels).T)
+    return frame.to_ndarray()
 
 
 def mono(

@@ -1,6 +1,7 @@
 """Open a file without trusting it, choose its streams, and fix where time zero is."""
 
 import hashlib
+import math
 import os
 import stat
 import time
@@ -194,7 +195,11 @@ def _describe(
         container=container,
         video=video,
         audio=audio,
-        zero_seconds=0.0 if in_output_order else _zero_seconds(container, video, names, origin),
+        zero_seconds=0.0
+        if in_output_order
+        else _zero_seconds(
+            container, video, origin, None if video is None else edits.get(video.id)
+        ),
         video_presented=None if video is None else edits.get(video.id),
         audio_presented=None if audio is None else edits.get(audio.id),
         seek_back_seconds=next(
@@ -210,16 +215,16 @@ def _describe(
 def _zero_seconds(
     container: InputContainer,
     video: VideoStream | None,
-    names: set[str],
     origin: Literal["video", "container"],
+    edit: Presented | None,
 ) -> float:
-    zero = 0.0
     if origin == "container":
-        zero = (container.start_time or 0) / av.time_base
-    elif video is not None and video.start_time is not None and video.time_base is not None:
-        zero = float(video.start_time * video.time_base)
-    # What an edit list cuts away has times below zero.
-    return max(zero, 0.0) if "mov" in names else zero
+        return max((container.start_time or 0) / av.time_base, 0.0 if edit else -math.inf)
+    if video is None or video.start_time is None or video.time_base is None:
+        return 0.0
+    zero = float(video.start_time * video.time_base)
+    # What an edit list cuts away at the beginning has times before the edit's.
+    return edit.begin_seconds if edit and zero < edit.begin_seconds - edit.slack_seconds else zero
 
 
 def _is_cover(stream: Stream) -> bool:

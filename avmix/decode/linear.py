@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 from avmix.decode.container import Media
 from avmix.decode.damage import Damage
 from avmix.decode.errors import DecodeError
-from avmix.decode.video import EPSILON_SECONDS, Canvas, period_seconds
+from avmix.decode.video import Canvas, epsilon_seconds, period_seconds
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class LinearPictures:
         assert self._media.video.time_base is not None
         self._stream = self._media.video
         self._tick = float(self._media.video.time_base)
-        self.epsilon_seconds = min(self._tick / 2, EPSILON_SECONDS)
+        self.epsilon_seconds = epsilon_seconds(self._tick)
         self.damage = Damage(to_the_end=self._media.in_output_order)
         self._clock = _OutputClock(period=period_seconds(self._stream))
         if self._media.video_presented is not None:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 from avmix.decode.container import Media
 from avmix.decode.damage import Damage
 from avmix.decode.errors import UnsupportedMediaError
-from avmix.decode.video import EPSILON_SECONDS, Canvas, SeekMissed, period_seconds
+from avmix.decode.video import Canvas, SeekMissed, epsilon_seconds, period_seconds
 
 _SKIPPABLE = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"}
 """Decoders that can leave out a picture that no other refers to, and change nothing else."""
@@ -59,7 +59,7 @@ class PlannedPictures:
         assert self._media.video.time_base is not None
         self._stream = self._media.video
         self._tick = float(self._media.video.time_base)
-        self.epsilon_seconds = min(self._tick / 2, EPSILON_SECONDS)
+        self.epsilon_seconds = epsilon_seconds(self._tick)
         edit = self._media.video_presented
         if edit is not None:
             self._limit = edit.end_seconds - self._media.zero_seconds

@@ -116,9 +116,10 @@ class _Reader:
         for back_seconds in media.seek_back_seconds:
             if start_seconds > back_seconds and self._seek(start_seconds - back_seconds):
                 yield media, _Place(planned=True, sought=True)
-        if not media.in_output_order:
-            yield self._at_start(), _Place(planned=True, sought=False)
-        yield self._at_start(), _Place(planned=False, sought=False)
+        for planned in (False,) if media.in_output_order else (True, False):
+            media = self._at_start()
+            self._untouched = False
+            yield media, _Place(planned=planned, sought=False)
         raise DecodeError(media.path, "its times are not consistent; transcode the file")
 
     def _at_start(self) -> Media:
@@ -218,7 +219,7 @@ def _read(
         for packet in media.container.demux(*streams):
             if pictures is not None and media.complaints.fresh():
                 pictures.note_break()
-            if packet.stream_index == media.video.index:
+            if packet.stream.index == media.video.index:  # the flushing packet has no other number
                 if pictures is not None:
                     pictures.feed(packet)
             elif sound is not None:

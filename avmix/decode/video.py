@@ -1,8 +1,11 @@
 """The pictures of a clip: right in time, in shape and in colour."""
 
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -10,9 +13,6 @@ from jaxtyping import Float64, Int64, UInt8
 
 from avmix.decode.container import Media
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
-
-EPSILON_SECONDS = 0.0005
-"""Containers round times, many to 1 ms; a picture may be this late and still count as shown."""
 
 _SCALE = Interpolation.BILINEAR
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -66,7 +66,7 @@ class Canvas:
     def _rgb(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
         assert self.media.video is not None
         width, height = _target_size(self.media, frame, self.short_side)
-        turns = quarter_turns(frame)
+        upright = _upright(frame)
         source = {"src_colorspace": _matrix(frame), "src_color_range": _range(frame)}
         if frame.format.name in ("yuv420p", "yuvj420p"):
             # Scaling first and converting then is more than twice as fast as both in one call, and
@@ -101,12 +101,33 @@ class Canvas:
                 dst_color_range=ColorRange.JPEG,
                 **source,
             )
-        return np.rot90(scaled.to_ndarray(), turns)
+        return upright(scaled.to_ndarray())
+
+
+def _upright(frame: VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns, or mirrors, a stored picture (h, w, c) as the file says it is to be seen."""
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None or matrix.buffer_size != struct.calcsize("=9i"):
+        return lambda picture: picture
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+    swap = abs(b) > abs(a)  # x and y change places: a quarter turn
+    down, right = (b, c) if swap else (d, a)
+    rows, columns = (slice(None, None, -1 if sign < 0 else 1) for sign in (down, right))
+    return lambda picture: (picture.transpose(1, 0, 2) if swap else picture)[rows, columns]
 
 
 def quarter_turns(frame: VideoFrame) -> int:
     """Counter-clockwise quarter turns that put the picture upright."""
     return round(frame.rotation / 90) % 4
+
+
+def epsilon_seconds(tick_seconds: float) -> float:
+    """How late a picture may be and still count as shown.
+
+    Its time and that of the first picture are rounded to ticks, by half a tick each. Containers
+    that count milliseconds are allowed half of one only: most begin at an exact one.
+    """
+    return min(tick_seconds, 0.0005) + 1e-6
 
 
 def period_seconds(stream: VideoStream) -> float:

@@ -13,7 +13,7 @@ from av.audio.frame import AudioFrame
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from avmix.decode.audio import mono
+from avmix.decode.audio import mono, samples_of
 from avmix.decode.container import Media, open_media
 from avmix.decode.errors import DecodeError, MediaOpenError, TruncatedMediaError
 from avmix.decode.video import period_seconds, quarter_turns
@@ -38,7 +38,7 @@ def probe(path: str | os.PathLike[str]) -> tuple[VideoInfo | None, AudioInfo | N
         video, audio = _VideoTally(media), _AudioTally(media)
         try:
             for packet in media.container.demux(*streams):
-                if media.video is not None and packet.stream_index == media.video.index:
+                if media.video is not None and packet.stream.index == media.video.index:
                     video.feed(packet)
                 else:
                     audio.feed(packet)
@@ -158,7 +158,7 @@ class _AudioTally:
             return  # what remains is counted; a stream of nothing but damage is an error below
         for frame in frames:
             assert isinstance(frame, AudioFrame)
-            wave = mono(frame.to_ndarray(), frame.layout.name, planar=frame.format.is_planar)
+            wave = mono(samples_of(frame), frame.layout.name, planar=frame.format.is_planar)
             if self._start_seconds is None:
                 self._start_seconds = float(frame.time or 0.0)
                 self._rate, self._channels = frame.sample_rate, frame.layout.nb_channels
