@@ -88,7 +88,6 @@ class Sound:
     """True when reading began in the middle of the file."""
     done: bool = False
     stream: AudioStream = field(init=False)
-    _num_packets: int = 0
     _rate: int = 0
     _runs: list[_Run] = field(default_factory=list)
     _next: float | None = None
@@ -99,19 +98,18 @@ class Sound:
         assert self.media.audio is not None
         self.stream = self.media.audio
 
+    def note_break(self) -> None:
+        """Something before the next packet could not be read, or was lost."""
+        if self.media.in_output_order:
+            self.done = True  # when the rest sounds nobody knows: zeros, and `valid` tells
+
     def feed(self, packet: Packet) -> None:
         """Take the next packet; the empty one at the end flushes the decoder.
 
         Raises `SeekMissed` when reading began too late for the preroll, `DecodeError` when the
         sample rate changes on the way.
         """
-        if self.done:
-            return
-        if packet.dts is not None and self.media.is_out_of_place(packet, self._num_packets):
-            self.done = True  # from here on nobody knows when it sounds: zeros; `valid` tells
-            return
-        self._num_packets += 1
-        if packet.size == 0 and packet.dts is not None:
+        if self.done or (packet.size == 0 and packet.dts is not None):
             return
         at = None
         if packet.pts is not None:

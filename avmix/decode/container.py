@@ -15,7 +15,6 @@ import av
 import av.error
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
@@ -32,9 +31,6 @@ _SEEK_BACK_SECONDS = {"mov": (0.3, 3.0, 10.0), "matroska": (0.3, 3.0, 10.0), "mp
 """Demuxers that can seek, and how far before a window to aim; where that is not enough, farther.
 The last has no index and lands between key pictures. Every other one is read from its beginning."""
 
-_MIN_INDEX = 2
-"""Entries that libav makes by itself while it opens an AVI file that has no index."""
-_AVI_HEADER_BYTES = 8
 _NOTICE = "crccheck+bitstream+buffer"
 """Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
 end of a picture, which is how most damage of older codecs shows."""
@@ -68,19 +64,6 @@ class Media:
     def indexed(self) -> bool:
         """True when seeking can be trusted."""
         return bool(self.seek_back_seconds)
-
-    def is_out_of_place(self, packet: Packet, number: int) -> bool:
-        """True when packet `number` of its stream is not where the index of an AVI file says.
-
-        Lost and inserted data show nowhere else there: pictures and sound are only counted.
-        """
-        if not self.in_output_order:
-            return False
-        index = packet.stream.index_entries
-        if len(index) <= _MIN_INDEX or number >= len(index):
-            return False  # the file was cut, or never had one
-        entry = index[number]
-        return (packet.pos, packet.size) != (entry.pos + _AVI_HEADER_BYTES, entry.size)
 
     def check_time(self) -> None:
         """Raise `UnsupportedMediaError` when reading has taken longer than the limit."""

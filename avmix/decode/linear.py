@@ -28,7 +28,6 @@ class LinearPictures:
     epsilon_seconds: float = field(init=False)
     _limit: float = np.inf
     _clock: "_OutputClock" = field(init=False)
-    _num_packets: int = 0
     _num_shown: int = 0
     _last: VideoFrame | None = None
     _last_seconds: float = -np.inf
@@ -66,16 +65,11 @@ class LinearPictures:
 
         Raises `DecodeError` when time goes backward.
         """
-        if self.gathered:
-            return
-        at = self._packet_seconds(packet)
-        if packet.dts is not None and self._media.is_out_of_place(packet, self._num_packets):
-            self.damage.event(at)
-        self._num_packets += 1
-        if packet.size == 0 and packet.dts is not None:
+        if self.gathered or (packet.size == 0 and packet.dts is not None):
             return  # AVI: the picture before is shown again; to the decoder it would mean the end
         self._media.check_time()
         self._media.complaints.fresh()
+        at = self._packet_seconds(packet)
         frames: list[VideoFrame] = []
         if packet.size:
             self.damage.packet(at, packet.is_keyframe)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from avmix.decode.audio import Sound
+from avmix.decode.avi import AviOrder
 from avmix.decode.container import Media, open_media, verify_hash
 from avmix.decode.errors import (
     ClipError,
@@ -214,11 +215,15 @@ def _read(
     assert media.video is not None
     streams = [s.stream for s in (sound,) if s is not None]
     streams = [media.video, *streams] if pictures is not None else streams
+    order = AviOrder(media.path) if media.in_output_order else None
     media.complaints.fresh()
     try:
         for packet in media.container.demux(*streams):
-            if pictures is not None and media.complaints.fresh():
-                pictures.note_break()
+            lost = order is not None and packet.dts is not None and not order.is_next(packet)
+            if media.complaints.fresh() or lost:
+                for reader in (pictures, sound):
+                    if reader is not None:
+                        reader.note_break()
             if packet.stream.index == media.video.index:  # the flushing packet has no other number
                 if pictures is not None:
                     pictures.feed(packet)

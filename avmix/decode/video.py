@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -106,7 +105,7 @@ class Canvas:
 
 def _upright(frame: VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
     """What turns, or mirrors, a stored picture (h, w, c) as the file says it is to be seen."""
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None or matrix.buffer_size != struct.calcsize("=9i"):
         return lambda picture: picture
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))

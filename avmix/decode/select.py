@@ -1,0 +1,322 @@
+"""What decord and torchcodec share: which pictures are wanted, by PyAV's reading of the container.
+
+Neither library can be trusted with time, so both are asked for pictures by number only. Number and
+time of every picture are taken from the packets, which PyAV reads without decoding; a backend has
+to agree with them, or refuses. Sound comes from PyAV in both: decord moves it, torchcodec closes
+gaps in it, and decodes it from the start of the file for every window.
+"""
+
+import os
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import av.error
+import numpy as np
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from jaxtyping import Float64, UInt8
+
+from avmix.decode.container import Media, _is_cover, open_media, verify_hash
+from avmix.decode.errors import (
+    ClipError,
+    ClipRangeError,
+    DecodeError,
+    UnsupportedMediaError,
+)
+from avmix.decode.pyav import _check_streams, decode_sound
+from avmix.decode.request import Request
+from avmix.decode.video import EPSILON_SECONDS, _target_size, period_seconds, quarter_turns
+from avmix.types import Clip
+
+Read = Callable[[list[int]], UInt8[np.ndarray, "n h w c"]]
+"""Numbers of pictures, ascending, to these pictures: upright, as large as they are stored."""
+Look = Callable[[Packet], None]
+"""Sees every packet of the pictures in order of decoding; raises what `refusal` returns."""
+
+_FORMATS = {"mov", "matroska"}
+"""Others have times that the libraries get wrong (MPEG-TS and PS), or none at all (AVI)."""
+_TAGGED = {1, 4, 5, 6, 7, 9, 10}
+"""YUV matrices (AVColorSpace) that everybody reads alike; 2 is "not said", 0 is RGB."""
+_CHUNK = 16
+"""Pictures decoded before they are scaled: they may be large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """All pictures of one file, by number in order of presentation."""
+
+    path: str
+    """As asked for: errors name it."""
+    file: str
+    """Absolute path."""
+    stream_index: int
+    """Of the video stream, among all streams."""
+    seconds: Float64[np.ndarray, " n"]
+    """When each appears, on the clip clock: ascending from 0."""
+    end_seconds: float
+    """When the last one goes."""
+    epsilon_seconds: float
+    """A picture may begin this late and still count as shown."""
+    zero_seconds: float
+    """Zero of the clip clock on the container's clock."""
+    codec: str
+    pixel_format: str
+    size: tuple[int, int]
+    """Width and height as stored, upright."""
+    target: tuple[int, int]
+    """Width and height asked for, upright."""
+    num_video_streams: int
+    """Without cover art."""
+    has_audio: bool
+
+    def numbers(self, times: Float64[np.ndarray, " t"]) -> list[int]:
+        """For each time the last picture that begins at or before it."""
+        found = np.searchsorted(self.seconds, times + self.epsilon_seconds, side="right") - 1
+        return [int(number) for number in found]
+
+
+def refusal(path: str, why: str) -> UnsupportedMediaError:
+    """The error of a backend that cannot do right what PyAV can."""
+    return UnsupportedMediaError(path, f'{why}; use backend="pyav"')
+
+
+def failure(index: Index, backend: str, error: Exception) -> UnsupportedMediaError:
+    """What `backend` says of the file, in one line and without the place in its source."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    said = re.sub(r"^\[[\d:]+\] \S+: ", "", first)
+    return refusal(index.path, f"{backend} cannot read it ({said})")
+
+
+def index_of(request: Request, look: Callable[[Media], Look] | None = None) -> Index:
+    """Read the packets of the file, and decode its first picture for what only pictures tell.
+
+    Raises what `decode_clips` raises for the file as a whole; `UnsupportedMediaError` where the
+    times of the pictures are not plain, or anything looks damaged.
+    """
+    path = request.path
+    if request.origin == "container":
+        raise refusal(path, 'origin="container" is read by PyAV only')
+    if request.sha256 is not None:
+        verify_hash(path, request.sha256)
+    with open_media(path, request.limits) as media:
+        _check_streams(media, request)
+        names = media.container.format.name.split(",")
+        if not _FORMATS & set(names):
+            raise refusal(path, f"only mp4, mov, mkv and webm are read so, this is {names[0]}")
+        first, seconds, end = _read(media, look(media) if look else _accept)
+        _check_pictures(path, first)
+        assert media.video is not None
+        width, height = first.width, first.height
+        target = _target_size(media, first, request.short_side)
+        if quarter_turns(first) % 2:
+            width, height, target = height, width, (target[1], target[0])
+        _check_bytes(request, target)
+        tick = float(media.video.time_base or 0)
+        return Index(
+            path=path,
+            file=os.path.abspath(path),
+            stream_index=media.video.index,
+            seconds=seconds,
+            end_seconds=end,
+            epsilon_seconds=min(tick / 2, EPSILON_SECONDS),
+            zero_seconds=media.zero_seconds,
+            codec=media.video.codec_context.name,
+            pixel_format=first.format.name,
+            size=(width, height),
+            target=target,
+            num_video_streams=sum(
+                not _is_cover(stream) for stream in media.container.streams.video
+            ),
+            has_audio=media.audio is not None,
+        )
+
+
+def clips(request: Request, index: Index, read: Read) -> list[Clip | ClipError]:
+    """One outcome per window, as `decode_clips` returns them; `read` is the backend."""
+    begun = [start for start in request.starts_seconds if start < index.end_seconds]
+    numbers = {start: index.numbers(request.times(start)) for start in begun}
+    wanted = sorted({number for window in numbers.values() for number in window})
+    pictures = _pictures(index, wanted, read)
+    # Too little sound is one window's problem, not the file's: it is looked at below.
+    sounds = decode_sound(replace(request, starts_seconds=tuple(begun), min_audio_valid=0.0))
+    sound_of = dict(zip(begun, sounds, strict=True))
+    outcomes: list[Clip | ClipError] = []
+    for start in request.starts_seconds:
+        error = _range_error(request, index, start)
+        if error is None:
+            error = _limit_error(request, index, start, sound_of[start][1])
+        if error is not None:
+            outcomes.append(error)
+            continue
+        waveform, valid = sound_of[start]
+        rows = np.searchsorted(wanted, numbers[start])
+        outcomes.append(
+            Clip(
+                video=pictures if np.array_equal(rows, np.arange(len(wanted))) else pictures[rows],
+                audio=waveform,
+                pts_seconds=index.seconds[numbers[start]],
+                start_seconds=start,
+                duration_seconds=request.duration_seconds,
+                sample_rate=request.sample_rate,
+                audio_valid=valid,
+                num_held=_num_held(request, index, start),
+                interlaced=False,
+            )
+        )
+    return outcomes
+
+
+def _num_held(request: Request, index: Index, start: float) -> int:
+    return int(np.sum(request.times(start) >= index.end_seconds - index.epsilon_seconds))
+
+
+def _range_error(request: Request, index: Index, start: float) -> ClipRangeError | None:
+    if start < index.end_seconds:
+        return None
+    return ClipRangeError(
+        request.path,
+        f"the window begins at {start:.3f} s, the video ends at {index.end_seconds:.3f} s",
+    )
+
+
+def _limit_error(
+    request: Request, index: Index, start: float, audio_valid: float
+) -> ClipRangeError | None:
+    num_held = _num_held(request, index, start)
+    if request.max_held is not None and num_held > request.max_held:
+        return ClipRangeError(
+            request.path,
+            f"{num_held} of {len(request.times(start))} pictures lie after the end at "
+            f"{index.end_seconds:.3f} s, max_held is {request.max_held}",
+        )
+    if index.has_audio and request.audio != "skip" and audio_valid < request.min_audio_valid:
+        return ClipRangeError(
+            request.path,
+            f"only {audio_valid:.3f} of the window at {start:.3f} s has sound, min_audio_valid is "
+            f"{request.min_audio_valid}",
+        )
+    return None
+
+
+def _read(media: Media, look: Look) -> tuple[VideoFrame, Float64[np.ndarray, " n"], float]:
+    """The first picture, the times of all, and the end of the last."""
+    assert media.video is not None
+    tick = float(media.video.time_base or 0)
+    first: VideoFrame | None = None
+    ticks: list[int] = []
+    end, last = 0.0, -np.inf
+    try:
+        for packet in media.container.demux(media.video):
+            media.check_time()
+            if first is None:
+                first = next((f for f in packet.decode() if isinstance(f, VideoFrame)), None)
+            if packet.size == 0:
+                continue
+            _check_packet(media, packet)
+            look(packet)
+            assert packet.pts is not None
+            ticks.append(packet.pts)
+            if packet.pts > last:
+                last, end = packet.pts, (packet.pts + (packet.duration or 0)) * tick
+    except av.error.FFmpegError as error:
+        raise refusal(media.path, f"is damaged, or not complete ({error.strerror})") from error
+    if first is None or not ticks:
+        raise DecodeError(media.path, "no picture could be decoded")
+    if end == last * tick:
+        end += period_seconds(media.video)
+    edit = media.video_presented
+    if edit is not None and end > edit.end_seconds + edit.slack_seconds:
+        end = edit.end_seconds
+    _check_times(media, ticks, end)
+    seconds = np.sort(np.array(ticks, np.float64)) * tick - media.zero_seconds
+    return first, seconds, end - media.zero_seconds
+
+
+def _check_packet(media: Media, packet: Packet) -> None:
+    if packet.pts is None:
+        raise refusal(media.path, "has pictures without a time")
+    if packet.is_corrupt or packet.is_discard or media.complaints.fresh():
+        raise refusal(media.path, f"is damaged, or not complete ({media.complaints.last()})")
+    if packet.has_sidedata("new_extradata"):
+        raise refusal(media.path, "its coding changes on the way")
+
+
+def _accept(packet: Packet) -> None:
+    """Nothing to look at."""
+
+
+def _check_times(media: Media, ticks: list[int], end_seconds: float) -> None:
+    assert media.video is not None
+    tick = float(media.video.time_base or 0)
+    if len(set(ticks)) != len(ticks):
+        raise refusal(media.path, "has two pictures at the same time")
+    first = min(ticks) * tick - media.zero_seconds
+    if abs(first) > EPSILON_SECONDS or max(ticks) * tick >= end_seconds:
+        raise refusal(media.path, "its edit list cuts pictures away")
+    if media.video.frames > len(ticks):
+        raise refusal(
+            media.path, f"declares {media.video.frames} pictures and has {len(ticks)}: it is cut"
+        )
+
+
+def _check_pictures(path: str, first: VideoFrame) -> None:
+    """Refuse what the libraries turn, or colour, in another way than PyAV's side does."""
+    if first.is_corrupt:
+        raise refusal(path, "its first picture is damaged")
+    if first.rotation % 90 or _mirrored(first):
+        raise refusal(path, "its pictures are to be shown mirrored, or askew")
+    if first.interlaced_frame:
+        raise refusal(path, "its pictures are interlaced")
+    rgb = first.format.name.startswith(("gbr", "rgb", "bgr"))
+    large = first.width >= 1280 or first.height > 576
+    if not rgb and first.colorspace not in _TAGGED and (first.colorspace != 2 or large):
+        raise refusal(path, "does not say which YUV matrix its pictures have")
+
+
+def _mirrored(frame: VideoFrame) -> bool:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+    return a * d - b * c < 0
+
+
+def _check_bytes(request: Request, target: tuple[int, int]) -> None:
+    num = len(request.times(0.0))
+    size = num * target[0] * target[1] * 3
+    if size > request.limits.max_clip_bytes:
+        raise UnsupportedMediaError(
+            request.path,
+            f"{num} pictures of {target[0]} x {target[1]} are {size >> 20} MiB; ask for fewer or "
+            "smaller ones (short_side)",
+        )
+
+
+def _pictures(index: Index, wanted: list[int], read: Read) -> UInt8[np.ndarray, "n h w c"]:
+    width, height = index.target
+    out = np.empty((len(wanted), height, width, 3), np.uint8)
+    scaler = VideoReformatter()
+    for at in range(0, len(wanted), _CHUNK):
+        numbers = wanted[at : at + _CHUNK]
+        stored = read(numbers)
+        if stored.shape != (len(numbers), index.size[1], index.size[0], 3):
+            raise refusal(
+                index.path,
+                f"pictures of {index.size[0]} x {index.size[1]} come as an array {stored.shape}",
+            )
+        if index.size == index.target:
+            out[at : at + len(numbers)] = stored
+            continue
+        for row, picture in enumerate(stored, start=at):
+            scaled = scaler.reformat(
+                VideoFrame.from_ndarray(picture, format="rgb24"),
+                width=width,
+                height=height,
+                interpolation=Interpolation.BILINEAR,
+                threads=1,
+            )
+            out[row] = scaled.to_ndarray()
+    return out
