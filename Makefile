@@ -12,11 +12,12 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo test lint bench clean
+.PHONY: help env demo test fuzz lint bench clean
 
 help:
 	@echo "make demo   made videos with sound -> trained -> evaluated: table and pictures"
 	@echo "make test   the tests"
+	@echo "make fuzz   5,000 damaged files through the decoder; the offending ones to runs/fuzz"
 	@echo "make lint   formatting, style, types"
 	@echo "make bench  the benchmarks; writes benchmarks/results and the tables of README.md"
 	@echo "make env    only the environment in $(VENV)"
@@ -29,7 +30,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed; set PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools wheel
-	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e ".[dev,torchcodec]"
 	touch $@
 
 demo: env
@@ -42,6 +43,11 @@ demo: env
 test: env
 	$(BIN)/python -m pytest
 
+# Other files with another number: make fuzz SEED=1
+SEED := 0
+fuzz: env
+	$(BIN)/python -m tests.fuzz --files 5000 --seed $(SEED) --keep runs/fuzz --json runs/fuzz/fuzz.json
+
 lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -50,6 +56,7 @@ lint: env
 bench: env
 	$(BIN)/python datasets/toy/make.py --out data/toy
 	$(BIN)/python benchmarks/seeds.py --config configs/demo.yaml --name demo --seeds 0 1 2
+	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/paste.py
 
 clean:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import av.error
 import numpy as np
@@ -26,8 +27,14 @@ _MARGIN_SECONDS = 0.02
 _JUMP_SECONDS = 0.015
 """Times in some containers jitter by a millisecond; only more than this is a gap."""
 _FINE_TICK_SECONDS = 0.002
+_NUMBERS = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
+"""Sample formats of libav and numpy."""
 _UNSAFE_CHANNELS = 8
 """PyAV 18.1 reads beyond the end when it is asked for so many planes; packed it is safe."""
+
+
+Channels = tuple[Shaped[np.ndarray, " n"], ...]
+"""The samples of a frame, channel by channel, in the number format of the file."""
 
 
 @dataclass(slots=True)
@@ -35,7 +42,6 @@ class _Run:
     """A stretch of sound without a gap: samples are counted, not timed one by one."""
 
     layout: str
-    planar: bool
     start: float
     """Time of its first sample by the file, in samples after zero."""
     num_samples: int = 0
@@ -46,7 +52,7 @@ class _Run:
     """For each kept frame its first sample, counted from the start of the run."""
     sizes: list[int] = field(default_factory=list)
     """For each kept frame its number of samples."""
-    raw: list[Shaped[np.ndarray, "_ _"]] = field(default_factory=list)
+    channels: list[Channels] = field(default_factory=list)
     """The kept frames as they were decoded."""
 
     def begin(self, low: float, high: float) -> float:
@@ -67,10 +73,9 @@ class _Run:
         ]
         if not touched:
             return 0, np.zeros(0, np.float32)
-        first, last = touched[0], touched[-1] + 1
-        return self.counted[first], mono(
-            np.concatenate(self.raw[first:last], axis=1), self.layout, planar=self.planar
-        )
+        kept = self.channels[touched[0] : touched[-1] + 1]
+        whole = tuple(np.concatenate(parts) for parts in zip(*kept, strict=True))
+        return self.counted[touched[0]], mono(whole, self.layout)
 
 
 @dataclass(slots=True)
@@ -88,6 +93,7 @@ class Sound:
     """True when reading began in the middle of the file."""
     done: bool = False
     stream: AudioStream = field(init=False)
+    _tick: float = field(init=False)
     _rate: int = 0
     _runs: list[_Run] = field(default_factory=list)
     _next: float | None = None
@@ -96,7 +102,8 @@ class Sound:
     def __post_init__(self) -> None:
         """Take the stream from the file."""
         assert self.media.audio is not None
-        self.stream = self.media.audio
+        assert self.media.audio.time_base is not None
+        self.stream, self._tick = self.media.audio, float(self.media.audio.time_base)
 
     def note_break(self) -> None:
         """Something before the next packet could not be read, or was lost."""
@@ -113,7 +120,7 @@ class Sound:
             return
         at = None
         if packet.pts is not None:
-            at = float(packet.pts * packet.time_base) - self.media.zero_seconds
+            at = packet.pts * self._tick - self.media.zero_seconds
         if packet.size and self.skips:
             if at is None:
                 raise SeekMissed
@@ -168,8 +175,7 @@ class Sound:
         return wave, float(np.mean(inside))
 
     def _begin(self, run: _Run, start_seconds: float) -> float:
-        assert self.stream.time_base is not None
-        if not run.told or self.stream.time_base > _FINE_TICK_SECONDS:
+        if not run.told or self._tick > _FINE_TICK_SECONDS:
             return run.start  # frames are counted by the file as well
         # The same frames whatever else was read, so that a window does not depend on the others.
         low = (start_seconds - _PREROLL_NEEDED_SECONDS) * self._rate
@@ -198,9 +204,7 @@ class Sound:
     def _check_preroll(self, at: float) -> None:
         self.sought = False  # only the first packet tells
         begins = self.stream.start_time
-        begins_at = -np.inf
-        if begins is not None and self.stream.time_base is not None:
-            begins_at = float(begins * self.stream.time_base) - self.media.zero_seconds
+        begins_at = -np.inf if begins is None else begins * self._tick - self.media.zero_seconds
         if at > self.starts_seconds[0] - _PREROLL_NEEDED_SECONDS and at > begins_at + 0.001:
             raise SeekMissed
 
@@ -217,14 +221,14 @@ class Sound:
         if frame.pts is None:
             told = 0.0 if expected is None else expected
         else:
-            told = (float(frame.time or 0.0) - self.media.zero_seconds) * self._rate
-        form = (frame.layout.name, frame.format.is_planar)
+            told = (frame.pts * self._tick - self.media.zero_seconds) * self._rate
+        layout = frame.layout.name
         if (
             expected is None
             or abs(told - expected) > _JUMP_SECONDS * self._rate
-            or form != (self._runs[-1].layout, self._runs[-1].planar)
+            or layout != self._runs[-1].layout
         ):
-            self._runs.append(_Run(*form, start=told))
+            self._runs.append(_Run(layout, start=told))
             expected = told
         self._next = expected + frame.samples
         self._keep(self._runs[-1], told, frame)
@@ -238,51 +242,54 @@ class Sound:
             run.told.append(told)
             run.counted.append(run.num_samples)
             run.sizes.append(frame.samples)
-            run.raw.append(samples_of(frame))
+            run.channels.append(channels_of(frame))
         run.num_samples += frame.samples
 
 
-def samples_of(frame: AudioFrame) -> Shaped[np.ndarray, "c n"]:
-    """As decoded: one row per channel, or one row of interleaved samples."""
-    if frame.format.is_planar and frame.layout.nb_channels >= _UNSAFE_CHANNELS:
-        packer = AudioResampler(format=frame.format.packed.name, layout=frame.layout)
-        packed = np.concatenate([part.to_ndarray() for part in packer.resample(frame)], axis=1)
-        return np.ascontiguousarray(packed.reshape(-1, frame.layout.nb_channels).T)
-    return frame.to_ndarray()
+def channels_of(frame: AudioFrame) -> Channels:
+    """The samples of a frame, without copying them."""
+    form, num_channels = frame.format, frame.layout.nb_channels
+    kind = _NUMBERS[form.name.removesuffix("p")]
+    if form.is_planar and num_channels >= _UNSAFE_CHANNELS:
+        packer = AudioResampler(format=form.packed.name, layout=frame.layout)
+        parts = [
+            _numbers(f.planes[0], kind, f.samples * num_channels) for f in packer.resample(frame)
+        ]
+        packed = np.concatenate(parts)
+    elif form.is_planar:
+        return tuple(_numbers(plane, kind, frame.samples) for plane in frame.planes)
+    else:
+        packed = _numbers(frame.planes[0], kind, frame.samples * num_channels)
+    return tuple(packed[channel::num_channels] for channel in range(num_channels))
 
 
-def mono(
-    samples: Shaped[np.ndarray, "c n"], layout: str, *, planar: bool
-) -> Float32[np.ndarray, " s"]:
+def _numbers(plane: Any, kind: str, count: int) -> Shaped[np.ndarray, " n"]:
+    return np.frombuffer(plane, kind, count)
+
+
+def mono(channels: Channels, layout: str) -> Float32[np.ndarray, " s"]:
     """Mean of the channels without the LFE, full scale 1.
 
     The downmix of libav adds channels up: the same content comes out 3 times as loud in 5.1 as in
-    mono. A mean keeps the level, whatever the layout. `samples` of one row are interleaved.
+    mono. A mean keeps the level, whatever the layout.
     """
-    num_channels, heard = _heard_channels(layout)
-    if not planar:
-        samples = samples.reshape(-1, num_channels).T
-    if heard == (0,):
-        mix = samples[0]
-    elif heard == (0, 1):
-        # What most files have: half the sum is 5 times as fast as a mean over an axis.
-        mix = np.multiply(samples[0], 0.5, dtype=np.float32)
-        mix += np.multiply(samples[1], 0.5, dtype=np.float32)
-    else:
-        mix = samples[heard, :].mean(axis=0, dtype=np.float32)
-    if samples.dtype == np.uint8:
-        mix = (mix.astype(np.float32) - 128) / 128
-    elif samples.dtype.kind == "i":
-        mix = mix / 2.0 ** (8 * samples.dtype.itemsize - 1)
-    return mix.astype(np.float32)
+    heard = _heard_channels(layout)
+    share = np.float32(1 / len(heard))
+    mix = np.multiply(channels[heard[0]], share, dtype=np.float32)
+    for channel in heard[1:]:
+        mix += np.multiply(channels[channel], share, dtype=np.float32)
+    kind = channels[0].dtype
+    if kind == np.uint8:
+        return (mix - 128) / 128
+    return mix / np.float32(2.0 ** (8 * kind.itemsize - 1)) if kind.kind == "i" else mix
 
 
 @cache
-def _heard_channels(layout: str) -> tuple[int, tuple[int, ...]]:
-    """Number of channels of a layout and which of them a mix is made of."""
+def _heard_channels(layout: str) -> tuple[int, ...]:
+    """Which channels of a layout a mix is made of."""
     names = [channel.name for channel in AudioLayout(layout).channels]
     heard = tuple(i for i, name in enumerate(names) if not name.startswith("LFE"))
-    return len(names), heard or tuple(range(len(names)))
+    return heard or tuple(range(len(names)))
 
 
 def _resample(

@@ -11,8 +11,12 @@ _num_listening = 0
 _before: tuple[int | None, bool] = (None, True)
 
 
+_PATCHED_UP = "concealing"
+"""What libav says, for information only, when it makes up parts of a picture."""
+
+
 class Complaints:
-    """Errors that libav logged in this thread since the last look."""
+    """What libav logged in this thread since the last look."""
 
     def __init__(self, lines: list[tuple[int, str, str]]) -> None:
         """`lines` grows as libav logs."""
@@ -20,12 +24,14 @@ class Complaints:
         self._num_seen = 0
 
     def fresh(self) -> bool:
-        """True when something was logged since the last call."""
-        num_lines = len(self._lines)
-        if num_lines == self._num_seen:
-            return False
-        self._num_seen = num_lines
-        return True
+        """True when there were complaints since the last call."""
+        if len(self._lines) == self._num_seen:
+            return False  # asked some times for every packet: this must cost nothing
+        new = self._lines[self._num_seen :]
+        self._num_seen += len(new)
+        return any(
+            level <= av.logging.ERROR or text.startswith(_PATCHED_UP) for level, _, text in new
+        )
 
     def last(self) -> str:
         """The last line, or nothing."""
@@ -34,7 +40,7 @@ class Complaints:
 
 @contextmanager
 def listen() -> Iterator[Complaints]:
-    """Collect what libav logs in this thread, from errors upward.
+    """Collect what libav logs in this thread.
 
     The level of libav's log belongs to the process: it is set while anybody listens and given back
     when the last one leaves.
@@ -43,7 +49,7 @@ def listen() -> Iterator[Complaints]:
     with _lock:
         if _num_listening == 0:
             _before = (av.logging.get_level(), av.logging.get_skip_repeated())
-            av.logging.set_level(av.logging.ERROR)
+            av.logging.set_level(av.logging.INFO)
             av.logging.set_skip_repeated(False)  # else the same damage in two files is one line
         _num_listening += 1
     try:

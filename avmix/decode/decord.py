@@ -17,7 +17,6 @@ from avmix.decode.errors import ClipError
 from avmix.decode.overheard import Overheard
 from avmix.decode.request import Request
 from avmix.decode.select import clips, failure, index_of, refusal
-from avmix.decode.video import EPSILON_SECONDS
 from avmix.types import Clip
 
 _LOG = Overheard(_LIB)
@@ -27,6 +26,7 @@ _PIXEL_FORMATS = {"yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj
 _FRESH_START = {"h264": range(5, 6), "hevc": range(16, 22), "vp9": None}
 """Codecs of which each packet is one picture shown, and the units (type of NAL) of a picture from
 which decoding gives all that follow. Of other codecs a packet may hold no picture, or two."""
+_TOLERANCE_SECONDS = 0.0005
 _RECOVERED = 1e-9
 """Share of pictures that decord may replace by copies of others before it raises: none."""
 
@@ -52,7 +52,7 @@ def decode(request: Request) -> list[Clip | ClipError]:
             index.path, f"decord finds {len(told)} pictures where there are {len(index.seconds)}"
         )
     # It counts from its first picture, in single precision.
-    wrong = np.abs(told - index.seconds) > EPSILON_SECONDS
+    wrong = np.abs(told - index.seconds) > _TOLERANCE_SECONDS
     if wrong.any():
         raise refusal(
             index.path,

@@ -1,13 +1,16 @@
 """The slow way to pictures, where packets do not tell their times: decode all, in order."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import av.error
 import numpy as np
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from avmix.decode.bitstream import damage_check
 from avmix.decode.container import Media
 from avmix.decode.damage import Damage
 from avmix.decode.errors import DecodeError
@@ -24,6 +27,8 @@ class LinearPictures:
     """End of the last picture; infinite while pictures after the last wanted time exist."""
     _media: Media = field(init=False)
     _stream: VideoStream = field(init=False)
+    _decoder: VideoCodecContext = field(init=False)
+    _is_broken: Callable[[bytes], bool] = field(init=False)
     _tick: float = field(init=False)
     epsilon_seconds: float = field(init=False)
     _limit: float = np.inf
@@ -38,10 +43,12 @@ class LinearPictures:
         self._media = self.canvas.media
         assert self._media.video is not None
         assert self._media.video.time_base is not None
-        self._stream = self._media.video
+        assert self._media.decoder is not None
+        self._stream, self._decoder = self._media.video, self._media.decoder
+        self._is_broken = damage_check(self._stream)
         self._tick = float(self._media.video.time_base)
         self.epsilon_seconds = epsilon_seconds(self._tick)
-        self.damage = Damage(to_the_end=self._media.in_output_order)
+        self.damage = Damage(to_the_end=self._media.counted)
         self._clock = _OutputClock(period=period_seconds(self._stream))
         if self._media.video_presented is not None:
             self._limit = self._media.video_presented.end_seconds - self._media.zero_seconds
@@ -74,12 +81,12 @@ class LinearPictures:
         if packet.size:
             self.damage.packet(at, packet.is_keyframe)
         try:
-            frames = self._stream.codec_context.decode(packet if packet.size else None)
+            frames = self._decoder.decode(packet if packet.size else None)
         except av.error.EOFError:
             pass
         except av.error.FFmpegError:
             self.damage.event(at)
-        if self._media.complaints.fresh() or packet.is_corrupt:
+        if self._media.complaints.fresh() or packet.is_corrupt or self._is_broken(bytes(packet)):
             self.damage.event(at)
         for frame in frames:
             self._add(frame, self._frame_seconds(frame, packet, at))

@@ -4,15 +4,18 @@ Packets carry the time of their picture, so which pictures are wanted is known b
 decoded: those from the key picture before each, less the ones that no other picture needs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import av.error
 import numpy as np
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import Bool, Float64, Int64
 
+from avmix.decode.bitstream import damage_check
 from avmix.decode.container import Media
 from avmix.decode.damage import Damage
 from avmix.decode.errors import UnsupportedMediaError
@@ -34,13 +37,15 @@ class PlannedPictures:
     canvas: Canvas
     from_start: bool
     """True when the first packet is the first of the file: then nothing can be missing before."""
-    damage: Damage = field(default_factory=lambda: Damage(to_the_end=False))
+    damage: Damage = field(init=False)
     gathered: bool = False
     """True when every packet that can matter has been seen."""
     end_seconds: float = np.inf
     """End of the last picture; infinite while pictures after the last wanted time exist."""
     _media: Media = field(init=False)
     _stream: VideoStream = field(init=False)
+    _decoder: VideoCodecContext = field(init=False)
+    _is_broken: Callable[[bytes], bool] = field(init=False)
     _tick: float = field(init=False)
     epsilon_seconds: float = field(init=False)
     _limit: float = np.inf
@@ -57,7 +62,10 @@ class PlannedPictures:
         self._media = self.canvas.media
         assert self._media.video is not None
         assert self._media.video.time_base is not None
-        self._stream = self._media.video
+        assert self._media.decoder is not None
+        self._stream, self._decoder = self._media.video, self._media.decoder
+        self._is_broken = damage_check(self._stream)
+        self.damage = Damage(to_the_end=self._media.counted)
         self._tick = float(self._media.video.time_base)
         self.epsilon_seconds = epsilon_seconds(self._tick)
         edit = self._media.video_presented
@@ -146,11 +154,11 @@ class PlannedPictures:
         rows: dict[int, Int64[np.ndarray, " n"]],
         seconds: Float64[np.ndarray, " p"],
     ) -> None:
-        context = self._stream.codec_context
+        context = self._decoder
         can_skip = context.name in _SKIPPABLE
         wanted = {self._held[index].pts: index for index in rows}
-        for number, (begin, end) in enumerate(stretches):
-            if number:
+        for begin, end in stretches:
+            if context.is_open:
                 context.flush_buffers()
             for index in range(begin, end + 1):
                 # Pictures before the first in time refer to what was not decoded.
@@ -175,12 +183,14 @@ class PlannedPictures:
         at = float(seconds[index])
         frames: list[VideoFrame] = []
         try:
-            frames = self._stream.codec_context.decode(packet)
+            frames = self._decoder.decode(packet)
         except av.error.EOFError:
             pass
         except av.error.FFmpegError:
             self.damage.event(at, index=index)
-        if self._media.complaints.fresh() or (packet is not None and packet.is_corrupt):
+        if self._media.complaints.fresh() or (
+            packet is not None and (packet.is_corrupt or self._is_broken(bytes(packet)))
+        ):
             self.damage.event(at, index=index)
         for frame in frames:
             which = wanted.get(frame.pts)

@@ -215,12 +215,14 @@ def _read(
     assert media.video is not None
     streams = [s.stream for s in (sound,) if s is not None]
     streams = [media.video, *streams] if pictures is not None else streams
+    lost = media.damaged_at_start
     order = AviOrder(media.path) if media.in_output_order else None
     media.complaints.fresh()
     try:
         for packet in media.container.demux(*streams):
-            lost = order is not None and packet.dts is not None and not order.is_next(packet)
+            lost |= order is not None and packet.dts is not None and not order.is_next(packet)
             if media.complaints.fresh() or lost:
+                lost = False
                 for reader in (pictures, sound):
                     if reader is not None:
                         reader.note_break()

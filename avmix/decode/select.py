@@ -28,7 +28,13 @@ from avmix.decode.errors import (
 )
 from avmix.decode.pyav import _check_streams, decode_sound
 from avmix.decode.request import Request
-from avmix.decode.video import EPSILON_SECONDS, _target_size, period_seconds, quarter_turns
+from avmix.decode.video import (
+    Canvas,
+    _target_size,
+    epsilon_seconds,
+    period_seconds,
+    quarter_turns,
+)
 from avmix.types import Clip
 
 Read = Callable[[list[int]], UInt8[np.ndarray, "n h w c"]]
@@ -40,6 +46,10 @@ _FORMATS = {"mov", "matroska"}
 """Others have times that the libraries get wrong (MPEG-TS and PS), or none at all (AVI)."""
 _TAGGED = {1, 4, 5, 6, 7, 9, 10}
 """YUV matrices (AVColorSpace) that everybody reads alike; 2 is "not said", 0 is RGB."""
+_PLAIN_LEVELS = 1.5
+_OTHER_LEVELS = 4.0
+"""How far the mean of a picture may be from PyAV's. Found: 0 for plain 4:2:0, up to 3 for others of
+saturated colours; a range or a matrix taken for another is 5 to 15."""
 _CHUNK = 16
 """Pictures decoded before they are scaled: they may be large."""
 
@@ -68,6 +78,8 @@ class Index:
     """Width and height as stored, upright."""
     target: tuple[int, int]
     """Width and height asked for, upright."""
+    first: UInt8[np.ndarray, "h w c"]
+    """The first picture as PyAV gives it, at its stored size."""
     num_video_streams: int
     """Without cover art."""
     has_audio: bool
@@ -114,19 +126,19 @@ def index_of(request: Request, look: Callable[[Media], Look] | None = None) -> I
         if quarter_turns(first) % 2:
             width, height, target = height, width, (target[1], target[0])
         _check_bytes(request, target)
-        tick = float(media.video.time_base or 0)
         return Index(
             path=path,
             file=os.path.abspath(path),
             stream_index=media.video.index,
             seconds=seconds,
             end_seconds=end,
-            epsilon_seconds=min(tick / 2, EPSILON_SECONDS),
+            epsilon_seconds=epsilon_seconds(float(media.video.time_base or 0)),
             zero_seconds=media.zero_seconds,
             codec=media.video.codec_context.name,
             pixel_format=first.format.name,
             size=(width, height),
             target=target,
+            first=_painted(media, first),
             num_video_streams=sum(
                 not _is_cover(stream) for stream in media.container.streams.video
             ),
@@ -138,7 +150,8 @@ def clips(request: Request, index: Index, read: Read) -> list[Clip | ClipError]:
     """One outcome per window, as `decode_clips` returns them; `read` is the backend."""
     begun = [start for start in request.starts_seconds if start < index.end_seconds]
     numbers = {start: index.numbers(request.times(start)) for start in begun}
-    wanted = sorted({number for window in numbers.values() for number in window})
+    # The first picture is always read, to be compared with PyAV's.
+    wanted = sorted({0, *(number for window in numbers.values() for number in window)})
     pictures = _pictures(index, wanted, read)
     # Too little sound is one window's problem, not the file's: it is looked at below.
     sounds = decode_sound(replace(request, starts_seconds=tuple(begun), min_audio_valid=0.0))
@@ -155,7 +168,7 @@ def clips(request: Request, index: Index, read: Read) -> list[Clip | ClipError]:
         rows = np.searchsorted(wanted, numbers[start])
         outcomes.append(
             Clip(
-                video=pictures if np.array_equal(rows, np.arange(len(wanted))) else pictures[rows],
+                video=pictures[rows],
                 audio=waveform,
                 pts_seconds=index.seconds[numbers[start]],
                 start_seconds=start,
@@ -225,6 +238,7 @@ def _read(media: Media, look: Look) -> tuple[VideoFrame, Float64[np.ndarray, " n
         raise refusal(media.path, f"is damaged, or not complete ({error.strerror})") from error
     if first is None or not ticks:
         raise DecodeError(media.path, "no picture could be decoded")
+    _check_log(media)
     if end == last * tick:
         end += period_seconds(media.video)
     edit = media.video_presented
@@ -238,10 +252,16 @@ def _read(media: Media, look: Look) -> tuple[VideoFrame, Float64[np.ndarray, " n
 def _check_packet(media: Media, packet: Packet) -> None:
     if packet.pts is None:
         raise refusal(media.path, "has pictures without a time")
-    if packet.is_corrupt or packet.is_discard or media.complaints.fresh():
-        raise refusal(media.path, f"is damaged, or not complete ({media.complaints.last()})")
+    if packet.is_corrupt or packet.is_discard:
+        raise refusal(media.path, "is damaged, or not complete")
+    _check_log(media)
     if packet.has_sidedata("new_extradata"):
         raise refusal(media.path, "its coding changes on the way")
+
+
+def _check_log(media: Media) -> None:
+    if media.complaints.fresh():
+        raise refusal(media.path, f"is damaged, or not complete ({media.complaints.last()})")
 
 
 def _accept(packet: Packet) -> None:
@@ -254,7 +274,7 @@ def _check_times(media: Media, ticks: list[int], end_seconds: float) -> None:
     if len(set(ticks)) != len(ticks):
         raise refusal(media.path, "has two pictures at the same time")
     first = min(ticks) * tick - media.zero_seconds
-    if abs(first) > EPSILON_SECONDS or max(ticks) * tick >= end_seconds:
+    if abs(first) > epsilon_seconds(tick) or max(ticks) * tick >= end_seconds:
         raise refusal(media.path, "its edit list cuts pictures away")
     if media.video.frames > len(ticks):
         raise refusal(
@@ -274,6 +294,23 @@ def _check_pictures(path: str, first: VideoFrame) -> None:
     large = first.width >= 1280 or first.height > 576
     if not rgb and first.colorspace not in _TAGGED and (first.colorspace != 2 or large):
         raise refusal(path, "does not say which YUV matrix its pictures have")
+
+
+def _painted(media: Media, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
+    canvas = Canvas(media, np.zeros(1), None)
+    canvas.show(np.zeros(1, np.int64), frame, 0.0)
+    assert canvas.out is not None
+    return canvas.out[0]
+
+
+def _check_first(index: Index, picture: UInt8[np.ndarray, "h w c"]) -> None:
+    """Versions of libav do not all believe the same of what a file says about its colours."""
+    plain = index.pixel_format in ("yuv420p", "yuvj420p")
+    difference = float(np.abs(picture.astype(np.int16) - index.first).mean())
+    if difference > (_PLAIN_LEVELS if plain else _OTHER_LEVELS):
+        raise refusal(
+            index.path, f"its first picture differs from PyAV's by {difference:.1f} of 255"
+        )
 
 
 def _mirrored(frame: VideoFrame) -> bool:
@@ -307,6 +344,8 @@ def _pictures(index: Index, wanted: list[int], read: Read) -> UInt8[np.ndarray, 
                 index.path,
                 f"pictures of {index.size[0]} x {index.size[1]} come as an array {stored.shape}",
             )
+        if at == 0:
+            _check_first(index, stored[0])
         if index.size == index.target:
             out[at : at + len(numbers)] = stored
             continue

@@ -34,6 +34,8 @@ _PIXEL_FORMATS = {
     "yuv420p10le", "yuv422p10le", "gbrp",
 }  # fmt: skip
 """What was found to have the colours that PyAV gives it."""
+_TOLERANCE_SECONDS = 2e-6
+"""Less than half a tick of any container."""
 
 
 def decode(request: Request) -> list[Clip | ClipError]:
@@ -70,7 +72,7 @@ def decode(request: Request) -> list[Clip | ClipError]:
         if _LOG.num_errors > num_errors:
             raise refusal(index.path, "torchcodec finds it damaged")
         told = batch.pts_seconds.numpy() - index.zero_seconds
-        wrong = np.abs(told - index.seconds[numbers]) > index.epsilon_seconds
+        wrong = np.abs(told - index.seconds[numbers]) > _TOLERANCE_SECONDS
         if wrong.any():
             raise refusal(
                 index.path,

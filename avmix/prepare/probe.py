@@ -13,7 +13,7 @@ from av.audio.frame import AudioFrame
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from avmix.decode.audio import mono, samples_of
+from avmix.decode.audio import channels_of, mono
 from avmix.decode.container import Media, open_media
 from avmix.decode.errors import DecodeError, MediaOpenError, TruncatedMediaError
 from avmix.decode.video import period_seconds, quarter_turns
@@ -158,7 +158,7 @@ class _AudioTally:
             return  # what remains is counted; a stream of nothing but damage is an error below
         for frame in frames:
             assert isinstance(frame, AudioFrame)
-            wave = mono(samples_of(frame), frame.layout.name, planar=frame.format.is_planar)
+            wave = mono(channels_of(frame), frame.layout.name)
             if self._start_seconds is None:
                 self._start_seconds = float(frame.time or 0.0)
                 self._rate, self._channels = frame.sample_rate, frame.layout.nb_channels
