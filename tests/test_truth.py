@@ -14,6 +14,7 @@ import pytest
 
 from avmix import decode
 from avmix.decode import ClipError, decode_clip
+from avmix.prepare.probe import probe
 from avmix.types import Clip
 from tests.media import (
     Edit,
@@ -28,6 +29,7 @@ from tests.media import (
 )
 from tests.truth import (
     BEEP_TOLERANCE_SECONDS,
+    EPSILON_SECONDS,
     LEVEL_TOLERANCE,
     PATCH_TOLERANCE,
     RATE_HZ,
@@ -77,6 +79,18 @@ def test_every_window_of_a_file_is_exact(file_of: FileOf, name: str) -> None:
         if complaints:
             wrong[which] = complaints
     assert not wrong
+
+
+@pytest.mark.parametrize("name", [n for n, r in RECIPES.items() if not r.slow])
+def test_probing_finds_what_was_written(file_of: FileOf, name: str) -> None:
+    truth = truth_of(RECIPES[name])
+    video, audio = probe(file_of(name))
+    assert video is not None
+    assert video.num_frames == len(truth.frame_seconds)
+    slack = EPSILON_SECONDS + 2 * truth.rounding_seconds
+    assert video.duration_seconds == pytest.approx(truth.end_seconds, abs=slack)
+    assert (video.width, video.height) == truth.size
+    assert (audio is None) == (not truth.sound_seconds)
 
 
 def _complaints(path: Path, truth: Truth, window: Window) -> list[str]:
@@ -133,6 +147,15 @@ def test_what_cannot_be_exact_is_refused(file_of: FileOf, name: str) -> None:
         )
     assert isinstance(caught.value, ClipError)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "interlaced"),
+    [("interlaced.ts", True), ("interlaced_mpeg2.mpg", True), ("plain.mp4", False)],
+)
+def test_interlaced_pictures_are_stated(file_of: FileOf, name: str, *, interlaced: bool) -> None:
+    clip = decode_clip(file_of(name), start_seconds=0.5, duration_seconds=1, num_frames=2)
+    assert clip.interlaced == interlaced
 
 
 @pytest.mark.parametrize(

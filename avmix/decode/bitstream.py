@@ -8,8 +8,6 @@ do not forbid long runs of zeros, but do not write them either.
 import re
 from collections.abc import Callable, Iterator
 
-from av.video.stream import VideoStream
-
 _FORBIDDEN_IN_UNIT = re.compile(rb"\x00\x00(?:[\x01\x02]|\x00+[^\x00])")
 _FORBIDDEN_IN_STREAM = re.compile(rb"\x00\x00(?:\x02|\x00+[^\x00\x01])")
 """Here units are separated by 0, 0, 1 with any number of zeros before it."""
@@ -18,18 +16,20 @@ _ZEROS_WITHIN = re.compile(rb"\x00\x00\x00+[^\x00\x01]")
 _HOLE = bytes(128)
 
 
-def damage_check(stream: VideoStream) -> Callable[[bytes], bool]:
-    """For packets of `stream`: True when the bytes of one cannot be what an encoder wrote."""
-    name, extra = stream.codec_context.name, stream.codec_context.extradata or b""
-    if name == "h264" and len(extra) > 6 and extra[0] == 1:
-        return _units_check((extra[4] & 3) + 1)
-    if name == "hevc" and len(extra) > 22 and extra[0] == 1:
-        return _units_check((extra[21] & 3) + 1)
-    if name in ("h264", "hevc"):
+def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
+    """A check of packets: True when the bytes of one cannot be what an encoder wrote.
+
+    `extradata` of the stream tells whether units follow their length or a start code.
+    """
+    if codec == "h264" and len(extradata) > 6 and extradata[0] == 1:
+        return _units_check((extradata[4] & 3) + 1)
+    if codec == "hevc" and len(extradata) > 22 and extradata[0] == 1:
+        return _units_check((extradata[21] & 3) + 1)
+    if codec in ("h264", "hevc"):
         return lambda data: _FORBIDDEN_IN_STREAM.search(data) is not None
-    if name in ("mpeg1video", "mpeg2video", "mpeg4"):
+    if codec in ("mpeg1video", "mpeg2video", "mpeg4"):
         return lambda data: _ZEROS_WITHIN.search(data) is not None
-    if name in ("vp8", "vp9", "av1", "libdav1d", "libvpx-vp9"):
+    if codec in ("vp8", "vp9", "av1", "libdav1d", "libvpx-vp9"):
         return lambda data: _HOLE in data
     return lambda data: False
 

@@ -45,7 +45,8 @@ class LinearPictures:
         assert self._media.video.time_base is not None
         assert self._media.decoder is not None
         self._stream, self._decoder = self._media.video, self._media.decoder
-        self._is_broken = damage_check(self._stream)
+        context = self._stream.codec_context
+        self._is_broken = damage_check(context.name, context.extradata or b"")
         self._tick = float(self._media.video.time_base)
         self.epsilon_seconds = epsilon_seconds(self._tick)
         self.damage = Damage(to_the_end=self._media.counted)

@@ -64,7 +64,8 @@ class PlannedPictures:
         assert self._media.video.time_base is not None
         assert self._media.decoder is not None
         self._stream, self._decoder = self._media.video, self._media.decoder
-        self._is_broken = damage_check(self._stream)
+        context = self._stream.codec_context
+        self._is_broken = damage_check(context.name, context.extradata or b"")
         self.damage = Damage(to_the_end=self._media.counted)
         self._tick = float(self._media.video.time_base)
         self.epsilon_seconds = epsilon_seconds(self._tick)
@@ -134,7 +135,7 @@ class PlannedPictures:
 
     def _shown(self, seconds: Float64[np.ndarray, " p"]) -> Int64[np.ndarray, " t"]:
         """For each wanted time the packet whose picture is on the screen."""
-        visible = np.array([not _is_hidden(p, self._stream) for p in self._held])
+        visible = np.array([not is_hidden(p, self._stream) for p in self._held])
         visible &= (seconds < self._limit) | (seconds == seconds.min())
         indices = np.flatnonzero(visible)
         indices = indices[np.argsort(seconds[indices], kind="stable")]
@@ -250,6 +251,6 @@ def _stretches(
     return runs
 
 
-def _is_hidden(packet: Packet, stream: VideoStream) -> bool:
+def is_hidden(packet: Packet, stream: VideoStream) -> bool:
     """True for pictures that only others refer to: VP8 packs them like any other."""
     return stream.codec_context.name == "vp8" and not bytes(packet)[0] >> 4 & 1

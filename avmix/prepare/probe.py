@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from avmix.decode.audio import channels_of, mono
 from avmix.decode.container import Media, open_media
 from avmix.decode.errors import DecodeError, MediaOpenError, TruncatedMediaError
+from avmix.decode.planned import is_hidden
 from avmix.decode.video import period_seconds, quarter_turns
 from avmix.types import AudioInfo, Entry, VideoInfo
 
@@ -95,7 +96,9 @@ class _VideoTally:
     _first: VideoFrame | None = None
 
     def feed(self, packet: Packet) -> None:
-        if packet.size:
+        stream = self.media.video
+        assert stream is not None
+        if packet.size and not is_hidden(packet, stream):
             ticks = packet.dts if self.media.in_output_order else packet.pts
             if ticks is None:
                 self._num_untimed += 1
@@ -103,7 +106,7 @@ class _VideoTally:
                 if not self._ticks or ticks > max(self._ticks[-32:]):
                     self._last_length = packet.duration or 0
                 self._ticks.append(ticks)
-        elif packet.dts is not None:
+        if packet.size == 0 and packet.dts is not None:
             return  # the picture before is shown again
         if self._first is None:
             self._first = _first_of(packet)  # pictures are needed only for how they are turned
@@ -118,11 +121,15 @@ class _VideoTally:
         times = np.sort(np.array(self._ticks, np.float64)) * tick - self.media.zero_seconds
         # What an edit list cuts away lies before zero; the last picture before the cut is shown.
         times = times[np.append(times[1:] > tick / 2, True)] if len(times) else times
+        end = times[-1] + (self._last_length * tick or period) if len(times) else 0.0
+        edit = self.media.video_presented
+        if edit is not None:
+            limit = edit.end_seconds - self.media.zero_seconds
+            times = times[(times < limit) | (times <= 0)]
+            end = limit if end > limit + edit.slack_seconds else end
         steps = np.diff(times)
         num_frames = len(times) + self._num_untimed
-        duration = num_frames * period
-        if not self._num_untimed:
-            duration = float(times[-1]) + (self._last_length * tick or period)
+        duration = num_frames * period if self._num_untimed else float(end)
         turns = quarter_turns(self._first)
         size = (self._first.width, self._first.height)
         return VideoInfo(

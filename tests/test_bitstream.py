@@ -1,0 +1,50 @@
+"""Bytes that cannot be there, and the same bytes where they may be."""
+
+import pytest
+
+from avmix.decode.bitstream import damage_check
+
+AVCC = bytes([1, 100, 0, 31, 0xFF, 0xE1, 0])
+HVCC = bytes([1] + [0] * 20 + [3] + [0])
+
+
+def check(name: str, data: bytes, extra: bytes = b"") -> bool:
+    return damage_check(name, extra)(data)
+
+
+def unit(body: bytes) -> bytes:
+    return len(body).to_bytes(4) + body
+
+
+@pytest.mark.parametrize(("name", "extra"), [("h264", AVCC), ("hevc", HVCC)])
+def test_units_with_their_length(name: str, extra: bytes) -> None:
+    good = unit(b"\x65abc\x00\x00\x03\x01xyz")
+    assert not check(name, good, extra)
+    # The length itself may be 0, 0, 0 or 0, 0, 1; zeros may fill up the end of a unit.
+    assert not check(name, unit(b"a" * 256) + unit(b"\x01"), extra)
+    assert not check(name, unit(b"\x65abc\x00\x00\x00"), extra)
+    for hole in (b"\x00\x00\x00", b"\x00\x00\x01", b"\x00\x00\x02", bytes(400)):
+        assert check(name, good + unit(b"\x65abc" + hole + b"xyz"), extra)
+
+
+@pytest.mark.parametrize("name", ["h264", "hevc"])
+def test_units_with_start_codes(name: str) -> None:
+    good = b"\x00\x00\x00\x01\x65abc\x00\x00\x01\x41abc\x00\x00\x03\x00xyz\x00\x00"
+    assert not check(name, good)
+    assert check(name, good + b"\x00\x00\x00x")
+    assert check(name, good + b"a\x00\x00\x02x")
+
+
+@pytest.mark.parametrize("name", ["mpeg1video", "mpeg2video", "mpeg4"])
+def test_zeros_before_a_start_code(name: str) -> None:
+    assert not check(
+        name, b"\x00\x00\x01\xb6abc\x00\x00\x00\x00\x00\x01\x01abc\x00\x00\x02d\x00\x00\x00"
+    )
+    assert check(name, b"\x00\x00\x01\xb6abc\x00\x00\x00x")
+
+
+@pytest.mark.parametrize("name", ["vp8", "vp9", "av1"])
+def test_holes_in_arithmetic_codes(name: str) -> None:
+    assert not check(name, b"a" + bytes(60) + b"b")
+    assert check(name, b"a" + bytes(128) + b"b")
+    assert not check("mjpeg", bytes(1000))  # nothing is known of others
