@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from avmix.config import TrainConfig, load_config
 from avmix.data.manifest import Manifest, read_manifest, write_manifest
-from avmix.decode import ClipError, decode_clip
+from avmix.decode import ClipError, decode_clip, decode_clips
 from avmix.frontend import Frontend
 from avmix.mix import MixPlan, apply, draw_plan, mixed_targets, mixup_plan
 from avmix.models import LateFusionClassifier, build_model
@@ -37,6 +37,7 @@ __all__ = [
     "apply",
     "build_model",
     "decode_clip",
+    "decode_clips",
     "draw_plan",
     "load_config",
     "mixed_targets",

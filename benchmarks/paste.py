@@ -1,7 +1,7 @@
-"""Put the numbers of benchmarks/results into README.md, between its markers.
+"""Put the numbers of benchmarks/results into README.md and docs/decoding.md, between markers.
 
 python benchmarks/paste.py            write
-python benchmarks/paste.py --check    exit code 1 when README.md does not say what was measured
+python benchmarks/paste.py --check    exit code 1 when a page does not say what was measured
 """
 
 import json
@@ -12,11 +12,162 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "decoding.md")
 
 _MARKED = re.compile(r"(<!-- result (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+_COLUMNS = {
+    "gop250_16x4": "gop 250",
+    "gop12_16x4": "gop 12",
+    "gop12_8x8": "gop 12, 8x8",
+    "long_16x4": "10 minutes",
+}
+"""What of the made files is shown; folders of other files all are."""
+
+
 def table(result: dict[str, Any]) -> str:
+    """Markdown of a result, whatever was measured."""
+    match result.get("kind"):
+        case "decode":
+            return decoding_tables(result)
+        case "fuzz":
+            return fuzz_table(result)
+        case _:
+            return scores_table(result)
+
+
+def fuzz_table(result: dict[str, Any]) -> str:
+    """A line per codec: what became of windows of damaged files."""
+    lines = [
+        "| codec | right, or nothing wrong in the window | refused | other times | overlooked |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    total: dict[str, int] = {}
+    for codec, counts in [*result["codecs"].items(), ("all", total)]:
+        for verdict, number in counts.items():
+            if counts is not total:
+                total[verdict] = total.get(verdict, 0) + number
+        cells = [
+            sum(counts.get(verdict, 0) for verdict in verdicts)
+            for verdicts in (("right", "held"), ("refused",), ("gap", "shifted"), ("bad",))
+        ]
+        lines.append(f"| {codec} | {' | '.join(map(str, cells))} |")
+    failed = {v: total.get(v, 0) for v in ("crash", "hang", "wrong_error", "memory")}
+    with_hash, num_windows = result["with_hash"], sum(result["with_hash"].values())
+    lines += [
+        "",
+        f"{result['num_files']:,} damaged files; {failed['crash']} crashes, "
+        f"{failed['hang']} hangs, {failed['wrong_error']} errors of another class, {failed['memory']} over the limit of "
+        f"memory; {result['num_clean']} clean files among them, all windows right: "
+        f"{'yes' if set(result['clean']) == {'right'} else 'no'}. *Other times*: the pictures are "
+        "intact, but some before them were lost, or the pieces make another valid film. "
+        f"With the hash of the clean file {with_hash.get('refused', 0):,} of {num_windows:,} "
+        f"windows are refused, {with_hash.get('bad', 0)} overlooked. PyAV "
+        f"{result['versions']['av']}, libavcodec {result['versions']['libavcodec']}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def decoding_tables(result: dict[str, Any]) -> str:
+    """Two tables, speed and truth, a line per candidate; then what else was measured."""
+    parts = []
+    if "speed" in result:
+        parts.append(_speed_table(result))
+    if "truth" in result:
+        parts.append(_truth_table(result))
+    lines = _other_lines(result)
+    return "\n\n".join([*parts, " ".join(lines)]) + "\n"
+
+
+def _speed_table(result: dict[str, Any]) -> str:
+    speed, first = result["speed"], ("floor", "avmix")
+    made = {load: title for load, title in _COLUMNS.items() if load in speed}
+    columns = made | {load: load for load in speed if load not in _made_loads(result)}
+    lines = [
+        "| speed, avmix = 1 | " + " | ".join(columns.values()) + " |",
+        "|---|" + "--:|" * len(columns),
+    ]
+    names = [n for n in result["candidates"] if n not in result["absent"]]
+    for name in sorted(names, key=lambda n: first.index(n) if n in first else len(first)):
+        cells = [_speed_cell(name, speed[load].get(name)) for load in columns]
+        lines.append(f"| {result['candidates'][name]['label']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _made_loads(result: dict[str, Any]) -> list[str]:
+    """Names of the workloads that are made files."""
+    return [name for name, what in result["workloads"].items() if "left_out" not in what]
+
+
+def _speed_cell(name: str, entry: dict[str, Any] | None) -> str:
+    if entry is None or entry["ratio_to_avmix"] is None:
+        return "fails"
+    cell = f"{entry['ratio_to_avmix']:.2f}"
+    if name == "avmix":
+        cell = f"**1** ({entry['clips_per_cpu_second']:.0f}/s)"
+    if entry["num_failed"]:
+        cell += f", {entry['num_failed']} of {entry['num_clips']} fail"
+    return cell
+
+
+def _truth_table(result: dict[str, Any]) -> str:
+    num_files = next(iter(result["truth"].values()))["num_files"]
+    lines = [
+        f"| {num_files} files of known content | exact | small error | silently wrong | refused |"
+        " crash, hang | with a wrong picture | median A/V error ms | worst |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, total in result["truth"].items():
+        counts = [total[f"num_{what}"] for what in
+                  ("exact", "small_error", "silently_wrong", "refused", "lost",
+                   "with_wrong_pictures")]  # fmt: skip
+        errors = [total[f"{what}_av_error_ms"] for what in ("median", "worst")]
+        cells = [str(count) for count in counts]
+        cells += ["" if e is None else f"{e:.1f}" if e < 100 else f"{e:.0f}" for e in errors]
+        label = result["candidates"][name]["label"]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _other_lines(result: dict[str, Any]) -> list[str]:
+    lines = []
+    if "speed" in result:
+        shares = [
+            speed["avmix"]["ratio_to_floor"]
+            for speed in result["speed"].values()
+            if speed["avmix"]["ratio_to_floor"] is not None
+        ]
+        rounds = len({row["round"] for row in result["speed_rounds"]})
+        lines.append(
+            f"Clips per CPU second of all threads, medians of {rounds} rounds in which all took "
+            f"turns; avmix does {_span([100 * share for share in shares], 0)} % of what the floor "
+            "does."
+        )
+    if "scaling" in result:
+        ratio = result["scaling"]["ratio"]
+        lines.append(f"Two processes decode {ratio:.2f} times what one does.")
+    for memory in result.get("memory", []):
+        label = result["candidates"][memory["candidate"]]["label"]
+        if "lost" in memory:
+            lines.append(f"Memory of {label}: {memory['lost']}.")
+            continue
+        decodes = memory["mib"][-1]["decodes"]
+        lines.append(
+            f"Memory of {label} over {decodes:,} decodes: "
+            f"{memory['kib_per_1000_decodes']:+,.0f} KiB per 1,000."
+        )
+    if result["absent"]:
+        labels = [result["candidates"][name]["label"] for name in result["absent"]]
+        lines.append(f"Not installed, not measured: {', '.join(labels)}.")
+    environment = result["environment"]
+    versions = [f"{name} {found}" for name, found in environment["versions"].items() if found]
+    lines.append(f"{environment['cpu']}, {environment['cores']} cores; {', '.join(versions)}.")
+    return lines
+
+
+def scores_table(result: dict[str, Any]) -> str:
     """Markdown: one line per row of the evaluation, mean and deviation over seeds."""
     runs = result["runs"]
     first = runs[0]
@@ -62,14 +213,13 @@ def pasted(text: str) -> str:
 
 
 def main() -> None:
-    """Write README.md, or check it."""
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    if "--check" in sys.argv[1:]:
-        if pasted(text) != text:
-            sys.exit("error: README.md does not say what was measured; run benchmarks/paste.py")
-        return
-    readme.write_text(pasted(text))
+    """Write the pages, or check them."""
+    for page in PAGES:
+        text = page.read_text()
+        if "--check" not in sys.argv[1:]:
+            page.write_text(pasted(text))
+        elif pasted(text) != text:
+            sys.exit(f"error: {page.name} does not say what was measured; run benchmarks/paste.py")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import av
 import numpy as np
 
 from avmix.decode import decode_clip
@@ -261,6 +262,35 @@ def silent_share(outcomes: Iterable[Outcome]) -> float:
     return count["bad"] / max(count["bad"] + count["refused"], 1)
 
 
+def summary(plain: Sequence[Outcome], hashed: Sequence[Outcome]) -> dict[str, Any]:
+    """Windows of each verdict by codec, without and with the hash of the clean file."""
+    names = {"libx264": "H.264", "libx265": "H.265", "libsvtav1": "AV1", "libvpx": "VP8",
+             "libvpx-vp9": "VP9", "mpeg4": "MPEG-4", "mpeg1video": "MPEG-1", "mjpeg": "MJPEG",
+             "mpeg2video": "MPEG-2", "msmpeg4": "MS MPEG-4", "wmv2": "WMV 8", "flv": "H.263",
+             "prores": "ProRes"}  # fmt: skip
+    counts: dict[str, Counter[str]] = {}
+    for outcome in plain:
+        if outcome.kind != "none":
+            codec = names[SPECS[outcome.spec].video]
+            counts.setdefault(codec, Counter())[outcome.verdict] += 1
+    with_hash = Counter(o.verdict for o in hashed if o.kind != "none")
+    return {
+        "kind": "fuzz",
+        "num_files": len({o.case for o in plain if o.kind != "none"}),
+        "num_clean": len({o.case for o in plain if o.kind == "none"}),
+        "clean": dict(Counter(o.verdict for o in plain if o.kind == "none")),
+        "codecs": {codec: dict(counts[codec]) for codec in sorted(counts)},
+        "with_hash": dict(with_hash),
+        "slowest_seconds": max(o.seconds for o in plain),
+        "most_bytes": max(o.peak_bytes for o in plain),
+        "versions": {"av": av.__version__, "libavcodec": ".".join(map(str, _libavcodec()))},
+    }
+
+
+def _libavcodec() -> tuple[int, ...]:
+    return av.library_versions["libavcodec"]
+
+
 def problems(outcomes: Sequence[Outcome]) -> list[str]:
     """What must not be: failures, refused clean files, more silent damage than was measured."""
     found = [o for o in outcomes if o.verdict in FAILED]
@@ -283,13 +313,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sha256", action="store_true", help="pass the clean file's hash along")
     parser.add_argument("--keep", type=Path, default=None, help="folder for the offending files")
     parser.add_argument("--keep-verdicts", nargs="+", default=[*FAILED, "bad"], choices=VERDICTS)
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--json", type=Path, default=None, help="every outcome")
+    parser.add_argument("--summary", type=Path, default=None,
+                        help="counts by codec; runs all once more, with the hash")  # fmt: skip
     args = parser.parse_args(arguments)
     if args.case is not None:
         parts = [case.split("/") for case in args.case]
-        wanted: Iterable[Any] = [(spec, kind, int(number)) for spec, kind, number in parts]
+        wanted: list[Any] = [(spec, kind, int(number)) for spec, kind, number in parts]
     else:
-        wanted = cases(args.files, args.seed, args.specs, args.kinds)
+        wanted = list(cases(args.files, args.seed, args.specs, args.kinds))
     with tempfile.TemporaryDirectory() as folder:
         outcomes = run(
             wanted,
@@ -298,6 +330,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             keep=args.keep,
             kept_verdicts=list(VERDICTS) if args.case is not None else args.keep_verdicts,
         )
+        if args.summary is not None:
+            hashed = run(wanted, Path(folder), with_hash=True)
+            args.summary.write_text(json.dumps(summary(outcomes, hashed), indent=1) + "\n")
     tables = table(outcomes, "spec"), table(outcomes, "kind"), silent_matrix(outcomes)
     print(*tables, sep="\n\n", end="\n\n")
     shown = VERDICTS if args.case is not None else (*FAILED, "bad")
