@@ -116,7 +116,7 @@ def _edits(data: bytes, film_scale: int, media_scale: int) -> list[_Edit]:
     if not film_scale or not media_scale:
         return []
     (num_edits,) = struct.unpack_from(">I", data, 4)
-    shape = ">Qqhh" if data[0] == 1 else ">Iihh"
+    shape = ">QqhH" if data[0] == 1 else ">IihH"
     size = struct.calcsize(shape)
     edits = []
     for k in range(min(num_edits, (len(data) - 8) // size)):

@@ -1,0 +1,271 @@
+"""`avmix doctor`: arguments, the files they mean, exit code."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from avmix.data.manifest import ManifestError
+from avmix.doctor.environment import Environment, environment
+from avmix.doctor.examine import Task
+from avmix.doctor.manifest import entries_of
+from avmix.doctor.pool import examine_all
+from avmix.doctor.report import SCHEMA, FileReport, Finding
+from avmix.doctor.show import (
+    console_of,
+    show_environment,
+    show_file,
+    show_files,
+    show_totals,
+)
+
+ENDINGS = frozenset({
+    ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".f4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts",
+    ".mpg", ".mpeg", ".vob", ".flv", ".wmv", ".asf", ".ogv", ".ogg",
+})  # fmt: skip
+"""Of files that hold pictures in a container that avmix reads."""
+_IN_FULL = 3
+"""So many files are reported in full; of more, every one gets a line."""
+
+EPILOG = """\
+levels: error    cannot be used as it is, wholly or in part
+        warning  training loses something: sound, or time
+        note     works; worth knowing
+exit:   0 no errors   1 some file has an error   2 wrong usage   130 interrupted
+"""
+
+
+class UsageError(Exception):
+    """The arguments make no sense; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    tasks: list[Task]
+    reports: list[FileReport]
+    """What is wrong before any file is read."""
+    others: Counter[str]
+    """Files of other types in folders, by ending."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `run` reads."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="FILE|DIR|MANIFEST",
+        help="media files, folders of them, data sets (a folder with dataset.json, or one split: "
+        "train.jsonl); without any only the environment is shown",
+    )
+    parser.add_argument(
+        "--root", type=Path, help="folder that the manifest's paths start from (the manifest's)"
+    )
+    parser.add_argument(
+        "--seconds", type=_positive, default=60.0, help="limit for one file, seconds (60)"
+    )
+    parser.add_argument(
+        "--workers", type=_count, default=None, help="files at a time (one per core)"
+    )
+    parser.add_argument("--all", action="store_true", help="list files without findings as well")
+    parser.add_argument("--json", metavar="PATH", help="everything as JSON; - for stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine what is named, show it, and return the exit code. Raises `UsageError`."""
+    if args.json not in (None, "-") and not Path(args.json).resolve().parent.is_dir():
+        raise UsageError(f"--json {args.json}: there is no such folder")
+    given = gather(args.paths, root=args.root, seconds=args.seconds)
+    workers = args.workers or len(os.sched_getaffinity(0))
+    began, reports, interrupted = time.monotonic(), list(given.reports), False
+    try:
+        reports += _examine(given.tasks, workers)
+    except _Interrupted as stop:
+        reports += stop.reports
+        interrupted = True
+    seconds = time.monotonic() - began
+    env = environment()
+    if args.json is not None:
+        _write_json(args.json, env, reports, given.others)
+    if args.json != "-":
+        _show(env, reports, given, seconds, all_files=args.all)
+    if interrupted:
+        total = len(given.tasks)
+        print(f"interrupted: {len(reports)} of {total} files were examined", file=sys.stderr)
+        return 130
+    findings = [*env.findings, *(f for report in reports for f in report.findings)]
+    return int(any(f.level == "error" for f in findings))
+
+
+def gather(paths: Sequence[str], *, root: Path | None, seconds: float) -> _Given:
+    """The files that are meant, each once. Raises `UsageError`."""
+    tasks: dict[str, Task] = {}
+    reports: list[FileReport] = []
+    others: Counter[str] = Counter()
+    has_manifest = False
+    for name in paths:
+        path = Path(name)
+        manifest = _manifest_of(path)
+        if manifest is not None:
+            has_manifest = True
+            _add_manifest(manifest, root, seconds, tasks, reports)
+        elif path.is_dir():
+            files = _media_below(path, others)
+            if not files:
+                raise UsageError(f"{name}: no media file in it; looked for {_endings()}")
+            for file in files:
+                tasks.setdefault(file, Task(path=file, seconds=seconds))
+        elif os.path.lexists(path):
+            tasks.setdefault(name, Task(path=name, seconds=seconds))
+        else:
+            raise UsageError(f"{name}: no such file or folder")
+    if root is not None and not has_manifest:
+        raise UsageError("--root is for manifests, and none is named")
+    if root is not None and not root.is_dir():
+        raise UsageError(f"--root {root}: no such folder")
+    return _Given(list(tasks.values()), reports, others)
+
+
+def _manifest_of(path: Path) -> Path | None:
+    """The data set's folder or the split's file, if `path` means one."""
+    if path.is_dir():
+        return path if (path / "dataset.json").exists() else None
+    if path.name == "dataset.json":
+        return path.parent
+    return path if path.suffix == ".jsonl" and path.exists() else None
+
+
+def _add_manifest(
+    path: Path,
+    root: Path | None,
+    seconds: float,
+    tasks: dict[str, Task],
+    reports: list[FileReport],
+) -> None:
+    try:
+        entries = entries_of(path)
+    except ManifestError as error:
+        finding = Finding.of("manifest", str(error))
+        reports.append(FileReport(path=str(path), level="error", findings=(finding,)))
+        return
+    folder = root or (path if path.is_dir() else path.parent)
+    rows: dict[str, list] = {}
+    for entry in entries:
+        rows.setdefault(str(folder / entry.path), []).append(entry)
+    for file, of_file in rows.items():
+        tasks[file] = Task(path=file, seconds=seconds, entries=tuple(of_file))
+
+
+def _media_below(folder: Path, others: Counter[str]) -> list[str]:
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            ending = os.path.splitext(name)[1].lower()
+            if ending in ENDINGS:
+                found.append(os.path.join(where, name))
+            else:
+                others[ending or "(no ending)"] += 1
+    return found
+
+
+class _Interrupted(Exception):
+    def __init__(self, reports: list[FileReport]) -> None:
+        super().__init__()
+        self.reports = reports
+
+
+def _examine(tasks: Sequence[Task], workers: int) -> list[FileReport]:
+    if not tasks:
+        return []
+    console = console_of(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    so_far: list[FileReport] = []
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        shown = bar.add_task("examining", total=len(tasks))
+
+        def done(report: FileReport) -> None:
+            so_far.append(report)
+            errors = sum(r.level == "error" for r in so_far)
+            said = f"examining, {errors} with errors" if errors else "examining"
+            bar.update(shown, advance=1, description=said)
+
+        try:
+            return examine_all(tasks, workers=workers, done=done)
+        except KeyboardInterrupt:
+            raise _Interrupted(so_far) from None
+
+
+def _show(
+    env: Environment,
+    reports: Sequence[FileReport],
+    given: _Given,
+    seconds: float,
+    *,
+    all_files: bool,
+) -> None:
+    console = console_of()
+    with console.capture() as captured:
+        if 0 < len(reports) <= _IN_FULL:
+            for report in reports:
+                show_file(console, report)
+        elif reports:
+            show_files(console, reports, all_files=all_files)
+        if len(reports) > _IN_FULL or given.others:
+            show_totals(console, reports, given.others, seconds)
+        show_environment(console, env)
+    # Tables are padded to the width of the console, which a pipe has no use for.
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    sys.stdout.write("\n".join(lines).rstrip("\n") + "\n")
+
+
+def _write_json(
+    path: str, env: Environment, reports: Sequence[FileReport], others: Counter[str]
+) -> None:
+    totals = Counter(f.code for r in reports for f in r.findings)
+    data = {
+        "schema": SCHEMA,
+        "environment": asdict(env),
+        "files": [asdict(report) for report in reports],
+        "levels": dict(Counter(r.level for r in reports)),
+        "findings": dict(totals),
+        "other_files": dict(others),
+    }
+    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
+    if path == "-":
+        sys.stdout.write(text)
+    else:
+        Path(path).write_text(text)
+
+
+def _endings() -> str:
+    return ", ".join(sorted(ENDINGS))
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be positive: {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1: {text}")
+    return value

@@ -1,0 +1,146 @@
+"""Windows as `decode_clip` reads them, against the same seconds of the file decoded as a whole."""
+
+import hashlib
+import math
+import os
+import statistics
+import time
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from avmix.decode import ClipError, Limits, decode_clip
+from avmix.doctor.linear import Linear
+from avmix.doctor.pictures import Eye, Window
+from avmix.doctor.report import WindowReport
+from avmix.doctor.sound import Ear
+from avmix.types import Clip
+
+_WINDOW_SECONDS = 2.0
+_NUM_PICTURES = 5
+"""Compared per window, as they are stored: even 4K stays within a few hundred megabytes."""
+_LUMA_STEPS, _LUMA_SHARE = 10, 0.001
+"""Pictures differ when more than this share of pixels differs by more than so many of 255 steps."""
+_SOUND_SHIFT_SECONDS, _SOUND_BLOCK_SECONDS = 0.001, 0.02
+_SOUND_WHOLE, _SOUND_BLOCK = 0.1, 0.6
+"""Sound differs when it is elsewhere by more than a millisecond, or by more than these parts of its
+level, over the window or a block. AAC draws noise by what it decoded before: 4 % and 22 % seen."""
+
+
+def windows_of(path: str, end_seconds: float) -> tuple[Window, ...]:
+    """The first, the last, and three in between that depend on nothing but the file's name."""
+    length = min(_WINDOW_SECONDS, max(end_seconds, 0.04))
+    seed = int.from_bytes(hashlib.sha256(os.path.basename(path).encode(
+        "utf-8", "surrogateescape")).digest()[:8])  # fmt: skip
+    inside = np.random.default_rng(seed).uniform(0, max(end_seconds - length, 0), 3)
+    if end_seconds > 1.1 * length:
+        starts = [0.0, *np.sort(inside).tolist(), end_seconds - length]
+    else:
+        starts = [0.0, end_seconds / 2]
+    middles = (np.arange(_NUM_PICTURES) + 0.5) * length / _NUM_PICTURES
+    return tuple(
+        Window(start_seconds=start, duration_seconds=length, times=start + middles)
+        for start in starts
+    )
+
+
+def compare(path: str, limits: Limits, index: int, window: Window, linear: Linear) -> WindowReport:
+    """Read window `index` as training does, and compare it with the whole."""
+    try:
+        clip = decode_clip(
+            path,
+            start_seconds=window.start_seconds,
+            duration_seconds=window.duration_seconds,
+            num_frames=_NUM_PICTURES,
+            sample_rate=linear.ear.rate or 16_000,
+            audio="silence",
+            limits=limits,
+        )
+    except ClipError as error:
+        outcome, detail = "refused", f"{type(error).__name__}: {error.problem}"
+    else:
+        detail = _pictures_differ(clip, index, linear.eye) or _sound_differs(
+            clip, index, linear.ear
+        )
+        outcome = "differs" if detail else "same"
+    return WindowReport(
+        start_seconds=window.start_seconds,
+        duration_seconds=window.duration_seconds,
+        outcome=outcome,
+        detail=detail,
+    )
+
+
+def _pictures_differ(clip: Clip, window: int, eye: Eye) -> str:
+    for k in range(len(clip.video)):
+        right = eye.shown[window, k]
+        told = float(clip.pts_seconds[k])
+        if abs(told - right.seconds) > 0.001:
+            return f"the picture of {told:.3f} s instead of that of {right.seconds:.3f} s"
+        rgb = clip.video[k]
+        if rgb.shape[:2] != right.luma.shape:
+            return f"a picture of {rgb.shape[1]}x{rgb.shape[0]} pixels"
+        # Where a colour is clipped, luma cannot be had back from it.
+        colours = [rgb[..., i] for i in range(3)]
+        inside = np.logical_and.reduce([(c > 0) & (c < 255) for c in colours])
+        luma = sum(np.float32(w) * c for w, c in zip(right.weights, colours, strict=True))
+        off = (np.abs(luma - right.luma) > _LUMA_STEPS)[inside]
+        if off.size and off.mean() > _LUMA_SHARE:
+            return f"{off.mean():.1%} of the pixels differ in the picture at {told:.3f} s"
+    return ""
+
+
+def _sound_differs(clip: Clip, window: int, ear: Ear) -> str:
+    if not ear.rate:
+        return ""
+    wave = ear.waves[window]
+    if len(wave) != len(clip.audio):
+        return f"{len(clip.audio)} samples instead of {len(wave)}"
+    level = max(float(np.sqrt(np.mean(wave.astype(np.float64) ** 2))), 1e-3)
+    block = max(round(_SOUND_BLOCK_SECONDS * ear.rate), 1)
+    num_blocks = max(len(wave) // block, 1)
+    # Where times are rounded, each stretch of sound may be off by a little of its own.
+    reach = math.ceil(_SOUND_SHIFT_SECONDS * ear.rate)
+    least = np.full(num_blocks, np.inf)
+    for shift in sorted(range(-reach, reach + 1), key=abs):
+        power = _difference(clip.audio, wave, shift)[: num_blocks * block] ** 2
+        least = np.minimum(least, power.reshape(num_blocks, -1).mean(axis=1))
+        if least.max() < (1e-3 * level) ** 2:
+            return ""
+    whole, worst_block = np.sqrt(least.mean()) / level, np.sqrt(least.max()) / level
+    if whole > _SOUND_WHOLE or worst_block > _SOUND_BLOCK:
+        return f"the sound differs by {whole:.0%} of its level, {worst_block:.0%} at one place"
+    return ""
+
+
+def _difference(
+    found: Float32[np.ndarray, " s"], right: Float32[np.ndarray, " s"], shift: int
+) -> Float64[np.ndarray, " s"]:
+    """What remains when `found` is moved by `shift` samples; nothing at the edges."""
+    size = max(len(found) - abs(shift), 0)
+    moved = found[max(-shift, 0) : max(-shift, 0) + size].astype(np.float64)
+    result = np.zeros(len(right))
+    result[max(shift, 0) : max(shift, 0) + size] = moved
+    result[max(shift, 0) : max(shift, 0) + size] -= right[max(shift, 0) : max(shift, 0) + size]
+    return result
+
+
+def clip_ms(path: str, limits: Limits, windows: tuple[Window, ...]) -> float | None:
+    """Median time of decoding an ordinary clip; None where every one is refused."""
+    times = []
+    for window in windows[1:4]:
+        began = time.perf_counter()
+        try:
+            decode_clip(
+                path,
+                start_seconds=window.start_seconds,
+                duration_seconds=window.duration_seconds,
+                num_frames=16,
+                short_side=224,
+                audio="silence",
+                limits=limits,
+            )
+        except ClipError:
+            continue
+        times.append(1000 * (time.perf_counter() - began))
+    return round(statistics.median(times), 1) if times else None

@@ -1,0 +1,188 @@
+"""From what was measured to what is worth saying."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from avmix.doctor.linear import Linear, Packets
+from avmix.doctor.report import (
+    Damage,
+    FileReport,
+    Finding,
+    Gap,
+    VideoReport,
+    WindowReport,
+)
+
+AV_START_MS = 20.0
+"""Less is not seen: half a picture."""
+SILENT_DBFS = -80.0
+ENDS_EARLY_SECONDS = 0.1
+LEAST_COVERED = 0.9
+LONG_GOP_SECONDS = 12.5
+"""Encoders put key pictures at most 250 apart if not told: 10 s at 25 pictures a second."""
+TRUNCATED_SECONDS = 0.5
+ASPECT = 1.01
+LONG_READ_SECONDS = 30.0
+"""A window costs the reading of everything before it, where seeking is not exact."""
+
+
+def findings_of(
+    file: FileReport,
+    *,
+    linear: Linear,
+    packets: Packets,
+    from_beginning: bool,
+    missing_end_seconds: float,
+) -> tuple[Finding, ...]:
+    """All findings about a file that could be opened and decoded."""
+    found: list[Finding] = []
+    for damage in file.damage:
+        found.append(_damage(damage))
+    if file.video is None:
+        found.append(Finding.of("no_picture", "has sound, but no pictures"))
+    else:
+        found += _picture(file.video, linear, packets)
+        found += _truncated(file.video, packets, missing_end_seconds)
+        found += _windows(file.windows, damaged=any(f.level == "error" for f in found))
+    found += _sound(file)
+    found += _streams(file)
+    if from_beginning and packets.end_seconds > LONG_READ_SECONDS:
+        found.append(Finding.of("from_beginning", "this container is read from its beginning"))
+    return tuple(found)
+
+
+def _damage(damage: Damage) -> Finding:
+    code = "damaged_picture" if damage.stream == "picture" else "damaged_sound"
+    places = "1 place" if damage.num == 1 else f"{damage.num} places"
+    return Finding.of(
+        code, f"damaged {damage.stream}: {places}, first at {damage.first_seconds:.2f} s"
+    )
+
+
+def _picture(video: VideoReport, linear: Linear, packets: Packets) -> list[Finding]:
+    found = []
+    if video.key_seconds[1] > LONG_GOP_SECONDS:
+        found.append(
+            Finding.of("long_gop", f"key pictures up to {video.key_seconds[1]:.1f} s apart")
+        )
+    if linear.num_cut or linear.eye.seconds[0] > 0.001:
+        begin = linear.eye.seconds[0]
+        found.append(
+            Finding.of("cut_start", f"the first picture that can be decoded is at {begin:.2f} s")
+        )
+    if video.vfr:
+        least, _, most = video.frame_ms
+        found.append(Finding.of("vfr", f"variable frame rate ({least:.0f} to {most:.0f} ms)"))
+    if video.mirrored:
+        found.append(Finding.of("rotated", "mirrored"))
+    elif video.rotation:
+        found.append(Finding.of("rotated", f"rotated by {video.rotation} degrees"))
+    if video.gaps:
+        found.append(Finding.of("picture_gaps", f"pictures stand still: {_gaps(video.gaps)}"))
+    if video.num_without_pts:
+        share = video.num_without_pts / max(video.num_frames, 1)
+        found.append(
+            Finding.of("no_pts", f"{min(share, 1):.0%} of the pictures have no time of their own")
+        )
+    if packets.seconds.size and packets.seconds[0] < -0.001:
+        found.append(
+            Finding.of("trimmed", f"an edit list cuts the first {-packets.seconds[0]:.3f} s away")
+        )
+    if not 1 / ASPECT < float(Fraction(video.pixel_aspect.replace(":", "/"))) < ASPECT:
+        found.append(Finding.of("aspect", f"pixels are {video.pixel_aspect}, not square"))
+    if video.interlaced:
+        found.append(Finding.of("interlaced", "interlaced pictures"))
+    frame = linear.eye.first
+    if frame is not None and int(frame.color_trc) in (16, 18):
+        found.append(Finding.of("hdr", "high dynamic range"))
+    return found
+
+
+def _truncated(video: VideoReport, packets: Packets, missing_end_seconds: float) -> list[Finding]:
+    declared, data = video.declared_seconds, packets.end_seconds
+    if packets.seconds.size:
+        data = packets.end_seconds - min(float(packets.seconds[0]), 0.0)
+    if declared is not None and declared > data + TRUNCATED_SECONDS:
+        return [Finding.of("truncated", f"says {declared:.2f} s, the data end at {data:.2f} s")]
+    if declared is None and missing_end_seconds > TRUNCATED_SECONDS:
+        return [Finding.of("truncated", f"the last {missing_end_seconds:.2f} s are missing")]
+    return []
+
+
+def _windows(windows: Sequence[WindowReport], *, damaged: bool) -> list[Finding]:
+    found, total = [], len(windows)
+    differs = [w for w in windows if w.outcome == "differs"]
+    refused = [w for w in windows if w.outcome == "refused"]
+    if differs:
+        found.append(
+            Finding.of(
+                "seek_differs",
+                f"{len(differs)} of {total} windows differ, first at "
+                f"{differs[0].start_seconds:.2f} s: {differs[0].detail}",
+            )
+        )
+    if refused and not damaged:
+        found.append(
+            Finding.of(
+                "refused",
+                f"{len(refused)} of {total} windows refused, first at "
+                f"{refused[0].start_seconds:.2f} s: {refused[0].detail}",
+            )
+        )
+    return found
+
+
+def _sound(file: FileReport) -> list[Finding]:
+    has_stream = any(s.type == "audio" and s.chosen for s in file.streams)
+    audio = file.audio
+    if audio is None:
+        text = "the sound stream holds nothing that decodes" if has_stream else "no sound"
+        return [Finding.of("no_sound", text)]
+    found = []
+    if audio.peak_dbfs < SILENT_DBFS:
+        quiet = "digital silence" if audio.digital_silence else f"peak {audio.peak_dbfs:.0f} dBFS"
+        found.append(Finding.of("silent", f"silent: {quiet}"))
+    if file.video is None or audio.covers is None:
+        return found
+    assert file.av_start_ms is not None
+    assert file.av_end_ms is not None
+    if audio.covers < LEAST_COVERED:
+        found.append(Finding.of("sound_short", f"sound covers {audio.covers:.0%} of the pictures"))
+    elif file.av_end_ms < -1000 * ENDS_EARLY_SECONDS:
+        found.append(
+            Finding.of("sound_ends_early", f"sound ends {-file.av_end_ms / 1000:.2f} s early")
+        )
+    if abs(file.av_start_ms) > AV_START_MS:
+        found.append(Finding.of("av_start", f"sound starts {_later(file.av_start_ms)}"))
+    if audio.gaps:
+        found.append(Finding.of("sound_gaps", f"gaps in the sound: {_gaps(audio.gaps)}"))
+    if audio.codec.startswith("mp3") and "AVI" in (file.container or ""):
+        found.append(Finding.of("mp3_in_avi", "MP3 in AVI: sound may be about 25 ms late"))
+    return found
+
+
+def _streams(file: FileReport) -> list[Finding]:
+    found = []
+    for kind, name in (("video", "picture"), ("audio", "sound")):
+        alike = [s for s in file.streams if s.type == kind and s.why != "cover art"]
+        if len(alike) > 1:
+            chosen = next(s for s in alike if s.chosen)
+            found.append(
+                Finding.of(
+                    "several_streams",
+                    f"{len(alike)} {name} streams, number {chosen.index} taken: {chosen.why}",
+                )
+            )
+    if any(s.why == "cover art" for s in file.streams):
+        found.append(Finding.of("cover_art", "holds cover art"))
+    return found
+
+
+def _later(milliseconds: float) -> str:
+    return f"{abs(milliseconds):.0f} ms {'after' if milliseconds > 0 else 'before'} the pictures"
+
+
+def _gaps(gaps: Sequence[Gap]) -> str:
+    longest = max(gaps, key=lambda g: abs(g.seconds))
+    many = "" if len(gaps) == 1 else f"{len(gaps)} times, longest "
+    return f"{many}{longest.seconds:.2f} s at {longest.start_seconds:.2f} s"
