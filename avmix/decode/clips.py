@@ -54,8 +54,8 @@ def decode_clip(
         sha256: Hash of the whole file, hexadecimal, as manifests hold it; raise when the file is
             another one. Some codecs (VP8, VP9) cannot notice damage by themselves.
         limits: What the file may cost before it is refused.
-        backend: Which decoder. "decord" takes pictures from decord and sound from PyAV,
-            "torchcodec" both from torchcodec; each refuses what it cannot do right.
+        backend: Which decoder of pictures; sound is always PyAV's. "decord" and "torchcodec" refuse
+            what they would not do exactly as "pyav".
 
     Raises:
         OSError: The file is missing, is a directory, may not be read.

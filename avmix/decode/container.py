@@ -162,7 +162,7 @@ def _describe(
     origin: Literal["video", "container"],
 ) -> Media:
     names = set(container.format.name.split(","))
-    pictures = [s for s in container.streams.video if not _is_cover(s)]
+    pictures = [s for s in container.streams.video if not is_cover(s)]
     video = _default_of(path, pictures)
     audio = _default_of(path, list(container.streams.audio))
     for stream in container.streams:
@@ -237,7 +237,8 @@ def _zero_seconds(
     return edit.begin_seconds if edit and zero < edit.begin_seconds - edit.slack_seconds else zero
 
 
-def _is_cover(stream: Stream) -> bool:
+def is_cover(stream: Stream) -> bool:
+    """True for cover art and thumbnails, which libav counts among the videos."""
     return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
 

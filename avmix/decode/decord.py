@@ -96,7 +96,7 @@ class _Plain:
         """For the pictures of `media`."""
         assert media.video is not None
         context = media.video.codec_context
-        codec, extra = context.name, bytes(context.extradata or b"")
+        codec, extra = context.codec.canonical_name, bytes(context.extradata or b"")
         if codec not in _FRESH_START:
             raise refusal(media.path, f"decord is not used for {codec} pictures")
         length_size = 0

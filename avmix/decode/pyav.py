@@ -129,7 +129,7 @@ class _Reader:
             self._media = self._stack.enter_context(
                 open_media(self.request.path, self.request.limits, self.request.origin)
             )
-            _check_streams(self._media, self.request)
+            check_streams(self._media, self.request)
             self._untouched = True
         return self._media
 
@@ -147,7 +147,8 @@ class _Reader:
         return True
 
 
-def _check_streams(media: Media, request: Request) -> None:
+def check_streams(media: Media, request: Request) -> None:
+    """Raise when the file lacks a stream that `request` cannot do without."""
     if media.video is None:
         raise NoVideoStreamError(media.path, "has no video stream")
     if media.audio is None and (

@@ -19,21 +19,22 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import Float64, UInt8
 
-from avmix.decode.container import Media, _is_cover, open_media, verify_hash
+from avmix.decode.bitstream import damage_check
+from avmix.decode.container import Media, is_cover, open_media, verify_hash
 from avmix.decode.errors import (
     ClipError,
     ClipRangeError,
     DecodeError,
     UnsupportedMediaError,
 )
-from avmix.decode.pyav import _check_streams, decode_sound
+from avmix.decode.pyav import check_streams, decode_sound
 from avmix.decode.request import Request
 from avmix.decode.video import (
     Canvas,
-    _target_size,
     epsilon_seconds,
     period_seconds,
     quarter_turns,
+    target_size,
 )
 from avmix.types import Clip
 
@@ -72,7 +73,6 @@ class Index:
     """A picture may begin this late and still count as shown."""
     zero_seconds: float
     """Zero of the clip clock on the container's clock."""
-    codec: str
     pixel_format: str
     size: tuple[int, int]
     """Width and height as stored, upright."""
@@ -114,15 +114,17 @@ def index_of(request: Request, look: Callable[[Media], Look] | None = None) -> I
     if request.sha256 is not None:
         verify_hash(path, request.sha256)
     with open_media(path, request.limits) as media:
-        _check_streams(media, request)
+        check_streams(media, request)
         names = media.container.format.name.split(",")
         if not _FORMATS & set(names):
             raise refusal(path, f"only mp4, mov, mkv and webm are read so, this is {names[0]}")
+        assert media.video is not None
+        if media.video.codec_context.codec.canonical_name == "vp9" and request.sha256 is None:
+            raise refusal(path, "is VP9, in which only PyAV notices damage: give its sha256")
         first, seconds, end = _read(media, look(media) if look else _accept)
         _check_pictures(path, first)
-        assert media.video is not None
         width, height = first.width, first.height
-        target = _target_size(media, first, request.short_side)
+        target = target_size(media, first, request.short_side)
         if quarter_turns(first) % 2:
             width, height, target = height, width, (target[1], target[0])
         _check_bytes(request, target)
@@ -134,14 +136,11 @@ def index_of(request: Request, look: Callable[[Media], Look] | None = None) -> I
             end_seconds=end,
             epsilon_seconds=epsilon_seconds(float(media.video.time_base or 0)),
             zero_seconds=media.zero_seconds,
-            codec=media.video.codec_context.name,
             pixel_format=first.format.name,
             size=(width, height),
             target=target,
             first=_painted(media, first),
-            num_video_streams=sum(
-                not _is_cover(stream) for stream in media.container.streams.video
-            ),
+            num_video_streams=sum(not is_cover(stream) for stream in media.container.streams.video),
             has_audio=media.audio is not None,
         )
 
@@ -217,7 +216,10 @@ def _limit_error(
 def _read(media: Media, look: Look) -> tuple[VideoFrame, Float64[np.ndarray, " n"], float]:
     """The first picture, the times of all, and the end of the last."""
     assert media.video is not None
+    assert media.decoder is not None
     tick = float(media.video.time_base or 0)
+    context = media.video.codec_context
+    is_broken = damage_check(context.name, context.extradata or b"")
     first: VideoFrame | None = None
     ticks: list[int] = []
     end, last = 0.0, -np.inf
@@ -225,10 +227,12 @@ def _read(media: Media, look: Look) -> tuple[VideoFrame, Float64[np.ndarray, " n
         for packet in media.container.demux(media.video):
             media.check_time()
             if first is None:
-                first = next((f for f in packet.decode() if isinstance(f, VideoFrame)), None)
+                first = next(iter(media.decoder.decode(packet if packet.size else None)), None)
             if packet.size == 0:
                 continue
             _check_packet(media, packet)
+            if is_broken(bytes(packet)):
+                raise refusal(media.path, "is damaged: it has bytes that no encoder writes")
             look(packet)
             assert packet.pts is not None
             ticks.append(packet.pts)

@@ -64,7 +64,7 @@ class Canvas:
 
     def _rgb(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
         assert self.media.video is not None
-        width, height = _target_size(self.media, frame, self.short_side)
+        width, height = target_size(self.media, frame, self.short_side)
         upright = _upright(frame)
         source = {"src_colorspace": _matrix(frame), "src_color_range": _range(frame)}
         if frame.format.name in ("yuv420p", "yuvj420p"):
@@ -135,7 +135,7 @@ def period_seconds(stream: VideoStream) -> float:
     return 1 / float(rate) if rate else 0.04
 
 
-def _target_size(media: Media, frame: VideoFrame, short_side: int | None) -> tuple[int, int]:
+def target_size(media: Media, frame: VideoFrame, short_side: int | None) -> tuple[int, int]:
     """Width and height, in pixels before rotation."""
     if short_side is None:
         return frame.width, frame.height
