@@ -1,20 +1,14 @@
 """The slow way to pictures, where packets do not tell their times: decode all, in order."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import av.error
 import numpy as np
 from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
-from avmix.decode.bitstream import damage_check
-from avmix.decode.container import Media
 from avmix.decode.damage import Damage
 from avmix.decode.errors import DecodeError
-from avmix.decode.video import Canvas, epsilon_seconds, period_seconds
+from avmix.decode.video import Canvas, Track, track_of
 
 
 @dataclass(slots=True)
@@ -25,13 +19,7 @@ class LinearPictures:
     damage: Damage = field(init=False)
     end_seconds: float = np.inf
     """End of the last picture; infinite while pictures after the last wanted time exist."""
-    _media: Media = field(init=False)
-    _stream: VideoStream = field(init=False)
-    _decoder: VideoCodecContext = field(init=False)
-    _is_broken: Callable[[bytes], bool] = field(init=False)
-    _tick: float = field(init=False)
-    epsilon_seconds: float = field(init=False)
-    _limit: float = np.inf
+    _track: Track = field(init=False)
     _clock: "_OutputClock" = field(init=False)
     _num_shown: int = 0
     _last: VideoFrame | None = None
@@ -40,19 +28,14 @@ class LinearPictures:
 
     def __post_init__(self) -> None:
         """Set up what follows from the stream."""
-        self._media = self.canvas.media
-        assert self._media.video is not None
-        assert self._media.video.time_base is not None
-        assert self._media.decoder is not None
-        self._stream, self._decoder = self._media.video, self._media.decoder
-        context = self._stream.codec_context
-        self._is_broken = damage_check(context.name, context.extradata or b"")
-        self._tick = float(self._media.video.time_base)
-        self.epsilon_seconds = epsilon_seconds(self._tick)
-        self.damage = Damage(to_the_end=self._media.counted)
-        self._clock = _OutputClock(period=period_seconds(self._stream))
-        if self._media.video_presented is not None:
-            self._limit = self._media.video_presented.end_seconds - self._media.zero_seconds
+        self._track = track_of(self.canvas.media)
+        self.damage = Damage(to_the_end=self.canvas.media.counted)
+        self._clock = _OutputClock(period=self._track.period_seconds)
+
+    @property
+    def epsilon_seconds(self) -> float:
+        """How late a picture may be and still count as shown."""
+        return self._track.epsilon_seconds
 
     @property
     def gathered(self) -> bool:
@@ -75,19 +58,11 @@ class LinearPictures:
         """
         if self.gathered or (packet.size == 0 and packet.dts is not None):
             return  # AVI: the picture before is shown again; to the decoder it would mean the end
-        self._media.check_time()
-        self._media.complaints.fresh()
         at = self._packet_seconds(packet)
-        frames: list[VideoFrame] = []
         if packet.size:
             self.damage.packet(at, packet.is_keyframe)
-        try:
-            frames = self._decoder.decode(packet if packet.size else None)
-        except av.error.EOFError:
-            pass
-        except av.error.FFmpegError:
-            self.damage.event(at)
-        if self._media.complaints.fresh() or packet.is_corrupt or self._is_broken(bytes(packet)):
+        frames, damaged = self._track.decode(packet if packet.size else None)
+        if damaged:
             self.damage.event(at)
         for frame in frames:
             self._add(frame, self._frame_seconds(frame, packet, at))
@@ -104,35 +79,37 @@ class LinearPictures:
 
     def _packet_seconds(self, packet: Packet) -> float:
         """Time of a packet on the clip clock: of presentation where there is one."""
-        ticks = packet.dts if self._media.in_output_order or packet.pts is None else packet.pts
+        ticks = (
+            packet.dts if self.canvas.media.in_output_order or packet.pts is None else packet.pts
+        )
         if ticks is None:
             return max(self._last_seconds, 0.0)
-        return ticks * self._tick - self._media.zero_seconds
+        return self._track.seconds(ticks)
 
     def _frame_seconds(self, frame: VideoFrame, packet: Packet, at: float) -> float:
-        if self._media.in_output_order:
+        if self.canvas.media.in_output_order:
             return self._clock.next(at if packet.size else None)
         if frame.pts is not None:
-            return frame.pts * self._tick - self._media.zero_seconds
-        period = period_seconds(self._stream)
+            return self._track.seconds(frame.pts)
+        period = self._track.period_seconds
         return max(self._last_seconds, -period) + period
 
     def _add(self, frame: VideoFrame, seconds: float) -> None:
         if frame.is_corrupt:
             self.damage.event(seconds)
-        if self.gathered or seconds >= self._limit:
+        if self.gathered or seconds >= self._track.limit_seconds:
             return
         if seconds < self._last_seconds:
             raise DecodeError(
-                self._media.path, f"time goes backward at {seconds:.3f} s; transcode the file"
+                self.canvas.media.path, f"time goes backward at {seconds:.3f} s; transcode the file"
             )
         if self._last is None:
             self._last, self._last_seconds = frame, seconds  # nothing earlier exists
         times = self.canvas.times
         self._show_until(int(np.searchsorted(times, seconds - self.epsilon_seconds, side="left")))
         self._last, self._last_seconds = frame, seconds
-        length = (frame.duration or 0) * self._tick or period_seconds(self._stream)
-        self._last_end_seconds = min(seconds + length, self._limit)
+        length = (frame.duration or 0) * self._track.tick_seconds or self._track.period_seconds
+        self._last_end_seconds = min(seconds + length, self._track.limit_seconds)
 
     def _show_until(self, row: int) -> None:
         """The last picture is what is on the screen at all wanted times before `row`."""

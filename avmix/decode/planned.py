@@ -4,22 +4,16 @@ Packets carry the time of their picture, so which pictures are wanted is known b
 decoded: those from the key picture before each, less the ones that no other picture needs.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import av.error
 import numpy as np
 from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import Bool, Float64, Int64
 
-from avmix.decode.bitstream import damage_check
-from avmix.decode.container import Media
 from avmix.decode.damage import Damage
 from avmix.decode.errors import UnsupportedMediaError
-from avmix.decode.video import Canvas, SeekMissed, epsilon_seconds, period_seconds
+from avmix.decode.video import Canvas, SeekMissed, Track, track_of
 
 _SKIPPABLE = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"}
 """Decoders that can leave out a picture that no other refers to, and change nothing else."""
@@ -42,14 +36,7 @@ class PlannedPictures:
     """True when every packet that can matter has been seen."""
     end_seconds: float = np.inf
     """End of the last picture; infinite while pictures after the last wanted time exist."""
-    _media: Media = field(init=False)
-    _stream: VideoStream = field(init=False)
-    _decoder: VideoCodecContext = field(init=False)
-    _is_broken: Callable[[bytes], bool] = field(init=False)
-    _tick: float = field(init=False)
-    epsilon_seconds: float = field(init=False)
-    _limit: float = np.inf
-    """Pictures from here on are cut away by an edit list."""
+    _track: Track = field(init=False)
     _held: list[Packet] = field(default_factory=list)
     _dropped: bool = False
     """True when packets before the first key picture were left out."""
@@ -59,19 +46,13 @@ class PlannedPictures:
 
     def __post_init__(self) -> None:
         """Set up what follows from the stream."""
-        self._media = self.canvas.media
-        assert self._media.video is not None
-        assert self._media.video.time_base is not None
-        assert self._media.decoder is not None
-        self._stream, self._decoder = self._media.video, self._media.decoder
-        context = self._stream.codec_context
-        self._is_broken = damage_check(context.name, context.extradata or b"")
-        self.damage = Damage(to_the_end=self._media.counted)
-        self._tick = float(self._media.video.time_base)
-        self.epsilon_seconds = epsilon_seconds(self._tick)
-        edit = self._media.video_presented
-        if edit is not None:
-            self._limit = edit.end_seconds - self._media.zero_seconds
+        self._track = track_of(self.canvas.media)
+        self.damage = Damage(to_the_end=self.canvas.media.counted)
+
+    @property
+    def epsilon_seconds(self) -> float:
+        """How late a picture may be and still count as shown."""
+        return self._track.epsilon_seconds
 
     @property
     def any_seen(self) -> bool:
@@ -99,10 +80,10 @@ class PlannedPictures:
             return
         self._held.append(packet)
         self._num_bytes += packet.size
-        limit = self._media.limits.max_held_bytes
+        limit = self.canvas.media.limits.max_held_bytes
         if self._num_bytes > limit:
             raise UnsupportedMediaError(
-                self._media.path,
+                self.canvas.media.path,
                 f"this window needs more than {limit >> 20} MiB of compressed pictures; transcode "
                 "the file with more key pictures",
             )
@@ -135,8 +116,8 @@ class PlannedPictures:
 
     def _shown(self, seconds: Float64[np.ndarray, " p"]) -> Int64[np.ndarray, " t"]:
         """For each wanted time the packet whose picture is on the screen."""
-        visible = np.array([not is_hidden(p, self._stream) for p in self._held])
-        visible &= (seconds < self._limit) | (seconds == seconds.min())
+        visible = np.array([not is_hidden(p, self._track.stream) for p in self._held])
+        visible &= (seconds < self._track.limit_seconds) | (seconds == seconds.min())
         indices = np.flatnonzero(visible)
         indices = indices[np.argsort(seconds[indices], kind="stable")]
         in_order = seconds[indices]
@@ -155,7 +136,7 @@ class PlannedPictures:
         rows: dict[int, Int64[np.ndarray, " n"]],
         seconds: Float64[np.ndarray, " p"],
     ) -> None:
-        context = self._decoder
+        context = self._track.decoder
         can_skip = context.name in _SKIPPABLE
         wanted = {self._held[index].pts: index for index in rows}
         for begin, end in stretches:
@@ -179,24 +160,14 @@ class PlannedPictures:
         seconds: Float64[np.ndarray, " p"],
     ) -> None:
         """Give the decoder a packet, None at the end, and show what comes out."""
-        self._media.check_time()
-        self._media.complaints.fresh()
         at = float(seconds[index])
-        frames: list[VideoFrame] = []
-        try:
-            frames = self._decoder.decode(packet)
-        except av.error.EOFError:
-            pass
-        except av.error.FFmpegError:
-            self.damage.event(at, index=index)
-        if self._media.complaints.fresh() or (
-            packet is not None and (packet.is_corrupt or self._is_broken(bytes(packet)))
-        ):
+        frames, damaged = self._track.decode(packet)
+        if damaged:
             self.damage.event(at, index=index)
         for frame in frames:
             which = wanted.get(frame.pts)
             if frame.is_corrupt:
-                own = at if frame.pts is None else self._ticks_to_seconds(frame.pts)
+                own = at if frame.pts is None else self._track.seconds(frame.pts)
                 self.damage.event(own, index=index if which is None else which)
             if which is not None:
                 self.canvas.show(rows[which], frame, float(seconds[which]))
@@ -206,14 +177,16 @@ class PlannedPictures:
         if not self._held:
             return
         last = max(self._held, key=lambda p: p.pts or 0)
-        length = (last.duration or 0) * self._tick or period_seconds(self._stream)
+        length = (last.duration or 0) * self._track.tick_seconds or self._track.period_seconds
         self.end_seconds = self._seconds(last) + length
 
     def end(self) -> float:
         """End of the video on the clip clock, edit lists included; infinite where not reached."""
-        edit = self._media.video_presented
-        beyond = edit is not None and self.end_seconds > self._limit + edit.slack_seconds
-        return self._limit if beyond else self.end_seconds
+        edit = self.canvas.media.video_presented
+        beyond = (
+            edit is not None and self.end_seconds > self._track.limit_seconds + edit.slack_seconds
+        )
+        return self._track.limit_seconds if beyond else self.end_seconds
 
     def _first_time(self) -> float:
         return float(self.canvas.times[0]) + self.epsilon_seconds
@@ -223,14 +196,11 @@ class PlannedPictures:
         last = float(self.canvas.times[-1]) + self.epsilon_seconds
         if packet.dts is None:  # Matroska, for some packets after a seek
             return self._seconds(packet) > last + 1
-        return self._ticks_to_seconds(packet.dts) > last
+        return self._track.seconds(packet.dts) > last
 
     def _seconds(self, packet: Packet) -> float:
         assert packet.pts is not None
-        return self._ticks_to_seconds(packet.pts)
-
-    def _ticks_to_seconds(self, ticks: int) -> float:
-        return ticks * self._tick - self._media.zero_seconds
+        return self._track.seconds(packet.pts)
 
 
 def _stretches(

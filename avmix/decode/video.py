@@ -1,15 +1,20 @@
 """The pictures of a clip: right in time, in shape and in colour."""
 
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import av.error
 import numpy as np
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64, UInt8
 
+from avmix.decode.bitstream import damage_check
 from avmix.decode.container import Media
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
 
@@ -19,6 +24,67 @@ _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FUL
 
 class SeekMissed(Exception):
     """Seeking did not land where decoding can begin: try from farther back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """The video stream, its decoder and its clock: what both ways to the pictures need."""
+
+    media: Media
+    stream: VideoStream
+    decoder: VideoCodecContext
+    tick_seconds: float
+    limit_seconds: float
+    """Pictures from here on are cut away by an edit list."""
+    is_broken: Callable[[bytes], bool]
+    """For the bytes of a packet."""
+
+    @property
+    def epsilon_seconds(self) -> float:
+        """How late a picture may be and still count as shown."""
+        return epsilon_seconds(self.tick_seconds)
+
+    @property
+    def period_seconds(self) -> float:
+        """From picture to picture, for pictures that do not say how long they last."""
+        return period_seconds(self.stream)
+
+    def seconds(self, ticks: int) -> float:
+        """A time of the container on the clip clock."""
+        return ticks * self.tick_seconds - self.media.zero_seconds
+
+    def decode(self, packet: Packet | None) -> tuple[list[VideoFrame], bool]:
+        """What the decoder gives for a packet, or at the end (None), and whether it, libav's log or
+        the bytes tell of damage."""
+        self.media.check_time()
+        self.media.complaints.fresh()
+        frames, damaged = [], False
+        try:
+            frames = self.decoder.decode(packet)
+        except av.error.EOFError:
+            pass
+        except av.error.FFmpegError:
+            damaged = True
+        damaged |= self.media.complaints.fresh()
+        if packet is not None:
+            damaged |= packet.is_corrupt or self.is_broken(bytes(packet))
+        return frames, damaged
+
+
+def track_of(media: Media) -> Track:
+    """The video of a file that has one."""
+    assert media.video is not None
+    assert media.video.time_base is not None
+    assert media.decoder is not None
+    edit, context = media.video_presented, media.video.codec_context
+    return Track(
+        media=media,
+        stream=media.video,
+        decoder=media.decoder,
+        tick_seconds=float(media.video.time_base),
+        limit_seconds=math.inf if edit is None else edit.end_seconds - media.zero_seconds,
+        is_broken=damage_check(context.name, context.extradata or b""),
+    )
 
 
 @dataclass(slots=True)
