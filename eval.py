@@ -8,6 +8,7 @@ Prints a table; writes result.json, predictions.jsonl and confusion.png into the
 
 import json
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from avmix import checkpoint, runtime
 from avmix.checkpoint import CheckpointError
 from avmix.config import EvalConfig, load_config
 from avmix.data.dataset import EvalSet, TooManyBadClips, has_sound
-from avmix.data.loader import eval_loader
+from avmix.data.loader import eval_loader, read_limits
 from avmix.data.manifest import Manifest, read_manifest
+from avmix.data.pool import LoaderError
+from avmix.data.quarantine import Quarantine
 from avmix.engine import Evaluation, evaluate
 from avmix.figures import draw_confusion
 from avmix.frontend import Frontend
@@ -32,7 +35,7 @@ def main(config: EvalConfig) -> dict[str, Scores]:
     """Evaluate, print, write; returns the metrics of each row of the table.
 
     Raises ValueError (`ManifestError`, `CheckpointError`, an option that does not fit the machine)
-    and `TooManyBadClips` when no clip can be read.
+    `TooManyBadClips` when no clip can be read, and `LoaderError`.
     """
     path = Path(config.checkpoint)
     path = path / "last.pt" if path.is_dir() else path
@@ -46,19 +49,29 @@ def main(config: EvalConfig) -> dict[str, Scores]:
             f"{path} was trained on other classes ({len(state.classes)}) than {folder} has "
             f"({len(manifest.classes)})"
         )
+    out = Path(config.out) if config.out else path.parent / f"eval_{config.split}"
+    quarantine = Quarantine(out / "quarantine.jsonl", also=[path.parent / "quarantine.jsonl"])
     with runtime.start(
         device=config.device, threads=config.threads, num_workers=config.num_workers
     ) as here:
         model = build_model(trained.model, len(state.classes))
         checkpoint.load_weights(path, state, model)
-        views = EvalSet(manifest=manifest, root=root, clip=trained.clip, num_views=config.num_views)
-        loader = eval_loader(views, batch_size=config.batch_size, num_workers=config.num_workers,
-                             rank=here.rank, world_size=here.world_size)  # fmt: skip
+        views = EvalSet(
+            manifest=manifest, root=root, clip=trained.clip, num_views=config.num_views,
+            verify=config.verify, limits=read_limits(config.num_workers, config.clip_seconds),
+        )  # fmt: skip
+        loader = eval_loader(
+            views, batch_size=config.batch_size, num_workers=config.num_workers,
+            clip_seconds=config.clip_seconds, quarantine=quarantine,
+            rank=here.rank, world_size=here.world_size,
+        )  # fmt: skip
         frontend = Frontend(trained.frontend, trained.clip.sample_rate).to(here.device)
-        found = evaluate(model.to(here.device), frontend, loader, here)
+        with closing(loader):
+            found = evaluate(model.to(here.device), frontend, loader, here)
         scores = all_scores(found.predictions)
         if here.is_main:
-            out = Path(config.out) if config.out else path.parent / f"eval_{config.split}"
+            if notice := quarantine.notice():
+                print(notice)
             _print(manifest, found, scores, config.num_views)
             _write(out, manifest, found, scores, config, state.epoch)
     return scores
@@ -148,5 +161,5 @@ def _write(
 if __name__ == "__main__":
     try:
         main(load_config(EvalConfig))
-    except (ValueError, OSError, TooManyBadClips) as error:
+    except (ValueError, OSError, TooManyBadClips, LoaderError) as error:
         sys.exit(f"error: {error}")

@@ -9,6 +9,7 @@ The same command again goes on from the last checkpoint in `run.out`.
 
 import os
 import sys
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,10 @@ from avmix import checkpoint, runtime
 from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import TrainConfig, differences, load_config, to_yaml
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
-from avmix.data.loader import EvalLoader, eval_loader, train_loader
+from avmix.data.loader import EvalLoader, eval_loader, read_limits, train_loader
 from avmix.data.manifest import Manifest, read_manifest, splits_of
+from avmix.data.pool import LoaderError
+from avmix.data.quarantine import Quarantine
 from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
 from avmix.frontend import Frontend
 from avmix.metrics import Scores, all_scores
@@ -32,15 +35,16 @@ from avmix.runlog import NotFiniteError, RunLog
 from avmix.runtime import Runtime
 
 # What may change between the start of a run and its continuation: where it runs, not what it does.
-_MAY_CHANGE = ("data.root", "data.num_workers", "data.max_bad_share", "run.out", "run.device",
-               "run.threads", "run.log_every", "run.save_every")  # fmt: skip
+_MAY_CHANGE = ("data.root", "data.num_workers", "data.clip_seconds", "data.verify",
+               "data.max_bad_share", "run.out", "run.device", "run.threads", "run.log_every",
+               "run.save_every")  # fmt: skip
 
 
 def main(config: TrainConfig) -> Path:
     """Train from where `run.out` stands to the last epoch; returns the last checkpoint.
 
     Raises ValueError (`ManifestError`, `CheckpointError`, an option that does not fit the machine
-    or the data), `TooManyBadClips` and `NotFiniteError`.
+    or the data), `TooManyBadClips`, `LoaderError` and `NotFiniteError`.
     """
     with runtime.start(
         device=config.run.device, threads=config.run.threads, num_workers=config.data.num_workers
@@ -48,27 +52,35 @@ def main(config: TrainConfig) -> Path:
         if config.data.table and here.is_main:
             prepare_table(config.data)
         here.barrier()
-        return _train(config, here)
+        with ExitStack() as at_end:
+            return _train(config, here, at_end)
 
 
-def _train(config: TrainConfig, here: Runtime) -> Path:
+def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
     out, root, folder = Path(config.run.out), Path(config.data.root), config.data.manifest_folder
-    train = read_manifest(folder, config.data.train_split)
+    data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
+    limits = read_limits(data.num_workers, data.clip_seconds)
+    train = read_manifest(folder, data.train_split)
     loader = train_loader(
-        TrainSet(manifest=train, root=root, clip=config.clip, augment=config.augment,
-                 seed=config.run.seed),
-        batch_size=config.optim.batch_size, num_workers=config.data.num_workers,
-        max_bad_share=config.data.max_bad_share, rank=here.rank, world_size=here.world_size,
+        TrainSet(manifest=train, root=root, clip=config.clip, verify=data.verify, limits=limits,
+                 augment=config.augment, seed=config.run.seed),
+        batch_size=config.optim.batch_size, num_workers=data.num_workers,
+        max_bad_share=data.max_bad_share, clip_seconds=data.clip_seconds, quarantine=quarantine,
+        rank=here.rank, world_size=here.world_size,
     )  # fmt: skip
+    at_end.enter_context(closing(loader))
 
     val = None
-    if config.data.val_split in splits_of(folder):
-        manifest = read_manifest(folder, config.data.val_split)
+    if data.val_split in splits_of(folder):
+        manifest = read_manifest(folder, data.val_split)
         val = eval_loader(
-            EvalSet(manifest=manifest, root=root, clip=config.clip, num_views=1),
-            batch_size=2 * config.optim.batch_size, num_workers=config.data.num_workers,
+            EvalSet(manifest=manifest, root=root, clip=config.clip, verify=data.verify,
+                    limits=limits, num_views=1),
+            batch_size=2 * config.optim.batch_size, num_workers=data.num_workers,
+            clip_seconds=data.clip_seconds, quarantine=quarantine,
             rank=here.rank, world_size=here.world_size,
         )  # fmt: skip
+        at_end.enter_context(closing(val))
 
     seed_torch(rng(config.run.seed, 0, "weights"))  # initial weights: the same in every process
     model = build_model(config.model, len(train.classes)).to(here.device)
@@ -93,6 +105,8 @@ def _train(config: TrainConfig, here: Runtime) -> Path:
     log = RunLog(out, here, config.run.log_every)
     log.begin(to_yaml(config), epoch=state.epoch, step=state.step, steps_per_epoch=loader.num_steps)
     log.console.print(_headline(config, here, model, train, state), highlight=False)
+    if notice := quarantine.notice():
+        log.console.print(notice, highlight=False)
     first_step, best = state.step, state.best
     if (state.epoch, state.step) == (0, 0):
         save("last.pt", 0, 0, best)  # a run killed in its first epoch can be resumed too
@@ -168,7 +182,7 @@ def _headline(
 if __name__ == "__main__":
     try:
         main(load_config(TrainConfig))
-    except (ValueError, OSError, TooManyBadClips, NotFiniteError) as error:
+    except (ValueError, OSError, TooManyBadClips, LoaderError, NotFiniteError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)

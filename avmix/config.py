@@ -48,7 +48,16 @@ class DataConfig:
     val_split: str = "val"
     """Split to evaluate after each epoch, where the data set has it; empty: never."""
     num_workers: int = 1
-    """Loader processes; 0 decodes in the training process."""
+    """Loader processes; 0 decodes in the training process, without protection from files that
+    crash or hang the decoder."""
+    clip_seconds: float = 60.0
+    """Longest time for reading one clip (in evaluation: all its windows in a batch), above 0, at
+    most a day. A loader process that takes longer is ended and the clip is noted in
+    quarantine.jsonl in `run.out`, as is one that crashes the decoder: neither is read again."""
+    verify: Literal["first", "never"] = "first"
+    """`first`: before a loader process reads a file for the first time it compares the file's hash
+    with the manifest's. Damage that a codec cannot notice by itself (VP8 and VP9 have no checks) is
+    found only so. Clips without a hash in the manifest are not compared."""
     max_bad_share: float = 0.01
     """Share (0 to 1) of the clips to prepare or to train on that may be unreadable before the run
     stops. In val they are named, and missing from its metrics."""
@@ -56,6 +65,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _require(self.num_workers >= 0, "data.num_workers", "must be >= 0", self.num_workers)
+        _require(0 < self.clip_seconds <= 86_400, "data.clip_seconds", "must be in (0, 86400]",
+                 self.clip_seconds)  # fmt: skip
         _require(0 <= self.max_bad_share <= 1, "data.max_bad_share", "must be in [0, 1]",
                  self.max_bad_share)  # fmt: skip
         _require(bool(self.table_source), "data.table_source", "needs a column", self.table_source)
@@ -303,7 +314,11 @@ class EvalConfig:
     manifest: str = ""
     """Manifest folder, when it is not the one that the checkpoint was trained from."""
     num_workers: int = 1
-    """Loader processes."""
+    """Loader processes; 0: as data.num_workers."""
+    clip_seconds: float = 60.0
+    """As data.clip_seconds; quarantine.jsonl is in `out`, and that of the run counts too."""
+    verify: Literal["first", "never"] = "first"
+    """As data.verify."""
     device: str = "auto"
     """As run.device."""
     threads: int = 0
@@ -316,6 +331,8 @@ class EvalConfig:
         _require(self.num_views >= 1, "num_views", "must be >= 1", self.num_views)
         _require(self.batch_size >= 1, "batch_size", "must be >= 1", self.batch_size)
         _require(self.num_workers >= 0, "num_workers", "must be >= 0", self.num_workers)
+        _require(0 < self.clip_seconds <= 86_400, "clip_seconds", "must be in (0, 86400]",
+                 self.clip_seconds)  # fmt: skip
 
 
 def to_yaml(config: Any) -> str:

@@ -4,6 +4,7 @@ config.yaml        every option, resolved; `--config` reads it back
 environment.json   versions, machine, git commit, command of every start
 metrics.jsonl      one line a step, an epoch, an unreadable clip
 tensorboard/       the same numbers as curves
+quarantine.jsonl   clips whose reading crashed or took too long (avmix.data.quarantine writes it)
 last.pt  best.pt   checkpoints
 """
 

@@ -144,7 +144,7 @@ class Batch:
         return Batch(**moved)
 
     def pin_memory(self) -> "Batch":
-        """Copy into page-locked memory; the DataLoader calls this when it pins."""
+        """Copy into page-locked memory, from which a GPU copies without waiting."""
         return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
 

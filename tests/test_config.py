@@ -120,6 +120,8 @@ def test_seeds_are_as_large_as_an_address_can_hold(capsys):
 
 OUT_OF_RANGE = [
     (DataConfig, "num_workers", -1),
+    (DataConfig, "clip_seconds", 0.0),
+    (DataConfig, "clip_seconds", float("inf")),
     (DataConfig, "max_bad_share", 1.01),
     (DataConfig, "max_bad_share", -0.1),
     (DataConfig, "table_source", []),
@@ -176,6 +178,11 @@ def test_a_value_out_of_range_names_the_key(section, key, value):
 def test_evaluation_needs_one_of_each(key):
     with pytest.raises(ValueError, match=f"^{key} must be >= 1, got 0"):
         EvalConfig(**{"checkpoint": "x.pt", key: 0})
+
+
+def test_evaluation_needs_time_for_a_clip():
+    with pytest.raises(ValueError, match=r"^clip_seconds must be in \(0, 86400\], got nan"):
+        EvalConfig(checkpoint="x.pt", clip_seconds=float("nan"))
 
 
 def test_a_value_out_of_range_ends_the_program(capsys):

@@ -2,17 +2,17 @@
 
 import itertools
 import math
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from avmix.config import FrontendConfig, MixConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
-from avmix.data.dataset import BadClip, Loaded, TooManyBadClips
+from avmix.data.dataset import BadClip, Loaded, Place, TooManyBadClips
 from avmix.data.loader import BadClips, EpochSampler, EvalLoader, TrainLoader
 from avmix.engine import (
     build_optimizer,
@@ -52,9 +52,29 @@ def batch_of(rows: list[int], *, broken: int | None = None) -> Batch:
     )
 
 
-class Rows(torch.utils.data.Dataset):
-    def __getitem__(self, place: tuple[int, int]) -> int:
-        return place[1]
+@dataclass(frozen=True)
+class Rows:
+    """A source without files: the clip at a position is the row of that number."""
+
+    broken: int | None
+
+    def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
+        for places in batches:
+            yield Loaded(batch_of([row for _, row in places], broken=self.broken), ())
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A source of batches that are there already."""
+
+    loaded: list[Loaded]
+
+    def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
+        return iter(self.loaded)
+
+    def close(self) -> None: ...
 
 
 class Averages(nn.Module):
@@ -86,14 +106,9 @@ def train(
         optim=OptimConfig(batch_size=batch_size, accumulate=accumulate, clip_norm=1e9),
         run=RunConfig(log_every=log_every, save_every=save_every),
     )
-    sampler = EpochSampler(clips, batch_size)
     loader = TrainLoader(
-        loader=DataLoader(
-            Rows(),
-            batch_sampler=sampler,
-            collate_fn=lambda rows: Loaded(batch_of(rows, broken=broken), ()),
-        ),
-        sampler=sampler,
+        source=Rows(broken),
+        sampler=EpochSampler(clips, batch_size),
         bad=BadClips(clips, 0.0),
     )
     network = Averages()
@@ -218,8 +233,7 @@ def test_dropout_has_an_address():
 
 
 def eval_loader_of(loaded: list[Loaded], num_views: int) -> EvalLoader:
-    loader = DataLoader(loaded, batch_size=None, collate_fn=lambda item: item)  # type: ignore[arg-type]
-    return EvalLoader(loader=loader, num_views=num_views, split="test")
+    return EvalLoader(source=Prepared(loaded), batches=(), num_views=num_views, split="test")
 
 
 def test_evaluation_averages_the_probabilities_of_views():

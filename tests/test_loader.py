@@ -3,7 +3,7 @@
 import pytest
 
 from avmix.data.dataset import BadClip, TooManyBadClips
-from avmix.data.loader import BadClips, EpochSampler
+from avmix.data.loader import BadClips, EpochSampler, _whole_clips
 
 
 def bad(row: int) -> BadClip:
@@ -11,8 +11,7 @@ def bad(row: int) -> BadClip:
 
 
 def positions(sampler: EpochSampler, epoch: int = 0, step: int = 0) -> list[list[int]]:
-    sampler.start_at(epoch, step)
-    batches = list(sampler)
+    batches = list(sampler.steps(epoch, step))
     assert {e for batch in batches for e, _ in batch} <= {epoch}
     return [[position for _, position in batch] for batch in batches]
 
@@ -44,7 +43,6 @@ def test_starting_later_goes_on_with_the_same_steps(step):
     sampler = EpochSampler(50, 4, rank=1, world_size=2)
     whole = positions(sampler, epoch=2)
     assert positions(sampler, epoch=2, step=step) == whole[step:]
-    assert len(sampler) == len(whole) - step
     assert sampler.num_steps == len(whole) == 6
 
 
@@ -90,3 +88,21 @@ def test_a_long_list_of_unreadable_clips_says_how_many_more_there_are():
     lines = str(error.value).splitlines()
     assert len(lines) == 1 + 100 + 1
     assert lines[-1] == "  and 30 more"
+
+
+@pytest.mark.parametrize(
+    ("num_views", "batch_size", "batches"),
+    [
+        (1, 2, [[(0, 0), (2, 0)], [(4, 0)]]),
+        (2, 5, [[(0, 0), (0, 1), (2, 0), (2, 1)], [(4, 0), (4, 1)]]),
+        (2, 2, [[(0, 0), (0, 1)], [(2, 0), (2, 1)], [(4, 0), (4, 1)]]),
+        # More views than a batch may hold: in as few pieces as possible, clip after clip.
+        (
+            3,
+            2,
+            [[(0, 0), (0, 1)], [(0, 2)], [(2, 0), (2, 1)], [(2, 2)], [(4, 0), (4, 1)], [(4, 2)]],
+        ),
+    ],
+)
+def test_the_views_of_a_clip_are_in_one_batch_where_they_fit(num_views, batch_size, batches):
+    assert _whole_clips(range(0, 6, 2), num_views, batch_size) == batches

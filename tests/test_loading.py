@@ -1,6 +1,9 @@
 """From a file on disk to a `Batch`: in sync, in order, whoever loads it."""
 
+import multiprocessing
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from avmix.config import AugmentConfig, ClipConfig
 from avmix.data.dataset import EvalSet, TrainSet
 from avmix.data.loader import TrainLoader, eval_loader, train_loader
 from avmix.data.manifest import Manifest, read_manifest
+from avmix.decode import decode_clips
 from avmix.prepare.probe import entry_of
 from avmix.types import Batch
 
@@ -87,7 +91,7 @@ def test_random_windows_arrive_in_sync(flashes: tuple[Path, Manifest]) -> None:
     starts = set()
     for epoch in range(4):
         for position in range(len(manifest.entries)):
-            sample = dataset[epoch, position]
+            (sample,) = dataset.samples([(epoch, position)])
             clip = sample.clip
             assert clip is not None
             starts.add(clip.start_seconds)
@@ -126,12 +130,13 @@ def test_the_data_do_not_depend_on_the_number_of_loaders(toy_train: TrainSet) ->
 
     alone = load(0)
     assert len(alone) == 10
-    for num_workers in (1, 2):
+    for num_workers in (1, 2, 3):
         for ours, theirs in zip(load(num_workers), alone, strict=True):
             assert ours.video.equal(theirs.video)
             assert ours.audio.equal(theirs.audio)
             assert ours.row.equal(theirs.row)
             assert ours.target.equal(theirs.target)
+        assert not multiprocessing.active_children()  # they end with their loader
 
 
 def test_epochs_differ_and_cover_every_clip(toy_train: TrainSet) -> None:
@@ -167,26 +172,146 @@ def test_a_clip_without_sound_is_marked(tmp_path: Path) -> None:
     assert batch.audio.abs().max() == 0
 
 
+def test_room_is_made_for_exactly_what_a_batch_holds(toy_train: TrainSet) -> None:
+    odd = replace(toy_train, clip=replace(toy_train.clip, duration_seconds=0.51237, crop=33))
+    batch = odd.collate(odd.samples([(0, 0), (0, 1), (0, 2)])).batch
+    assert batch is not None
+    assert sum(getattr(batch, f.name).nbytes for f in fields(batch)) == 3 * odd.bytes_per_clip
+
+
 def test_an_unreadable_clip_is_replaced_by_the_next_of_the_order(
     toy_train: TrainSet, tmp_path: Path
 ) -> None:
-    order = [toy_train[0, position].row for position in range(3)]
+    order = [sample.row for sample in toy_train.samples([(0, 0), (0, 1), (0, 2)])]
     links = tmp_path / "links"  # the same files but one
     for entry in toy_train.manifest.entries:
         (links / entry.path).parent.mkdir(parents=True, exist_ok=True)
         if entry is not toy_train.manifest.entries[order[1]]:
             (links / entry.path).symlink_to(toy_train.root / entry.path)
-    partly = TrainSet(
-        manifest=toy_train.manifest,
-        root=links,
-        clip=toy_train.clip,
-        augment=toy_train.augment,
-        seed=toy_train.seed,
+    partly = replace(toy_train, root=links)
+    (own,) = toy_train.samples([(0, 2)])
+    assert own.clip is not None
+    # Gone, or not to be touched: the same.
+    for (replaced,), reason in (
+        (partly.samples([(0, 1)]), "FileNotFoundError: No such file or directory"),
+        (toy_train.samples([(0, 1)], {order[1]: "it crashes"}), "it crashes"),
+    ):
+        assert replaced.row == order[2]
+        assert [(b.row, b.reason) for b in replaced.bad] == [(order[1], reason)]
+        assert replaced.clip is not None
+        assert np.array_equal(replaced.clip.video, own.clip.video)
+
+
+def test_every_row_is_announced_before_its_file_is_touched(toy_train: TrainSet) -> None:
+    order = [sample.row for sample in toy_train.samples([(0, 0), (0, 1), (0, 2)])]
+
+    class Touched(Exception): ...
+
+    def begin(row: int) -> None:
+        begun.append(row)
+        if len(begun) == 2:
+            raise Touched
+
+    for dataset, places, rows in (
+        (toy_train, [(0, 0), (0, 1)], [order[0], order[2]]),
+        (views_of(toy_train), [(3, 0), (3, 1), (order[1], 0), (4, 0)], [3, 4]),
+    ):
+        begun: list[int] = []
+        gone = replace(dataset, root=Path("nowhere"))
+        with pytest.raises(Touched):
+            gone.samples(places, {order[1]: "it crashes"}, begin)
+        assert begun == rows
+
+
+def views_of(dataset: TrainSet, num_views: int = 3) -> EvalSet:
+    return EvalSet(
+        manifest=dataset.manifest, root=dataset.root, clip=dataset.clip, num_views=num_views
     )
-    replaced = partly[0, 1]
-    assert replaced.row == order[2]
-    assert [b.row for b in replaced.bad] == [order[1]]
-    assert replaced.clip is not None
-    own = toy_train[0, 2].clip
-    assert own is not None
-    assert np.array_equal(replaced.clip.video, own.video)
+
+
+def test_a_file_is_decoded_once_for_all_its_views(
+    toy_train: TrainSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def counted(path: Path, *, starts_seconds: list[float], **options: Any) -> list:
+        calls.append(len(starts_seconds))
+        return decode_clips(path, starts_seconds=starts_seconds, **options)
+
+    monkeypatch.setattr("avmix.data.dataset.decode_clips", counted)
+    dataset = views_of(toy_train)
+    places = [(row, view) for row in (5, 2) for view in range(3)]
+    together = dataset.samples(places)
+    assert calls == [3, 3]
+    one_by_one = [sample for place in places for sample in dataset.samples([place])]
+    assert calls == [3, 3] + [1] * 6
+    assert [s.row for s in together] == [s.row for s in one_by_one] == [5, 5, 5, 2, 2, 2]
+    for ours, theirs in zip(together, one_by_one, strict=True):
+        assert ours.clip is not None
+        assert theirs.clip is not None
+        assert np.array_equal(ours.clip.video, theirs.clip.video)
+        assert np.array_equal(ours.clip.audio, theirs.clip.audio)
+
+
+def test_a_clip_that_ends_early_misses_only_the_views_after_its_end(tmp_path: Path) -> None:
+    write_flash_beep(tmp_path / "a.mp4", seconds=3, events_seconds=(0.4,))
+    entry = entry_of(tmp_path / "a.mp4", tmp_path, clip_id="a", labels=["a"], source_id="a")
+    entry = replace(entry, end_seconds=9.0)  # views begin at 0.5, 3.5 and 6.5
+    manifest = Manifest(classes=("a",), protocol="p", split="test", entries=(entry,), sha256="")
+    dataset = EvalSet(manifest=manifest, root=tmp_path, clip=CLIP, num_views=3)
+    samples = dataset.samples([(0, 0), (0, 1), (0, 2)])
+    assert [sample.clip is None for sample in samples] == [False, True, True]
+    assert [len(sample.bad) for sample in samples] == [0, 1, 1]
+    assert samples[1].bad[0].reason.startswith("ClipRangeError: ")
+    loaded = dataset.collate(samples)
+    assert loaded.batch is not None
+    assert loaded.batch.size == 1
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [ValueError("odd\n  numbers"), MemoryError(), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_decoder_raises_concerns_its_file_alone(
+    toy_train: TrainSet, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    row = toy_train.samples([(0, 0)])[0].row
+    path = toy_train.root / toy_train.manifest.entries[row].path
+
+    def decode(at: Path, **options: Any) -> list:
+        if at == path:
+            raise raised
+        return decode_clips(at, **options)
+
+    monkeypatch.setattr("avmix.data.dataset.decode_clips", decode)
+    (sample,) = toy_train.samples([(0, 0)])
+    assert sample.clip is not None
+    assert [b.row for b in sample.bad] == [row]
+    assert sample.bad[0].reason.startswith(f"{type(raised).__name__}: ")
+    assert "\n" not in sample.bad[0].reason
+    (missing,) = views_of(toy_train).samples([(row, 0), (row, 1)])
+    assert missing == (row, None, sample.bad)
+
+
+@pytest.mark.parametrize(
+    ("verify", "sha256", "passed"),
+    [("first", "ab12", "ab12"), ("first", "", None), ("never", "ab12", None)],
+)
+def test_files_are_compared_with_the_hash_of_the_manifest(
+    toy_train: TrainSet, monkeypatch: pytest.MonkeyPatch, verify, sha256, passed
+) -> None:
+    entries = tuple(replace(e, sha256=sha256) for e in toy_train.manifest.entries)
+    dataset = replace(
+        toy_train, verify=verify, manifest=replace(toy_train.manifest, entries=entries)
+    )
+    seen: list[str | None] = []
+
+    def decode(path: Path, *, sha256: str | None, **options: Any) -> list:
+        seen.append(sha256)
+        return decode_clips(path, **options)
+
+    monkeypatch.setattr("avmix.data.dataset.decode_clips", decode)
+    dataset.samples([(0, 0)])
+    replace(views_of(dataset), verify=verify).samples([(0, 0)])
+    assert seen == [passed, passed]

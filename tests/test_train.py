@@ -1,6 +1,7 @@
 """train.py and eval.py as people run them: on real files, through kills and bad files."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fragile import FragileSet
 
 import eval as evaluation
 import train
@@ -22,6 +24,7 @@ from avmix.config import EvalConfig, TrainConfig, load_config
 from avmix.data.dataset import TooManyBadClips
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.metrics import EVAL_ROWS
+from avmix.runlog import RunLog, StepRecord, Stopwatch
 
 ROOT = Path(__file__).parents[1]
 
@@ -221,6 +224,72 @@ def test_unreadable_clips_are_named_replaced_and_counted(damaged: Path, tmp_path
     result = json.loads((out / "eval_test/result.json").read_text())
     assert (result["num_evaluated"], result["num_missing"]) == (19, 1)
     assert result["missing"][0]["reason"].startswith("FileNotFoundError")
+
+
+@pytest.fixture
+def fragile(toy_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The toy set with a train clip that crashes its decoder, and one that it never finishes."""
+    data = tmp_path / "fragile"
+    shutil.copytree(toy_set, data)
+    entries = read_manifest(data, "train").entries
+    (data / entries[7].path).write_bytes(b"crash")
+    (data / entries[30].path).write_bytes(b"hangs")
+    monkeypatch.setattr(train, "TrainSet", FragileSet)
+    return data
+
+
+def test_files_that_crash_or_hang_the_decoder_end_no_run(
+    fragile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def arguments(out: str, num_workers: int = 2) -> list[str]:
+        return [*smoke(fragile, tmp_path / out), "--data.num_workers", str(num_workers),
+                "--data.max_bad_share", "0.05", "--data.clip_seconds", "4",
+                "--data.val_split", ""]  # fmt: skip
+
+    run_train(arguments("whole"))
+    assert len(losses(tmp_path / "whole")) == 10
+    entries = read_manifest(fragile, "train").entries
+    hint = "; in quarantine, not read again"
+    crashed = "the decoder crashed (signal 11, SIGSEGV)"
+    hung = "took longer than 4 s and was killed"
+    assert {row["path"]: row["reason"] for row in rows(tmp_path / "whole", "unreadable")} == {
+        entries[7].path: crashed + hint,
+        entries[30].path: hung + hint,
+    }
+    lines = (tmp_path / "whole/quarantine.jsonl").read_text().splitlines()
+    listed = {line["path"]: line for line in map(json.loads, lines)}
+    assert len(lines) == len(listed) == 2
+    assert listed[entries[7].path] == {
+        "clip_id": entries[7].clip_id, "path": entries[7].path, "sha256": entries[7].sha256,
+        "bytes": entries[7].bytes, "split": "train", "epoch": 0, "reason": crashed,
+    }  # fmt: skip
+    assert not multiprocessing.active_children()
+
+    # Stopped in its second epoch and gone on with: the same to the bit. It does not meet the clips
+    # again: there is no loader process that they could end.
+    done = RunLog.step_done
+
+    def interrupted(log: RunLog, record: StepRecord, watch: Stopwatch) -> None:
+        done(log, record, watch)
+        if (record.epoch, record.step) == (1, 2):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLog, "step_done", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_train(arguments("resumed"))
+    assert not multiprocessing.active_children()
+    assert checkpoint.load(tmp_path / "resumed/last.pt").epoch == 1
+    run_train(arguments("resumed", num_workers=0))
+    assert losses(tmp_path / "resumed") == losses(tmp_path / "whole")
+
+    # Evaluation of the run does not meet them either, and says so.
+    scores = EvalConfig(checkpoint=str(tmp_path / "whole"), split="train", num_views=1,
+                        num_workers=0)  # fmt: skip
+    evaluation.main(scores)
+    result = json.loads((tmp_path / "whole/eval_train/result.json").read_text())
+    assert (result["num_evaluated"], result["num_missing"]) == (38, 2)
+    assert [m["reason"] for m in result["missing"]] == [crashed + hint, hung + hint]
 
 
 def test_two_processes_train_one_network(damaged: Path, tmp_path: Path) -> None:

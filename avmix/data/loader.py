@@ -1,24 +1,23 @@
-"""Loader processes around a data set, in an order that does not depend on how many there are."""
+"""Batches of a split, in an order that does not depend on how many processes read them."""
 
-import multiprocessing
-import os
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch.utils.data import DataLoader, Sampler
+from math import inf
+from typing import Protocol, runtime_checkable
 
 from avmix.data.dataset import (
     MAX_IN_A_ROW,
     BadClip,
-    Collate,
     EvalSet,
     Loaded,
+    Place,
     TooManyBadClips,
     TrainSet,
 )
+from avmix.data.pool import Pool
+from avmix.data.quarantine import Quarantine
+from avmix.decode import Limits
 from avmix.types import Batch
 
 _MAX_LISTED = 100
@@ -57,8 +56,8 @@ class BadClips:
         return new
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, position) for one process of `world_size`, from any step on."""
+class EpochSampler:
+    """Batches of (epoch, position) for one process of `world_size`."""
 
     def __init__(self, num_clips: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         """The last, incomplete step of an epoch is dropped, so that all steps weigh the same."""
@@ -71,33 +70,60 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.batch_size = batch_size
         self._rank = rank
         self._world_size = world_size
-        self._epoch = 0
-        self._first_step = 0
 
-    def start_at(self, epoch: int, step: int) -> None:
-        """What the next iteration yields first."""
-        self._epoch = epoch
-        self._first_step = step
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def steps(self, epoch: int, first_step: int = 0) -> Iterator[list[Place]]:
         """Step s holds positions [s*B*W, (s+1)*B*W), of which each process takes every W-th."""
         global_batch = self.batch_size * self._world_size
-        for step in range(self._first_step, self.num_steps):
+        for step in range(first_step, self.num_steps):
             first = step * global_batch + self._rank
-            yield [
-                (self._epoch, p) for p in range(first, (step + 1) * global_batch, self._world_size)
-            ]
+            yield [(epoch, p) for p in range(first, (step + 1) * global_batch, self._world_size)]
 
-    def __len__(self) -> int:
-        """Steps of the next iteration."""
-        return self.num_steps - self._first_step
+
+@runtime_checkable
+class Source(Protocol):
+    """Where loaders get what is at the places they name."""
+
+    def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
+        """One `Loaded` for each of `batches`, in order; `epoch` None: evaluation."""
+        ...
+
+    def close(self) -> None:
+        """End what runs in the background."""
+        ...
+
+
+class Clips:
+    """The `Source` that reads files: with a pool of processes, past a quarantine."""
+
+    def __init__(self, dataset: TrainSet | EvalSet, pool: Pool, quarantine: Quarantine) -> None:
+        """`pool` reads `dataset`."""
+        self._dataset = dataset
+        self._pool = pool
+        self._quarantine = quarantine
+
+    def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
+        """As `Source`. A clip that takes a process down goes into quarantine."""
+        manifest = self._dataset.manifest
+
+        def lost(row: int, reason: str) -> str:
+            entry = manifest.entries[row]
+            return self._quarantine.add(entry, reason, split=manifest.split, epoch=epoch)
+
+        # Asked for at the start of every epoch: other processes of the run add to the list too.
+        skip = self._quarantine.rows(manifest.entries, epoch)
+        with closing(self._pool.read(batches, skip, lost)) as loaded:
+            yield from loaded
+
+    def close(self) -> None:
+        """End the processes."""
+        self._pool.close()
 
 
 @dataclass(frozen=True)
 class TrainLoader:
-    """The batches of any epoch, from any step on."""
+    """The batches of any epoch, from any step on; epochs are asked for in rising order."""
 
-    loader: DataLoader[Any]
+    source: Source
     sampler: EpochSampler
     bad: BadClips
 
@@ -109,10 +135,10 @@ class TrainLoader:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Batch, tuple[BadClip, ...]]]:
         """Steps `first_step` to the last of `epoch`, each with the clips newly found unreadable.
 
-        Raises `TooManyBadClips` when they are more than the limit, or hide a whole stretch.
+        Raises `TooManyBadClips` when they are more than the limit, or hide a whole stretch;
+        `LoaderError` when loader processes cannot run.
         """
-        self.sampler.start_at(epoch, first_step)
-        for batch, bad in self.loader:
+        for batch, bad in self.source.read(self.sampler.steps(epoch, first_step), epoch):
             new = self.bad.add(bad)
             if batch is None or batch.size < self.sampler.batch_size:
                 raise TooManyBadClips(
@@ -121,6 +147,10 @@ class TrainLoader:
                 )
             yield batch, new
 
+    def close(self) -> None:
+        """End the loader processes."""
+        self.source.close()
+
 
 def train_loader(
     dataset: TrainSet,
@@ -128,20 +158,17 @@ def train_loader(
     batch_size: int,
     num_workers: int,
     max_bad_share: float,
+    clip_seconds: float = 60.0,
+    quarantine: Quarantine | None = None,
     rank: int = 0,
     world_size: int = 1,
 ) -> TrainLoader:
-    """Shuffled, augmented batches for training."""
+    """Shuffled, augmented batches for training; without `quarantine`, one of its own."""
     num_clips = len(dataset.manifest.entries)
-    sampler = EpochSampler(num_clips, batch_size, rank, world_size)
+    pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds)
     return TrainLoader(
-        loader=DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=Collate(dataset.manifest),
-            **_process_options(num_workers),
-        ),
-        sampler=sampler,
+        source=Clips(dataset, pool, quarantine or Quarantine()),
+        sampler=EpochSampler(num_clips, batch_size, rank, world_size),
         bad=BadClips(num_clips, max_bad_share),
     )
 
@@ -150,7 +177,9 @@ def train_loader(
 class EvalLoader:
     """Every view of this process's share of the clips, once per iteration."""
 
-    loader: DataLoader[Any]
+    source: Source
+    batches: Sequence[Sequence[Place]]
+    """(row, view), clip after clip."""
     num_views: int
     """Views of each clip."""
     split: str
@@ -158,54 +187,50 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Loaded]:
         """Clip after clip, view after view."""
-        return iter(self.loader)
+        return self.source.read(self.batches, None)
+
+    def close(self) -> None:
+        """End the loader processes."""
+        self.source.close()
 
 
 def eval_loader(
-    dataset: EvalSet, *, batch_size: int, num_workers: int, rank: int = 0, world_size: int = 1
+    dataset: EvalSet,
+    *,
+    batch_size: int,
+    num_workers: int,
+    clip_seconds: float = 60.0,
+    quarantine: Quarantine | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> EvalLoader:
     """Every view of every clip once; the clips are dealt out to the processes."""
     rows = range(rank, len(dataset.manifest.entries), world_size)
-    places = [(row, view) for row in rows for view in range(dataset.num_views)]
-    batches = [places[i : i + batch_size] for i in range(0, len(places), batch_size)]
+    pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds)
     return EvalLoader(
-        loader=DataLoader(
-            dataset,
-            batch_sampler=batches,
-            collate_fn=Collate(dataset.manifest),
-            **_process_options(num_workers),
-        ),
+        source=Clips(dataset, pool, quarantine or Quarantine()),
+        batches=_whole_clips(rows, dataset.num_views, batch_size),
         num_views=dataset.num_views,
         split=dataset.manifest.split,
     )
 
 
-def _process_options(num_workers: int) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "num_workers": num_workers,
-        "pin_memory": torch.cuda.is_available(),
-    }
-    if num_workers > 0:
-        # fork would copy the state of OpenMP's and CUDA's threads into the worker; a fork server is
-        # started before there are any.
-        options |= {
-            "multiprocessing_context": "forkserver",
-            "worker_init_fn": _start_worker,
-            "persistent_workers": True,
-            "prefetch_factor": 4,
-        }
-    return options
+def read_limits(num_workers: int, clip_seconds: float) -> Limits:
+    """What the decoder enforces itself. Where it has a process of its own that is ended after
+    `clip_seconds`, that is the only clock: two would make a slow clip's reason depend on a race."""
+    return Limits(seconds=inf if num_workers else clip_seconds)
 
 
-def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Do not outlive a training process that was killed: torch's own watch looks at the fork
-    server, which lives as long as its workers do."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+def _whole_clips(rows: Sequence[int], num_views: int, batch_size: int) -> list[list[Place]]:
+    """All views of a clip in one batch, so that its file is opened once, where they fit."""
+    if num_views > batch_size:
+        return [
+            [(row, view) for view in range(first, min(first + batch_size, num_views))]
+            for row in rows
+            for first in range(0, num_views, batch_size)
+        ]
+    clips = batch_size // num_views
+    return [
+        [(row, view) for row in rows[i : i + clips] for view in range(num_views)]
+        for i in range(0, len(rows), clips)
+    ]
