@@ -58,8 +58,9 @@ def fuzz_table(result: dict[str, Any]) -> str:
     lines += [
         "",
         f"{result['num_files']:,} damaged files; {failed['crash']} crashes, "
-        f"{failed['hang']} hangs, {failed['wrong_error']} errors of another class, {failed['memory']} over the limit of "
-        f"memory; {result['num_clean']} clean files among them, all windows right: "
+        f"{failed['hang']} hangs, {failed['wrong_error']} errors of another class, "
+        f"{failed['memory']} over the limit of memory; {result['num_clean']} clean files among "
+        "them, all windows right: "
         f"{'yes' if set(result['clean']) == {'right'} else 'no'}. *Other times*: the pictures are "
         "intact, but some before them were lost, or the pieces make another valid film. "
         f"With the hash of the clean file {with_hash.get('refused', 0):,} of {num_windows:,} "
@@ -146,8 +147,12 @@ def _other_lines(result: dict[str, Any]) -> list[str]:
             "does."
         )
     if "scaling" in result:
-        ratio = result["scaling"]["ratio"]
-        lines.append(f"Two processes decode {ratio:.2f} times what one does.")
+        scaling = result["scaling"]
+        lines.append(
+            f"Two processes of avmix decode {scaling['ratio']:.2f} times what one does (best round "
+            f"{scaling['best_ratio']:.2f}); a clip then takes "
+            f"{scaling['cpu_per_clip_beside_another']:.2f} times the CPU."
+        )
     for memory in result.get("memory", []):
         label = result["candidates"][memory["candidate"]]["label"]
         if "lost" in memory:

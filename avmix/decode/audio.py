@@ -3,17 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import av.error
 import numpy as np
+import torch
 from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
 from jaxtyping import Bool, Float32, Shaped
+from torchaudio.transforms import Resample
 
 from avmix.decode.container import Media
 from avmix.decode.errors import DecodeError
@@ -27,6 +29,11 @@ _MARGIN_SECONDS = 0.02
 _JUMP_SECONDS = 0.015
 """Times in some containers jitter by a millisecond; only more than this is a gap."""
 _FINE_TICK_SECONDS = 0.002
+_FILTER_WIDTH = 16
+"""Zero crossings of the resampling filter on each side."""
+_MAX_PHASES = 500_000
+"""Size of the table of a filter, for rates that have little in common, above which libav's is used,
+which interpolates between phases."""
 _NUMBERS = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 """Sample formats of libav and numpy."""
 _UNSAFE_CHANNELS = 8
@@ -52,7 +59,7 @@ class _Run:
     """For each kept frame its first sample, counted from the start of the run."""
     sizes: list[int] = field(default_factory=list)
     """For each kept frame its number of samples."""
-    channels: list[Channels] = field(default_factory=list)
+    frames: list[AudioFrame] = field(default_factory=list)
     """The kept frames as they were decoded."""
 
     def begin(self, low: float, high: float) -> float:
@@ -73,7 +80,7 @@ class _Run:
         ]
         if not touched:
             return 0, np.zeros(0, np.float32)
-        kept = self.channels[touched[0] : touched[-1] + 1]
+        kept = [channels_of(frame) for frame in self.frames[touched[0] : touched[-1] + 1]]
         whole = tuple(np.concatenate(parts) for parts in zip(*kept, strict=True))
         return self.counted[touched[0]], mono(whole, self.layout)
 
@@ -132,7 +139,6 @@ class Sound:
             self.done = True  # beyond the window by more than any decoder's delay
             return
         self.media.check_time()
-        self.media.complaints.fresh()
         frames: list[AudioFrame] = []
         try:
             if not packet.is_corrupt:
@@ -237,13 +243,14 @@ class Sound:
 
     def _keep(self, run: _Run, told: float, frame: AudioFrame) -> None:
         """Note a frame, with its samples where a window may need them."""
-        at, near = told / self._rate, PREROLL_SECONDS + frame.samples / self._rate
+        num_samples = frame.samples
+        at, near = told / self._rate, PREROLL_SECONDS + num_samples / self._rate
         if any(s - near <= at <= s + self.duration_seconds + near for s in self.starts_seconds):
             run.told.append(told)
             run.counted.append(run.num_samples)
-            run.sizes.append(frame.samples)
-            run.channels.append(channels_of(frame))
-        run.num_samples += frame.samples
+            run.sizes.append(num_samples)
+            run.frames.append(frame)
+        run.num_samples += num_samples
 
 
 def channels_of(frame: AudioFrame) -> Channels:
@@ -297,8 +304,20 @@ def _resample(
 ) -> Float32[np.ndarray, " n"]:
     if rate == new_rate:
         return wave
+    common = math.gcd(rate, new_rate)
+    if rate // common * (new_rate // common) <= _MAX_PHASES:
+        # A quarter of libav's time. Sample 0 stays where it is.
+        with torch.inference_mode():
+            return _resampler(rate, new_rate)(torch.from_numpy(wave)).numpy()
     resampler = AudioResampler(format="fltp", layout="mono", rate=new_rate)
     frame = AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
     frame.sample_rate = rate
     parts = [*resampler.resample(frame), *resampler.resample(None)]
     return np.concatenate([part.to_ndarray()[0] for part in parts])
+
+
+@lru_cache(maxsize=32)
+def _resampler(rate: int, new_rate: int) -> Resample:
+    return Resample(
+        rate, new_rate, resampling_method="sinc_interp_kaiser", lowpass_filter_width=_FILTER_WIDTH
+    )

@@ -36,6 +36,9 @@ def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
 
 def _units_check(length_bytes: int) -> Callable[[bytes], bool]:
     def check(data: bytes) -> bool:
+        # Searching the whole packet is quick, and most have nothing of the kind, lengths included.
+        if _FORBIDDEN_IN_UNIT.search(data) is None:
+            return False
         return any(_FORBIDDEN_IN_UNIT.search(unit) for unit in _units(data, length_bytes))
 
     return check

@@ -116,7 +116,9 @@ class PlannedPictures:
 
     def _shown(self, seconds: Float64[np.ndarray, " p"]) -> Int64[np.ndarray, " t"]:
         """For each wanted time the packet whose picture is on the screen."""
-        visible = np.array([not is_hidden(p, self._track.stream) for p in self._held])
+        visible = np.ones(len(self._held), np.bool_)
+        if self._track.stream.codec_context.name == "vp8":
+            visible = np.array([not is_hidden(p, self._track.stream) for p in self._held])
         visible &= (seconds < self._track.limit_seconds) | (seconds == seconds.min())
         indices = np.flatnonzero(visible)
         indices = indices[np.argsort(seconds[indices], kind="stable")]
@@ -139,6 +141,7 @@ class PlannedPictures:
         context = self._track.decoder
         can_skip = context.name in _SKIPPABLE
         wanted = {self._held[index].pts: index for index in rows}
+        was_skipping: bool | None = None
         for begin, end in stretches:
             if context.is_open:
                 context.flush_buffers()
@@ -146,8 +149,10 @@ class PlannedPictures:
                 # Pictures before the first in time refer to what was not decoded.
                 if seconds[index] < seconds[begin]:
                     continue
-                if can_skip:
-                    context.skip_frame = "DEFAULT" if index in rows else "NONREF"
+                skipping = can_skip and index not in rows
+                if skipping != was_skipping:
+                    context.skip_frame = "NONREF" if skipping else "DEFAULT"
+                    was_skipping = skipping
                 self._decode_one(self._held[index], index, wanted, rows, seconds)
             self._decode_one(None, end, wanted, rows, seconds)
 

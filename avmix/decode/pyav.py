@@ -232,7 +232,6 @@ def _read(
                     pictures.feed(packet)
             elif sound is not None:
                 sound.feed(packet)
-            media.complaints.fresh()
             if (pictures is None or pictures.gathered) and (sound is None or sound.done):
                 return
     except av.error.FFmpegError as error:

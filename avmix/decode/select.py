@@ -8,7 +8,6 @@ gaps in it, and decodes it from the start of the file for every window.
 
 import os
 import re
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -31,6 +30,7 @@ from avmix.decode.pyav import check_streams, decode_sound
 from avmix.decode.request import Request
 from avmix.decode.video import (
     Canvas,
+    display_matrix,
     epsilon_seconds,
     period_seconds,
     quarter_turns,
@@ -318,10 +318,10 @@ def _check_first(index: Index, picture: UInt8[np.ndarray, "h w c"]) -> None:
 
 
 def _mirrored(frame: VideoFrame) -> bool:
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix = display_matrix(frame)
     if matrix is None:
         return False
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+    a, b, _, c, d, *_ = matrix
     return a * d - b * c < 0
 
 

@@ -57,7 +57,6 @@ class Track:
         """What the decoder gives for a packet, or at the end (None), and whether it, libav's log or
         the bytes tell of damage."""
         self.media.check_time()
-        self.media.complaints.fresh()
         frames, damaged = [], False
         try:
             frames = self.decoder.decode(packet)
@@ -100,6 +99,7 @@ class Canvas:
     """Real time of each picture; not a number where there is none yet."""
     interlaced: bool = False
     """True when a picture consists of two fields of different moments."""
+    _upright: Callable[[np.ndarray], np.ndarray] | None = None
     _scaler: VideoReformatter = field(default_factory=VideoReformatter)
     _painter: VideoReformatter = field(default_factory=VideoReformatter)
 
@@ -124,14 +124,17 @@ class Canvas:
                 self.media.path,
                 f"the size of the pictures changes at {seconds:.3f} s; transcode the file",
             )
-        self.out[rows] = picture
+        for row in rows.tolist():  # nearly always one; an array as index copies much slower
+            self.out[row] = picture
         self.seconds[rows] = seconds
         self.interlaced |= frame.interlaced_frame
 
     def _rgb(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
         assert self.media.video is not None
         width, height = target_size(self.media, frame, self.short_side)
-        upright = _upright(frame)
+        if self._upright is None:
+            self._upright = _upright(frame)  # the same for all of a file
+        upright = self._upright
         source = {"src_colorspace": _matrix(frame), "src_color_range": _range(frame)}
         if frame.format.name in ("yuv420p", "yuvj420p"):
             # Scaling first and converting then is more than twice as fast as both in one call, and
@@ -169,12 +172,21 @@ class Canvas:
         return upright(scaled.to_ndarray())
 
 
+def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    """How the file wants its pictures turned and mirrored: nine numbers (AVDisplayMatrix)."""
+    # Asked for its side data a frame becomes part of a reference cycle and stays in memory until
+    # Python looks for those, hence a copy of a few bytes, which keeps the matrix.
+    tiny = VideoReformatter().reformat(frame, width=16, height=16, format="gray", threads=1)
+    matrix = tiny.side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else struct.unpack("=9i", bytes(matrix)[:36])
+
+
 def _upright(frame: VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
     """What turns, or mirrors, a stored picture (h, w, c) as the file says it is to be seen."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None or matrix.buffer_size != struct.calcsize("=9i"):
+    matrix = display_matrix(frame)
+    if matrix is None:
         return lambda picture: picture
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+    a, b, _, c, d, *_ = matrix
     swap = abs(b) > abs(a)  # x and y change places: a quarter turn
     down, right = (b, c) if swap else (d, a)
     rows, columns = (slice(None, None, -1 if sign < 0 else 1) for sign in (down, right))
