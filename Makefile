@@ -41,7 +41,7 @@ demo: env
 		--lam 0.3 --labels bounce_thud swing_ping -o runs/demo/mix.png
 
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Other files with another number: make fuzz SEED=1
 SEED := 0
