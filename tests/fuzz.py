@@ -51,8 +51,8 @@ wrong_error, crash, hang, memory: never right, whatever the file.
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 FAILED: tuple[Verdict, ...] = ("wrong_error", "crash", "hang", "memory")
 BLIND: dict[str, float] = {"webm_vp8": 0.44, "mp4_hevc": 0.21}
-"""Specs whose decoder hardly notices damage, with the share that it returned as good of 1,000 files,
-see `silent_share`. Their arithmetic coding makes a picture of any bytes. Only the hash of the file
+"""Specs whose decoder hardly notices damage, with the share that it returned as good (1,000 files;
+see `silent_share`). Their arithmetic coding makes a picture of any bytes. Only the hash of the file
 helps. Ogg has checksums of its own: there VP8 is not blind."""
 MOST_SILENT = 0.05
 """The same share of all other specs together; 0.01 of 1,000 files. It is not zero: H.264 and others

@@ -6,7 +6,7 @@ do not forbid long runs of zeros, but do not write them either.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 _FORBIDDEN_IN_UNIT = re.compile(rb"\x00\x00(?:[\x01\x02]|\x00+[^\x00])")
 _FORBIDDEN_IN_STREAM = re.compile(rb"\x00\x00(?:\x02|\x00+[^\x00\x01])")
@@ -35,19 +35,16 @@ def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
 
 
 def _units_check(length_bytes: int) -> Callable[[bytes], bool]:
+    """Each unit of a packet follows its length."""
+    search = _FORBIDDEN_IN_UNIT.search
+
     def check(data: bytes) -> bool:
-        # Searching the whole packet is quick, and most have nothing of the kind, lengths included.
-        if _FORBIDDEN_IN_UNIT.search(data) is None:
-            return False
-        return any(_FORBIDDEN_IN_UNIT.search(unit) for unit in _units(data, length_bytes))
+        at, end = 0, len(data)
+        while at + length_bytes <= end:
+            begin = at + length_bytes
+            at = begin + int.from_bytes(data[at:begin])
+            if search(data, begin, at):
+                return True
+        return False
 
     return check
-
-
-def _units(data: bytes, length_bytes: int) -> Iterator[memoryview]:
-    """The units of a packet, each of which follows its length."""
-    view, at = memoryview(data), 0
-    while at + length_bytes <= len(data):
-        begin = at + length_bytes
-        at = begin + int.from_bytes(data[at:begin])
-        yield view[begin:at]
