@@ -191,7 +191,7 @@ def test_damage_that_can_be_known(folder: Path) -> None:
 
 
 def test_the_hash_catches_what_decoders_cannot(folder: Path) -> None:
-    specs = [*BLIND, "mp4_h264"]
+    specs = [*BLIND, "webm_vp9", "mp4_h264"]
     wanted = [*untouched(specs), *cases(10 * len(specs), 0, specs, DAMAGING)]
     found = run(wanted, folder, with_hash=True)
     assert len(found) > 100
