@@ -129,7 +129,7 @@ def work(
                 batch, bad = reader.collate(samples)
                 stored = None if batch is None else shared.write(task.slot, batch)
                 answer = Done(task.number, stored, bad)
-            except Exception:
+            except Exception:  # the training process ends with it: `Pool` raises `LoaderError`
                 answer = Done(task.number, None, (), traceback.format_exc())
             pipe.send(answer)
 
