@@ -36,8 +36,8 @@ from avmix.runtime import Runtime
 
 # What may change between the start of a run and its continuation: where it runs, not what it does.
 _MAY_CHANGE = ("data.root", "data.num_workers", "data.clip_seconds", "data.verify",
-               "data.max_bad_share", "run.out", "run.device", "run.threads", "run.log_every",
-               "run.save_every")  # fmt: skip
+               "data.max_bad_share", "frontend.kernel", "run.out", "run.device", "run.threads",
+               "run.log_every", "run.save_every", "run.save_plans", "run.check_input")  # fmt: skip
 
 
 def main(config: TrainConfig) -> Path:
@@ -64,7 +64,8 @@ def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
     loader = train_loader(
         TrainSet(manifest=train, root=root, clip=config.clip, verify=data.verify, limits=limits,
                  augment=config.augment, seed=config.run.seed),
-        batch_size=config.optim.batch_size, num_workers=data.num_workers,
+        batch_size=config.optim.batch_size * config.mix.clips_per_mix,
+        num_workers=data.num_workers,
         max_bad_share=data.max_bad_share, clip_seconds=data.clip_seconds, quarantine=quarantine,
         rank=here.rank, world_size=here.world_size,
     )  # fmt: skip
@@ -84,7 +85,8 @@ def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
 
     seed_torch(rng(config.run.seed, 0, "weights"))  # initial weights: the same in every process
     model = build_model(config.model, len(train.classes)).to(here.device)
-    frontend = Frontend(config.frontend, config.clip.sample_rate).to(here.device)
+    frontend = Frontend(config.frontend, config.clip.sample_rate, reuse_output=True)
+    frontend = frontend.to(here.device)
     optimizer = build_optimizer(model, config.optim)
     state = _resume(
         out / "last.pt",
@@ -102,7 +104,7 @@ def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
                           optimizer=optimizer.state_dict())  # fmt: skip
             checkpoint.save(out / name, now)
 
-    log = RunLog(out, here, config.run.log_every)
+    log = RunLog(out, here, config.run.log_every, save_plans=config.run.save_plans)
     log.begin(to_yaml(config), epoch=state.epoch, step=state.step, steps_per_epoch=loader.num_steps)
     log.console.print(_headline(config, here, model, train, state), highlight=False)
     if notice := quarantine.notice():

@@ -2,7 +2,7 @@
 
 manifest.jsonl -- Entry --> decode --> Clip --> augment --> collate --> Batch        CPU workers
 Batch.to(device), MixPlan drawn                                                      device
-  --> frontend: frames normalised, waveform -> log-mel --> blend, ONE lambda for all
+  --> frontend: frames normalised, waveform -> log-mel, mixed with ONE lambda for all
   --> video encoder, audio encoder --> late fusion --> Heads(fused, video, audio)
   --> mixed targets: Heads --> losses --> backward --> step
 """
@@ -17,7 +17,7 @@ from avmix.config import TrainConfig, load_config
 from avmix.data.manifest import Manifest, read_manifest, write_manifest
 from avmix.decode import ClipError, decode_clip, decode_clips
 from avmix.frontend import Frontend
-from avmix.mix import MixPlan, apply, draw_plan, mixed_targets, mixup_plan
+from avmix.mix import MixPlan, draw_plan, mixed_targets
 from avmix.models import LateFusionClassifier, build_model
 from avmix.types import Batch, Clip, Entry, Heads
 
@@ -34,14 +34,12 @@ __all__ = [
     "Manifest",
     "MixPlan",
     "TrainConfig",
-    "apply",
     "build_model",
     "decode_clip",
     "decode_clips",
     "draw_plan",
     "load_config",
     "mixed_targets",
-    "mixup_plan",
     "read_manifest",
     "write_manifest",
 ]

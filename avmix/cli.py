@@ -4,9 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from avmix.decode import ClipError
 from avmix.doctor.command import UsageError, add_arguments, run
+
+if TYPE_CHECKING:
+    from avmix.mix import MixPlan
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -16,7 +20,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     preview = commands.add_parser("preview", help="picture of two clips and of their mix")
     preview.add_argument("own", type=Path, help="video file A")
     preview.add_argument("partner", type=Path, help="video file B")
+    preview.add_argument("--method", default="mixup", help="as mix.method (mixup)")
     preview.add_argument("--lam", type=float, default=0.5, help="weight of A, 0 to 1 (0.5)")
+    preview.add_argument("--seed", type=int, default=0, help="where boxes are (0)")
+    preview.add_argument("--config", type=Path, help="YAML of a run: its clips, frontend and mix")
+    preview.add_argument("--plan", type=Path, help="JSON of a plan, or plans_rankN.jsonl of a run")
+    preview.add_argument("--line", type=int, default=1, help="which line of --plan (1)")
+    preview.add_argument("--clip", type=int, default=0, help="which clip of the plan A is (0)")
+    preview.add_argument("--save-plan", type=Path, metavar="FILE", help="write the plan as JSON")
     preview.add_argument("--start", type=float, default=0.0, help="seconds into both files (0)")
     preview.add_argument("--labels", nargs=2, metavar=("A", "B"), help="class names (file names)")
     preview.add_argument("-o", "--out", type=Path, default=Path("mix.png"), help="PNG (mix.png)")
@@ -35,17 +46,44 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _preview(args: argparse.Namespace) -> None:
-    from avmix.preview import preview_mix  # brings matplotlib, which nothing else here needs
+    # These bring torch's frontend and matplotlib, which nothing else here needs.
+    from avmix.config import MixConfig, TrainConfig, from_yaml
+    from avmix.preview import PREVIEW_CLIP, preview_mix
 
     try:
-        preview_mix(
+        config = from_yaml(TrainConfig, args.config.read_text()) if args.config else None
+        domain = config.mix.audio_domain if config else _domain_of(args.method)
+        plan = preview_mix(
             args.own,
             args.partner,
-            lam=args.lam,
+            plan=_plan(args.plan, args.line, args.clip) if args.plan else None,
+            mix=MixConfig(method=args.method, law="fixed", lam=args.lam, audio_domain=domain),
+            seed=args.seed,
             out=args.out,
             start_seconds=args.start,
             labels=tuple(args.labels) if args.labels else None,
+            clip=config.clip if config else PREVIEW_CLIP,
+            frontend=config.frontend if config else None,
         )
+        if args.save_plan:
+            args.save_plan.write_text(plan.to_json() + "\n")
     except (ClipError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(f"wrote {args.out}")
+
+
+def _domain_of(method: str) -> Literal["log_mel", "waveform"]:
+    """Where the sound is mixed when no configuration says it: what the method can do."""
+    return "waveform" if method.startswith("energy") else "log_mel"
+
+
+def _plan(path: Path, line: int, clip: int) -> "MixPlan":
+    from avmix.mix import MixPlan
+
+    lines = path.read_text().splitlines()
+    if not 1 <= line <= len(lines):
+        raise ValueError(f"{path} has {len(lines)} lines, not a line {line}")
+    try:
+        return MixPlan.from_json(lines[line - 1]).of_one(clip)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -15,6 +15,8 @@ from typing import Any, Literal, NoReturn, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from avmix.recipe import parse_recipe
+
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 C = TypeVar("C")
@@ -137,6 +139,9 @@ class FrontendConfig:
     """Subtracted from the natural logarithm of mel power: the mean over the data set."""
     mel_std: float = 3.7
     """Then divided by: the standard deviation over the data set, > 0."""
+    kernel: Literal["auto", "torch", "fused", "triton"] = "auto"
+    """What normalises and mixes the pictures: plain `torch` operations, the `fused` path for CPUs,
+    or `triton` for CUDA; `auto`: fused or triton, by the device. They differ by rounding only."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -149,23 +154,114 @@ class FrontendConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
-    """Device stage 2: how two clips are mixed."""
+    """Device stage 2: how two clips are mixed (avmix/mix/methods.py describes every method)."""
 
-    method: Literal["none", "mixup"] = "mixup"
-    """`mixup`: Cross-Modal Mixup, one lambda for pictures, log-mel and label."""
-    alpha: float = 0.2
-    """lambda ~ Beta(alpha, alpha), > 0: small values leave most pairs nearly unmixed."""
+    method: str = "mixup"
+    """METHOD[@LEVEL][+dropout]. METHOD: `mixup` (Cross-Modal Mixup, one lambda for pictures, sound
+    and label), `independent` (a lambda for each modality), `video`, `audio` (one of them only),
+    `cutmix_temporal`, `cutmix_spatial`, `cutmix_spatiotemporal`, `cutmix_frequency`, `energy`
+    (sounds by loudness), `cross` (features of picture and sound with each other) or `none`. LEVEL:
+    `input`, `layer` or `feature`. `+dropout`: then clips lose a modality; `dropout`: only that."""
+    switch: dict[str, float] = field(default_factory=dict)
+    """Several methods with their probabilities (which add up to 1) in place of `method`: drawn for
+    every batch, the same for all processes. {mixup: 0.5, cutmix_spatial: 0.3, none: 0.2}"""
     probability: float = 1.0
     """Share of the batches that are mixed, 0 to 1."""
     off_epochs: int = 0
     """The last so many epochs train on unmixed clips."""
+    law: Literal["beta", "uniform", "fixed"] = "beta"
+    """Of lambda, the weight of a clip's own signal."""
+    alpha: float = 0.2
+    """Law `beta`: lambda ~ Beta(alpha, alpha), > 0; a small one leaves most pairs as they are."""
+    lam: float = 0.5
+    """Law `fixed`: lambda, 0 to 1."""
+    dominant: bool = False
+    """True: max(lambda, 1 - lambda), so that the own label is never the smaller one."""
+    per: Literal["sample", "batch"] = "sample"
+    """One lambda (and one box) for every clip, or one for the whole batch."""
+    pairing: Literal[
+        "involution",
+        "permutation",
+        "roll",
+        "derangement",
+        "second_batch",
+        "different_class",
+        "same_class",
+        "different_source",
+    ] = "involution"
+    """Who is mixed with whom. `involution`: random pairs, each the other's partner; `permutation`:
+    any order, also oneself; `roll`: the next of the batch; `derangement`: any order, never oneself;
+    `second_batch`: twice batch_size clips are read, each of the first half takes one of the second;
+    the last three: any clip that shares no class, a class, no source with it. Clips of one source
+    are never mixed with each other, whatever the pairing."""
+    audio_domain: Literal["log_mel", "power", "waveform"] = "log_mel"
+    """What of the sound is mixed at input level. Log-mel: a geometric mean of powers; power: of mel
+    power, before the logarithm; waveform: what the ear would hear of both."""
+    layers: list[int] = field(default_factory=lambda: [0, 1, 2])
+    """Level `layer`: number of encoder stages before the mix, drawn from these for every batch, the
+    same for both encoders and all processes; 0 is the input of the first stage."""
+    energy_limit_db: float = 20.0
+    """Method `energy`: largest difference of loudness that is made up for, dB, >= 0."""
+    drop_video: float = 0.1
+    """`+dropout`: share of the clips that lose their pictures, if they have sound."""
+    drop_audio: float = 0.1
+    """`+dropout`: share of the clips that lose their sound, if they have pictures."""
+    cross_with: Literal["own", "partner"] = "own"
+    """Method `cross`: whose feature of the other modality is mixed in."""
+    cross_path: Literal["linear", "sphere"] = "sphere"
+    """Method `cross`: along a line, or along the great circle between both directions."""
+    labels: Literal["sum", "max"] = "sum"
+    """Targets: lambda * own + (1 - lambda) * partner, or the larger of each class (every class that
+    is in either; for loss.kind binary)."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        for key in self.switch or [self.method]:
+            where = "mix.switch" if self.switch else "mix.method"
+            try:
+                recipe = parse_recipe(key)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+            if recipe.method == "energy":
+                _require(
+                    self.audio_domain != "log_mel",
+                    "mix.audio_domain",
+                    f"must be power or waveform for {where} energy",
+                    self.audio_domain,
+                )
+            if recipe.method == "cutmix_frequency":
+                _require(
+                    self.audio_domain != "waveform",
+                    "mix.audio_domain",
+                    f"must be log_mel or power for {where} cutmix_frequency",
+                    self.audio_domain,
+                )
+        total = sum(self.switch.values())
+        _require(all(p >= 0 for p in self.switch.values()) and
+                 (not self.switch or abs(total - 1) < 1e-6), "mix.switch",
+                 "needs probabilities >= 0 that add up to 1", self.switch)  # fmt: skip
         _require(self.alpha > 0, "mix.alpha", "must be > 0", self.alpha)
-        _require(0 <= self.probability <= 1, "mix.probability", "must be in [0, 1]",
-                 self.probability)  # fmt: skip
+        for key in ("probability", "lam", "drop_video", "drop_audio"):
+            _require(0 <= getattr(self, key) <= 1, f"mix.{key}", "must be in [0, 1]",
+                     getattr(self, key))  # fmt: skip
+        _require(self.drop_video <= 1 - self.drop_audio, "mix.drop_video",
+                 f"must be <= 1 - mix.drop_audio (={self.drop_audio})",
+                 self.drop_video)  # fmt: skip
         _require(self.off_epochs >= 0, "mix.off_epochs", "must be >= 0", self.off_epochs)
+        _require(bool(self.layers) and min(self.layers) >= 0, "mix.layers",
+                 "needs at least one number >= 0", self.layers)  # fmt: skip
+        _require(self.energy_limit_db >= 0, "mix.energy_limit_db", "must be >= 0",
+                 self.energy_limit_db)  # fmt: skip
+
+    @property
+    def recipes(self) -> dict[str, float]:
+        """Every way of mixing and its probability."""
+        return self.switch or {self.method: 1.0}
+
+    @property
+    def clips_per_mix(self) -> int:
+        """Clips that are read for each that is trained on."""
+        return 2 if self.pairing == "second_batch" else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +274,9 @@ class ModelConfig:
     """Width of each stage of the 2-D convolutional audio encoder."""
     dropout: float = 0.2
     """Before each head, 0 to 1."""
+    shared_width: int = 0
+    """Width of a space into which both features are projected before fusion; 0: none. Mixing method
+    `cross` and loss.contrastive, which compare the two, need it."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -185,12 +284,16 @@ class ModelConfig:
             _require(bool(channels) and min(channels) >= 1, f"model.{key}_channels",
                      "needs at least one stage of width >= 1", channels)  # fmt: skip
         _require(0 <= self.dropout < 1, "model.dropout", "must be in [0, 1)", self.dropout)
+        _require(self.shared_width >= 0, "model.shared_width", "must be >= 0", self.shared_width)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Soft cross-entropy of each head, weighted."""
+    """Loss of each head, weighted, and what asks mixed clips to be consistent."""
 
+    kind: Literal["cross_entropy", "binary"] = "cross_entropy"
+    """Of the heads: soft cross-entropy of one distribution over the classes, or binary
+    cross-entropy of every class by itself."""
     fused: float = 1.0
     """Weight of the fused head, >= 0."""
     video: float = 0.5
@@ -199,11 +302,33 @@ class LossConfig:
     """Weight of the audio head, >= 0."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes, in [0, 1)."""
+    agreement: float = 0.0
+    """Weight of the divergence between the video and the audio head on clips for which both have
+    the same label, >= 0."""
+    agreement_kind: Literal["js", "symmetric_kl"] = "js"
+    """Which divergence."""
+    agreement_temperature: float = 1.0
+    """Divides the logits of both heads, > 0."""
+    agreement_confidence: float = 0.0
+    """Only clips for which one of the heads is so sure of a class count, 0 to 1."""
+    interpolation: float = 0.0
+    """Weight of interpolation consistency, >= 0: each head's prediction for a mix against the mix
+    of its predictions for the clips as they are. Costs a forward pass without gradient, as does
+    `contrastive`; both share it."""
+    contrastive: float = 0.0
+    """Weight of the mixed-target contrastive loss, >= 0: the feature of one modality of a mix must
+    find the other modality of its two clips, lambda and 1 - lambda."""
+    contrastive_temperature: float = 0.1
+    """Divides the cosines, > 0."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for key in ("fused", "video", "audio"):
+        for key in ("fused", "video", "audio", "agreement", "interpolation", "contrastive"):
             _require(getattr(self, key) >= 0, f"loss.{key}", "must be >= 0", getattr(self, key))
+        for key in ("agreement_temperature", "contrastive_temperature"):
+            _require(getattr(self, key) > 0, f"loss.{key}", "must be > 0", getattr(self, key))
+        _require(0 <= self.agreement_confidence <= 1, "loss.agreement_confidence",
+                 "must be in [0, 1]", self.agreement_confidence)  # fmt: skip
         _require(self.fused + self.video + self.audio > 0, "loss.fused",
                  "must be > 0 where loss.video and loss.audio are 0", self.fused)  # fmt: skip
         _require(0 <= self.label_smoothing < 1, "loss.label_smoothing", "must be in [0, 1)",
@@ -260,6 +385,12 @@ class RunConfig:
     """Steps between two writings of metrics.jsonl, >= 1."""
     save_every: int = 0
     """Steps between two checkpoints inside an epoch; 0: only at the end of each epoch."""
+    save_plans: bool = False
+    """Write how every batch was mixed to plans_rankN.jsonl, which `avmix preview --plan`
+    reads."""
+    check_input: bool = False
+    """Stop at the first clip whose sound holds values that are not finite, and name it. Slower: the
+    device is waited for in every step."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -289,6 +420,21 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check what concerns two sections."""
+        methods = [parse_recipe(word) for word in self.mix.recipes]
+        if any(m.method == "cross" for m in methods):
+            _require(self.model.shared_width > 0, "model.shared_width",
+                     "must be > 0 for mixing method cross", self.model.shared_width)  # fmt: skip
+        if self.loss.contrastive > 0:
+            _require(self.model.shared_width > 0, "model.shared_width",
+                     "must be > 0 for loss.contrastive", self.model.shared_width)  # fmt: skip
+        if any(m.level == "layer" for m in methods):
+            stages = min(len(self.model.video_channels), len(self.model.audio_channels))
+            _require(max(self.mix.layers) <= stages, "mix.layers",
+                     f"must be <= the number of stages of both encoders (={stages})",
+                     self.mix.layers)  # fmt: skip
+        if self.mix.labels == "max":
+            _require(self.loss.kind == "binary", "mix.labels",
+                     f"must be sum for loss.kind {self.loss.kind}", self.mix.labels)  # fmt: skip
         _require(self.mix.off_epochs <= self.optim.epochs, "mix.off_epochs",
                  f"must be <= optim.epochs ({self.optim.epochs})", self.mix.off_epochs)  # fmt: skip
         columns = int(self.clip.duration_seconds * self.clip.sample_rate) - self.frontend.n_fft

@@ -1,22 +1,25 @@
 """The loop: from a batch to a step, and from a network to its predictions."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from avmix.config import MixConfig, OptimConfig, TrainConfig
 from avmix.data.dataset import BadClip, TooManyBadClips
 from avmix.data.loader import EvalLoader, TrainLoader
 from avmix.frontend import Frontend
-from avmix.losses import head_losses, objective, presence
+from avmix.losses import consistency_losses, head_losses, needs_clean, objective, presence
 from avmix.metrics import EVAL_ROWS, Predictions
-from avmix.mix import apply, draw_plan, mixed_targets
+from avmix.mix import Clips, clip_grids, draw_plan, mixed_targets
+from avmix.mix.hidden import hidden_mix
 from avmix.models import LateFusionClassifier
+from avmix.models.classifier import Output
 from avmix.rng import rng
 from avmix.runlog import RunLog, StepRecord, Stopwatch
 from avmix.runtime import Runtime
@@ -38,34 +41,46 @@ def train_one_epoch(
 ) -> Stopwatch:
     """Train on steps `first_step` to the last of `epoch`; returns where the time went.
 
-    `network` maps (video, audio, has_video, has_audio) to `Heads` of logits. `save(step)` is called
+    `network` maps (video, audio, has_video, has_audio, mix) to an `Output`. `save(step)` is called
     every `run.save_every` steps with the number of the step that comes next.
     """
     seed, optim, num_steps = config.run.seed, config.optim, loader.num_steps
     mix = mix_of_epoch(config.mix, epoch, optim.epochs)
+    grids = clip_grids(config.clip, config.frontend, mix.audio_domain)
+    with_clean = needs_clean(config.loss)
+    check = check_input if config.run.check_input else unchecked
     watch = Stopwatch()
     network.train()
     log.epoch_started(epoch, optim.epochs, first_step, num_steps)
     batches = watch.waiting(loader.epoch(epoch, first_step))
     for step, (batch, bad) in enumerate(batches, first_step):
         log.bad_clips(bad, config.data.train_split)
+        check(batch, loader.paths)
         plan = draw_plan(
             mix,
-            has_video=batch.has_video.tolist(),
-            has_audio=batch.has_audio.tolist(),
-            rng=rng(seed, epoch, "mix", step, runtime.rank),
+            clips_of(batch),
+            grids,
+            shared=rng(seed, epoch, "mix_shared", step),
+            own=rng(seed, epoch, "mix", step, runtime.rank),
         )
-        rows, batch = batch.row, batch.to(runtime.device)
+        log.plan(plan, epoch, step, batch.row)
+        rows, batch, plan = batch.row, batch.to(runtime.device), plan.to(runtime.device)
         seed_torch(rng(seed, epoch, "torch", step, runtime.rank))  # dropout
 
-        video, audio = frontend(batch)
-        video, audio = apply(plan, video=video, audio=audio)
+        has_video, has_audio = plan.part("video").present, plan.part("audio").present
         with runtime.autocast(config.run.precision):
-            logits = network(video, audio, batch.has_video, batch.has_audio)
-        target = mixed_targets(plan, batch.target)
-        present = presence(batch.has_video, batch.has_audio)
-        losses = head_losses(logits, target, present, config.loss.label_smoothing)
-        loss = objective(config.loss, losses)
+            video, audio = frontend(batch, plan)
+            mixed = network(video, audio, has_video, has_audio, hidden_mix(plan))
+            clean = clean_pass(network, frontend, batch) if with_clean else None
+        target = mixed_targets(plan, batch.target, config.mix.labels)
+        losses = head_losses(
+            mixed.logits, target, presence(has_video, has_audio),
+            config.loss.label_smoothing, config.loss.kind,
+        )  # fmt: skip
+        consistency = consistency_losses(
+            config.loss, plan, mixed, clean, batch.has_video, batch.has_audio
+        )
+        loss = objective(config.loss, losses, consistency)
 
         first_of_update = step - step % optim.accumulate
         steps_of_update = min(optim.accumulate, num_steps - first_of_update)
@@ -79,10 +94,12 @@ def train_one_epoch(
             optimizer.step()
             optimizer.zero_grad()
 
-        watch.num_clips += batch.size * runtime.world_size
+        watch.num_clips += plan.plan.size * runtime.world_size
         record = StepRecord(
             epoch=epoch, step=step, lr=lr, loss=loss.detach(),
-            losses=Heads(*(one.detach() for one in losses)), grad_norm=grad_norm, rows=rows,
+            losses=Heads(*(one.detach() for one in losses)),
+            consistency={name: one.detach() for name, one in consistency.items()},
+            grad_norm=grad_norm, rows=rows,
         )  # fmt: skip
         log.step_done(record, watch)
         every = config.run.save_every
@@ -98,7 +115,43 @@ def train_one_epoch(
 
 def mix_of_epoch(mix: MixConfig, epoch: int, num_epochs: int) -> MixConfig:
     """The last `mix.off_epochs` epochs train on clips as they are."""
-    return replace(mix, method="none") if epoch >= num_epochs - mix.off_epochs else mix
+    return replace(mix, probability=0.0) if epoch >= num_epochs - mix.off_epochs else mix
+
+
+def clips_of(batch: Batch) -> Clips:
+    """What drawing a plan must know; `batch` is still on the CPU."""
+    return Clips(
+        present=(
+            ("video", tuple(batch.has_video.tolist())),
+            ("audio", tuple(batch.has_audio.tolist())),
+        ),
+        source=tuple(batch.source.tolist()),
+        labels=tuple(frozenset(row.nonzero().flatten().tolist()) for row in batch.target),
+    )
+
+
+def clean_pass(network: nn.Module, frontend: Frontend, batch: Batch) -> Output:
+    """What the network says of the clips as they are: without gradient, as in evaluation, so that
+    neither dropout nor the statistics of batch normalisation know of it."""
+    # Not through DDP: whether its buffers are sent must not depend on this.
+    model = network.module if isinstance(network, DistributedDataParallel) else network
+    model.eval()
+    with torch.no_grad():
+        found = model(*frontend(batch), batch.has_video, batch.has_audio)
+    model.train()
+    return found
+
+
+def check_input(batch: Batch, paths: Sequence[str]) -> None:
+    """Raises ValueError, naming the files, where sound is not finite (pixels always are)."""
+    broken = ~batch.audio.isfinite().all(1)
+    if broken.any():
+        files = [paths[int(row)] for row in batch.row[broken]]
+        raise ValueError(f"sound that is not finite, in {', '.join(files)}")
+
+
+def unchecked(batch: Batch, paths: Sequence[str]) -> None:
+    """What is not finite is found in the loss (`NotFiniteError`)."""
 
 
 def seed_torch(stream: np.random.Generator) -> None:

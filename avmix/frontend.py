@@ -1,13 +1,17 @@
-"""Device stage 1: uint8 pictures to normalised frames, waveforms to log-mel spectrograms."""
+"""From a `Batch` to the network: pictures normalised, waveforms to log-mel, both mixed."""
 
 import warnings
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
 from avmix.config import FrontendConfig
+from avmix.mix.blend import mix_part
+from avmix.mix.frames import FrameMixer
+from avmix.mix.loudness import mix_powers, mix_waveforms
+from avmix.mix.plan import PlacedPlan
 from avmix.types import Batch
 
 PIXEL_MEAN = (0.45, 0.45, 0.45)
@@ -23,10 +27,16 @@ _CPU_CHUNK = 8
 
 
 class Frontend(nn.Module):
-    """Normalises both modalities of a `Batch`; has no weights, and nothing in it is random."""
+    """From a `Batch` to what the encoders see: normalised, and mixed where a plan says so at input
+    level. It has no weights, and nothing in it is random."""
 
-    def __init__(self, config: FrontendConfig, sample_rate: int) -> None:
-        """Raises ValueError where a mel filter would be empty: its bin could never change."""
+    def __init__(
+        self, config: FrontendConfig, sample_rate: int, *, reuse_output: bool = False
+    ) -> None:
+        """`reuse_output`: write pictures into memory that is kept, which is faster on a CPU; every
+        second call overwrites what the last but one gave. Raises ValueError where a mel filter
+        would be empty: its bin could never change.
+        """
         super().__init__()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of empty filters: an error here, see below
@@ -47,33 +57,52 @@ class Frontend(nn.Module):
                 "n_fft are needed"
             )
         self._mean, self._std = config.mel_mean, config.mel_std
+        self._sample_rate = sample_rate
+        self._frames = FrameMixer(config.kernel, PIXEL_MEAN, PIXEL_STD, reuse_output=reuse_output)
 
-    def forward(self, batch: Batch) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, "b 1 m f"]]:
-        """Frames with mean 0 and deviation 1 (about), log-mel likewise; float32 always.
+    def forward(
+        self, batch: Batch, plan: PlacedPlan | None = None
+    ) -> tuple[Float[Tensor, "n c t h w"], Float[Tensor, "n 1 m f"]]:
+        """Frames with mean 0 and deviation 1 (about), log-mel likewise; float32, but for frames
+        that Triton makes under autocast, which have its type already.
 
         A missing modality is zeros, the mean of the data set: what batch normalisation should see
         of it. (The log-mel of silence would be an outlier that shifts everybody's statistics.)
+        Raises ValueError when the plan is for another number of clips, or for clips of another
+        shape.
         """
-        with torch.autocast(batch.video.device.type, enabled=False):
-            frames, log_mel = normalise_frames(batch.video), self.log_mel(batch.audio)
+        kind = batch.video.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        if plan is not None:
+            plan.plan.for_size(batch.size)
+            if plan.plan.level != "input":
+                plan = None
+        size = plan.plan.size if plan else batch.size
+        with torch.autocast(kind, enabled=False):
+            frames = self._frames(batch.video, plan, dtype)
+            log_mel = self.log_mel(batch.audio, plan)
             return (
-                frames.masked_fill_(~batch.has_video.view(-1, 1, 1, 1, 1), 0),
-                log_mel.masked_fill_(~batch.has_audio.view(-1, 1, 1, 1), 0),
+                frames.masked_fill_(~batch.has_video[:size].view(-1, 1, 1, 1, 1), 0),
+                log_mel.masked_fill_(~batch.has_audio[:size].view(-1, 1, 1, 1), 0),
             )
 
-    def log_mel(self, audio: Float[Tensor, "b s"]) -> Float[Tensor, "b 1 m f"]:
-        """(ln(mel power + LOG_FLOOR) - mean) / std, float32."""
-        chunks = audio.float().split(_CPU_CHUNK) if audio.device.type == "cpu" else (audio.float(),)
-        power = torch.cat([self._mel(chunk) for chunk in chunks])
-        return (power + LOG_FLOOR).log_().sub_(self._mean).div_(self._std).unsqueeze(1)
+    def log_mel(
+        self, audio: Float[Tensor, "b s"], plan: PlacedPlan | None = None
+    ) -> Float[Tensor, "n 1 m f"]:
+        """(ln(mel power + LOG_FLOOR) - mean) / std, float32; mixed in the domain of the plan."""
+        audio, part = audio.float(), plan.part("audio") if plan else None
+        domain = part.part.domain if part else None
+        limit = plan.plan.energy_limit_db if plan else None
+        if part is not None and domain == "waveform":
+            audio = mix_waveforms(part, audio, self._sample_rate, limit)
+        power = self._mel_power(audio)
+        if part is not None and domain == "power":
+            power = mix_powers(part, power, audio, self._sample_rate, limit)
+        log_mel = (power + LOG_FLOOR).log_().sub_(self._mean).div_(self._std)
+        if part is not None and domain == "log_mel":
+            log_mel = mix_part(part, log_mel)
+        return log_mel.unsqueeze(1)
 
-
-def normalise_frames(video: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b c t h w"]:
-    """(pixel / 255 - PIXEL_MEAN) / PIXEL_STD, contiguous in the new order."""
-    # One affine pass per colour: pixel * scale + shift.
-    scale = torch.tensor([1 / (255 * s) for s in PIXEL_STD], device=video.device)
-    shift = torch.tensor(
-        [-m / s for m, s in zip(PIXEL_MEAN, PIXEL_STD, strict=True)], device=video.device
-    )
-    frames = video.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
-    return frames.mul_(scale.view(1, -1, 1, 1, 1)).add_(shift.view(1, -1, 1, 1, 1))
+    def _mel_power(self, audio: Float[Tensor, "b s"]) -> Float[Tensor, "b m f"]:
+        chunks = audio.split(_CPU_CHUNK) if audio.device.type == "cpu" else (audio,)
+        return torch.cat([self._mel(chunk) for chunk in chunks])

@@ -8,35 +8,43 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from avmix.config import ClipConfig, FrontendConfig
+from avmix.config import ClipConfig, FrontendConfig, MixConfig
 from avmix.data.augment import apply_crop_flip, centre_crop
 from avmix.data.windows import Window
 from avmix.decode import decode_clip
+from avmix.engine import clips_of
 from avmix.figures import OWN, PARTNER, Strip, draw_strips
 from avmix.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
-from avmix.mix import apply, mixed_targets, mixup_plan
+from avmix.mix import MixPlan, clip_grids, draw_plan, mixed_targets
+from avmix.rng import rng
 from avmix.types import Batch, Clip
+
+PREVIEW_CLIP = ClipConfig(crop=112, short_side=112)
+"""Pictures large enough to look at."""
 
 
 def preview_mix(
     own: Path,
     partner: Path,
     *,
-    lam: float,
     out: Path,
+    plan: MixPlan | None = None,
+    mix: MixConfig | None = None,
+    seed: int = 0,
     start_seconds: float = 0.0,
     labels: tuple[str, str] | None = None,
-    clip: ClipConfig | None = None,
+    clip: ClipConfig = PREVIEW_CLIP,
     frontend: FrontendConfig | None = None,
-) -> None:
-    """Write a PNG of both clips and of lam * own + (1 - lam) * partner.
+) -> MixPlan:
+    """Write a PNG of both clips and of their mix; returns how it was made.
 
-    Everything goes the way of training: the same decoder, frontend and mix. `labels` names the two
-    classes; the file names stand in for them. Raises what `decode_clip` raises, and ValueError
-    unless 0 <= lam <= 1.
+    Everything goes the way of training: the same decoder, frontend and mix. `plan` is carried out
+    where there is one (of one clip, with the partner as second input: `MixPlan.of_one`), else one
+    is drawn as `mix` says. `labels` names the two classes; the file names stand in for them. Raises
+    what `decode_clip` raises, and ValueError where the plan does not fit the clips or mixes inside
+    the network, where there is nothing to see.
     """
-    clip = clip or ClipConfig(crop=112, short_side=112)
-    settings = frontend or FrontendConfig()
+    settings, mix = frontend or FrontendConfig(), mix or MixConfig()
     names = labels or (own.stem, partner.stem)
     window = Window(start_seconds, clip.duration_seconds)
     clips = [_read(path, window, clip) for path in (own, partner)]
@@ -47,13 +55,18 @@ def preview_mix(
         has_audio=torch.tensor([c.audio_valid > 0 for c in clips]),
         target=torch.eye(2),
         row=torch.arange(2),
+        source=torch.arange(2),
     )
-    plan = mixup_plan(
-        [1, 0], [lam, lam], has_video=batch.has_video.tolist(), has_audio=batch.has_audio.tolist()
-    )
-    frames, log_mel = Frontend(settings, clip.sample_rate)(batch)
-    mixed_frames, mixed_mel = apply(plan, video=frames, audio=log_mel)
-    target = mixed_targets(plan, batch.target).fused[0].tolist()
+    if plan is None:
+        grids = clip_grids(clip, settings, mix.audio_domain)
+        shared, one = rng(seed, 0, "mix_shared", 0), rng(seed, 0, "mix", 0, 0)
+        plan = draw_plan(mix, clips_of(batch), grids, shared=shared, own=one).of_one(0)
+    if plan.level != "input":
+        raise ValueError(f"{plan.method}: mixed at {plan.level} level, where nothing can be seen")
+    stage, placed = Frontend(settings, clip.sample_rate), plan.to(torch.device("cpu"))
+    frames, log_mel = stage(batch)
+    mixed_frames, mixed_mel = stage(batch, placed)
+    target = mixed_targets(placed, batch.target).fused[0].tolist()
     seconds = (
         settings.n_fft / 2 + settings.hop_length * np.arange(log_mel.shape[3])
     ) / clip.sample_rate
@@ -77,13 +90,23 @@ def preview_mix(
         ),
         replace(
             base,
-            title=f"mix: pictures and sound, {lam:g} of the own clip, {1 - lam:g} of the partner",
+            title=_title(plan),
             frames=_pixels(mixed_frames[0]),
             log_mel=mixed_mel[0, 0].numpy(),
             labels=[(names[0], target[0], OWN), (names[1], target[1], PARTNER)],
         ),
     ]
-    draw_strips(strips, 0.0, clip.duration_seconds, f"Cross-Modal Mixup, lambda {lam:g}", out)
+    heading = f"{plan.method}: own weight of the label {plan.lam[0]:.2f}"
+    draw_strips(strips, 0.0, clip.duration_seconds, heading, out)
+    return plan
+
+
+def _title(plan: MixPlan) -> str:
+    """What of the first clip of `plan` is its own, and what the network is not shown."""
+    video, audio = plan.part("video"), plan.part("audio")
+    title = f"mix: {video.lam[0]:.2f} of the own pictures, {audio.lam[0]:.2f} of the own sound"
+    missing = [part.name for part in plan.parts if not part.present[0]]
+    return title + "".join(f"; {name} dropped" for name in missing)
 
 
 def _read(path: Path, window: Window, config: ClipConfig) -> Clip:

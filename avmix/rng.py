@@ -10,7 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["order", "window", "augment", "mix", "torch", "synthesis", "weights"]
+Purpose = Literal[
+    "order", "window", "augment", "mix", "torch", "synthesis", "weights", "mix_shared"
+]
 
 # Numbers, not hash(): they must never change, or every published run changes with them.
 _NUMBER: dict[Purpose, int] = {
@@ -21,6 +23,7 @@ _NUMBER: dict[Purpose, int] = {
     "torch": 5,
     "synthesis": 6,
     "weights": 7,
+    "mix_shared": 8,
 }
 
 

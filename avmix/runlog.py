@@ -3,6 +3,7 @@
 config.yaml        every option, resolved; `--config` reads it back
 environment.json   versions, machine, git commit, command of every start
 metrics.jsonl      one line a step, an epoch, an unreadable clip
+plans_rankN.jsonl  how each batch of process N was mixed, with run.save_plans
 tensorboard/       the same numbers as curves
 quarantine.jsonl   clips whose reading crashed or took too long (avmix.data.quarantine writes it)
 last.pt  best.pt   checkpoints
@@ -16,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from avmix.data.dataset import BadClip
 from avmix.metrics import Scores
+from avmix.mix import MixPlan
 from avmix.runtime import Runtime
 from avmix.types import Heads
 
@@ -51,6 +53,8 @@ class StepRecord:
     lr: float
     loss: Tensor
     losses: Heads
+    consistency: Mapping[str, Tensor]
+    """Consistency losses that have a weight, before weighing."""
     grad_norm: Tensor | None
     """None on steps that only accumulate."""
     rows: Tensor
@@ -95,11 +99,16 @@ class Stopwatch:
 class RunLog:
     """Writes a run's folder; every process has one, only the main one writes."""
 
-    def __init__(self, folder: Path, runtime: Runtime, log_every: int) -> None:
-        """`log_every`: steps that are gathered before they are written."""
+    def __init__(
+        self, folder: Path, runtime: Runtime, log_every: int, *, save_plans: bool = False
+    ) -> None:
+        """`log_every`: steps that are gathered before they are written; `save_plans`: how each
+        batch of each process was mixed is written too."""
         self.console = Console(quiet=not runtime.is_main, soft_wrap=True)
         self._folder = folder
         self._main = runtime.is_main
+        self._plans = folder / f"plans_rank{runtime.rank}.jsonl"
+        self._save_plans = save_plans
         self._log_every = log_every
         self._pending: list[StepRecord] = []
         self._epoch_losses: list[float] = []
@@ -110,6 +119,9 @@ class RunLog:
     def begin(self, config_yaml: str, *, epoch: int, step: int, steps_per_epoch: int) -> None:
         """Write what is known before the first step, and drop what a killed run measured after
         its last checkpoint, at (epoch, step): those steps are about to be done again."""
+        if self._save_plans:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _keep_before(self._plans, epoch, step)
         if not self._main:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -188,6 +200,13 @@ class RunLog:
             self.console.print(f"unreadable, in {split}: {b.path}: {b.reason}", highlight=False)
         self._append([{"kind": "unreadable", "split": split, **b._asdict()} for b in bad])
 
+    def plan(self, plan: MixPlan, epoch: int, step: int, rows: Tensor) -> None:
+        """Write how a batch of this process is mixed, where the run is to do so."""
+        if self._save_plans:
+            line = {"epoch": epoch, "step": step, "rows": rows.tolist()}
+            with self._plans.open("a") as file:
+                file.write(json.dumps({**line, "plan": asdict(plan)}) + "\n")
+
     def stop_progress(self) -> None:
         """Leave the terminal as it was."""
         if self._progress is not None:
@@ -218,7 +237,7 @@ class RunLog:
         if self._curves is not None:
             for row in rows:
                 at = row["epoch"] * self._steps_per_epoch + row["step"]
-                for tag in ("lr", "loss", "loss_fused", "loss_video", "loss_audio"):
+                for tag in ("lr", *(name for name in row if name.startswith("loss"))):
                     self._curves.add_scalar(f"train/{tag}", row[tag], at)
         if bad:
             raise NotFiniteError(
@@ -238,12 +257,12 @@ class RunLog:
 def _numbers(record: StepRecord) -> Tensor:
     """What has to be fetched from the device."""
     norm = [record.grad_norm] if record.grad_norm is not None else [torch.zeros_like(record.loss)]
-    return torch.stack([record.loss, *record.losses, *norm])
+    return torch.stack([record.loss, *record.losses, *record.consistency.values(), *norm])
 
 
 def _row(record: StepRecord, numbers: Sequence[float]) -> dict[str, Any]:
     """A line of metrics.jsonl."""
-    loss, fused, video, audio, norm = numbers
+    loss, fused, video, audio, *consistency, norm = numbers
     row = {
         "kind": "step",
         "epoch": record.epoch,
@@ -253,6 +272,7 @@ def _row(record: StepRecord, numbers: Sequence[float]) -> dict[str, Any]:
         "loss_fused": fused,
         "loss_video": video,
         "loss_audio": audio,
+        **{f"loss_{n}": x for n, x in zip(record.consistency, consistency, strict=True)},
     }
     return row if record.grad_norm is None else {**row, "grad_norm": norm}
 
@@ -276,7 +296,8 @@ def _keep_before(path: Path, epoch: int, step: int) -> None:
             row = json.loads(line)
         except ValueError:
             continue
-        at = (row.get("epoch", -1), row.get("step", 0 if row["kind"] == "unreadable" else 1 << 60))
+        last = 0 if row.get("kind") == "unreadable" else 1 << 60
+        at = (row.get("epoch", -1), row.get("step", last))
         if at < (epoch, step):
             kept.append(line + "\n")
     partial = path.with_name(path.name + ".partial")

@@ -132,6 +132,8 @@ class Batch:
     """One-hot, soft or multi-hot: always float."""
     row: Int64[Tensor, " b"]
     """Row of each clip in its manifest: who it is, for evaluation and for error messages."""
+    source: Int64[Tensor, " b"]
+    """Number of the recording that each clip is of: those of one are never mixed together."""
 
     @property
     def size(self) -> int:

@@ -27,6 +27,7 @@ def test_frontend_and_mix_give_the_same_on_both_devices() -> None:
         has_audio=here,
         target=torch.eye(4),
         row=torch.arange(4),
+        source=torch.arange(4),
     )
     plan = mixup_plan(
         [1, 0, 3, 2], [0.3, 0.8, 1.0, 0.5], has_video=[True] * 4, has_audio=[True] * 4

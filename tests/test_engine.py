@@ -26,6 +26,7 @@ from avmix.frontend import Frontend
 from avmix.losses import head_losses, objective, presence
 from avmix.metrics import EVAL_ROWS
 from avmix.models import build_model
+from avmix.models.classifier import Features, Output
 from avmix.rng import rng
 from avmix.runlog import NotFiniteError, RunLog
 from avmix.runtime import Runtime
@@ -49,6 +50,7 @@ def batch_of(rows: list[int], *, broken: int | None = None) -> Batch:
         has_audio=torch.tensor([row % 3 != 0 for row in rows]),
         target=torch.eye(3)[[row % 3 for row in rows]],
         row=torch.tensor(rows),
+        source=torch.tensor(rows),
     )
 
 
@@ -85,9 +87,9 @@ class Averages(nn.Module):
         torch.manual_seed(0)
         self.video, self.audio = nn.Linear(3, 3), nn.Linear(4, 3)
 
-    def forward(self, video, audio, has_video, has_audio) -> Heads:
+    def forward(self, video, audio, has_video, has_audio, mix=None) -> Output:
         v, a = self.video(video.mean((2, 3, 4))), self.audio(audio.mean((1, 3)))
-        return Heads(v + a * has_audio[:, None], v, a)
+        return Output(Heads(v + a * has_audio[:, None], v, a), Features(v, a))
 
 
 def train(
@@ -136,10 +138,10 @@ def test_accumulated_steps_are_one_update_with_their_mean(tmp_path, accumulate, 
         optimizer.zero_grad()
         parts = [batch_of(list(range(4 * step, 4 * step + 4))) for step in steps]
         for batch in parts:
-            logits = reference(*FRONTEND(batch), batch.has_video, batch.has_audio)
+            logits, _ = reference(*FRONTEND(batch), batch.has_video, batch.has_audio)
             present = presence(batch.has_video, batch.has_audio)
             losses = head_losses(logits, Heads(*[batch.target] * 3), present, 0.0)
-            (objective(TrainConfig().loss, losses) / len(parts)).backward()
+            (objective(TrainConfig().loss, losses, {}) / len(parts)).backward()
         for group in optimizer.param_groups:
             group["lr"] = lr_at(optim, steps[-1], 5)
         optimizer.step()
@@ -204,8 +206,8 @@ def test_the_learning_rate_rises_once_and_falls_to_nearly_nothing(warmup_epochs)
 def test_the_last_epochs_can_be_left_unmixed(off_epochs, mixed):
     mix = MixConfig(off_epochs=off_epochs, alpha=0.7)
     found = [mix_of_epoch(mix, epoch, 4) for epoch in range(4)]
-    assert [m.method == "mixup" for m in found] == [bool(m) for m in mixed]
-    assert all(replace(m, method="mixup") == mix for m in found)
+    assert [m.probability for m in found] == mixed
+    assert all(replace(m, probability=1.0) == mix for m in found)
 
 
 def test_only_matrices_and_kernels_decay():
@@ -252,7 +254,7 @@ def test_evaluation_averages_the_probabilities_of_views():
     for name, head in zip(EVAL_ROWS[:3], Heads._fields, strict=True):
         with torch.no_grad():
             both = [
-                getattr(model(*FRONTEND(b), b.has_video, b.has_audio), head).softmax(1)
+                getattr(model(*FRONTEND(b), b.has_video, b.has_audio).logits, head).softmax(1)
                 for b in (one, two)
             ]
         mean = torch.stack([both[0][1] + both[1][2], both[0][0] + both[1][1],
@@ -268,8 +270,8 @@ def test_taking_a_modality_away_is_evaluated_as_if_it_were_missing():
     inputs = FRONTEND(batch)
     with torch.no_grad():
         expected = {
-            "audio missing": model(*inputs, batch.has_video, none).fused.softmax(1),
-            "video missing": model(*inputs, none, batch.has_audio).fused.softmax(1),
+            "audio missing": model(*inputs, batch.has_video, none).logits.fused.softmax(1),
+            "video missing": model(*inputs, none, batch.has_audio).logits.fused.softmax(1),
         }
     for name, probability in expected.items():
         torch.testing.assert_close(found.predictions.probability[name], probability)

@@ -10,7 +10,8 @@ from jaxtyping import TypeCheckError
 from torchaudio.functional import melscale_fbanks
 
 from avmix.config import FrontendConfig
-from avmix.frontend import Frontend, normalise_frames
+from avmix.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
+from avmix.mix.frames import FrameMixer
 from avmix.types import Batch
 
 CONFIG = FrontendConfig(num_mels=20, n_fft=256, hop_length=100, mel_mean=-3.0, mel_std=2.5)
@@ -30,6 +31,7 @@ def batch_of(clips: int) -> Batch:
         has_audio=torch.ones(clips, dtype=torch.bool),
         target=torch.eye(clips),
         row=torch.arange(clips),
+        source=torch.arange(clips),
     )
 
 
@@ -45,10 +47,14 @@ def by_formula(wave: np.ndarray, config: FrontendConfig, rate: int) -> np.ndarra
     return np.stack(columns, 1)
 
 
+def frames_of(video):
+    return FrameMixer("torch", PIXEL_MEAN, PIXEL_STD)(video, None, torch.float32)
+
+
 def test_pixels_by_hand():
     video = torch.zeros(1, 2, 2, 2, 3, dtype=torch.uint8)
     video[0, 1, 0, 1, 2] = 255  # blue of the upper right pixel of the second frame
-    frames = normalise_frames(video)
+    frames = frames_of(video)
     assert frames.shape == (1, 3, 2, 2, 2)
     assert frames[0, 2, 1, 0, 1].item() == pytest.approx((1 - 0.45) / 0.225)
     frames[0, 2, 1, 0, 1] = -2.0
@@ -58,7 +64,7 @@ def test_pixels_by_hand():
 
 def test_every_pixel_goes_to_its_place():
     video = batch_of(3).video
-    frames = normalise_frames(video)
+    frames = frames_of(video)
     for at in np.ndindex(*video.shape):
         b, t, h, w, c = at
         expected = (video[at].item() / 255 - 0.45) / 0.225
@@ -126,7 +132,7 @@ def test_everything_is_float32_even_under_autocast():
 def test_both_modalities_of_the_batch_are_used_and_left_as_they_are():
     frontend, batch = Frontend(CONFIG, RATE), batch_of(3)
     video, audio = frontend(batch)
-    assert torch.equal(video, normalise_frames(batch.video))
+    torch.testing.assert_close(video, frames_of(batch.video))
     assert torch.equal(audio, frontend.log_mel(batch.audio))
     video.zero_()
     audio.zero_()
@@ -142,4 +148,4 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(TypeCheckError):
         Frontend(CONFIG, RATE).log_mel(torch.zeros(1000))
     with pytest.raises(TypeCheckError):
-        normalise_frames(torch.zeros(1, 2, 4, 4, 3))
+        frames_of(torch.zeros(1, 2, 4, 4, 3))

@@ -102,6 +102,7 @@ def test_random_windows_arrive_in_sync(flashes: tuple[Path, Manifest]) -> None:
                 has_audio=torch.tensor([True]),
                 target=torch.ones(1, 1),
                 row=torch.tensor([0]),
+                source=torch.tensor([0]),
             )
             check_sync(batch, 0, clip.start_seconds)
     assert len(starts) == 20

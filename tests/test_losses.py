@@ -76,7 +76,7 @@ def test_a_missing_modality_gives_no_loss_and_no_gradient():
     logits, target = heads_of()
     leaves = Heads(*(x.requires_grad_() for x in logits))
     losses = head_losses(leaves, target, presence(ALL, torch.tensor([True, False, True])), 0.0)
-    objective(LossConfig(), losses).backward()
+    objective(LossConfig(), losses, {}).backward()
     assert leaves.audio.grad is not None
     assert (leaves.audio.grad[1] == 0).all()
     assert (leaves.audio.grad[[0, 2]].abs().sum(1) > 0).all()
@@ -87,7 +87,7 @@ def test_a_head_without_any_clip_has_loss_zero_and_a_finite_gradient():
     leaves = Heads(*(x.requires_grad_() for x in logits))
     losses = head_losses(leaves, target, presence(ALL, ~ALL), 0.1)
     assert losses.audio.item() == 0
-    objective(LossConfig(), losses).backward()
+    objective(LossConfig(), losses, {}).backward()
     assert leaves.audio.grad is not None
     assert (leaves.audio.grad == 0).all()
     assert leaves.fused.grad is not None
@@ -97,7 +97,10 @@ def test_a_head_without_any_clip_has_loss_zero_and_a_finite_gradient():
 def test_the_objective_is_the_weighted_sum():
     losses = Heads(torch.tensor(1.0), torch.tensor(10.0), torch.tensor(100.0))
     config = LossConfig(fused=2.0, video=0.5, audio=0.25)
-    assert objective(config, losses).item() == 2 + 5 + 25
+    assert objective(config, losses, {}).item() == 2 + 5 + 25
+    config = LossConfig(fused=2.0, video=0.5, audio=0.25, agreement=3.0, contrastive=0.5)
+    more = {"agreement": torch.tensor(1000.0), "contrastive": torch.tensor(20.0)}
+    assert objective(config, losses, more).item() == 2 + 5 + 25 + 3000 + 10
 
 
 def test_half_precision_logits_give_a_float32_loss():

@@ -37,7 +37,7 @@ def inputs(size: int, seed: int = 0, *, has_video=None, has_audio=None):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 64])
 def test_every_head_has_a_logit_per_class(size):
-    heads = model_of()(*inputs(size))
+    heads = model_of()(*inputs(size)).logits
     assert [head.shape for head in heads] == [(size, 5)] * 3
 
 
@@ -77,14 +77,14 @@ def test_what_is_in_place_of_a_missing_modality_changes_no_present_head():
     model = model_of()
     has_video, has_audio = [True, False, True, False], [True, True, False, False]
     video, audio, *has = inputs(4, has_video=has_video, has_audio=has_audio)
-    heads = model(video, audio, *has)
+    heads = model(video, audio, *has).logits
     noise_video, noise_audio, *_ = inputs(4, seed=1)
     video = torch.where(has[0].view(-1, 1, 1, 1, 1), video, noise_video)
     audio = torch.where(has[1].view(-1, 1, 1, 1), audio, noise_audio)
-    for before, after in zip(heads, model(video, audio, *has), strict=True):
+    for before, after in zip(heads, model(video, audio, *has).logits, strict=True):
         assert torch.equal(before, after)
     # The same noise does change the heads of those who have the modality.
-    present = model(noise_video, noise_audio, *has)
+    present = model(noise_video, noise_audio, *has).logits
     assert (heads.video[[0, 2]] != present.video[[0, 2]]).all()
     assert (heads.audio[[0, 1]] != present.audio[[0, 1]]).all()
 
@@ -92,7 +92,7 @@ def test_what_is_in_place_of_a_missing_modality_changes_no_present_head():
 def test_fused_logits_are_an_affine_map_of_both_normalised_features():
     model = model_of()
     video, audio, has_video, has_audio = inputs(4, has_audio=[True, False, True, True])
-    found = model(video, audio, has_video, has_audio).fused
+    found = model(video, audio, has_video, has_audio).logits.fused
 
     def normalised(x, norm):
         x = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt()
@@ -109,7 +109,7 @@ def test_fused_logits_are_an_affine_map_of_both_normalised_features():
 
 def test_a_head_of_a_missing_modality_says_only_its_bias():
     model = model_of()
-    heads = model(*inputs(2, has_video=[True, False], has_audio=[False, False]))
+    heads = model(*inputs(2, has_video=[True, False], has_audio=[False, False])).logits
     assert torch.equal(heads.audio, model.fusion.audio.bias.expand(2, -1))
     assert torch.equal(heads.video[1], model.fusion.video.bias)
     assert torch.equal(heads.fused[1], model.fusion.fused.bias)
@@ -118,16 +118,15 @@ def test_a_head_of_a_missing_modality_says_only_its_bias():
 def test_encoding_then_fusing_is_the_whole_network():
     model = model_of()
     video, audio, *has = inputs(3, has_audio=[True, False, True])
-    features = model.encode(video, audio)
-    assert all(
-        torch.equal(x, y)
-        for x, y in zip(model.fusion(*features, *has), model(video, audio, *has), strict=True)
-    )
+    features, whole = model.encode(video, audio), model(video, audio, *has)
+    for x, y in zip(model.fusion(*features, *has), whole.logits, strict=True):
+        assert torch.equal(x, y)
+    assert all(torch.equal(x, y) for x, y in zip(features, whole.features, strict=True))
 
 
 def test_a_gradient_reaches_every_parameter():
     model = model_of().train()
-    torch.cat([*model(*inputs(3))]).square().sum().backward()
+    torch.cat([*model(*inputs(3)).logits]).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -136,7 +135,7 @@ def test_a_gradient_reaches_every_parameter():
 def test_without_a_modality_its_parameters_still_take_part():
     # Distributed training waits for a gradient of every parameter, be it zero.
     model = model_of().train()
-    heads = model(*inputs(3, has_audio=[False] * 3))
+    heads = model(*inputs(3, has_audio=[False] * 3)).logits
     torch.cat([*heads]).square().sum().backward()
     assert all(p.grad is not None for p in model.parameters())
     assert all((p.grad == 0).all() for p in model.audio.parameters())
@@ -145,9 +144,8 @@ def test_without_a_modality_its_parameters_still_take_part():
 def test_in_eval_mode_a_clip_alone_is_as_it_is_in_a_batch():
     model = model_of()
     batch = inputs(4)
-    one = model(*(x[:1] for x in batch))
-    for alone, again, together in zip(one, model(*(x[:1] for x in batch)), model(*batch),
-                                      strict=True):  # fmt: skip
+    one, same = (model(*(x[:1] for x in batch)).logits for _ in range(2))
+    for alone, again, together in zip(one, same, model(*batch).logits, strict=True):
         assert torch.equal(alone, again)
         torch.testing.assert_close(alone[0], together[0])
 

@@ -53,6 +53,7 @@ def record(step: int, loss: float = 1.0, grad_norm: float | None = 2.0) -> StepR
     return StepRecord(
         epoch=0, step=step, lr=0.1, loss=torch.tensor(loss),
         losses=Heads(torch.tensor(0.5), torch.tensor(0.25), torch.tensor(0.125)),
+        consistency={},
         grad_norm=None if grad_norm is None else torch.tensor(grad_norm),
         rows=torch.tensor([7, 8]),
     )  # fmt: skip

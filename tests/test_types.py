@@ -18,6 +18,7 @@ def batch_of(size: int) -> Batch:
         has_audio=torch.zeros(size, dtype=torch.bool),
         target=torch.eye(size),
         row=torch.arange(size),
+        source=torch.arange(size),
     )
 
 

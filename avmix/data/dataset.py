@@ -6,7 +6,7 @@ that the data of a run do not depend on how it is loaded or where it was resumed
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -94,7 +94,13 @@ class _Reader:
         """Of a clip in a `Batch`."""
         c = self.clip
         pictures, samples = c.num_frames * c.crop**2 * 3, round(c.duration_seconds * c.sample_rate)
-        return pictures + 4 * samples + 4 * len(self.manifest.classes) + 1 + 1 + 8
+        return pictures + 4 * samples + 4 * len(self.manifest.classes) + 1 + 1 + 8 + 8
+
+    @cached_property
+    def _sources(self) -> list[int]:
+        """Number of the source of each row."""
+        numbers: dict[str, int] = {}
+        return [numbers.setdefault(e.source_id, len(numbers)) for e in self.manifest.entries]
 
     def decode(self, entry: Entry, windows: Sequence[Window]) -> list[Clip | ClipError]:
         """One outcome per window; raises what concerns the file as a whole."""
@@ -135,6 +141,7 @@ class _Reader:
             ),
             target=target,
             row=torch.tensor([row for row, _ in read]),
+            source=torch.tensor([self._sources[row] for row, _ in read]),
         )
         return Loaded(batch, bad)
 

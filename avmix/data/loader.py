@@ -126,6 +126,8 @@ class TrainLoader:
     source: Source
     sampler: EpochSampler
     bad: BadClips
+    paths: Sequence[str] = ()
+    """Of each row of the manifest, for messages."""
 
     @property
     def num_steps(self) -> int:
@@ -170,6 +172,7 @@ def train_loader(
         source=Clips(dataset, pool, quarantine or Quarantine()),
         sampler=EpochSampler(num_clips, batch_size, rank, world_size),
         bad=BadClips(num_clips, max_bad_share),
+        paths=[entry.path for entry in dataset.manifest.entries],
     )
 
 

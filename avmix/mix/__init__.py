@@ -1,6 +1,20 @@
 """Device stage 2: two clips become one, with one lambda for every modality and for the label."""
 
-from avmix.mix.apply import apply, mixed_targets
-from avmix.mix.plan import MixPlan, draw_plan, mixup_plan, unmixed_plan
+from avmix.mix.grid import Grid, clip_grids
+from avmix.mix.methods import draw_plan, pairs_of
+from avmix.mix.pairing import Clips
+from avmix.mix.plan import MixPlan, Part, PlacedPlan, unmixed_plan
+from avmix.mix.targets import mixed_targets
 
-__all__ = ["MixPlan", "apply", "draw_plan", "mixed_targets", "mixup_plan", "unmixed_plan"]
+__all__ = [
+    "Clips",
+    "Grid",
+    "MixPlan",
+    "Part",
+    "PlacedPlan",
+    "clip_grids",
+    "draw_plan",
+    "mixed_targets",
+    "pairs_of",
+    "unmixed_plan",
+]

@@ -21,10 +21,13 @@ class AudioEncoder(nn.Module):
         self.num_features = channels[-1]
 
     def forward(self, audio: Float[Tensor, "b 1 m f"]) -> Float[Tensor, "b d"]:
-        """Maximum plus mean over time of the last stage's mean over frequency."""
-        x = audio
+        """All stages, then `pool`."""
         for stage in self.stages:
-            x = stage(x)
+            audio = stage(audio)
+        return self.pool(audio)
+
+    def pool(self, x: Float[Tensor, "b d m f"]) -> Float[Tensor, "b d"]:
+        """Maximum plus mean over time of the mean over frequency."""
         columns = x.mean(2)
         return columns.amax(2) + columns.mean(2)
 

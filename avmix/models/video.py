@@ -25,10 +25,14 @@ class VideoEncoder(nn.Module):
         self.num_features = channels[-1]
 
     def forward(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d"]:
-        """Mean over time and space of the last stage."""
+        """All stages, then `pool`."""
         for stage in self.stages:
             video = stage(video)
-        return video.mean((2, 3, 4))
+        return self.pool(video)
+
+    def pool(self, x: Float[Tensor, "b d t h w"]) -> Float[Tensor, "b d"]:
+        """Mean over time and space."""
+        return x.mean((2, 3, 4))
 
 
 class _Stage(nn.Module):

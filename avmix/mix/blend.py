@@ -1,0 +1,119 @@
+"""Mixing tensors as a plan says: pure functions, out of place, any partner map, any box."""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int32
+from torch import Tensor
+
+from avmix.mix.plan import CrossPath, PlacedPart
+
+Domain = Literal["linear", "power", "db"]
+"""Mixed are the values, or the powers of which they are natural logarithms or decibels."""
+
+
+def mix_part(part: PlacedPart, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "n *rest"]:
+    """`x` mixed as the plan says of this modality; `x` itself where nothing is to be done."""
+    what = part.part
+    if not what.mixes:
+        return x[: len(what.weight)]
+    if part.box is not None and x.shape[-len(what.shape) :] != what.shape:
+        raise ValueError(
+            f"{what.name}: the plan cuts boxes from {what.shape}, the tensor is {tuple(x.shape)}"
+        )
+    return blend(x, part.partner, part.weight, part.box)
+
+
+def blend(
+    x: Float[Tensor, "b *rest"],
+    partner: Int32[Tensor, " n"],
+    weight: Float[Tensor, " n"],
+    box: Int32[Tensor, "n bounds"] | None = None,
+    domain: Domain = "linear",
+) -> Float[Tensor, "n *rest"]:
+    """Inside the box `weight` of the own values and the rest of the partner's, outside the own.
+
+    `box`: (start, stop) of each of the last axes; None: everything. A weight of 1 gives the own
+    values to the bit, 0 the partner's. Half precision is mixed in float32, or lambda would be
+    rounded in the input and not in the label. Differentiable.
+    """
+    size, dtype = len(partner), torch.promote_types(x.dtype, torch.float32)
+    own, other = x[:size].to(dtype), x.index_select(0, partner).to(dtype)
+    share = weight.to(dtype).view(-1, *[1] * (x.ndim - 1))
+    mixed = (
+        torch.lerp(other, own, share)
+        if domain == "linear"
+        else _powers(own, other, share, 10 / math.log(10) if domain == "db" else 1.0)
+    )
+    mixed = exact_at_ends(mixed, own, other, share)
+    if box is not None:
+        mixed = torch.where(inside(box, x), mixed, own)
+    return mixed.to(x.dtype)
+
+
+def inside(box: Int32[Tensor, "n bounds"], x: Float[Tensor, "b *rest"]) -> Bool[Tensor, "n *mask"]:
+    """Which elements lie in the boxes of the last axes of `x`; broadcasts over those before."""
+    axes = box.shape[1] // 2
+    mask = torch.ones((), dtype=torch.bool, device=x.device)
+    for axis in range(axes):
+        place = torch.arange(x.shape[axis - axes], dtype=torch.int32, device=x.device)
+        start, stop = box[:, 2 * axis, None], box[:, 2 * axis + 1, None]
+        within = (place >= start) & (place < stop)
+        mask = mask & within.view(-1, *[1] * axis, len(place), *[1] * (axes - 1 - axis))
+    return mask.view(len(box), *[1] * (x.ndim - 1 - axes), *mask.shape[1:])
+
+
+def exact_at_ends(mixed: Tensor, own: Tensor, other: Tensor, share: Tensor) -> Tensor:
+    """`mixed`, but `own` itself where the share is 1 and `other` where it is 0: what is not in the
+    mix leaves no trace of it, also where it is not a number (0 * nan is nan)."""
+    return torch.where(share >= 1, own, torch.where(share <= 0, other, mixed))
+
+
+def _powers(own: Tensor, other: Tensor, share: Tensor, log_of_e: float) -> Tensor:
+    """Logarithm of the mix of the powers that these are logarithms of; safe where one is -inf."""
+    return log_of_e * torch.logaddexp(
+        own / log_of_e + share.log(), other / log_of_e + (-share).log1p()
+    )
+
+
+def blend_crosswise(
+    video: Float[Tensor, "b d"],
+    audio: Float[Tensor, "b d"],
+    partner: Int32[Tensor, " n"],
+    weight: Float[Tensor, " n"],
+    path: CrossPath,
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """Each feature mixed with the partner's feature of the other modality."""
+    mix = _along_line if path == "linear" else along_sphere
+    size, dtype = len(partner), torch.promote_types(video.dtype, torch.float32)
+    v, a, share = video.to(dtype), audio.to(dtype), weight.to(dtype)[:, None]
+    return (
+        mix(v[:size], a.index_select(0, partner), share).to(video.dtype),
+        mix(a[:size], v.index_select(0, partner), share).to(audio.dtype),
+    )
+
+
+def _along_line(own: Tensor, other: Tensor, share: Tensor) -> Tensor:
+    return exact_at_ends(torch.lerp(other, own, share), own, other, share)
+
+
+def along_sphere(
+    own: Float[Tensor, "n d"], other: Float[Tensor, "n d"], share: Float[Tensor, "n 1"]
+) -> Float[Tensor, "n d"]:
+    """On the great circle between both directions, `share` of the angle from `other` to `own`; its
+    length is the mean of theirs with the same weights.
+
+    Nearly parallel vectors are mixed on the line, which is the same there; opposite ones, between
+    which every great circle is as short, too.
+    """
+    length_own, length_other = own.norm(dim=1, keepdim=True), other.norm(dim=1, keepdim=True)
+    u, v = own / length_own.clamp(min=1e-6), other / length_other.clamp(min=1e-6)
+    cosine = (u * v).sum(1, keepdim=True)
+    apart = cosine.abs() < 1 - 1e-5
+    # acos has no finite slope at its ends: its input is replaced there, not its output.
+    angle = torch.where(apart, cosine, torch.zeros_like(cosine)).acos()
+    arc = ((share * angle).sin() * u + ((1 - share) * angle).sin() * v) / angle.sin()
+    length = torch.lerp(length_other, length_own, share)
+    mixed = torch.where(apart, arc * length, torch.lerp(other, own, share))
+    return exact_at_ends(mixed, own, other, share)

@@ -1,0 +1,90 @@
+"""Where a box is: drawn on one modality, and found again in the others."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from avmix.mix.grid import Grid
+from avmix.mix.plan import Box
+
+Grids = Mapping[str, Grid]
+"""Of each modality, by name."""
+
+
+def draw_interval(grids: Grids, share: float, centre: float) -> tuple[tuple[float, float], float]:
+    """About `share` of the window around `centre` (both 0 to 1), between borders of the coarsest
+    time axis: in seconds, and as the share that it is there."""
+    timed = [grid for grid in grids.values() if grid.time_axis is not None]
+    if not timed:
+        raise ValueError(f"no modality has a time axis to cut: {', '.join(grids)}")
+    grid = min(timed, key=lambda grid: grid.num_steps)
+    start, stop = _indices(*_around(centre, share), grid.num_steps)
+    # What lies beyond the outer borders of this axis belongs to its first and last step.
+    first = grid.border_seconds(start) if start > 0 else -math.inf
+    last = grid.border_seconds(stop) if stop < grid.num_steps else math.inf
+    return (first, last) if stop > start else (0.0, 0.0), (stop - start) / grid.num_steps
+
+
+def draw_rectangle(
+    grids: Grids, side: float, centre: np.ndarray
+) -> tuple[tuple[tuple[float, float], tuple[float, float]], float]:
+    """About `side` of the height and width around `centre`: whole pixels of the first picture, as
+    shares of its sides, and as the share of its area."""
+    grid, axes = next(
+        ((grid, grid.picture_axes) for grid in grids.values() if grid.picture_axes), (None, None)
+    )
+    if grid is None or axes is None:
+        raise ValueError(f"no modality is a picture to cut: {', '.join(grids)}")
+    found, area = [], 1.0
+    for axis, middle in zip(axes, centre, strict=False):
+        length = grid.shape[axis]
+        start, stop = _indices(*_around(middle, side), length)
+        found.append((start / length, stop / length))
+        area *= (stop - start) / length
+    return (found[0], found[1]), area
+
+
+def draw_band(grids: Grids, share: float, centre: float) -> tuple[tuple[float, float], float]:
+    """About `share` of the bins around `centre`: whole bins, as shares of the axis and as one."""
+    grid = next((grid for grid in grids.values() if grid.band_axis is not None), None)
+    if grid is None or grid.band_axis is None:
+        raise ValueError(f"no modality has a frequency axis to cut: {', '.join(grids)}")
+    length = grid.shape[grid.band_axis]
+    start, stop = _indices(*_around(centre, share), length)
+    return (start / length, stop / length), (stop - start) / length
+
+
+def box_of(
+    grid: Grid,
+    *,
+    time: tuple[float, float] | None = None,
+    place: tuple[tuple[float, float], tuple[float, float]] | None = None,
+    band: tuple[float, float] | None = None,
+) -> Box:
+    """What of `grid` is in these seconds, at this place and in this band; every axis that is not
+    asked for, or that the grid does not have, is taken whole."""
+    ranges = [(0, length) for length in grid.shape]
+    if time is not None and grid.time_axis is not None:
+        ranges[grid.time_axis] = grid.steps_within(*time)
+    if place is not None and grid.picture_axes is not None:
+        for axis, (start, stop) in zip(grid.picture_axes, place, strict=True):
+            ranges[axis] = _indices(start, stop, grid.shape[axis])
+    if band is not None and grid.band_axis is not None:
+        ranges[grid.band_axis] = _indices(*band, grid.shape[grid.band_axis])
+    return tuple(bound for pair in ranges for bound in pair)
+
+
+def everything(grid: Grid) -> Box:
+    """The box that is the whole grid."""
+    return tuple(bound for length in grid.shape for bound in (0, length))
+
+
+def _around(centre: float, share: float) -> tuple[float, float]:
+    """An interval of [0, 1], cut off at its ends."""
+    return max(0.0, centre - share / 2), min(1.0, centre + share / 2)
+
+
+def _indices(start: float, stop: float, length: int) -> tuple[int, int]:
+    """Shares of an axis to the nearest indices."""
+    return round(start * length), round(stop * length)

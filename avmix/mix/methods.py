@@ -1,0 +1,406 @@
+"""How a batch is mixed: one `draw_*` function for each method, and `draw_plan`, which chooses.
+
+Each is told who is whose partner (`Pairs`) and draws the rest as data. Two rules hold for all. A
+modality that the clip or its partner lacks is not mixed: its weight is 1, so its head learns the
+clip's own label, and the label of the fused head follows (`MixPlan.lam`). And two clips of one
+source are not mixed with each other.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from avmix.config import MixConfig
+from avmix.mix.boxes import Grids, box_of, draw_band, draw_interval, draw_rectangle, everything
+from avmix.mix.pairing import Clips, draw_partners
+from avmix.mix.plan import Box, MixPlan, Part
+from avmix.recipe import Method, Recipe, parse_recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """Who is mixed with whom, and which modalities both have."""
+
+    num_inputs: int
+    partner: tuple[int, ...]
+    shared: tuple[tuple[str, tuple[bool, ...]], ...]
+    """(modality, whether clip and partner both have it and are of two sources)"""
+    present: tuple[tuple[str, tuple[bool, ...]], ...]
+    """(modality, whether the clip itself has it)"""
+
+    @property
+    def size(self) -> int:
+        """Number of mixed clips."""
+        return len(self.partner)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the modalities."""
+        return tuple(name for name, _ in self.shared)
+
+
+def pairs_of(partner: Sequence[int], clips: Clips) -> Pairs:
+    """What mixing `clips` with these partners can be. ValueError for a partner that is none."""
+    if not all(0 <= j < clips.size for j in partner):
+        raise ValueError(f"partner must be in [0, {clips.size}), got {tuple(partner)}")
+    places = tuple(enumerate(partner))
+    two = [clips.source[i] != clips.source[j] for i, j in places]
+    return Pairs(
+        num_inputs=clips.size,
+        partner=tuple(partner),
+        shared=tuple(
+            (name, tuple(two[i] and has[i] and has[j] for i, j in places))
+            for name, has in clips.present
+        ),
+        present=tuple((name, tuple(has[: len(partner)])) for name, has in clips.present),
+    )
+
+
+# Drawing ------------------------------------------------------------------------------------------
+
+
+def draw_plan(
+    config: MixConfig,
+    clips: Clips,
+    grids: Grids,
+    *,
+    shared: np.random.Generator,
+    own: np.random.Generator,
+) -> MixPlan:
+    """The plan of a batch.
+
+    `shared` decides what all processes must agree on, method and layer; `own` all the rest. What is
+    drawn from either does not depend on `probability` or on the methods, so that changing these
+    leaves partners and lambdas as they were. Raises ValueError where the batch does not suit the
+    pairing, or the grids the method.
+    """
+    coin, choice, depth = shared.random(3)
+    recipe = _choose(config.recipes, choice) if coin < config.probability else _AS_IT_IS
+    stage = config.layers[int(depth * len(config.layers))] if recipe.level == "layer" else None
+
+    pairs = pairs_of(draw_partners(config, clips, own), clips)
+    lam = draw_lam(config, pairs.size, own)
+    numbers = own.random((pairs.size, 6))
+    if config.per == "batch":
+        numbers[:] = numbers[0]
+    plan = _method(recipe, config, pairs, grids, lam, numbers)
+    if recipe.level != plan.level:  # blends of whole tensors, moved into the network
+        parts = tuple(replace(part, domain="features") for part in plan.parts)
+        plan = replace(plan, level=recipe.level, stage=stage, parts=parts)
+    return draw_dropout(config, plan, own) if recipe.dropout else plan
+
+
+_AS_IT_IS = Recipe("none", "input", False)
+
+
+def _choose(recipes: Mapping[str, float], choice: float) -> Recipe:
+    """The recipe at `choice` of the way through the probabilities."""
+    passed = 0.0
+    for word, probability in recipes.items():
+        passed += probability
+        if choice < passed:
+            return parse_recipe(word)
+    return parse_recipe(list(recipes)[-1])
+
+
+def _method(
+    recipe: Recipe,
+    config: MixConfig,
+    pairs: Pairs,
+    grids: Grids,
+    lam: np.ndarray,
+    numbers: np.ndarray,
+) -> MixPlan:
+    """Lambdas are in the columns of `lam`, one for each modality; `numbers` are in [0, 1)."""
+    one = lam[:, 0].tolist()
+    match recipe.method:
+        case "none":
+            return draw_none(pairs, grids)
+        case "mixup":
+            return draw_mixup(pairs, one, grids)
+        case "independent":
+            by_name = {name: lam[:, k].tolist() for k, name in enumerate(pairs.names)}
+            return draw_independent(pairs, by_name, grids)
+        case "video" | "audio":
+            return draw_only(recipe.method, pairs, one, grids)
+        case "cutmix_temporal":
+            return draw_cutmix_temporal(pairs, one, numbers, grids)
+        case "cutmix_spatial":
+            return draw_cutmix_spatial(pairs, one, numbers, grids)
+        case "cutmix_spatiotemporal":
+            return draw_cutmix_spatiotemporal(pairs, one, numbers, grids)
+        case "cutmix_frequency":
+            return draw_cutmix_frequency(pairs, one, numbers, grids)
+        case "energy":
+            return draw_energy(pairs, one, config.energy_limit_db, grids)
+        case "cross":
+            return draw_cross(pairs, one, config)
+
+
+def draw_lam(config: MixConfig, size: int, rng: np.random.Generator) -> np.ndarray:
+    """(size, 8) lambdas by `law`, in float64: a column for each modality, of which most methods use
+    the first. Rows are equal where `per` is batch."""
+    shape = (size, _MAX_MODALITIES)
+    match config.law:
+        case "beta":
+            lam = rng.beta(config.alpha, config.alpha, shape)
+        case "uniform":
+            lam = rng.random(shape)
+        case "fixed":
+            lam = np.full(shape, config.lam)
+    if config.per == "batch":
+        lam[:] = lam[:1]
+    return np.maximum(lam, 1 - lam) if config.dominant else lam
+
+
+_MAX_MODALITIES = 8
+
+
+# Whole tensors ------------------------------------------------------------------------------------
+
+
+def draw_none(pairs: Pairs, grids: Grids) -> MixPlan:
+    """Every clip as it is."""
+    return _blended("none", pairs, {}, grids)
+
+
+def draw_mixup(pairs: Pairs, lam: Sequence[float], grids: Grids) -> MixPlan:
+    """Cross-Modal Mixup: one lambda for every modality and the label.
+
+        x = lam * a + (1 - lam) * b        lam ~ Beta(alpha, alpha)
+
+    Zhang et al., "mixup: beyond empirical risk minimization" (ICLR 2018), carried over to every
+    modality of a clip. At `@layer`, Verma et al., "Manifold mixup" (ICML 2019), at the same stage
+    of both encoders; at `@feature`, on what the encoders give.
+    """
+    return _blended("mixup", pairs, dict.fromkeys(pairs.names, lam), grids)
+
+
+def draw_independent(pairs: Pairs, lam: Mapping[str, Sequence[float]], grids: Grids) -> MixPlan:
+    """Standard mixup of each modality by itself: a lambda for each, one partner for all.
+
+    What Nagrani et al., "Attention bottlenecks for multimodal fusion" (NeurIPS 2021), call
+    modality mixup (`mixmod` in its code). Each head has the label of its own modality; the fused
+    label is their mean.
+    """
+    return _blended("independent", pairs, lam, grids)
+
+
+def draw_only(name: Method, pairs: Pairs, lam: Sequence[float], grids: Grids) -> MixPlan:
+    """Mixup of modality `name` alone, the others as they are.
+
+    The fused label says so: with two modalities the own weight is (lam + 1) / 2. (Tools that mix
+    one modality by mistake give it lam.)
+    """
+    return _blended(name, pairs, {name: lam}, grids)
+
+
+# Boxes --------------------------------------------------------------------------------------------
+
+
+def draw_cutmix_temporal(
+    pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
+) -> MixPlan:
+    """The same seconds of pictures and sound are the partner's.
+
+    An interval of (1 - lam) of the window around a uniform instant, cut off at the window's ends
+    (the temporal cut of Yun et al., "VideoMix", 2020), then moved to the nearest borders between
+    pictures. Each head's label has the true share of its own frames, columns or samples; they
+    differ by rounding only. A modality without time is blended by that share.
+    """
+    parts = []
+    for name, grid in grids.items():
+        boxes, weights = [], []
+        for one, drawn in zip(lam, numbers, strict=True):
+            seconds, share = draw_interval(grids, 1 - one, drawn[0])
+            boxes.append(box_of(grid, time=seconds))
+            weights.append(0.0 if grid.time_axis is not None else 1 - share)
+        parts.append((name, boxes, weights))
+    return _cut("cutmix_temporal", pairs, parts, grids)
+
+
+def draw_cutmix_spatial(
+    pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
+) -> MixPlan:
+    """A rectangle of every picture is the partner's; the sound is mixed by its area.
+
+    Yun et al., "CutMix" (ICCV 2019): sides sqrt(1 - lam) of the picture's, centre uniform, cut off
+    at the edges; lambda is then the true share of pixels, in sound and labels too.
+    """
+    parts = []
+    for name, grid in grids.items():
+        boxes, weights = [], []
+        for one, drawn in zip(lam, numbers, strict=True):
+            place, share = draw_rectangle(grids, math.sqrt(1 - one), drawn)
+            boxes.append(box_of(grid, place=place))
+            weights.append(0.0 if grid.picture_axes is not None else 1 - share)
+        parts.append((name, boxes, weights))
+    return _cut("cutmix_spatial", pairs, parts, grids)
+
+
+def draw_cutmix_spatiotemporal(
+    pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
+) -> MixPlan:
+    """A rectangle during an interval is the partner's; in the same seconds the sound is mixed by
+    the rectangle's area.
+
+    The spatio-temporal cut of VideoMix: every side is (1 - lam) ** (1/3) of the whole.
+    """
+    parts = []
+    for name, grid in grids.items():
+        boxes, weights = [], []
+        for one, drawn in zip(lam, numbers, strict=True):
+            side = (1 - one) ** (1 / 3)
+            seconds, duration = draw_interval(grids, side, drawn[0])
+            place, area = draw_rectangle(grids, side, drawn[1:])
+            boxes.append(box_of(grid, time=seconds, place=place))
+            # What has no place in this grid is not cut, but weighed.
+            weights.append(
+                1 - (duration if grid.time_axis is None else 1)
+                * (area if grid.picture_axes is None else 1)
+            )  # fmt: skip
+        parts.append((name, boxes, weights))
+    return _cut("cutmix_spatiotemporal", pairs, parts, grids)
+
+
+def draw_cutmix_frequency(
+    pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
+) -> MixPlan:
+    """A band of mel bins is the partner's; the pictures are mixed by its share.
+
+    The frequency mask of Kim et al., "SpecMix" (Interspeech 2021), one band of (1 - lam) of the
+    bins, cut off at the ends.
+    """
+    parts = []
+    for name, grid in grids.items():
+        boxes, weights = [], []
+        for one, drawn in zip(lam, numbers, strict=True):
+            band, share = draw_band(grids, 1 - one, drawn[0])
+            boxes.append(box_of(grid, band=band))
+            weights.append(0.0 if grid.band_axis is not None else 1 - share)
+        parts.append((name, boxes, weights))
+    return _cut("cutmix_frequency", pairs, parts, grids)
+
+
+# Sound by loudness, features, dropout -------------------------------------------------------------
+
+
+def draw_energy(pairs: Pairs, lam: Sequence[float], limit_db: float, grids: Grids) -> MixPlan:
+    """Between-class mixing: lambda is the share that is heard, not the factor of the waveform.
+
+    Tokozume et al., "Learning from between-class examples for deep sound recognition" (ICLR 2018).
+    With A-weighted loudness G of both sounds, in dB,
+
+        t = 1 / (1 + 10 ** ((G_a - G_b) / 20) * (1 - lam) / lam)
+        x = (t * a + (1 - t) * b) / sqrt(t ** 2 + (1 - t) ** 2)
+
+    which keeps the power of the mix. G is measured where the sound is mixed
+    (`avmix.mix.loudness`); the difference is limited to `limit_db`, so that a nearly silent clip
+    does not drown its partner. Pictures and labels are mixed by lambda.
+    """
+    plan = _blended("energy", pairs, dict.fromkeys(pairs.names, lam), grids)
+    return replace(plan, energy_limit_db=limit_db)
+
+
+def draw_cross(pairs: Pairs, lam: Sequence[float], config: MixConfig) -> MixPlan:
+    """The video feature of a clip is mixed with an audio feature, and the other way round.
+
+    For encoders whose features are compatible: both are projected into one space
+    (`model.shared_width`) and mixed there, along a line or along the sphere (the geodesic mixup of
+    Oh et al., "Geodesic multi-modal mixup for robust fine-tuning", NeurIPS 2023), with the other
+    feature of the clip itself (`cross_with: own`; the label stays) or of its partner.
+    """
+    present, partner = dict(pairs.present), pairs.partner
+    if config.cross_with == "own":
+        partner = tuple(range(pairs.size))
+        both = [all(has) for has in zip(*present.values(), strict=True)]
+    else:
+        # The partner's other feature is mixed in, so both clips must have both.
+        both = [all(has) for has in zip(*dict(pairs.shared).values(), strict=True)]
+    weight = tuple(x if b else 1.0 for x, b in zip(lam, both, strict=True))
+    return MixPlan(
+        num_inputs=pairs.num_inputs,
+        partner=partner,
+        method="cross",
+        level="feature",
+        path=config.cross_path,
+        parts=tuple(
+            Part(name=name, domain="features", weight=weight, present=has)
+            for name, has in present.items()
+        ),
+    )
+
+
+def draw_dropout(config: MixConfig, plan: MixPlan, rng: np.random.Generator) -> MixPlan:
+    """Modality dropout, after mixing: some clips lose their pictures, others their sound.
+
+    Neverova et al., "ModDrop" (TPAMI 2016), by mask: the network leaves the feature out, nothing is
+    set to zero that batch normalisation would see. Only a clip that has every modality can lose
+    one, so that none is left with nothing. Its fused label is that of what is left.
+    """
+    between = {
+        "video": (0.0, config.drop_video),
+        "audio": (config.drop_video, config.drop_video + config.drop_audio),
+    }
+    draws = rng.random(plan.size)
+    parts = []
+    for part in plan.parts:
+        low, high = between.get(part.name, (0.0, 0.0))
+        lost = [
+            low <= draw < high and all(other.present[i] for other in plan.parts)
+            for i, draw in enumerate(draws)
+        ]
+        kept = tuple(has and not x for has, x in zip(part.present, lost, strict=True))
+        parts.append(replace(part, present=kept))
+    return replace(plan, parts=tuple(parts))
+
+
+# Parts of plans -----------------------------------------------------------------------------------
+
+
+def _blended(
+    method: Method, pairs: Pairs, lam: Mapping[str, Sequence[float]], grids: Grids
+) -> MixPlan:
+    """Whole tensors: the modalities in `lam` mixed, where both have them."""
+    if missing := sorted(lam.keys() - set(pairs.names)):
+        raise ValueError(
+            f"{method} mixes {', '.join(missing)}, the clips have {', '.join(pairs.names)}"
+        )
+    ones = (1.0,) * pairs.size
+    parts = [(name, None, lam.get(name, ones)) for name in pairs.names]
+    return _cut(method, pairs, parts, grids)
+
+
+def _cut(
+    method: Method,
+    pairs: Pairs,
+    parts: Sequence[tuple[str, Sequence[Box] | None, Sequence[float]]],
+    grids: Grids,
+) -> MixPlan:
+    shared, present = dict(pairs.shared), dict(pairs.present)
+    if shared.keys() != grids.keys():
+        raise ValueError(f"clips have {', '.join(shared)}, grids are of {', '.join(grids)}")
+    made = []
+    for name, boxes, weights in parts:
+        both, shape = shared[name], grids[name].shape
+        # A box that is everything for every clip is no box.
+        cut = boxes is not None and any(box != everything(grids[name]) for box in boxes)
+        made.append(
+            Part(
+                name=name,
+                domain=grids[name].domain,
+                weight=tuple(float(w) if b else 1.0 for w, b in zip(weights, both, strict=True)),
+                present=present[name],
+                box=tuple(boxes) if boxes is not None and cut else None,
+                shape=shape if cut else (),
+            )
+        )
+    return MixPlan(
+        num_inputs=pairs.num_inputs,
+        partner=pairs.partner,
+        method=method,
+        level="input",
+        parts=tuple(made),
+    )

@@ -1,0 +1,83 @@
+"""What mixed clips are to be taken for: the label of each head, mixed as its input was."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from avmix.mix.blend import blend
+from avmix.mix.plan import PlacedPlan
+from avmix.types import Heads
+
+IGNORED = -100
+"""Class number of a clip whose label is not known, as torch's cross-entropy has it."""
+
+
+def mixed_targets(
+    plan: PlacedPlan, target: Float[Tensor, "b k"], labels: Literal["sum", "max"] = "sum"
+) -> Heads:
+    """Targets (n k) of the fused, video and audio head. Raises ValueError when the plan is for
+    another number of clips."""
+    return Heads(
+        fused=mixed_target(plan, plan.lam, target, labels),
+        video=mixed_target(plan, plan.part("video").lam, target, labels),
+        audio=mixed_target(plan, plan.part("audio").lam, target, labels),
+    )
+
+
+def mixed_target(
+    plan: PlacedPlan,
+    lam: Float[Tensor, " n"],
+    target: Float[Tensor, "b k"],
+    labels: Literal["sum", "max"] = "sum",
+) -> Float[Tensor, "n k"]:
+    """`sum`: lam * own + (1 - lam) * partner; a class that both have keeps its whole weight.
+
+    `max`: every class that is in the mix at all, with the larger of both values; for binary losses.
+    """
+    plan.plan.for_size(target.shape[0])
+    if labels == "sum":
+        return blend(target, plan.partner, lam)
+    own, other = target[: plan.plan.size], target[plan.partner]
+    in_it = (lam[:, None] > 0) * own
+    return torch.maximum(in_it, (lam[:, None] < 1) * other)
+
+
+def one_hot(
+    labels: Int[Tensor, " b"], num_classes: int
+) -> tuple[Float[Tensor, "b k"], Bool[Tensor, " b"]]:
+    """Class numbers as (one-hot rows, which of them are known); `IGNORED` is a row of zeros.
+
+    Numbers are not checked against `num_classes` here, which would wait for the device: see
+    `check_labels`.
+    """
+    known = labels != IGNORED
+    rows = labels.clamp(min=0).long()
+    target = torch.zeros(len(labels), num_classes, device=labels.device)
+    return target.scatter_(1, rows[:, None], known.float()[:, None]), known
+
+
+def known_targets(
+    plan: PlacedPlan, lam: Float[Tensor, " n"], known: Bool[Tensor, " b"]
+) -> Bool[Tensor, " n"]:
+    """Which mixes have a label: all that is in them is known."""
+    own, other = known[: plan.plan.size], known[plan.partner]
+    return (own | (lam <= 0)) & (other | (lam >= 1))
+
+
+def smoothed(target: Float[Tensor, "n k"], share: float) -> Float[Tensor, "n k"]:
+    """`share` of the target spread over all classes; mixing smoothed labels gives the same."""
+    return target * (1 - share) + share / target.shape[1]
+
+
+def check_labels(labels: Mapping[str, Tensor] | Tensor, num_classes: int) -> None:
+    """Raises ValueError for a class number outside [0, num_classes) that is not `IGNORED`."""
+    for tensor in labels.values() if isinstance(labels, Mapping) else (labels,):
+        wrong = tensor[((tensor < 0) & (tensor != IGNORED)) | (tensor >= num_classes)]
+        if len(wrong):
+            raise ValueError(
+                f"labels must be in [0, {num_classes}) or {IGNORED} (not known), got "
+                f"{sorted(set(wrong.tolist()))}"
+            )
