@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from avmix.decode import ClipError
 from avmix.doctor.command import UsageError, add_arguments, run
 
 if TYPE_CHECKING:
+    from avmix.config import MixConfig
     from avmix.mix import MixPlan
 
 
@@ -20,10 +21,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     preview = commands.add_parser("preview", help="picture of two clips and of their mix")
     preview.add_argument("own", type=Path, help="video file A")
     preview.add_argument("partner", type=Path, help="video file B")
-    preview.add_argument("--method", default="mixup", help="as mix.method (mixup)")
+    preview.add_argument("--method", default="mixup", help="as mix.method, or all (mixup)")
+    preview.add_argument(
+        "--audio-domain",
+        choices=("log_mel", "power", "waveform"),
+        default="log_mel",
+        help="what of the sound is mixed (log_mel; energy: waveform)",
+    )
     preview.add_argument("--lam", type=float, default=0.5, help="weight of A, 0 to 1 (0.5)")
     preview.add_argument("--seed", type=int, default=0, help="where boxes are (0)")
-    preview.add_argument("--config", type=Path, help="YAML of a run: its clips, frontend and mix")
+    preview.add_argument("--config", type=Path, help="config.yaml of a run: its clips and frontend")
     preview.add_argument("--plan", type=Path, help="JSON of a plan, or plans_rankN.jsonl of a run")
     preview.add_argument("--line", type=int, default=1, help="which line of --plan (1)")
     preview.add_argument("--clip", type=int, default=0, help="which clip of the plan A is (0)")
@@ -47,17 +54,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _preview(args: argparse.Namespace) -> None:
     # These bring torch's frontend and matplotlib, which nothing else here needs.
-    from avmix.config import MixConfig, TrainConfig, from_yaml
+    from avmix.config import TrainConfig, from_yaml
     from avmix.preview import PREVIEW_CLIP, preview_mix
 
     try:
         config = from_yaml(TrainConfig, args.config.read_text()) if args.config else None
-        domain = config.mix.audio_domain if config else _domain_of(args.method)
-        plan = preview_mix(
+        mixes = [_plan(args.plan, args.line, args.clip)] if args.plan else _mixes(args)
+        plans = preview_mix(
             args.own,
             args.partner,
-            plan=_plan(args.plan, args.line, args.clip) if args.plan else None,
-            mix=MixConfig(method=args.method, law="fixed", lam=args.lam, audio_domain=domain),
+            mixes=mixes,
             seed=args.seed,
             out=args.out,
             start_seconds=args.start,
@@ -66,15 +72,30 @@ def _preview(args: argparse.Namespace) -> None:
             frontend=config.frontend if config else None,
         )
         if args.save_plan:
-            args.save_plan.write_text(plan.to_json() + "\n")
+            args.save_plan.write_text("".join(plan.to_json() + "\n" for plan in plans))
     except (ClipError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(f"wrote {args.out}")
 
 
-def _domain_of(method: str) -> Literal["log_mel", "waveform"]:
-    """Where the sound is mixed when no configuration says it: what the method can do."""
-    return "waveform" if method.startswith("energy") else "log_mel"
+def _mixes(args: argparse.Namespace) -> "list[MixConfig]":
+    """The methods asked for; `all`: those whose mixes can be seen."""
+    from avmix.config import MixConfig
+    from avmix.recipe import METHODS
+
+    inside_or_parts = ("none", "cross", "independent", "video", "audio")
+    words = (
+        [m for m in METHODS if m not in inside_or_parts] if args.method == "all" else [args.method]
+    )
+    return [
+        MixConfig(
+            method=word,
+            law="fixed",
+            lam=args.lam,
+            audio_domain="waveform" if word.startswith("energy") else args.audio_domain,
+        )
+        for word in words
+    ]
 
 
 def _plan(path: Path, line: int, clip: int) -> "MixPlan":

@@ -1,5 +1,6 @@
 """Look at a mix: two clips and what training would make of them, on one time axis."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,23 +29,22 @@ def preview_mix(
     partner: Path,
     *,
     out: Path,
-    plan: MixPlan | None = None,
-    mix: MixConfig | None = None,
+    mixes: Sequence[MixConfig | MixPlan],
     seed: int = 0,
     start_seconds: float = 0.0,
     labels: tuple[str, str] | None = None,
     clip: ClipConfig = PREVIEW_CLIP,
     frontend: FrontendConfig | None = None,
-) -> MixPlan:
-    """Write a PNG of both clips and of their mix; returns how it was made.
+) -> list[MixPlan]:
+    """Write a PNG of both clips and of each way of mixing them; returns how each was done.
 
-    Everything goes the way of training: the same decoder, frontend and mix. `plan` is carried out
-    where there is one (of one clip, with the partner as second input: `MixPlan.of_one`), else one
-    is drawn as `mix` says. `labels` names the two classes; the file names stand in for them. Raises
-    what `decode_clip` raises, and ValueError where the plan does not fit the clips or mixes inside
-    the network, where there is nothing to see.
+    Everything goes the way of training: the same decoder, frontend and mix. A plan is carried out
+    as it is (of one clip, with the partner as second input: `MixPlan.of_one`), for a configuration
+    one is drawn. `labels` names the two classes; the file names stand in for them. Raises what
+    `decode_clip` raises, and ValueError where a plan does not fit the clips or mixes inside the
+    network, where there is nothing to see.
     """
-    settings, mix = frontend or FrontendConfig(), mix or MixConfig()
+    settings = frontend or FrontendConfig()
     names = labels or (own.stem, partner.stem)
     window = Window(start_seconds, clip.duration_seconds)
     clips = [_read(path, window, clip) for path in (own, partner)]
@@ -57,16 +57,10 @@ def preview_mix(
         row=torch.arange(2),
         source=torch.arange(2),
     )
-    if plan is None:
-        grids = clip_grids(clip, settings, mix.audio_domain)
-        shared, one = rng(seed, 0, "mix_shared", 0), rng(seed, 0, "mix", 0, 0)
-        plan = draw_plan(mix, clips_of(batch), grids, shared=shared, own=one).of_one(0)
-    if plan.level != "input":
-        raise ValueError(f"{plan.method}: mixed at {plan.level} level, where nothing can be seen")
-    stage, placed = Frontend(settings, clip.sample_rate), plan.to(torch.device("cpu"))
+    plans = [mix if isinstance(mix, MixPlan) else _drawn(mix, batch, clip, settings, seed)
+             for mix in mixes]  # fmt: skip
+    stage = Frontend(settings, clip.sample_rate)
     frames, log_mel = stage(batch)
-    mixed_frames, mixed_mel = stage(batch, placed)
-    target = mixed_targets(placed, batch.target).fused[0].tolist()
     seconds = (
         settings.n_fft / 2 + settings.hop_length * np.arange(log_mel.shape[3])
     ) / clip.sample_rate
@@ -88,23 +82,41 @@ def preview_mix(
             log_mel=log_mel[1, 0].numpy(),
             labels=[(names[1], 1.0, PARTNER)],
         ),
-        replace(
-            base,
-            title=_title(plan),
-            frames=_pixels(mixed_frames[0]),
-            log_mel=mixed_mel[0, 0].numpy(),
-            labels=[(names[0], target[0], OWN), (names[1], target[1], PARTNER)],
-        ),
     ]
-    heading = f"{plan.method}: own weight of the label {plan.lam[0]:.2f}"
-    draw_strips(strips, 0.0, clip.duration_seconds, heading, out)
+    for plan in plans:
+        placed = plan.to(torch.device("cpu"))
+        mixed_frames, mixed_mel = stage(batch, placed)
+        target = mixed_targets(placed, batch.target).fused[0].tolist()
+        strips.append(
+            replace(
+                base,
+                title=_title(plan),
+                frames=_pixels(mixed_frames[0]),
+                log_mel=mixed_mel[0, 0].numpy(),
+                labels=[(names[0], target[0], OWN), (names[1], target[1], PARTNER)],
+            )
+        )
+    draw_strips(strips, 0.0, clip.duration_seconds, f"{names[0]} and {names[1]}, mixed", out)
+    return plans
+
+
+def _drawn(
+    mix: MixConfig, batch: Batch, clip: ClipConfig, frontend: FrontendConfig, seed: int
+) -> MixPlan:
+    """How the first clip of `batch` is mixed with the second."""
+    shared, own = rng(seed, 0, "mix_shared", 0), rng(seed, 0, "mix", 0, 0)
+    grids = clip_grids(clip, frontend, mix.audio_domain)
+    plan = draw_plan(mix, clips_of(batch), grids, shared=shared, own=own).of_one(0)
+    if plan.level != "input":
+        raise ValueError(f"{plan.method}: mixed at {plan.level} level, where nothing can be seen")
     return plan
 
 
 def _title(plan: MixPlan) -> str:
     """What of the first clip of `plan` is its own, and what the network is not shown."""
     video, audio = plan.part("video"), plan.part("audio")
-    title = f"mix: {video.lam[0]:.2f} of the own pictures, {audio.lam[0]:.2f} of the own sound"
+    title = f"{plan.method}: {video.lam[0]:.2f} of the own pictures, {audio.lam[0]:.2f} of the own"
+    title += f" sound ({audio.domain.replace('_', '-')})"
     missing = [part.name for part in plan.parts if not part.present[0]]
     return title + "".join(f"; {name} dropped" for name in missing)
 

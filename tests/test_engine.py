@@ -16,6 +16,9 @@ from avmix.data.dataset import BadClip, Loaded, Place, TooManyBadClips
 from avmix.data.loader import BadClips, EpochSampler, EvalLoader, TrainLoader
 from avmix.engine import (
     build_optimizer,
+    check_input,
+    clean_pass,
+    clips_of,
     evaluate,
     lr_at,
     mix_of_epoch,
@@ -291,3 +294,38 @@ def test_a_split_of_which_nothing_can_be_read_is_an_error():
     loader = eval_loader_of([Loaded(None, (BadClip(0, "a.mp4", "damaged"),))], 1)
     with pytest.raises(TooManyBadClips, match=r"none of 1 clips .*a\.mp4: damaged"):
         evaluate(build_model(SMALL, 3), FRONTEND, loader, HERE)
+
+
+def test_input_that_is_not_finite_is_named_where_it_is_asked_for():
+    check_input(batch_of([0, 1]), ["a.mp4", "b.mp4"])
+    with pytest.raises(ValueError, match=r"sound that is not finite, in b\.mp4$"):
+        check_input(batch_of([0, 1, 2], broken=1), ["a.mp4", "b.mp4", "c.mp4"])
+
+
+def test_clips_as_they_are_leave_no_trace_in_the_network():
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(video_channels=[4, 4], audio_channels=[4, 4], dropout=0.5), 3)
+    model.train()
+    batch = batch_of([1, 2, 4])
+    model(*FRONTEND(batch), batch.has_video, batch.has_audio)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    first, second = clean_pass(model, FRONTEND, batch), clean_pass(model, FRONTEND, batch)
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    for ours, theirs in zip(first.logits, second.logits, strict=True):
+        assert torch.equal(ours, theirs)  # no dropout
+        assert not ours.requires_grad
+    model.eval()
+    expected = model(*FRONTEND(batch), batch.has_video, batch.has_audio)
+    torch.testing.assert_close(first.logits.fused, expected.logits.fused)
+
+
+def test_what_a_plan_must_know_of_a_batch():
+    batch = replace(batch_of([0, 4, 5]), source=torch.tensor([7, 7, 9]))
+    batch = replace(batch, target=torch.tensor([[1.0, 0, 0], [0.5, 0, 0.5], [0, 0, 0]]))
+    clips = clips_of(batch)
+    assert dict(clips.present) == {"video": (True,) * 3, "audio": (False, True, True)}
+    assert clips.source == (7, 7, 9)
+    assert clips.labels == (frozenset([0]), frozenset([0, 2]), frozenset())

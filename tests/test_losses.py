@@ -7,7 +7,15 @@ import torch
 from jaxtyping import TypeCheckError
 
 from avmix.config import LossConfig
-from avmix.losses import head_losses, objective, presence
+from avmix.losses import (
+    consistency_losses,
+    head_losses,
+    needs_clean,
+    objective,
+    presence,
+)
+from avmix.mix import MixPlan, Part
+from avmix.models.classifier import Features, Output
 from avmix.types import Heads
 
 ALL = torch.tensor([True, True, True])
@@ -117,3 +125,95 @@ def test_half_precision_logits_give_a_float32_loss():
 def test_as_many_of_each_modality_are_needed():
     with pytest.raises(TypeCheckError):
         presence(ALL, ALL[:2])
+
+
+def placed_plan():
+    """Three clips: both modalities mixed alike, differently, and one that has no sound."""
+    present = (True, True, True)
+    parts = (
+        Part(name="video", domain="pixels", weight=(0.7, 0.9, 0.4), present=present),
+        Part(name="audio", domain="log_mel", weight=(0.7, 0.2, 1.0), present=(True, True, False)),
+    )
+    plan = MixPlan(
+        num_inputs=3, partner=(1, 2, 0), method="independent", level="input", parts=parts
+    )
+    return plan.to(torch.device("cpu"))
+
+
+def outputs_of(seed):
+    generator = torch.Generator().manual_seed(seed)
+    one = [torch.randn(3, 4, generator=generator) for _ in range(3)]
+    features = [torch.randn(3, 5, generator=generator) for _ in range(2)]
+    return Output(Heads(*one), Features(*features))
+
+
+def test_only_consistency_that_has_a_weight_is_computed():
+    mixed, clean, here = outputs_of(0), outputs_of(1), torch.ones(3, dtype=torch.bool)
+    for names in ([], ["agreement"], ["interpolation"], ["agreement", "contrastive"]):
+        config = LossConfig(**dict.fromkeys(names, 0.5))
+        assert needs_clean(config) == bool({"interpolation", "contrastive"} & {*names})
+        found = consistency_losses(config, placed_plan(), mixed, clean, here, here)
+        assert list(found) == names
+
+
+def test_consistency_is_told_what_the_plan_says():
+    mixed, clean, plan = outputs_of(0), outputs_of(1), placed_plan()
+    has_video, has_audio = torch.tensor([True, True, True]), torch.tensor([True, False, True])
+    config = LossConfig(fused=1.0, video=0.5, audio=0.25, agreement=1.0, interpolation=1.0,
+                        contrastive=1.0, contrastive_temperature=0.2)  # fmt: skip
+    found = consistency_losses(config, plan, mixed, clean, has_video, has_audio)
+
+    # Only the first clip has the same label in both heads; the third has no sound.
+    p, q = (x[0].softmax(0) for x in (mixed.logits.video, mixed.logits.audio))
+    middle = (p + q) / 2
+    js = ((p * (p / middle).log()).sum() + (q * (q / middle).log()).sum()) / 2
+    torch.testing.assert_close(found["agreement"], js)
+
+    expected = 0.0
+    lams = {"fused": (0.7, 0.55, 0.4), "video": (0.7, 0.9, 0.4), "audio": (0.7, 0.2)}
+    for name, weight in (("fused", 1.0), ("video", 0.5), ("audio", 0.25)):
+        terms = []
+        for i, lam in enumerate(lams[name]):
+            own, other = (getattr(clean.logits, name)[j].softmax(0) for j in (i, (i + 1) % 3))
+            wanted = lam * own + (1 - lam) * other
+            said = getattr(mixed.logits, name)[i].log_softmax(0)
+            terms.append((wanted * (wanted.log() - said)).sum())
+        expected += weight * sum(terms) / len(terms)
+    torch.testing.assert_close(found["interpolation"], torch.as_tensor(expected))
+
+    def one_way(queries, keys, lam, has_query, has_key):
+        terms = []
+        for i in range(3):
+            wanted = [0.0] * 3
+            wanted[i] += lam[i]
+            wanted[(i + 1) % 3] += 1 - lam[i]
+            wanted = [w if has else 0.0 for w, has in zip(wanted, has_key, strict=True)]
+            if not has_query[i] or not sum(wanted):
+                continue
+            cosines = [float(torch.cosine_similarity(queries[i], key, 0)) / 0.2 for key in keys]
+            total = sum(math.exp(c) for c, has in zip(cosines, has_key, strict=True) if has)
+            logs = [c - math.log(total) for c in cosines]
+            loss = -sum(w * x for w, x in zip(wanted, logs, strict=True))
+            terms.append(loss / sum(wanted))
+        return sum(terms) / len(terms)
+
+    video = one_way(
+        mixed.features.video, clean.features.audio, (0.7, 0.9, 0.4), (1, 1, 1), (1, 0, 1)
+    )
+    audio = one_way(
+        mixed.features.audio, clean.features.video, (0.7, 0.2, 1.0), (1, 1, 0), (1, 1, 1)
+    )
+    assert found["contrastive"].item() == pytest.approx((video + audio) / 2, rel=1e-5)
+
+
+def test_binary_loss_by_hand():
+    # Two classes, logits 0 and 2, target 1 and 0: -ln 0.5 and ln(1 + e^2), their mean.
+    logits, target = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]])
+    here = torch.tensor([True])
+    heads = Heads(logits, logits, logits), Heads(target, target, target)
+    found = head_losses(*heads, presence(here, here), 0.0, "binary").audio.item()
+    assert found == pytest.approx((math.log(2) + math.log(1 + math.exp(2))) / 2)
+    # Smoothed by 0.2 the target is 0.9 and 0.1.
+    found = head_losses(*heads, presence(here, here), 0.2, "binary").audio.item()
+    second = 0.1 * math.log(1 + math.exp(-2)) + 0.9 * math.log(1 + math.exp(2))
+    assert found == pytest.approx((math.log(2) + second) / 2)

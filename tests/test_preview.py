@@ -1,5 +1,6 @@
 """The picture of a mix, made by the command that people run."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from matplotlib.image import imread
 from media import write_flash_beep
 
 from avmix.cli import main
+from avmix.config import TrainConfig, to_yaml
+from avmix.mix import MixPlan, Part
 
 
 def test_preview_writes_a_picture(toy_set: Path, tmp_path: Path) -> None:
@@ -40,6 +43,66 @@ def test_bad_input_is_one_line(tmp_path: Path, lam: str, name: str, message: str
     files = [str(tmp_path / "a.mp4"), str(tmp_path / name)]
     with pytest.raises(SystemExit) as end:
         main(["preview", *files, "--lam", lam, "-o", str(tmp_path / "x.png")])
+    assert message in str(end.value.code)
+    assert "\n" not in str(end.value.code)
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_every_method_is_drawn_saved_and_replayed(toy_set: Path, tmp_path: Path) -> None:
+    own, partner = (str(path) for path in sorted((toy_set / "test").iterdir())[:2])
+    plans, whole = tmp_path / "plans.jsonl", tmp_path / "all.png"
+    main(["preview", own, partner, "--method", "all", "--lam", "0.4", "-o", str(whole),
+          "--save-plan", str(plans)])  # fmt: skip
+    lines = plans.read_text().splitlines()
+    made = [MixPlan.from_json(line) for line in lines]
+    assert [plan.method for plan in made] == [
+        "mixup", "cutmix_temporal", "cutmix_spatial", "cutmix_spatiotemporal", "cutmix_frequency",
+        "energy",
+    ]  # fmt: skip
+    drawn, again = tmp_path / "drawn.png", tmp_path / "again.png"
+    main(["preview", own, partner, "--method", "cutmix_spatial", "--lam", "0.4", "-o", str(drawn)])
+    main(["preview", own, partner, "--plan", str(plans), "--line", "3", "-o", str(again)])
+    assert np.array_equal(imread(drawn), imread(again))
+
+
+def test_a_plan_of_a_run_shows_one_of_its_clips(toy_set: Path, tmp_path: Path) -> None:
+    own, partner = (str(path) for path in sorted((toy_set / "test").iterdir())[:2])
+    part = Part(name="video", domain="pixels", weight=(1.0, 0.25), present=(True, True))
+    sound = Part(name="audio", domain="log_mel", weight=(1.0, 1.0), present=(True, False))
+    plan = MixPlan(num_inputs=2, partner=(1, 0), method="mixup", level="input", parts=(part, sound))
+    file, saved = tmp_path / "plans_rank0.jsonl", tmp_path / "one.json"
+    file.write_text(json.dumps({"epoch": 0, "step": 3, "plan": json.loads(plan.to_json())}) + "\n")
+    main(["preview", own, partner, "--plan", str(file), "--clip", "1", "-o",
+          str(tmp_path / "x.png"), "--save-plan", str(saved)])  # fmt: skip
+    one = MixPlan.from_json(saved.read_text())
+    assert (one.size, one.num_inputs, one.partner) == (1, 2, (1,))
+    assert (one.part("video").weight, one.part("audio").present) == ((0.25,), (False,))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--plan", "PLAN", "--line", "3"], "has 1 lines, not a line 3"),
+        (["--plan", "PLAN", "--clip", "5"], "the plan is of 1 clips, there is no clip 5"),
+        (["--plan", "BROKEN"], "broken.json: not a plan"),
+        (["--plan", "PLAN", "--config", "CONFIG"], "the plan cuts boxes from (8, 112, 112)"),
+        (["--method", "mixup@layer"], "mixed at layer level, where nothing can be seen"),
+        (["--method", "mixdown"], "'mixdown' is no way of mixing"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_one_line(
+    toy_set: Path, tmp_path: Path, more: list[str], message: str
+) -> None:
+    own, partner = (str(path) for path in sorted((toy_set / "test").iterdir())[:2])
+    files = {name: str(tmp_path / f"{name.lower()}.json") for name in ("PLAN", "BROKEN", "CONFIG")}
+    main(["preview", own, partner, "--method", "cutmix_spatial", "-o", str(tmp_path / "x.png"),
+          "--save-plan", files["PLAN"]])  # fmt: skip
+    (tmp_path / "x.png").unlink()
+    Path(files["BROKEN"]).write_text("{}")
+    Path(files["CONFIG"]).write_text(to_yaml(TrainConfig()))
+    with pytest.raises(SystemExit) as end:
+        main(["preview", own, partner, "-o", str(tmp_path / "x.png"),
+              *(files.get(word, word) for word in more)])  # fmt: skip
     assert message in str(end.value.code)
     assert "\n" not in str(end.value.code)
     assert not (tmp_path / "x.png").exists()

@@ -319,7 +319,7 @@ def test_too_many_unreadable_clips_stop_the_run(damaged: Path, tmp_path: Path) -
     [
         (["--data.root", "nowhere"], "nowhere/dataset.json: not found. Prepare the data set"),
         (["--data.train_split", "dev"], "no split 'dev'; it has: train, val, test"),
-        (["--optim.batch_size", "64"], "optim.batch_size (=64)"),
+        (["--optim.batch_size", "64"], "a step reads 64 clips (optim.batch_size"),
         (["--frontend.num_mels", "400"], "frontend.num_mels (=400)"),
     ],
 )

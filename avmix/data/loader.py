@@ -64,8 +64,9 @@ class EpochSampler:
         self.num_steps = num_clips // (batch_size * world_size)
         if self.num_steps == 0:
             raise ValueError(
-                f"optim.batch_size (={batch_size}) x {world_size} processes is more than the "
-                f"{num_clips} clips of the train split"
+                f"a step reads {batch_size} clips (optim.batch_size, or twice as many with "
+                f"mix.pairing second_batch) x {world_size} processes, more than the {num_clips} "
+                "clips of the train split"
             )
         self.batch_size = batch_size
         self._rank = rank

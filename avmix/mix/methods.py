@@ -258,7 +258,7 @@ def draw_cutmix_spatiotemporal(
             boxes.append(box_of(grid, time=seconds, place=place))
             # What has no place in this grid is not cut, but weighed.
             weights.append(
-                1 - (duration if grid.time_axis is None else 1)
+                1.0 - (duration if grid.time_axis is None else 1)
                 * (area if grid.picture_axes is None else 1)
             )  # fmt: skip
         parts.append((name, boxes, weights))
