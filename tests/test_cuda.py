@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import train
-from avmix.config import FrontendConfig, TrainConfig, load_config
+from avmix.config import ClipConfig, FrontendConfig, MixConfig, TrainConfig, load_config
+from avmix.engine import clips_of
 from avmix.frontend import Frontend
-from avmix.mix import apply, mixed_targets, mixup_plan
+from avmix.mix import MixPlan, clip_grids, draw_plan, mixed_targets
+from avmix.rng import rng
 from avmix.types import Batch
 
 ROOT = Path(__file__).parents[1]
@@ -17,30 +19,61 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.needs_cuda
 
 
-def test_frontend_and_mix_give_the_same_on_both_devices() -> None:
+CLIP = ClipConfig(duration_seconds=1.0, num_frames=8, crop=32, short_side=32)
+PLANS = {
+    "mixup": MixConfig(alpha=1.0),
+    "power": MixConfig(alpha=1.0, audio_domain="power"),
+    "waveform": MixConfig(alpha=1.0, audio_domain="waveform"),
+    "energy": MixConfig(method="energy", alpha=1.0, audio_domain="waveform"),
+    "energy, power": MixConfig(method="energy", alpha=1.0, audio_domain="power"),
+    "roll": MixConfig(alpha=1.0, pairing="roll"),
+    "second_batch": MixConfig(alpha=1.0, pairing="second_batch"),
+    **{
+        f"cutmix_{kind}": MixConfig(method=f"cutmix_{kind}+dropout", alpha=1.0)
+        for kind in ("temporal", "spatial", "spatiotemporal", "frequency")
+    },
+}
+
+
+def batch_of() -> Batch:
     torch.manual_seed(0)
-    here = torch.ones(4, dtype=torch.bool)
-    batch = Batch(
-        video=torch.randint(0, 256, (4, 8, 32, 32, 3), dtype=torch.uint8),
-        audio=torch.randn(4, 16_000) * 0.1,
-        has_video=here,
-        has_audio=here,
-        target=torch.eye(4),
-        row=torch.arange(4),
-        source=torch.arange(4),
-    )
-    plan = mixup_plan(
-        [1, 0, 3, 2], [0.3, 0.8, 1.0, 0.5], has_video=[True] * 4, has_audio=[True] * 4
+    return Batch(
+        video=torch.randint(0, 256, (6, 8, 32, 32, 3), dtype=torch.uint8),
+        audio=torch.randn(6, 16_000) * 0.1,
+        has_video=torch.ones(6, dtype=torch.bool),
+        has_audio=torch.tensor([True, True, False, True, True, True]),
+        target=torch.eye(6),
+        row=torch.arange(6),
+        source=torch.arange(6),
     )
 
-    def outcome(device: str) -> list[torch.Tensor]:
-        moved = batch.to(torch.device(device))
-        video, audio = Frontend(FrontendConfig(), 16_000).to(device)(moved)
-        mixed = apply(plan, video=video, audio=audio)
-        return [x.cpu() for x in (*mixed, *mixed_targets(plan, moved.target))]
 
-    for ours, theirs in zip(outcome("cuda"), outcome("cpu"), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+def plan_of(config: MixConfig, batch: Batch) -> MixPlan:
+    grids = clip_grids(CLIP, FrontendConfig(), config.audio_domain)
+    return draw_plan(config, clips_of(batch), grids, shared=rng(0, 0, "mix_shared", 0),
+                     own=rng(0, 0, "mix", 0, 0))  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel", ["torch", "triton"])
+@pytest.mark.parametrize("name", PLANS)
+def test_the_stage_gives_the_same_on_both_devices_and_never_waits(name: str, kernel) -> None:
+    batch = batch_of()
+    plan = plan_of(PLANS[name], batch)
+    expected = Frontend(FrontendConfig(kernel="torch"), 16_000)(batch, plan.to(torch.device("cpu")))
+    expected = *expected, *mixed_targets(plan.to(torch.device("cpu")), batch.target)
+
+    cuda = torch.device("cuda")
+    frontend = Frontend(FrontendConfig(kernel=kernel), 16_000).to(cuda)
+    moved = batch.pin_memory().to(cuda)
+    frontend(moved, plan.to(cuda))  # kernels are compiled, tables of the transform made
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        placed = plan.to(cuda)
+        found = *frontend(moved, placed), *mixed_targets(placed, moved.target)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -149,8 +149,12 @@ def outputs_of(seed):
 
 def test_only_consistency_that_has_a_weight_is_computed():
     mixed, clean, here = outputs_of(0), outputs_of(1), torch.ones(3, dtype=torch.bool)
-    for names in ([], ["agreement"], ["interpolation"], ["agreement", "contrastive"]):
-        config = LossConfig(**dict.fromkeys(names, 0.5))
+    for config, names in [
+        (LossConfig(), []),
+        (LossConfig(agreement=0.5), ["agreement"]),
+        (LossConfig(interpolation=0.5), ["interpolation"]),
+        (LossConfig(agreement=0.5, contrastive=0.5), ["agreement", "contrastive"]),
+    ]:
         assert needs_clean(config) == bool({"interpolation", "contrastive"} & {*names})
         found = consistency_losses(config, placed_plan(), mixed, clean, here, here)
         assert list(found) == names

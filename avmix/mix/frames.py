@@ -34,6 +34,7 @@ class FrameMixer:
         self._shift: Colour = (-mean[0] / std[0], -mean[1] / std[1], -mean[2] / std[2])
         self._reuse = reuse_output
         self._kept: list[Tensor] = []
+        self._affine: tuple[Tensor, Tensor] | None = None
 
     def __call__(
         self, video: UInt8[Tensor, "b t h w c"], plan: PlacedPlan | None, dtype: torch.dtype
@@ -53,7 +54,10 @@ class FrameMixer:
             video, part = video[:size], None
         match kernel_of(self._kernel, video.device):
             case "torch":
-                frames = normalise_frames(video, self._scale, self._shift)
+                if self._affine is None or self._affine[0].device != video.device:
+                    # Kept: making them anew would wait for a GPU in every step.
+                    self._affine = affine_of(self._scale, self._shift, video.device)
+                frames = normalise_frames(video, *self._affine)
                 return mix_part(part, frames) if part else frames
             case "fused":
                 out = self._warm((size, 3, *video.shape[1:4]))
@@ -97,12 +101,17 @@ def kernel_of(name: KernelChoice, device: torch.device) -> Kernel:
     return name
 
 
+def affine_of(scale: Colour, shift: Colour, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both as tensors (1 c 1 1 1)."""
+    factor, term = (torch.tensor(x, device=device).view(1, -1, 1, 1, 1) for x in (scale, shift))
+    return factor, term
+
+
 def normalise_frames(
-    video: UInt8[Tensor, "b t h w c"], scale: Colour, shift: Colour
+    video: UInt8[Tensor, "b t h w c"],
+    scale: Float[Tensor, "1 c 1 1 1"],
+    shift: Float[Tensor, "1 c 1 1 1"],
 ) -> Float[Tensor, "b c t h w"]:
     """pixel * scale + shift, contiguous in the new order, with ordinary operations."""
-    factor, term = (
-        torch.tensor(values, device=video.device).view(1, -1, 1, 1, 1) for values in (scale, shift)
-    )
     frames = video.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
-    return frames.mul_(factor).add_(term)
+    return frames.mul_(scale).add_(shift)
