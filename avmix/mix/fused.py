@@ -15,7 +15,8 @@ from torch import Tensor
 
 _TILE_PIXELS = 1 << 17
 """Pixels per tile, at most (but for a row that has more). Three float tiles (4.5 MiB) should stay
-in a cache; in smaller tiles the calls cost more than the pixels: 65536 is 15 % slower."""
+in a cache; in smaller tiles the calls cost more than the pixels. Measured with 32 MiB of L3: half
+of it is 15 to 20 % slower, twice of it 6 to 13 % faster."""
 
 
 def mix_frames(
@@ -35,11 +36,11 @@ def mix_frames(
     without `partner` nothing is (and n is b). Weights of 1 and 0 are exact: to the bit what an
     unmixed clip or an unmixed partner gives.
 
-    `video` is read fastest where it is a view of planar memory (b 3 t h w), and nearly so as it is
-    decoded; anything else is copied first. The result is contiguous. `out`, contiguous float32 on
-    the CPU, is written and returned where it is given: a warm buffer spares the page faults of
-    fresh memory, which cost more than all the arithmetic. Its former content must not be needed
-    any more, not for a backward pass either (the first convolution keeps its input).
+    `video` may have any strides: as decoded, or a view of planar memory (b 3 t h w), which takes
+    three quarters of the time. The result is contiguous. `out`, contiguous float32 on the CPU, is
+    written and returned where it is given: a warm buffer spares the page faults of fresh memory,
+    which cost more than all the arithmetic. Its former content must not be needed any more, not for
+    a backward pass either (the first convolution keeps its input).
 
     Raises ValueError where `video` is not on the CPU, where lengths differ, where a partner, a
     weight or a box is out of range, and where `out` does not fit.
@@ -62,8 +63,6 @@ def mix_frames(
             f"out must be contiguous float32 {shape} on the CPU, got {out.dtype} "
             f"{tuple(out.shape)} with strides {out.stride()} on {out.device}"
         )
-    if not (_is_interleaved(video) or _is_planar(video)):
-        video = video.contiguous()
     if out.numel():
         with torch.no_grad():
             _mix(video, partner, weight, box, scale, shift, out)
@@ -196,10 +195,6 @@ def _along_partners(partner: Sequence[int]) -> list[int]:
 
 def _is_planar(video: Tensor) -> bool:
     return video[:1].permute(0, 4, 1, 2, 3).is_contiguous()
-
-
-def _is_interleaved(video: Tensor) -> bool:
-    return video[:1].is_contiguous()
 
 
 def _fits(out: Tensor, shape: tuple[int, ...]) -> bool:
