@@ -82,46 +82,38 @@ def _mix(
     tiles = _tiles(*video.shape[1:4])
     # Of this call alone: threads share nothing.
     scratch = torch.empty(3, max(3 * prod(tile.size) for tile in tiles))
-    # Colours that are scaled alike are written by one call.
-    alike = len(set(zip(scale, shift, strict=True))) == 1
-    colours = [slice(0, 3)] if alike else [slice(c, c + 1) for c in range(3)]
-    shifts = [torch.tensor(shift[colour.start]) for colour in colours]
+    affine = _affine(scale, shift)
     order = _along_partners(partner)
     for tile in tiles:
         rooms = scratch[:, : 3 * prod(tile.size)]
+        clips, results = pixels[tile.where].unbind(), out[tile.where].unbind()
         if _is_planar(video):
-            one, two, mixed = rooms.view(3, 3, *tile.size).unbind()
+            one, two, _ = rooms.view(3, 3, *tile.size).unbind()
+            stage = _Planar(_Converted(clips, (one, two), affine))
         else:
             one, two, mixed = rooms.view(3, *tile.size, 3).movedim(-1, 1).unbind()
-        clips = pixels[tile.where].unbind()
-        converted = _Converted(clips, one, two)
-        results = [out[tile.where][:, colour].unbind() for colour in colours]
+            stage = _Interleaved(_Converted(clips, (one, two), ()), mixed, affine)
         for i in order:
             j, w = partner[i], weight[i]
             inside = tile.overlap(box[i]) if box is not None else tile.everything
             if w == 1 or i == j or not inside:
-                mix = converted.clip(i)
+                stage.one(i, results[i])
             elif inside != tile.everything:
-                mix = mixed.copy_(clips[i])
-                part = mix[inside]
-                if w == 0:
-                    part.copy_(clips[j][inside])
-                else:
-                    torch.lerp(converted.clip(j)[inside], part, w, out=part)
+                stage.cut(i, j, w, inside, results[i])
             elif w == 0:
-                mix = converted.clip(j)
+                stage.one(j, results[i])
             else:
-                own = converted.clip(i)
-                mix = torch.lerp(converted.clip(j), own, w, out=mixed)
-            for colour, offset, result in zip(colours, shifts, results, strict=True):
-                torch.add(offset, mix[colour], alpha=scale[colour.start], out=result[i])
+                stage.two(i, j, w, results[i])
 
 
 class _Converted:
     """Clips as floats; the last two that were asked for are kept."""
 
-    def __init__(self, clips: Sequence[Tensor], *rooms: Tensor) -> None:
-        self._clips = clips
+    def __init__(
+        self, clips: Sequence[Tensor], rooms: Sequence[Tensor], affine: Sequence["_Affine"]
+    ) -> None:
+        """`affine`: applied to every clip."""
+        self._clips, self._affine = clips, affine
         self._rooms = {-1 - k: room for k, room in enumerate(rooms)}
 
     def clip(self, i: int) -> Tensor:
@@ -130,8 +122,89 @@ class _Converted:
         else:
             oldest = next(iter(self._rooms))
             room = self._rooms.pop(oldest).copy_(self._clips[i])
+            for one in self._affine:
+                one(room, room)
         self._rooms[i] = room
         return room
+
+
+@dataclass(frozen=True, slots=True)
+class _Affine:
+    """`x * scale + shift` of one colour, or of all where they are scaled alike."""
+
+    colours: slice
+    scale: float
+    shift: Tensor
+
+    def __call__(self, x: Tensor, out: Tensor) -> None:
+        torch.add(self.shift, x[self.colours], alpha=self.scale, out=out[self.colours])
+
+
+def _affine(scale: tuple[float, float, float], shift: tuple[float, float, float]) -> list[_Affine]:
+    if len(set(zip(scale, shift, strict=True))) == 1:
+        return [_Affine(slice(0, 3), scale[0], torch.tensor(shift[0]))]
+    return [_Affine(slice(c, c + 1), scale[c], torch.tensor(shift[c])) for c in range(3)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Planar:
+    """Clips are scaled when they are converted, in the cache; the mix goes straight to the result.
+
+    Scaling both and mixing is the same as mixing and scaling.
+    """
+
+    clips: _Converted
+
+    def one(self, i: int, result: Tensor) -> None:
+        """Clip i alone."""
+        result.copy_(self.clips.clip(i))
+
+    def two(self, i: int, j: int, w: float, result: Tensor) -> None:
+        """Clips i and j, everywhere."""
+        own = self.clips.clip(i)
+        torch.lerp(self.clips.clip(j), own, w, out=result)
+
+    def cut(self, i: int, j: int, w: float, inside: tuple[slice, ...], result: Tensor) -> None:
+        """Clip i, and inside of the box both."""
+        self.one(i, result)
+        own, other = self.clips.clip(i)[inside], self.clips.clip(j)[inside]
+        if w == 0:
+            result[inside].copy_(other)
+        else:
+            torch.lerp(other, own, w, out=result[inside])
+
+
+@dataclass(frozen=True, slots=True)
+class _Interleaved:
+    """Colours lie side by side in scratch too; they are parted while the mix is scaled into the
+    result. Reading every third number is what costs most here, so it is done once, and last."""
+
+    clips: _Converted
+    mixed: Tensor
+    affine: Sequence[_Affine]
+
+    def one(self, i: int, result: Tensor) -> None:
+        """As `_Planar.one`."""
+        self._write(self.clips.clip(i), result)
+
+    def two(self, i: int, j: int, w: float, result: Tensor) -> None:
+        """As `_Planar.two`."""
+        own = self.clips.clip(i)
+        self._write(torch.lerp(self.clips.clip(j), own, w, out=self.mixed), result)
+
+    def cut(self, i: int, j: int, w: float, inside: tuple[slice, ...], result: Tensor) -> None:
+        """As `_Planar.cut`."""
+        own = self.clips.clip(i)
+        mix, other = self.mixed.copy_(own), self.clips.clip(j)[inside]
+        if w == 0:
+            mix[inside].copy_(other)
+        else:
+            torch.lerp(other, own[inside], w, out=mix[inside])
+        self._write(mix, result)
+
+    def _write(self, x: Tensor, result: Tensor) -> None:
+        for one in self.affine:
+            one(x, result)
 
 
 @dataclass(frozen=True, slots=True)
