@@ -165,6 +165,15 @@ def _validate(
     return all_scores(found.predictions)
 
 
+def _mix(config: TrainConfig) -> str:
+    """How batches are mixed, in a few words."""
+    recipes = ", ".join(
+        word if share == 1 else f"{share:g} {word}" for word, share in config.mix.recipes.items()
+    )
+    law = f"beta({config.mix.alpha:g})" if config.mix.law == "beta" else config.mix.law
+    return f"{recipes}, lambda {law}"
+
+
 def _headline(
     config: TrainConfig, here: Runtime, model: nn.Module, train: Manifest, state: Checkpoint
 ) -> str:
@@ -174,8 +183,7 @@ def _headline(
         resumed = f", resumed at epoch {state.epoch + 1}, step {state.step}"
     return (
         f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
-        f"{len(train.classes)} classes; {millions:.2f} M parameters; mix {config.mix.method}, "
-        f"alpha {config.mix.alpha}; {here.device}, {here.world_size} process(es), "
+        f"{len(train.classes)} classes; {millions:.2f} M parameters; mix {_mix(config)}; {here.device}, {here.world_size} process(es), "
         f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')}), "
         f"{config.data.num_workers} loader(s){resumed}"
     )
