@@ -183,7 +183,8 @@ def _headline(
         resumed = f", resumed at epoch {state.epoch + 1}, step {state.step}"
     return (
         f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
-        f"{len(train.classes)} classes; {millions:.2f} M parameters; mix {_mix(config)}; {here.device}, {here.world_size} process(es), "
+        f"{len(train.classes)} classes; {millions:.2f} M parameters; mix {_mix(config)}; "
+        f"{here.device}, {here.world_size} process(es), "
         f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')}), "
         f"{config.data.num_workers} loader(s){resumed}"
     )
