@@ -1,235 +1,554 @@
-"""One lambda for pictures, spectrogram and label: recovered from each, equal to the plan's."""
+"""One lambda for pictures, sound and label: recovered from each, equal to the plan's.
 
-import itertools
+Every method at every level, with every pairing and several batch sizes: what comes out of the real
+frontend and the real network is compared with what comes out unmixed, and the plan is read off it
+by least squares, box by box, element by element.
+"""
 
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
+
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from jaxtyping import TypeCheckError
+from torch import Tensor
 
-from avmix.config import MixConfig
-from avmix.mix import MixPlan, apply, draw_plan, mixed_targets, mixup_plan, unmixed_plan
+from avmix.config import ClipConfig, FrontendConfig, MixConfig, ModelConfig
+from avmix.frontend import LOG_FLOOR, Frontend
+from avmix.mix import Clips, MixPlan, Part, PlacedPlan, clip_grids, draw_plan, mixed_targets
+from avmix.mix.hidden import hidden_mix
+from avmix.mix.loudness import loudness_db
+from avmix.models.classifier import LateFusionClassifier, build_model
 from avmix.rng import rng
+from avmix.types import Batch
 
+CPU = torch.device("cpu")
 SIZES = (1, 2, 3, 64)
+PAIRINGS = ("involution", "permutation", "roll", "derangement", "second_batch", "different_class",
+            "same_class", "different_source")  # fmt: skip
+CLIP = ClipConfig(duration_seconds=1.0, num_frames=4, sample_rate=2000, short_side=8, crop=8)
+FRONTEND = FrontendConfig(num_mels=8, n_fft=128, hop_length=64)
+MODEL = ModelConfig(video_channels=[3, 4, 5], audio_channels=[3, 4, 5], shared_width=6)
+
+Domain = Literal["log_mel", "power", "waveform"]
+Kernel = Literal["auto", "torch", "fused"]
 
 
-def inputs(size, dtype=torch.float32):
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """The tensors are so small that a second thread costs more than it does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def batch_of(size: int) -> Batch:
+    """Clips of which no two are alike anywhere, with a class of its own for each."""
     generator = torch.Generator().manual_seed(size)
-    video = torch.randn(size, 3, 2, 4, 4, generator=generator).to(dtype)
-    audio = torch.randn(size, 1, 8, 6, generator=generator).to(dtype)
-    # A class of its own for every clip, so that the label's lambda can be read off.
-    return video, audio, torch.eye(size)
+    # Clip i has the bytes 4 i to 4 i + 3 (64 clips at most): no two clips share one.
+    low = torch.randint(0, 4, (size, 4, 8, 8, 3), generator=generator)
+    video = 4 * torch.randperm(64, generator=generator)[:size].view(-1, 1, 1, 1, 1) + low
+    loud = 0.05 + torch.rand(size, 1, generator=generator)
+    return Batch(
+        video=video.to(torch.uint8),
+        audio=loud * torch.randn(size, 2000, generator=generator),
+        has_video=torch.ones(size, dtype=torch.bool),
+        has_audio=torch.ones(size, dtype=torch.bool),
+        target=torch.eye(size),
+        row=torch.arange(size),
+        source=torch.arange(size),
+    )
 
 
-def plan_of(size, alpha=1.0, **config):
-    has = [True] * size
-    return draw_plan(MixConfig(alpha=alpha, **config), has_video=has, has_audio=has,
-                     rng=rng(size, 0, "mix"))  # fmt: skip
+def same_batch(one: Batch, two: Batch) -> bool:
+    return all(
+        torch.equal(getattr(one, name), getattr(two, name))
+        for name in ("video", "audio", "has_video", "has_audio", "target", "row", "source")
+    )
 
 
-def recovered(before, after, partner):
-    """Lambda of every clip by least squares: after - b = lambda (a - b)."""
-    own = before.double().flatten(1)
-    other = own[list(partner)]
-    change, mixed = own - other, after.double().flatten(1) - other
-    return ((change * mixed).sum(1) / (change**2).sum(1)).tolist()
+def clips_of(batch: Batch) -> Clips:
+    """With two classes, so that pairing by class has a choice."""
+    return Clips(
+        present=(("video", tuple(batch.has_video.tolist())),
+                 ("audio", tuple(batch.has_audio.tolist()))),
+        source=tuple(batch.source.tolist()),
+        labels=tuple(frozenset({i % 2}) for i in range(batch.size)),
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
-@pytest.mark.parametrize("size", SIZES)
-def test_the_same_lambda_is_in_pictures_sound_and_label(size, dtype, within):
-    plan = plan_of(size)
-    video, audio, target = inputs(size, dtype)
-    mixed_video, mixed_audio = apply(plan, video=video, audio=audio)
-    labels = mixed_targets(plan, target)
-    mixed = [i for i in range(size) if plan.partner[i] != i]
-    assert len(mixed) == size - size % 2
-    signals = {"video": (video, mixed_video), "audio": (audio, mixed_audio)}
-    signals |= {head: (target, label) for head, label in labels._asdict().items()}
-    for name, (before, after) in signals.items():
-        found = recovered(before, after, plan.partner)
-        for i in mixed:
-            assert found[i] == pytest.approx(plan.lam[i], abs=within), (name, i)
-    for label in labels:
-        assert label.sum(1).tolist() == pytest.approx([1.0] * size)
+def plan_of(config: MixConfig, batch: Batch, seed: int = 0) -> MixPlan:
+    grids = clip_grids(CLIP, FRONTEND, config.audio_domain)
+    return draw_plan(config, clips_of(batch), grids, shared=rng(seed, 0, "mix_shared"),
+                     own=rng(seed, 0, "mix"))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the matrix."""
+
+    batch: Batch
+    plan: MixPlan
+    text: str
+
+
+def cases(word: str, domain: Domain = "log_mel", **options) -> Iterator[Case]:
+    """Every pairing and batch size."""
+    for pairing in PAIRINGS:
+        for size in SIZES:
+            if pairing == "second_batch" and size % 2:
+                continue
+            config = MixConfig(
+                method=word, audio_domain=domain, pairing=pairing,  # pyright: ignore[reportArgumentType]
+                **{"law": "uniform", **options},
+            )  # fmt: skip
+            batch = batch_of(size)
+            plan = plan_of(config, batch)
+            text = f"{word} {domain} {pairing} {size}"
+            check_partners(plan, pairing, text)
+            yield Case(batch, plan, text)
+
+
+def check_partners(plan: MixPlan, pairing: str, text: str) -> None:
+    """Nearly all are mixed, or nothing would be shown."""
+    alone = sum(i == j for i, j in enumerate(plan.partner))
+    if plan.num_inputs == 1 or plan.method == "cross":
+        return
+    most = {"involution": plan.size % 2, "permutation": plan.size if plan.size < 64 else 5,
+            "same_class": plan.size if plan.size < 64 else 0,
+            "different_class": 0}.get(pairing, 0)  # fmt: skip
+    assert alone <= most, text
+
+
+def least_squares(own: Tensor, other: Tensor, mixed: Tensor, mask: Tensor) -> Tensor:
+    """For each clip the lambda for which lambda * own + (1 - lambda) * other is nearest to `mixed`
+    in the mask; 1 where nothing differs there."""
+    own, other, mixed = (torch.where(mask, x.double(), 0).flatten(1) for x in (own, other, mixed))
+    change = own - other
+    found = (change * (mixed - other)).sum(1) / change.square().sum(1)
+    return torch.where((change != 0).any(1), found, 1.0)
+
+
+def boxes(part: Part, shape: torch.Size) -> Tensor:
+    """Which elements (of the last axes) are in the box of each clip."""
+    mask = torch.full(shape, part.box is None)
+    for row, box in zip(mask, part.box or (), strict=False):
+        row[(..., *(slice(a, b) for a, b in zip(box[0::2], box[1::2], strict=True)))] = True
+    return mask
+
+
+def column(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64).view(-1, *[1] * (like.ndim - 1))
+
+
+def check_mixed(
+    part: Part, plan: MixPlan, before: Tensor, after: Tensor, text: str, within: float = 1e-5
+) -> Tensor:
+    """Outside the box to the bit the own, inside the mix; the own shares that are found."""
+    text = f"{text} {part.name}"
+    assert after.shape == (plan.size, *before.shape[1:]), text
+    own, other, mask = before[: plan.size], before[list(plan.partner)], boxes(part, after.shape)
+    weight, alone = (
+        column(part.weight, own),
+        column([i == j for i, j in enumerate(plan.partner)], own),
+    )
+    kept = ~mask | (weight == 1) | (alone == 1)
+    assert torch.equal(after[kept], own[kept]), text
+    taken = mask & (weight == 0)
+    assert torch.equal(after[taken], other[taken]), text
+    mix = weight * own.double() + (1 - weight) * other.double()
+    assert (after.double() - torch.where(kept, own.double(), mix)).abs().max() < 1e-5, text
+    # Every element differs between any two clips, so that what is cut can be counted.
+    assert torch.equal((after != own).flatten(1).sum(1)[weight.flatten() == 0],
+                       (~kept).flatten(1).sum(1)[weight.flatten() == 0]), text  # fmt: skip
+    found = least_squares(own, other, after, ~kept)
+    expected = torch.where((~kept).flatten(1).any(1), weight.flatten(), 1.0)
+    torch.testing.assert_close(found, expected, atol=within, rtol=0, msg=text)
+    inside = mask.flatten(1).double().mean(1)
+    return 1 - inside + inside * found
+
+
+def check_labels(case: Case, video: Tensor, audio: Tensor, within: float = 1e-5) -> None:
+    """The own shares found in both modalities are those of the plan and of the mixed labels."""
+    plan, text = case.plan, case.text
+    labels = mixed_targets(plan.to(CPU), case.batch.target)
+    lams = (plan.lam, plan.part("video").lam, plan.part("audio").lam)
+    for head, found, lam in zip(labels, ((video + audio) / 2, video, audio), lams, strict=True):
+        expected = torch.zeros(plan.size, plan.num_inputs, dtype=torch.float64)
+        for i, j in enumerate(plan.partner):
+            expected[i, j] += 1 - lam[i]
+            expected[i, i] += lam[i]
+        torch.testing.assert_close(head.double(), expected, atol=1e-6, rtol=0, msg=text)
+        own = torch.tensor(lam, dtype=torch.float64)
+        torch.testing.assert_close(found.double(), own, atol=within, rtol=0, msg=text)
+
+
+# Input --------------------------------------------------------------------------------------------
+
+INPUT = ["none", "mixup", "independent", "video", "audio", "cutmix_temporal", "cutmix_spatial",
+         "cutmix_spatiotemporal", "cutmix_frequency"]  # fmt: skip
+
+
+@cache
+def frontend_of(kernel: Kernel = "auto") -> Frontend:
+    return Frontend(replace(FRONTEND, kernel=kernel), CLIP.sample_rate)
+
+
+@cache
+def unmixed(size: int, kernel: Kernel = "auto") -> tuple[Tensor, Tensor]:
+    return frontend_of(kernel)(batch_of(size))
+
+
+def run(case: Case, kernel: Kernel = "auto") -> tuple[Tensor, Tensor]:
+    """Mixed; also by the plan that comes back from JSON, and with the input left as it was."""
+    frontend = frontend_of(kernel)
+    video, audio = frontend(case.batch, case.plan.to(CPU))
+    again = written_and_read(case.plan)
+    if case.plan.num_inputs < 64 or "involution" in case.text:
+        same_video, same_audio = frontend(case.batch, again.to(CPU))
+        assert torch.equal(video, same_video), case.text
+        assert torch.equal(audio, same_audio), case.text
+    assert same_batch(case.batch, batch_of(case.batch.size)), case.text
+    return video, audio
+
+
+def written_and_read(plan: MixPlan) -> MixPlan:
+    again = MixPlan.from_json(plan.to_json())
+    assert again == plan
+    return again
+
+
+@pytest.mark.parametrize("kernel", ["torch", "fused"])
+@pytest.mark.parametrize("word", INPUT)
+def test_pixels_and_log_mel(word, kernel):
+    for case in cases(word):
+        before = unmixed(case.batch.size, kernel)
+        video, audio = run(case, kernel)
+        check_labels(
+            case,
+            check_mixed(case.plan.part("video"), case.plan, before[0], video, case.text),
+            check_mixed(case.plan.part("audio"), case.plan, before[1], audio, case.text),
+        )
+
+
+def test_pixels_are_mixed_before_they_are_rounded():
+    """0.3 of one and 0.7 of the next byte value is between them."""
+    batch = batch_of(2)
+    batch = replace(batch, video=torch.tensor([100, 101], dtype=torch.uint8)
+                    .view(2, 1, 1, 1, 1).expand(2, 4, 8, 8, 3).contiguous())  # fmt: skip
+    plan = plan_of(MixConfig(law="fixed", lam=0.3), batch)
+    for kernel in ("torch", "fused"):
+        video, _ = frontend_of(kernel)(batch, plan.to(CPU))
+        expected = torch.tensor([100.7, 100.3]).view(2, 1, 1, 1, 1) / 255
+        torch.testing.assert_close(video, ((expected - 0.45) / 0.225).expand_as(video))
+
+
+def powers(log_mel: Tensor) -> Tensor:
+    return (log_mel.double() * FRONTEND.mel_std + FRONTEND.mel_mean).exp() - LOG_FLOOR
+
+
+def heard_share(own: Tensor, other: Tensor, case: Case) -> Tensor:
+    """Lambda of the paper's formula, from the factors of the waveforms."""
+    loud = loudness_db(case.batch.audio, CLIP.sample_rate)
+    partner = list(case.plan.partner)
+    louder = (loud[: case.plan.size] - loud[partner]).clamp(-20, 20).double()
+    return own / (own + other * 10 ** (-louder / 20))
+
+
+@pytest.mark.parametrize("word", [*INPUT, "energy"])
+def test_mel_powers(word):
+    """The logarithm undone, sound is mixed linearly; by loudness, with squares of the factors."""
+    for case in cases(word, "power"):
+        before_video, before = unmixed(case.batch.size)
+        video, audio = run(case)
+        plan, part, text = case.plan, case.plan.part("audio"), case.text
+        seen = check_mixed(plan.part("video"), plan, before_video, video, text)
+        own, other, mask = before[: plan.size], before[list(plan.partner)], boxes(part, audio.shape)
+        weight = column(part.weight, own)
+        kept = (
+            ~mask | (weight == 1) | column([i == j for i, j in enumerate(plan.partner)], own).bool()
+        )
+        assert torch.equal(audio[kept], own[kept]), text
+        assert torch.equal(audio[~kept & (weight == 0)], other[~kept & (weight == 0)]), text
+        found = least_squares(powers(own), powers(other), powers(audio), ~kept)
+        if word == "energy":
+            heard = heard_share(found.clamp(min=0).sqrt(), (1 - found).clamp(min=0).sqrt(), case)
+            found = torch.where(kept.flatten(1).all(1), 1.0, heard)
+        inside = mask.flatten(1).double().mean(1)
+        check_labels(case, seen, 1 - inside + inside * found, 1e-3 if word == "energy" else 1e-4)
+
+
+@pytest.mark.parametrize("word", [w for w in [*INPUT, "energy"] if w != "cutmix_frequency"])
+def test_waveforms(word):
+    """The power of a sum of waveforms has a cross term, so that three coefficients can be found:
+    f * f, g * g and f * g of f * own + g * other."""
+
+    def spectra(waves: Tensor) -> Tensor:
+        return powers(frontend_of().log_mel(waves)).flatten(1)
+
+    for case in cases(word, "waveform"):
+        before_video, before = unmixed(case.batch.size)
+        video, audio = run(case)
+        plan, part, text = case.plan, case.plan.part("audio"), case.text
+        seen = check_mixed(plan.part("video"), plan, before_video, video, text)
+        waves = case.batch.audio
+        own, other = waves[: plan.size], waves[list(plan.partner)]
+        mask, weight = boxes(part, own.shape), column(part.weight, own)
+        kept = ((weight == 1) | (own == other)).all(1)
+        torch.testing.assert_close(audio[kept], before[: plan.size][kept], atol=1e-5, rtol=0)
+        if part.box is not None:
+            # Samples are not seen by themselves: the spectra of what it should be are compared.
+            mixed = torch.where(mask, weight * own + (1 - weight) * other, own.double())
+            torch.testing.assert_close(powers(audio).flatten(1), spectra(mixed.float()),
+                                       atol=1e-3, rtol=1e-4, msg=text)  # fmt: skip
+            cut = torch.where(kept, 0.0, mask.double().mean(1))
+            check_labels(case, seen, 1 - cut * (1 - weight[:, 0]))
+            continue
+        a, b, both = spectra(own), spectra(other), spectra(own + other)
+        terms = torch.stack([a, b, both - a - b], 2)
+        mixed = powers(audio).flatten(1)[..., None]
+        f2, g2, fg = torch.linalg.lstsq(terms[~kept], mixed[~kept]).solution[..., 0].unbind(1)
+        found = torch.ones(plan.size, dtype=torch.float64)
+        if word == "energy":
+            torch.testing.assert_close(f2 + g2, torch.ones_like(f2), atol=1e-3, rtol=0, msg=text)
+            f, g = torch.zeros(2, plan.size, dtype=torch.float64)
+            f[~kept], g[~kept] = f2.clamp(min=0).sqrt(), g2.clamp(min=0).sqrt()
+            found = torch.where(kept, 1.0, heard_share(f, g, case))
+        else:
+            torch.testing.assert_close(f2 + 2 * fg + g2, torch.ones_like(f2), atol=1e-3, rtol=0)
+            found[~kept] = f2 + fg
+        check_labels(case, seen, found, within=5e-3 if word == "energy" else 1e-4)
+
+
+@pytest.mark.parametrize("domain", ["log_mel", "power", "waveform"])
+def test_lambda_one_is_the_clip_itself_and_zero_the_partner(domain):
+    words = ["mixup", "independent", "energy"] if domain != "log_mel" else ["mixup", "independent"]
+    for word in words:
+        for lam in (1.0, 0.0):
+            for case in cases(word, domain, law="fixed", lam=lam):
+                video, audio = unmixed(case.batch.size)
+                mixed_video, mixed_audio = frontend_of()(case.batch, case.plan.to(CPU))
+                rows = list(range(case.plan.size)) if lam else list(case.plan.partner)
+                assert torch.equal(mixed_video, video[rows]), case.text
+                if domain == "waveform":
+                    # The spectrogram of a row depends on its place in the batch by rounding.
+                    torch.testing.assert_close(mixed_audio, audio[rows], atol=1e-5, rtol=0)
+                else:
+                    assert torch.equal(mixed_audio, audio[rows]), case.text
+                for head in mixed_targets(case.plan.to(CPU), case.batch.target):
+                    assert torch.equal(head, case.batch.target[rows]), case.text
 
 
 @pytest.mark.parametrize("size", [2, 3, 64])
 def test_both_modalities_and_the_label_are_changed(size):
-    plan = plan_of(size)
-    video, audio, target = inputs(size)
-    mixed_video, mixed_audio = apply(plan, video=video, audio=audio)
+    batch, frontend = batch_of(size), frontend_of()
+    plan = plan_of(MixConfig(law="uniform"), batch)
+    video, audio = frontend(batch)
+    mixed_video, mixed_audio = frontend(batch, plan.to(CPU))
+    labels = mixed_targets(plan.to(CPU), batch.target)
     for i in range(size):
         alone = plan.partner[i] == i
         assert torch.equal(mixed_video[i], video[i]) == alone
         assert torch.equal(mixed_audio[i], audio[i]) == alone
-        assert torch.equal(mixed_targets(plan, target).fused[i], target[i]) == alone
+        assert all(torch.equal(head[i], batch.target[i]) == alone for head in labels)
 
 
-def test_lambda_is_the_weight_of_the_own_signal():
-    plan = mixup_plan([1, 0], [0.75, 0.5], has_video=[True] * 2, has_audio=[True] * 2)
-    video = torch.tensor([8.0, 16.0]).view(2, 1, 1, 1, 1)
-    audio = torch.tensor([0.0, 4.0]).view(2, 1, 1, 1)
-    mixed_video, mixed_audio = apply(plan, video=video, audio=audio)
-    assert mixed_video.flatten().tolist() == [10.0, 12.0]
-    assert mixed_audio.flatten().tolist() == [1.0, 2.0]
-    assert mixed_targets(plan, torch.eye(2)).fused.tolist() == [[0.75, 0.25], [0.5, 0.5]]
-
-
-def test_a_class_that_both_share_keeps_its_whole_weight():
-    plan = mixup_plan([1, 0], [0.7, 0.2], has_video=[True] * 2, has_audio=[True] * 2)
-    label = mixed_targets(plan, torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])).fused
-    torch.testing.assert_close(label, torch.tensor([[1.0, 0.7, 0.3], [1.0, 0.8, 0.2]]))
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_lambda_one_is_the_clip_itself_and_zero_the_partner_to_the_bit(size):
-    partner = [size - 1 - i for i in range(size)]
-    lam = [1.0 if i % 2 else 0.0 for i in range(size)]
-    plan = mixup_plan(partner, lam, has_video=[True] * size, has_audio=[True] * size)
-    video, audio, target = inputs(size)
-    mixed_video, mixed_audio = apply(plan, video=video, audio=audio)
-    for i, j in enumerate(partner):
-        source = i if i % 2 else j
-        assert torch.equal(mixed_video[i], video[source])
-        assert torch.equal(mixed_audio[i], audio[source])
-        assert torch.equal(mixed_targets(plan, target).fused[i], target[source])
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_an_unmixed_plan_changes_nothing(size):
-    video, audio, target = inputs(size)
-    same_video, same_audio = apply(unmixed_plan(size), video=video, audio=audio)
-    assert torch.equal(same_video, video)
-    assert torch.equal(same_audio, audio)
-    assert all(torch.equal(t, target) for t in mixed_targets(unmixed_plan(size), target))
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_inputs_are_left_as_they_are(size):
-    before = inputs(size)
-    video, audio, target = (x.clone() for x in before)
-    plan = plan_of(size)
-    apply(plan, video=video, audio=audio)
-    mixed_targets(plan, target)
-    assert all(torch.equal(x, y) for x, y in zip((video, audio, target), before, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("video_i", "video_j", "audio_i", "audio_j"), list(itertools.product([True, False], repeat=4))
-)
-def test_what_a_partner_lacks_is_not_mixed(video_i, video_j, audio_i, audio_j):
-    plan = mixup_plan([1, 0], [0.3, 0.6], has_video=[video_i, video_j],
-                      has_audio=[audio_i, audio_j])  # fmt: skip
-    both_video, both_audio = video_i and video_j, audio_i and audio_j
-    assert plan.lam_video == ((0.3, 0.6) if both_video else (1.0, 1.0))
-    assert plan.lam_audio == ((0.3, 0.6) if both_audio else (1.0, 1.0))
-    assert plan.lam == ((0.3, 0.6) if both_video or both_audio else (1.0, 1.0))
-
-
-def test_a_partner_without_sound_leaves_the_others_sound_alone():
-    plan = mixup_plan([1, 0, 2], [0.3, 0.6, 0.5], has_video=[True] * 3,
-                      has_audio=[True, False, True])  # fmt: skip
-    video, audio, target = inputs(3)
-    mixed_video, mixed_audio = apply(plan, video=video, audio=audio)
-    labels = mixed_targets(plan, target)
-    assert torch.equal(mixed_audio, audio)
-    assert torch.equal(labels.audio, target)
-    torch.testing.assert_close(mixed_video[0], 0.3 * video[0] + 0.7 * video[1])
-    assert labels.fused[0].tolist() == pytest.approx([0.3, 0.7, 0.0])
-    assert torch.equal(labels.fused, labels.video)
-
-
-@given(st.integers(1, 70), st.integers(0, 10_000))
-def test_partners_are_pairs_and_one_alone_when_odd(size, seed):
-    has = [True] * size
-    plan = draw_plan(MixConfig(), has_video=has, has_audio=has, rng=rng(seed, 0, "mix"))
-    assert all(plan.partner[plan.partner[i]] == i for i in range(size))
-    alone = [i for i in range(size) if plan.partner[i] == i]
-    assert len(alone) == size % 2
-    assert all(plan.lam[i] == plan.lam_video[i] == plan.lam_audio[i] == 1.0 for i in alone)
-
-
-def test_every_clip_is_as_likely_a_partner_as_any_other():
-    partners = np.array([plan.partner for plan in _plans(MixConfig(), 900, size=4)])
-    for i in range(4):
-        counts = np.bincount(partners[:, i], minlength=4)
-        assert counts[i] == 0
-        # 300 expected of each; 5 standard deviations are 71.
-        assert np.abs(np.delete(counts, i) - 300).max() < 71
-
-
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
-def test_lambda_is_beta_distributed(alpha):
-    lam = np.array([plan.lam for plan in _plans(MixConfig(alpha=alpha), 400, size=64)]).ravel()
-    variance = 1 / (4 * (2 * alpha + 1))
-    assert lam.mean() == pytest.approx(0.5, abs=5 * (variance / lam.size) ** 0.5)
-    assert lam.var() == pytest.approx(variance, rel=0.03)
-    # Clips of a pair have lambdas of their own: not one, nor one and its complement.
-    assert abs(np.corrcoef(lam[0::2], lam[1::2])[0, 1]) < 0.05
-
-
-@pytest.mark.parametrize("config", [{"probability": 0.0}, {"method": "none"}])
-def test_without_mixing_every_clip_is_its_own(config):
-    assert plan_of(5, **config) == unmixed_plan(5)
-
-
-def test_the_share_of_mixed_batches_is_the_probability():
-    plans = _plans(MixConfig(probability=0.3), 600, size=2)
-    mixed = sum(plan != unmixed_plan(2) for plan in plans)
-    assert 180 - 56 < mixed < 180 + 56  # five standard deviations of a binomial
-
-
-def test_partners_and_lambdas_do_not_depend_on_the_probability():
-    always, often = (
-        [_drawn(MixConfig(probability=p), 6, rng(i, 0, "mix")) for i in range(40)]
-        for p in (1.0, 0.5)
+@pytest.mark.parametrize("domain", ["log_mel", "power", "waveform"])
+def test_what_a_partner_lacks_leaves_the_others_alone(domain):
+    frontend, batch = frontend_of(), batch_of(4)
+    batch = replace(
+        batch,
+        has_audio=torch.tensor([True, False, True, True]),
+        has_video=torch.tensor([True, True, False, True]),
+        source=torch.tensor([0, 1, 2, 2]),
+        # What stands where there is no sound means nothing, and must not even be read.
+        audio=torch.where(torch.arange(4)[:, None] == 1, torch.nan, batch.audio),
     )
-    pairs = [(a, b) for a, b in zip(always, often, strict=True) if b != unmixed_plan(6)]
-    assert 5 < len(pairs) < 35
-    assert all(a == b for a, b in pairs)
+    before = frontend(batch)
+    words = ["mixup", "independent", "cutmix_temporal", "cutmix_spatial", "cutmix_spatiotemporal"]
+    if domain != "log_mel":
+        words.append("energy")
+    for word in words:
+        config = MixConfig(method=word, audio_domain=domain, law="fixed", lam=0.6, pairing="roll")
+        plan = plan_of(config, batch)  # 0 takes 1, 1 takes 2, 2 takes 3, 3 takes 0
+        video, audio = frontend(batch, plan.to(CPU))
+        assert video.isfinite().all(), word
+        assert audio.isfinite().all(), word
+        changed = [not torch.equal(video[i], before[0][i]) for i in range(4)]
+        assert changed == [True, False, False, True], word
+        torch.testing.assert_close(audio[:3], before[1][:3], atol=1e-5, rtol=0, msg=word)
+        if domain != "waveform":
+            assert torch.equal(audio[:3], before[1][:3]), word
+        assert not torch.allclose(audio[3], before[1][3], atol=1e-2), word
+        target = mixed_targets(plan.to(CPU), batch.target)
+        lam = plan.part("video").lam[0]
+        assert target.audio[0].tolist() == [1, 0, 0, 0], word
+        expected = pytest.approx([(lam + 1) / 2, (1 - lam) / 2, 0, 0])
+        assert target.fused[0].tolist() == expected, word
 
 
-def _drawn(config, size, generator):
-    return draw_plan(config, has_video=[True] * size, has_audio=[True] * size, rng=generator)
+def test_of_an_unmixed_plan_nothing_changes():
+    for word in ("none", "none+dropout", "mixup"):
+        config = MixConfig(method=word, probability=1.0 if word != "mixup" else 0.0)
+        for size in SIZES:
+            batch, frontend = batch_of(size), frontend_of()
+            plan = plan_of(config, batch).to(CPU)
+            for one, two in zip(frontend(batch, plan), frontend(batch), strict=True):
+                assert torch.equal(one, two)
+            assert all(
+                torch.equal(head, batch.target) for head in mixed_targets(plan, batch.target)
+            )
+            assert hidden_mix(plan) is None
 
 
-def _plans(config, number, size):
-    generator = rng(0, 0, "mix")
-    return [_drawn(config, size, generator) for _ in range(number)]
+def test_a_plan_that_does_not_fit_is_refused():
+    frontend = frontend_of()
+    two, three = batch_of(2), batch_of(3)
+    plan = plan_of(MixConfig(), two).to(CPU)
+    with pytest.raises(ValueError, match="the plan is for 2 clips, there are 3"):
+        frontend(three, plan)
+    with pytest.raises(ValueError, match="the plan is for 2 clips, there are 3"):
+        mixed_targets(plan, three.target)
+    cut = plan_of(MixConfig(method="cutmix_spatiotemporal", law="fixed"), two).to(CPU)
+    with pytest.raises(ValueError, match=r"video: .*\(4, 8, 8\).* the clips are \(3, 8, 8\)"):
+        frontend(replace(two, video=two.video[:, :3]), cut)
+    with pytest.raises(ValueError, match=r"audio: .*\(8, 30\), the tensor is \(2, 8, 15\)"):
+        frontend(replace(two, audio=two.audio[:, :1024]), cut)
 
 
-def test_a_plan_for_another_batch_size_is_refused():
-    video, audio, target = inputs(3)
-    with pytest.raises(ValueError, match="for 2 clips, the tensor has 3"):
-        apply(plan_of(2), video=video, audio=audio)
-    with pytest.raises(ValueError, match="for 2 clips, the tensor has 3"):
-        mixed_targets(plan_of(2), target)
+# Inside the network -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"partner": (1, 2)}, r"partner must be in \[0, 2\)"),
-        ({"partner": (-1, 0)}, r"partner must be in \[0, 2\)"),
-        ({"lam": (0.5,)}, "lam has 1 values for 2 partners"),
-        ({"lam_audio": (0.5, 0.5, 0.5)}, "lam_audio has 3 values"),
-        ({"lam_video": (0.5, 1.5)}, r"lam_video must be in \[0, 1\]"),
-        ({"lam": (0.5, float("nan"))}, r"lam must be in \[0, 1\]"),
-    ],
-)
-def test_a_plan_that_cannot_be_carried_out_is_refused(change, message):
-    good = {"partner": (1, 0), "lam": (0.5, 0.5), "lam_video": (0.5, 0.5), "lam_audio": (0.5, 0.5)}
-    with pytest.raises(ValueError, match=message):
-        MixPlan(**{**good, **change})
+@cache
+def network(dtype: torch.dtype = torch.float32) -> LateFusionClassifier:
+    torch.manual_seed(0)
+    return build_model(MODEL, 5).to(dtype)
 
 
-def test_pictures_and_sound_of_wrong_shape_are_refused():
-    video, audio, _ = inputs(2)
-    with pytest.raises(TypeCheckError):
-        apply(plan_of(2), video=video, audio=audio[:, 0])
-    with pytest.raises(TypeCheckError):
-        apply(plan_of(2), video=video, audio=audio[:1])
+@torch.no_grad()
+def states(batch: Batch, plan: PlacedPlan | None, stage: int | None,
+           dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """What goes into stage `stage` of both encoders (None: the features)."""
+    model, seen = network(dtype), {}
+
+    def keep(name: str) -> Callable:
+        return lambda module, inputs: seen.update({name: inputs[0].clone()})
+
+    hooks = []
+    if stage is not None:
+        for name, encoder in (("video", model.video), ("audio", model.audio)):
+            hooks.append(encoder.stages[stage].register_forward_pre_hook(keep(name)))
+    has = (batch.has_video, batch.has_audio)
+    if plan is not None:
+        has = (plan.part("video").present, plan.part("audio").present)
+    video, audio = (x.to(dtype) for x in frontend_of()(batch, plan))
+    out = model(video, audio, *has, hidden_mix(plan) if plan else None)
+    for hook in hooks:
+        hook.remove()
+    if stage is None:
+        return out.features.video, out.features.audio
+    return seen["video"], seen["audio"]
+
+
+@cache
+def unmixed_states(size: int, stage: int | None = None, dtype: torch.dtype = torch.float32):
+    return states(batch_of(size), None, stage, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("where", ["layer 0", "layer 1", "layer 2", "feature"])
+@pytest.mark.parametrize("method", ["mixup", "independent", "video", "audio"])
+def test_between_stages_and_features(method, where, dtype):
+    level, _, stage = where.partition(" ")
+    stage = int(stage) if stage else None
+    for case in cases(f"{method}@{level}", layers=[stage or 0]):
+        assert case.plan.stage == stage
+        before = unmixed_states(case.batch.size, stage, dtype)
+        after = states(case.batch, case.plan.to(CPU), stage, dtype)
+        again = written_and_read(case.plan)
+        if case.plan.num_inputs < 64:
+            same = states(case.batch, again.to(CPU), stage, dtype)
+            assert all(torch.equal(*two) for two in zip(after, same, strict=True)), case.text
+        # A feature has six numbers, and those of two clips may be close to each other: what is
+        # rounded is then more of their difference. That the mix is right is shown first.
+        exact, rounded = (5e-4, 0.1) if stage is None else (1e-5, 0.02)
+        within = exact if dtype == torch.float32 else rounded
+        found = [
+            read_off(case.plan.part(name), case.plan, old, new, case.text, within)
+            for name, old, new in zip(("video", "audio"), before, after, strict=True)
+        ]
+        check_labels(case, *found, within=within)
+
+
+def read_off(
+    part: Part, plan: MixPlan, before: Tensor, after: Tensor, text: str, within: float
+) -> Tensor:
+    """Own shares of whole tensors, in the precision they have."""
+    if before.dtype == torch.float32:
+        return check_mixed(part, plan, before, after, text, within)
+    own, other = before[: plan.size], before[list(plan.partner)]
+    weight = column(part.weight, own)
+    # To the bit what it is in float32, rounded once.
+    mix = torch.lerp(other.float(), own.float(), weight.float()).to(before.dtype)
+    assert torch.equal(after, torch.where(weight == 1, own, mix)), text
+    found = least_squares(own, other, after, (weight < 1).expand_as(own))
+    apart = (own - other).float().flatten(1).norm(dim=1) / own.float().flatten(1).norm(dim=1)
+    return torch.where(apart > 0.2, found, weight.flatten())
+
+
+@pytest.mark.parametrize("path", ["linear", "sphere"])
+@pytest.mark.parametrize("whose", ["own", "partner"])
+def test_crosswise(whose, path):
+    for case in cases("cross", cross_with=whose, cross_path=path):
+        plan, text = case.plan, case.text
+        (video, audio), after = cross_states(case, whose)
+        weight = torch.tensor(plan.part("video").weight, dtype=torch.float64)
+        assert plan.part("audio").weight == plan.part("video").weight, text
+        found = []
+        for own, others, mixed in ((video, audio, after[0]), (audio, video, after[1])):
+            own, other = own[: plan.size], others[list(plan.partner)]
+            assert torch.equal(mixed[weight == 1], own[weight == 1]), text
+            if path == "linear":
+                share = least_squares(own, other, mixed, (weight < 1)[:, None].expand_as(own))
+            else:
+                x, y, z = own.double(), other.double(), mixed.double()
+                length = weight * x.norm(dim=1) + (1 - weight) * y.norm(dim=1)
+                torch.testing.assert_close(z.norm(dim=1), length, rtol=1e-4, atol=0, msg=text)
+                share = torch.where(weight == 1, 1.0, angle(z, y) / angle(x, y))
+            torch.testing.assert_close(share, weight, atol=1e-3, rtol=0, msg=text)
+            found.append(share)
+        check_labels(case, *found, within=1e-3)
+
+
+def cross_states(case: Case, whose: str):
+    after = states(case.batch, case.plan.to(CPU), None)
+    same = states(case.batch, written_and_read(case.plan).to(CPU), None)
+    assert all(torch.equal(*two) for two in zip(after, same, strict=True)), case.text
+    assert [len(x) for x in after] == [case.plan.size] * 2, case.text
+    if whose == "own":
+        assert case.plan.partner == tuple(range(case.plan.size)), case.text
+        assert max(case.plan.lam) < 1, case.text
+    return unmixed_states(case.batch.size), after
+
+
+def angle(x: Tensor, y: Tensor) -> Tensor:
+    return ((x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1))).clamp(-1, 1).acos()
+
+
+def test_only_what_is_mixed_inside_is_told_to_the_network():
+    batch = batch_of(4)
+    assert hidden_mix(plan_of(MixConfig(), batch).to(CPU)) is None
+    plan = plan_of(MixConfig(method="independent@layer", layers=[2], law="uniform"), batch)
+    mix = hidden_mix(plan.to(CPU))
+    assert mix is not None
+    assert (mix.stage, mix.path) == (2, None)
+    assert mix.partner.tolist() == list(plan.partner)
+    torch.testing.assert_close(mix.video, torch.tensor(plan.part("video").weight))
+    torch.testing.assert_close(mix.audio, torch.tensor(plan.part("audio").weight))
+    x = torch.randn(4, 3)
+    assert all(one is two for one, two in zip(mix.features(x, x), (x, x), strict=True))
+    mix = hidden_mix(plan_of(MixConfig(method="cross", cross_path="linear"), batch).to(CPU))
+    assert mix is not None
+    assert (mix.stage, mix.path) == (None, "linear")

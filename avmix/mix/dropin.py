@@ -4,7 +4,7 @@ docs/dropin.md shows it. Everything is done by the parts of this package that av
 itself; here shapes are turned into grids, and what users hand over is checked.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -16,10 +16,10 @@ from torch import Tensor
 from avmix.config import MixConfig
 from avmix.mix.blend import mix_part
 from avmix.mix.boxes import Grids
-from avmix.mix.grid import Grid
+from avmix.mix.kinds import LAYOUTS, Kind, check_finite, check_tensor, grid_of
 from avmix.mix.methods import draw_plan
 from avmix.mix.pairing import Clips
-from avmix.mix.plan import MixPlan, PlacedPart, with_presence
+from avmix.mix.plan import MixPlan, with_presence
 from avmix.mix.targets import (
     IGNORED,
     check_labels,
@@ -28,31 +28,11 @@ from avmix.mix.targets import (
     one_hot,
     smoothed,
 )
-from avmix.recipe import METHODS, Method, Recipe, parse_recipe
-from avmix.rng import Purpose, rng
-
-Kind = Literal["vector", "image", "video", "waveform", "spectrogram"]
-"""What the axes of a tensor are, see `LAYOUTS`."""
-
-LAYOUTS: dict[Kind, tuple[str, ...]] = {
-    "vector": ("b d",),
-    "image": ("b c h w",),
-    "video": ("b c t h w",),
-    "waveform": ("b s", "b c s"),
-    "spectrogram": ("b m f", "b c m f"),
-}
+from avmix.recipe import METHODS, parse_recipe
+from avmix.rng import rng
 
 MAX_TENSORS = 8
 """As many lambdas are drawn for a clip."""
-
-# Lengths come with the tensors. Boxes are cut from the last axes: these.
-_GRIDS: dict[Kind, Grid] = {
-    "vector": Grid(domain="features"),
-    "image": Grid(domain="pixels", shape=(4, 4), picture_axes=(0, 1)),
-    "video": Grid(domain="pixels", shape=(4, 4, 4), time_axis=0, picture_axes=(1, 2)),
-    "waveform": Grid(domain="waveform", shape=(4,), time_axis=0),
-    "spectrogram": Grid(domain="spectrogram", shape=(4, 4), time_axis=1, band_axis=0),
-}
 
 _DEFAULT = MixConfig()
 _CHOICES = {
@@ -84,10 +64,11 @@ class Mixed:
 class _Way:
     """One of the methods to choose from."""
 
+    chance: float
     config: MixConfig
-    only: str | None
+    only: str | None = None
     """The one tensor that is mixed; None: all are."""
-    dropout: bool
+    dropout: bool = False
 
 
 class CrossModalMixup:
@@ -131,14 +112,13 @@ class CrossModalMixup:
         Raises ValueError for what is none of the choices, out of range, has no meaning for these
         kinds, or would have no effect.
         """
-        self._kinds = {name: _choice("kind of " + name, kind, LAYOUTS) for name, kind in kinds.items()}
-        self._check_names()
-        if switch and method != _DEFAULT.method:
-            raise ValueError(f"method {method!r} and switch {dict(switch)}: give one of them")
+        self._kinds = dict(kinds)
+        self._names = ", ".join(kinds)
+        _check_kinds(kinds)
         for name, value, of_law in (("alpha", alpha, "beta"), ("lam", lam, "fixed")):
             if value is not None and law != of_law:
-                raise ValueError(f"{name}={value} has no effect: it is for law {of_law!r}, not {law!r}")
-        config = _mix_config(
+                raise ValueError(f"{name}={value} is for law {of_law!r}, but law is {law!r}")
+        self._config = _mix_config(
             probability=probability,
             law=law,
             alpha=_DEFAULT.alpha if alpha is None else alpha,
@@ -148,12 +128,9 @@ class CrossModalMixup:
             pairing=pairing,
             labels=labels,
         )
-        self._labels, self._pairing = config.labels, config.pairing
-        words = dict(switch or {method: 1.0})
-        if min(words.values()) < 0 or abs(sum(words.values()) - 1) > 1e-6:
-            raise ValueError(f"switch needs probabilities >= 0 that add up to 1, got {words}")
-        self._ways = [self._way(word, config) for word in words]
-        self._chances = list(words.values())
+        if switch and method != _DEFAULT.method:
+            raise ValueError(f"method {method!r} and switch {dict(switch)}: give one of them")
+        self._ways = self._all_ways(switch or {method: 1.0})
         self._drop = self._shares(drop)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
@@ -164,7 +141,6 @@ class CrossModalMixup:
         self._seed = _number("seed", seed)
         self._rank = None if rank is None else _number("rank", rank)
         self._debug = debug
-        self._try_ways(words)
 
     def __call__(
         self,
@@ -181,31 +157,26 @@ class CrossModalMixup:
 
         `tensors`: those of `kinds`, all on one device, of a floating type. `labels`: (b) integers,
         -100 where not known, or (b k) floats, soft or multi-hot. `step`: of `epoch`, or of the
-        whole training where `epoch` stays 0. `present`: which rows have the tensor of a name; those
-        that do not are neither mixed nor anybody's partner. `source`: whatever tells recordings
-        apart: rows of one are not mixed with each other. `num_classes`: as in the constructor.
+        whole training where `epoch` stays 0. `present`: which rows have the tensor of a name; what
+        stands in the others is not mixed into any. `source`: whatever tells recordings apart: rows
+        of one are not mixed with each other. `num_classes`: as in the constructor.
 
-        A GPU is not waited for, but for labels, `present` and `source` that are on it: labels are
-        read for pairings by class (and with `debug`), the other two always. Class numbers on the
-        CPU are checked; on a GPU they are where they are read, and fail in the kernel elsewhere.
+        A GPU is waited for only where something has to be read from it: `present` and `source`, if
+        they are there, and labels for pairings by class and with `debug`. Labels are checked where
+        they are read or on the CPU; elsewhere a wrong class number fails in the kernel.
 
         Raises ValueError for a tensor too many or too few, of another kind, length, type or device
         than it must be, and for labels and numbers out of range.
         """
-        shapes = self._check_tensors(tensors)
-        size, device = self._size_and_device(tensors)
-        has = self._has(present, size)
+        size, device = self._check_tensors(tensors)
         target, known, classes = self._target(labels, num_classes, size, device)
+        has = self._has(present, size)
         if self._debug:
-            self._check_finite(tensors, has)
-        clips = Clips(
-            present=tuple(has.items()),
-            source=_numbered(source, size),
-            labels=classes or (frozenset(),) * size,
-        )
-        grids = {name: grid_of(kind, shapes[name]) for name, kind in self._kinds.items()}
+            check_finite(tensors, has)
+        clips = Clips(present=tuple(has.items()), source=_numbered(source, size), labels=classes)
+        grids = {name: grid_of(kind, tensors[name].shape) for name, kind in self._kinds.items()}
         plan = self._draw(clips, grids, _number("epoch", epoch), _number("step", step))
-        return self._apply(plan, tensors, target, known)
+        return self._mix(plan, tensors, target, known)
 
     def replay(
         self,
@@ -218,96 +189,92 @@ class CrossModalMixup:
         """The mix of `plan` (`MixPlan.from_json` reads one); same tensors and labels, same result.
 
         Raises ValueError as a call does, and for a plan of other names, sizes or shapes, or one
-        that happens inside a network.
+        that only the engine of avmix can carry out.
         """
-        self._check_tensors(tensors)
-        size, device = self._size_and_device(tensors)
-        if {part.name for part in plan.parts} != self._kinds.keys():
-            names = ", ".join(part.name for part in plan.parts)
-            raise ValueError(f"the plan is for {names}, the tensors are {', '.join(self._kinds)}")
-        if plan.level != "input" or plan.energy_limit_db is not None:
-            raise ValueError(
-                f"a plan of method {plan.method!r} at {plan.level!r} level is carried out by the "
-                "engine of avmix only"
-            )
+        size, device = self._check_tensors(tensors)
+        names = [part.name for part in plan.parts]
+        if sorted(names) != sorted(self._kinds):
+            raise ValueError(f"the plan is for {', '.join(names)}, the tensors are {self._names}")
+        for name, kind in self._kinds.items():
+            planned, here = plan.part(name).domain, grid_of(kind, tensors[name].shape).domain
+            if planned != here:
+                raise ValueError(f"the plan mixes {planned} of {name}, which is {here}")
+        if plan.level != "input" or plan.method in ("energy", "cross"):
+            raise ValueError(f"{plan.method}@{plan.level} is for the engine of avmix only")
         target, known, _ = self._target(labels, num_classes, size, device)
-        return self._apply(plan.for_size(size), tensors, target, known)
+        return self._mix(plan.for_size(size), tensors, target, known)
 
-    # Options --------------------------------------------------------------------------------------
+    def _all_ways(self, switch: Mapping[str, float]) -> tuple[_Way, ...]:
+        total = sum(switch.values())
+        if not all(p >= 0 for p in switch.values()) or not abs(total - 1) < 1e-6:
+            raise ValueError(
+                f"switch needs probabilities >= 0 that add up to 1, got {dict(switch)}"
+            )
+        mixed = self._config.probability
+        ways = [self._way(word, mixed * chance / total) for word, chance in switch.items()]
+        return (*ways, self._way("none", 1 - mixed))
 
-    def _check_names(self) -> None:
-        if not 1 <= len(self._kinds) <= MAX_TENSORS:
-            raise ValueError(f"kinds must name 1 to {MAX_TENSORS} tensors, got {len(self._kinds)}")
-        # `video` and `audio` are methods as well, and mean the tensor of that name.
-        if taken := self._kinds.keys() & ({*METHODS, "dropout"} - {"video", "audio"}):
-            raise ValueError(f"a tensor cannot have the name of a method: {', '.join(taken)}")
-
-    def _way(self, word: str, config: MixConfig) -> _Way:
-        name = word.removesuffix("+dropout")
+    def _way(self, word: str, chance: float) -> _Way:
+        # Whether a batch is mixed at all is drawn together with the method.
+        config, name = replace(self._config, probability=1.0), word.removesuffix("+dropout")
         if name in self._kinds:
-            method: Method = name if name == "video" or name == "audio" else "mixup"
-            return _Way(replace(config, method=method), name, name != word)
-        names = ", ".join(self._kinds)
+            config = replace(config, method=name if name in METHODS else "mixup")
+            return _Way(chance, config, name, dropout=name != word)
         try:
             recipe = parse_recipe(word)
         except ValueError as error:
-            raise ValueError(f"{error}; or METHOD is the name of a tensor ({names})") from None
-        self._check_recipe(word, recipe)
-        return _Way(replace(config, method=recipe.method), None, recipe.dropout)
-
-    def _check_recipe(self, word: str, recipe: Recipe) -> None:
+            raise ValueError(f"{error}; or METHOD is one of {self._names}") from None
         if recipe.method in ("video", "audio"):
-            names = ", ".join(self._kinds)
-            raise ValueError(f"{word!r} mixes the tensor of that name; the tensors are {names}")
-        if recipe.method == "energy":
-            raise ValueError(f"{word!r} needs the sample rate and is for the engine of avmix only")
+            raise ValueError(f"{word!r}: no tensor is called so, only {self._names}")
+        if recipe.method in ("energy", "cross"):
+            raise ValueError(f"{word!r} is for the engine of avmix only")
         if recipe.level != "input":
             raise ValueError(
-                f"{word!r} happens inside a network; hand its features over as kind 'vector' and "
-                "mix them by mixup or independent"
+                f"{word!r} happens inside a network; to mix features, hand them over as tensors of "
+                "kind 'vector'"
             )
+        way = _Way(chance, replace(config, method=recipe.method), dropout=recipe.dropout)
+        self._try(word, way)
+        return way
+
+    def _try(self, word: str, way: _Way) -> None:
+        """Raises ValueError where boxes of this method have no meaning for these kinds."""
+        grids = {name: grid_of(kind, (4, 4, 4)) for name, kind in self._kinds.items()}
+        here = tuple((name, (True, True)) for name in self._kinds)
+        clips = Clips(present=here, source=(0, 1), labels=(frozenset(), frozenset()))
+        stream = rng(0, 0, "mix", 0, 0)
+        try:
+            draw_plan(way.config, clips, grids, shared=stream, own=stream)
+        except ValueError as error:
+            raise ValueError(f"{word!r}: {error}") from None
 
     def _shares(self, drop: Mapping[str, float] | None) -> dict[str, float]:
+        """Of the rows that lose each tensor."""
         if drop is not None and not any(way.dropout for way in self._ways):
-            raise ValueError(f"drop={dict(drop)} has no effect without a method that has +dropout")
-        if unknown := (drop or {}).keys() - self._kinds.keys():
-            raise ValueError(f"drop: no tensor {', '.join(unknown)}, only {', '.join(self._kinds)}")
+            raise ValueError(f"drop={dict(drop)} is for methods with +dropout, there is none")
+        if len(self._kinds) == 1 and any(way.dropout for way in self._ways):
+            raise ValueError(f"+dropout would leave nothing of a row: it has {self._names} only")
+        self._check_names("drop", drop or {})
         shares = {name: (drop or {}).get(name, _DEFAULT.drop_video) for name in self._kinds}
-        if min(shares.values()) < 0 or sum(shares.values()) > 1:
+        if not all(share >= 0 for share in shares.values()) or not sum(shares.values()) <= 1:
             raise ValueError(f"drop needs shares >= 0 that add up to at most 1, got {shares}")
         return shares
 
-    def _try_ways(self, words: Mapping[str, float]) -> None:
-        """Raises ValueError for a method that has no meaning for these kinds."""
-        has = tuple((name, (True, True)) for name in self._kinds)
-        clips = Clips(present=has, source=(0, 1), labels=(frozenset(),) * 2)
-        for word, way in zip(words, self._ways, strict=True):
-            grids = {name: _GRIDS[kind] for name, kind in self._kinds.items()}
-            grids = {name: grid_of(self._kinds[name], grid.shape) for name, grid in grids.items()}
-            stream = np.random.default_rng(0)
-            try:
-                draw_plan(replace(way.config, probability=1.0), clips, grids,
-                          shared=stream, own=stream)  # fmt: skip
-            except ValueError as error:
-                raise ValueError(f"{word!r}: {error}") from None
+    def _check_names(self, what: str, given: Iterable[str]) -> None:
+        if unknown := sorted(set(given) - self._kinds.keys()):
+            raise ValueError(f"{what}: no tensor is called {unknown[0]!r}, only {self._names}")
 
-    # Input ----------------------------------------------------------------------------------------
-
-    def _check_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-        """Their shapes."""
-        names = ", ".join(self._kinds)
-        if unknown := tensors.keys() - self._kinds.keys():
+    def _check_tensors(self, tensors: Mapping[str, Tensor]) -> tuple[int, torch.device]:
+        """Number of rows, and where they are."""
+        if unknown := sorted(tensors.keys() - self._kinds.keys()):
             raise ValueError(
-                f"nothing was said of {', '.join(sorted(unknown))}, only of {names}; what is not "
-                "told of would stay unmixed while its label is mixed"
+                f"the constructor was not told of {', '.join(unknown)}, only of {self._names}; left"
+                " unmixed it would not fit its label"
             )
-        if missing := [name for name in self._kinds if name not in tensors]:
-            raise ValueError(f"{', '.join(missing)} missing; the tensors are {names}")
+        if missing := sorted(self._kinds.keys() - tensors.keys()):
+            raise ValueError(f"{', '.join(missing)} missing: the tensors are {self._names}")
         for name, kind in self._kinds.items():
-            _check_tensor(name, kind, tensors[name])
-        return {name: tuple(tensors[name].shape) for name in self._kinds}
-
-    def _size_and_device(self, tensors: Mapping[str, Tensor]) -> tuple[int, torch.device]:
+            check_tensor(name, kind, tensors[name])
         first = next(iter(self._kinds))
         size, device = len(tensors[first]), tensors[first].device
         for name in self._kinds:
@@ -315,19 +282,16 @@ class CrossModalMixup:
             if len(x) != size:
                 raise ValueError(f"{first} has {size} rows, {name} has {len(x)}")
             if x.device != device:
-                raise ValueError(f"{first} is on {device}, {name} on {x.device}; use one device")
+                raise ValueError(f"{first} is on {device}, {name} on {x.device}: use one device")
         return size, device
 
     def _has(
         self, present: Mapping[str, Sequence[bool] | Tensor] | None, size: int
     ) -> dict[str, tuple[bool, ...]]:
-        given = present or {}
-        if unknown := given.keys() - self._kinds.keys():
-            names = ", ".join(self._kinds)
-            raise ValueError(f"present: no tensor {', '.join(sorted(unknown))}, only {names}")
+        self._check_names("present", present or {})
         found = {}
         for name in self._kinds:
-            values = given.get(name, (True,) * size)
+            values = (present or {}).get(name, (True,) * size)
             values = tuple(values.tolist() if isinstance(values, Tensor) else values)
             if len(values) != size or not all(isinstance(value, bool) for value in values):
                 raise ValueError(f"present[{name!r}] must be {size} of True or False, got {values}")
@@ -336,90 +300,153 @@ class CrossModalMixup:
 
     def _target(
         self, labels: Tensor, num_classes: int | None, size: int, device: torch.device
-    ) -> tuple[Tensor, Tensor, tuple[frozenset[int], ...] | None]:
+    ) -> tuple[Tensor, Tensor, tuple[frozenset[int], ...]]:
         """Rows (b k) and which are known, on `device`; the classes, where the pairing asks."""
-        num_classes = self._num_classes if num_classes is None else num_classes
-        numbers = labels.ndim == 1 and not (labels.is_floating_point() or labels.dtype == torch.bool)
-        if not numbers and not (labels.ndim == 2 and labels.is_floating_point()):
+        soft = labels.is_floating_point()
+        if labels.ndim != 1 + soft or labels.is_complex() or labels.dtype == torch.bool:
             raise ValueError(
                 "labels must be (b) integers or (b k) floats, got "
                 f"{labels.dtype} of shape {tuple(labels.shape)}"
             )
+        labels = labels if soft else labels.long()  # -100 is 156 to uint8
         if len(labels) != size:
-            raise ValueError(f"labels has {len(labels)} rows, {next(iter(self._kinds))} has {size}")
-        by_class = self._pairing in ("different_class", "same_class")
-        # Reading labels that are on a GPU waits for it.
-        read = labels.cpu() if by_class or self._debug or labels.device.type == "cpu" else None
-        if numbers:
-            if num_classes is None:
-                raise ValueError("labels are class numbers: give num_classes, or one-hot rows")
-            if read is not None:
-                check_labels(read, num_classes)
-            target, known = one_hot(_moved(labels, device), num_classes)
-        else:
-            if num_classes not in (None, labels.shape[1]):
-                raise ValueError(f"labels have {labels.shape[1]} columns, num_classes={num_classes}")
-            if read is not None and not read.isfinite().all():
-                raise ValueError("labels that are not finite")
-            target = _moved(labels, device).float()
-            known = torch.ones(size, dtype=torch.bool, device=device)
-        return target, known, _classes(read) if by_class and read is not None else None
-
-    def _check_finite(
-        self, tensors: Mapping[str, Tensor], has: Mapping[str, Sequence[bool]]
-    ) -> None:
-        """What stands in rows without the tensor does not matter."""
-        for name in self._kinds:
-            broken = (~tensors[name].isfinite().flatten(1).all(1)).tolist()
-            if rows := [i for i, bad in enumerate(broken) if bad and has[name][i]]:
-                raise ValueError(f"{name} is not finite in rows {rows}")
-
-    # Drawing and mixing ---------------------------------------------------------------------------
+            first = next(iter(self._kinds))
+            raise ValueError(f"labels has {len(labels)} rows, {first} has {size}")
+        num_classes = self._num_classes if num_classes is None else num_classes
+        if soft and num_classes not in (None, labels.shape[1]):
+            raise ValueError(f"labels has {labels.shape[1]} columns, num_classes is {num_classes}")
+        if not soft and num_classes is None:
+            raise ValueError("labels are class numbers: give num_classes, or one-hot rows")
+        by_class = self._config.pairing in ("different_class", "same_class")
+        classes = (frozenset(),) * size
+        if by_class or self._debug or labels.device.type == "cpu":
+            read = labels.detach().cpu()
+            _check_labels(read, num_classes)
+            classes = _classes(read) if by_class else classes
+        labels = _moved(labels, device)
+        if num_classes is None or soft:
+            return labels.float(), torch.ones(size, dtype=torch.bool, device=device), classes
+        return *one_hot(labels, num_classes), classes
 
     def _draw(self, clips: Clips, grids: Grids, epoch: int, step: int) -> MixPlan:
         rank = _process_rank() if self._rank is None else self._rank
-        purpose: Purpose = "mix_shared"
-        shared = rng(self._seed, epoch, purpose, step)
+        shared = rng(self._seed, epoch, "mix_shared", step)
         own = rng(self._seed, epoch, "mix", step, rank)
-        way = self._ways[int(shared.choice(len(self._ways), p=self._chances))]
+        chances = [way.chance for way in self._ways]
+        way = self._ways[int(shared.choice(len(chances), p=chances))]
         plan = draw_plan(way.config, clips, grids, shared=shared, own=own)
         if way.only is not None:
             plan = _only(plan, way.only)
-        mixing = plan.method != "none" or way.config.method == "none"
-        return _dropped(plan, self._drop, own) if way.dropout and mixing else plan
+        return _dropped(plan, self._drop, own) if way.dropout else plan
 
-    def _apply(
+    def _mix(
         self, plan: MixPlan, tensors: Mapping[str, Tensor], target: Tensor, known: Tensor
     ) -> Mixed:
         placed = plan.to(target.device)
-        mixed = {part.part.name: _mixed(part, tensors[part.part.name]) for part in placed.parts}
-        targets = {
-            part.part.name: smoothed(
-                mixed_target(placed, part.lam, target, self._labels), self._smoothing
-            )
-            for part in placed.parts
-        }
+
+        def label(lam: Tensor) -> Tensor:
+            return smoothed(mixed_target(placed, lam, target, self._config.labels), self._smoothing)
+
+        parts = {part.part.name: part for part in placed.parts}
         return Mixed(
-            tensors=mixed,
-            target=smoothed(
-                mixed_target(placed, placed.lam, target, self._labels), self._smoothing
-            ),
-            targets=targets,
+            tensors={name: mix_part(parts[name], tensors[name]) for name in self._kinds},
+            target=label(placed.lam),
+            targets={name: label(parts[name].lam) for name in self._kinds},
             known=known_targets(placed, placed.lam, known),
-            present={part.part.name: part.present for part in placed.parts},
+            present={name: parts[name].present for name in self._kinds},
             plan=plan,
         )
 
 
-def grid_of(kind: Kind, shape: Sequence[int]) -> Grid:
-    """The grid of a tensor of this kind and shape (of which only the last axes count).
+# Plans --------------------------------------------------------------------------------------------
 
-    Time is in shares of the window, which is the same for every tensor of a row: index k of a time
-    axis of length n stands for the k-th of n equal shares.
-    """
-    grid = _GRIDS[kind]
-    axes = tuple(shape[len(shape) - len(grid.shape) :])
-    if grid.time_axis is None:
-        return replace(grid, shape=axes)
-    share = 1 / axes[grid.time_axis]
-    return replace(grid, shape=axes, first_seconds=share / 2, step_seconds=share)
+
+def _only(plan: MixPlan, name: str) -> MixPlan:
+    """The same, but that every other tensor stays as it is."""
+    parts = tuple(
+        part if part.name == name else replace(part, weight=(1.0,) * plan.size)
+        for part in plan.parts
+    )
+    return replace(plan, parts=parts)
+
+
+def _dropped(plan: MixPlan, drop: Mapping[str, float], stream: np.random.Generator) -> MixPlan:
+    """Each row that has every tensor loses at most one."""
+    names = [*drop, None]
+    chances = [*drop.values(), max(0.0, 1 - sum(drop.values()))]
+    lost = [names[k] for k in stream.choice(len(names), plan.size, p=chances)]
+    whole = [all(has) for has in zip(*(part.present for part in plan.parts), strict=True)]
+    present = {
+        part.name: [
+            has and not (everything and gone == part.name)
+            for has, everything, gone in zip(part.present, whole, lost, strict=True)
+        ]
+        for part in plan.parts
+    }
+    return with_presence(plan, present)
+
+
+# What users hand over -----------------------------------------------------------------------------
+
+
+def _check_kinds(kinds: Mapping[str, Kind]) -> None:
+    if not 1 <= len(kinds) <= MAX_TENSORS:
+        raise ValueError(f"kinds must name 1 to {MAX_TENSORS} tensors, got {len(kinds)}")
+    for name, kind in kinds.items():
+        if kind not in LAYOUTS:
+            raise ValueError(f"{name} must be one of {', '.join(LAYOUTS)}, got {kind!r}")
+        # `video` and `audio` are methods, too, which mean the tensors of these names.
+        if name in {*METHODS, "dropout"} - {"video", "audio"}:
+            raise ValueError(f"{name!r} is a method; give the tensor another name")
+
+
+def _mix_config(**options: Any) -> MixConfig:
+    for name, value in options.items():
+        choices = _CHOICES.get(name, (value,))
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return MixConfig(**options)
+
+
+def _check_labels(labels: Tensor, num_classes: int | None) -> None:
+    if labels.ndim == 1 and num_classes is not None:
+        check_labels(labels, num_classes)
+    elif not labels.isfinite().all():
+        rows = (~labels.isfinite().all(1)).nonzero().flatten().tolist()
+        raise ValueError(f"labels is not finite in rows {rows}")
+
+
+def _classes(labels: Tensor) -> tuple[frozenset[int], ...]:
+    """Of each row."""
+    if labels.ndim == 1:
+        return tuple(frozenset({k} - {IGNORED}) for k in labels.tolist())
+    return tuple(frozenset(row.nonzero().flatten().tolist()) for row in labels)
+
+
+def _numbered(source: Sequence[Hashable] | Tensor | None, size: int) -> tuple[int, ...]:
+    """A number for each recording."""
+    if source is None:
+        return tuple(range(size))
+    ids = source.tolist() if isinstance(source, Tensor) else source
+    if len(ids) != size:
+        raise ValueError(f"source has {len(ids)} rows, the tensors have {size}")
+    numbers: dict[Hashable, int] = {}
+    return tuple(numbers.setdefault(one, len(numbers)) for one in ids)
+
+
+def _moved(labels: Tensor, device: torch.device) -> Tensor:
+    """On `device`, without waiting for it."""
+    if labels.device.type == "cpu" and device.type == "cuda":
+        labels = labels.pin_memory()
+    return labels.to(device, non_blocking=True)
+
+
+def _number(name: str, value: int) -> int:
+    if not 0 <= value < 2**32:
+        raise ValueError(f"{name} must be in [0, 2**32), got {value}")
+    return value
+
+
+def _process_rank() -> int:
+    here = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if here else 0

@@ -30,8 +30,6 @@ Box = tuple[int, ...]
 
 CrossPath = Literal["linear", "sphere"]
 
-DOMAINS = ("pixels", "waveform", "power", "log_mel", "features")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
@@ -40,7 +38,7 @@ class Part:
     name: str
     """Of the modality."""
     domain: str
-    """What of it is mixed, one of `DOMAINS`."""
+    """What of it is mixed: `pixels`; `waveform`, `power` or `log_mel`; `features`."""
     weight: tuple[float, ...]
     """Of the own signal, inside the box."""
     present: tuple[bool, ...]
@@ -68,10 +66,6 @@ class Part:
 
     def check(self, size: int) -> None:
         """Raises ValueError where this cannot be carried out for `size` clips."""
-        if self.domain not in DOMAINS:
-            raise ValueError(
-                f"{self.name}: domain must be one of {', '.join(DOMAINS)}, got {self.domain!r}"
-            )
         for name in ("weight", "present", "box"):
             values = getattr(self, name)
             if values is not None and len(values) != size:
@@ -106,7 +100,7 @@ class MixPlan:
     def __post_init__(self) -> None:
         """Raises ValueError where lengths differ, a partner is not among the inputs, a weight is
         not in [0, 1], or a box not inside its grid, and where `stage` does not suit the level."""
-        if (self.stage is not None and self.stage >= 0) != (self.level == "layer"):
+        if (self.stage is not None) != (self.level == "layer") or (self.stage or 0) < 0:
             raise ValueError(f"level {self.level} does not go with stage {self.stage}")
         if not all(0 <= place < self.num_inputs for place in self.partner):
             raise ValueError(f"partner must be in [0, {self.num_inputs}), got {self.partner}")

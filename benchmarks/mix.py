@@ -1,0 +1,295 @@
+"""How fast, how right and how frugal avmix mixes, beside what else there is.
+
+    python benchmarks/mix.py [--rounds N] [--compile] [--out FILE]
+    python benchmarks/mix.py --quick --only timm --out /tmp/mix.json
+    python benchmarks/mix.py --device cuda           only that part anew, where there is a GPU
+
+The work: uint8 clips, spectrograms and class numbers in; normalised mixed float frames, mixed
+spectrograms and mixed labels out (benchmarks/mixers.py).
+
+Truth: the weights that pictures, sound and label were really mixed with (benchmarks/mixjudge.py).
+Speed on a CPU: one thread; with glibc's malloc as it is, which gives big tensors back to the system
+at once, and with one that keeps its pages, as the allocator for CUDA does. Candidates take turns;
+what counts is CPU time, and its ratio to timm's and the floor's in the same round.
+Step: what mixing adds to a training step of the demo.
+CUDA: benchmarks/mixcuda.py; without a device this is left as it was in FILE, or null.
+
+Writes JSON; `benchmarks/paste.py` makes the tables of the README from it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from mixcuda import measure_cuda
+from mixers import CANDIDATES, Task
+from mixjudge import judge
+from mixspeed import Workload
+
+ROOT = Path(__file__).parents[1]
+REFERENCES = ("timm", "floor")
+_ALWAYS = ("floor", "avmix")
+_PACKAGES = ("avmix", "timm", "torchvision", "pytorchvideo", "kornia", "torch", "numpy")
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_MALLOCS = {
+    "default": {},
+    "keep": {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36)},
+}
+"""Environment of a process whose malloc gives pages back, and of one whose malloc keeps them."""
+_begun = time.monotonic()
+
+
+def say(text: str) -> None:
+    """Show progress."""
+    print(f"[{time.monotonic() - _begun:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+
+def present(names: Iterable[str], device: str) -> tuple[list[str], dict[str, str]]:
+    """The candidates that can be imported here, and what the others lack."""
+    found, absent = [], {}
+    for name in names:
+        if CANDIDATES[name].device not in ("any", device):
+            continue
+        try:
+            CANDIDATES[name].load(Task(kind=CANDIDATES[name].kinds[0]))
+            found.append(name)
+        except ImportError as error:
+            absent[name] = str(error)
+            say(f"absent: {name} ({error})")
+    return found, absent
+
+
+def measure_truth(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Verdict by kind of mixing and candidate."""
+    torch.set_num_threads(1)
+    found: dict[str, dict[str, Any]] = {"mixup": {}, "cutmix": {}}
+    for kind, verdicts in found.items():
+        for name in names:
+            candidate = CANDIDATES[name]
+            if candidate.judged and kind in candidate.kinds and not name.startswith("compile"):
+                task = Task(kind="mixup" if kind == "mixup" else "cutmix", num_classes=9)
+                verdict = judge(lambda c=candidate, t=task: c.load(t), task.kind)
+                verdicts[name] = verdict.as_json()
+    say(f"truth: {sum(map(len, found.values()))} verdicts")
+    return found
+
+
+def workloads(quick: bool) -> list[Workload]:
+    """What is timed on a CPU."""
+    sizes = [(16, 16, 112), (32, 8, 224)] if not quick else [(4, 2, 16)]
+    loads = [
+        Workload(kind="mixup", batch=b, num_frames=t, side=s, layout=layout)
+        for b, t, s in sizes
+        for layout in ("planar", "decoded")
+    ]
+    b, t, s = sizes[0]
+    return [*loads, Workload(kind="cutmix", batch=b, num_frames=t, side=s, layout="decoded")]
+
+
+def measure_cpu(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """Speed with both kinds of malloc, checks, memory, and what mixing adds to a step."""
+    loads = workloads(args.quick)
+    timed = [name for name in names if CANDIDATES[name].timed]
+    rounds, found = {}, {}
+    for malloc, environment in _MALLOCS.items():
+        say(f"speed: {malloc} malloc")
+        options = {
+            "keep_pages": malloc == "keep",
+            "grow_bytes": 2**24 if args.quick else 2**31,
+            "workloads": [asdict(load) for load in loads],
+            "candidates": timed,
+            "rounds": args.rounds,
+            # Once is enough, and without page faults it is faster.
+            "check": malloc == "keep",
+            "step_config": args.step_config if malloc == "default" else None,
+            "step_rounds": 1 if args.quick else 3 * args.rounds,
+        }
+        program = [sys.executable, str(Path(__file__).with_name("mixspeed.py"))]
+        done = subprocess.run(
+            [*program, json.dumps(options)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env={**os.environ, **_ONE_THREAD, **environment},
+        )  # fmt: skip
+        if done.returncode:
+            sys.exit(f"error: {program[1]} ended with {done.returncode}")
+        answer = json.loads(done.stdout)
+        rounds[malloc] = answer.pop("rows")
+        found |= {key: value for key, value in answer.items() if value}
+    return {
+        "workloads": {load.name: asdict(load) for load in loads},
+        "speed": {malloc: summarise(rows) for malloc, rows in rounds.items()},
+        **found,
+        "speed_rounds": {malloc: by_round(rows) for malloc, rows in rounds.items()},
+    }
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Medians over rounds, by workload and candidate; ratios are speeds: 2 is twice as fast."""
+    by_key = {(row["workload"], row["candidate"], row["round"]): row for row in rows}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for load, name in dict.fromkeys((row["workload"], row["candidate"]) for row in rows):
+        mine = [row for row in rows if (row["workload"], row["candidate"]) == (load, name)]
+        entry: dict[str, Any] = {
+            "cpu_ms": round(statistics.median(row["cpu_ms"] for row in mine), 2),
+            "wall_ms": round(statistics.median(row["wall_ms"] for row in mine), 2),
+            "page_faults": round(statistics.median(row["page_faults"] for row in mine)),
+        }
+        for other in REFERENCES:
+            pairs = [(by_key.get((load, other, row["round"])), row) for row in mine]
+            ratios = [a["cpu_ms"] / b["cpu_ms"] for a, b in pairs if a is not None]
+            entry[f"ratio_to_{other}"] = round(statistics.median(ratios), 3) if ratios else None
+        found.setdefault(load, {})[name] = entry
+    return found
+
+
+def by_round(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """CPU milliseconds, candidates of a round together: one line of the file each."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in rows:
+        key = (row["workload"], row["round"])
+        line = found.setdefault(key, {"workload": key[0], "round": key[1], "cpu_ms": {}})
+        line["cpu_ms"][row["candidate"]] = row["cpu_ms"]
+    return list(found.values())
+
+
+def measure_gpu(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """The CUDA part."""
+    batch, num_frames, side = (4, 4, 32) if args.quick else (32, 16, 224)
+    timed = [name for name in names if CANDIDATES[name].timed]
+    say(f"cuda: {torch.cuda.get_device_name()}")
+    return measure_cuda(
+        timed, batch=batch, num_frames=num_frames, side=side, rounds=4 * args.rounds
+    )
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were measured with."""
+    cpu = platform.processor()
+    if (info := Path("/proc/cpuinfo")).exists():
+        found = re.search(r"model name\s*: (.*)", info.read_text())
+        cpu = found[1] if found else cpu
+    versions: dict[str, str | None] = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "load_average_at_the_start": round(os.getloadavg()[0], 2),
+    }
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda", "both"], default="both",
+        help="both: CUDA too where there is a device",
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", metavar="NAME", nargs="+", choices=list(CANDIDATES),
+        help=f"of these candidates; {' and '.join(_ALWAYS)} are always measured: "
+        + ", ".join(CANDIDATES),
+    )  # fmt: skip
+    parser.add_argument(
+        "--compile", action="store_true", help="also torch.compile, which takes minutes"
+    )
+    parser.add_argument("--step-config", default="configs/demo.yaml", help="of the training step")
+    parser.add_argument("--quick", action="store_true", help="tiny clips, 2 rounds")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/mix.json")
+    args = parser.parse_args()
+    if args.quick:
+        args.rounds = 2
+    return args
+
+
+def main() -> None:
+    """Measure, and write what was found."""
+    args = arguments()
+    has_cuda = torch.cuda.is_available()
+    if args.device == "cuda" and not has_cuda:
+        sys.exit("error: --device cuda: there is no CUDA device here")
+    before = json.loads(args.out.read_text()) if args.out.exists() else {}
+    wanted = [
+        name for name in CANDIDATES
+        if (name in _ALWAYS or not args.only or name in args.only)
+        and (args.compile or not name.startswith("compile"))
+    ]  # fmt: skip
+    result: dict[str, Any] = before if args.device == "cuda" else {"kind": "mix"}
+    if args.device != "cuda":
+        names, absent = present(wanted, "cpu")
+        result |= {
+            "command": command(args),
+            "environment": environment(),
+            "candidates": {name: about(name) for name in wanted},
+            "absent": absent,
+            "truth": measure_truth(names),
+            **measure_cpu(args, names),
+            "load_average_at_the_end": round(os.getloadavg()[0], 2),
+            "minutes": round((time.monotonic() - _begun) / 60, 1),
+        }
+    result["cuda"] = before.get("cuda")
+    if has_cuda and args.device != "cpu":
+        names, absent = present(wanted, "cuda")
+        result.setdefault("candidates", {}).update({name: about(name) for name in wanted})
+        result |= {"kind": "mix", "cuda": measure_gpu(args, names) | {"absent": absent}}
+    elif args.device != "cpu":
+        kept = "not measured" if result["cuda"] is None else f"as it was in {args.out.name}"
+        say(f"cuda: no CUDA device here; {kept}")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(as_json(result) + "\n")
+    say(f"wrote {args.out}")
+
+
+def about(name: str) -> dict[str, Any]:
+    """What the tables say of a candidate without measuring."""
+    candidate = CANDIDATES[name]
+    return {
+        "label": candidate.label,
+        "note": candidate.note,
+        "passes": candidate.passes,
+        "bytes_per_element": candidate.bytes_per_element,
+    }
+
+
+def command(args: argparse.Namespace) -> str:
+    """What repeats it."""
+    words = ["python benchmarks/mix.py", f"--rounds {args.rounds}"]
+    words += ["--compile"] if args.compile else []
+    words += ["--quick"] if args.quick else []
+    words += ["--only " + " ".join(args.only)] if args.only else []
+    return " ".join(words)
+
+
+def as_json(value: Any, depth: int = 0) -> str:
+    """JSON in which what lies deep is one line each."""
+    inner = value.values() if isinstance(value, dict) else value
+    if depth > 3 or not isinstance(value, dict | list) or not any(
+        isinstance(item, dict) for item in inner
+    ):  # fmt: skip
+        return json.dumps(value, allow_nan=False)
+    pad, end = "  " * (depth + 1), "  " * depth
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key)}: {as_json(item, depth + 1)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(pad + item for item in items) + f"\n{end}}}"
+    return "[\n" + ",\n".join(pad + as_json(item, depth + 4) for item in value) + f"\n{end}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Labels of mixed clips."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from avmix.mix import MixPlan, Part, PlacedPlan, mixed_targets, unmixed_plan
+from avmix.mix.targets import (
+    IGNORED,
+    check_labels,
+    known_targets,
+    mixed_target,
+    one_hot,
+    smoothed,
+)
+
+SIZES = (1, 2, 3, 64)
+
+
+def plan_of(video, audio, partner, num_inputs=None, has_audio=None) -> PlacedPlan:
+    """These weights of whole tensors."""
+    size = len(partner)
+    parts = (
+        Part(name="video", domain="pixels", weight=tuple(video), present=(True,) * size),
+        Part(name="audio", domain="log_mel", weight=tuple(audio),
+             present=tuple(has_audio or (True,) * size)),
+    )  # fmt: skip
+    plan = MixPlan(num_inputs=num_inputs or size, partner=tuple(partner), method="mixup",
+                   level="input", parts=parts)  # fmt: skip
+    return plan.to(torch.device("cpu"))
+
+
+def pair(lam=(0.75, 0.5)) -> PlacedPlan:
+    return plan_of(lam, lam, (1, 0))
+
+
+def rows(size: int, classes: int = 5) -> Tensor:
+    """Distributions over the classes."""
+    return torch.rand(size, classes, generator=torch.Generator().manual_seed(size)).softmax(1)
+
+
+def test_lambda_is_the_weight_of_the_own_label():
+    for head in mixed_targets(pair(), torch.eye(2)):
+        assert head.tolist() == [[0.75, 0.25], [0.5, 0.5]]
+
+
+def test_each_head_has_the_label_of_what_it_sees():
+    target = mixed_targets(plan_of((0.75, 1.0), (0.25, 0.5), (1, 0)), torch.eye(2))
+    assert target.video.tolist() == [[0.75, 0.25], [0.0, 1.0]]
+    assert target.audio.tolist() == [[0.25, 0.75], [0.5, 0.5]]
+    assert target.fused.tolist() == [[0.5, 0.5], [0.25, 0.75]]
+
+
+def test_the_fused_label_is_that_of_what_the_clip_has():
+    plan = plan_of((0.5, 0.5), (1.0, 1.0), (1, 0), has_audio=(True, False))
+    target = mixed_targets(plan, torch.eye(2))
+    assert target.fused.tolist() == [[0.75, 0.25], [0.5, 0.5]]
+    assert torch.equal(target.audio, torch.eye(2))
+
+
+def test_a_class_that_both_share_keeps_its_whole_weight():
+    labels = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+    target = mixed_targets(pair((0.7, 0.2)), labels).fused
+    torch.testing.assert_close(target, torch.tensor([[1.0, 0.7, 0.3], [1.0, 0.8, 0.2]]))
+    assert target[:, 0].tolist() == [1.0, 1.0]
+
+
+def test_the_larger_of_each_class():
+    labels = torch.tensor([[1.0, 0.5, 0.0, 0.0], [0.0, 0.25, 1.0, 0.0]])
+    target = mixed_targets(pair((0.9, 0.1)), labels, "max").fused
+    assert target.tolist() == [[1.0, 0.5, 1.0, 0.0], [1.0, 0.5, 1.0, 0.0]]
+    # A clip that is not in the mix has no say.
+    target = mixed_targets(pair((1.0, 0.0)), labels, "max").fused
+    assert target.tolist() == [[1.0, 0.5, 0.0, 0.0], [1.0, 0.5, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("labels", ["sum", "max"])
+@pytest.mark.parametrize("size", SIZES)
+def test_inputs_are_left_as_they_are_and_ends_are_exact(size, labels):
+    target = rows(size)
+    partner = [size - 1 - i for i in range(size)]
+    lam = [float(i % 2) for i in range(size)]
+    for head in mixed_targets(plan_of(lam, lam, partner), target, labels):
+        expected = torch.stack([target[i if i % 2 else partner[i]] for i in range(size)])
+        assert torch.equal(head, expected)
+    assert torch.equal(target, rows(size))
+    unmixed = unmixed_plan({"video": [True] * size, "audio": [True] * size})
+    placed = unmixed.to(torch.device("cpu"))
+    assert all(torch.equal(head, target) for head in mixed_targets(placed, target, labels))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rows_still_add_up_to_one(size):
+    lam = torch.linspace(0, 1, size).tolist()
+    target = mixed_targets(plan_of(lam, lam[::-1], [0] * size), rows(size))
+    for head in target:
+        torch.testing.assert_close(head.sum(1), torch.ones(size))
+
+
+@pytest.mark.parametrize("labels", ["sum", "max"])
+def test_of_two_batches_only_the_first_comes_out(labels):
+    target = torch.eye(4)
+    plan = plan_of((0.75, 1.0), (0.75, 1.0), (3, 2), num_inputs=4)
+    head = mixed_targets(plan, target, labels).video
+    expected = {"sum": [0.75, 0.0, 0.0, 0.25], "max": [1.0, 0.0, 0.0, 1.0]}[labels]
+    assert head.tolist() == [expected, [0.0, 1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+def test_smoothing_before_and_after_mixing_is_the_same(share):
+    lam = torch.linspace(0, 1, 8).tolist()
+    target, plan = rows(8), plan_of(lam, lam, range(7, -1, -1))
+    before = mixed_targets(plan, smoothed(target, share))
+    after = mixed_targets(plan, target)
+    for head, mixed in zip(before, after, strict=True):
+        torch.testing.assert_close(head, smoothed(mixed, share))
+
+
+def test_smoothing_by_hand():
+    smooth = smoothed(torch.tensor([[1.0, 0, 0, 0]]), 0.2)
+    torch.testing.assert_close(smooth, torch.tensor([[0.85, 0.05, 0.05, 0.05]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_class_numbers_as_rows(dtype):
+    target, known = one_hot(torch.tensor([2, 0, IGNORED, 1], dtype=dtype), 3)
+    assert target.tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 0]]
+    assert target.dtype == torch.float32
+    assert known.tolist() == [True, True, False, True]
+
+
+def test_a_mix_is_known_where_all_that_is_in_it_is():
+    known = torch.tensor([True, False, True, False])
+    lam = torch.tensor([0.5, 0.5, 1.0, 0.0])
+    # 0 with 1: half of it is not known; 1 with 0 likewise; 2 is all its own; 3 is all of 0
+    plan = plan_of((0.5,) * 4, (0.5,) * 4, (1, 0, 3, 0))
+    assert known_targets(plan, lam, known).tolist() == [False, False, True, True]
+    own = torch.tensor([1.0, 1.0, 0.0, 0.7])
+    # 0 and 1 are their own; 2 is all of 3; 3 is not known itself
+    assert known_targets(plan, own, known).tolist() == [True, False, False, False]
+    of_two = plan_of((0.5, 0.5), (0.5, 0.5), (2, 3), num_inputs=4)
+    half = torch.tensor([0.5, 0.5])
+    assert known_targets(of_two, half, known).tolist() == [True, False]
+
+
+def test_class_numbers_are_checked():
+    check_labels(torch.tensor([0, 2, IGNORED]), 3)
+    check_labels({"verb": torch.tensor([1]), "noun": torch.tensor([2, IGNORED])}, 3)
+    with pytest.raises(ValueError, match=r"in \[0, 3\) or -100 \(not known\), got \[-1, 3\]"):
+        check_labels(torch.tensor([3, 0, -1, 3]), 3)
+    with pytest.raises(ValueError, match=r"got \[4\]"):
+        check_labels({"verb": torch.tensor([1]), "noun": torch.tensor([4])}, 3)
+
+
+def test_targets_of_another_batch_are_refused():
+    for labels in ("sum", "max"):
+        with pytest.raises(ValueError, match="the plan is for 2 clips, there are 3"):
+            mixed_targets(pair(), torch.eye(3), labels)
+        with pytest.raises(ValueError, match="the plan is for 2 clips, there are 1"):
+            mixed_target(pair(), torch.ones(2), torch.eye(1), labels)
