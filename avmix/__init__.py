@@ -17,7 +17,7 @@ from avmix.config import TrainConfig, load_config
 from avmix.data.manifest import Manifest, read_manifest, write_manifest
 from avmix.decode import ClipError, decode_clip, decode_clips
 from avmix.frontend import Frontend
-from avmix.mix import MixPlan, draw_plan, mixed_targets
+from avmix.mix import CrossModalMixup, MixPlan, draw_plan, mixed_targets
 from avmix.models import LateFusionClassifier, build_model
 from avmix.types import Batch, Clip, Entry, Heads
 
@@ -27,6 +27,7 @@ __all__ = [
     "Batch",
     "Clip",
     "ClipError",
+    "CrossModalMixup",
     "Entry",
     "Frontend",
     "Heads",

@@ -382,19 +382,19 @@ def test_soft_and_multi_hot_labels_of_any_float_type():
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_pairings_by_class_know_the_classes(soft):
-    labels = torch.tensor([0, 1, 0, 1, 2, -100])
+    labels = torch.tensor([0, 1, 0, 1, 2, -100, -100])
     given = torch.eye(4)[labels.clamp(min=0)] if soft else labels
     classes = labels.clamp(min=0) if soft else labels
-    tensors = noise(("image", "text"), 6)
+    tensors = noise(("image", "text"), 7)
     for step in range(10):
         for pairing in ("different_class", "same_class"):
             mix = mixer(("image", "text"), pairing=pairing, num_classes=4)
             partner = mix(tensors, given, step=step).plan.partner
-            alone = [i for i in range(6) if partner[i] == i]
+            alone = [i for i in range(7) if partner[i] == i]
             equal = [classes[i] == classes[j] for i, j in enumerate(partner) if i != j]
             if pairing == "same_class":
                 assert all(equal)
-                assert alone == ([4] if soft else [4, 5])  # no class is no common class
+                assert alone == ([4] if soft else [4, 5, 6])  # no class is no common class
             else:
                 assert not any(equal)
                 assert not alone

@@ -100,6 +100,16 @@ def test_borders_are_half_a_step_before_the_middle():
     assert GRIDS["audio"].num_steps == 124
 
 
+@pytest.mark.parametrize("num_frames", [5, 10, 16, 20, 25, 40])
+def test_every_picture_has_as_many_samples(num_frames):
+    """Borders that are samples, too, are hit although seconds are rounded: 0.1 + 2.5 * 0.2 > 0.6."""
+    grids = clip_grids(replace(CLIP, num_frames=num_frames), FRONTEND, "waveform")
+    video, each = grids["video"], 32_000 // num_frames
+    for k in range(num_frames):
+        seconds = video.border_seconds(k), video.border_seconds(k + 1)
+        assert grids["audio"].steps_within(*seconds) == (k * each, (k + 1) * each)
+
+
 def test_what_is_not_there_cannot_be_cut():
     pictures = {"video": Grid(domain="pixels", shape=(64, 64), picture_axes=(0, 1))}
     with pytest.raises(ValueError, match="no modality has a time axis to cut: video"):

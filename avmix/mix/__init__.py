@@ -1,5 +1,6 @@
 """Device stage 2: two clips become one, with one lambda for every modality and for the label."""
 
+from avmix.mix.dropin import CrossModalMixup, Mixed
 from avmix.mix.grid import Grid, clip_grids
 from avmix.mix.methods import draw_plan, pairs_of
 from avmix.mix.pairing import Clips
@@ -8,8 +9,10 @@ from avmix.mix.targets import mixed_targets
 
 __all__ = [
     "Clips",
+    "CrossModalMixup",
     "Grid",
     "MixPlan",
+    "Mixed",
     "Part",
     "PlacedPlan",
     "clip_grids",
