@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -152,6 +153,21 @@ class FrontendConfig:
         _require(self.mel_std > 0, "frontend.mel_std", "must be > 0", self.mel_std)
 
 
+Law = Literal["beta", "uniform", "fixed"]
+Per = Literal["sample", "batch"]
+Pairing = Literal[
+    "involution",
+    "permutation",
+    "roll",
+    "derangement",
+    "second_batch",
+    "different_class",
+    "same_class",
+    "different_source",
+]
+Labels = Literal["sum", "max"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
     """Device stage 2: how two clips are mixed (avmix/mix/methods.py describes every method)."""
@@ -166,10 +182,10 @@ class MixConfig:
     """Several methods with their probabilities (which add up to 1) in place of `method`: drawn for
     every batch, the same for all processes. {mixup: 0.5, cutmix_spatial: 0.3, none: 0.2}"""
     probability: float = 1.0
-    """Share of the batches that are mixed, 0 to 1."""
+    """Share of the batches that are mixed, 0 to 1; nothing is dropped from the others either."""
     off_epochs: int = 0
     """The last so many epochs train on unmixed clips."""
-    law: Literal["beta", "uniform", "fixed"] = "beta"
+    law: Law = "beta"
     """Of lambda, the weight of a clip's own signal."""
     alpha: float = 0.2
     """Law `beta`: lambda ~ Beta(alpha, alpha), > 0; a small one leaves most pairs as they are."""
@@ -177,18 +193,9 @@ class MixConfig:
     """Law `fixed`: lambda, 0 to 1."""
     dominant: bool = False
     """True: max(lambda, 1 - lambda), so that the own label is never the smaller one."""
-    per: Literal["sample", "batch"] = "sample"
+    per: Per = "sample"
     """One lambda (and one box) for every clip, or one for the whole batch."""
-    pairing: Literal[
-        "involution",
-        "permutation",
-        "roll",
-        "derangement",
-        "second_batch",
-        "different_class",
-        "same_class",
-        "different_source",
-    ] = "involution"
+    pairing: Pairing = "involution"
     """Who is mixed with whom. `involution`: random pairs, each the other's partner; `permutation`:
     any order, also oneself; `roll`: the next of the batch; `derangement`: any order, never oneself;
     `second_batch`: twice batch_size clips are read, each of the first half takes one of the second;
@@ -210,7 +217,7 @@ class MixConfig:
     """Method `cross`: whose feature of the other modality is mixed in."""
     cross_path: Literal["linear", "sphere"] = "sphere"
     """Method `cross`: along a line, or along the great circle between both directions."""
-    labels: Literal["sum", "max"] = "sum"
+    labels: Labels = "sum"
     """Targets: lambda * own + (1 - lambda) * partner, or the larger of each class (every class that
     is in either; for loss.kind binary)."""
 
@@ -240,7 +247,7 @@ class MixConfig:
         _require(all(p >= 0 for p in self.switch.values()) and
                  (not self.switch or abs(total - 1) < 1e-6), "mix.switch",
                  "needs probabilities >= 0 that add up to 1", self.switch)  # fmt: skip
-        _require(self.alpha > 0, "mix.alpha", "must be > 0", self.alpha)
+        _require(0 < self.alpha < inf, "mix.alpha", "must be > 0 and finite", self.alpha)
         for key in ("probability", "lam", "drop_video", "drop_audio"):
             _require(0 <= getattr(self, key) <= 1, f"mix.{key}", "must be in [0, 1]",
                      getattr(self, key))  # fmt: skip
@@ -293,7 +300,7 @@ class LossConfig:
 
     kind: Literal["cross_entropy", "binary"] = "cross_entropy"
     """Of the heads: soft cross-entropy of one distribution over the classes, or binary
-    cross-entropy of every class by itself."""
+    cross-entropy of every class by itself. Evaluation takes the softmax of the logits for both."""
     fused: float = 1.0
     """Weight of the fused head, >= 0."""
     video: float = 0.5

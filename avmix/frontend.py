@@ -11,7 +11,7 @@ from avmix.config import FrontendConfig
 from avmix.mix.blend import mix_part
 from avmix.mix.frames import FrameMixer
 from avmix.mix.loudness import mix_powers, mix_waveforms
-from avmix.mix.plan import PlacedPlan
+from avmix.mix.plan import MixPlan, PlacedPlan
 from avmix.types import Batch
 
 PIXEL_MEAN = (0.45, 0.45, 0.45)
@@ -75,7 +75,9 @@ class Frontend(nn.Module):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
         if plan is not None:
             plan.plan.for_size(batch.size)
-            if plan.plan.level != "input":
+            if plan.plan.level == "input":
+                _check_domains(plan.plan)
+            else:
                 plan = None
         size = plan.plan.size if plan else batch.size
         with torch.autocast(kind, enabled=False):
@@ -106,3 +108,17 @@ class Frontend(nn.Module):
     def _mel_power(self, audio: Float[Tensor, "b s"]) -> Float[Tensor, "b m f"]:
         chunks = audio.split(_CPU_CHUNK) if audio.device.type == "cpu" else (audio,)
         return torch.cat([self._mel(chunk) for chunk in chunks])
+
+
+_DOMAINS = {"video": ("pixels",), "audio": ("waveform", "power", "log_mel")}
+
+
+def _check_domains(plan: MixPlan) -> None:
+    """What nobody here would mix must not pass by with a mixed label."""
+    for part in plan.parts:
+        known = _DOMAINS.get(part.name, ())
+        if part.mixes and part.domain not in known:
+            raise ValueError(
+                f"the plan mixes {part.name} as {part.domain!r}, which a frontend does not: "
+                f"{', '.join(known) or 'only video and audio'}"
+            )

@@ -11,6 +11,7 @@ from torchaudio.functional import melscale_fbanks
 
 from avmix.config import FrontendConfig
 from avmix.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
+from avmix.mix import MixPlan, Part
 from avmix.mix.frames import FrameMixer
 from avmix.types import Batch
 
@@ -149,3 +150,31 @@ def test_wrong_shapes_are_refused():
         Frontend(CONFIG, RATE).log_mel(torch.zeros(1000))
     with pytest.raises(TypeCheckError):
         frames_of(torch.zeros(1, 2, 4, 4, 3))
+
+
+@pytest.mark.parametrize(("name", "domain"), [("audio", "mel"), ("video", "log_mel")])
+def test_a_plan_for_what_it_does_not_mix_is_refused(name, domain):
+    parts = tuple(
+        Part(name=one, domain=domain if one == name else usual, weight=(0.5,) * 2,
+             present=(True,) * 2)
+        for one, usual in (("video", "pixels"), ("audio", "log_mel"))
+    )  # fmt: skip
+    plan = MixPlan(num_inputs=2, partner=(1, 0), method="mixup", level="input", parts=parts)
+    with pytest.raises(ValueError, match=f"the plan mixes {name} as '{domain}'"):
+        Frontend(CONFIG, RATE)(batch_of(2), plan.to(torch.device("cpu")))
+
+
+def test_memory_that_is_reused_holds_the_last_two_results():
+    frontend, batch = Frontend(CONFIG, RATE, reuse_output=True), batch_of(3)
+    plain = Frontend(CONFIG, RATE)(batch)[0]
+    first, second = frontend(batch)[0], frontend(batch)[0]
+    assert torch.equal(first, plain)
+    assert first.data_ptr() != second.data_ptr()
+    third, fourth = frontend(batch)[0], frontend(batch)[0]
+    assert [third.data_ptr(), fourth.data_ptr()] == [first.data_ptr(), second.data_ptr()]
+    assert torch.equal(third, plain)
+    with torch.inference_mode():
+        fresh = frontend(batch)[0]
+    assert fresh.data_ptr() not in (first.data_ptr(), second.data_ptr())
+    other = Frontend(CONFIG, RATE)(batch)[0]
+    assert other.data_ptr() not in (first.data_ptr(), second.data_ptr())

@@ -102,7 +102,7 @@ def test_borders_are_half_a_step_before_the_middle():
 
 @pytest.mark.parametrize("num_frames", [5, 10, 16, 20, 25, 40])
 def test_every_picture_has_as_many_samples(num_frames):
-    """Borders that are samples, too, are hit although seconds are rounded: 0.1 + 2.5 * 0.2 > 0.6."""
+    """Borders between pictures are samples, too, and are hit although seconds are rounded."""
     grids = clip_grids(replace(CLIP, num_frames=num_frames), FRONTEND, "waveform")
     video, each = grids["video"], 32_000 // num_frames
     for k in range(num_frames):
