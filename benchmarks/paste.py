@@ -330,6 +330,12 @@ def _mix_lines(result: dict[str, Any]) -> list[str]:
     if environment := result.get("environment"):
         versions = [f"{name} {found}" for name, found in environment["versions"].items() if found]
         lines.append(f"{environment['cpu']}, {environment['cores']} cores; {', '.join(versions)}.")
+        if (load := result.get("load_average_at_the_end")) is not None:
+            # One is the measurement itself; more is others on the same cores.
+            lines.append(
+                f"Load average: {environment['load_average_at_the_start']:.1f} before, {load:.1f} "
+                "after."
+            )
     return lines
 
 

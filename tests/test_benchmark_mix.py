@@ -296,7 +296,7 @@ def test_ratios_are_of_the_same_round(load: Any) -> None:
     assert summary["avmix"]["page_faults"] == 1
 
 
-MADE = {
+MADE: dict[str, Any] = {
     "kind": "mix",
     "candidates": {
         "floor": {"label": "the floor", "bytes_per_element": 5},
@@ -368,6 +368,9 @@ def test_the_table_of_a_made_result(load: Any) -> None:
     assert "On CUDA: not yet measured." in last
     assert "Not installed, not measured: gone." in last
     assert last.endswith("a cpu, 2 cores; timm 1.0.")
+    environment = {**MADE["environment"], "load_average_at_the_start": 0.51}
+    loaded = {**MADE, "environment": environment, "load_average_at_the_end": 1.04}
+    assert load("paste").table(loaded).endswith("Load average: 0.5 before, 1.0 after.\n")
     assert "Wrong" not in last
     checks = {"a": {"timm": {"right": True}, "other": {"right": False}}}
     assert "**Wrong pixels in a: other.**" in load("paste").table({**MADE, "checks": checks})

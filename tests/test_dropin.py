@@ -586,8 +586,8 @@ def test_a_gpu_gives_the_same_and_is_not_waited_for(method, on):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": 0.0}, r"alpha must be > 0, got 0.0"),
-        ({"alpha": float("nan")}, r"alpha must be > 0, got nan"),
+        ({"alpha": 0.0}, r"alpha must be > 0 and finite, got 0.0"),
+        ({"alpha": float("nan")}, r"alpha must be > 0 and finite, got nan"),
         ({"law": "fixed", "lam": 1.5}, r"lam must be in \[0, 1\], got 1.5"),
         ({"lam": 0.3}, "lam=0.3 is for law 'fixed', but law is 'beta'"),
         ({"alpha": 0.3, "law": "uniform"}, "alpha=0.3 is for law 'beta', but law is 'uniform'"),
