@@ -13,7 +13,8 @@ from mix_reference import mix as reference
 
 from avmix.config import MixConfig
 from avmix.mix import Clips, Grid, MixPlan, draw_plan, unmixed_plan
-from avmix.mix.dropin import MAX_TENSORS, CrossModalMixup, Mixed
+from avmix.mix.dropin import CrossModalMixup, Mixed
+from avmix.mix.methods import MAX_MODALITIES
 from avmix.rng import rng
 
 Kinds = dict[str, str]
@@ -197,7 +198,7 @@ def test_a_rectangle_is_at_the_same_place_of_every_picture():
 
 
 def test_eight_tensors_have_eight_lambdas_when_independent():
-    names = [f"x{k}" for k in range(MAX_TENSORS)]
+    names = [f"x{k}" for k in range(MAX_MODALITIES)]
     mix = CrossModalMixup(dict.fromkeys(names, "vector"), method="independent", alpha=1.0)
     mixed = mix({name: torch.randn(2, 3) for name in names}, eye(2), step=0)
     assert len({part.weight for part in mixed.plan.parts}) == 8

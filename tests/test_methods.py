@@ -367,7 +367,6 @@ def test_crosswise_with_the_partner():
 
 
 def test_dropout_by_hand():
-    config = MixConfig(drop_video=0.3, drop_audio=0.2)
     video, audio = [i % 5 != 3 for i in range(60)], [i % 5 != 4 for i in range(60)]
     plan = draw_mixup(pairs_of(range(59, -1, -1), clips(60, video=video, audio=audio)),
                       [0.5] * 60, GRIDS)  # fmt: skip
@@ -379,7 +378,7 @@ def test_dropout_by_hand():
     assert 5 < sum(no_video) < 25
     assert 5 < sum(no_audio) < 20
     for given in (plan, replace(plan, parts=plan.parts[::-1])):  # found by name, not by place
-        dropped = draw_dropout(config, given, rng(0, 0, "mix"))
+        dropped = draw_dropout({"video": 0.3, "audio": 0.2}, given, rng(0, 0, "mix"))
         for name, has, lost in (("video", video, no_video), ("audio", audio, no_audio)):
             part = dropped.part(name)
             assert part.present == tuple(h and not x for h, x in zip(has, lost, strict=True))
@@ -388,10 +387,10 @@ def test_dropout_by_hand():
 
 def test_after_dropout_the_fused_label_is_that_of_what_is_left():
     plan = draw_independent(PAIR, {"video": [0.25, 0.5], "audio": [0.75, 1.0]}, GRIDS)
-    lost = draw_dropout(MixConfig(drop_video=1.0, drop_audio=0.0), plan, rng(0, 0, "mix"))
+    lost = draw_dropout({"video": 1.0, "audio": 0.0}, plan, rng(0, 0, "mix"))
     assert lost.part("video").present == (False, False)
     assert lost.lam == (0.75, 1.0)
-    lost = draw_dropout(MixConfig(drop_video=0.0, drop_audio=1.0), plan, rng(0, 0, "mix"))
+    lost = draw_dropout({"video": 0.0, "audio": 1.0}, plan, rng(0, 0, "mix"))
     assert lost.lam == (0.25, 0.5)
 
 

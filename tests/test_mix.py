@@ -173,6 +173,10 @@ def check_mixed(
 def check_labels(case: Case, video: Tensor, audio: Tensor, within: float = 1e-5) -> None:
     """The own shares found in both modalities are those of the plan and of the mixed labels."""
     plan, text = case.plan, case.text
+    if plan.method in ("mixup", "energy", "cutmix_spatial", "cutmix_frequency"):
+        torch.testing.assert_close(video.double(), audio.double(), atol=within, rtol=0, msg=text)
+    elif plan.method in ("cutmix_temporal", "cutmix_spatiotemporal"):  # in whole columns
+        assert (video - audio).abs().max() < 1 / CLIP.num_frames, text
     labels = mixed_targets(plan.to(CPU), case.batch.target)
     lams = (plan.lam, plan.part("video").lam, plan.part("audio").lam)
     for head, found, lam in zip(labels, ((video + audio) / 2, video, audio), lams, strict=True):

@@ -73,9 +73,10 @@ def test_a_level_without_meaning_is_named_beside_those_that_have_one(word: str) 
         ({"switch": {"mixup": 0.5, "mixop": 0.5}}, r"mix\.switch: 'mixop' is no way of mixing"),
         ({"switch": {"mixup": 0.5, "none": 0.4}}, r"mix\.switch needs probabilities.*0\.4"),
         ({"switch": {"mixup": 1.5, "none": -0.5}}, r"mix\.switch needs probabilities.*-0\.5"),
-        ({"alpha": 0.0}, r"mix\.alpha must be > 0, got 0\.0"),
-        ({"alpha": -1.0}, r"mix\.alpha must be > 0, got -1\.0"),
-        ({"alpha": float("nan")}, r"mix\.alpha must be > 0, got nan"),
+        *(
+            ({"alpha": alpha}, rf"mix\.alpha must be > 0 and finite, got {alpha}")
+            for alpha in (0.0, -1.0, float("nan"), float("inf"))
+        ),
         ({"law": "fixed", "lam": 1.5}, r"mix\.lam must be in \[0, 1\], got 1\.5"),
         ({"law": "fixed", "lam": -0.1}, r"mix\.lam must be in \[0, 1\], got -0\.1"),
         ({"probability": 1.1}, r"mix\.probability must be in \[0, 1\], got 1\.1"),

@@ -8,7 +8,6 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -17,9 +16,9 @@ from avmix.config import MixConfig
 from avmix.mix.blend import mix_part
 from avmix.mix.boxes import Grids
 from avmix.mix.kinds import LAYOUTS, Kind, check_finite, check_tensor, grid_of
-from avmix.mix.methods import draw_plan
+from avmix.mix.methods import MAX_MODALITIES, draw_dropout, draw_plan
 from avmix.mix.pairing import Clips
-from avmix.mix.plan import MixPlan, with_presence
+from avmix.mix.plan import MixPlan
 from avmix.mix.targets import (
     IGNORED,
     check_labels,
@@ -30,9 +29,6 @@ from avmix.mix.targets import (
 )
 from avmix.recipe import METHODS, parse_recipe
 from avmix.rng import rng
-
-MAX_TENSORS = 8
-"""As many lambdas are drawn for a clip."""
 
 _DEFAULT = MixConfig()
 _CHOICES = {
@@ -337,7 +333,7 @@ class CrossModalMixup:
         plan = draw_plan(way.config, clips, grids, shared=shared, own=own)
         if way.only is not None:
             plan = _only(plan, way.only)
-        return _dropped(plan, self._drop, own) if way.dropout else plan
+        return draw_dropout(self._drop, plan, own) if way.dropout else plan
 
     def _mix(
         self, plan: MixPlan, tensors: Mapping[str, Tensor], target: Tensor, known: Tensor
@@ -370,28 +366,12 @@ def _only(plan: MixPlan, name: str) -> MixPlan:
     return replace(plan, parts=parts)
 
 
-def _dropped(plan: MixPlan, drop: Mapping[str, float], stream: np.random.Generator) -> MixPlan:
-    """Each row that has every tensor loses at most one."""
-    names = [*drop, None]
-    chances = [*drop.values(), max(0.0, 1 - sum(drop.values()))]
-    lost = [names[k] for k in stream.choice(len(names), plan.size, p=chances)]
-    whole = [all(has) for has in zip(*(part.present for part in plan.parts), strict=True)]
-    present = {
-        part.name: [
-            has and not (everything and gone == part.name)
-            for has, everything, gone in zip(part.present, whole, lost, strict=True)
-        ]
-        for part in plan.parts
-    }
-    return with_presence(plan, present)
-
-
 # What users hand over -----------------------------------------------------------------------------
 
 
 def _check_kinds(kinds: Mapping[str, Kind]) -> None:
-    if not 1 <= len(kinds) <= MAX_TENSORS:
-        raise ValueError(f"kinds must name 1 to {MAX_TENSORS} tensors, got {len(kinds)}")
+    if not 1 <= len(kinds) <= MAX_MODALITIES:
+        raise ValueError(f"kinds must name 1 to {MAX_MODALITIES} tensors, got {len(kinds)}")
     for name, kind in kinds.items():
         if kind not in LAYOUTS:
             raise ValueError(f"{name} must be one of {', '.join(LAYOUTS)}, got {kind!r}")

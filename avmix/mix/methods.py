@@ -9,13 +9,14 @@ source are not mixed with each other.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 
 from avmix.config import MixConfig
 from avmix.mix.boxes import Grids, box_of, draw_band, draw_interval, draw_rectangle, everything
 from avmix.mix.pairing import Clips, draw_partners
-from avmix.mix.plan import Box, MixPlan, Part
+from avmix.mix.plan import Box, MixPlan, Part, with_presence
 from avmix.recipe import Method, Recipe, parse_recipe
 
 
@@ -89,7 +90,8 @@ def draw_plan(
     if recipe.level != plan.level:  # blends of whole tensors, moved into the network
         parts = tuple(replace(part, domain="features") for part in plan.parts)
         plan = replace(plan, level=recipe.level, stage=stage, parts=parts)
-    return draw_dropout(config, plan, own) if recipe.dropout else plan
+    drop = {"video": config.drop_video, "audio": config.drop_audio}
+    return draw_dropout(drop, plan, own) if recipe.dropout else plan
 
 
 _AS_IT_IS = Recipe("none", "input", False)
@@ -142,7 +144,7 @@ def _method(
 def draw_lam(config: MixConfig, size: int, rng: np.random.Generator) -> np.ndarray:
     """(size, 8) lambdas by `law`, in float64: a column for each modality, of which most methods use
     the first. Rows are equal where `per` is batch."""
-    shape = (size, _MAX_MODALITIES)
+    shape = (size, MAX_MODALITIES)
     match config.law:
         case "beta":
             lam = rng.beta(config.alpha, config.alpha, shape)
@@ -155,7 +157,8 @@ def draw_lam(config: MixConfig, size: int, rng: np.random.Generator) -> np.ndarr
     return np.maximum(lam, 1 - lam) if config.dominant else lam
 
 
-_MAX_MODALITIES = 8
+MAX_MODALITIES = 8
+"""As many lambdas are drawn for a clip."""
 
 
 # Whole tensors ------------------------------------------------------------------------------------
@@ -333,28 +336,26 @@ def draw_cross(pairs: Pairs, lam: Sequence[float], config: MixConfig) -> MixPlan
     )
 
 
-def draw_dropout(config: MixConfig, plan: MixPlan, rng: np.random.Generator) -> MixPlan:
-    """Modality dropout, after mixing: some clips lose their pictures, others their sound.
+def draw_dropout(drop: Mapping[str, float], plan: MixPlan, rng: np.random.Generator) -> MixPlan:
+    """Modality dropout, after mixing: `drop` is the share of the clips that lose each modality.
 
     Neverova et al., "ModDrop" (TPAMI 2016), by mask: the network leaves the feature out, nothing is
     set to zero that batch normalisation would see. Only a clip that has every modality can lose
     one, so that none is left with nothing. Its fused label is that of what is left.
     """
-    between = {
-        "video": (0.0, config.drop_video),
-        "audio": (config.drop_video, config.drop_video + config.drop_audio),
+    limits = dict(zip(drop, accumulate(drop.values()), strict=True))
+    draws = rng.random(plan.size).tolist()
+    whole = [all(part.present[i] for part in plan.parts) for i in range(plan.size)]
+
+    def lost(name: str, i: int) -> bool:
+        high = limits.get(name, 0.0)
+        return whole[i] and high - drop.get(name, 0.0) <= draws[i] < high
+
+    present = {
+        part.name: [has and not lost(part.name, i) for i, has in enumerate(part.present)]
+        for part in plan.parts
     }
-    draws = rng.random(plan.size)
-    parts = []
-    for part in plan.parts:
-        low, high = between.get(part.name, (0.0, 0.0))
-        lost = [
-            low <= draw < high and all(other.present[i] for other in plan.parts)
-            for i, draw in enumerate(draws)
-        ]
-        kept = tuple(has and not x for has, x in zip(part.present, lost, strict=True))
-        parts.append(replace(part, present=kept))
-    return replace(plan, parts=tuple(parts))
+    return with_presence(plan, present)
 
 
 # Parts of plans -----------------------------------------------------------------------------------
