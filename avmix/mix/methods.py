@@ -9,7 +9,7 @@ source are not mixed with each other.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -343,13 +343,15 @@ def draw_dropout(drop: Mapping[str, float], plan: MixPlan, rng: np.random.Genera
     set to zero that batch normalisation would see. Only a clip that has every modality can lose
     one, so that none is left with nothing. Its fused label is that of what is left.
     """
-    limits = dict(zip(drop, accumulate(drop.values()), strict=True))
+    # Neighbours share a limit, to the bit: no draw lies in two ranges.
+    limits = [0.0, *accumulate(drop.values())]
+    ranges = dict(zip(drop, pairwise(limits), strict=True))
     draws = rng.random(plan.size).tolist()
     whole = [all(part.present[i] for part in plan.parts) for i in range(plan.size)]
 
     def lost(name: str, i: int) -> bool:
-        high = limits.get(name, 0.0)
-        return whole[i] and high - drop.get(name, 0.0) <= draws[i] < high
+        low, high = ranges.get(name, (0.0, 0.0))
+        return whole[i] and low <= draws[i] < high
 
     present = {
         part.name: [has and not lost(part.name, i) for i, has in enumerate(part.present)]
