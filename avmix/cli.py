@@ -10,7 +10,7 @@ from avmix.decode import ClipError
 from avmix.doctor.command import UsageError, add_arguments, run
 
 if TYPE_CHECKING:
-    from avmix.config import MixConfig
+    from avmix.config import AudioDomain, MixConfig
     from avmix.mix import MixPlan
 
 
@@ -25,13 +25,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     preview.add_argument(
         "--audio-domain",
         choices=("log_mel", "power", "waveform"),
-        default="log_mel",
         help="what of the sound is mixed (log_mel; energy: waveform)",
     )
     preview.add_argument("--lam", type=float, default=0.5, help="weight of A, 0 to 1 (0.5)")
     preview.add_argument("--seed", type=int, default=0, help="where boxes are (0)")
     preview.add_argument("--config", type=Path, help="config.yaml of a run: its clips and frontend")
-    preview.add_argument("--plan", type=Path, help="JSON of a plan, or plans_rankN.jsonl of a run")
+    plan_help = "JSON of a plan, or plans_rankN.jsonl of a run: instead of --method, --lam, --seed"
+    preview.add_argument("--plan", type=Path, help=plan_help)
     preview.add_argument("--line", type=int, default=1, help="which line of --plan (1)")
     preview.add_argument("--clip", type=int, default=0, help="which clip of the plan A is (0)")
     preview.add_argument("--save-plan", type=Path, metavar="FILE", help="write the plan as JSON")
@@ -79,23 +79,28 @@ def _preview(args: argparse.Namespace) -> None:
 
 
 def _mixes(args: argparse.Namespace) -> "list[MixConfig]":
-    """The methods asked for; `all`: those whose mixes can be seen."""
+    """The methods asked for; `all`: those that mix both modalities before the network."""
     from avmix.config import MixConfig
     from avmix.recipe import METHODS
 
-    inside_or_parts = ("none", "cross", "independent", "video", "audio")
-    words = (
-        [m for m in METHODS if m not in inside_or_parts] if args.method == "all" else [args.method]
-    )
+    left_out = ["none", "cross", "independent", "video", "audio"]
+    if args.audio_domain == "waveform":
+        left_out.append("cutmix_frequency")  # a waveform has no bands
+    words = [m for m in METHODS if m not in left_out] if args.method == "all" else [args.method]
     return [
         MixConfig(
             method=word,
             law="fixed",
             lam=args.lam,
-            audio_domain="waveform" if word.startswith("energy") else args.audio_domain,
+            audio_domain=_domain(word, args.audio_domain),
         )
         for word in words
     ]
+
+
+def _domain(word: str, asked: "AudioDomain | None") -> "AudioDomain":
+    """What was asked for; else what the method can do."""
+    return asked or ("waveform" if word.startswith("energy") else "log_mel")
 
 
 def _plan(path: Path, line: int, clip: int) -> "MixPlan":

@@ -165,6 +165,7 @@ Pairing = Literal[
     "same_class",
     "different_source",
 ]
+AudioDomain = Literal["log_mel", "power", "waveform"]
 Labels = Literal["sum", "max"]
 
 
@@ -194,14 +195,14 @@ class MixConfig:
     dominant: bool = False
     """True: max(lambda, 1 - lambda), so that the own label is never the smaller one."""
     per: Per = "sample"
-    """One lambda (and one box) for every clip, or one for the whole batch."""
+    """One lambda (and one box) for every clip, or one for the whole batch of a process."""
     pairing: Pairing = "involution"
     """Who is mixed with whom. `involution`: random pairs, each the other's partner; `permutation`:
     any order, also oneself; `roll`: the next of the batch; `derangement`: any order, never oneself;
     `second_batch`: twice batch_size clips are read, each of the first half takes one of the second;
     the last three: any clip that shares no class, a class, no source with it. Clips of one source
     are never mixed with each other, whatever the pairing."""
-    audio_domain: Literal["log_mel", "power", "waveform"] = "log_mel"
+    audio_domain: AudioDomain = "log_mel"
     """What of the sound is mixed at input level. Log-mel: a geometric mean of powers; power: of mel
     power, before the logarithm; waveform: what the ear would hear of both."""
     layers: list[int] = field(default_factory=lambda: [0, 1, 2])
@@ -243,6 +244,10 @@ class MixConfig:
                     f"must be log_mel or power for {where} cutmix_frequency",
                     self.audio_domain,
                 )
+        _require(not self.switch or self.method == "mixup", "mix.method",
+                 "must be left alone where mix.switch is given", self.method)  # fmt: skip
+        _require(self.law == "fixed" or self.lam == 0.5, "mix.lam",
+                 f"is for law fixed, not for {self.law}", self.lam)  # fmt: skip
         total = sum(self.switch.values())
         _require(all(p >= 0 for p in self.switch.values()) and
                  (not self.switch or abs(total - 1) < 1e-6), "mix.switch",
@@ -333,7 +338,8 @@ class LossConfig:
         for key in ("fused", "video", "audio", "agreement", "interpolation", "contrastive"):
             _require(getattr(self, key) >= 0, f"loss.{key}", "must be >= 0", getattr(self, key))
         for key in ("agreement_temperature", "contrastive_temperature"):
-            _require(getattr(self, key) > 0, f"loss.{key}", "must be > 0", getattr(self, key))
+            _require(0 < getattr(self, key) < inf, f"loss.{key}", "must be > 0 and finite",
+                     getattr(self, key))  # fmt: skip
         _require(0 <= self.agreement_confidence <= 1, "loss.agreement_confidence",
                  "must be in [0, 1]", self.agreement_confidence)  # fmt: skip
         _require(self.fused + self.video + self.audio > 0, "loss.fused",
@@ -396,8 +402,8 @@ class RunConfig:
     """Write how every batch was mixed to plans_rankN.jsonl, which `avmix preview --plan`
     reads."""
     check_input: bool = False
-    """Stop at the first clip whose sound holds values that are not finite, and name it. Slower: the
-    device is waited for in every step."""
+    """Stop at the first clip whose sound holds values that are not finite, and name its file. Every
+    waveform is read once more."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -439,6 +445,10 @@ class TrainConfig:
             _require(max(self.mix.layers) <= stages, "mix.layers",
                      f"must be <= the number of stages of both encoders (={stages})",
                      self.mix.layers)  # fmt: skip
+        for key in ("agreement", "interpolation"):
+            _require(self.loss.kind == "cross_entropy" or getattr(self.loss, key) == 0,
+                     f"loss.{key}", "compares distributions over classes: must be 0 for loss.kind "
+                     "binary", getattr(self.loss, key))  # fmt: skip
         if self.mix.labels == "max":
             _require(self.loss.kind == "binary", "mix.labels",
                      f"must be sum for loss.kind {self.loss.kind}", self.mix.labels)  # fmt: skip

@@ -64,21 +64,22 @@ def train_one_epoch(
             own=rng(seed, epoch, "mix", step, runtime.rank),
         )
         log.plan(plan, epoch, step, batch.row)
-        rows, batch, plan = batch.row, batch.to(runtime.device), plan.to(runtime.device)
+        rows, batch, placed = batch.row, batch.to(runtime.device), plan.to(runtime.device)
         seed_torch(rng(seed, epoch, "torch", step, runtime.rank))  # dropout
 
-        has_video, has_audio = plan.part("video").present, plan.part("audio").present
+        has_video, has_audio = placed.part("video").present, placed.part("audio").present
         with runtime.autocast(config.run.precision):
-            video, audio = frontend(batch, plan)
-            mixed = network(video, audio, has_video, has_audio, hidden_mix(plan))
+            video, audio = frontend(batch, placed)
+            mixed = network(video, audio, has_video, has_audio, hidden_mix(placed))
+            # Second: what autocast casts here, without gradient, must not serve the other pass.
             clean = clean_pass(network, frontend, batch) if with_clean else None
-        target = mixed_targets(plan, batch.target, config.mix.labels)
+        target = mixed_targets(placed, batch.target, config.mix.labels)
         losses = head_losses(
             mixed.logits, target, presence(has_video, has_audio),
             config.loss.label_smoothing, config.loss.kind,
         )  # fmt: skip
         consistency = consistency_losses(
-            config.loss, plan, mixed, clean, batch.has_video, batch.has_audio
+            config.loss, placed, mixed, clean, batch.has_video, batch.has_audio
         )
         loss = objective(config.loss, losses, consistency)
 
@@ -94,7 +95,7 @@ def train_one_epoch(
             optimizer.step()
             optimizer.zero_grad()
 
-        watch.num_clips += plan.plan.size * runtime.world_size
+        watch.num_clips += plan.size * runtime.world_size
         record = StepRecord(
             epoch=epoch, step=step, lr=lr, loss=loss.detach(),
             losses=Heads(*(one.detach() for one in losses)),

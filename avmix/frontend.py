@@ -117,6 +117,8 @@ def _check_domains(plan: MixPlan) -> None:
     """What nobody here would mix must not pass by with a mixed label."""
     for part in plan.parts:
         known = _DOMAINS.get(part.name, ())
+        if plan.method == "energy" and part.name == "audio":
+            known = ("waveform", "power")  # logarithms have no loudness
         if part.mixes and part.domain not in known:
             raise ValueError(
                 f"the plan mixes {part.name} as {part.domain!r}, which a frontend does not: "

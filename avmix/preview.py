@@ -59,6 +59,9 @@ def preview_mix(
     )
     plans = [mix if isinstance(mix, MixPlan) else _drawn(mix, batch, clip, settings, seed)
              for mix in mixes]  # fmt: skip
+    for plan in plans:
+        if plan.level != "input":
+            raise ValueError(f"{plan.method}: mixed at {plan.level} level, where nothing is to see")
     stage = Frontend(settings, clip.sample_rate)
     frames, log_mel = stage(batch)
     seconds = (
@@ -106,10 +109,7 @@ def _drawn(
     """How the first clip of `batch` is mixed with the second."""
     shared, own = rng(seed, 0, "mix_shared", 0), rng(seed, 0, "mix", 0, 0)
     grids = clip_grids(clip, frontend, mix.audio_domain)
-    plan = draw_plan(mix, clips_of(batch), grids, shared=shared, own=own).of_one(0)
-    if plan.level != "input":
-        raise ValueError(f"{plan.method}: mixed at {plan.level} level, where nothing can be seen")
-    return plan
+    return draw_plan(mix, clips_of(batch), grids, shared=shared, own=own).of_one(0)
 
 
 def _title(plan: MixPlan) -> str:

@@ -290,18 +290,16 @@ def _keep_before(path: Path, epoch: int, step: int) -> None:
     """Drop the lines at or after (epoch, step), and a last line that was cut by a kill."""
     if not path.exists():
         return
-    kept: list[str] = []
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        last = 0 if row.get("kind") == "unreadable" else 1 << 60
-        at = (row.get("epoch", -1), row.get("step", last))
-        if at < (epoch, step):
-            kept.append(line + "\n")
     partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(kept))
+    with path.open() as lines, partial.open("w") as kept:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            last = 0 if row.get("kind") == "unreadable" else 1 << 60
+            if (row.get("epoch", -1), row.get("step", last)) < (epoch, step):
+                kept.write(line)
     partial.replace(path)
 
 

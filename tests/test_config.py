@@ -119,6 +119,19 @@ def test_seeds_are_as_large_as_an_address_can_hold(capsys):
 
 
 OUT_OF_RANGE = [
+    (MixConfig, "layers", [0, -1]),
+    (MixConfig, "energy_limit_db", -1.0),
+    (MixConfig, "drop_video", -0.1),
+    (MixConfig, "drop_audio", 1.1),
+    (MixConfig, "lam", 0.3),  # without law fixed
+    (MixConfig, "switch", {"mixup": 0.5}),
+    (ModelConfig, "shared_width", -1),
+    (LossConfig, "agreement", -1.0),
+    (LossConfig, "interpolation", -1.0),
+    (LossConfig, "contrastive", -1.0),
+    (LossConfig, "agreement_temperature", 0.0),
+    (LossConfig, "contrastive_temperature", float("inf")),
+    (LossConfig, "agreement_confidence", 1.1),
     (DataConfig, "num_workers", -1),
     (DataConfig, "clip_seconds", 0.0),
     (DataConfig, "clip_seconds", float("inf")),
@@ -256,3 +269,41 @@ def test_every_option_is_documented_and_there_are_not_too_many():
         assert ast.get_docstring(cls)
     assert all(is_dataclass(section) for section in SECTIONS.values())
     assert 40 < number < 100
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"loss": LossConfig(contrastive=0.1)},
+            r"^model\.shared_width must be > 0 for loss\.contrastive, got 0$",
+        ),
+        (
+            {"mix": MixConfig(switch={"mixup": 0.5, "cross": 0.5})},
+            r"^model\.shared_width must be > 0 for mixing method cross, got 0$",
+        ),
+        (
+            {
+                "mix": MixConfig(method="mixup@layer", layers=[1, 3]),
+                "model": ModelConfig(video_channels=[4, 4, 4], audio_channels=[4, 4]),
+            },
+            r"^mix\.layers must be <= the number of stages of both encoders \(=2\), got \[1, 3\]$",
+        ),
+        (
+            {"mix": MixConfig(labels="max")},
+            r"^mix\.labels must be sum for loss\.kind cross_entropy, got 'max'$",
+        ),
+        (
+            {"loss": LossConfig(kind="binary", agreement=0.5)},
+            r"^loss\.agreement compares .* must be 0 for loss\.kind binary, got 0\.5$",
+        ),
+    ],
+)
+def test_sections_that_do_not_fit_each_other_name_the_key(sections, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**sections)
+
+
+def test_a_method_beside_a_switch_is_refused():
+    with pytest.raises(ValueError, match=r"^mix\.method must be left alone .* got 'cross'$"):
+        MixConfig(method="cross", switch={"mixup": 1.0})

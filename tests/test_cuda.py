@@ -7,10 +7,21 @@ import pytest
 import torch
 
 import train
-from avmix.config import ClipConfig, FrontendConfig, MixConfig, TrainConfig, load_config
-from avmix.engine import clips_of
+from avmix.config import (
+    ClipConfig,
+    FrontendConfig,
+    LossConfig,
+    MixConfig,
+    ModelConfig,
+    TrainConfig,
+    load_config,
+)
+from avmix.engine import clean_pass, clips_of
 from avmix.frontend import Frontend
+from avmix.losses import consistency_losses, head_losses, objective, presence
 from avmix.mix import MixPlan, clip_grids, draw_plan, mixed_targets
+from avmix.mix.hidden import hidden_mix
+from avmix.models import build_model
 from avmix.rng import rng
 from avmix.types import Batch
 
@@ -74,6 +85,36 @@ def test_the_stage_gives_the_same_on_both_devices_and_never_waits(name: str, ker
         torch.cuda.set_sync_debug_mode("default")
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["mixup@layer+dropout", "mixup@feature", "cross"])
+def test_network_and_losses_never_wait_for_the_gpu(method: str) -> None:
+    cuda, batch = torch.device("cuda"), batch_of()
+    plan = plan_of(MixConfig(method=method, alpha=1.0), batch)
+    config = ModelConfig(video_channels=[4, 6, 8], audio_channels=[4, 6, 8], shared_width=5)
+    network = build_model(config, 6).to(cuda)
+    frontend = Frontend(FrontendConfig(), 16_000).to(cuda)
+    options = LossConfig(agreement=1.0, interpolation=1.0, contrastive=1.0)
+
+    def step(moved: Batch) -> torch.Tensor:
+        placed = plan.to(cuda)
+        has = placed.part("video").present, placed.part("audio").present
+        mixed = network(*frontend(moved, placed), *has, hidden_mix(placed))
+        clean = clean_pass(network, frontend, moved)
+        losses = head_losses(mixed.logits, mixed_targets(placed, moved.target), presence(*has), 0.1)
+        more = consistency_losses(options, placed, mixed, clean, moved.has_video, moved.has_audio)
+        loss = objective(options, losses, more)
+        loss.backward()
+        return loss
+
+    moved = batch.pin_memory().to(cuda)
+    step(moved)  # algorithms are chosen, kernels compiled
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = step(moved)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

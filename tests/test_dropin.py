@@ -510,10 +510,11 @@ def test_plans_of_others_are_refused():
         mix.replay(plan, noise(names, 3), eye(3))
     with pytest.raises(ValueError, match="the plan is for video, the tensors are video, sound"):
         mix.replay(replace(plan, parts=plan.parts[:1]), tensors, eye(4))
+    whole = tuple(replace(part, box=None, shape=()) for part in plan.parts)
     with pytest.raises(ValueError, match="mixup@feature is for the engine"):
-        mix.replay(replace(plan, level="feature", method="mixup"), tensors, eye(4))
+        mix.replay(replace(plan, level="feature", method="mixup", parts=whole), tensors, eye(4))
     with pytest.raises(ValueError, match="energy@input is for the engine"):
-        mix.replay(replace(plan, method="energy"), tensors, eye(4))
+        mix.replay(replace(plan, method="energy", energy_limit_db=20.0), tensors, eye(4))
     log_mel = replace(plan, parts=(plan.parts[0], replace(sound, domain="log_mel")))
     with pytest.raises(ValueError, match="the plan mixes log_mel of sound, which is waveform"):
         mix.replay(log_mel, tensors, eye(4))

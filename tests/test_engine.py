@@ -1,6 +1,8 @@
 """The loop on made batches: schedule, accumulation, when it saves, and what evaluation averages."""
 
+import copy
 import itertools
+import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +13,16 @@ import pytest
 import torch
 from torch import nn
 
-from avmix.config import FrontendConfig, MixConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from avmix.config import (
+    ClipConfig,
+    FrontendConfig,
+    LossConfig,
+    MixConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+)
 from avmix.data.dataset import BadClip, Loaded, Place, TooManyBadClips
 from avmix.data.loader import BadClips, EpochSampler, EvalLoader, TrainLoader
 from avmix.engine import (
@@ -26,8 +37,10 @@ from avmix.engine import (
     train_one_epoch,
 )
 from avmix.frontend import Frontend
-from avmix.losses import head_losses, objective, presence
+from avmix.losses import consistency_losses, head_losses, needs_clean, objective, presence
 from avmix.metrics import EVAL_ROWS
+from avmix.mix import MixPlan, mixed_targets
+from avmix.mix.hidden import hidden_mix
 from avmix.models import build_model
 from avmix.models.classifier import Features, Output
 from avmix.rng import rng
@@ -53,7 +66,7 @@ def batch_of(rows: list[int], *, broken: int | None = None) -> Batch:
         has_audio=torch.tensor([row % 3 != 0 for row in rows]),
         target=torch.eye(3)[[row % 3 for row in rows]],
         row=torch.tensor(rows),
-        source=torch.tensor(rows),
+        source=torch.tensor(rows) + 100,
     )
 
 
@@ -115,6 +128,7 @@ def train(
         source=Rows(broken),
         sampler=EpochSampler(clips, batch_size),
         bad=BadClips(clips, 0.0),
+        paths=[f"{row}.mp4" for row in range(clips)],
     )
     network = Averages()
     log = RunLog(folder, HERE, config.run.log_every)
@@ -329,3 +343,90 @@ def test_what_a_plan_must_know_of_a_batch():
     assert dict(clips.present) == {"video": (True,) * 3, "audio": (False, True, True)}
     assert clips.source == (7, 7, 9)
     assert clips.labels == (frozenset([0]), frozenset([0, 2]), frozenset())
+
+
+CLIP = ClipConfig(duration_seconds=0.256, num_frames=2, sample_rate=1000, short_side=8, crop=8)
+SPECTRA = FrontendConfig(num_mels=4, n_fft=64, hop_length=64)  # of FRONTEND
+SHARED = ModelConfig(video_channels=[4, 4], audio_channels=[4, 5], dropout=0.0, shared_width=6)
+STEPS: dict[str, tuple[MixConfig, LossConfig]] = {
+    "dropout": (MixConfig(method="mixup+dropout", drop_video=0.4, drop_audio=0.4), LossConfig()),
+    "binary, max": (MixConfig(law="uniform", labels="max"), LossConfig(kind="binary")),
+    "smoothing": (MixConfig(law="uniform"), LossConfig(label_smoothing=0.3)),
+    "waveform": (MixConfig(method="cutmix_temporal", audio_domain="waveform"), LossConfig()),
+    "off": (MixConfig(off_epochs=1, law="uniform"), LossConfig()),
+    "consistency": (
+        MixConfig(method="mixup@feature+dropout", law="uniform", drop_video=0.4),
+        LossConfig(agreement=0.5, interpolation=0.7, contrastive=0.3),
+    ),
+    "second_batch": (
+        MixConfig(pairing="second_batch", law="uniform"),
+        LossConfig(interpolation=0.5, contrastive=0.5),
+    ),
+}
+
+
+def one_step(folder, mix, loss, broken=None, **run):
+    """One epoch of one step of six clips: the network before, what was logged, the stopwatch."""
+    config = TrainConfig(clip=CLIP, frontend=SPECTRA, model=SHARED, mix=mix, loss=loss,
+                         optim=OptimConfig(batch_size=6, epochs=1),
+                         run=RunConfig(seed=1, save_plans=True, **run))  # fmt: skip
+    size = 6 * mix.clips_per_mix
+    loader = TrainLoader(
+        source=Rows(broken),
+        sampler=EpochSampler(size, size),
+        bad=BadClips(size, 0.0),
+        paths=[f"{i}.mp4" for i in range(size)],
+    )
+    torch.manual_seed(0)
+    network = build_model(SHARED, 3)
+    before = copy.deepcopy(network)
+    log = RunLog(folder, HERE, 1, save_plans=True)
+    log.begin("", epoch=0, step=0, steps_per_epoch=1)
+    try:
+        watch = train_one_epoch(
+            network, FRONTEND, build_optimizer(network, config.optim), loader, config, HERE, log,
+            epoch=0, first_step=0, save=lambda step: None,
+        )  # fmt: skip
+    finally:
+        log.close()
+    read = [json.loads((folder / n).read_text()) for n in ("metrics.jsonl", "plans_rank0.jsonl")]
+    return before, read[0], read[1], watch
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_is_what_its_plan_and_the_options_say(name, tmp_path):
+    mix, options = STEPS[name]
+    network, row, line, watch = one_step(tmp_path, mix, options)
+    assert watch.num_clips == 6
+    assert line["rows"] == list(range(6 * mix.clips_per_mix))
+    batch = batch_of(line["rows"])
+    what = MixPlan.from_json(json.dumps(line))
+    plan = what.to(torch.device("cpu"))
+    assert what.mixes == (name != "off")
+    classes = batch.target.argmax(1)
+    assert name == "off" or (classes[: what.size] != classes[list(what.partner)]).any()
+    if what.level == "input":
+        assert what.part("audio").domain == mix.audio_domain
+    has = (plan.part("video").present, plan.part("audio").present)
+    if name in ("dropout", "consistency"):  # or nothing would be shown
+        assert not torch.equal(torch.stack(has), torch.stack([batch.has_video, batch.has_audio]))
+    network.train()
+    mixed = network(*FRONTEND(batch, plan), *has, hidden_mix(plan))
+    network.eval()
+    clean = network(*FRONTEND(batch), batch.has_video, batch.has_audio)  # statistics are now others
+    losses = head_losses(mixed.logits, mixed_targets(plan, batch.target, mix.labels),
+                         presence(*has), options.label_smoothing, options.kind)  # fmt: skip
+    more = consistency_losses(options, plan, mixed, clean if needs_clean(options) else None,
+                              batch.has_video, batch.has_audio)  # fmt: skip
+    for key, value in (*losses._asdict().items(), *more.items()):
+        assert row[f"loss_{key}"] == pytest.approx(value.item(), rel=1e-4, abs=1e-6), key
+
+
+def test_input_is_checked_where_the_run_asks_for_it(tmp_path):
+    with pytest.raises(ValueError, match=r"sound that is not finite, in 4\.mp4$"):
+        one_step(tmp_path, MixConfig(), LossConfig(), broken=4, check_input=True)
+
+
+def test_clips_that_only_serve_as_partners_are_named_too(tmp_path):
+    with pytest.raises(NotFiniteError, match=r"\[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11\]"):
+        one_step(tmp_path, MixConfig(pairing="second_batch", law="uniform"), LossConfig(), broken=4)

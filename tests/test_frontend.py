@@ -178,3 +178,19 @@ def test_memory_that_is_reused_holds_the_last_two_results():
     assert fresh.data_ptr() not in (first.data_ptr(), second.data_ptr())
     other = Frontend(CONFIG, RATE)(batch)[0]
     assert other.data_ptr() not in (first.data_ptr(), second.data_ptr())
+
+
+@pytest.mark.parametrize("kernel", ["torch", "fused"])
+def test_what_a_clip_lacks_is_zeros(kernel):
+    batch = replace(batch_of(3), has_video=torch.tensor([True, False, True]),
+                    has_audio=torch.tensor([False, True, True]))  # fmt: skip
+    video, audio = Frontend(replace(CONFIG, kernel=kernel), RATE)(batch)
+    assert [bool((x == 0).all()) for x in video] == [False, True, False]
+    assert [bool((x == 0).all()) for x in audio] == [True, False, False]
+
+
+def test_memory_is_kept_for_two_shapes():
+    # As when a step reads twice the clips that it mixes: both shapes come in turn.
+    frontend, small, large = Frontend(CONFIG, RATE, reuse_output=True), batch_of(2), batch_of(4)
+    turns = [[frontend(batch)[0].data_ptr() for batch in (small, large)] for _ in range(4)]
+    assert turns[0] == turns[2] != turns[1] == turns[3]

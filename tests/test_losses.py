@@ -221,3 +221,33 @@ def test_binary_loss_by_hand():
     found = head_losses(*heads, presence(here, here), 0.2, "binary").audio.item()
     second = 0.1 * math.log(1 + math.exp(-2)) + 0.9 * math.log(1 + math.exp(2))
     assert found == pytest.approx((math.log(2) + second) / 2)
+
+
+def agreement_of(**options):
+    here = torch.ones(3, dtype=torch.bool)
+    config = LossConfig(agreement=1.0, **options)
+    return consistency_losses(config, placed_plan(), outputs_of(0), None, here, here)["agreement"]
+
+
+def test_agreement_is_told_its_options():
+    logits = outputs_of(0).logits
+    p, q = (x[0].double().div(2).softmax(0) for x in (logits.video, logits.audio))
+    expected = 4 * ((p - q) * (p.log() - q.log())).sum() / 2
+    found = agreement_of(agreement_kind="symmetric_kl", agreement_temperature=2.0)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert agreement_of(agreement_confidence=1.0).item() == 0 < agreement_of().item()
+
+
+@pytest.mark.parametrize(("audio", "counts"), [(0.7, True), (0.55, True), (0.45, False)])
+def test_lambdas_that_are_a_rounding_apart_are_of_one_label(audio, counts):
+    parts = tuple(
+        Part(name=name, domain=domain, weight=(lam, 1.0, 1.0), present=(True, False, False))
+        for name, domain, lam in (("video", "pixels", 0.7), ("audio", "log_mel", audio))
+    )
+    plan = MixPlan(
+        num_inputs=3, partner=(1, 0, 2), method="independent", level="input", parts=parts
+    )
+    here = torch.ones(3, dtype=torch.bool)
+    found = consistency_losses(LossConfig(agreement=1.0), plan.to(torch.device("cpu")),
+                               outputs_of(0), None, here, here)  # fmt: skip
+    assert (found["agreement"].item() > 0) == counts

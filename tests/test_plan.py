@@ -37,6 +37,7 @@ VIDEO = Part(
     shape=(2, 4, 4),
 )
 AUDIO = Part(name="audio", domain="log_mel", weight=(0.5, 0.1, 1.0), present=(True, False, True))
+WHOLE = (replace(VIDEO, box=None, shape=()), AUDIO)
 PLAN = MixPlan(num_inputs=4, partner=(3, 0, 2), method="cutmix_spatial", level="input",
                parts=(VIDEO, AUDIO))  # fmt: skip
 
@@ -155,8 +156,8 @@ def same(tensor: torch.Tensor, values: Any, dtype: torch.dtype) -> bool:
     [
         PLAN,
         unmixed_plan({"video": [True], "audio": [False]}),
-        replace(PLAN, method="mixup", level="layer", stage=2),
-        replace(PLAN, method="cross", level="feature", path="sphere"),
+        replace(PLAN, method="mixup", level="layer", stage=2, parts=WHOLE),
+        replace(PLAN, method="cross", level="feature", path="sphere", parts=WHOLE),
         replace(PLAN, method="energy", energy_limit_db=20.0),
     ],
 )
@@ -298,7 +299,6 @@ def drawings(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any], int]:
         "method": word + draw(st.sampled_from(["", "+dropout"])),
         "law": draw(st.sampled_from(["beta", "uniform", "fixed"])),
         "alpha": draw(st.sampled_from([0.01, 0.3, 1.0, 20.0])),
-        "lam": draw(st.sampled_from([0.0, 1e-6, 0.3, 0.5, 0.9999, 1.0])),
         "dominant": draw(st.booleans()),
         "per": draw(st.sampled_from(["sample", "batch"])),
         "pairing": pairing,
@@ -309,6 +309,9 @@ def drawings(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any], int]:
         "drop_video": 0.4,
         "drop_audio": 0.4,
     }
+
+    if options["law"] == "fixed":
+        options["lam"] = draw(st.sampled_from([0.0, 1e-6, 0.3, 0.5, 0.9999, 1.0]))
 
     def each(values: st.SearchStrategy) -> tuple:
         return tuple(draw(st.lists(values, min_size=size, max_size=size)))

@@ -1,6 +1,7 @@
 """The picture of a mix, made by the command that people run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,8 @@ def test_a_plan_of_a_run_shows_one_of_its_clips(toy_set: Path, tmp_path: Path) -
         (["--plan", "PLAN", "--clip", "5"], "the plan is of 1 clips, there is no clip 5"),
         (["--plan", "BROKEN"], "broken.json: not a plan"),
         (["--plan", "PLAN", "--config", "CONFIG"], "the plan cuts boxes from (8, 112, 112)"),
-        (["--method", "mixup@layer"], "mixed at layer level, where nothing can be seen"),
+        (["--method", "mixup@layer"], "mixed at layer level, where nothing is to see"),
+        (["--plan", "INSIDE"], "mixup: mixed at feature level, where nothing is to see"),
         (["--method", "mixdown"], "'mixdown' is no way of mixing"),
     ],
 )
@@ -94,11 +96,18 @@ def test_a_plan_that_does_not_fit_is_one_line(
     toy_set: Path, tmp_path: Path, more: list[str], message: str
 ) -> None:
     own, partner = (str(path) for path in sorted((toy_set / "test").iterdir())[:2])
-    files = {name: str(tmp_path / f"{name.lower()}.json") for name in ("PLAN", "BROKEN", "CONFIG")}
+    files = {
+        name: str(tmp_path / f"{name.lower()}.json")
+        for name in ("PLAN", "BROKEN", "CONFIG", "INSIDE")
+    }
     main(["preview", own, partner, "--method", "cutmix_spatial", "-o", str(tmp_path / "x.png"),
           "--save-plan", files["PLAN"]])  # fmt: skip
     (tmp_path / "x.png").unlink()
     Path(files["BROKEN"]).write_text("{}")
+    part = Part(name="video", domain="features", weight=(0.3,), present=(True,))
+    inside = MixPlan(num_inputs=2, partner=(1,), method="mixup", level="feature",
+                     parts=(part, replace(part, name="audio")))  # fmt: skip
+    Path(files["INSIDE"]).write_text(inside.to_json())
     Path(files["CONFIG"]).write_text(to_yaml(TrainConfig()))
     with pytest.raises(SystemExit) as end:
         main(["preview", own, partner, "-o", str(tmp_path / "x.png"),
@@ -106,3 +115,32 @@ def test_a_plan_that_does_not_fit_is_one_line(
     assert message in str(end.value.code)
     assert "\n" not in str(end.value.code)
     assert not (tmp_path / "x.png").exists()
+
+
+def drawn(tmp_path: Path, files: list[str], *more: str) -> np.ndarray:
+    out = tmp_path / "drawn.png"
+    main(["preview", *files, "-o", str(out), "--save-plan", str(tmp_path / "plan.json"), *more])
+    return imread(out)[60:]
+
+
+def test_options_of_the_command_reach_the_plan(toy_set: Path, tmp_path: Path) -> None:
+    files = [str(path) for path in sorted((toy_set / "test").iterdir())[:2]]
+    plans = []
+    for more in (["--seed", "0"], ["--seed", "5"], ["--audio-domain", "power"]):
+        drawn(tmp_path, files, "--method", "cutmix_spatial", *more)
+        plans.append(MixPlan.from_json((tmp_path / "plan.json").read_text()))
+    assert plans[0].part("video").box != plans[1].part("video").box
+    assert [p.part("audio").domain for p in plans] == ["log_mel", "log_mel", "power"]
+    assert not np.array_equal(drawn(tmp_path, files), drawn(tmp_path, files, "--start", "0.5"))
+    for more, domain in (([], "waveform"), (["--audio-domain", "power"], "power")):
+        drawn(tmp_path, files, "--method", "energy", *more)
+        plan = MixPlan.from_json((tmp_path / "plan.json").read_text())
+        assert plan.part("audio").domain == domain
+
+
+def test_a_partner_without_sound_leaves_the_sound_alone(tmp_path: Path) -> None:
+    files = [str(write_flash_beep(tmp_path / "a.mp4", seconds=3)),
+             str(write_flash_beep(tmp_path / "b.mp4", seconds=3, audio_codec=None))]  # fmt: skip
+    drawn(tmp_path, files, "--lam", "0.3")
+    plan = MixPlan.from_json((tmp_path / "plan.json").read_text())
+    assert (plan.part("video").weight, plan.part("audio").weight) == ((0.3,), (1.0,))

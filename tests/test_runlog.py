@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -153,3 +154,12 @@ def test_the_stopwatch_counts_waiting_but_not_working():
     stopped = watch.stop().seconds
     assert 0 < watch.waited_seconds < stopped
     assert watch.seconds == stopped
+
+
+def test_consistency_losses_are_written_under_their_names(tmp_path):
+    log = started(tmp_path, log_every=1)
+    both = {"agreement": torch.tensor(3.0), "contrastive": torch.tensor(4.0)}
+    log.step_done(replace(record(0), consistency=both), Stopwatch())
+    (row,) = rows(tmp_path)
+    assert (row["loss_agreement"], row["loss_contrastive"], row["grad_norm"]) == (3.0, 4.0, 2.0)
+    log.close()

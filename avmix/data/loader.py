@@ -127,7 +127,7 @@ class TrainLoader:
     source: Source
     sampler: EpochSampler
     bad: BadClips
-    paths: Sequence[str] = ()
+    paths: Sequence[str]
     """Of each row of the manifest, for messages."""
 
     @property

@@ -33,7 +33,7 @@ class FrameMixer:
         self._scale: Colour = (1 / (255 * std[0]), 1 / (255 * std[1]), 1 / (255 * std[2]))
         self._shift: Colour = (-mean[0] / std[0], -mean[1] / std[1], -mean[2] / std[2])
         self._reuse = reuse_output
-        self._kept: list[Tensor] = []
+        self._kept: dict[tuple[int, ...], list[Tensor]] = {}
         self._affine: tuple[Tensor, Tensor] | None = None
 
     def __call__(
@@ -80,16 +80,17 @@ class FrameMixer:
     def _warm(self, shape: tuple[int, ...]) -> Tensor | None:
         """Memory that was written to before: fresh pages cost several times the copying.
 
-        Two of them take turns, so that a step can hold both its mixed and its unmixed pictures.
+        Two of each shape take turns, so that a step can hold its mixed and its unmixed pictures.
+        (A run has two shapes at most: those of a step, and with second_batch those it reads.)
         """
         if not self._reuse or torch.is_inference_mode_enabled():
             return None
-        self._kept = [kept for kept in self._kept if kept.shape == shape][-2:]
-        if len(self._kept) < 2:
-            self._kept.append(torch.empty(shape))
+        kept = self._kept.setdefault(shape, [])
+        if len(kept) < 2:
+            kept.append(torch.empty(shape))
         else:
-            self._kept.reverse()
-        return self._kept[-1]
+            kept.reverse()
+        return kept[-1]
 
 
 def kernel_of(name: KernelChoice, device: torch.device) -> Kernel:

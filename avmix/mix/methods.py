@@ -303,8 +303,7 @@ def draw_energy(pairs: Pairs, lam: Sequence[float], limit_db: float, grids: Grid
     (`avmix.mix.loudness`); the difference is limited to `limit_db`, so that a nearly silent clip
     does not drown its partner. Pictures and labels are mixed by lambda.
     """
-    plan = _blended("energy", pairs, dict.fromkeys(pairs.names, lam), grids)
-    return replace(plan, energy_limit_db=limit_db)
+    return _blended("energy", pairs, dict.fromkeys(pairs.names, lam), grids, limit_db)
 
 
 def draw_cross(pairs: Pairs, lam: Sequence[float], config: MixConfig) -> MixPlan:
@@ -357,14 +356,27 @@ def draw_dropout(drop: Mapping[str, float], plan: MixPlan, rng: np.random.Genera
         part.name: [has and not lost(part.name, i) for i, has in enumerate(part.present)]
         for part in plan.parts
     }
-    return with_presence(plan, present)
+    dropped = with_presence(plan, present)
+    if plan.path is None:
+        return dropped
+    # A feature of the other modality that was mixed in would bring back what is lost.
+    parts = []
+    for part in dropped.parts:
+        own = [1.0 if whole[i] and any(lost(p.name, i) for p in plan.parts) else w
+               for i, w in enumerate(part.weight)]  # fmt: skip
+        parts.append(replace(part, weight=tuple(own)))
+    return replace(dropped, parts=tuple(parts))
 
 
 # Parts of plans -----------------------------------------------------------------------------------
 
 
 def _blended(
-    method: Method, pairs: Pairs, lam: Mapping[str, Sequence[float]], grids: Grids
+    method: Method,
+    pairs: Pairs,
+    lam: Mapping[str, Sequence[float]],
+    grids: Grids,
+    energy_limit_db: float | None = None,
 ) -> MixPlan:
     """Whole tensors: the modalities in `lam` mixed, where both have them."""
     if missing := sorted(lam.keys() - set(pairs.names)):
@@ -373,7 +385,7 @@ def _blended(
         )
     ones = (1.0,) * pairs.size
     parts = [(name, None, lam.get(name, ones)) for name in pairs.names]
-    return _cut(method, pairs, parts, grids)
+    return _cut(method, pairs, parts, grids, energy_limit_db)
 
 
 def _cut(
@@ -381,6 +393,7 @@ def _cut(
     pairs: Pairs,
     parts: Sequence[tuple[str, Sequence[Box] | None, Sequence[float]]],
     grids: Grids,
+    energy_limit_db: float | None = None,
 ) -> MixPlan:
     shared, present = dict(pairs.shared), dict(pairs.present)
     if shared.keys() != grids.keys():
@@ -406,4 +419,5 @@ def _cut(
         method=method,
         level="input",
         parts=tuple(made),
+        energy_limit_db=energy_limit_db,
     )

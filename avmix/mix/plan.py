@@ -99,7 +99,8 @@ class MixPlan:
 
     def __post_init__(self) -> None:
         """Raises ValueError where lengths differ, a partner is not among the inputs, a weight is
-        not in [0, 1], or a box not inside its grid, and where `stage` does not suit the level."""
+        not in [0, 1], or a box not inside its grid, and where method, level, stage, path and limit
+        do not go together."""
         if (self.stage is not None) != (self.level == "layer") or (self.stage or 0) < 0:
             raise ValueError(f"level {self.level} does not go with stage {self.stage}")
         if not all(0 <= place < self.num_inputs for place in self.partner):
@@ -108,6 +109,18 @@ class MixPlan:
             raise ValueError(f"{self.size} clips cannot come out of {self.num_inputs}")
         for part in self.parts:
             part.check(self.size)
+        names = [part.name for part in self.parts]
+        if len({*names}) < len(names):
+            raise ValueError(f"a modality has more than one part: {', '.join(names)}")
+        # What would be carried out otherwise than its label says.
+        if (self.method == "energy") != (self.energy_limit_db is not None):
+            raise ValueError(
+                f"method {self.method} does not go with energy_limit_db {self.energy_limit_db}"
+            )
+        if (self.method == "cross") != (self.path is not None):
+            raise ValueError(f"method {self.method} does not go with path {self.path}")
+        if self.level != "input" and any(part.box is not None for part in self.parts):
+            raise ValueError(f"boxes are cut at input level, not at {self.level}")
 
     @property
     def size(self) -> int:
