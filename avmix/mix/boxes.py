@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +13,41 @@ Grids = Mapping[str, Grid]
 """Of each modality, by name."""
 
 
-def draw_interval(grids: Grids, share: float, centre: float) -> tuple[tuple[float, float], float]:
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """What is the partner's of one clip, in terms that every modality understands."""
+
+    time: Interval | None = None
+    """Seconds of the window; None: all of them."""
+    duration: float = 1.0
+    """Their share of the window."""
+    place: tuple[Interval, Interval] | None = None
+    """Rows and columns of the picture, as shares of its sides; None: all of it."""
+    area: float = 1.0
+    """Their share of the picture."""
+    band: Interval | None = None
+    """Frequencies, as shares of their axis; None: all of them."""
+    width: float = 1.0
+    """Their share of the axis."""
+
+    def box(self, grid: Grid) -> Box:
+        """What of `grid` is cut."""
+        return box_of(grid, time=self.time, place=self.place, band=self.band)
+
+    def weight(self, grid: Grid) -> float:
+        """Of the own signal inside the box: what `grid` has no axis for is not cut, but weighed."""
+        without = (
+            (grid.time_axis, self.duration),
+            (grid.picture_axes, self.area),
+            (grid.band_axis, self.width),
+        )
+        return 1.0 - math.prod(share for axis, share in without if axis is None)
+
+
+def draw_interval(grids: Grids, share: float, centre: float) -> tuple[Interval, float]:
     """About `share` of the window around `centre` (both 0 to 1), between borders of the coarsest
     time axis: in seconds, and as the share that it is there."""
     timed = [grid for grid in grids.values() if grid.time_axis is not None]
@@ -28,7 +63,7 @@ def draw_interval(grids: Grids, share: float, centre: float) -> tuple[tuple[floa
 
 def draw_rectangle(
     grids: Grids, side: float, centre: np.ndarray
-) -> tuple[tuple[tuple[float, float], tuple[float, float]], float]:
+) -> tuple[tuple[Interval, Interval], float]:
     """About `side` of the height and width around `centre`: whole pixels of the first picture, as
     shares of its sides, and as the share of its area."""
     grid, axes = next(
@@ -45,7 +80,7 @@ def draw_rectangle(
     return (found[0], found[1]), area
 
 
-def draw_band(grids: Grids, share: float, centre: float) -> tuple[tuple[float, float], float]:
+def draw_band(grids: Grids, share: float, centre: float) -> tuple[Interval, float]:
     """About `share` of the bins around `centre`: whole bins, as shares of the axis and as one."""
     grid = next((grid for grid in grids.values() if grid.band_axis is not None), None)
     if grid is None or grid.band_axis is None:
@@ -58,9 +93,9 @@ def draw_band(grids: Grids, share: float, centre: float) -> tuple[tuple[float, f
 def box_of(
     grid: Grid,
     *,
-    time: tuple[float, float] | None = None,
-    place: tuple[tuple[float, float], tuple[float, float]] | None = None,
-    band: tuple[float, float] | None = None,
+    time: Interval | None = None,
+    place: tuple[Interval, Interval] | None = None,
+    band: Interval | None = None,
 ) -> Box:
     """What of `grid` is in these seconds, at this place and in this band; every axis that is not
     asked for, or that the grid does not have, is taken whole."""

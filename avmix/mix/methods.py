@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from avmix.config import MixConfig
-from avmix.mix.boxes import Grids, box_of, draw_band, draw_interval, draw_rectangle, everything
+from avmix.mix.boxes import Cut, Grids, draw_band, draw_interval, draw_rectangle, everything
 from avmix.mix.pairing import Clips, draw_partners
 from avmix.mix.plan import Box, MixPlan, Part, with_presence
 from avmix.recipe import Method, Recipe, parse_recipe
@@ -213,15 +213,11 @@ def draw_cutmix_temporal(
     pictures. Each head's label has the true share of its own frames, columns or samples; they
     differ by rounding only. A modality without time is blended by that share.
     """
-    parts = []
-    for name, grid in grids.items():
-        boxes, weights = [], []
-        for one, drawn in zip(lam, numbers, strict=True):
-            seconds, share = draw_interval(grids, 1 - one, drawn[0])
-            boxes.append(box_of(grid, time=seconds))
-            weights.append(0.0 if grid.time_axis is not None else 1 - share)
-        parts.append((name, boxes, weights))
-    return _cut("cutmix_temporal", pairs, parts, grids)
+    cuts = []
+    for one, drawn in zip(lam, numbers, strict=True):
+        seconds, duration = draw_interval(grids, 1 - one, drawn[0])
+        cuts.append(Cut(time=seconds, duration=duration))
+    return _cut_out("cutmix_temporal", pairs, cuts, grids)
 
 
 def draw_cutmix_spatial(
@@ -232,15 +228,11 @@ def draw_cutmix_spatial(
     Yun et al., "CutMix" (ICCV 2019): sides sqrt(1 - lam) of the picture's, centre uniform, cut off
     at the edges; lambda is then the true share of pixels, in sound and labels too.
     """
-    parts = []
-    for name, grid in grids.items():
-        boxes, weights = [], []
-        for one, drawn in zip(lam, numbers, strict=True):
-            place, share = draw_rectangle(grids, math.sqrt(1 - one), drawn)
-            boxes.append(box_of(grid, place=place))
-            weights.append(0.0 if grid.picture_axes is not None else 1 - share)
-        parts.append((name, boxes, weights))
-    return _cut("cutmix_spatial", pairs, parts, grids)
+    cuts = []
+    for one, drawn in zip(lam, numbers, strict=True):
+        place, area = draw_rectangle(grids, math.sqrt(1 - one), drawn)
+        cuts.append(Cut(place=place, area=area))
+    return _cut_out("cutmix_spatial", pairs, cuts, grids)
 
 
 def draw_cutmix_spatiotemporal(
@@ -251,21 +243,13 @@ def draw_cutmix_spatiotemporal(
 
     The spatio-temporal cut of VideoMix: every side is (1 - lam) ** (1/3) of the whole.
     """
-    parts = []
-    for name, grid in grids.items():
-        boxes, weights = [], []
-        for one, drawn in zip(lam, numbers, strict=True):
-            side = (1 - one) ** (1 / 3)
-            seconds, duration = draw_interval(grids, side, drawn[0])
-            place, area = draw_rectangle(grids, side, drawn[1:])
-            boxes.append(box_of(grid, time=seconds, place=place))
-            # What has no place in this grid is not cut, but weighed.
-            weights.append(
-                1.0 - (duration if grid.time_axis is None else 1)
-                * (area if grid.picture_axes is None else 1)
-            )  # fmt: skip
-        parts.append((name, boxes, weights))
-    return _cut("cutmix_spatiotemporal", pairs, parts, grids)
+    cuts = []
+    for one, drawn in zip(lam, numbers, strict=True):
+        side = (1 - one) ** (1 / 3)
+        seconds, duration = draw_interval(grids, side, drawn[0])
+        place, area = draw_rectangle(grids, side, drawn[1:])
+        cuts.append(Cut(time=seconds, duration=duration, place=place, area=area))
+    return _cut_out("cutmix_spatiotemporal", pairs, cuts, grids)
 
 
 def draw_cutmix_frequency(
@@ -276,15 +260,11 @@ def draw_cutmix_frequency(
     The frequency mask of Kim et al., "SpecMix" (Interspeech 2021), one band of (1 - lam) of the
     bins, cut off at the ends.
     """
-    parts = []
-    for name, grid in grids.items():
-        boxes, weights = [], []
-        for one, drawn in zip(lam, numbers, strict=True):
-            band, share = draw_band(grids, 1 - one, drawn[0])
-            boxes.append(box_of(grid, band=band))
-            weights.append(0.0 if grid.band_axis is not None else 1 - share)
-        parts.append((name, boxes, weights))
-    return _cut("cutmix_frequency", pairs, parts, grids)
+    cuts = []
+    for one, drawn in zip(lam, numbers, strict=True):
+        band, width = draw_band(grids, 1 - one, drawn[0])
+        cuts.append(Cut(band=band, width=width))
+    return _cut_out("cutmix_frequency", pairs, cuts, grids)
 
 
 # Sound by loudness, features, dropout -------------------------------------------------------------
@@ -385,10 +365,19 @@ def _blended(
         )
     ones = (1.0,) * pairs.size
     parts = [(name, None, lam.get(name, ones)) for name in pairs.names]
-    return _cut(method, pairs, parts, grids, energy_limit_db)
+    return _plan(method, pairs, parts, grids, energy_limit_db)
 
 
-def _cut(
+def _cut_out(method: Method, pairs: Pairs, cuts: Sequence[Cut], grids: Grids) -> MixPlan:
+    """The same cut of every modality, where both clips have it."""
+    parts = [
+        (name, [cut.box(grid) for cut in cuts], [cut.weight(grid) for cut in cuts])
+        for name, grid in grids.items()
+    ]
+    return _plan(method, pairs, parts, grids)
+
+
+def _plan(
     method: Method,
     pairs: Pairs,
     parts: Sequence[tuple[str, Sequence[Box] | None, Sequence[float]]],
