@@ -38,7 +38,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def placed(*weight: float, partner=(1, 0), box=None, shape=()) -> PlacedPart:
     part = Part(name="audio", domain="waveform", weight=weight, present=(True,) * len(weight),
                 box=box, shape=shape)  # fmt: skip
-    plan = MixPlan(num_inputs=2, partner=partner[: len(weight)], method="energy", level="input",
+    plan = MixPlan(num_inputs=2, partner=partner[: len(weight)], method="mixup", level="input",
                    parts=(part,))  # fmt: skip
     return plan.to(torch.device("cpu")).parts[0]
 
