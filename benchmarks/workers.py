@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Worker:
 
     def begin(self, jobs: Sequence[Job]) -> None:
         """Start what `time` does, and go on."""
-        self._pipe.send(("time", list(jobs)))
+        self._send(("time", list(jobs)))
 
     def end(self, limit_seconds: float) -> list[tuple[float, float, str]]:
         """Wait for what was begun."""
@@ -97,8 +98,13 @@ class Worker:
             raise Absent(missing)
 
     def _ask(self, message: Any, limit_seconds: float) -> Any:
-        self._pipe.send(message)
+        self._send(message)
         return self._answer(limit_seconds)
+
+    def _send(self, message: Any) -> None:
+        # A process that died just now may have closed its end already: the answer tells.
+        with suppress(BrokenPipeError):
+            self._pipe.send(message)
 
     def _answer(self, limit_seconds: float) -> Any:
         how = "hang"

@@ -12,7 +12,7 @@ from avmix import checkpoint
 from avmix.config import TrainConfig, load_config
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.mix import MixPlan
-from avmix.recipe import BLENDS, LEVELS, METHODS
+from avmix.recipe import BLENDS, METHODS
 from avmix.runlog import RunLog
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,11 @@ SHARED = ["--model.shared_width", "6"]
 ENERGY = ["--mix.audio_domain", "waveform"]
 
 VARIANTS: dict[str, list[str]] = {
-    **{f"{m}@{level}": ["--mix.method", f"{m}@{level}"] for m in BLENDS for level in LEVELS},
+    **{
+        word: ["--mix.method", word]
+        for word in ("mixup@input", "mixup@layer", "mixup@feature", "independent@layer",
+                     "video@feature", "audio@input")
+    },
     **{
         method: ["--mix.method", method]
         for method in METHODS
