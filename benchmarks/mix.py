@@ -1,7 +1,7 @@
 """How fast, how right and how frugal avmix mixes, beside what else there is.
 
     python benchmarks/mix.py [--rounds N] [--compile] [--out FILE]
-    python benchmarks/mix.py --quick --only timm --out /tmp/mix.json
+    python benchmarks/mix.py --quick --only timm --out runs/mix.json
     python benchmarks/mix.py --device cuda           only that part anew, where there is a GPU
 
 The work: uint8 clips, spectrograms and class numbers in; normalised mixed float frames, mixed
