@@ -408,7 +408,7 @@ def _main() -> None:
     for name, task in tasks.items():
         try:
             task()
-        except Exception:
+        except Exception:  # each is the failure of a test of its own, which prints it
             wrong[name] = traceback.format_exc()
     print(json.dumps(wrong))
 
