@@ -28,6 +28,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from machine import cpu_name
+
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 
@@ -259,14 +261,9 @@ def environment(build_seconds: float) -> dict[str, Any]:
     """What the numbers depend on."""
     import torch
 
-    model = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
     compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True)
     return {
-        "cpu": model[0] if model else platform.machine(),
+        "cpu": cpu_name(),
         "cpu_capability_of_torch": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),

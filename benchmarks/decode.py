@@ -21,7 +21,6 @@ import math
 import os
 import platform
 import random
-import re
 import statistics
 import subprocess
 import sys
@@ -29,12 +28,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from decoders import CANDIDATES, Job
 from footage import LONG_SECONDS, folder_jobs, long_clip, made_clips, made_jobs
+from machine import cpu_name, versions_of
 from truths import Recipe, check, truth_jobs, write_truths
 from workers import Absent, Lost, Worker
 
@@ -321,23 +320,14 @@ def measure_memory(name: str, jobs: list[Job], num_decodes: int, log: Path) -> d
 
 def environment() -> dict[str, Any]:
     """What the numbers were measured with."""
-    cpu = platform.processor()
-    if (info := Path("/proc/cpuinfo")).exists():
-        found = re.search(r"model name\s*: (.*)", info.read_text())
-        cpu = found[1] if found else cpu
-    versions: dict[str, str | None] = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
+    versions = versions_of(_PACKAGES)
     try:
         said = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True).stdout
         versions["ffmpeg"] = said.split()[2]
     except (FileNotFoundError, IndexError):
         versions["ffmpeg"] = None
     return {
-        "cpu": cpu,
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": versions,

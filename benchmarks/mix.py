@@ -21,18 +21,17 @@ import argparse
 import json
 import os
 import platform
-import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from machine import cpu_name, versions_of
 from mixcuda import measure_cuda
 from mixers import CANDIDATES, Task
 from mixjudge import judge
@@ -175,21 +174,11 @@ def measure_gpu(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any
 
 def environment() -> dict[str, Any]:
     """What the numbers were measured with."""
-    cpu = platform.processor()
-    if (info := Path("/proc/cpuinfo")).exists():
-        found = re.search(r"model name\s*: (.*)", info.read_text())
-        cpu = found[1] if found else cpu
-    versions: dict[str, str | None] = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
     return {
-        "cpu": cpu,
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions_of(_PACKAGES),
         "load_average_at_the_start": round(os.getloadavg()[0], 2),
     }
 
