@@ -22,7 +22,7 @@ from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import TrainConfig, differences, load_config, to_yaml
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
 from avmix.data.loader import EvalLoader, eval_loader, read_limits, train_loader
-from avmix.data.manifest import Manifest, read_manifest, splits_of
+from avmix.data.manifest import Manifest, read_events, read_manifest, splits_of
 from avmix.data.pool import LoaderError
 from avmix.data.quarantine import Quarantine
 from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
@@ -61,9 +61,14 @@ def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
     data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
     limits = read_limits(data.num_workers, data.clip_seconds)
     train = read_manifest(folder, data.train_split)
+    trained_on, events = train.sha256, {}
+    if config.augment.window == "event":
+        events, events_sha256 = read_events(folder)
+        trained_on += f" events {events_sha256}"
     loader = train_loader(
-        TrainSet(manifest=train, root=root, clip=config.clip, verify=data.verify, limits=limits,
-                 augment=config.augment, seed=config.run.seed),
+        TrainSet(manifest=train, root=root, clip=config.clip, frontend=config.frontend,
+                 verify=data.verify, limits=limits, augment=config.augment, seed=config.run.seed,
+                 events_seconds=events),
         batch_size=config.optim.batch_size * config.mix.clips_per_mix,
         num_workers=data.num_workers,
         max_bad_share=data.max_bad_share, clip_seconds=data.clip_seconds, quarantine=quarantine,
@@ -90,7 +95,7 @@ def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
     optimizer = build_optimizer(model, config.optim)
     state = _resume(
         out / "last.pt",
-        Checkpoint(config=config, classes=list(train.classes), split_sha256=train.sha256,
+        Checkpoint(config=config, classes=list(train.classes), split_sha256=trained_on,
                    num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
                    model=model.state_dict(), optimizer=optimizer.state_dict()),
     )  # fmt: skip

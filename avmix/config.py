@@ -109,21 +109,126 @@ class ClipConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Training augmentation; drawn once per clip and applied to all its pictures."""
+    """Training augmentation, drawn once per clip and applied to all its pictures and to its sound
+    (docs/augment.md; presets are in configs/augment)."""
 
+    window: Literal["random", "uniform", "event"] = "random"
+    """Which seconds of a clip are read. `random`: every start equally likely. `uniform`: the
+    windows that tile the clip, each once in as many visits as there are, in random order. `event`:
+    around an instant that events.jsonl beside the manifest names (`avmix events` writes it), which
+    lies anywhere in the middle half of the window; clips for which it names none as `random`."""
+    repeats: int = 1
+    """Repeated augmentation: windows of one file that a step trains on, read from one open file,
+    >= 1, a divisor of optim.batch_size. An epoch has so many times more steps."""
+    min_seconds: float = 0.0
+    """Shortest part of the window that is shown, in whole shares of a picture; after it the last
+    picture is held and there is silence, as in a file that ends there. 0: always all of it."""
+    speed: float = 1.0
+    """Pictures and sound are played faster or slower by one factor, drawn from [1 / speed, speed]
+    with a uniform logarithm; >= 1, at most 4. 1: never."""
+    speed_keeps_pitch: bool = False
+    """True: sound that is played faster or slower keeps its pitch; else it is a tape's."""
+    reverse: float = 0.0
+    """Probability that pictures and sound run backwards, 0 to 1."""
+    hide_seconds: float = 0.0
+    """Longest interval that is hidden from the network, in pictures and spectrogram alike; its
+    length is drawn from [0, hide_seconds], seconds. 0: none."""
+    binding: Literal["sync", "window"] = "sync"
+    """`sync`: sound is of the same seconds as the pictures. `window`: a stated departure, for
+    methods that bind modalities within a window only: it is up to jitter_seconds early or late."""
+    jitter_seconds: float = 0.0
+    """Binding `window`: largest time between a picture and its sound, seconds, > 0."""
+    crop: Literal["resized", "multiscale"] = "resized"
+    """`resized`: a rectangle of random area and shape. `multiscale`: the picture is scaled to a
+    random size, and a square of clip.crop pixels is cut out of it."""
     min_area: float = 0.5
-    """Random resized crop: smallest share of the picture's area, in (0, 1]. Where no such
-    rectangle fits, it is the largest one with an allowed ratio."""
+    """Crop `resized`: smallest share of the picture's area, in (0, 1]. Where no such rectangle
+    fits, it is the largest one with an allowed ratio."""
     max_aspect: float = 1.33
-    """Random resized crop: largest ratio of its sides, >= 1."""
+    """Crop `resized`: largest ratio of its sides, >= 1."""
+    scales: list[float] = field(default_factory=lambda: [1.14, 1.43])
+    """Crop `multiscale`: smallest and largest short side of the scaled picture, in units of
+    clip.crop, >= 1. clip.short_side should not be below the largest."""
     flip: float = 0.5
-    """Probability of a horizontal flip, 0 to 1."""
+    """Probability of a horizontal flip, 0 to 1. The channels of stereo sound change places."""
+    never_flip: list[str] = field(default_factory=list)
+    """Classes that are never flipped: those that differ in left and right."""
+    brightness: float = 0.0
+    """Colour jitter: largest relative change, 0 to 1."""
+    contrast: float = 0.0
+    """Colour jitter: largest relative change, 0 to 1."""
+    saturation: float = 0.0
+    """Colour jitter: largest relative change, 0 to 1."""
+    hue: float = 0.0
+    """Colour jitter: largest turn, share of the circle, 0 to 0.5."""
+    policy: Literal["none", "randaugment", "trivialaugment"] = "none"
+    """Operations on all pictures of a clip alike. `randaugment`: policy_ops of them, of strength
+    policy_strength. `trivialaugment`: one, of random strength and with wider limits."""
+    policy_ops: int = 2
+    """Policy `randaugment`: operations on a clip, >= 1."""
+    policy_probability: float = 1.0
+    """Policy `randaugment`: probability that each of them is carried out, 0 to 1."""
+    policy_strength: float = 0.3
+    """Policy `randaugment`: strength of each, 0 (none) to 1 (its limit)."""
+    erase: float = 0.0
+    """Probability that a rectangle of 2 to 33 % of the area is noise in all pictures, 0 to 1."""
+    gain_db: float = 0.0
+    """Largest change of the sound's level, dB, up or down, >= 0."""
+    invert: float = 0.0
+    """Probability that the sound's polarity is inverted, 0 to 1."""
+    filter: float = 0.0
+    """Probability of a low-pass, high-pass or band-pass filter without delay, 0 to 1."""
+    reverb: float = 0.0
+    """Probability of a made room's echo, 0 to 1; the direct sound stays where it is."""
+    noise: float = 0.0
+    """Probability of noise, white to brown, 0 to 1."""
+    noise_snr_db: list[float] = field(default_factory=lambda: [5.0, 30.0])
+    """Range of the signal-to-noise ratio, dB, ascending."""
+    background: float = 0.0
+    """Probability that the sound of another clip, of another source, is laid under, 0 to 1."""
+    background_snr_db: list[float] = field(default_factory=lambda: [0.0, 20.0])
+    """Range of the level of the own sound above the background, dB, ascending."""
+    background_label: Literal["keep", "soften"] = "keep"
+    """`soften`: the label of the sound gives the background's class its share of the power; the
+    fused label is the mean of those of pictures and sound, as everywhere."""
+    time_masks: int = 0
+    """SpecAugment: intervals hidden in the spectrogram, >= 0."""
+    time_mask_seconds: float = 0.2
+    """SpecAugment: longest such interval, seconds, > 0."""
+    mel_masks: int = 0
+    """SpecAugment: bands hidden in the spectrogram, >= 0."""
+    mel_mask_share: float = 0.25
+    """SpecAugment: widest such band, share of the mel bins, in (0, 1]."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        for key in ("reverse", "flip", "brightness", "contrast", "saturation",
+                    "policy_probability", "policy_strength", "erase", "invert", "filter", "reverb",
+                    "noise", "background"):  # fmt: skip
+            _require(0 <= getattr(self, key) <= 1, f"augment.{key}", "must be in [0, 1]",
+                     getattr(self, key))  # fmt: skip
+        for key in ("min_seconds", "hide_seconds", "gain_db", "time_masks", "mel_masks"):
+            _require(0 <= getattr(self, key) < inf, f"augment.{key}", "must be >= 0 and finite",
+                     getattr(self, key))  # fmt: skip
+        for key in ("repeats", "policy_ops"):
+            _require(getattr(self, key) >= 1, f"augment.{key}", "must be >= 1", getattr(self, key))
+        for key in ("noise_snr_db", "background_snr_db", "scales"):
+            low_high = getattr(self, key)
+            _require(len(low_high) == 2 and -inf < low_high[0] <= low_high[1] < inf,
+                     f"augment.{key}", "needs two numbers, ascending", low_high)  # fmt: skip
+        _require(self.scales[0] >= 1, "augment.scales", "must be >= 1", self.scales)
+        _require(1 <= self.speed <= 4, "augment.speed", "must be in [1, 4]", self.speed)
+        jitters = self.binding == "window"
+        _require(0 < self.jitter_seconds < inf if jitters else self.jitter_seconds == 0,
+                 "augment.jitter_seconds", "must be > 0 and finite for augment.binding window, 0 "
+                 "for sync", self.jitter_seconds)  # fmt: skip
         _require(0 < self.min_area <= 1, "augment.min_area", "must be in (0, 1]", self.min_area)
         _require(self.max_aspect >= 1, "augment.max_aspect", "must be >= 1", self.max_aspect)
-        _require(0 <= self.flip <= 1, "augment.flip", "must be in [0, 1]", self.flip)
+        _require(0 <= self.hue <= 0.5, "augment.hue", "must be in [0, 0.5]", self.hue)
+        _require(0 < self.time_mask_seconds < inf, "augment.time_mask_seconds",
+                 "must be > 0 and finite", self.time_mask_seconds)  # fmt: skip
+        _require(0 < self.mel_mask_share <= 1, "augment.mel_mask_share", "must be in (0, 1]",
+                 self.mel_mask_share)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -454,6 +559,13 @@ class TrainConfig:
                      f"must be sum for loss.kind {self.loss.kind}", self.mix.labels)  # fmt: skip
         _require(self.mix.off_epochs <= self.optim.epochs, "mix.off_epochs",
                  f"must be <= optim.epochs ({self.optim.epochs})", self.mix.off_epochs)  # fmt: skip
+        for key in ("min_seconds", "hide_seconds"):
+            _require(getattr(self.augment, key) <= self.clip.duration_seconds, f"augment.{key}",
+                     f"must be <= clip.duration_seconds (={self.clip.duration_seconds})",
+                     getattr(self.augment, key))  # fmt: skip
+        _require(self.optim.batch_size % self.augment.repeats == 0, "augment.repeats",
+                 f"must divide optim.batch_size (={self.optim.batch_size})",
+                 self.augment.repeats)  # fmt: skip
         columns = int(self.clip.duration_seconds * self.clip.sample_rate) - self.frontend.n_fft
         _require(columns >= 0, "clip.duration_seconds",
                  f"must hold one spectrum of frontend.n_fft (={self.frontend.n_fft}) samples",

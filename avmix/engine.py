@@ -73,7 +73,7 @@ def train_one_epoch(
             mixed = network(video, audio, has_video, has_audio, hidden_mix(placed))
             # Second: what autocast casts here, without gradient, must not serve the other pass.
             clean = clean_pass(network, frontend, batch) if with_clean else None
-        target = mixed_targets(placed, batch.target, config.mix.labels)
+        target = mixed_targets(placed, targets_of(batch), config.mix.labels)
         losses = head_losses(
             mixed.logits, target, presence(has_video, has_audio),
             config.loss.label_smoothing, config.loss.kind,
@@ -129,6 +129,18 @@ def clips_of(batch: Batch) -> Clips:
         source=tuple(batch.source.tolist()),
         labels=tuple(frozenset(row.nonzero().flatten().tolist()) for row in batch.target),
     )
+
+
+def targets_of(batch: Batch) -> Heads:
+    """What each head is to learn of the clips before they are mixed: of the fused one, the mean
+    over the modalities that a clip has."""
+    seen = batch.target
+    if batch.sound_target is None:
+        return Heads(seen, seen, seen)
+    heard = batch.sound_target
+    both = (batch.has_video & batch.has_audio)[:, None]
+    fused = torch.where(both, (seen + heard) / 2, seen)
+    return Heads(fused=fused, video=seen, audio=heard)
 
 
 def clean_pass(network: nn.Module, frontend: Frontend, batch: Batch) -> Output:

@@ -67,7 +67,9 @@ class Frontend(nn.Module):
         that Triton makes under autocast, which have its type already.
 
         A missing modality is zeros, the mean of the data set: what batch normalisation should see
-        of it. (The log-mel of silence would be an outlier that shifts everybody's statistics.)
+        of it. (The log-mel of silence would be an outlier that shifts everybody's statistics.) So
+        are the pictures, columns and mel bins that augmentation hides: after mixing, so that they
+        are hidden of both clips and their shares stay what the label says.
         Raises ValueError when the plan is for another number of clips, or for clips of another
         shape.
         """
@@ -83,10 +85,15 @@ class Frontend(nn.Module):
         with torch.autocast(kind, enabled=False):
             frames = self._frames(batch.video, plan, dtype)
             log_mel = self.log_mel(batch.audio, plan)
-            return (
-                frames.masked_fill_(~batch.has_video[:size].view(-1, 1, 1, 1, 1), 0),
-                log_mel.masked_fill_(~batch.has_audio[:size].view(-1, 1, 1, 1), 0),
-            )
+            seen = batch.has_video[:size].view(-1, 1, 1, 1, 1)
+            heard = batch.has_audio[:size].view(-1, 1, 1, 1)
+            if batch.frame_shown is not None:
+                seen = seen & batch.frame_shown[:size, None, :, None, None]
+            if batch.column_shown is not None:
+                heard = heard & batch.column_shown[:size, None, None, :]
+            if batch.bin_shown is not None:
+                heard = heard & batch.bin_shown[:size, None, :, None]
+            return frames.masked_fill_(~seen, 0), log_mel.masked_fill_(~heard, 0)
 
     def log_mel(
         self, audio: Float[Tensor, "b s"], plan: PlacedPlan | None = None

@@ -11,7 +11,16 @@ from typing import Literal
 import numpy as np
 
 Purpose = Literal[
-    "order", "window", "augment", "mix", "torch", "synthesis", "weights", "mix_shared"
+    "order",
+    "window",
+    "augment",
+    "mix",
+    "torch",
+    "synthesis",
+    "weights",
+    "mix_shared",
+    "tiling",
+    "sound",
 ]
 
 # Numbers, not hash(): they must never change, or every published run changes with them.
@@ -24,6 +33,8 @@ _NUMBER: dict[Purpose, int] = {
     "synthesis": 6,
     "weights": 7,
     "mix_shared": 8,
+    "tiling": 9,
+    "sound": 10,
 }
 
 

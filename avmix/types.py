@@ -8,6 +8,7 @@ An `Entry` is a row of a manifest; a `Clip` is one decoded window of it; a `Batc
 trains on; `Heads` holds one value per head of the network. (`MixPlan` lives in `avmix.mix.plan`.)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -134,6 +135,30 @@ class Batch:
     """Row of each clip in its manifest: who it is, for evaluation and for error messages."""
     source: Int64[Tensor, " b"]
     """Number of the recording that each clip is of: those of one are never mixed together."""
+    sound_target: Float[Tensor, "b k"] | None = None
+    """Label of what is heard, where it may differ from `target`: another clip's sound lies under
+    it. None: `target` holds for both."""
+    frame_shown: Bool[Tensor, "b t"] | None = None
+    """False where augmentation hides a picture; None: all are shown."""
+    column_shown: Bool[Tensor, "b f"] | None = None
+    """False where augmentation hides a column of the spectrogram."""
+    bin_shown: Bool[Tensor, "b m"] | None = None
+    """False where augmentation hides a mel bin."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where a tensor is of another type, shape or number of clips."""
+        for name, (letters, dtypes) in _BATCH.items():
+            tensor: Tensor | None = getattr(self, name)
+            if tensor is None and name in _OPTIONAL:
+                continue
+            assert tensor is not None
+            if tensor.ndim != len(letters.split()) or tensor.dtype not in dtypes:
+                raise ValueError(
+                    f"{name} of a batch must be {_names(dtypes)} ({letters}), got "
+                    f"{_names((tensor.dtype,))} {tuple(tensor.shape)}"
+                )
+            if len(tensor) != self.size:
+                raise ValueError(f"{name} is of {len(tensor)} clips, video of {self.size}")
 
     @property
     def size(self) -> int:
@@ -142,12 +167,41 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Copy to `device`, without waiting where the memory is pinned."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
-        return Batch(**moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """Copy into page-locked memory, from which a GPU copies without waiting."""
-        return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+        return self._each(Tensor.pin_memory)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that are there, by name."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch(**{name: change(tensor) for name, tensor in self.tensors().items()})
+
+
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_BATCH: dict[str, tuple[str, tuple[torch.dtype, ...]]] = {
+    "video": ("b t h w c", (torch.uint8,)),
+    "audio": ("b s", _FLOATS),
+    "has_video": ("b", (torch.bool,)),
+    "has_audio": ("b", (torch.bool,)),
+    "target": ("b k", _FLOATS),
+    "row": ("b", (torch.int64,)),
+    "source": ("b", (torch.int64,)),
+    "sound_target": ("b k", _FLOATS),
+    "frame_shown": ("b t", (torch.bool,)),
+    "column_shown": ("b f", (torch.bool,)),
+    "bin_shown": ("b m", (torch.bool,)),
+}
+"""Axes and types of each tensor of a `Batch`."""
+_OPTIONAL = ("sound_target", "frame_shown", "column_shown", "bin_shown")
+
+
+def _names(dtypes: tuple[torch.dtype, ...]) -> str:
+    return " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
 
 
 class Heads(NamedTuple):

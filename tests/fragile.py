@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from avmix.augment import TimePlan
 from avmix.data.dataset import BadClip, Loaded, Place, Sample, TrainSet
-from avmix.data.windows import Window
 from avmix.types import Batch, Clip, Entry
 
 Fate = Literal["crash", "exit", "hang", "hang on", "killed", "mistake", "die in between"]
@@ -102,13 +102,13 @@ def clip_of(row: int, side: int = 4) -> Clip:
 class FragileSet(TrainSet):
     """The real thing, but where a file begins with the word for a fate, the decoder meets it."""
 
-    def decode(self, entry: Entry, windows: Sequence[Window]) -> list:
+    def decode(self, entry: Entry, times: Sequence[TimePlan]) -> list:
         content = (self.root / entry.path).read_bytes()[:5]
         if content == b"crash":
             meet("crash")
         if content == b"hangs":
             meet("hang")
-        return super().decode(entry, windows)
+        return super().decode(entry, times)
 
 
 def tell_about_parent(pipe: Connection) -> None:

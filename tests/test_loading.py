@@ -1,7 +1,7 @@
 """From a file on disk to a `Batch`: in sync, in order, whoever loads it."""
 
 import multiprocessing
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from media import beep_times, write_flash_beep
 
 from avmix.config import AugmentConfig, ClipConfig
-from avmix.data.dataset import EvalSet, TrainSet
+from avmix.data.dataset import EvalSet, Sample, TrainSet
 from avmix.data.loader import TrainLoader, eval_loader, train_loader
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.decode import decode_clips
@@ -177,7 +177,7 @@ def test_room_is_made_for_exactly_what_a_batch_holds(toy_train: TrainSet) -> Non
     odd = replace(toy_train, clip=replace(toy_train.clip, duration_seconds=0.51237, crop=33))
     batch = odd.collate(odd.samples([(0, 0), (0, 1), (0, 2)])).batch
     assert batch is not None
-    assert sum(getattr(batch, f.name).nbytes for f in fields(batch)) == 3 * odd.bytes_per_clip
+    assert sum(tensor.nbytes for tensor in batch.tensors().values()) == 3 * odd.bytes_per_clip
 
 
 def test_an_unreadable_clip_is_replaced_by_the_next_of_the_order(
@@ -292,7 +292,7 @@ def test_whatever_a_decoder_raises_concerns_its_file_alone(
     assert sample.bad[0].reason.startswith(f"{type(raised).__name__}: ")
     assert "\n" not in sample.bad[0].reason
     (missing,) = views_of(toy_train).samples([(row, 0), (row, 1)])
-    assert missing == (row, None, sample.bad)
+    assert missing == Sample(row, None, sample.bad)
 
 
 @pytest.mark.parametrize(

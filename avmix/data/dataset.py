@@ -5,7 +5,7 @@ that the data of a run do not depend on how it is loaded or where it was resumed
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -15,16 +15,32 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from avmix.config import AugmentConfig, ClipConfig
-from avmix.data.augment import apply_crop_flip, centre_crop, draw_crop_flip
+from avmix.augment import (
+    AugmentPlan,
+    Background,
+    Shown,
+    TimePlan,
+    apply_pictures,
+    apply_sound,
+    apply_time,
+    centred,
+    draw_pictures,
+    draw_sound,
+    draw_times,
+    shown_parts,
+    whole_window,
+)
+from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
 from avmix.data.manifest import Manifest, ManifestError
-from avmix.data.windows import Window, draw_window, view_windows
-from avmix.decode import ClipError, Limits, decode_clips
+from avmix.data.windows import view_windows
+from avmix.decode import ClipError, Limits, decode_clips, decode_sound
+from avmix.mix.grid import Grid, clip_grids
 from avmix.rng import rng
 from avmix.types import Batch, Clip, Entry
 
 Place = tuple[int, int]
-"""What one clip of a batch is: (epoch, position) to train on, (row, view) to evaluate."""
+"""What one clip of a batch is: (epoch, position) to train on, (row, view) to evaluate. With
+`augment.repeats` R, positions R * n to R * n + R - 1 are windows of the n-th file of the epoch."""
 
 NO_ROWS: Mapping[int, str] = MappingProxyType({})
 """To skip none."""
@@ -53,7 +69,14 @@ class Sample(NamedTuple):
     clip: Clip | None
     """None in evaluation, where nothing is substituted, and when nothing can be read at all."""
     bad: tuple[BadClip, ...]
-    """The clips that could not be read on the way to `clip`."""
+    """The clips that could not be read on the way to `clip`, or to its background."""
+    plan: AugmentPlan | None = None
+    """How it was augmented; None in evaluation."""
+    shown: Shown | None = None
+    """What of it the network is shown; None: all."""
+    under: tuple[int, float] | None = None
+    """Row of a clip whose sound lies under it, and that clip's share of the label of what is
+    heard; None where such shares are not asked for."""
 
 
 class Loaded(NamedTuple):
@@ -90,8 +113,8 @@ class _Reader:
                 raise ManifestError(f"{where} has {len(entry.labels)} labels; one is needed")
 
     @property
-    def bytes_per_clip(self) -> int:
-        """Of a clip in a `Batch`."""
+    def _bytes_as_decoded(self) -> int:
+        """Of a clip in a `Batch`, without what augmentation adds."""
         c = self.clip
         pictures, samples = c.num_frames * c.crop**2 * 3, round(c.duration_seconds * c.sample_rate)
         return pictures + 4 * samples + 4 * len(self.manifest.classes) + 1 + 1 + 8 + 8
@@ -102,19 +125,24 @@ class _Reader:
         numbers: dict[str, int] = {}
         return [numbers.setdefault(e.source_id, len(numbers)) for e in self.manifest.entries]
 
-    def decode(self, entry: Entry, windows: Sequence[Window]) -> list[Clip | ClipError]:
-        """One outcome per window; raises what concerns the file as a whole."""
+    def decode(self, entry: Entry, times: Sequence[TimePlan]) -> list[Clip | ClipError]:
+        """One outcome per window, all played alike; raises what concerns the file as a whole."""
+        first = times[0]
         return decode_clips(
             self.root / entry.path,
-            starts_seconds=[window.start_seconds for window in windows],
-            duration_seconds=self.clip.duration_seconds,
-            num_frames=self.clip.num_frames,
-            sample_rate=self.clip.sample_rate,
+            starts_seconds=[time.start_seconds for time in times],
+            duration_seconds=first.read_seconds,
+            num_frames=first.num_frames,
+            sample_rate=first.decoded_rate,
             short_side=self.clip.short_side,
             audio="silence" if entry.audio is None else "require",
-            sha256=(entry.sha256 or None) if self.verify == "first" else None,
+            sound_shift_seconds=first.sound_shift_seconds,
+            sha256=self._hash(entry),
             limits=self.limits,
         )
+
+    def _hash(self, entry: Entry) -> str | None:
+        return (entry.sha256 or None) if self.verify == "first" else None
 
     def collate(self, samples: list[Sample]) -> Loaded:
         """Stack `samples`, in order, into a `Batch` with one-hot targets.
@@ -122,13 +150,11 @@ class _Reader:
         Those without a clip are left out of the batch, not of `bad`.
         """
         bad = tuple(b for s in samples for b in s.bad)
+        whole = [s for s in samples if s.clip is not None]
         read = [(s.row, s.clip) for s in samples if s.clip is not None]
         if not read:
             return Loaded(None, bad)
-        classes = {name: k for k, name in enumerate(self.manifest.classes)}
-        target = torch.zeros(len(read), len(classes))
-        for i, (row, _) in enumerate(read):
-            target[i, classes[self.manifest.entries[row].labels[0]]] = 1.0
+        target = self._one_hot([row for row, _ in read])
         batch = Batch(
             video=torch.from_numpy(np.stack([clip.video for _, clip in read])),
             audio=torch.from_numpy(np.stack([clip.audio for _, clip in read])),
@@ -143,7 +169,28 @@ class _Reader:
             row=torch.tensor([row for row, _ in read]),
             source=torch.tensor([self._sources[row] for row, _ in read]),
         )
+        if all(s.under is not None for s in whole):
+            rows, shares = zip(*(s.under for s in whole if s.under is not None), strict=True)
+            share = torch.tensor(shares)[:, None]
+            other = self._one_hot(rows)
+            batch = replace(batch, sound_target=target * (1 - share) + other * share)
+        parts = [s.shown for s in whole if s.shown is not None]
+        if parts:
+            batch = replace(
+                batch,
+                frame_shown=torch.from_numpy(np.stack([part.frames for part in parts])),
+                column_shown=torch.from_numpy(np.stack([part.columns for part in parts])),
+                bin_shown=torch.from_numpy(np.stack([part.bins for part in parts])),
+            )
         return Loaded(batch, bad)
+
+    def _one_hot(self, rows: Sequence[int]) -> torch.Tensor:
+        """Targets (b k) of these rows."""
+        classes = {name: k for k, name in enumerate(self.manifest.classes)}
+        target = torch.zeros(len(rows), len(classes))
+        for i, row in enumerate(rows):
+            target[i, classes[self.manifest.entries[row].labels[0]]] = 1.0
+        return target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +199,48 @@ class TrainSet(_Reader):
 
     augment: AugmentConfig
     seed: int
+    frontend: FrontendConfig = FrontendConfig()  # noqa: RUF009  frozen
+    """For which columns of the spectrogram an interval hides."""
+    events_seconds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Of each clip_id, for `augment.window` event."""
+
+    def __post_init__(self) -> None:
+        """Check also what augmentation needs of the data."""
+        super().__post_init__()
+        unknown = [c for c in self.augment.never_flip if c not in self.manifest.classes]
+        if unknown:
+            raise ManifestError(
+                f"augment.never_flip: {self.manifest.protocol} has no class {unknown[0]!r}; its "
+                f"classes: {', '.join(self.manifest.classes)}"
+            )
+        if self.augment.window == "event":
+            ids = (entry.clip_id for entry in self.manifest.entries)
+            if missing := [i for i in ids if i not in self.events_seconds]:
+                raise ManifestError(
+                    f"augment.window event: events.jsonl has no line for {len(missing)} clips of "
+                    f"{self.manifest.protocol}, the first {missing[0]!r}; `avmix events` writes it"
+                )
+
+    @property
+    def bytes_per_clip(self) -> int:
+        """Of a clip in a `Batch`."""
+        labels = 4 * len(self.manifest.classes) if self._softens else 0
+        video, audio = self._grids["video"], self._grids["audio"]
+        shown = video.num_steps + sum(audio.shape) if self._hides else 0
+        return self._bytes_as_decoded + labels + shown
+
+    @cached_property
+    def _grids(self) -> dict[str, Grid]:
+        return clip_grids(self.clip, self.frontend, "log_mel")
+
+    @property
+    def _softens(self) -> bool:
+        return self.augment.background > 0 and self.augment.background_label == "soften"
+
+    @property
+    def _hides(self) -> bool:
+        a = self.augment
+        return a.hide_seconds > 0 or a.time_masks > 0 or a.mel_masks > 0
 
     def samples(
         self,
@@ -159,41 +248,162 @@ class TrainSet(_Reader):
         skip: Mapping[int, str] = NO_ROWS,
         begin: Callable[[int], None] = unwatched,
     ) -> list[Sample]:
-        """The clips at (epoch, position in the epoch's order), randomly windowed and cropped.
+        """The clips at (epoch, position in the epoch's order), augmented.
 
-        A clip that cannot be read, or that `skip` has a reason for, is replaced by the next one of
-        the same order, and reported. After `MAX_IN_A_ROW` such clips `clip` is None: the media
-        folder is wrong, or gone. `begin` is told each row before its file is touched.
+        Windows of one file are read from one open file. A clip that cannot be read, or that `skip`
+        has a reason for, is replaced by the next one of the same order, and reported. After
+        `MAX_IN_A_ROW` such clips `clip` is None: the media folder is wrong, or gone. `begin` is
+        told each row before its file is touched.
         """
-        return [self._sample(epoch, position, skip, begin) for epoch, position in places]
+        repeats, found = self.augment.repeats, []
+        for (epoch, turn), group in groupby(places, lambda place: (place[0], place[1] // repeats)):
+            numbers = [position % repeats for _, position in group]
+            found += self._visit(epoch, turn, numbers, skip, begin)
+        return found
 
-    def _sample(
-        self, epoch: int, position: int, skip: Mapping[int, str], begin: Callable[[int], None]
-    ) -> Sample:
+    def _visit(
+        self,
+        epoch: int,
+        turn: int,
+        numbers: Sequence[int],
+        skip: Mapping[int, str],
+        begin: Callable[[int], None],
+    ) -> list[Sample]:
+        """The windows with these numbers of the `turn`-th file of an epoch."""
         order = _epoch_order(self.seed, epoch, len(self.manifest.entries))
         bad: list[BadClip] = []
         for offset in range(min(MAX_IN_A_ROW, len(order))):
-            row = int(order[(position + offset) % len(order)])
+            row = int(order[(turn + offset) % len(order)])
             entry = self.manifest.entries[row]
             if row in skip:
                 bad.append(BadClip(row, entry.path, skip[row]))
                 continue
             begin(row)
             try:
-                return Sample(row, self._read(entry, epoch, row), tuple(bad))
+                found = self.read_row(epoch, row, numbers, skip, begin)
             except Exception as error:
                 bad.append(BadClip(row, entry.path, _reason(error)))
-        return Sample(bad[-1].row, None, tuple(bad))
+                continue
+            return [found[0]._replace(bad=(*bad, *found[0].bad)), *found[1:]]
+        return [
+            Sample(bad[-1].row, None, tuple(bad) if number == numbers[0] else ())
+            for number in numbers
+        ]
 
-    def _read(self, entry: Entry, epoch: int, row: int) -> Clip:
-        seconds = self.clip.duration_seconds
-        window = draw_window(entry, seconds, rng(self.seed, epoch, "window", row))
-        (clip,) = self.decode(entry, [window])
-        if isinstance(clip, ClipError):
-            raise clip
-        stream = rng(self.seed, epoch, "augment", row)
-        crop = draw_crop_flip(self.augment, clip.video.shape[1], clip.video.shape[2], stream)
-        return replace(clip, video=apply_crop_flip(clip.video, crop, self.clip.crop))
+    def read_row(
+        self,
+        epoch: int,
+        row: int,
+        numbers: Sequence[int] = (0,),
+        skip: Mapping[int, str] = NO_ROWS,
+        begin: Callable[[int], None] = unwatched,
+    ) -> list[Sample]:
+        """The windows of one row in one epoch with these numbers, below `augment.repeats`.
+
+        Raises what makes the row unreadable.
+        """
+        entry = self.manifest.entries[row]
+        events = self.events_seconds.get(entry.clip_id, ())
+        drawn = draw_times(
+            self.augment, self.clip, entry, events, seed=self.seed, epoch=epoch, row=row
+        )
+        times = [drawn[number] for number in numbers]
+        clips = self.decode(entry, times)
+        found: list[Sample] = []
+        for number, time, clip in zip(numbers, times, clips, strict=True):
+            if isinstance(clip, ClipError):
+                raise clip
+            plan = self.draw(row, epoch * self.augment.repeats + number, time, clip)
+            under, bad = self._background(plan, skip, begin)
+            found.append(self._augmented(row, clip, plan, under, bad))
+        return found
+
+    def draw(self, row: int, visit: int, time: TimePlan, clip: Clip) -> AugmentPlan:
+        """What is done to the decoded `clip`, the `visit`-th window of its row since the start."""
+        entry = self.manifest.entries[row]
+        pictures = draw_pictures(
+            self.augment,
+            clip.video.shape[1],
+            clip.video.shape[2],
+            self.clip.crop,
+            rng(self.seed, visit, "augment", row),
+            may_flip=not set(entry.labels) & set(self.augment.never_flip),
+        )
+        sound = draw_sound(
+            self.augment,
+            self.clip.duration_seconds,
+            self.clip.sample_rate,
+            rng(self.seed, visit, "sound", row),
+            flipped=pictures.flip,
+            pick=lambda stream: self._other_source(row, stream),
+        )
+        return AugmentPlan(time=time, pictures=pictures, sound=sound)
+
+    def _augmented(
+        self,
+        row: int,
+        clip: Clip,
+        plan: AugmentPlan,
+        under: np.ndarray | None,
+        bad: tuple[BadClip, ...],
+    ) -> Sample:
+        clip = apply_time(clip, plan.time)
+        label = None
+        if self._softens:
+            laid = plan.sound.background if under is not None else None
+            label = (row, 0.0) if laid is None else (laid.row, laid.share)
+        return Sample(
+            row=row,
+            clip=replace(
+                clip,
+                video=apply_pictures(clip.video, plan.pictures, self.clip.crop),
+                audio=apply_sound(clip.audio, plan.sound, clip.sample_rate, under),
+            ),
+            bad=bad,
+            plan=plan,
+            shown=shown_parts(plan, self._grids) if self._hides else None,
+            under=label,
+        )
+
+    @cached_property
+    def _rows_with_sound(self) -> list[int]:
+        return [row for row, entry in enumerate(self.manifest.entries) if has_sound(entry)]
+
+    def _other_source(self, row: int, stream: np.random.Generator) -> int | None:
+        """A row with sound of another source; None where twenty draws find none."""
+        rows = self._rows_with_sound
+        for number in stream.integers(max(1, len(rows)), size=20 if rows else 0):
+            other = rows[number]
+            if self._sources[other] != self._sources[row]:
+                return other
+        return None
+
+    def _background(
+        self, plan: AugmentPlan, skip: Mapping[int, str], begin: Callable[[int], None]
+    ) -> tuple[np.ndarray | None, tuple[BadClip, ...]]:
+        """The sound that lies under a clip; one that cannot be read is left out, and reported."""
+        wanted = plan.sound.background
+        if wanted is None:
+            return None, ()
+        entry = self.manifest.entries[wanted.row]
+        if wanted.row in skip:
+            return None, (BadClip(wanted.row, entry.path, skip[wanted.row]),)
+        begin(wanted.row)
+        try:
+            return self._sound_of(entry, wanted), ()
+        except Exception as error:
+            return None, (BadClip(wanted.row, entry.path, _reason(error)),)
+
+    def _sound_of(self, entry: Entry, wanted: Background) -> np.ndarray:
+        slack = max(0.0, entry.duration_seconds - self.clip.duration_seconds)
+        return decode_sound(
+            self.root / entry.path,
+            start_seconds=entry.start_seconds + wanted.place * slack,
+            duration_seconds=self.clip.duration_seconds,
+            sample_rate=self.clip.sample_rate,
+            sha256=self._hash(entry),
+            limits=self.limits,
+        ).audio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +411,11 @@ class EvalSet(_Reader):
     """Evenly spaced views of every clip, in the order of the manifest; nothing random."""
 
     num_views: int
+
+    @property
+    def bytes_per_clip(self) -> int:
+        """Of a clip in a `Batch`."""
+        return self._bytes_as_decoded
 
     def samples(
         self,
@@ -230,12 +445,13 @@ class EvalSet(_Reader):
         entry = self.manifest.entries[row]
         windows = view_windows(entry, self.clip.duration_seconds, self.num_views)
         found: list[Sample] = []
-        for clip in self.decode(entry, [windows[view] for view in views]):
+        times = [whole_window(self.clip, windows[view].start_seconds) for view in views]
+        for clip in self.decode(entry, times):
             if isinstance(clip, ClipError):
                 found.append(self._missing(row, _reason(clip)))
                 continue
-            crop = centre_crop(clip.video.shape[1], clip.video.shape[2])
-            video = apply_crop_flip(clip.video, crop, self.clip.crop)
+            plan = centred(clip.video.shape[1], clip.video.shape[2])
+            video = apply_pictures(clip.video, plan, self.clip.crop)
             found.append(Sample(row, replace(clip, video=video), ()))
         return found
 

@@ -59,25 +59,37 @@ class BadClips:
 class EpochSampler:
     """Batches of (epoch, position) for one process of `world_size`."""
 
-    def __init__(self, num_clips: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        """The last, incomplete step of an epoch is dropped, so that all steps weigh the same."""
-        self.num_steps = num_clips // (batch_size * world_size)
+    def __init__(
+        self,
+        num_clips: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        repeats: int = 1,
+    ) -> None:
+        """`repeats` windows are read of each of `num_clips` files. The last, incomplete step of an
+        epoch is dropped, so that all steps weigh the same."""
+        self._files = batch_size // repeats
+        self.num_steps = num_clips // (self._files * world_size)
         if self.num_steps == 0:
             raise ValueError(
                 f"a step reads {batch_size} clips (optim.batch_size, or twice as many with "
-                f"mix.pairing second_batch) x {world_size} processes, more than the {num_clips} "
-                "clips of the train split"
+                f"mix.pairing second_batch; {repeats} of a file) x {world_size} processes, more "
+                f"than the {num_clips} clips of the train split"
             )
         self.batch_size = batch_size
         self._rank = rank
         self._world_size = world_size
+        self._repeats = repeats
 
     def steps(self, epoch: int, first_step: int = 0) -> Iterator[list[Place]]:
-        """Step s holds positions [s*B*W, (s+1)*B*W), of which each process takes every W-th."""
-        global_batch = self.batch_size * self._world_size
+        """Step s holds files [s*F*W, (s+1)*F*W), of which each process takes every W-th; all
+        windows of a file are in one step of one process."""
+        together = self._files * self._world_size
         for step in range(first_step, self.num_steps):
-            first = step * global_batch + self._rank
-            yield [(epoch, p) for p in range(first, (step + 1) * global_batch, self._world_size)]
+            first = step * together + self._rank
+            files = range(first, (step + 1) * together, self._world_size)
+            yield [(epoch, f * self._repeats + r) for f in files for r in range(self._repeats)]
 
 
 @runtime_checkable
@@ -171,7 +183,7 @@ def train_loader(
     pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds)
     return TrainLoader(
         source=Clips(dataset, pool, quarantine or Quarantine()),
-        sampler=EpochSampler(num_clips, batch_size, rank, world_size),
+        sampler=EpochSampler(num_clips, batch_size, rank, world_size, dataset.augment.repeats),
         bad=BadClips(num_clips, max_bad_share),
         paths=[entry.path for entry in dataset.manifest.entries],
     )

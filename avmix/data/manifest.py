@@ -7,6 +7,7 @@ is described for people in `datasets/README.md`.
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -118,6 +119,33 @@ def write_manifest(
             "sha256": hashlib.sha256(text).hexdigest(),
         }
     _write_atomically(folder / "dataset.json", json.dumps(header, indent=2).encode() + b"\n")
+
+
+def read_events(folder: Path) -> tuple[dict[str, tuple[float, ...]], str]:
+    """The instants of each clip at which something happens, and the hash of the file.
+
+    `events.jsonl` beside a manifest, one `{"clip_id", "event_seconds"}` a line; seconds on the
+    clock of the file, 0 is the first presented picture. Raises `ManifestError` where it is missing
+    or a line is not of this form.
+    """
+    path = folder / "events.jsonl"
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: not found; `avmix events` writes it") from None
+    found: dict[str, tuple[float, ...]] = {}
+    for number, line in enumerate(text.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            seconds = tuple(float(second) for second in row["event_seconds"])
+            if not all(map(math.isfinite, seconds)):
+                raise ValueError(f"event_seconds {seconds}")
+            found[str(row["clip_id"])] = seconds
+        except (ValueError, TypeError, KeyError) as error:
+            raise ManifestError(f"{path}:{number}: not a line of events: {error!r}") from None
+    return found, hashlib.sha256(text).hexdigest()
 
 
 def _read_header(folder: Path) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class Mark(NamedTuple):
 class Stored(NamedTuple):
     """Where in its slot one tensor of a batch lies."""
 
+    name: str
+    """Of the field."""
     dtype: torch.dtype
     shape: tuple[int, ...]
     offset: int
@@ -99,11 +101,10 @@ class Shared:
         """Put `batch` into `slot`; returns what `take` needs. Raises ValueError if it is larger."""
         stored: list[Stored] = []
         offset = 0
-        for field in fields(Batch):
-            tensor: torch.Tensor = getattr(batch, field.name)
+        for name, tensor in batch.tensors().items():
             if offset + tensor.nbytes > self._slot_bytes:
                 raise ValueError(f"a batch of more than {self._sizes[2]} bytes, as was announced")
-            one = Stored(tensor.dtype, tuple(tensor.shape), offset)
+            one = Stored(name, tensor.dtype, tuple(tensor.shape), offset)
             _view(self._slot(slot), one).copy_(tensor)
             stored.append(one)
             offset = _aligned(offset + tensor.nbytes)
@@ -128,7 +129,7 @@ class Shared:
             self._lent.add(slot)
             # Called when the last tensor that looks into the slot is gone.
             weakref.finalize(owner, self._give_back, slot).atexit = False
-        return Batch(**{f.name: t for f, t in zip(fields(Batch), tensors, strict=True)})
+        return Batch(**{one.name: t for one, t in zip(stored, tensors, strict=True)})
 
     def _give_back(self, slot: int) -> None:
         self._lent.discard(slot)

@@ -1,8 +1,6 @@
-"""Which seconds of a clip are read."""
+"""Which seconds of a clip are evaluated; `avmix.augment` draws those that are trained on."""
 
 from dataclasses import dataclass
-
-import numpy as np
 
 from avmix.types import Entry
 
@@ -15,15 +13,6 @@ class Window:
     """Where the window begins."""
     duration_seconds: float
     """How long it is; the decoder pads what lies after the end of the file."""
-
-
-def draw_window(entry: Entry, duration_seconds: float, rng: np.random.Generator) -> Window:
-    """A window that lies in the labelled stretch, every start equally likely.
-
-    A stretch shorter than the window is read from its start.
-    """
-    slack = max(0.0, entry.duration_seconds - duration_seconds)
-    return Window(entry.start_seconds + slack * rng.random(), duration_seconds)
 
 
 def view_windows(entry: Entry, duration_seconds: float, num_views: int) -> tuple[Window, ...]:

@@ -43,6 +43,8 @@ class FrameMixer:
 
         Raises ValueError where the kernel cannot run on the device of `video`.
         """
+        if video.shape[-1] != 3:
+            raise ValueError(f"pictures have 3 colours (b t h w c), got {tuple(video.shape)}")
         part = plan.part("video") if plan else None
         if part is not None and part.box is not None and tuple(video.shape[1:4]) != part.part.shape:
             raise ValueError(

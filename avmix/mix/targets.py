@@ -16,14 +16,15 @@ IGNORED = -100
 
 
 def mixed_targets(
-    plan: PlacedPlan, target: Float[Tensor, "b k"], labels: Literal["sum", "max"] = "sum"
+    plan: PlacedPlan, target: Float[Tensor, "b k"] | Heads, labels: Literal["sum", "max"] = "sum"
 ) -> Heads:
-    """Targets (n k) of the fused, video and audio head. Raises ValueError when the plan is for
-    another number of clips."""
+    """Targets (n k) of the fused, video and audio head, from one target for all of them or one for
+    each. Raises ValueError when the plan is for another number of clips."""
+    own = target if isinstance(target, Heads) else Heads(target, target, target)
     return Heads(
-        fused=mixed_target(plan, plan.lam, target, labels),
-        video=mixed_target(plan, plan.part("video").lam, target, labels),
-        audio=mixed_target(plan, plan.part("audio").lam, target, labels),
+        fused=mixed_target(plan, plan.lam, own.fused, labels),
+        video=mixed_target(plan, plan.part("video").lam, own.video, labels),
+        audio=mixed_target(plan, plan.part("audio").lam, own.audio, labels),
     )
 
 
@@ -37,6 +38,11 @@ def mixed_target(
 
     `max`: every class that is in the mix at all, with the larger of both values; for binary losses.
     """
+    if target.ndim != 2 or not target.is_floating_point():
+        raise ValueError(
+            f"targets must be floats (b k), got {target.dtype} {tuple(target.shape)}; one_hot "
+            "makes rows of class numbers"
+        )
     plan.plan.for_size(target.shape[0])
     if labels == "sum":
         return blend(target, plan.partner, lam)

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from avmix.augment import apply_pictures, centred
 from avmix.config import ClipConfig, FrontendConfig, MixConfig
-from avmix.data.augment import apply_crop_flip, centre_crop
 from avmix.data.windows import Window
 from avmix.decode import decode_clip
 from avmix.engine import clips_of
@@ -131,8 +131,8 @@ def _read(path: Path, window: Window, config: ClipConfig) -> Clip:
         short_side=config.short_side,
         audio="silence",
     )
-    crop = centre_crop(clip.video.shape[1], clip.video.shape[2])
-    return replace(clip, video=apply_crop_flip(clip.video, crop, config.crop))
+    plan = centred(clip.video.shape[1], clip.video.shape[2])
+    return replace(clip, video=apply_pictures(clip.video, plan, config.crop))
 
 
 def _pixels(frames: Float[Tensor, "c t h w"]) -> UInt8[np.ndarray, "t h w c"]:

@@ -1,0 +1,8 @@
+"""What `avmix preview` draws: a mix of two clips, and what augmentation makes of one."""
+
+from avmix.config import ClipConfig
+from avmix.preview.augment import preview_augment
+from avmix.preview.grid import draw_grid
+from avmix.preview.mix import PREVIEW_CLIP, preview_mix
+
+__all__ = ["PREVIEW_CLIP", "ClipConfig", "draw_grid", "preview_augment", "preview_mix"]

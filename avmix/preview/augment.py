@@ -1,0 +1,184 @@
+"""Look at an augmentation: a clip before and after it, on one time axis, and as films with sound."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+
+from avmix.augment import AugmentPlan, Shown, apply_pictures, centred, in_words
+from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
+from avmix.data.dataset import TrainSet
+from avmix.data.manifest import Manifest
+from avmix.decode import decode_clip
+from avmix.engine import targets_of
+from avmix.figures import OWN, PARTNER, Strip, draw_strips
+from avmix.frontend import Frontend
+from avmix.prepare.probe import entry_of
+from avmix.synth.write import sound_rate, write_mp4
+from avmix.types import Batch, Clip, Entry
+
+FPS = 25
+_SHEET_FRAMES = 8
+_GREY = 115
+"""What the network sees of a hidden picture: the mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmented:
+    """One window of a file, as it is and augmented."""
+
+    plan: AugmentPlan
+    before: Clip
+    after: Clip
+    shown: Shown | None
+    batch: Batch
+    """Of `after` alone, as training collates it."""
+
+
+def preview_augment(
+    file: Path,
+    background: Path | None = None,
+    *,
+    out: Path,
+    augment: AugmentConfig,
+    clip: ClipConfig,
+    frontend: FrontendConfig | None = None,
+    films: bool = True,
+    seed: int = 0,
+    epoch: int = 0,
+    title: str = "",
+    events_seconds: Sequence[float] = (),
+) -> AugmentPlan:
+    """Write a PNG (or what the ending of `out` says) of a window of `file` before and after
+    `augment`, and the same as two films beside it, OUT_before.mp4 and OUT_after.mp4.
+
+    Everything goes the way of training, with `FPS` pictures a second; the pictures of the sheet are
+    some of them. `background` is the other clip, for `augment.background`. Raises what `decode_clip`
+    raises, and ValueError where the background is missing.
+    """
+    settings = frontend or FrontendConfig()
+    clip = replace(clip, num_frames=round(FPS * clip.duration_seconds))
+    found = _augmented(file, background, augment, clip, settings, seed, epoch, events_seconds)
+    _draw(found, settings, title or file.stem, out)
+    if films:
+        write_film(out.with_name(f"{out.stem}_before.mp4"), found.before, None)
+        write_film(out.with_name(f"{out.stem}_after.mp4"), found.after, found.shown)
+    return found.plan
+
+
+def _augmented(
+    file: Path,
+    background: Path | None,
+    augment: AugmentConfig,
+    clip: ClipConfig,
+    frontend: FrontendConfig,
+    seed: int,
+    epoch: int,
+    events_seconds: Sequence[float],
+) -> Augmented:
+    if augment.background > 0 and background is None:
+        raise ValueError("augment.background needs a second file, whose sound is laid under")
+    files = [file] if background is None else [file, background]
+    entries = [_entry(path, number) for number, path in enumerate(files)]
+    train = TrainSet(
+        manifest=Manifest(
+            classes=tuple(entry.labels[0] for entry in entries),
+            protocol="preview",
+            split="train",
+            entries=tuple(entries),
+            sha256="",
+        ),
+        root=Path(),
+        clip=clip,
+        frontend=frontend,
+        augment=replace(augment, never_flip=[]),
+        seed=seed,
+        events_seconds={entry.clip_id: tuple(events_seconds) for entry in entries},
+    )
+    (sample,) = train.read_row(epoch, 0)
+    if sample.bad:
+        raise ValueError(f"{sample.bad[0].path}: {sample.bad[0].reason}")
+    batch, plan = train.collate([sample]).batch, sample.plan
+    assert batch is not None
+    assert sample.clip is not None
+    assert plan is not None
+    before = decode_clip(
+        file,
+        start_seconds=plan.time.start_seconds,
+        duration_seconds=clip.duration_seconds,
+        num_frames=clip.num_frames,
+        sample_rate=clip.sample_rate,
+        short_side=clip.short_side,
+        channels=2 if clip.stereo else 1,
+        audio="silence",
+    )
+    whole = centred(before.video.shape[1], before.video.shape[2])
+    before = replace(before, video=apply_pictures(before.video, whole, clip.crop))
+    return Augmented(plan=plan, before=before, after=sample.clip, shown=sample.shown, batch=batch)
+
+
+def _entry(path: Path, number: int) -> Entry:
+    name = f"{path.stem} ({number + 1})"
+    absolute = path.absolute()
+    return entry_of(absolute, Path(absolute.anchor), clip_id=name, labels=[name], source_id=name)
+
+
+def _draw(found: Augmented, frontend: FrontendConfig, title: str, out: Path) -> None:
+    stage = Frontend(frontend, found.before.sample_rate)
+    names = ("own", "background")
+    target = targets_of(found.batch).audio[0].tolist()
+    shares = [share for share in target if share > 0]
+    seconds = found.before.duration_seconds
+    strips = []
+    for clip, shown, words, labels in (
+        (found.before, None, "before", (1.0,)),
+        (found.after, found.shown, f"after: {in_words(found.plan)}", shares),
+    ):
+        audio = torch.from_numpy(np.ascontiguousarray(clip.audio))
+        log_mel = stage.log_mel(audio[None])[0].mean(0).numpy()
+        frames = _greyed(clip.video, shown.frames if shown else None)
+        if shown is not None:
+            log_mel = np.where(shown.bins[:, None] & shown.columns[None], log_mel, 0.0)
+        rows = ((np.arange(_SHEET_FRAMES) + 0.5) * len(frames) / _SHEET_FRAMES).astype(int)
+        columns = frontend.n_fft / 2 + frontend.hop_length * np.arange(log_mel.shape[1])
+        strips.append(
+            Strip(
+                title=words,
+                frames=frames[rows],
+                frame_seconds=(rows + 0.5) * seconds / len(frames),
+                log_mel=log_mel,
+                column_seconds=columns / clip.sample_rate,
+                labels=list(zip(names, labels, (OWN, PARTNER), strict=False)),
+            )
+        )
+    draw_strips(strips, 0.0, seconds, title, out)
+
+
+def _greyed(
+    video: UInt8[np.ndarray, "t h w c"], kept: Bool[np.ndarray, " t"] | None
+) -> UInt8[np.ndarray, "t h w c"]:
+    if kept is None:
+        return video
+    return np.where(kept[:, None, None, None], video, np.uint8(_GREY))
+
+
+def write_film(path: Path, clip: Clip, shown: Shown | None) -> None:
+    """An mp4 of what the network is given: hidden pictures are grey, and silent as long as both are
+    hidden. (A hidden band of the spectrogram has no sound of its own: it is heard.)"""
+    audio: Float32[np.ndarray, "*c s"] = clip.audio
+    wave = np.ascontiguousarray(audio if audio.ndim == 1 else audio.mean(0))
+    if shown is not None:
+        share = len(wave) / len(shown.frames)
+        for picture in np.flatnonzero(~shown.frames):
+            wave = wave.copy()
+            wave[round(picture * share) : round((picture + 1) * share)] = 0
+    rate = sound_rate(clip.sample_rate)
+    if rate != clip.sample_rate:
+        raise ValueError(f"{path}: AAC has no sample rate of {clip.sample_rate} Hz; use another")
+    video = _greyed(clip.video, shown.frames if shown else None)
+    fps = Fraction(len(video) / clip.duration_seconds).limit_denominator(1001)
+    write_mp4(path, [video], wave, fps=fps, rate_hz=rate)

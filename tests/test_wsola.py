@@ -1,0 +1,65 @@
+"""Longer or shorter sound of the same pitch: events in their place, tones in theirs."""
+
+import numpy as np
+import pytest
+from media import beep_times, draw_sound
+
+from avmix.augment.wsola import stretch
+from avmix.rng import rng
+
+RATE, SECONDS = 16_000, 2.0
+SIZE = round(RATE * SECONDS)
+SPEEDS = [0.5, 0.8, 0.93, 1.07, 1.25, 2.0]
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_sudden_sounds_are_where_time_puts_them_to_a_millisecond(speed: float, noise: float):
+    events = np.array([0.1, 0.45, 0.7, 1.0, 1.31, 1.62, 1.9]) * speed
+    source = draw_sound(
+        seconds=SECONDS * speed, rate=RATE, start_seconds=0, events_seconds=events.tolist()
+    )
+    source += noise * rng(0, 0, "sound", 1).standard_normal(len(source)).astype(np.float32)
+    found = beep_times(stretch(source, SIZE, RATE), RATE)
+    assert len(found) == len(events)
+    assert np.abs(found - events / speed).max() < 1e-3
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+@pytest.mark.parametrize("tone_hz", [150.0, 440.0, 3000.0])
+def test_a_tone_keeps_its_pitch_and_its_level(speed: float, tone_hz: float):
+    source = 0.3 * np.sin(2 * np.pi * tone_hz * np.arange(round(SIZE * speed)) / RATE)
+    out = stretch(source.astype(np.float32), SIZE, RATE)
+    assert out.shape == (SIZE,)
+    spectrum = np.abs(np.fft.rfft(out * np.hanning(SIZE))) ** 2
+    assert abs(spectrum.argmax() * RATE / SIZE - tone_hz) <= RATE / SIZE
+    near = np.abs(np.fft.rfftfreq(SIZE, 1 / RATE) - tone_hz) < 5
+    assert spectrum[near].sum() / spectrum.sum() > 0.98
+    assert 0.95 < out[800:-800].std() / source.std() < 1.05
+
+
+def test_both_channels_are_cut_alike():
+    left = draw_sound(seconds=2.4, rate=RATE, start_seconds=0, events_seconds=(0.5, 1.5))
+    left += 0.05 * rng(0, 0, "sound", 2).standard_normal(len(left)).astype(np.float32)
+    both = stretch(np.stack([left, -0.5 * left]), SIZE, RATE)
+    assert both.shape == (2, SIZE)
+    np.testing.assert_allclose(both[1], -0.5 * both[0], atol=1e-6)
+
+
+def test_the_same_length_is_the_same_sound_and_the_input_is_left_alone():
+    source = rng(0, 0, "sound", 3).standard_normal(20_000).astype(np.float32)
+    before = source.copy()
+    np.testing.assert_array_equal(stretch(source, 20_000, RATE), source)
+    stretch(source, 25_000, RATE)
+    np.testing.assert_array_equal(source, before)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 150, 1_000])
+@pytest.mark.parametrize("new_size", [1, 7, 200, 1_000])
+def test_short_sounds_and_silence_have_the_length_asked_for(size: int, new_size: int):
+    out = stretch(np.zeros(size, np.float32), new_size, RATE)
+    assert out.shape == (new_size,)
+    assert not out.any()
+    loud = stretch(np.ones(size, np.float32), new_size, RATE)
+    assert loud.shape == (new_size,)
+    assert np.isfinite(loud).all()
