@@ -94,6 +94,7 @@ class _Reader:
         """Of a clip in a `Batch`."""
         c = self.clip
         pictures, samples = c.num_frames * c.crop**2 * 3, round(c.duration_seconds * c.sample_rate)
+        samples *= c.audio_channels
         return pictures + 4 * samples + 4 * len(self.manifest.classes) + 1 + 1 + 8 + 8
 
     @cached_property
@@ -110,6 +111,7 @@ class _Reader:
             duration_seconds=self.clip.duration_seconds,
             num_frames=self.clip.num_frames,
             sample_rate=self.clip.sample_rate,
+            channels=self.clip.audio_channels,
             short_side=self.clip.short_side,
             audio="silence" if entry.audio is None else "require",
             sha256=(entry.sha256 or None) if self.verify == "first" else None,
