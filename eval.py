@@ -54,7 +54,9 @@ def main(config: EvalConfig) -> dict[str, Scores]:
     with runtime.start(
         device=config.device, threads=config.threads, num_workers=config.num_workers
     ) as here:
-        model = build_model(trained.model, len(state.classes))
+        model = build_model(
+            trained.model, len(state.classes), audio_inputs=trained.clip.audio_channels
+        )
         checkpoint.load_weights(path, state, model)
         views = EvalSet(
             manifest=manifest, root=root, clip=trained.clip, num_views=config.num_views,

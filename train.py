@@ -89,7 +89,9 @@ def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
         at_end.enter_context(closing(val))
 
     seed_torch(rng(config.run.seed, 0, "weights"))  # initial weights: the same in every process
-    model = build_model(config.model, len(train.classes)).to(here.device)
+    model = build_model(
+        config.model, len(train.classes), audio_inputs=config.clip.audio_channels
+    ).to(here.device)
     frontend = Frontend(config.frontend, config.clip.sample_rate, reuse_output=True)
     frontend = frontend.to(here.device)
     optimizer = build_optimizer(model, config.optim)

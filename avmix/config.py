@@ -91,10 +91,18 @@ class ClipConfig:
     """Pictures per window, evenly spaced, each in the middle of its share; >= 1."""
     sample_rate: int = 16_000
     """Of the waveform, samples / second."""
+    stereo: bool = False
+    """Keep two channels of sound; the audio encoder sees two spectrograms. A mono file gives the
+    same twice."""
     short_side: int = 72
     """The decoder scales the shorter side of the picture to this many pixels, >= crop."""
     crop: int = 64
     """Height and width of the square picture that the network sees, pixels."""
+
+    @property
+    def audio_channels(self) -> Literal[1, 2]:
+        """Channels of sound of a clip."""
+        return 2 if self.stereo else 1
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -157,7 +157,7 @@ def clean_pass(network: nn.Module, frontend: Frontend, batch: Batch) -> Output:
 
 def check_input(batch: Batch, paths: Sequence[str]) -> None:
     """Raises ValueError, naming the files, where sound is not finite (pixels always are)."""
-    broken = ~batch.audio.isfinite().all(1)
+    broken = ~batch.audio.isfinite().flatten(1).all(1)
     if broken.any():
         files = [paths[int(row)] for row in batch.row[broken]]
         raise ValueError(f"sound that is not finite, in {', '.join(files)}")

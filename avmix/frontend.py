@@ -62,7 +62,7 @@ class Frontend(nn.Module):
 
     def forward(
         self, batch: Batch, plan: PlacedPlan | None = None
-    ) -> tuple[Float[Tensor, "n c t h w"], Float[Tensor, "n 1 m f"]]:
+    ) -> tuple[Float[Tensor, "n c t h w"], Float[Tensor, "n channels m f"]]:
         """Frames with mean 0 and deviation 1 (about), log-mel likewise; float32, but for frames
         that Triton makes under autocast, which have its type already.
 
@@ -96,9 +96,15 @@ class Frontend(nn.Module):
             return frames.masked_fill_(~seen, 0), log_mel.masked_fill_(~heard, 0)
 
     def log_mel(
-        self, audio: Float[Tensor, "b s"], plan: PlacedPlan | None = None
-    ) -> Float[Tensor, "n 1 m f"]:
-        """(ln(mel power + LOG_FLOOR) - mean) / std, float32; mixed in the domain of the plan."""
+        self, audio: Float[Tensor, "b *c s"], plan: PlacedPlan | None = None
+    ) -> Float[Tensor, "n channels m f"]:
+        """(ln(mel power + LOG_FLOOR) - mean) / std, float32; mixed in the domain of the plan.
+
+        One spectrogram of a mono waveform (b, s), two of a stereo one (b, 2, s): all channels of a
+        clip are transformed and mixed alike. Raises ValueError for any other shape.
+        """
+        if audio.ndim != 2 and audio.shape[1:-1] != (2,):
+            raise ValueError(f"sound is (b, s) or (b, 2, s), got {tuple(audio.shape)}")
         audio, part = audio.float(), plan.part("audio") if plan else None
         domain = part.part.domain if part else None
         limit = plan.plan.energy_limit_db if plan else None
@@ -110,11 +116,12 @@ class Frontend(nn.Module):
         log_mel = (power + LOG_FLOOR).log_().sub_(self._mean).div_(self._std)
         if part is not None and domain == "log_mel":
             log_mel = mix_part(part, log_mel)
-        return log_mel.unsqueeze(1)
+        return log_mel if log_mel.ndim == 4 else log_mel.unsqueeze(1)
 
-    def _mel_power(self, audio: Float[Tensor, "b s"]) -> Float[Tensor, "b m f"]:
-        chunks = audio.split(_CPU_CHUNK) if audio.device.type == "cpu" else (audio,)
-        return torch.cat([self._mel(chunk) for chunk in chunks])
+    def _mel_power(self, audio: Float[Tensor, "b *c s"]) -> Float[Tensor, "b *c m f"]:
+        waves = audio.flatten(0, -2)
+        chunks = waves.split(_CPU_CHUNK) if audio.device.type == "cpu" else (waves,)
+        return torch.cat([self._mel(chunk) for chunk in chunks]).unflatten(0, audio.shape[:-1])
 
 
 _DOMAINS = {"video": ("pixels",), "audio": ("waveform", "power", "log_mel")}

@@ -1,7 +1,7 @@
 """The nouns that travel from a file to the loss, and the legend of axis letters.
 
     b  clips of a batch        t  frames             h w  pixels, rows and columns
-    c  colours (R, G, B)       s  audio samples      m    mel bins
+    c  colours or channels     s  audio samples      m    mel bins
     f  mel frames (columns)    k  classes            d    features
 
 An `Entry` is a row of a manifest; a `Clip` is one decoded window of it; a `Batch` is what one step
@@ -99,8 +99,9 @@ class Clip:
 
     video: UInt8[np.ndarray, "t h w c"]
     """RGB pictures, exactly as many as were asked for."""
-    audio: Float32[np.ndarray, " s"]
-    """Mono waveform; sample k sounds at `start_seconds + k / sample_rate`."""
+    audio: Float32[np.ndarray, "*c s"]
+    """Waveform, (s) mono or (2, s) left and right; sample k sounds at `start_seconds +
+    k / sample_rate`, unless another shift was asked for."""
     pts_seconds: Float64[np.ndarray, " t"]
     """Real presentation time of each picture; 0 is the first picture of the file."""
     start_seconds: float
@@ -123,8 +124,8 @@ class Batch:
 
     video: UInt8[Tensor, "b t h w c"]
     """As decoded; the frontend normalises it on the device."""
-    audio: Float[Tensor, "b s"]
-    """Mono waveforms."""
+    audio: Float[Tensor, "b *c s"]
+    """Waveforms: (b, s) mono, (b, 2, s) left and right."""
     has_video: Bool[Tensor, " b"]
     """False where the file has no picture: those pixels are zeros and mean nothing."""
     has_audio: Bool[Tensor, " b"]
@@ -152,7 +153,8 @@ class Batch:
             if tensor is None and name in _OPTIONAL:
                 continue
             assert tensor is not None
-            if tensor.ndim != len(letters.split()) or tensor.dtype not in dtypes:
+            known = [len(axes.split()) for axes in letters.split(" or ")]
+            if tensor.ndim not in known or tensor.dtype not in dtypes:
                 raise ValueError(
                     f"{name} of a batch must be {_names(dtypes)} ({letters}), got "
                     f"{_names((tensor.dtype,))} {tuple(tensor.shape)}"
@@ -185,7 +187,7 @@ class Batch:
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _BATCH: dict[str, tuple[str, tuple[torch.dtype, ...]]] = {
     "video": ("b t h w c", (torch.uint8,)),
-    "audio": ("b s", _FLOATS),
+    "audio": ("b s or b c s", _FLOATS),
     "has_video": ("b", (torch.bool,)),
     "has_audio": ("b", (torch.bool,)),
     "target": ("b k", _FLOATS),

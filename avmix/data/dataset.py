@@ -117,6 +117,7 @@ class _Reader:
         """Of a clip in a `Batch`, without what augmentation adds."""
         c = self.clip
         pictures, samples = c.num_frames * c.crop**2 * 3, round(c.duration_seconds * c.sample_rate)
+        samples *= c.audio_channels
         return pictures + 4 * samples + 4 * len(self.manifest.classes) + 1 + 1 + 8 + 8
 
     @cached_property
@@ -134,6 +135,7 @@ class _Reader:
             duration_seconds=first.read_seconds,
             num_frames=first.num_frames,
             sample_rate=first.decoded_rate,
+            channels=self.clip.audio_channels,
             short_side=self.clip.short_side,
             audio="silence" if entry.audio is None else "require",
             sound_shift_seconds=first.sound_shift_seconds,
@@ -401,6 +403,7 @@ class TrainSet(_Reader):
             start_seconds=entry.start_seconds + wanted.place * slack,
             duration_seconds=self.clip.duration_seconds,
             sample_rate=self.clip.sample_rate,
+            channels=self.clip.audio_channels,
             sha256=self._hash(entry),
             limits=self.limits,
         ).audio

@@ -1,6 +1,6 @@
 """Synchronized decoding: one call, one window, pictures and sound of the same seconds."""
 
-from avmix.decode.clips import Backend, decode_clip, decode_clips
+from avmix.decode.clips import Backend, Sounding, decode_clip, decode_clips, decode_sound
 from avmix.decode.errors import (
     ClipError,
     ClipRangeError,
@@ -22,8 +22,10 @@ __all__ = [
     "MediaOpenError",
     "NoAudioStreamError",
     "NoVideoStreamError",
+    "Sounding",
     "TruncatedMediaError",
     "UnsupportedMediaError",
     "decode_clip",
     "decode_clips",
+    "decode_sound",
 ]

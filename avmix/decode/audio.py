@@ -1,10 +1,10 @@
-"""From packets to a mono waveform whose every sample is where the clock says."""
+"""From packets to a waveform, mono or stereo, whose every sample is where the clock says."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import av.error
 import numpy as np
@@ -14,7 +14,9 @@ from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
-from jaxtyping import Bool, Float32, Shaped
+from jaxtyping import Bool, Float, Float32, Int64, Shaped
+from torch import Tensor
+from torch.nn import functional
 from torchaudio.transforms import Resample
 
 from avmix.decode.container import Media
@@ -36,6 +38,15 @@ _MAX_PHASES = 500_000
 which interpolates between phases."""
 _NUMBERS = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 """Sample formats of libav and numpy."""
+_LEFT = frozenset(
+    ["FL", "FLC", "BL", "SL", "TFL", "TBL", "TSL", "BFL", "DL", "WL", "SDL", "SSL", "TTL", "BIL"]
+)
+_RIGHT = frozenset(
+    ["FR", "FRC", "BR", "SR", "TFR", "TBR", "TSR", "BFR", "DR", "WR", "SDR", "SSR", "TTR", "BIR"]
+)
+"""libav's names of the channels on either side; all others (FC, BC, TC ...) are on none."""
+_UNNAMED = "NONE"
+"""libav's name of a channel of which only the number is known."""
 _UNSAFE_CHANNELS = 8
 """PyAV 18.1 reads beyond the end when it is asked for so many planes; packed it is safe."""
 
@@ -71,7 +82,9 @@ class _Run:
         inside = (np.array(self.told) >= low) & (np.array(self.told) <= high)
         return float(offsets[inside].mean()) if inside.any() else float(offsets.mean())
 
-    def mix(self, low: int, high: int) -> tuple[int, Float32[np.ndarray, " s"]]:
+    def mix(
+        self, low: int, high: int, num_channels: Literal[1, 2]
+    ) -> tuple[int, Float32[np.ndarray, "c s"]]:
         """The kept frames that touch samples [low, high) of the run: the first sample, the mix."""
         touched = [
             i
@@ -79,15 +92,16 @@ class _Run:
             if at < high and at + size > low
         ]
         if not touched:
-            return 0, np.zeros(0, np.float32)
+            return 0, np.zeros((num_channels, 0), np.float32)
         kept = [channels_of(frame) for frame in self.frames[touched[0] : touched[-1] + 1]]
         whole = tuple(np.concatenate(parts) for parts in zip(*kept, strict=True))
-        return self.counted[touched[0]], mono(whole, self.layout)
+        mix = mono(whole, self.layout)[None] if num_channels == 1 else stereo(whole, self.layout)
+        return self.counted[touched[0]], mix
 
 
 @dataclass(slots=True)
 class Sound:
-    """Collects the mono mix around some windows, at the rate of the file, gaps as zeros."""
+    """Collects the mix around some windows, at the rate of the file, gaps as zeros."""
 
     media: Media
     starts_seconds: Sequence[float]
@@ -98,6 +112,8 @@ class Sound:
     """True when packets long before the first window may be left undecoded."""
     sought: bool
     """True when reading began in the middle of the file."""
+    num_channels: Literal[1, 2] = 1
+    """1: mono, 2: left and right."""
     done: bool = False
     stream: AudioStream = field(init=False)
     _tick: float = field(init=False)
@@ -153,32 +169,40 @@ class Sound:
         for frame in frames:
             self._add(frame)
 
-    def waveform(self, start_seconds: float) -> tuple[Float32[np.ndarray, " s"], float]:
-        """A window at the rate asked for, exactly as long as asked for, and the share covered."""
+    def waveform(self, start_seconds: float) -> tuple[Float32[np.ndarray, "*c s"], float]:
+        """A window at the rate asked for, exactly as long as asked for, and the share covered.
+
+        (s) of one channel, (2, s) of two.
+        """
         num_samples = round(self.duration_seconds * self.sample_rate)
-        wave = np.zeros(num_samples, np.float32)
+        wave = np.zeros((self.num_channels, num_samples), np.float32)
         if not self._rate:
-            return wave, 0.0
+            return self._shaped(wave), 0.0
         # Whole samples at the wanted rate, so that cutting the margin off needs no fraction.
         margin = math.ceil(_MARGIN_SECONDS * self.sample_rate)
         margin_seconds = margin / self.sample_rate
         size = math.ceil((self.duration_seconds + 2 * margin_seconds) * self._rate) + 1
-        buffer, covered = np.zeros(size, np.float32), np.zeros(size, np.bool_)
+        buffer = np.zeros((self.num_channels, size), np.float32)
+        covered = np.zeros(size, np.bool_)
         origin = (start_seconds - margin_seconds) * self._rate
         for run in self._runs:
             begin = round(self._begin(run, start_seconds) - origin)
-            first, mix = run.mix(-begin, size - begin)
+            first, mix = run.mix(-begin, size - begin, self.num_channels)
             first += begin
-            low, high = max(first, 0), min(first + len(mix), size)
+            low, high = max(first, 0), min(first + mix.shape[1], size)
             if low < high:
-                buffer[low:high] = mix[low - first : high - first]
+                buffer[:, low:high] = mix[:, low - first : high - first]
                 covered[low:high] = True
         self._cut(buffer, covered, origin)
-        window = _resample(buffer, self._rate, self.sample_rate)[margin:][:num_samples]
-        wave[: len(window)] = window
+        for channel, whole in zip(wave, buffer, strict=True):
+            window = _resample(whole, self._rate, self.sample_rate)[margin:][:num_samples]
+            channel[: len(window)] = window
         at = round(margin_seconds * self._rate)
         inside = covered[at : at + max(round(self.duration_seconds * self._rate), 1)]
-        return wave, float(np.mean(inside))
+        return self._shaped(wave), float(np.mean(inside))
+
+    def _shaped(self, wave: Float32[np.ndarray, "c s"]) -> Float32[np.ndarray, "*c s"]:
+        return wave[0] if self.num_channels == 1 else wave
 
     def _begin(self, run: _Run, start_seconds: float) -> float:
         if not run.told or self._tick > _FINE_TICK_SECONDS:
@@ -189,7 +213,7 @@ class Sound:
         return run.begin(low, high)
 
     def _cut(
-        self, buffer: Float32[np.ndarray, " n"], covered: Bool[np.ndarray, " n"], origin: float
+        self, buffer: Float32[np.ndarray, "c n"], covered: Bool[np.ndarray, " n"], origin: float
     ) -> None:
         """Silence what an edit list does not present."""
         edit = self.media.audio_presented
@@ -198,11 +222,12 @@ class Sound:
         zero = self.media.zero_seconds
         low = (edit.begin_seconds - edit.slack_seconds - zero) * self._rate - origin
         high = (edit.end_seconds + edit.slack_seconds - zero) * self._rate - origin
+        size = len(covered)
         for part in (
             slice(0, max(round(low), 0)),
-            slice(max(round(min(high, len(buffer))), 0), None),
+            slice(max(round(min(high, size)), 0), None),
         ):
-            buffer[part], covered[part] = 0, False
+            buffer[:, part], covered[part] = 0, False
 
     def _end_seconds(self) -> float:
         return self.starts_seconds[-1] + self.duration_seconds
@@ -280,7 +305,22 @@ def mono(channels: Channels, layout: str) -> Float32[np.ndarray, " s"]:
     The downmix of libav adds channels up: the same content comes out 3 times as loud in 5.1 as in
     mono. A mean keeps the level, whatever the layout.
     """
-    heard = _heard_channels(layout)
+    return _mean(channels, _heard_channels(layout))
+
+
+def stereo(channels: Channels, layout: str) -> Float32[np.ndarray, "2 s"]:
+    """Left: the mean of the channels on the left and of those on neither side; right likewise.
+
+    The same content is as loud as in the mono mix. A layout that knows no sides gives the mono mix
+    twice, but two channels of which it says nothing are left and right.
+    """
+    left, right = _side_channels(layout)
+    mix = _mean(channels, left)
+    return np.stack([mix, mix if left == right else _mean(channels, right)])
+
+
+def _mean(channels: Channels, heard: tuple[int, ...]) -> Float32[np.ndarray, " s"]:
+    """Mean of some channels, full scale 1."""
     share = np.float32(1 / len(heard))
     mix = np.multiply(channels[heard[0]], share, dtype=np.float32)
     for channel in heard[1:]:
@@ -299,6 +339,18 @@ def _heard_channels(layout: str) -> tuple[int, ...]:
     return heard or tuple(range(len(names)))
 
 
+@cache
+def _side_channels(layout: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which channels of a layout are heard on the left, and on the right."""
+    names = [channel.name for channel in AudioLayout(layout).channels]
+    heard = _heard_channels(layout)
+    if names == [_UNNAMED] * 2:
+        return (0,), (1,)
+    left, right = (tuple(i for i in heard if names[i] not in other) for other in (_RIGHT, _LEFT))
+    # Of a single channel on one side, the other ear hears it too: half a file is not silence.
+    return left or heard, right or heard
+
+
 def _resample(
     wave: Float32[np.ndarray, " s"], rate: int, new_rate: int
 ) -> Float32[np.ndarray, " n"]:
@@ -306,9 +358,8 @@ def _resample(
         return wave
     common = math.gcd(rate, new_rate)
     if rate // common * (new_rate // common) <= _MAX_PHASES:
-        # A quarter of libav's time. Sample 0 stays where it is.
-        with torch.inference_mode():
-            return _resampler(rate, new_rate)(torch.from_numpy(wave)).numpy()
+        # Half of libav's time, or less. Sample 0 stays where it is.
+        return _filtered(wave, rate // common, new_rate // common)
     resampler = AudioResampler(format="fltp", layout="mono", rate=new_rate)
     frame = AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
     frame.sample_rate = rate
@@ -316,8 +367,72 @@ def _resample(
     return np.concatenate([part.to_ndarray()[0] for part in parts])
 
 
-@lru_cache(maxsize=32)
-def _resampler(rate: int, new_rate: int) -> Resample:
-    return Resample(
-        rate, new_rate, resampling_method="sinc_interp_kaiser", lowpass_filter_width=_FILTER_WIDTH
+def _filtered(
+    wave: Float32[np.ndarray, " s"], rate: int, new_rate: int
+) -> Float32[np.ndarray, " n"]:
+    """What torchaudio's `Resample` gives, to the bit; the rates have no common divisor."""
+    with torch.inference_mode():
+        kernel = _kernel(rate, new_rate)
+        width = (kernel.shape[2] - rate) // 2
+        padded = functional.pad(torch.from_numpy(wave)[None, None], (width, width + rate))
+        phases = functional.conv1d(padded, kernel, stride=rate)
+        length = math.ceil(new_rate * len(wave) / rate)
+        return phases[0].T.reshape(-1)[:length].numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """A resampling filter, kept in about an eighth of its size.
+
+    Each phase is a short window somewhere in a long row; training with sound at many rates needs
+    hundreds of them.
+    """
+
+    num_columns: int
+    outside: float
+    """Value of everything outside of the windows: nearly zero."""
+    first: Int64[Tensor, " phases"]
+    """Column where the window of each phase begins."""
+    taps: Float[Tensor, "phases taps"]
+
+    @classmethod
+    def of(cls, kernel: Float[Tensor, "phases 1 columns"]) -> "_Filter":
+        """The filter that `whole` gives back."""
+        rows, outside = kernel[:, 0], kernel[0, 0, 0]
+        inside = (rows != outside).long()
+        first, last = inside.argmax(1), rows.shape[1] - 1 - inside.flip(1).argmax(1)
+        num_taps = int((last - first).max()) + 1
+        first = first.clamp(max=rows.shape[1] - num_taps)
+        taps = rows.gather(1, first[:, None] + torch.arange(num_taps))
+        return cls(rows.shape[1], float(outside), first, taps)
+
+    def whole(self) -> Float[Tensor, "phases 1 columns"]:
+        """As a convolution takes it."""
+        rows = torch.full((len(self.first), self.num_columns), self.outside)
+        places = self.first[:, None] + torch.arange(self.taps.shape[1])
+        return rows.scatter_(1, places, self.taps)[:, None]
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes up."""
+        return self.taps.nbytes + self.first.nbytes
+
+
+@lru_cache(maxsize=8)
+def _kernel(rate: int, new_rate: int) -> Float[Tensor, "phases 1 columns"]:
+    """The rates of most data sets are few: theirs are at hand. Up to 1.5 MB each, so not more."""
+    return _filter(rate, new_rate).whole()
+
+
+@lru_cache(maxsize=1024)
+def _filter(rate: int, new_rate: int) -> _Filter:
+    """Making one takes up to 20 ms; about 55 kB, for rates in steps of 50 Hz."""
+    common = math.gcd(rate, new_rate)
+    made = Resample(
+        rate // common,
+        new_rate // common,
+        resampling_method="sinc_interp_kaiser",
+        lowpass_filter_width=_FILTER_WIDTH,
     )
+    assert isinstance(made.kernel, Tensor)
+    return _Filter.of(made.kernel)

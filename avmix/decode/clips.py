@@ -2,14 +2,29 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, assert_never
 
+import numpy as np
+from jaxtyping import Float32
+
 from avmix.decode import pyav
+from avmix.decode.container import verify_hash
 from avmix.decode.errors import ClipError
 from avmix.decode.request import Limits, checked_request
 from avmix.types import Clip
 
 Backend = Literal["pyav", "decord", "torchcodec"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sounding:
+    """The sound of one window of one file."""
+
+    audio: Float32[np.ndarray, "*c s"]
+    """As `Clip.audio`."""
+    audio_valid: float
+    """As `Clip.audio_valid`."""
 
 
 def decode_clip(
@@ -20,6 +35,8 @@ def decode_clip(
     num_frames: int | None = None,
     fps: float | int | None = None,
     sample_rate: int = 16_000,
+    channels: Literal[1, 2] = 1,
+    sound_shift_seconds: float | int = 0.0,
     short_side: int | None = None,
     audio: Literal["require", "silence", "skip"] = "require",
     origin: Literal["video", "container"] = "video",
@@ -43,6 +60,11 @@ def decode_clip(
         num_frames: N pictures, at the middle of N equal parts of the window. Either this
         fps: or pictures at `start_seconds + k / fps`; `round(duration_seconds * fps)` of them.
         sample_rate: Of the waveform, samples / second.
+        channels: 1 for mono, an array (s); 2 for left and right, (2, s): each the mean of the
+            channels of its side and of those of none, so that a mono file gives the same twice.
+        sound_shift_seconds: Take the sound of the seconds `[start_seconds + shift, start_seconds +
+            shift + duration_seconds)` instead, NOT in sync with the pictures: for methods that rely
+            on a common window only. What lies outside of the file's sound is zeros.
         short_side: Pixels of the shorter side after rotation, aspect kept and pixels made square;
             None for pictures as they are stored.
         audio: What to do without an audio stream: "require" raises, "silence" returns zeros.
@@ -73,6 +95,8 @@ def decode_clip(
         num_frames=num_frames,
         fps=fps,
         sample_rate=sample_rate,
+        channels=channels,
+        sound_shift_seconds=sound_shift_seconds,
         short_side=short_side,
         audio=audio,
         origin=origin,
@@ -95,6 +119,8 @@ def decode_clips(
     num_frames: int | None = None,
     fps: float | int | None = None,
     sample_rate: int = 16_000,
+    channels: Literal[1, 2] = 1,
+    sound_shift_seconds: float | int = 0.0,
     short_side: int | None = None,
     audio: Literal["require", "silence", "skip"] = "require",
     origin: Literal["video", "container"] = "video",
@@ -117,6 +143,8 @@ def decode_clips(
         num_frames=num_frames,
         fps=fps,
         sample_rate=sample_rate,
+        channels=channels,
+        sound_shift_seconds=sound_shift_seconds,
         short_side=short_side,
         audio=audio,
         origin=origin,
@@ -137,3 +165,42 @@ def decode_clips(
 
             return torchcodec.decode(request)
     assert_never(backend)
+
+
+def decode_sound(
+    path: str | os.PathLike[str],
+    *,
+    start_seconds: float | int,
+    duration_seconds: float | int,
+    sample_rate: int = 16_000,
+    channels: Literal[1, 2] = 1,
+    sha256: str | None = None,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+) -> Sounding:
+    """Only the sound of a window: to the bit that of `decode_clip`, without decoding a picture.
+
+    The arguments, the clock (0 is the first picture) and the errors are those of `decode_clip`. But
+    where pictures end is not looked for: a window after the end of the file is zeros, of which
+    `audio_valid`, 0, tells.
+    """
+    request = checked_request(
+        path,
+        starts_seconds=(start_seconds,),
+        duration_seconds=duration_seconds,
+        num_frames=1,
+        fps=None,
+        sample_rate=sample_rate,
+        channels=channels,
+        sound_shift_seconds=0.0,
+        short_side=None,
+        audio="require",
+        origin="video",
+        max_held=None,
+        min_audio_valid=0.0,
+        sha256=sha256,
+        limits=limits,
+    )
+    if request.sha256 is not None:
+        verify_hash(request.path, request.sha256)
+    ((audio, valid),) = pyav.decode_sounds(request)
+    return Sounding(audio=audio, audio_valid=valid)

@@ -51,17 +51,17 @@ def decode(request: Request) -> list[Clip | ClipError]:
     return [outcomes[start] for start in request.starts_seconds]
 
 
-def decode_sound(request: Request) -> list[tuple[Float32[np.ndarray, " s"], float]]:
+def decode_sounds(request: Request) -> list[tuple[Float32[np.ndarray, "*c s"], float]]:
     """Only the sound of each window, and the share of it that the file has.
 
     For other backends, which take the pictures from elsewhere. Raises as `decode_clip` does.
     """
     if request.audio == "skip":
-        return [(np.zeros(0, np.float32), 0.0) for _ in request.starts_seconds]
-    found: dict[float, tuple[Float32[np.ndarray, " s"], float]] = {}
+        return [(request.silence, 0.0) for _ in request.starts_seconds]
+    found: dict[float, tuple[Float32[np.ndarray, "*c s"], float]] = {}
     with _Reader(request) as reader:
         for starts in _groups(request):
-            for media, place in reader.attempts(starts[0]):
+            for media, place in reader.attempts(request.sound_start(starts[0])):
                 try:
                     sound = _sound(media, request, starts, place)
                     if sound is not None:
@@ -164,7 +164,8 @@ def _read_group(
 ) -> dict[float, Clip | ClipError]:
     """Read once and cut out every window; one outcome for each of `starts`."""
     times = np.unique(np.concatenate([request.times(start) for start in starts]))
-    for media, place in reader.attempts(starts[0]):
+    first = min(starts[0], request.sound_start(starts[0]))
+    for media, place in reader.attempts(first):
         canvas = Canvas(media, times, request.short_side)
         pictures = (
             PlannedPictures(canvas, from_start=not place.sought)
@@ -201,11 +202,12 @@ def _sound(media: Media, request: Request, starts: list[float], place: _Place) -
         return None
     return Sound(
         media,
-        starts,
+        [request.sound_start(start) for start in starts],
         request.duration_seconds,
         request.sample_rate,
         skips=place.planned,
         sought=place.sought,
+        num_channels=request.channels,
     )
 
 
@@ -301,10 +303,10 @@ def _clip(
 
 def _waveform(
     media: Media, request: Request, sound: Sound | None, start: float
-) -> tuple[Float32[np.ndarray, " s"], float]:
+) -> tuple[Float32[np.ndarray, "*c s"], float]:
     if sound is None:
-        return np.zeros(request.num_samples, np.float32), 0.0
-    waveform, valid = sound.waveform(start)
+        return request.silence, 0.0
+    waveform, valid = sound.waveform(request.sound_start(start))
     if valid < request.min_audio_valid:
         raise ClipRangeError(
             media.path,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from avmix.decode.errors import ClipRangeError
 
@@ -46,11 +46,19 @@ class Request:
     min_audio_valid: float
     sha256: str | None
     limits: Limits
+    channels: Literal[1, 2] = 1
+    sound_shift_seconds: float = 0.0
+    """By how much the sound of a window begins after its pictures."""
 
     @property
-    def num_samples(self) -> int:
-        """Samples of the waveform of one window."""
-        return 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
+    def silence(self) -> Float32[np.ndarray, "*c s"]:
+        """The waveform of a window without sound: (s), with two channels (2, s)."""
+        num = 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
+        return np.zeros(num if self.channels == 1 else (2, num), np.float32)
+
+    def sound_start(self, start_seconds: float) -> float:
+        """Where the sound of the window at `start_seconds` begins; it may be before 0."""
+        return start_seconds + self.sound_shift_seconds
 
     def times(self, start_seconds: float) -> Float64[np.ndarray, " t"]:
         """Wanted times of the window at `start_seconds`, on the clip clock, ascending."""
@@ -77,6 +85,8 @@ def checked_request(
     min_audio_valid: float | int,
     sha256: str | None,
     limits: Limits,
+    channels: Literal[1, 2] = 1,
+    sound_shift_seconds: float | int = 0.0,
 ) -> Request:
     """A request that makes sense, whatever the file is.
 
@@ -96,6 +106,10 @@ def checked_request(
         raise ValueError(f"sample_rate {sample_rate} and short_side {short_side} must be positive")
     if audio not in ("require", "silence", "skip"):
         raise ValueError(f'audio is {audio!r}; it must be "require", "silence" or "skip"')
+    if channels not in (1, 2):
+        raise ValueError(f"channels is {channels!r}; it must be 1 (mono) or 2 (left and right)")
+    if not math.isfinite(sound_shift_seconds):
+        raise ValueError(f"sound_shift_seconds is {sound_shift_seconds}; it must be finite")
     if origin not in ("video", "container"):
         raise ValueError(f'origin is {origin!r}; it must be "video" or "container"')
     return Request(
@@ -112,4 +126,6 @@ def checked_request(
         min_audio_valid=float(min_audio_valid),
         sha256=sha256,
         limits=limits,
+        channels=channels,
+        sound_shift_seconds=float(sound_shift_seconds),
     )

@@ -26,7 +26,7 @@ from avmix.decode.errors import (
     DecodeError,
     UnsupportedMediaError,
 )
-from avmix.decode.pyav import check_streams, decode_sound
+from avmix.decode.pyav import check_streams, decode_sounds
 from avmix.decode.request import Request
 from avmix.decode.video import (
     Canvas,
@@ -153,7 +153,7 @@ def clips(request: Request, index: Index, read: Read) -> list[Clip | ClipError]:
     wanted = sorted({0, *(number for window in numbers.values() for number in window)})
     pictures = _pictures(index, wanted, read)
     # Too little sound is one window's problem, not the file's: it is looked at below.
-    sounds = decode_sound(replace(request, starts_seconds=tuple(begun), min_audio_valid=0.0))
+    sounds = decode_sounds(replace(request, starts_seconds=tuple(begun), min_audio_valid=0.0))
     sound_of = dict(zip(begun, sounds, strict=True))
     outcomes: list[Clip | ClipError] = []
     for start in request.starts_seconds:

@@ -27,19 +27,21 @@ def a_weighting_db(frequencies_hz: Float[Tensor, " f"]) -> Float[Tensor, " f"]:
     return (20 * gain.log10() + 2.0).clamp(min=FLOOR_DB).to(frequencies_hz.dtype)
 
 
-def loudness_db(audio: Float[Tensor, "b s"], sample_rate: int) -> Float[Tensor, " b"]:
-    """The loudest A-weighted frame of each waveform, dB, at least `FLOOR_DB`.
+def loudness_db(audio: Float[Tensor, "b *c s"], sample_rate: int) -> Float[Tensor, " b"]:
+    """The loudest A-weighted frame of each clip, dB, at least `FLOOR_DB`.
 
-    Frames of about an eighth of a second (a power of two), half overlapping, Hann window.
+    Frames of about an eighth of a second (a power of two), half overlapping, Hann window. The power
+    of a frame of several channels is the mean of theirs.
     """
     n_fft = 2 ** round(math.log2(0.128 * sample_rate))
-    if audio.shape[1] < n_fft:
-        audio = torch.nn.functional.pad(audio, (0, n_fft - audio.shape[1]))
+    if audio.shape[-1] < n_fft:
+        audio = torch.nn.functional.pad(audio, (0, n_fft - audio.shape[-1]))
     window = torch.hann_window(n_fft, device=audio.device)
-    frames = audio.float().unfold(1, n_fft, n_fft // 2) * window
+    frames = audio.float().unfold(-1, n_fft, n_fft // 2) * window
     frequencies = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, device=audio.device)
     weights = 10 ** (a_weighting_db(frequencies) / 10)
-    energy = (torch.fft.rfft(frames).abs() ** 2 * weights).sum(2).amax(1)
+    power = (torch.fft.rfft(frames).abs() ** 2 * weights).sum(-1)
+    energy = (power if power.ndim == 2 else power.mean(1)).amax(1)
     return 10 * energy.clamp(min=10 ** (FLOOR_DB / 10)).log10()
 
 
@@ -65,24 +67,28 @@ def heard_factors(
 
 
 def mix_waveforms(
-    part: PlacedPart, audio: Float[Tensor, "b s"], sample_rate: int, limit_db: float | None
-) -> Float[Tensor, "n s"]:
-    """Waveforms mixed as the plan says; with `limit_db`, by what is heard and at constant power."""
+    part: PlacedPart, audio: Float[Tensor, "b *c s"], sample_rate: int, limit_db: float | None
+) -> Float[Tensor, "n *c s"]:
+    """Waveforms mixed as the plan says; with `limit_db`, by what is heard and at constant power.
+
+    All channels of a clip are mixed alike.
+    """
     if limit_db is None or not part.part.mixes:
         return mix_part(part, audio)
     own_factor, other_factor = _factors(part, audio, sample_rate, limit_db)
     own, other = audio[: len(part.partner)], audio.index_select(0, part.partner)
-    mixed = own_factor[:, None] * own + other_factor[:, None] * other
-    return exact_at_ends(mixed, own, other, part.weight[:, None])
+    once = (-1, *[1] * (audio.ndim - 1))
+    mixed = own_factor.view(once) * own + other_factor.view(once) * other
+    return exact_at_ends(mixed, own, other, part.weight.view(once))
 
 
 def mix_powers(
     part: PlacedPart,
-    power: Float[Tensor, "b m f"],
-    audio: Float[Tensor, "b s"],
+    power: Float[Tensor, "b *c m f"],
+    audio: Float[Tensor, "b *c s"],
     sample_rate: int,
     limit_db: float | None,
-) -> Float[Tensor, "n m f"]:
+) -> Float[Tensor, "n *c m f"]:
     """Mel powers mixed as the plan says; with `limit_db`, by what is heard of the waveforms.
 
     The squared factors of the waveforms are the weights of the powers, and add up to 1.

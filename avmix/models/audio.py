@@ -13,14 +13,15 @@ from torch import Tensor, nn
 class AudioEncoder(nn.Module):
     """Log-mel to one feature vector; `num_features` is its width."""
 
-    def __init__(self, channels: Sequence[int]) -> None:
-        """One stage per width; each halves mel bins and columns."""
+    def __init__(self, channels: Sequence[int], num_inputs: int = 1) -> None:
+        """One stage per width; each halves mel bins and columns. A clip has `num_inputs`
+        spectrograms."""
         super().__init__()
-        widths = [1, *channels]
+        widths = [num_inputs, *channels]
         self.stages = nn.ModuleList(_stage(widths[i], widths[i + 1]) for i in range(len(channels)))
         self.num_features = channels[-1]
 
-    def forward(self, audio: Float[Tensor, "b 1 m f"]) -> Float[Tensor, "b d"]:
+    def forward(self, audio: Float[Tensor, "b c m f"]) -> Float[Tensor, "b d"]:
         """All stages, then `pool`."""
         for stage in self.stages:
             audio = stage(audio)

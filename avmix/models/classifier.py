@@ -53,7 +53,7 @@ class LateFusionClassifier(nn.Module):
     def encode(
         self,
         video: Float[Tensor, "b c t h w"],
-        audio: Float[Tensor, "b 1 m f"],
+        audio: Float[Tensor, "b channels m f"],
         mix: HiddenMix | None = None,
     ) -> Features:
         """The features before fusion; with `fusion`, several questions cost one encoding.
@@ -70,7 +70,7 @@ class LateFusionClassifier(nn.Module):
     def forward(
         self,
         video: Float[Tensor, "b c t h w"],
-        audio: Float[Tensor, "b 1 m f"],
+        audio: Float[Tensor, "b channels m f"],
         has_video: Bool[Tensor, " n"],
         has_audio: Bool[Tensor, " n"],
         mix: HiddenMix | None = None,
@@ -94,10 +94,15 @@ def _run(
     return encoder.pool(x)
 
 
-def build_model(config: ModelConfig, num_classes: int) -> LateFusionClassifier:
-    """The network of `config`, freshly initialised from torch's generator."""
+def build_model(
+    config: ModelConfig, num_classes: int, *, audio_inputs: int = 1
+) -> LateFusionClassifier:
+    """The network of `config`, freshly initialised from torch's generator.
+
+    `audio_inputs`: spectrograms of a clip, 2 for stereo (`ClipConfig.audio_channels`).
+    """
     video = VideoEncoder(config.video_channels)
-    audio = AudioEncoder(config.audio_channels)
+    audio = AudioEncoder(config.audio_channels, audio_inputs)
     widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
     fusion = ConcatFusion(widths[0], widths[1], num_classes, config.dropout)
     return LateFusionClassifier(video, audio, fusion, config.shared_width)

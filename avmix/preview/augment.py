@@ -1,4 +1,4 @@
-"""Look at an augmentation: a clip before and after it, on one time axis, and as films with sound."""
+"""Look at an augmentation: a clip before and after it, on one time axis, and as films."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -57,8 +57,8 @@ def preview_augment(
     `augment`, and the same as two films beside it, OUT_before.mp4 and OUT_after.mp4.
 
     Everything goes the way of training, with `FPS` pictures a second; the pictures of the sheet are
-    some of them. `background` is the other clip, for `augment.background`. Raises what `decode_clip`
-    raises, and ValueError where the background is missing.
+    some of them. `background` is the other clip, for `augment.background`. Raises what
+    `decode_clip` raises, and ValueError where the background is missing.
     """
     settings = frontend or FrontendConfig()
     clip = replace(clip, num_frames=round(FPS * clip.duration_seconds))
@@ -113,7 +113,7 @@ def _augmented(
         num_frames=clip.num_frames,
         sample_rate=clip.sample_rate,
         short_side=clip.short_side,
-        channels=2 if clip.stereo else 1,
+        channels=clip.audio_channels,
         audio="silence",
     )
     whole = centred(before.video.shape[1], before.video.shape[2])

@@ -72,7 +72,7 @@ def preview_mix(
         title="",
         frames=_pixels(frames[0]),
         frame_seconds=(np.arange(clip.num_frames) + 0.5) * share,
-        log_mel=log_mel[0, 0].numpy(),
+        log_mel=log_mel[0].mean(0).numpy(),
         column_seconds=seconds,
         labels=(),
     )
@@ -82,7 +82,7 @@ def preview_mix(
             base,
             title=f"partner: {names[1]}",
             frames=_pixels(frames[1]),
-            log_mel=log_mel[1, 0].numpy(),
+            log_mel=log_mel[1].mean(0).numpy(),
             labels=[(names[1], 1.0, PARTNER)],
         ),
     ]
@@ -95,7 +95,7 @@ def preview_mix(
                 base,
                 title=_title(plan),
                 frames=_pixels(mixed_frames[0]),
-                log_mel=mixed_mel[0, 0].numpy(),
+                log_mel=mixed_mel[0].mean(0).numpy(),
                 labels=[(names[0], target[0], OWN), (names[1], target[1], PARTNER)],
             )
         )
@@ -128,6 +128,7 @@ def _read(path: Path, window: Window, config: ClipConfig) -> Clip:
         duration_seconds=window.duration_seconds,
         num_frames=config.num_frames,
         sample_rate=config.sample_rate,
+        channels=config.audio_channels,
         short_side=config.short_side,
         audio="silence",
     )
