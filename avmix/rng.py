@@ -11,7 +11,18 @@ from typing import Literal
 import numpy as np
 
 Purpose = Literal[
-    "order", "window", "augment", "mix", "torch", "synthesis", "weights", "mix_shared"
+    "order",
+    "window",
+    "augment",
+    "mix",
+    "torch",
+    "synthesis",
+    "weights",
+    "mix_shared",
+    "shots",
+    "repair",
+    "compose",
+    "external",
 ]
 
 # Numbers, not hash(): they must never change, or every published run changes with them.
@@ -24,6 +35,10 @@ _NUMBER: dict[Purpose, int] = {
     "synthesis": 6,
     "weights": 7,
     "mix_shared": 8,
+    "shots": 20,
+    "repair": 21,
+    "compose": 22,
+    "external": 23,
 }
 
 

@@ -5,7 +5,7 @@ that the data of a run do not depend on how it is loaded or where it was resumed
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -79,6 +79,8 @@ class _Reader:
     """As `data.verify`."""
     limits: Limits = Limits()  # noqa: RUF009  frozen
     """What a file may cost before the decoder refuses it."""
+    roots: Mapping[str, Path] = field(default_factory=dict)
+    """Folder of each clip, by `clip_id`, that is not below `root`."""
 
     def __post_init__(self) -> None:
         """Check what the network cannot do without."""
@@ -105,7 +107,7 @@ class _Reader:
     def decode(self, entry: Entry, windows: Sequence[Window]) -> list[Clip | ClipError]:
         """One outcome per window; raises what concerns the file as a whole."""
         return decode_clips(
-            self.root / entry.path,
+            self.roots.get(entry.clip_id, self.root) / entry.path,
             starts_seconds=[window.start_seconds for window in windows],
             duration_seconds=self.clip.duration_seconds,
             num_frames=self.clip.num_frames,
