@@ -1,0 +1,88 @@
+"""`avmix synth`: arguments of its methods, exit code."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from avmix.data.manifest import ManifestError
+from avmix.decode import ClipError
+from avmix.synth.output import SynthError
+
+EPILOG = """\
+exit:   0 made   1 could not be made; one line says why   2 wrong usage   130 interrupted
+        The same command goes on from where it was stopped.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `run` reads."""
+    methods = parser.add_subparsers(dest="method", required=True)
+    _repair_arguments(_method(methods, "repair", "pictures of one clip with the sound of another "
+                              "of its class, moved to where it fits best"))  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make a set of clips, say what was made, and return the exit code."""
+    try:
+        if args.workers < 1:
+            raise SynthError(f"--workers must be at least 1, got {args.workers}")
+        if not 0 <= args.max_bad_share <= 1:
+            raise SynthError(f"--max-bad-share must be from 0 to 1, got {args.max_bad_share}")
+        print(_MAKE[args.method](args))
+    except (SynthError, ManifestError, ClipError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _method(methods: "argparse._SubParsersAction", name: str, what: str) -> argparse.ArgumentParser:
+    parser = methods.add_parser(name, help=what, description=f"Make clips: {what}.")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("--out", type=Path, required=True, help="folder of the set to make")
+    parser.add_argument("--seed", type=int, default=0, help="of every choice (0)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (1)")
+    parser.add_argument("--max-bad-share", type=float, default=0.01,
+                        help="share of the clips that may fail, 0 to 1 (0.01)")  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace the set in --out")
+    return parser
+
+
+def _shots(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shots", type=int, default=0, metavar="N",
+                        help="so many clips of each class, as data.shots; 0: all (0)")  # fmt: skip
+    parser.add_argument("--shots-seed", type=int, default=0, metavar="S",
+                        help="of their choice, as data.shots_seed (0)")  # fmt: skip
+
+
+def _repair_arguments(parser: argparse.ArgumentParser) -> None:
+    from avmix.synth.repair import RepairOptions
+
+    usual = RepairOptions()
+    parser.add_argument("--root", type=Path, required=True, help="folder of the real clips")
+    parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
+    _shots(parser)
+    parser.add_argument("--per-class", type=int, default=usual.per_class,
+                        help=f"pairs of each class, at most ({usual.per_class})")  # fmt: skip
+    parser.add_argument("--min-score", type=float, default=usual.min_score,
+                        help=f"of the best alignment, -1 to 1 ({usual.min_score})")  # fmt: skip
+    parser.add_argument("--min-cover", type=float, default=usual.min_cover,
+                        help="smallest share of the pictures that must have sound "
+                        f"({usual.min_cover})")  # fmt: skip
+
+
+def _repair(args: argparse.Namespace) -> str:
+    from avmix.synth.parents import read_parents
+    from avmix.synth.repair import RepairOptions, repair
+
+    options = RepairOptions(per_class=args.per_class, min_score=args.min_score,
+                            min_cover=args.min_cover, seed=args.seed)  # fmt: skip
+    parents = read_parents(args.root, args.manifest, args.shots, args.shots_seed)
+    return repair(parents, args.out, options, workers=args.workers, overwrite=args.overwrite,
+                  max_bad_share=args.max_bad_share)  # fmt: skip
+
+
+_MAKE = {"repair": _repair}
