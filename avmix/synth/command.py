@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from avmix.data.manifest import ManifestError
+from avmix.data.manifest import ManifestError, read_manifest
 from avmix.decode import ClipError
 from avmix.synth.output import SynthError
 
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     methods = parser.add_subparsers(dest="method", required=True)
     _repair_arguments(_method(methods, "repair", "pictures of one clip with the sound of another "
                               "of its class, moved to where it fits best"))  # fmt: skip
+    _compose_arguments(_method(methods, "compose", "made actions, seen and heard over real clips"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,4 +86,39 @@ def _repair(args: argparse.Namespace) -> str:
                   max_bad_share=args.max_bad_share)  # fmt: skip
 
 
-_MAKE = {"repair": _repair}
+def _compose_arguments(parser: argparse.ArgumentParser) -> None:
+    from avmix.synth.compose import ComposeOptions
+
+    usual = ComposeOptions()
+    parser.add_argument("--background-root", type=Path, required=True, help="folder of real clips")
+    parser.add_argument("--background-manifest", type=Path,
+                        help="folder with their dataset.json (--background-root)")  # fmt: skip
+    _shots(parser)
+    parser.add_argument("--manifest", type=Path, help="data set to add to: a toy set; its classes "
+                        "are the made set's, in its order (the toy's own)")  # fmt: skip
+    parser.add_argument("--actions", nargs="+", default=[], metavar="NAME", help="which (all)")
+    parser.add_argument("--per-class", type=int, default=usual.per_class,
+                        help=f"clips of each action ({usual.per_class})")  # fmt: skip
+    parser.add_argument("--difficulty", type=float, default=usual.difficulty,
+                        help=f"as of the toy set: 0, clean, to 1 ({usual.difficulty})")  # fmt: skip
+    parser.add_argument("--background-db", type=float, default=usual.background_db,
+                        help="level of the background's sound relative to the action's, at most 0 "
+                        f"({usual.background_db:g})")  # fmt: skip
+
+
+def _compose(args: argparse.Namespace) -> str:
+    from avmix.synth.compose import ComposeOptions, compose
+    from avmix.synth.parents import read_parents
+
+    options = ComposeOptions(
+        actions=tuple(args.actions), per_class=args.per_class, difficulty=args.difficulty,
+        background_db=args.background_db, seed=args.seed,
+    )  # fmt: skip
+    parents = read_parents(args.background_root, args.background_manifest, args.shots,
+                           args.shots_seed)  # fmt: skip
+    classes = read_manifest(args.manifest, "train").classes if args.manifest else None
+    return compose(parents, args.out, options, classes=classes, workers=args.workers,
+                   overwrite=args.overwrite, max_bad_share=args.max_bad_share)  # fmt: skip
+
+
+_MAKE = {"repair": _repair, "compose": _compose}
