@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av.error
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from avmix.decode import Limits, decode_clip
-from avmix.decode.container import verify_hash
+from avmix.decode import Limits, NoAudioStreamError, TruncatedMediaError, decode_clip
+from avmix.decode.audio import Sound
+from avmix.decode.container import open_media, verify_hash
 from avmix.decode.pyav import decode_sound
 from avmix.decode.request import checked_request
 from avmix.onsets import motion_energy
+from avmix.prepare.probe import probe
 from avmix.types import Entry
 
 _PIECE_BYTES = 64 << 20
@@ -62,6 +65,30 @@ def sound_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"
     )
     ((wave, _),) = decode_sound(request)
     return wave
+
+
+def sound_alone(path: Path, rate_hz: int) -> Float32[np.ndarray, " s"]:
+    """All sound of a file that need not have pictures, mono, from its first sample on."""
+    _, audio = probe(path)
+    if audio is None:
+        raise NoAudioStreamError(str(path), "has no audio stream")
+    with open_media(str(path), _LIMITS) as media:
+        sound = Sound(
+            media,
+            [audio.start_seconds - media.zero_seconds],
+            audio.duration_seconds,
+            rate_hz,
+            skips=False,
+            sought=False,
+        )
+        try:
+            for packet in media.container.demux(sound.stream):
+                sound.feed(packet)
+        except av.error.FFmpegError as error:
+            raise TruncatedMediaError(
+                media.path, f"reading stops early: {error.strerror}"
+            ) from error
+        return sound.waveform(sound.starts_seconds[0])[0]
 
 
 def pictures_of(

@@ -20,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _repair_arguments(_method(methods, "repair", "pictures of one clip with the sound of another "
                               "of its class, moved to where it fits best"))  # fmt: skip
     _compose_arguments(_method(methods, "compose", "made actions, seen and heard over real clips"))
+    _external_arguments(_method(methods, "external", "by another program, checked and brought "
+                                "into one form"))  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,14 +75,18 @@ def _repair_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-cover", type=float, default=usual.min_cover,
                         help="smallest share of the pictures that must have sound "
                         f"({usual.min_cover})")  # fmt: skip
+    parser.add_argument("--balanced", action="store_true",
+                        help="as many pairs of each class: those of the smallest")  # fmt: skip
 
 
 def _repair(args: argparse.Namespace) -> str:
     from avmix.synth.parents import read_parents
     from avmix.synth.repair import RepairOptions, repair
 
-    options = RepairOptions(per_class=args.per_class, min_score=args.min_score,
-                            min_cover=args.min_cover, seed=args.seed)  # fmt: skip
+    options = RepairOptions(
+        per_class=args.per_class, min_score=args.min_score, min_cover=args.min_cover,
+        balanced=args.balanced, seed=args.seed,
+    )  # fmt: skip
     parents = read_parents(args.root, args.manifest, args.shots, args.shots_seed)
     return repair(parents, args.out, options, workers=args.workers, overwrite=args.overwrite,
                   max_bad_share=args.max_bad_share)  # fmt: skip
@@ -121,4 +127,41 @@ def _compose(args: argparse.Namespace) -> str:
                    overwrite=args.overwrite, max_bad_share=args.max_bad_share)  # fmt: skip
 
 
-_MAKE = {"repair": _repair, "compose": _compose}
+def _external_arguments(parser: argparse.ArgumentParser) -> None:
+    from avmix.synth.external import ExternalOptions
+    from avmix.synth.jobs import USUALLY, kinds
+
+    parser.add_argument("--root", type=Path, required=True, help="folder of the real clips")
+    parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
+    _shots(parser)
+    parser.add_argument("--jobs", type=Path, required=True, help="JSON Lines: id, label and, as "
+                        "needed, text, parent, duration_seconds, seed")  # fmt: skip
+    parser.add_argument("--command", required=True, dest="program", help="program and arguments, "
+                        "no shell; {input_video} {input_audio} {text} {output} {seed} {duration} "
+                        "are filled in")  # fmt: skip
+    usual = ", ".join(f"{kind}: {makes}" for kind, makes in USUALLY.items())
+    parser.add_argument("--kind", choices=kinds(), required=True, help="of the program")
+    parser.add_argument("--makes", choices=("both", "video", "audio"), help="what it writes; the "
+                        f"rest is the parent's ({usual})")  # fmt: skip
+    limit, tolerance = (ExternalOptions.__dataclass_fields__[name].default
+                        for name in ("seconds_per_clip", "tolerance"))  # fmt: skip
+    parser.add_argument("--seconds-per-clip", type=float, default=limit,
+                        help=f"limit of time for one run of it ({limit:g})")  # fmt: skip
+    parser.add_argument("--tolerance", type=float, default=tolerance, help="seconds by which a "
+                        f"clip may miss the length asked for ({tolerance:g})")  # fmt: skip
+
+
+def _external(args: argparse.Namespace) -> str:
+    from avmix.synth.external import ExternalOptions, external
+    from avmix.synth.parents import read_parents
+
+    options = ExternalOptions(
+        jobs=args.jobs, command=args.program, kind=args.kind, makes=args.makes,
+        seconds_per_clip=args.seconds_per_clip, tolerance=args.tolerance, seed=args.seed,
+    )  # fmt: skip
+    parents = read_parents(args.root, args.manifest, args.shots, args.shots_seed)
+    return external(parents, args.out, options, workers=args.workers, overwrite=args.overwrite,
+                    max_bad_share=args.max_bad_share)  # fmt: skip
+
+
+_MAKE = {"repair": _repair, "compose": _compose, "external": _external}

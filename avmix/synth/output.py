@@ -131,7 +131,8 @@ def finish(
     )
     if not made:
         why = ", ".join(f"{n} {reason}" for reason, n in rejected.items()) or "nothing to make"
-        raise SynthError(f"{plan.out}: no clip was made ({why}); report.json says more")
+        first = f"; the first: {failed[0].name}: {failed[0].reason}" if failed else ""
+        raise SynthError(f"{plan.out}: no clip was made ({why}){first}; report.json says more")
     if len(failed) > max_bad_share * len(outcomes):
         raise SynthError(
             f"{plan.out}: {len(failed)} of {len(outcomes)} clips failed, a larger share than "

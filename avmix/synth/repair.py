@@ -41,6 +41,9 @@ class RepairOptions:
     """Pairs whose best alignment scores less, -1 to 1, are rejected."""
     min_cover: float = 0.8
     """Smallest share of the pictures that must have sound, above 0, at most 1."""
+    balanced: bool = False
+    """As many pairs of each class: those of the class that has fewest, so that what is added does
+    not make some classes more frequent than others."""
     seed: int = 0
     """Of the choice of pairs."""
 
@@ -94,7 +97,8 @@ def repair(
     """
     manifest = parents.manifest
     arguments = {**parents.arguments, "per_class": options.per_class, "seed": options.seed,
-                 "min_score": options.min_score, "min_cover": options.min_cover}  # fmt: skip
+                 "min_score": options.min_score, "min_cover": options.min_cover,
+                 "balanced": options.balanced}  # fmt: skip
     plan = Plan(out=out, method="repair", arguments=arguments, classes=manifest.classes,
                 protocol=manifest.protocol)  # fmt: skip
     if not prepare(plan, overwrite=overwrite):
@@ -233,7 +237,24 @@ def _choose(
                 found += 1
                 kept.append(Pair(root=parents.root, out=out, picture=entries[picture],
                                  sound=entries[sound], alignment=alignment))  # fmt: skip
+    if options.balanced and kept:
+        found_of = Counter(pair.picture.labels[0] for pair in kept)
+        fewest = _first_of_each(kept, min(found_of[name] for name in classes))
+        if len(fewest) < len(kept):
+            rejected["more than the smallest class has"] = len(kept) - len(fewest)
+        kept = fewest
     return kept, rejected, tried
+
+
+def _first_of_each(pairs: Sequence[Pair], num: int) -> list[Pair]:
+    """The first `num` pairs of every class."""
+    taken: Counter[str] = Counter()
+    first: list[Pair] = []
+    for pair in pairs:
+        taken[pair.picture.labels[0]] += 1
+        if taken[pair.picture.labels[0]] <= num:
+            first.append(pair)
+    return first
 
 
 def _look(root: Path, entry: Entry) -> _Looks:

@@ -45,7 +45,10 @@ def write_mp4(
         video.codec_context.max_b_frames = 0
         audio = None
         if sound is not None:
-            audio = file.add_stream("aac", rate=rate_hz, layout="mono")
+            # The usual coder has given other bytes for the same samples now and then.
+            audio = file.add_stream(
+                "aac", rate=rate_hz, layout="mono", options={"aac_coder": "fast"}
+            )
             audio.bit_rate = 96_000
         count = 0
         for piece in pictures:
