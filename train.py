@@ -21,6 +21,7 @@ from avmix import checkpoint, runtime
 from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import TrainConfig, differences, load_config, to_yaml
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
+from avmix.data.extra import train_clips
 from avmix.data.loader import EvalLoader, eval_loader, read_limits, train_loader
 from avmix.data.manifest import Manifest, read_events, read_manifest, splits_of
 from avmix.data.pool import LoaderError
@@ -60,15 +61,15 @@ def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
     out, root, folder = Path(config.run.out), Path(config.data.root), config.data.manifest_folder
     data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
     limits = read_limits(data.num_workers, data.clip_seconds)
-    train = read_manifest(folder, data.train_split)
-    trained_on, events = train.sha256, {}
+    clips = train_clips(data)
+    train, trained_on, events = clips.manifest, clips.manifest.sha256, {}
     if config.augment.window == "event":
-        events, events_sha256 = read_events(folder)
+        events, events_sha256 = read_events(folder, *map(Path, data.extra))
         trained_on += f" events {events_sha256}"
     loader = train_loader(
-        TrainSet(manifest=train, root=root, clip=config.clip, frontend=config.frontend,
-                 verify=data.verify, limits=limits, augment=config.augment, seed=config.run.seed,
-                 events_seconds=events),
+        TrainSet(manifest=train, root=root, roots=clips.roots, clip=config.clip,
+                 frontend=config.frontend, verify=data.verify, limits=limits,
+                 augment=config.augment, seed=config.run.seed, events_seconds=events),
         batch_size=config.optim.batch_size * config.mix.clips_per_mix,
         num_workers=data.num_workers,
         max_bad_share=data.max_bad_share, clip_seconds=data.clip_seconds, quarantine=quarantine,

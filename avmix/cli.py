@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 from avmix.decode import ClipError
 from avmix.doctor.command import UsageError, add_arguments, run
+from avmix.events import add_arguments as add_event_arguments
+from avmix.events import run as run_events
+from avmix.synth.command import add_arguments as add_synth_arguments
+from avmix.synth.command import run as run_synth
 
 if TYPE_CHECKING:
     from avmix.config import AudioDomain, MixConfig
@@ -41,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     what = "what is in media files, what is wrong with them, and with this environment"
     doctor = commands.add_parser("doctor", help=what, description=f"Say {what}.")
     add_arguments(doctor)
+    what = "the times at which sounds begin in the clips of a data set"
+    events = commands.add_parser("events", help=what, description=f"Write down {what}.")
+    add_event_arguments(events)
+    what = "clips that nobody filmed, to train on besides"
+    synth = commands.add_parser("synth", help=what, description=f"Make {what}.")
+    add_synth_arguments(synth)
     args = parser.parse_args(argv)
     match args.command:
         case "preview":
@@ -50,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 sys.exit(run(args))
             except UsageError as error:
                 doctor.error(str(error))
+        case "events":
+            sys.exit(run_events(args))
+        case "synth":
+            sys.exit(run_synth(args))
 
 
 def _preview(args: argparse.Namespace) -> None:

@@ -48,6 +48,13 @@ class DataConfig:
     """Columns that together name the source of a clip: no source may be in two splits."""
     train_split: str = "train"
     """Split to train on."""
+    shots: int = 0
+    """Few-shot: at most so many clips of each class of the train split; 0: all of them."""
+    shots_seed: int = 0
+    """Of the choice of those clips, in [0, 2**32); `run.seed` has no part in it."""
+    extra: list[str] = field(default_factory=list)
+    """Further folders with dataset.json whose train split is trained on besides, all of it; paths
+    in it are relative to its folder. What `avmix synth` writes."""
     val_split: str = "val"
     """Split to evaluate after each epoch, where the data set has it; empty: never."""
     num_workers: int = 1
@@ -72,6 +79,9 @@ class DataConfig:
                  self.clip_seconds)  # fmt: skip
         _require(0 <= self.max_bad_share <= 1, "data.max_bad_share", "must be in [0, 1]",
                  self.max_bad_share)  # fmt: skip
+        _require(self.shots >= 0, "data.shots", "must be >= 0", self.shots)
+        _require(0 <= self.shots_seed < 2**32, "data.shots_seed", "must be in [0, 2**32)",
+                 self.shots_seed)  # fmt: skip
         _require(bool(self.table_source), "data.table_source", "needs a column", self.table_source)
 
     @property

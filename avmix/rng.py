@@ -21,6 +21,10 @@ Purpose = Literal[
     "mix_shared",
     "tiling",
     "sound",
+    "shots",
+    "repair",
+    "compose",
+    "external",
 ]
 
 # Numbers, not hash(): they must never change, or every published run changes with them.
@@ -35,6 +39,10 @@ _NUMBER: dict[Purpose, int] = {
     "mix_shared": 8,
     "tiling": 9,
     "sound": 10,
+    "shots": 20,
+    "repair": 21,
+    "compose": 22,
+    "external": 23,
 }
 
 

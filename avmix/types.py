@@ -10,7 +10,7 @@ trains on; `Heads` holds one value per head of the network. (`MixPlan` lives in 
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -63,6 +63,20 @@ class AudioInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Synthetic:
+    """How a clip was made that nobody filmed; such clips may be trained on and nothing else."""
+
+    method: Literal["repair", "compose", "external"]
+    """The command of `avmix synth` that made it."""
+    parents: tuple[str, ...]
+    """`clip_id` of the real clips that it was made from; none where it was made from words."""
+    recipe: str
+    """How it was made, in one line: what of which parent, arguments, versions where they count."""
+    score: float | None
+    """How well picture and sound go together by the measure of the method; None: not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One row of a manifest: a labelled stretch of one file, probed once."""
 
@@ -86,6 +100,8 @@ class Entry:
     """Size of the file."""
     sha256: str
     """Content hash of the file, hexadecimal."""
+    synthetic: Synthetic | None = None
+    """How the clip was made; None for a real one."""
 
     @property
     def duration_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""Put the numbers of benchmarks/results into README.md and docs/decoding.md, between markers.
+"""Put the numbers of benchmarks/results into README.md and pages of docs, between markers.
 
 python benchmarks/paste.py            write
 python benchmarks/paste.py --check    exit code 1 when a page does not say what was measured
@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "decoding.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "decoding.md", ROOT / "docs" / "synthesis.md")
 
 _MARKED = re.compile(r"(<!-- result (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -35,6 +35,8 @@ def table(result: dict[str, Any]) -> str:
             return fuzz_table(result)
         case "mix":
             return mix_table(result)
+        case "fewshot":
+            return fewshot_table(result)
         case _:
             return scores_table(result)
 
@@ -368,6 +370,37 @@ def scores_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def fewshot_table(result: dict[str, Any]) -> str:
+    """A line per number of clips and arm, and one for the difference of the pairs of runs."""
+    heads = ("fused", "video head", "audio head")
+    lines = [
+        "| clips per class | trained on | fused top-1 % | video head | audio head | runs |",
+        "|--:|---|--:|--:|--:|--:|",
+    ]
+    what = {"plain": "these clips", "repair": "these and their re-pairings"}
+    for shots in sorted({cell["shots"] for cell in result["cells"]}):
+        rows = [(what[c["arm"]], c) for c in result["cells"] if c["shots"] == shots]
+        rows += [("*difference*", d) for d in result["differences"] if d["shots"] == shots]
+        for title, row in rows:
+            cells = [_cell(row["top1"][head], 100, 1) for head in heads]
+            lines.append(f"| {shots} | {title} | {' | '.join(cells)} | {len(row['seeds'])} |")
+    runs = result["runs"]
+    first, made = runs[0], [run for run in runs if run["arm"] == "repair"]
+    added = _span([run["num_made"] for run in made], 0) if made else "0"
+    lines += [
+        "",
+        f"`{first['protocol']}`, {first['split']} split, {first['num_evaluated']} clips evaluated, "
+        f"{first['num_views']} views, last epoch; mean ± standard deviation over seeds, each of "
+        "which chooses clips, pairs and weights; differences are of runs of one seed. "
+        f"`{result['config']}`, {_span([run['num_steps'] for run in runs], 0)} steps of "
+        f"{_span([run['batch_size'] for run in runs], 0)} clips in both arms; {added} clips added. "
+        f"{_span([run['train_minutes'] for run in runs], 1)} minutes of training a run on "
+        f"{first['environment']['cores']} CPU cores.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def _cell(value: dict[str, float], scale: float, digits: int) -> str:
     return f"{scale * value['mean']:.{digits}f} ± {scale * value['sd']:.{digits}f}"
 
@@ -379,9 +412,12 @@ def _span(values: list[float], digits: int) -> str:
 
 def pasted(text: str) -> str:
     """`text` with every marked table made anew."""
-    return _MARKED.sub(
-        lambda m: m[1] + table(json.loads((RESULTS / f"{m[2]}.json").read_text())) + m[3], text
-    )
+    return _MARKED.sub(lambda m: m[1] + _table_of(m[2]) + m[3], text)
+
+
+def _table_of(name: str) -> str:
+    path = RESULTS / f"{name}.json"
+    return table(json.loads(path.read_text())) if path.exists() else "Not measured yet.\n"
 
 
 def main() -> None:

@@ -102,6 +102,8 @@ class _Reader:
     """As `data.verify`."""
     limits: Limits = Limits()  # noqa: RUF009  frozen
     """What a file may cost before the decoder refuses it."""
+    roots: Mapping[str, Path] = field(default_factory=dict)
+    """Folder of each clip, by `clip_id`, that is not below `root`."""
 
     def __post_init__(self) -> None:
         """Check what the network cannot do without."""
@@ -130,7 +132,7 @@ class _Reader:
         """One outcome per window, all played alike; raises what concerns the file as a whole."""
         first = times[0]
         return decode_clips(
-            self.root / entry.path,
+            self.path_of(entry),
             starts_seconds=[time.start_seconds for time in times],
             duration_seconds=first.read_seconds,
             num_frames=first.num_frames,
@@ -142,6 +144,10 @@ class _Reader:
             sha256=self._hash(entry),
             limits=self.limits,
         )
+
+    def path_of(self, entry: Entry) -> Path:
+        """Where the file of a clip is."""
+        return self.roots.get(entry.clip_id, self.root) / entry.path
 
     def _hash(self, entry: Entry) -> str | None:
         return (entry.sha256 or None) if self.verify == "first" else None
@@ -399,7 +405,7 @@ class TrainSet(_Reader):
     def _sound_of(self, entry: Entry, wanted: Background) -> np.ndarray:
         slack = max(0.0, entry.duration_seconds - self.clip.duration_seconds)
         return decode_sound(
-            self.root / entry.path,
+            self.path_of(entry),
             start_seconds=entry.start_seconds + wanted.place * slack,
             duration_seconds=self.clip.duration_seconds,
             sample_rate=self.clip.sample_rate,

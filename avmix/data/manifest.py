@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from avmix.types import AudioInfo, Entry, VideoInfo
+from avmix.types import AudioInfo, Entry, Synthetic, VideoInfo
 
 FORMAT = 1
 """Version of the format, in `dataset.json`; raised when an old reader would misread a new file."""
@@ -49,9 +49,10 @@ def read_manifest(folder: Path, split: str) -> Manifest:
     """Read one split and check it.
 
     Raises `ManifestError` where a file is missing or was changed since it was written, a line is
-    not a valid `Entry`, an id occurs twice, a label is not a class, or the split is empty. A class
-    without a clip in the train split is an error too: the network would have an output that
-    never learns.
+    not a valid `Entry`, an id occurs twice, a label is not a class, the split is empty, or a
+    synthetic clip is in another split than train. A class without a clip in the train split is an
+    error too: the network would have an output that never learns. A train split of synthetic clips
+    only is exempt: it is an addition to another data set (`data.extra`), which has them.
     """
     header = _read_header(folder)
     if split not in header["splits"]:
@@ -69,7 +70,7 @@ def read_manifest(folder: Path, split: str) -> Manifest:
             "written; prepare the data set again"
         )
     entries = tuple(
-        _entry(line, f"{path}:{number}")
+        parse_row(line, f"{path}:{number}")
         for number, line in enumerate(text.decode().split("\n"), 1)  # splitlines: also U+2028
         if line.strip()
     )
@@ -110,7 +111,7 @@ def write_manifest(
         "notes": dict(notes or {}),
     }
     for split, entries in splits.items():
-        text = "".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in entries).encode()
+        text = "".join(row_of(entry) + "\n" for entry in entries).encode()
         _write_atomically(folder / f"{split}.jsonl", text)
         header["splits"][split] = {
             "num_clips": len(entries),
@@ -121,31 +122,74 @@ def write_manifest(
     _write_atomically(folder / "dataset.json", json.dumps(header, indent=2).encode() + b"\n")
 
 
-def read_events(folder: Path) -> tuple[dict[str, tuple[float, ...]], str]:
-    """The instants of each clip at which something happens, and the hash of the file.
+def read_events(*folders: Path) -> tuple[dict[str, tuple[float, ...]], str]:
+    """The instants of each clip at which something happens, and the hash of the files.
 
-    `events.jsonl` beside a manifest, one `{"clip_id", "event_seconds"}` a line; seconds on the
-    clock of the file, 0 is the first presented picture. Raises `ManifestError` where it is missing
+    `events.jsonl` beside each manifest, one `{"clip_id", "event_seconds"}` a line; seconds on the
+    clock of the file, 0 is the first presented picture. Raises `ManifestError` where one is missing
     or a line is not of this form.
     """
-    path = folder / "events.jsonl"
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: not found; `avmix events` writes it") from None
     found: dict[str, tuple[float, ...]] = {}
-    for number, line in enumerate(text.split(b"\n"), 1):
-        if not line.strip():
-            continue
+    sha256 = hashlib.sha256()
+    for path in (folder / "events.jsonl" for folder in folders):
         try:
-            row = json.loads(line)
-            seconds = tuple(float(second) for second in row["event_seconds"])
-            if not all(map(math.isfinite, seconds)):
-                raise ValueError(f"event_seconds {seconds}")
-            found[str(row["clip_id"])] = seconds
-        except (ValueError, TypeError, KeyError) as error:
-            raise ManifestError(f"{path}:{number}: not a line of events: {error!r}") from None
-    return found, hashlib.sha256(text).hexdigest()
+            text = path.read_bytes()
+        except FileNotFoundError:
+            raise ManifestError(f"{path}: not found; `avmix events` writes it") from None
+        sha256.update(hashlib.sha256(text).digest())
+        for number, line in enumerate(text.split(b"\n"), 1):
+            if line.strip():
+                clip_id, seconds = _events(line, f"{path}:{number}")
+                found[clip_id] = seconds
+    return found, sha256.hexdigest()
+
+
+def _events(line: bytes, where: str) -> tuple[str, tuple[float, ...]]:
+    try:
+        row = json.loads(line)
+        seconds = tuple(float(second) for second in row["event_seconds"])
+        if not all(map(math.isfinite, seconds)):
+            raise ValueError(f"event_seconds {seconds}")
+        return str(row["clip_id"]), seconds
+    except (ValueError, TypeError, KeyError) as error:
+        raise ManifestError(f"{where}: not a line of events: {error!r}") from None
+
+
+def row_of(entry: Entry) -> str:
+    """The line of JSON of one clip; `synthetic` is left out of it where the clip is real."""
+    row = asdict(entry)
+    if entry.synthetic is None:
+        del row["synthetic"]  # manifests of real clips keep their bytes, and so their hashes
+    return json.dumps(row, ensure_ascii=False)
+
+
+def parse_row(line: str, where: str) -> Entry:
+    """The clip that `row_of` wrote. Raises `ManifestError` beginning with `where`."""
+    try:
+        row = json.loads(line)
+        video, audio = row.pop("video"), row.pop("audio")
+        synthetic = row.pop("synthetic", None)
+        entry = Entry(
+            **{**row, "labels": tuple(row["labels"])},
+            video=VideoInfo(**video) if video is not None else None,
+            audio=AudioInfo(**audio) if audio is not None else None,
+            synthetic=_synthetic(synthetic) if synthetic is not None else None,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ManifestError(f"{where}: not a manifest row: {error}") from None
+    for value in (entry, entry.video, entry.audio, entry.synthetic):
+        if value is not None:
+            _check_types(value, where)
+    if not 0 <= entry.start_seconds < entry.end_seconds:
+        raise ManifestError(
+            f"{where}: start_seconds {entry.start_seconds} and end_seconds {entry.end_seconds} "
+            "must satisfy 0 <= start < end"
+        )
+    return entry
+
+
+def _synthetic(row: Mapping[str, Any]) -> Synthetic:
+    return Synthetic(**{**row, "parents": tuple(row["parents"])})
 
 
 def _read_header(folder: Path) -> dict[str, Any]:
@@ -167,29 +211,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
     return header
 
 
-def _entry(line: str, where: str) -> Entry:
-    try:
-        row = json.loads(line)
-        video, audio = row.pop("video"), row.pop("audio")
-        entry = Entry(
-            **{**row, "labels": tuple(row["labels"])},
-            video=VideoInfo(**video) if video is not None else None,
-            audio=AudioInfo(**audio) if audio is not None else None,
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ManifestError(f"{where}: not a manifest row: {error}") from None
-    for value in (entry, entry.video, entry.audio):
-        if value is not None:
-            _check_types(value, where)
-    if not 0 <= entry.start_seconds < entry.end_seconds:
-        raise ManifestError(
-            f"{where}: start_seconds {entry.start_seconds} and end_seconds {entry.end_seconds} "
-            "must satisfy 0 <= start < end"
-        )
-    return entry
-
-
-def _check_types(value: Entry | VideoInfo | AudioInfo, where: str) -> None:
+def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -> None:
     for field in fields(value):
         found = getattr(value, field.name)
         if field.type is float:
@@ -198,6 +220,12 @@ def _check_types(value: Entry | VideoInfo | AudioInfo, where: str) -> None:
             ok = type(found) is field.type
         elif field.name == "labels":
             ok = bool(found) and all(isinstance(label, str) for label in found)
+        elif field.name == "parents":
+            ok = all(isinstance(parent, str) for parent in found)
+        elif field.name == "method":
+            ok = found in get_args(field.type)
+        elif field.name == "score":
+            ok = found is None or type(found) in (int, float)
         else:
             ok = isinstance(found, get_args(field.type))
         if not ok:
@@ -216,9 +244,20 @@ def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, pat
             raise ManifestError(
                 f"{path}: clip {entry.clip_id!r} has label {unknown[0]!r}, which is not a class"
             )
-    empty = [c for c in classes if not any(c in e.labels for e in entries)]
-    if empty and split == "train":
+    made = [entry.clip_id for entry in entries if entry.synthetic is not None]
+    if made and split != "train":
+        raise ManifestError(
+            f"{path}: clip {made[0]!r} is synthetic and in split {split!r}: synthetic clips may be "
+            "trained on and nothing else; leave it out"
+        )
+    empty = empty_classes(entries, classes)
+    if empty and split == "train" and len(made) < len(entries):
         raise ManifestError(f"{path}: no clip of class {', '.join(map(repr, empty))}")
+
+
+def empty_classes(entries: Sequence[Entry], classes: Sequence[str]) -> list[str]:
+    """The classes that no clip has."""
+    return [c for c in classes if not any(c in e.labels for e in entries)]
 
 
 def _check_disjoint(splits: Mapping[str, Sequence[Entry]], folder: Path) -> None:

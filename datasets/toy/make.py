@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import actions as act
 import av
 import numpy as np
 from rich.progress import track
 
 from avmix.data.manifest import ManifestError, read_manifest, splits_of, write_manifest
 from avmix.rng import rng
+from avmix.synth import actions as act
 from avmix.types import AudioInfo, Entry, VideoInfo
 
 VERSION = 1

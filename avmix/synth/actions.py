@@ -1,4 +1,7 @@
-"""The made actions of the toy set: which there are, how one is drawn, how it looks and sounds.
+"""Made actions: which there are, how one is drawn, how it looks and sounds.
+
+The toy set (`datasets/toy`) is made of them, and `avmix synth compose` draws them over real
+backgrounds.
 
 Everything random is drawn once, by `draw_world` and `draw_scene`, into frozen values;
 `pictures_of` and `sound_of` then render them and are pure. Drawing takes the same numbers from its
@@ -380,8 +383,13 @@ class _Poses:
     flash: np.ndarray
 
 
-def pictures_of(scene: Scene) -> UInt8[np.ndarray, "t h w c"]:
-    """Render the frames, RGB."""
+def pictures_of(
+    scene: Scene, behind: UInt8[np.ndarray, "t h w c"] | None = None
+) -> UInt8[np.ndarray, "t h w c"]:
+    """Render the frames, RGB; `behind`: over these pictures in place of the scene's backdrop.
+
+    They must be NUM_FRAMES squares of SIDE_PX, and the scene's camera should not drift.
+    """
     seconds = np.arange(NUM_FRAMES) / FPS
     drift_x, drift_y = (
         (reach * np.sin(2 * np.pi * hz * seconds + phase)).astype(np.float32)
@@ -401,7 +409,11 @@ def pictures_of(scene: Scene) -> UInt8[np.ndarray, "t h w c"]:
     for start in range(0, NUM_FRAMES, _NUM_AT_ONCE):
         frames = slice(start, start + _NUM_AT_ONCE)
         # Planar, (c, t, h, w): every step runs over contiguous memory.
-        picture = _view(image, drift_x[frames], drift_y[frames])
+        if behind is None:
+            picture = _view(image, drift_x[frames], drift_y[frames])
+        else:
+            planes = behind[frames].transpose(3, 0, 1, 2).astype(np.float32)
+            picture = np.ascontiguousarray(planes) / np.float32(255)
         for body in bodies:
             _paint(picture, body, scene, seconds[frames], xs[frames], ys[frames])
         picture *= np.float32(255 * scene.brightness)

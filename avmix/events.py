@@ -1,0 +1,127 @@
+"""`avmix events`: when sounds begin in the clips of a data set, written beside its manifest.
+
+The file, `events.jsonl`, has one line a clip, `{"clip_id": ..., "event_seconds": [...]}`, the times
+on the clock of the clip's file (0 is the first picture presented) and within its labelled stretch.
+The toy set writes what it knows of its own events in the same format.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from rich.progress import track
+
+from avmix.data.manifest import ManifestError, read_manifest, splits_of
+from avmix.decode import ClipError
+from avmix.onsets import onset_times
+from avmix.stretch import sound_of
+from avmix.types import Entry
+
+_LISTEN_HZ = 16_000
+_MAX_LISTED = 20
+
+EPILOG = """\
+exit:   0 every clip was heard   1 some cannot be read (they are named and have no line), or the
+        file is there already   2 wrong usage   130 interrupted
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """When sounds begin in one clip."""
+
+    clip_id: str
+    path: str
+    event_seconds: tuple[float, ...]
+    """On the clock of the file, ascending; none where there is no sound."""
+    problem: str = ""
+    """Why the clip cannot be read; empty where it can."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `run` reads."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("--root", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
+    parser.add_argument("--splits", nargs="+", default=["train"], help="which to listen to (train)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (1)")
+    parser.add_argument("--overwrite", action="store_true", help="replace events.jsonl")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Listen to all clips, write events.jsonl, name what cannot be read; returns the exit code."""
+    folder = args.manifest or args.root
+    path = folder / "events.jsonl"
+    try:
+        if args.workers < 1:
+            raise ManifestError(f"--workers must be at least 1, got {args.workers}")
+        if path.exists() and not args.overwrite:
+            raise ManifestError(f"{path} is there already; replace it with --overwrite")
+        known = splits_of(folder)
+        for split in args.splits:
+            if split not in known:
+                raise ManifestError(f"{folder}: no split {split!r}; it has: {', '.join(known)}")
+        entries = [e for split in args.splits for e in read_manifest(folder, split).entries]
+        heard = list(_listen_all(args.root, entries, args.workers))
+        good = [h for h in heard if not h.problem]
+        lines = [
+            json.dumps({"clip_id": h.clip_id, "event_seconds": h.event_seconds}, ensure_ascii=False)
+            for h in good
+        ]
+        partial_path = path.with_name(path.name + ".partial")
+        partial_path.write_text("".join(line + "\n" for line in lines))
+        partial_path.replace(path)
+    except (ManifestError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    num_events = sum(len(h.event_seconds) for h in good)
+    none = sum(not h.event_seconds for h in good)
+    print(f"{path}: {num_events} events in {len(good)} clips, {none} of them without any")
+    bad = [h for h in heard if h.problem]
+    if bad:
+        print(f"{len(bad)} of {len(heard)} clips cannot be read and have no line:", file=sys.stderr)
+        for h in bad[:_MAX_LISTED]:
+            print(f"  {h.path}: {h.problem}", file=sys.stderr)
+        if len(bad) > _MAX_LISTED:
+            print(f"  and {len(bad) - _MAX_LISTED} more", file=sys.stderr)
+    return int(bool(bad))
+
+
+def events_of(root: Path, entry: Entry) -> Heard:
+    """Listen to one clip; what cannot be read is a `Heard` with a problem."""
+    try:
+        wave = sound_of(root, entry, _LISTEN_HZ)
+    except (ClipError, OSError) as error:
+        what = error.problem if isinstance(error, ClipError) else error.strerror or str(error)
+        problem = f"{type(error).__name__}: {' '.join(what.split())}"
+        return Heard(clip_id=entry.clip_id, path=entry.path, event_seconds=(), problem=problem)
+    times = entry.start_seconds + onset_times(wave, _LISTEN_HZ)
+    events = tuple(round(float(t), 4) for t in times if t < entry.end_seconds)
+    return Heard(clip_id=entry.clip_id, path=entry.path, event_seconds=events)
+
+
+def _listen_all(root: Path, entries: Sequence[Entry], workers: int) -> Iterator[Heard]:
+    listen = partial(events_of, root)
+    if workers == 1:
+        yield from track(map(listen, entries), "listening", total=len(entries))
+        return
+    try:
+        # spawn: a fork would copy the state of the parent's threads.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            found = pool.map(listen, entries, chunksize=8)
+            yield from track(found, "listening", total=len(entries))
+    except BrokenProcessPool:
+        raise ManifestError(
+            "a process died, as of a file that crashes the decoder; `avmix doctor` finds it"
+        ) from None

@@ -1,0 +1,144 @@
+"""The labelled stretch of a clip, all of it: its sound, its motion, its pictures one after another.
+
+Training decodes windows; who makes clips of clips, or measures them, needs the whole. Everything
+here raises as `decode_clip` does: OSError where there is no file, `ClipError` for what is in it.
+"""
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av.error
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from avmix.decode import Limits, NoAudioStreamError, TruncatedMediaError, decode_clip
+from avmix.decode.audio import Sound
+from avmix.decode.container import open_media, verify_hash
+from avmix.decode.pyav import decode_sound
+from avmix.decode.request import checked_request
+from avmix.onsets import motion_energy
+from avmix.prepare.probe import probe
+from avmix.types import Entry
+
+_PIECE_BYTES = 64 << 20
+"""Of decoded pictures held at a time."""
+_LONGEST_PIECE = 256
+_LOOK_PX = 64
+"""Shorter side of the pictures that motion is measured in."""
+_LIMITS = Limits(seconds=600.0)
+
+
+def fps_of(entry: Entry) -> Fraction:
+    """Pictures per second, as a fraction that a container can hold; the mean where they vary."""
+    assert entry.video is not None
+    return Fraction(entry.video.fps).limit_denominator(1001)
+
+
+def num_pictures(entry: Entry) -> int:
+    """Pictures of the stretch at `fps_of`: those that end within it, at least one."""
+    return max(1, math.floor(entry.duration_seconds * fps_of(entry) + 0.01))
+
+
+def sound_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"]:
+    """The sound of the stretch, mono; zeros where the file has none. No picture is decoded."""
+    if entry.audio is None:
+        return np.zeros(round(entry.duration_seconds * rate_hz), np.float32)
+    path = str(root / entry.path)
+    if entry.sha256:
+        verify_hash(path, entry.sha256)
+    request = checked_request(
+        path,
+        starts_seconds=(entry.start_seconds,),
+        duration_seconds=entry.duration_seconds,
+        num_frames=1,
+        fps=None,
+        sample_rate=rate_hz,
+        short_side=None,
+        audio="require",
+        origin="video",
+        max_held=None,
+        min_audio_valid=0.0,
+        sha256=None,
+        limits=_LIMITS,
+    )
+    ((wave, _),) = decode_sound(request)
+    return wave
+
+
+def sound_alone(path: Path, rate_hz: int) -> Float32[np.ndarray, " s"]:
+    """All sound of a file that need not have pictures, mono, from its first sample on."""
+    _, audio = probe(path)
+    if audio is None:
+        raise NoAudioStreamError(str(path), "has no audio stream")
+    with open_media(str(path), _LIMITS) as media:
+        sound = Sound(
+            media,
+            [audio.start_seconds - media.zero_seconds],
+            audio.duration_seconds,
+            rate_hz,
+            skips=False,
+            sought=False,
+        )
+        try:
+            for packet in media.container.demux(sound.stream):
+                sound.feed(packet)
+        except av.error.FFmpegError as error:
+            raise TruncatedMediaError(
+                media.path, f"reading stops early: {error.strerror}"
+            ) from error
+        return sound.waveform(sound.starts_seconds[0])[0]
+
+
+def pictures_of(
+    root: Path, entry: Entry, *, short_side: int | None = None
+) -> Iterator[UInt8[np.ndarray, "t h w c"]]:
+    """The pictures of the stretch at `fps_of`, in pieces that fit into memory.
+
+    They are as large as the file's, in square pixels; `short_side` scales them down.
+    """
+    assert entry.video is not None
+    fps, total = fps_of(entry), num_pictures(entry)
+    side = min(entry.video.width, entry.video.height)
+    side = side if short_side is None else min(side, short_side)
+    scale = side / min(entry.video.width, entry.video.height)
+    area = entry.video.width * entry.video.height * scale**2
+    length = int(min(max(_PIECE_BYTES // (3 * area), 1), _LONGEST_PIECE))
+    for first in range(0, total, length):
+        num = min(length, total - first)
+        # At the middle of each picture's time: rounding cannot take the one before.
+        clip = decode_clip(
+            root / entry.path,
+            start_seconds=entry.start_seconds + float(first / fps),
+            duration_seconds=float(num / fps),
+            num_frames=num,
+            short_side=side,
+            audio="skip",
+            sha256=entry.sha256 or None,
+            limits=_LIMITS,
+        )
+        yield clip.video
+
+
+def motion_of(root: Path, entry: Entry) -> Float64[np.ndarray, "n 2"]:
+    """How much moves, picture after picture: seconds from the start of the stretch, and energy.
+
+    Pictures that are only repeated, to reach the mean rate of a file whose rate varies, are left
+    out: they would look like standing still.
+    """
+    fps = float(fps_of(entry))
+    energies: list[np.ndarray] = []
+    last: np.ndarray | None = None
+    for piece in pictures_of(root, entry, short_side=_LOOK_PX):
+        whole = piece if last is None else np.concatenate([last, piece])
+        energies.append(motion_energy(whole)[0 if last is None else 1 :])
+        last = piece[-1:]
+    energy = np.concatenate(energies).astype(np.float64)
+    seconds = np.arange(len(energy)) / fps
+    moved = energy > 0
+    moved[0] = True
+    assert entry.video is not None
+    if entry.video.vfr:
+        seconds, energy = seconds[moved], energy[moved]
+    return np.stack([seconds, energy], axis=1)

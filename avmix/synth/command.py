@@ -1,0 +1,167 @@
+"""`avmix synth`: arguments of its methods, exit code."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from avmix.data.manifest import ManifestError, read_manifest
+from avmix.decode import ClipError
+from avmix.synth.output import SynthError
+
+EPILOG = """\
+exit:   0 made   1 could not be made; one line says why   2 wrong usage   130 interrupted
+        The same command goes on from where it was stopped.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `run` reads."""
+    methods = parser.add_subparsers(dest="method", required=True)
+    _repair_arguments(_method(methods, "repair", "pictures of one clip with the sound of another "
+                              "of its class, moved to where it fits best"))  # fmt: skip
+    _compose_arguments(_method(methods, "compose", "made actions, seen and heard over real clips"))
+    _external_arguments(_method(methods, "external", "by another program, checked and brought "
+                                "into one form"))  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make a set of clips, say what was made, and return the exit code."""
+    try:
+        if args.workers < 1:
+            raise SynthError(f"--workers must be at least 1, got {args.workers}")
+        if not 0 <= args.max_bad_share <= 1:
+            raise SynthError(f"--max-bad-share must be from 0 to 1, got {args.max_bad_share}")
+        print(_MAKE[args.method](args))
+    except (SynthError, ManifestError, ClipError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _method(methods: "argparse._SubParsersAction", name: str, what: str) -> argparse.ArgumentParser:
+    parser = methods.add_parser(name, help=what, description=f"Make clips: {what}.")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("--out", type=Path, required=True, help="folder of the set to make")
+    parser.add_argument("--seed", type=int, default=0, help="of every choice (0)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (1)")
+    parser.add_argument("--max-bad-share", type=float, default=0.01,
+                        help="share of the clips that may fail, 0 to 1 (0.01)")  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace the set in --out")
+    return parser
+
+
+def _shots(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shots", type=int, default=0, metavar="N",
+                        help="so many clips of each class, as data.shots; 0: all (0)")  # fmt: skip
+    parser.add_argument("--shots-seed", type=int, default=0, metavar="S",
+                        help="of their choice, as data.shots_seed (0)")  # fmt: skip
+
+
+def _repair_arguments(parser: argparse.ArgumentParser) -> None:
+    from avmix.synth.repair import RepairOptions
+
+    usual = RepairOptions()
+    parser.add_argument("--root", type=Path, required=True, help="folder of the real clips")
+    parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
+    _shots(parser)
+    parser.add_argument("--per-class", type=int, default=usual.per_class,
+                        help=f"pairs of each class, at most ({usual.per_class})")  # fmt: skip
+    parser.add_argument("--min-score", type=float, default=usual.min_score,
+                        help=f"of the best alignment, -1 to 1 ({usual.min_score})")  # fmt: skip
+    parser.add_argument("--min-cover", type=float, default=usual.min_cover,
+                        help="smallest share of the pictures that must have sound "
+                        f"({usual.min_cover})")  # fmt: skip
+    parser.add_argument("--balanced", action="store_true",
+                        help="as many pairs of each class: those of the smallest")  # fmt: skip
+
+
+def _repair(args: argparse.Namespace) -> str:
+    from avmix.synth.parents import read_parents
+    from avmix.synth.repair import RepairOptions, repair
+
+    options = RepairOptions(
+        per_class=args.per_class, min_score=args.min_score, min_cover=args.min_cover,
+        balanced=args.balanced, seed=args.seed,
+    )  # fmt: skip
+    parents = read_parents(args.root, args.manifest, args.shots, args.shots_seed)
+    return repair(parents, args.out, options, workers=args.workers, overwrite=args.overwrite,
+                  max_bad_share=args.max_bad_share)  # fmt: skip
+
+
+def _compose_arguments(parser: argparse.ArgumentParser) -> None:
+    from avmix.synth.compose import ComposeOptions
+
+    usual = ComposeOptions()
+    parser.add_argument("--background-root", type=Path, required=True, help="folder of real clips")
+    parser.add_argument("--background-manifest", type=Path,
+                        help="folder with their dataset.json (--background-root)")  # fmt: skip
+    _shots(parser)
+    parser.add_argument("--manifest", type=Path, help="data set to add to: a toy set; its classes "
+                        "are the made set's, in its order (the toy's own)")  # fmt: skip
+    parser.add_argument("--actions", nargs="+", default=[], metavar="NAME", help="which (all)")
+    parser.add_argument("--per-class", type=int, default=usual.per_class,
+                        help=f"clips of each action ({usual.per_class})")  # fmt: skip
+    parser.add_argument("--difficulty", type=float, default=usual.difficulty,
+                        help=f"as of the toy set: 0, clean, to 1 ({usual.difficulty})")  # fmt: skip
+    parser.add_argument("--background-db", type=float, default=usual.background_db,
+                        help="level of the background's sound relative to the action's, at most 0 "
+                        f"({usual.background_db:g})")  # fmt: skip
+
+
+def _compose(args: argparse.Namespace) -> str:
+    from avmix.synth.compose import ComposeOptions, compose
+    from avmix.synth.parents import read_parents
+
+    options = ComposeOptions(
+        actions=tuple(args.actions), per_class=args.per_class, difficulty=args.difficulty,
+        background_db=args.background_db, seed=args.seed,
+    )  # fmt: skip
+    parents = read_parents(args.background_root, args.background_manifest, args.shots,
+                           args.shots_seed)  # fmt: skip
+    classes = read_manifest(args.manifest, "train").classes if args.manifest else None
+    return compose(parents, args.out, options, classes=classes, workers=args.workers,
+                   overwrite=args.overwrite, max_bad_share=args.max_bad_share)  # fmt: skip
+
+
+def _external_arguments(parser: argparse.ArgumentParser) -> None:
+    from avmix.synth.external import ExternalOptions
+    from avmix.synth.jobs import USUALLY, kinds
+
+    parser.add_argument("--root", type=Path, required=True, help="folder of the real clips")
+    parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
+    _shots(parser)
+    parser.add_argument("--jobs", type=Path, required=True, help="JSON Lines: id, label and, as "
+                        "needed, text, parent, duration_seconds, seed")  # fmt: skip
+    parser.add_argument("--command", required=True, dest="program", help="program and arguments, "
+                        "no shell; {input_video} {input_audio} {text} {output} {seed} {duration} "
+                        "are filled in")  # fmt: skip
+    usual = ", ".join(f"{kind}: {makes}" for kind, makes in USUALLY.items())
+    parser.add_argument("--kind", choices=kinds(), required=True, help="of the program")
+    parser.add_argument("--makes", choices=("both", "video", "audio"), help="what it writes; the "
+                        f"rest is the parent's ({usual})")  # fmt: skip
+    limit, tolerance = (ExternalOptions.__dataclass_fields__[name].default
+                        for name in ("seconds_per_clip", "tolerance"))  # fmt: skip
+    parser.add_argument("--seconds-per-clip", type=float, default=limit,
+                        help=f"limit of time for one run of it ({limit:g})")  # fmt: skip
+    parser.add_argument("--tolerance", type=float, default=tolerance, help="seconds by which a "
+                        f"clip may miss the length asked for ({tolerance:g})")  # fmt: skip
+
+
+def _external(args: argparse.Namespace) -> str:
+    from avmix.synth.external import ExternalOptions, external
+    from avmix.synth.parents import read_parents
+
+    options = ExternalOptions(
+        jobs=args.jobs, command=args.program, kind=args.kind, makes=args.makes,
+        seconds_per_clip=args.seconds_per_clip, tolerance=args.tolerance, seed=args.seed,
+    )  # fmt: skip
+    parents = read_parents(args.root, args.manifest, args.shots, args.shots_seed)
+    return external(parents, args.out, options, workers=args.workers, overwrite=args.overwrite,
+                    max_bad_share=args.max_bad_share)  # fmt: skip
+
+
+_MAKE = {"repair": _repair, "compose": _compose, "external": _external}

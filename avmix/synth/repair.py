@@ -1,0 +1,272 @@
+"""Pictures of one clip with the sound of another of its class, moved to where it fits best.
+
+What is learned from such a pair is what the class looks and sounds like, not which recording a
+picture and a sound are of. Pairs are drawn from the train split only; picture and sound are never
+of one source.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from avmix.data.dataset import has_sound
+from avmix.decode import ClipError
+from avmix.prepare.probe import entry_of
+from avmix.rng import rng
+from avmix.stretch import fps_of, motion_of, num_pictures, pictures_of, sound_of
+from avmix.synth.align import Alignment, align, motion_envelope, sound_envelope
+from avmix.synth.output import Outcome, Plan, SynthError, do_all, each, finish, one_line, prepare
+from avmix.synth.parents import Parents, file_name
+from avmix.synth.write import sound_rate, write_mp4
+from avmix.types import Entry, Synthetic
+
+_LISTEN_HZ = 16_000
+_QUIET_PEAK = 1e-4
+"""-80 dBFS, below which a stretch is silent, as `AudioInfo.silent` has it."""
+_FADE_SECONDS = 0.005
+"""Where a sound is cut: a step in the waveform would be an onset that nobody made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairOptions:
+    """What is paired, and which pairs are kept."""
+
+    per_class: int = 50
+    """Pairs of each class, at most; >= 1."""
+    min_score: float = 0.3
+    """Pairs whose best alignment scores less, -1 to 1, are rejected."""
+    min_cover: float = 0.8
+    """Smallest share of the pictures that must have sound, above 0, at most 1."""
+    balanced: bool = False
+    """As many pairs of each class: those of the class that has fewest, so that what is added does
+    not make some classes more frequent than others."""
+    seed: int = 0
+    """Of the choice of pairs."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.per_class < 1:
+            raise SynthError(f"--per-class must be at least 1, got {self.per_class}")
+        if not -1 <= self.min_score <= 1:
+            raise SynthError(f"--min-score must be from -1 to 1, got {self.min_score}")
+        if not 0 < self.min_cover <= 1:
+            raise SynthError(f"--min-cover must be above 0, at most 1, got {self.min_cover}")
+        if not 0 <= self.seed < 2**32:
+            raise SynthError(f"--seed must be in [0, 2**32), got {self.seed}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """What pairs are judged by, of one clip."""
+
+    motion: np.ndarray | None
+    """Envelope; None where the file cannot be read."""
+    sound: np.ndarray | None
+    """Envelope; None where there is nothing to hear."""
+    reason: str
+    """Why there is no sound to use, or no clip at all; empty where all is well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A clip to make."""
+
+    root: Path
+    out: Path
+    picture: Entry
+    sound: Entry
+    alignment: Alignment
+
+    @property
+    def clip_id(self) -> str:
+        """Both parents: the same pair has one id in all sets."""
+        return f"repair/{self.picture.clip_id}+{self.sound.clip_id}"
+
+
+def repair(
+    parents: Parents, out: Path, options: RepairOptions, *, workers: int, overwrite: bool,
+    max_bad_share: float,
+) -> str:  # fmt: skip
+    """Make the set in `out`; returns what was made, in one line.
+
+    Raises `SynthError` and `ManifestError`.
+    """
+    manifest = parents.manifest
+    arguments = {**parents.arguments, "per_class": options.per_class, "seed": options.seed,
+                 "min_score": options.min_score, "min_cover": options.min_cover,
+                 "balanced": options.balanced}  # fmt: skip
+    plan = Plan(out=out, method="repair", arguments=arguments, classes=manifest.classes,
+                protocol=manifest.protocol)  # fmt: skip
+    if not prepare(plan, overwrite=overwrite):
+        return f"{out}: already made with these arguments; nothing to do"
+    entries = manifest.entries
+    looks = [
+        found
+        for _, found in each(entries, partial(_look, parents.root), workers=workers,
+                             what="repair: looking and listening")
+    ]  # fmt: skip
+    unread = [(e, lk.reason) for e, lk in zip(entries, looks, strict=True) if lk.motion is None]
+    if len(unread) > max_bad_share * len(entries):
+        names = "; ".join(f"{e.path}: {reason}" for e, reason in unread[:5])
+        raise SynthError(
+            f"{len(unread)} of {len(entries)} clips cannot be read, a larger share than "
+            f"--max-bad-share (={max_bad_share:g}): {names}"
+        )
+    pairs, rejected, tried = _choose(parents, out, looks, options)
+    outcomes = do_all(plan, pairs, make_pair, names=[p.clip_id for p in pairs], workers=workers)
+    scores = [p.alignment.score for p, o in zip(pairs, outcomes, strict=True) if o.entry]
+    finish(
+        plan,
+        outcomes,
+        {
+            "tried": tried,
+            "rejected": dict(rejected),
+            "score_quantiles": [round(float(q), 4) for q in
+                                np.quantile(scores, [0, 0.25, 0.5, 0.75, 1])] if scores else [],
+            "no_sound_parents": dict(Counter(
+                lk.reason for lk in looks if lk.motion is not None and lk.sound is None)),
+            "unreadable": [{"path": e.path, "reason": reason} for e, reason in unread],
+        },
+        max_bad_share,
+    )  # fmt: skip
+    num = len(scores)
+    why = "".join(f", {n} {reason}" for reason, n in sorted(rejected.items()))
+    return f"{out}: {tried} pairs tried, {num} kept{why}"
+
+
+def draw_order(entries: Sequence[Entry], rows: Sequence[int], seed: int, number: int) -> Iterator[
+    tuple[int, int]
+]:  # fmt: skip
+    """All pairs (picture, sound) of `rows`, in rounds in which every picture comes once.
+
+    So the first n pairs use all pictures evenly. `number` is of the class; its stream is at (seed,
+    number). Pairs of one source are left out: a clip with its own sound would be no other clip, and
+    clips of one recording often share theirs.
+    """
+    stream = rng(seed, 0, "repair", number)
+    partners = {p: [rows[i] for i in stream.permutation(len(rows))] for p in rows}
+    partners = {
+        p: [s for s in others if entries[s].source_id != entries[p].source_id]
+        for p, others in partners.items()
+    }
+    for turn in range(len(rows)):
+        for place in stream.permutation(len(rows)):
+            picture = rows[place]
+            if turn < len(partners[picture]):
+                yield picture, partners[picture][turn]
+
+
+def make_pair(pair: Pair) -> Outcome:
+    """Render one pair; an `Outcome` with the reason where its files cannot be read after all."""
+    picture, sound, place = pair.picture, pair.sound, pair.alignment
+    assert sound.audio is not None
+    rate = sound_rate(sound.audio.rate_hz)
+    label = picture.labels[0]
+    path = pair.out / file_name(pair.clip_id, label)
+    fps = fps_of(picture)
+    try:
+        seconds = float(num_pictures(picture) / fps)
+        wave, begin, end = moved(
+            sound_of(pair.root, sound, rate), rate, place.shift_seconds, seconds
+        )
+        write_mp4(path, pictures_of(pair.root, picture), wave, fps=fps, rate_hz=rate)
+        entry = entry_of(path, pair.out, clip_id=pair.clip_id, labels=picture.labels,
+                         source_id=picture.source_id)  # fmt: skip
+    except (ClipError, OSError) as error:
+        return Outcome(name=pair.clip_id, entry=None, reason=f"unreadable: {one_line(error)}")
+    made = Synthetic(
+        method="repair",
+        parents=(picture.clip_id, sound.clip_id),
+        recipe=f"pictures of {picture.clip_id}; sound of {sound.clip_id} moved by "
+        f"{place.shift_seconds:+.3f} s, heard from {begin:.3f} to {end:.3f} s of {seconds:.3f} s, "
+        f"silence elsewhere; {fps} pictures/s, {rate} Hz",
+        score=round(place.score, 4),
+    )
+    return Outcome(name=pair.clip_id, entry=replace(entry, synthetic=made))
+
+
+def moved(
+    wave: np.ndarray, rate_hz: int, shift_seconds: float, duration_seconds: float
+) -> tuple[np.ndarray, float, float]:
+    """A sound begun at `shift_seconds` in `duration_seconds` of silence, and from when to when it
+    is heard; faded over 5 ms where it is cut."""
+    num = round(duration_seconds * rate_hz)
+    out = np.zeros(num, np.float32)
+    first = round(shift_seconds * rate_hz)
+    low, high = max(first, 0), min(first + len(wave), num)
+    if low >= high:
+        return out, 0.0, 0.0
+    out[low:high] = wave[low - first : high - first]
+    ramp = np.linspace(0, 1, round(_FADE_SECONDS * rate_hz), dtype=np.float32)[: high - low]
+    if first != 0:
+        out[low : low + len(ramp)] *= ramp
+    if first + len(wave) != num:
+        out[high - len(ramp) : high] *= ramp[::-1]
+    return out, low / rate_hz, high / rate_hz
+
+
+def _choose(
+    parents: Parents, out: Path, looks: Sequence[_Looks], options: RepairOptions
+) -> tuple[list[Pair], Counter[str], int]:
+    """The pairs to make, why others are not, and how many were tried."""
+    entries, classes = parents.manifest.entries, parents.manifest.classes
+    kept: list[Pair] = []
+    rejected: Counter[str] = Counter()
+    tried = 0
+    for number, name in enumerate(classes):
+        rows = [r for r, e in enumerate(entries)
+                if e.labels == (name,) and looks[r].motion is not None]  # fmt: skip
+        found = 0
+        for picture, sound in draw_order(entries, rows, options.seed, number):
+            if found == options.per_class:
+                break
+            motion, heard = looks[picture].motion, looks[sound].sound
+            if motion is None or heard is None:
+                continue  # counted once a clip, not once a pair
+            tried += 1
+            alignment = align(motion, heard, options.min_cover)
+            if alignment is None:
+                rejected["sound too short"] += 1
+            elif alignment.score < options.min_score:
+                rejected["score too low"] += 1
+            else:
+                found += 1
+                kept.append(Pair(root=parents.root, out=out, picture=entries[picture],
+                                 sound=entries[sound], alignment=alignment))  # fmt: skip
+    if options.balanced and kept:
+        found_of = Counter(pair.picture.labels[0] for pair in kept)
+        fewest = _first_of_each(kept, min(found_of[name] for name in classes))
+        if len(fewest) < len(kept):
+            rejected["more than the smallest class has"] = len(kept) - len(fewest)
+        kept = fewest
+    return kept, rejected, tried
+
+
+def _first_of_each(pairs: Sequence[Pair], num: int) -> list[Pair]:
+    """The first `num` pairs of every class."""
+    taken: Counter[str] = Counter()
+    first: list[Pair] = []
+    for pair in pairs:
+        taken[pair.picture.labels[0]] += 1
+        if taken[pair.picture.labels[0]] <= num:
+            first.append(pair)
+    return first
+
+
+def _look(root: Path, entry: Entry) -> _Looks:
+    try:
+        if entry.video is None:
+            return _Looks(None, None, "no pictures")
+        motion = motion_envelope(motion_of(root, entry), float(num_pictures(entry) / fps_of(entry)))
+        if not has_sound(entry):
+            return _Looks(motion, None, "no sound" if entry.audio is None else "silent")
+        wave = sound_of(root, entry, _LISTEN_HZ)
+    except (ClipError, OSError) as error:
+        return _Looks(None, None, one_line(error))
+    if np.abs(wave).max(initial=0.0) < _QUIET_PEAK:
+        return _Looks(motion, None, "silent in its stretch")
+    return _Looks(motion, sound_envelope(wave, _LISTEN_HZ), "")

@@ -1,0 +1,72 @@
+"""Write pictures and sound as one mp4 file, both from 0 on one clock."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+AAC_RATES_HZ = frozenset(
+    {7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
+)
+"""Sample rates that AAC has."""
+_GOP = 12
+"""Training seeks: a key picture is never far."""
+
+
+def sound_rate(rate_hz: int) -> int:
+    """`rate_hz` where AAC has it, else 48,000."""
+    return rate_hz if rate_hz in AAC_RATES_HZ else 48_000
+
+
+def write_mp4(
+    path: Path,
+    pictures: Iterable[UInt8[np.ndarray, "t h w c"]],
+    sound: Float32[np.ndarray, " s"] | None,
+    *,
+    fps: Fraction,
+    rate_hz: int,
+) -> int:
+    """Write H.264 and AAC; all of it or nothing, under a temporary name first.
+
+    `pictures` come in pieces, RGB, of one size, whose odd last row and column are left out (the
+    codec has none). `sound` is mono, at one of `AAC_RATES_HZ`; None writes no sound at all. The
+    same input gives the same bytes. Returns the number of pictures.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as file:
+        video = file.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "20"})
+        # One thread: the bytes must not depend on the machine's cores.
+        video.codec_context.thread_count = 1
+        video.codec_context.gop_size = _GOP
+        video.codec_context.max_b_frames = 0
+        audio = None
+        if sound is not None:
+            # The usual coder has given other bytes for the same samples now and then.
+            audio = file.add_stream(
+                "aac", rate=rate_hz, layout="mono", options={"aac_coder": "fast"}
+            )
+            audio.bit_rate = 96_000
+        count = 0
+        for piece in pictures:
+            even = piece[:, : piece.shape[1] // 2 * 2, : piece.shape[2] // 2 * 2]
+            if not count:
+                video.height, video.width = even.shape[1:3]
+                video.pix_fmt = "yuv420p"
+            for picture in even:
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+                frame.pts, frame.time_base = count, 1 / fps
+                file.mux(video.encode(frame))
+                count += 1
+        file.mux(video.encode(None))
+        if audio is not None and sound is not None:
+            frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
+            # The encoder's delay goes into the edit list: players and decoders drop it.
+            file.mux(audio.encode(frame))
+            file.mux(audio.encode(None))
+    partial.replace(path)
+    return count
