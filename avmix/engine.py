@@ -138,8 +138,8 @@ def targets_of(batch: Batch) -> Heads:
     if batch.sound_target is None:
         return Heads(seen, seen, seen)
     heard = batch.sound_target
-    both = (batch.has_video & batch.has_audio)[:, None]
-    fused = torch.where(both, (seen + heard) / 2, seen)
+    sees, hears = batch.has_video[:, None], batch.has_audio[:, None]
+    fused = torch.where(sees & hears, (seen + heard) / 2, torch.where(hears, heard, seen))
     return Heads(fused=fused, video=seen, audio=heard)
 
 

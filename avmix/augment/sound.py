@@ -9,9 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Float64
-from torchaudio.functional import fftconvolve
 
 from avmix.config import AugmentConfig
 
@@ -214,11 +212,12 @@ def impulse_response(room: Room, sample_rate: int) -> Float32[np.ndarray, " n"]:
 
 
 def _echo(audio: Wave, room: Room, sample_rate: int) -> Wave:
-    response = torch.from_numpy(impulse_response(room, sample_rate))
-    wave = torch.from_numpy(np.ascontiguousarray(audio))
-    with torch.inference_mode():
-        wet = fftconvolve(wave, response.expand(*wave.shape[:-1], -1))
-    return wet[..., : audio.shape[-1]].numpy()
+    """Convolved by numpy: torchaudio's convolution rounds otherwise with another number of threads,
+    and a clip must not depend on the process that reads it."""
+    response, size = impulse_response(room, sample_rate), audio.shape[-1]
+    padded = 1 << (size + len(response) - 2).bit_length()
+    spectrum = np.fft.rfft(audio, padded) * np.fft.rfft(response, padded)
+    return np.fft.irfft(spectrum, padded)[..., :size].astype(np.float32)
 
 
 def band_gain(frequencies_hz: Float64[np.ndarray, " f"], band: Band) -> Float64[np.ndarray, " f"]:
