@@ -122,11 +122,14 @@ def pictures_of(
 
 
 def motion_of(root: Path, entry: Entry) -> Float64[np.ndarray, "n 2"]:
-    """How much moves, picture after picture: seconds from the start of the stretch, and energy.
+    """How much moves, between pictures that follow each other: when, in seconds from the start of
+    the stretch, and the energy.
 
-    Pictures that are only repeated, to reach the mean rate of a file whose rate varies, are left
-    out: they would look like standing still.
+    What changed from one picture to the next happened between them, so it is of the moment in the
+    middle. Pictures that are only repeated, to reach the mean rate of a file whose rate varies, are
+    left out: they would look like standing still. A stretch of one picture does not move.
     """
+    assert entry.video is not None
     fps = float(fps_of(entry))
     energies: list[np.ndarray] = []
     last: np.ndarray | None = None
@@ -135,10 +138,11 @@ def motion_of(root: Path, entry: Entry) -> Float64[np.ndarray, "n 2"]:
         energies.append(motion_energy(whole)[0 if last is None else 1 :])
         last = piece[-1:]
     energy = np.concatenate(energies).astype(np.float64)
-    seconds = np.arange(len(energy)) / fps
-    moved = energy > 0
-    moved[0] = True
-    assert entry.video is not None
+    shown = np.arange(len(energy)) / fps
     if entry.video.vfr:
-        seconds, energy = seconds[moved], energy[moved]
-    return np.stack([seconds, energy], axis=1)
+        other = energy > 0
+        other[0] = True
+        shown, energy = shown[other], energy[other]
+    if len(energy) == 1:
+        return np.zeros((1, 2))
+    return np.stack([(shown[1:] + shown[:-1]) / 2, energy[1:]], axis=1)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def extra_set(folder: Path, entries: list[Entry], classes: tuple[str, ...] = CLA
     return folder
 
 
-def data_of(main: Path, *extra: Path, **options: int) -> DataConfig:
+def data_of(main: Path, *extra: Path, **options: Any) -> DataConfig:
     return DataConfig(root="media", manifest=str(main), extra=[str(e) for e in extra], **options)
 
 

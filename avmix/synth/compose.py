@@ -38,8 +38,8 @@ from avmix.types import Clip, Entry, Synthetic
 SETS = (act.ACTIONS, act.TIMING_ACTIONS)
 """The classes of the toy set, usual and `--timing`."""
 
-# Last part of the addresses of random streams.
-_CHOICE, _WORLD, _SCENE = 0, 1, 2
+# Part of the addresses of random streams.
+_WORLD, _SCENE = 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +147,13 @@ def draw_compositions(
     numbers = {a.name: n for actions in SETS for n, a in enumerate(actions)}
     jobs: list[Composition] = []
     for action in wanted:
+        # The number of the action in its set, so that asking for fewer gives the same clips.
+        number = numbers[action.name]
+        order = rng(options.seed, 0, "compose", number, 0).permutation(len(usable))
         for index in range(options.per_class):
-            # The number of the action in its set, so that asking for fewer gives the same clips.
-            address = (options.seed, numbers[action.name], index)
-            stream = rng(options.seed, 0, "compose", *address[1:])
-            background = usable[int(stream.integers(len(usable)))]
+            address = (options.seed, number, index)
+            stream = rng(options.seed, 0, "compose", number, index + 1)
+            background = usable[order[index % len(usable)]]  # each as often as any other
             slack = background.duration_seconds - act.DURATION_SECONDS
             start = background.start_seconds + slack * float(stream.random())
             jobs.append(
