@@ -21,8 +21,8 @@ from rich.progress import track
 from avmix.data.manifest import ManifestError, read_manifest, splits_of
 from avmix.decode import ClipError
 from avmix.onsets import onset_times
-from avmix.stretch import sound_of
 from avmix.types import Entry
+from avmix.whole import sound_of
 
 _LISTEN_HZ = 16_000
 _MAX_LISTED = 20

@@ -19,10 +19,10 @@ from avmix.data.extra import train_clips
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.decode import decode_clip
 from avmix.prepare.probe import entry_of
-from avmix.stretch import motion_of, num_pictures, pictures_of, sound_of
 from avmix.synth.align import GRID_HZ, align, motion_envelope, sound_envelope
 from avmix.synth.repair import RepairOptions, draw_order, moved
 from avmix.types import Entry
+from avmix.whole import motion_of, num_pictures, pictures_of, sound_of
 from tests.media import beep_times, read_counter, write_flash_beep
 
 ROOT = Path(__file__).parents[1]

@@ -157,7 +157,8 @@ def _multiscale_crop(
 ) -> Rectangle:
     """A square of the picture scaled to a random size (Simonyan and Zisserman, "Very deep
     convolutional networks", 2015): in pixels as decoded, it is the smaller the larger that is."""
-    side = max(1, round(min(height, width) / stream.uniform(*config.scales)))
+    smallest, largest = config.scales
+    side = max(1, round(min(height, width) / stream.uniform(smallest, largest)))
     return _placed(side, side, height, width, stream)
 
 

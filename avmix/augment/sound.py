@@ -5,7 +5,7 @@ Waveforms are (s,) or (2, s) for stereo; levels are of all channels together.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,15 +105,15 @@ def draw_sound(
     background = None
     if config.background > 0 and stream.random() < config.background:
         row = pick(stream)
-        place, snr = stream.random(), stream.uniform(*config.background_snr_db)
+        place, snr = stream.random(), _anywhere(config.background_snr_db, stream)
         if row is not None:
-            background = Background(row=row, place=float(place), snr_db=float(snr))
+            background = Background(row=row, place=float(place), snr_db=snr)
     room = None
     if config.reverb > 0 and stream.random() < config.reverb:
         room = Room(
-            rt60_seconds=float(stream.uniform(*_RT60_SECONDS)),
-            predelay_seconds=float(stream.uniform(*_PREDELAY_SECONDS)),
-            wet_db=float(stream.uniform(*_WET_DB)),
+            rt60_seconds=_anywhere(_RT60_SECONDS, stream),
+            predelay_seconds=_anywhere(_PREDELAY_SECONDS, stream),
+            wet_db=_anywhere(_WET_DB, stream),
             seed=int(stream.integers(2**32)),
         )
     band = None
@@ -127,8 +127,8 @@ def draw_sound(
     noise = None
     if config.noise > 0 and stream.random() < config.noise:
         noise = Noise(
-            snr_db=float(stream.uniform(*config.noise_snr_db)),
-            tilt=float(stream.uniform(*_TILT)),
+            snr_db=_anywhere(config.noise_snr_db, stream),
+            tilt=_anywhere(_TILT, stream),
             seed=int(stream.integers(2**32)),
         )
     gain_db = stream.uniform(-config.gain_db, config.gain_db) if config.gain_db > 0 else 0.0
@@ -149,6 +149,11 @@ def draw_sound(
             _interval(config.mel_mask_share, 1.0, stream) for _ in range(config.mel_masks)
         ),
     )
+
+
+def _anywhere(limits: Sequence[float], stream: np.random.Generator) -> float:
+    low, high = limits
+    return float(stream.uniform(low, high))
 
 
 def _between(limits: tuple[float, float], stream: np.random.Generator) -> float:

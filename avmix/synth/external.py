@@ -19,7 +19,6 @@ import numpy as np
 
 from avmix.decode import ClipError, decode_clip
 from avmix.prepare.probe import entry_of
-from avmix.stretch import fps_of, num_pictures, pictures_of, sound_alone, sound_of
 from avmix.synth.child import filled, last_line, parse_command, places_of, run_child
 from avmix.synth.jobs import USUALLY, Kind, Makes, Wanted, read_jobs
 from avmix.synth.output import (
@@ -35,6 +34,7 @@ from avmix.synth.output import (
 from avmix.synth.parents import Parents, file_name
 from avmix.synth.write import sound_rate, write_mp4
 from avmix.types import Entry, Synthetic
+from avmix.whole import fps_of, num_pictures, pictures_of, sound_alone, sound_of
 
 _QUIET_PEAK = 1e-4
 """-80 dBFS, as `AudioInfo.silent`."""

@@ -17,12 +17,12 @@ from avmix.data.dataset import has_sound
 from avmix.decode import ClipError
 from avmix.prepare.probe import entry_of
 from avmix.rng import rng
-from avmix.stretch import fps_of, motion_of, num_pictures, pictures_of, sound_of
 from avmix.synth.align import Alignment, align, motion_envelope, sound_envelope
 from avmix.synth.output import Outcome, Plan, SynthError, do_all, each, finish, one_line, prepare
 from avmix.synth.parents import Parents, file_name
 from avmix.synth.write import sound_rate, write_mp4
 from avmix.types import Entry, Synthetic
+from avmix.whole import fps_of, motion_of, num_pictures, pictures_of, sound_of
 
 _LISTEN_HZ = 16_000
 _QUIET_PEAK = 1e-4

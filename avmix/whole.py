@@ -13,11 +13,15 @@ import av.error
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from avmix.decode import Limits, NoAudioStreamError, TruncatedMediaError, decode_clip
+from avmix.decode import (
+    Limits,
+    NoAudioStreamError,
+    TruncatedMediaError,
+    decode_clip,
+    decode_sound,
+)
 from avmix.decode.audio import Sound
-from avmix.decode.container import open_media, verify_hash
-from avmix.decode.pyav import decode_sound
-from avmix.decode.request import checked_request
+from avmix.decode.container import open_media
 from avmix.onsets import motion_energy
 from avmix.prepare.probe import probe
 from avmix.types import Entry
@@ -45,26 +49,14 @@ def sound_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"
     """The sound of the stretch, mono; zeros where the file has none. No picture is decoded."""
     if entry.audio is None:
         return np.zeros(round(entry.duration_seconds * rate_hz), np.float32)
-    path = str(root / entry.path)
-    if entry.sha256:
-        verify_hash(path, entry.sha256)
-    request = checked_request(
-        path,
-        starts_seconds=(entry.start_seconds,),
+    return decode_sound(
+        root / entry.path,
+        start_seconds=entry.start_seconds,
         duration_seconds=entry.duration_seconds,
-        num_frames=1,
-        fps=None,
         sample_rate=rate_hz,
-        short_side=None,
-        audio="require",
-        origin="video",
-        max_held=None,
-        min_audio_valid=0.0,
-        sha256=None,
+        sha256=entry.sha256 or None,
         limits=_LIMITS,
-    )
-    ((wave, _),) = decode_sound(request)
-    return wave
+    ).audio
 
 
 def sound_alone(path: Path, rate_hz: int) -> Float32[np.ndarray, " s"]:
