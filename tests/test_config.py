@@ -148,6 +148,36 @@ OUT_OF_RANGE = [
     (AugmentConfig, "min_area", 1.1),
     (AugmentConfig, "max_aspect", 0.9),
     (AugmentConfig, "flip", 1.5),
+    (AugmentConfig, "repeats", 0),
+    (AugmentConfig, "min_seconds", -0.1),
+    (AugmentConfig, "speed", 0.9),
+    (AugmentConfig, "speed", 4.1),
+    (AugmentConfig, "reverse", -0.1),
+    (AugmentConfig, "hide_seconds", float("inf")),
+    (AugmentConfig, "jitter_seconds", 0.1),  # without binding window
+    (AugmentConfig, "scales", [0.9, 1.2]),
+    (AugmentConfig, "scales", [1.3, 1.2]),
+    (AugmentConfig, "scales", [1.3]),
+    (AugmentConfig, "brightness", 1.1),
+    (AugmentConfig, "contrast", -0.1),
+    (AugmentConfig, "saturation", 1.1),
+    (AugmentConfig, "hue", 0.6),
+    (AugmentConfig, "policy_ops", 0),
+    (AugmentConfig, "policy_strength", 1.1),
+    (AugmentConfig, "policy_probability", -0.1),
+    (AugmentConfig, "erase", 1.1),
+    (AugmentConfig, "gain_db", -1.0),
+    (AugmentConfig, "invert", 1.1),
+    (AugmentConfig, "filter", 1.1),
+    (AugmentConfig, "reverb", -0.1),
+    (AugmentConfig, "noise", 1.1),
+    (AugmentConfig, "noise_snr_db", [10.0, 5.0]),
+    (AugmentConfig, "background", 1.1),
+    (AugmentConfig, "background_snr_db", [float("nan"), 5.0]),
+    (AugmentConfig, "time_masks", -1),
+    (AugmentConfig, "time_mask_seconds", 0.0),
+    (AugmentConfig, "mel_masks", -1),
+    (AugmentConfig, "mel_mask_share", 1.1),
     (FrontendConfig, "num_mels", 0),
     (FrontendConfig, "n_fft", 15),
     (FrontendConfig, "hop_length", 0),
@@ -185,6 +215,11 @@ def test_a_value_out_of_range_names_the_key(section, key, value):
     name = next(n for n, cls in SECTIONS.items() if cls is section)
     with pytest.raises(ValueError, match=rf"^{name}\.{key} .*got {re.escape(repr(value))}$"):
         replace(section(), **{key: value})
+
+
+def test_jitter_and_binding_go_together():
+    with pytest.raises(ValueError, match=r"^augment.jitter_seconds must be > 0 .*, got 0.0"):
+        AugmentConfig(binding="window")
 
 
 @pytest.mark.parametrize("key", ["num_views", "batch_size"])
@@ -292,6 +327,18 @@ def test_every_option_is_documented_and_there_are_not_too_many():
         (
             {"mix": MixConfig(labels="max")},
             r"^mix\.labels must be sum for loss\.kind cross_entropy, got 'max'$",
+        ),
+        (
+            {"augment": AugmentConfig(min_seconds=2.5)},
+            r"^augment\.min_seconds must be <= clip\.duration_seconds \(=2\.0\), got 2\.5$",
+        ),
+        (
+            {"augment": AugmentConfig(hide_seconds=2.5)},
+            r"^augment\.hide_seconds must be <= clip\.duration_seconds \(=2\.0\), got 2\.5$",
+        ),
+        (
+            {"augment": AugmentConfig(repeats=3)},
+            r"^augment\.repeats must divide optim\.batch_size \(=16\), got 3$",
         ),
         (
             {"loss": LossConfig(kind="binary", agreement=0.5)},

@@ -1,4 +1,4 @@
-"""Every way of mixing trains through train.py, is cut short, goes on, and ends as if it had not."""
+"""Every way of mixing and augmenting trains through train.py, is cut short, goes on, and ends as if it had not."""
 
 import json
 from dataclasses import replace
@@ -56,6 +56,22 @@ VARIANTS: dict[str, list[str]] = {
                    "--mix.switch", "{cross+dropout: 0.5, cutmix_spatiotemporal: 0.5}"],
     "binary": ["--loss.kind", "binary", "--mix.labels", "max"],
     "torch": ["--frontend.kernel", "torch", "--mix.method", "cutmix_spatial"],
+    **{
+        path.name: ["--config", str(path)]
+        for path in sorted((ROOT / "configs/augment").glob("*.yaml"))
+        if path.stem != "avslowfast"  # the same options as slowfast
+    },
+    "uniform windows": ["--augment.window", "uniform", "--augment.repeats", "2"],
+    "time": ["--augment.window", "event", "--augment.speed", "1.25", "--augment.reverse", "0.5",
+             "--augment.min_seconds", "1", "--augment.hide_seconds", "0.5",
+             "--augment.binding", "window", "--augment.jitter_seconds", "0.1"],
+    "stretched": ["--augment.speed", "1.25", "--augment.speed_keeps_pitch", "true"],
+    "sound": ["--augment.gain_db", "6", "--augment.invert", "0.5", "--augment.filter", "0.5",
+              "--augment.reverb", "0.5", "--augment.noise", "0.5", "--clip.stereo", "true"],
+    "background": ["--augment.background", "1", "--augment.background_label", "soften"],
+    "background, kept": ["--augment.background", "1"],
+    "hidden": ["--augment.hide_seconds", "1", "--augment.mel_masks", "2",
+               "--mix.method", "mixup@layer"],
 }  # fmt: skip
 """What differs from configs/smoke.yaml."""
 
@@ -70,6 +86,7 @@ def eight(toy_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_manifest(
         folder, classes=classes, protocol=split.protocol, splits={"train": [*clips[0], *clips[1]]}
     )
+    (folder / "events.jsonl").write_text((toy_set / "events.jsonl").read_text())
     return folder
 
 
@@ -112,7 +129,7 @@ def test_it_trains_is_saved_and_goes_on_as_if_nothing_had_happened(
     config = config_of(toy_set, eight, tmp_path / "whole", VARIANTS[name])
     train.main(config)
     whole = steps(tmp_path / "whole")
-    per_epoch = 1 if config.mix.pairing == "second_batch" else 2
+    per_epoch = 1 if config.mix.pairing == "second_batch" else 2 * config.augment.repeats
     assert len(whole) == 2 * per_epoch
     # No variant is quietly another one.
     first = [row["loss"] for row in whole[:2]]
