@@ -1,4 +1,4 @@
-"""Every way of mixing and augmenting trains through train.py, is cut short, goes on, and ends as if it had not."""
+"""Every way to mix and augment trains through train.py, is cut short, ends as if it had not."""
 
 import json
 from dataclasses import replace
