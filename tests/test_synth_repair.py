@@ -21,6 +21,7 @@ from avmix.decode import decode_clip
 from avmix.prepare.probe import entry_of
 from avmix.stretch import motion_of, num_pictures, pictures_of, sound_of
 from avmix.synth.align import GRID_HZ, align, motion_envelope, sound_envelope
+from avmix.synth.output import Outcome, Plan, do_all, prepare
 from avmix.synth.repair import RepairOptions, draw_order, moved
 from avmix.types import Entry
 from tests.media import beep_times, read_counter, write_flash_beep
@@ -200,6 +201,27 @@ def test_killed_and_gone_on_gives_the_same_bytes(real: Path, made: Path, tmp_pat
     assert sorted(p.relative_to(out) for p in out.rglob("*") if p.is_file()) == files
     for name in files:
         assert (out / name).read_bytes() == (made / name).read_bytes(), name
+
+
+def _no_clip(name: str) -> Outcome:
+    return Outcome(name=name, entry=None, reason=f"because of {name}")
+
+
+def _not_again(name: str) -> Outcome:
+    assert name in ("b", "d"), f"{name} was done already"
+    return _no_clip(name)
+
+
+def test_outcomes_are_in_the_order_of_the_jobs_whoever_was_first(tmp_path: Path) -> None:
+    plan = Plan(out=tmp_path, method="repair", arguments={}, classes=("x",), protocol="p")
+    assert prepare(plan, overwrite=False)
+    do_all(plan, ["c", "a"], _no_clip, names=["c", "a"], workers=1)
+    with (tmp_path / "progress.jsonl").open("a") as file:
+        file.write('{"name": "d", "row": nu')  # cut by a kill
+    names = ["a", "b", "c", "d"]
+    found = do_all(plan, names, _not_again, names=names, workers=1)
+    assert [o.name for o in found] == names
+    assert do_all(plan, names, _not_again, names=names, workers=1) == found
 
 
 def test_a_folder_of_something_else_is_left_alone(
