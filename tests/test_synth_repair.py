@@ -22,6 +22,7 @@ from avmix.prepare.probe import entry_of
 from avmix.stretch import motion_of, num_pictures, pictures_of, sound_of
 from avmix.synth.align import GRID_HZ, align, motion_envelope, sound_envelope
 from avmix.synth.output import Outcome, Plan, do_all, prepare
+from avmix.synth.parents import read_parents
 from avmix.synth.repair import RepairOptions, draw_order, moved
 from avmix.types import Entry
 from tests.media import beep_times, read_counter, write_flash_beep
@@ -138,6 +139,13 @@ def test_limits_reject_and_few_shots_limit(real: Path, tmp_path: Path) -> None:
     assert {p for pair in by_parents(tmp_path / "few") for p in pair} <= ids
     extra = [str(tmp_path / "few")]
     assert train_clips(replace(chosen, extra=extra))
+
+
+def test_made_clips_are_no_parents(real: Path, made: Path, tmp_path: Path) -> None:
+    entries = [*read_manifest(real, "train").entries, *read_manifest(made, "train").entries]
+    write_manifest(tmp_path, classes=["x", "y"], protocol="p", splits={"train": entries})
+    ids = {e.clip_id for e in read_parents(real, tmp_path, 0, 0).manifest.entries}
+    assert ids == {e.clip_id for e in read_manifest(real, "train").entries}
 
 
 def test_balanced_classes_have_equally_many(real: Path, tmp_path: Path) -> None:
