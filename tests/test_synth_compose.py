@@ -1,6 +1,7 @@
 """Made actions over real clips: the background is behind them, the events are where they say."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from avmix.cli import main
 from avmix.config import DataConfig
 from avmix.data.extra import train_clips
-from avmix.data.manifest import read_manifest, write_manifest
+from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.decode import decode_clip
 from avmix.onsets import onset_times
 from avmix.prepare.probe import entry_of
@@ -161,13 +162,20 @@ def test_the_same_arguments_make_the_same_files_whatever_the_workers(
         assert (made / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 
 
-def test_a_toy_set_is_added_to(real: Path, made: Path, toy_set: Path, tmp_path: Path) -> None:
-    clips = train_clips(DataConfig(root=str(toy_set), extra=[str(made)]))
-    assert len(clips.manifest.entries) == 46
-    out = tmp_path / "to_toy"
-    more = ["--manifest", str(toy_set), "--per-class", "1", "--actions", "swing_ping"]
+def test_a_toy_set_is_added_to(
+    real: Path, made: Path, make_entry: Callable[..., Entry], tmp_path: Path
+) -> None:
+    names = [a.name for a in act.ACTIONS][::-1]  # another order than ours
+    toy = [make_entry(name, labels=(name,)) for name in names]
+    write_manifest(tmp_path / "toy", classes=names, protocol="toy", splits={"train": toy})
+    out = tmp_path / "made"
+    more = ["--manifest", str(tmp_path / "toy"), "--per-class", "1", "--actions", "swing_ping"]
     assert compose(real, out, *more) == 0
-    assert read_manifest(out, "train").classes == read_manifest(toy_set, "train").classes
+    clips = train_clips(DataConfig(root=str(tmp_path / "toy"), extra=[str(out)]))
+    assert clips.manifest.classes == tuple(names)
+    assert [e.labels for e in clips.manifest.entries[10:]] == [("swing_ping",)]
+    with pytest.raises(ManifestError, match="in another order"):
+        train_clips(DataConfig(root=str(tmp_path / "toy"), extra=[str(made)]))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -292,7 +293,17 @@ def test_no_shell_sees_the_text() -> None:
 
 def test_a_child_is_given_nothing_to_read(tmp_path: Path) -> None:
     code = "import sys; print(repr(sys.stdin.read())); sys.exit(7)"
-    ran = run_child([sys.executable, "-c", code], log=tmp_path / "log", limit_seconds=30.0)
+    reader, writer = os.pipe()
+    os.write(writer, b"typed by somebody")
+    os.close(writer)
+    ours = os.dup(0)
+    os.dup2(reader, 0)
+    try:
+        ran = run_child([sys.executable, "-c", code], log=tmp_path / "log", limit_seconds=30.0)
+    finally:
+        os.dup2(ours, 0)
+        os.close(ours)
+        os.close(reader)
     assert (ran.exit_code, ran.problem) == (7, "exit code 7")
     assert (tmp_path / "log").read_text() == "''\n"
 

@@ -20,6 +20,8 @@ from avmix.data.manifest import read_manifest, write_manifest
 from avmix.decode import decode_clip
 from avmix.prepare.probe import entry_of
 from avmix.synth.align import GRID_HZ, align, motion_envelope, sound_envelope
+from avmix.synth.output import Outcome, Plan, do_all, prepare
+from avmix.synth.parents import read_parents
 from avmix.synth.repair import RepairOptions, draw_order, moved
 from avmix.types import Entry
 from avmix.whole import motion_of, num_pictures, pictures_of, sound_of
@@ -139,6 +141,13 @@ def test_limits_reject_and_few_shots_limit(real: Path, tmp_path: Path) -> None:
     assert train_clips(replace(chosen, extra=extra))
 
 
+def test_made_clips_are_no_parents(real: Path, made: Path, tmp_path: Path) -> None:
+    entries = [*read_manifest(real, "train").entries, *read_manifest(made, "train").entries]
+    write_manifest(tmp_path, classes=["x", "y"], protocol="p", splits={"train": entries})
+    ids = {e.clip_id for e in read_parents(real, tmp_path, 0, 0).manifest.entries}
+    assert ids == {e.clip_id for e in read_manifest(real, "train").entries}
+
+
 def test_balanced_classes_have_equally_many(real: Path, tmp_path: Path) -> None:
     assert repair(real, tmp_path / "made", "--min-score", "0.5", "--balanced") == 0
     counts = Counter(e.labels[0] for e in by_parents(tmp_path / "made").values())
@@ -200,6 +209,27 @@ def test_killed_and_gone_on_gives_the_same_bytes(real: Path, made: Path, tmp_pat
     assert sorted(p.relative_to(out) for p in out.rglob("*") if p.is_file()) == files
     for name in files:
         assert (out / name).read_bytes() == (made / name).read_bytes(), name
+
+
+def _no_clip(name: str) -> Outcome:
+    return Outcome(name=name, entry=None, reason=f"because of {name}")
+
+
+def _not_again(name: str) -> Outcome:
+    assert name in ("b", "d"), f"{name} was done already"
+    return _no_clip(name)
+
+
+def test_outcomes_are_in_the_order_of_the_jobs_whoever_was_first(tmp_path: Path) -> None:
+    plan = Plan(out=tmp_path, method="repair", arguments={}, classes=("x",), protocol="p")
+    assert prepare(plan, overwrite=False)
+    do_all(plan, ["c", "a"], _no_clip, names=["c", "a"], workers=1)
+    with (tmp_path / "progress.jsonl").open("a") as file:
+        file.write('{"name": "d", "row": nu')  # cut by a kill
+    names = ["a", "b", "c", "d"]
+    found = do_all(plan, names, _not_again, names=names, workers=1)
+    assert [o.name for o in found] == names
+    assert do_all(plan, names, _not_again, names=names, workers=1) == found
 
 
 def test_a_folder_of_something_else_is_left_alone(

@@ -17,11 +17,12 @@ from avmix.data.manifest import (
     parse_row,
     read_manifest,
     row_of,
-    splits_of,
     write_manifest,
 )
 from avmix.data.shots import few_shot
+from avmix.prepare.probe import entry_of
 from avmix.types import Entry, Synthetic
+from tests.media import write_flash_beep
 from train import main as train_main
 
 ROOT = Path(__file__).parents[1]
@@ -255,33 +256,33 @@ def test_bad_options_are_one_line(
     assert message in capsys.readouterr().err
 
 
-def test_a_run_trains_on_a_further_set_and_notices_when_it_changes(
-    toy_set: Path, tmp_path: Path
-) -> None:
+def test_a_run_trains_on_a_further_set_and_notices_when_it_changes(tmp_path: Path) -> None:
     """Real files, the real entry point: the clips of the other folder are read from there."""
-    train = read_manifest(toy_set, "train")
-    assert splits_of(toy_set) == ("train", "val", "test")
-    one = tmp_path / "one"
+    folder, one = tmp_path / "real", tmp_path / "one"
+    folder.mkdir()
     (one / "clips").mkdir(parents=True)
-    entries = []
-    for number, entry in enumerate(train.entries[:8]):
-        (one / f"clips/{number}.mp4").write_bytes((toy_set / entry.path).read_bytes())
-        made = Synthetic(method="repair", parents=(entry.clip_id,), recipe="a copy", score=None)
-        changes = {"clip_id": f"m{number}", "path": f"clips/{number}.mp4", "synthetic": made}
-        entries.append(replace(entry, **changes))
-    extra_set(one, entries, train.classes)
+    real, made = [], []
+    for number in range(10):
+        path = write_flash_beep(folder / f"{number}.mp4", seconds=2, events_seconds=(0.4,))
+        label, name = CLASSES[number % 2], str(number)
+        real.append(entry_of(path, folder, clip_id=name, labels=(label,), source_id=name))
+        path = (one / f"clips/{number}.mp4").absolute()
+        path.write_bytes((folder / f"{number}.mp4").read_bytes())
+        how = Synthetic(method="repair", parents=(name,), recipe="a copy", score=None)
+        changes = {"clip_id": f"m{name}", "path": f"clips/{number}.mp4", "synthetic": how}
+        made.append(replace(real[-1], **changes))
+    write_manifest(folder, classes=CLASSES, protocol="made/1", splits={"train": real})
+    extra_set(one, made)
     arguments = [
-        "--config", str(ROOT / "configs/smoke.yaml"), "--data.root", str(toy_set),
+        "--config", str(ROOT / "configs/smoke.yaml"), "--data.root", str(folder),
         "--run.out", str(tmp_path / "run"), "--data.extra", f'["{one}"]', "--data.shots", "2",
-        "--data.val_split", "", "--optim.epochs", "1", "--data.max_bad_share", "0",
-        "--data.num_workers", "0",
+        "--optim.epochs", "1", "--data.max_bad_share", "0", "--data.num_workers", "0",
     ]  # fmt: skip
     with pytest.raises(ManifestError, match=r"data\.shots did not choose"):
-        train_main(load_config(TrainConfig, [*arguments]))
+        train_main(load_config(TrainConfig, arguments))
     arguments[arguments.index("2")] = "0"
     state = checkpoint.load(train_main(load_config(TrainConfig, arguments)))
-    batch = state.config.optim.batch_size
-    assert state.num_steps == (len(train.entries) + 8) // batch
-    extra_set(one, [replace(e, labels=train.entries[0].labels) for e in entries], train.classes)
+    assert state.num_steps == 20 // 8
+    extra_set(one, [replace(entry, labels=("x",)) for entry in made])
     with pytest.raises(checkpoint.CheckpointError, match="the clips of the train split"):
         train_main(load_config(TrainConfig, arguments))

@@ -388,8 +388,13 @@ def pictures_of(
 ) -> UInt8[np.ndarray, "t h w c"]:
     """Render the frames, RGB; `behind`: over these pictures in place of the scene's backdrop.
 
-    They must be NUM_FRAMES squares of SIDE_PX, and the scene's camera should not drift.
+    Raises ValueError where they are not NUM_FRAMES squares of SIDE_PX, or the scene's camera
+    drifts: that of the pictures does not.
     """
+    if behind is not None and behind.shape != (NUM_FRAMES, SIDE_PX, SIDE_PX, 3):
+        raise ValueError(f"behind must be {NUM_FRAMES} squares of {SIDE_PX}, got {behind.shape}")
+    if behind is not None and scene.drift_px != (0.0, 0.0):
+        raise ValueError(f"a scene over pictures must not drift, got {scene.drift_px} pixels")
     seconds = np.arange(NUM_FRAMES) / FPS
     drift_x, drift_y = (
         (reach * np.sin(2 * np.pi * hz * seconds + phase)).astype(np.float32)

@@ -252,8 +252,6 @@ def _usable(entries: Sequence[Entry]) -> tuple[list[Entry], Counter[str]]:
     for entry in entries:
         if entry.video is None:
             unusable["without pictures"] += 1
-        elif entry.synthetic is not None:
-            unusable["synthetic"] += 1
         elif entry.duration_seconds < act.DURATION_SECONDS:
             unusable["too short"] += 1
         else:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Parents:
 
 
 def read_parents(root: Path, folder: Path | None, shots: int, shots_seed: int) -> Parents:
-    """The train split of the manifest in `folder` (None: `root`), or few clips of it.
+    """The real clips of the train split of the manifest in `folder` (None: `root`), or few of it.
 
     Raises `SynthError` for numbers out of range, and `ManifestError`.
     """
@@ -45,7 +45,10 @@ def read_parents(root: Path, folder: Path | None, shots: int, shots_seed: int) -
         )
     whole = read_manifest(folder or root, "train")
     chosen = few_shot(whole, shots, shots_seed)
-    return Parents(root=root, manifest=chosen, shots=shots, shots_seed=shots_seed)
+    # What was made of made clips would have no parent that can be looked up.
+    real = tuple(e for e in chosen.entries if e.synthetic is None)
+    manifest = replace(chosen, entries=real)
+    return Parents(root=root, manifest=manifest, shots=shots, shots_seed=shots_seed)
 
 
 def file_name(clip_id: str, label: str) -> str:
