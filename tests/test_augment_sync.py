@@ -6,7 +6,7 @@ searched for it independently of each other.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,14 @@ ALONE: dict[str, dict[str, Any]] = {
     "hide_seconds": {"hide_seconds": 0.5},
     "jitter": {"binding": "window", "jitter_seconds": 0.2},
     "repeats": {"repeats": 2},
-    "multiscale": {"crop": "multiscale"},
+    "multiscale": {"crop": "multiscale", "scales": [1.0, 2.0]},
+    "resized": {"crop": "resized", "min_area": 0.2, "max_aspect": 2.0},
     "flip": {"flip": 1.0},
+    "never_flip": {"flip": 1.0, "never_flip": ["flash"]},
     "colours": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.3},
-    "randaugment": {"policy": "randaugment", "policy_strength": 0.3},
+    "randaugment": {
+        "policy": "randaugment", "policy_ops": 3, "policy_strength": 0.3, "policy_probability": 0.8,
+    },
     "trivialaugment": {"policy": "trivialaugment"},
     "erase": {"erase": 1.0},
     "gain": {"gain_db": 12.0},
@@ -53,8 +57,13 @@ ALONE: dict[str, dict[str, Any]] = {
     "filter": {"filter": 1.0},
     "reverb": {"reverb": 1.0},
     "noise": {"noise": 1.0, "noise_snr_db": [0.0, 10.0]},
-    "masks": {"time_masks": 2, "mel_masks": 2},
-}
+    "background": {
+        "background": 1.0, "background_snr_db": [6.0, 20.0], "background_label": "soften",
+    },
+    "masks": {
+        "time_masks": 2, "time_mask_seconds": 0.3, "mel_masks": 2, "mel_mask_share": 0.3,
+    },
+}  # fmt: skip
 TOGETHER: dict[str, dict[str, Any]] = {
     "backwards, faster": {"reverse": 1.0, "speed": 1.25, "min_seconds": 1.0},
     "backwards, stretched": {"reverse": 1.0, "speed": 1.25, "speed_keeps_pitch": True},
@@ -147,6 +156,11 @@ def matched(audio: np.ndarray, rate: int, plan: TimePlan) -> np.ndarray:
     burst = np.where(np.abs(u) < 0.5, np.cos(np.pi * u) ** 2, 0)
     burst = burst * np.exp(2j * np.pi * TONE_HZ * factor * t)
     return np.abs(np.convolve(audio, burst.conj()[::-1], "same"))
+
+
+def test_every_option_is_in_the_table() -> None:
+    tried = {option for options in ALONE.values() for option in options}
+    assert tried == {field.name for field in fields(AugmentConfig)}
 
 
 @pytest.mark.parametrize("name", ALL)
