@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from avmix.onsets import onset_times
 from avmix.prepare.probe import entry_of
 from avmix.synth import actions as act
 from avmix.synth.compose import over, square_of
+from avmix.synth.write import write_mp4
 from avmix.types import Clip, Entry
-from tests.media import write_flash_beep
+from tests.media import draw_frame, draw_sound, write_flash_beep
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +221,17 @@ def test_where_nothing_is_drawn_the_background_is_as_it_was() -> None:
     np.testing.assert_array_equal(act.pictures_of(empty, behind), behind)
     alone = act.pictures_of(replace(empty, bodies=scene.bodies), behind)
     assert 0.005 < (alone != behind).any(-1).mean() < 0.5
+
+
+def test_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Also where memory is used differently in between."""
+    pictures = np.stack([draw_frame(k, size=(160, 96), flash=k in (10, 30)) for k in range(50)])
+    sound = draw_sound(seconds=2.0, rate=16_000, start_seconds=0.0, events_seconds=(0.4, 1.2))
+    made, kept = set(), []
+    for turn in range(12):
+        path = tmp_path / "clip.mp4"
+        assert write_mp4(path, [pictures], sound, fps=Fraction(25), rate_hz=16_000) == 50
+        made.add(path.read_bytes())
+        kept.append(bytearray(100_000 * turn))
+        kept = kept if turn % 3 else []
+    assert len(made) == 1

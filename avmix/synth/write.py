@@ -12,6 +12,12 @@ AAC_RATES_HZ = frozenset(
     {7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
 )
 """Sample rates that AAC has."""
+_X264 = {
+    "preset": "veryfast",
+    "crf": "20",
+    # What looks ahead has given other bytes for the same pictures now and then, in one thread too.
+    "x264-params": "mbtree=0:rc-lookahead=0:sync-lookahead=0",
+}
 _GOP = 12
 """Training seeks: a key picture is never far."""
 
@@ -38,7 +44,7 @@ def write_mp4(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as file:
-        video = file.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "20"})
+        video = file.add_stream("libx264", rate=fps, options=dict(_X264))
         # One thread: the bytes must not depend on the machine's cores.
         video.codec_context.thread_count = 1
         video.codec_context.gop_size = _GOP
