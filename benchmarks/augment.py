@@ -223,7 +223,10 @@ def measure_cost(
 ) -> tuple[dict[str, Any], list[dict[str, list[float]]]]:
     """Summary by case, "plain" too, and the milliseconds [decode, around] of every round."""
     sets = {name: load.train_set(case) for name, case in wanted.items()}
-    plain, none = load.train_set(None), load.train_set(Case(augment=AugmentConfig(**_PLAIN), label=""))
+    plain, none = (
+        load.train_set(None),
+        load.train_set(Case(augment=AugmentConfig(**_PLAIN), label="")),
+    )
     sets["plain"] = plain
     rounds: list[dict[str, list[float]]] = []
     reads_other: list[dict[str, bool]] = []

@@ -128,7 +128,9 @@ def _turned(frames: Tensor, hue: Tensor) -> Tensor:
 
 
 def _normalised(frames: Tensor) -> Tensor:
-    mean, std = (torch.tensor(v, device=frames.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+    mean, std = (
+        torch.tensor(v, device=frames.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD)
+    )
     return frames.sub_(mean).div_(std)
 
 

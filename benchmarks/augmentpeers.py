@@ -1,4 +1,4 @@
-"""The same work by torchvision (pictures) and torchaudio (sound): time, and what becomes of the clip.
+"""The same work by torchvision (pictures) and torchaudio (sound): time, and what becomes of it.
 
 Each does it as its documentation says, on clips that are decoded already: `v2` transforms on a
 `tv_tensors.Video`, functions of torchaudio on a waveform. Drawing is part of the time. Both start
@@ -161,9 +161,14 @@ def measure_peers(
     for name, (label, ours, theirs) in sound_pairs(clip.sample_rate, num_samples).items():
         length = round(_FACTOR * num_samples) if name == "speed_keeps_pitch" else num_samples
         wave = _wave(length)
-        times = _alternate(lambda _, f=ours: f(wave), lambda _, f=theirs: f(wave), num_rounds, 1)
+        times = _alternate(
+            lambda _, f=ours, w=wave: f(w), lambda _, f=theirs, w=wave: f(w), num_rounds, 1
+        )
         found[name] = {"peer": f"torchaudio {label}", "of": "sound"} | times
-        if name in ("filter", "speed_keeps_pitch"):  # the others are heard later on purpose, or all over
+        if name in (
+            "filter",
+            "speed_keeps_pitch",
+        ):  # the others are heard later on purpose, or all over
             for who, run in (("ours", ours), ("theirs", theirs)):
                 moved, spread = _moved(run, length, num_samples, clip.sample_rate)
                 found[name] |= {f"{who}_moves_ms": moved, f"{who}_spread_ms": spread}
