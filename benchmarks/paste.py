@@ -468,15 +468,18 @@ def _augment_lines(result: dict[str, Any]) -> list[str]:
         lines.append(
             "CPU time of one thread over plain decoding and the central crop, medians of "
             f"{rounds} rounds in which all took turns on the same file. *: other seconds, or sound "
-            "of another rate, are decoded, and decoding takes more or less, by chance or on purpose:"
+            "of another rate, are decoded, and decoding takes more or less, by chance or on intent:"
             " quartiles and % are of both together. Where windows share an open file, per window."
         )
     if "claim" in result:
-        found, limit = result["claim"], result["claim"]["limit_percent"]
-        span = _span(list(found["percent_of_decoding"].values()), 1)
+        limit = result["claim"]["limit_percent"]
+        added, whole = (result["claim"][what] for what in ("added", "with_the_crop"))
+        spans = [_span(list(x["percent_of_decoding"].values()), 1) for x in (added, whole)]
+        signs = ["below" if x["holds"] else "not below" for x in (added, whole)]
         lines.append(
-            f"By default everything beside decoding, the crop included, takes {span} % of it: "
-            f"{'below' if found['holds'] else 'not below'} {limit:.0f} % everywhere."
+            f"The default adds {spans[0]} % to decoding: {signs[0]} {limit:.0f} % everywhere. All "
+            f"that is done beside decoding, the crop included, takes {spans[1]} % of it: {signs[1]} "
+            f"{limit:.0f} % everywhere."
         )
     if "repeats" in result:
         ratios = [100 * (1 - found["ratio"]) for found in result["repeats"].values()]

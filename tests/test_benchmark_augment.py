@@ -48,7 +48,7 @@ def test_a_quick_run_measures_what_was_really_done(tmp_path: Path, load: Any) ->
     assert reads == {"window_uniform", "repeats_4", "repeats_4_apart", "stereo"}
     # What decodes the same is not charged with the noise of decoding.
     assert costs["flip"]["added_ms"] == costs["flip"]["work_ms"]
-    assert result["claim"]["percent_of_decoding"]["made_small"] > 0
+    assert result["claim"]["with_the_crop"]["percent_of_decoding"]["made_small"] > 0
     assert result["repeats"]["made_small"]["ratio"] > 0
     assert result["frontend"]["sizes"]["small"]["specaugment"]["ms"] > 0
     device = result["device"]["cpu"]["small"]
