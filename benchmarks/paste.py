@@ -478,8 +478,8 @@ def _augment_lines(result: dict[str, Any]) -> list[str]:
         signs = ["below" if x["holds"] else "not below" for x in (added, whole)]
         lines.append(
             f"The default adds {spans[0]} % to decoding: {signs[0]} {limit:.0f} % everywhere. All "
-            f"that is done beside decoding, the crop included, takes {spans[1]} % of it: {signs[1]} "
-            f"{limit:.0f} % everywhere."
+            f"that is done beside decoding, the crop included, takes {spans[1]} % of it: "
+            f"{signs[1]} {limit:.0f} % everywhere."
         )
     if "repeats" in result:
         ratios = [100 * (1 - found["ratio"]) for found in result["repeats"].values()]
