@@ -58,6 +58,7 @@ bench: env
 	$(BIN)/python benchmarks/seeds.py --config configs/demo.yaml --name demo --seeds 0 1 2
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/mix.py
+	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/paste.py
 
 clean:

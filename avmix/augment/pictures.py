@@ -247,7 +247,8 @@ def _apply(op: Op, frames: Tensor) -> Tensor:
         case "solarize":
             return F.solarize(frames, 255 * (1 - op.amount))
         case "autocontrast":
-            return _apart(F.autocontrast(_as_one(frames)), frames)
+            # Extremes of planes in one piece are found in half the time.
+            return _apart(F.autocontrast(_as_one(frames).contiguous()), frames)
         case "equalize":
             return _apart(F.equalize(_as_one(frames)), frames)
         case "rotate":
