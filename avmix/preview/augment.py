@@ -199,5 +199,7 @@ def write_film(
     for start, stop in hidden_seconds:
         wave[..., round(start * clip.sample_rate) : round(stop * clip.sample_rate)] = 0
     video = _greyed(clip.video, shown.frames if shown else None)
-    fps = Fraction(len(video) / clip.duration_seconds).limit_denominator(1001)
+    # As long as it is played; `clip.duration_seconds` is how much of its file was read.
+    seconds = wave.shape[-1] / clip.sample_rate
+    fps = Fraction(len(video) / seconds).limit_denominator(1001)
     write_mp4(path, [video], wave, fps=fps, rate_hz=clip.sample_rate)

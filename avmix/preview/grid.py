@@ -30,7 +30,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "background": {
         "background": 1.0, "background_snr_db": [0.0, 3.0], "background_label": "soften",
     },
-    "specaugment": {"time_masks": 2, "time_mask_seconds": 0.4, "mel_masks": 2},
+    "specaugment": {
+        "time_masks": 2, "time_mask_seconds": 0.4, "mel_masks": 2, "mel_mask_share": 0.3,
+    },
 }  # fmt: skip
 """Options of each."""
 
@@ -53,7 +55,7 @@ def draw_grid(
     frontend: FrontendConfig | None = None,
     seed: int = 0,
     ending: str = ".jpg",
-    scale: float = 0.75,
+    scale: float = 0.7,
 ) -> list[Path]:
     """Write FOLDER/NAME.jpg for each of `EXAMPLES`; returns their paths. Raises what
     `preview_augment` raises."""
