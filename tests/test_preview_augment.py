@@ -1,5 +1,7 @@
 """What `avmix preview --augment` and `--grid` show of files whose truth is known."""
 
+import re
+import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ PLAIN: dict[str, Any] = {"flip": 0.0, "min_area": 1.0, "max_aspect": 1.0}
 CLIP = ClipConfig(duration_seconds=2.0, short_side=48, crop=48)
 EVENTS = (0.28, 1.0, 1.6)
 PICTURE = 1 / preview.FPS
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,11 @@ def still_or_flash(_: int, *, size: tuple[int, int], flash: bool) -> np.ndarray:
     rows, columns = np.mgrid[: size[1], : size[0]]
     still = np.stack([40 + rows, 120 - columns / 2, 30 + columns], 2).astype(np.uint8)
     return np.full_like(still, 255) if flash else still
+
+
+def touch(*args: Any) -> None:
+    """Instead of drawing, which takes most of the time."""
+    args[4].write_text(args[3])
 
 
 @pytest.fixture
@@ -280,7 +288,7 @@ def test_a_run_and_a_preset_are_specs(files: Path, tmp_path: Path) -> None:
     one = preview.preview_augment(files / "a.mp4", out=tmp_path / "a.png", clip=CLIP, films=False,
                                   augment=read(run))  # fmt: skip
     assert one.time.reverse
-    preset = Path(__file__).parents[1] / "configs/augment/videomae.yaml"
+    preset = ROOT / "configs/augment/videomae.yaml"
     assert (read(preset).repeats, read(preset).erase) == (2, 0.25)
     assert not list(tmp_path.glob("*.mp4"))
 
@@ -303,9 +311,6 @@ def test_seed_and_epoch_choose_the_draw(files: Path, tmp_path: Path, strips: lis
 def test_the_grid_has_a_picture_of_every_example(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def touch(*args: Any) -> None:  # drawing takes most of the time, and other tests draw
-        args[4].write_text(args[3])
-
     monkeypatch.setattr(preview, "draw_strips", touch)
     main(["preview", str(files / "a.mp4"), str(files / "long.mp4"), "--config",
           str(files / "small.yaml"), "--grid", str(tmp_path / "grid")])  # fmt: skip
@@ -319,3 +324,56 @@ def test_every_option_has_a_picture_or_a_reason() -> None:
     assert shown | set(UNSEEN) == {f.name for f in fields(AugmentConfig)}
     for options in EXAMPLES.values():
         AugmentConfig(**options)
+
+
+def test_the_page_shows_every_example_and_names_every_option() -> None:
+    page = (ROOT / "docs/augment.md").read_text()
+    shown = re.findall(r"!\[[^]]+\]\(augment/(\w+)\.jpg\)", page)
+    assert sorted(shown) == sorted(EXAMPLES)
+    assert {path.stem for path in (ROOT / "docs/augment").iterdir()} == set(EXAMPLES)
+    assert sum(path.stat().st_size for path in (ROOT / "docs/augment").iterdir()) < 1.2e6
+    for option in (f.name for f in fields(AugmentConfig)):
+        assert re.search(rf"`{option}[`:]", page), option
+
+
+def test_the_presets_of_the_page_are_the_presets() -> None:
+    """Every number of a preset is in its column of the table."""
+    page = (ROOT / "docs/augment.md").read_text().split("## Presets")[1]
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    names = [cell.strip(" `") for cell in rows[0]]
+    plain = AugmentConfig()
+    for path in sorted((ROOT / "configs/augment").glob("*.yaml")):
+        column = " ".join(row[names.index(path.stem)] for row in rows[1:])
+        numbers = [float(number) for number in re.findall(r"[\d.]+", column)]
+        augment = read(path)
+        if path.stem == "none":
+            assert augment == replace(plain, **PLAIN)
+            continue
+        for f in fields(AugmentConfig):
+            value = getattr(augment, f.name)
+            if value == getattr(plain, f.name) and f.name != "flip":
+                continue
+            for number in value if isinstance(value, list) else [value]:
+                assert number in numbers if isinstance(number, float) else True, f.name
+
+
+def test_the_commands_of_the_page_run(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs/augment.md").read_text().split("## Look at it")[1]
+    commands = re.search(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert commands
+    lines = commands[1].splitlines()
+    assert all(line.startswith("avmix preview A ") for line in lines)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for name, file in (("A", "a.mp4"), ("B", "long.mp4")):
+        (tmp_path / name).symlink_to(files / file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preview, "draw_strips", touch)
+    for line in lines:
+        main(shlex.split(line)[1:])
+    pictures = {path.name for path in tmp_path.glob("*.png")}
+    assert pictures == {"videomae.png", "time.png", "background.png"}
+    films = {path.name for path in tmp_path.glob("*.mp4")}
+    assert films == {f"{n}_{w}.mp4" for n in ("videomae", "time") for w in ("before", "after")}
+    assert len(list((tmp_path / "pictures").iterdir())) == len(EXAMPLES)
