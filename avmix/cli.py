@@ -14,7 +14,7 @@ from avmix.synth.command import add_arguments as add_synth_arguments
 from avmix.synth.command import run as run_synth
 
 if TYPE_CHECKING:
-    from avmix.config import AudioDomain, MixConfig
+    from avmix.config import AudioDomain, MixConfig, TrainConfig
     from avmix.mix import MixPlan
 
 
@@ -22,9 +22,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry of the `avmix` command; ends with one line and an exit code of its own on bad input."""
     parser = argparse.ArgumentParser(prog="avmix", description="Audio-visual action recognition.")
     commands = parser.add_subparsers(dest="command", required=True)
-    preview = commands.add_parser("preview", help="picture of two clips and of their mix")
+    preview = commands.add_parser(
+        "preview", help="picture of two clips and of their mix, or of augmentation"
+    )
     preview.add_argument("own", type=Path, help="video file A")
-    preview.add_argument("partner", type=Path, help="video file B")
+    what = "video file B: the partner, or the background for --augment and --grid"
+    preview.add_argument("partner", type=Path, nargs="?", help=what)
+    what = "draw A before and after this instead of a mix, and write both as films: a YAML file "
+    what += "with a section augment, or options as '{speed: 1.25, reverse: 1.0}'"
+    preview.add_argument("--augment", metavar="SPEC", help=what)
+    what = "draw every augmentation by itself, DIR/NAME.jpg, instead of a mix"
+    preview.add_argument("--grid", type=Path, metavar="DIR", help=what)
+    preview.add_argument("--epoch", type=int, default=0, help="--augment: epoch of the draw (0)")
+    preview.add_argument("--no-films", action="store_true", help="--augment: only the picture")
     preview.add_argument("--method", default="mixup", help="as mix.method, or all (mixup)")
     preview.add_argument(
         "--audio-domain",
@@ -32,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="what of the sound is mixed (log_mel; energy: waveform)",
     )
     preview.add_argument("--lam", type=float, default=0.5, help="weight of A, 0 to 1 (0.5)")
-    preview.add_argument("--seed", type=int, default=0, help="where boxes are (0)")
+    preview.add_argument("--seed", type=int, default=0, help="of what is drawn at random (0)")
     preview.add_argument("--config", type=Path, help="config.yaml of a run: its clips and frontend")
     plan_help = "JSON of a plan, or plans_rankN.jsonl of a run: instead of --method, --lam, --seed"
     preview.add_argument("--plan", type=Path, help=plan_help)
@@ -41,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     preview.add_argument("--save-plan", type=Path, metavar="FILE", help="write the plan as JSON")
     preview.add_argument("--start", type=float, default=0.0, help="seconds into both files (0)")
     preview.add_argument("--labels", nargs=2, metavar=("A", "B"), help="class names (file names)")
-    preview.add_argument("-o", "--out", type=Path, default=Path("mix.png"), help="PNG (mix.png)")
+    preview.add_argument("-o", "--out", type=Path, help="PNG (mix.png, augment.png)")
     what = "what is in media files, what is wrong with them, and with this environment"
     doctor = commands.add_parser("doctor", help=what, description=f"Say {what}.")
     add_arguments(doctor)
@@ -72,14 +82,19 @@ def _preview(args: argparse.Namespace) -> None:
     from avmix.preview import PREVIEW_CLIP, preview_mix
 
     try:
+        _check_preview(args)
         config = from_yaml(TrainConfig, args.config.read_text()) if args.config else None
+        if args.augment or args.grid:
+            _preview_augment(args, config)
+            return
+        out = args.out or Path("mix.png")
         mixes = [_plan(args.plan, args.line, args.clip)] if args.plan else _mixes(args)
         plans = preview_mix(
             args.own,
             args.partner,
             mixes=mixes,
             seed=args.seed,
-            out=args.out,
+            out=out,
             start_seconds=args.start,
             labels=tuple(args.labels) if args.labels else None,
             clip=config.clip if config else PREVIEW_CLIP,
@@ -89,7 +104,64 @@ def _preview(args: argparse.Namespace) -> None:
             args.save_plan.write_text("".join(plan.to_json() + "\n" for plan in plans))
     except (ClipError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(f"wrote {args.out}")
+    print(f"wrote {out}")
+
+
+def _check_preview(args: argparse.Namespace) -> None:
+    """Raise ValueError for options of one kind of preview that another would ignore."""
+    of_mix = {
+        "--method": args.method != "mixup",
+        "--audio-domain": args.audio_domain is not None,
+        "--lam": args.lam != 0.5,
+        "--plan": args.plan is not None,
+        "--save-plan": args.save_plan is not None,
+        "--start": args.start != 0,
+        "--labels": args.labels is not None,
+    }
+    of_augment = {"--epoch": args.epoch != 0, "--no-films": args.no_films}
+    if args.augment and args.grid:
+        raise ValueError("--augment and --grid are two things; ask for one")
+    if args.augment:
+        kind, wrong = "--augment", of_mix
+    elif args.grid:
+        kind, wrong = "--grid", of_mix | of_augment | {"--out": args.out is not None}
+    else:
+        kind, wrong = "a mix", of_augment
+    if given := [option for option, is_given in wrong.items() if is_given]:
+        raise ValueError(f"{given[0]} means nothing for {kind}")
+    if args.partner is None and not args.augment:
+        raise ValueError(f"{kind} needs a second file")
+    if args.epoch < 0:
+        raise ValueError(f"--epoch must be >= 0, got {args.epoch}")
+    if not 0 <= args.seed < 2**32:
+        raise ValueError(f"--seed must be in [0, 2**32), got {args.seed}")
+
+
+def _preview_augment(args: argparse.Namespace, config: "TrainConfig | None") -> None:
+    from avmix.preview import PREVIEW_CLIP, draw_grid, preview_augment, read_augment
+
+    clip = config.clip if config else PREVIEW_CLIP
+    frontend = config.frontend if config else None
+    if args.grid:
+        paths = draw_grid(
+            args.own, args.partner, args.grid, clip=clip, frontend=frontend, seed=args.seed
+        )
+        print(f"wrote {len(paths)} pictures to {args.grid}")
+        return
+    out = args.out or Path("augment.png")
+    preview_augment(
+        args.own,
+        args.partner,
+        out=out,
+        augment=read_augment(args.augment),
+        clip=clip,
+        frontend=frontend,
+        films=not args.no_films,
+        seed=args.seed,
+        epoch=args.epoch,
+    )
+    films = "" if args.no_films else f", {out.stem}_before.mp4 and {out.stem}_after.mp4"
+    print(f"wrote {out}{films}")
 
 
 def _mixes(args: argparse.Namespace) -> "list[MixConfig]":

@@ -29,10 +29,20 @@ class Strip:
 
 
 def draw_strips(
-    strips: Sequence[Strip], start_seconds: float, end_seconds: float, title: str, out: Path
+    strips: Sequence[Strip],
+    start_seconds: float,
+    end_seconds: float,
+    title: str,
+    out: Path,
+    scale: float = 1.0,
 ) -> None:
-    """Draw rows of frames, spectrogram and label bar on one time axis; writes a PNG."""
-    figure = Figure(figsize=(12, 2.9 * len(strips) + 0.5), layout="constrained")
+    """Draw rows of frames, spectrogram and label bar on one time axis; writes a PNG, or what the
+    ending of `out` says.
+
+    `scale`: size of the picture, not of its letters; 1 is 1,200 pixels wide.
+    """
+    height = scale * (2.9 * len(strips) + 0.5)
+    figure = Figure(figsize=(12 * scale, height), layout="constrained")
     figure.suptitle(title, color=INK, fontsize=12)
     column = GridSpec(len(strips), 1, figure=figure)
     rows = [column[number, 0] for number in range(len(strips))]

@@ -4,5 +4,13 @@ from avmix.config import ClipConfig
 from avmix.preview.augment import preview_augment
 from avmix.preview.grid import draw_grid
 from avmix.preview.mix import PREVIEW_CLIP, preview_mix
+from avmix.preview.spec import read_augment
 
-__all__ = ["PREVIEW_CLIP", "ClipConfig", "draw_grid", "preview_augment", "preview_mix"]
+__all__ = [
+    "PREVIEW_CLIP",
+    "ClipConfig",
+    "draw_grid",
+    "preview_augment",
+    "preview_mix",
+    "read_augment",
+]

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, UInt8
 
 from avmix.augment import AugmentPlan, Shown, apply_pictures, centred, in_words
-from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
-from avmix.data.dataset import TrainSet
+from avmix.config import AugmentConfig, ClipConfig, FrontendConfig, TrainConfig
+from avmix.data.dataset import TrainSet, has_sound
 from avmix.data.manifest import Manifest
 from avmix.decode import decode_clip
 from avmix.engine import targets_of
+from avmix.events import events_of
 from avmix.figures import OWN, PARTNER, Strip, draw_strips
 from avmix.frontend import Frontend
 from avmix.prepare.probe import entry_of
@@ -51,22 +52,35 @@ def preview_augment(
     seed: int = 0,
     epoch: int = 0,
     title: str = "",
-    events_seconds: Sequence[float] = (),
+    scale: float = 1.0,
 ) -> AugmentPlan:
     """Write a PNG (or what the ending of `out` says) of a window of `file` before and after
     `augment`, and the same as two films beside it, OUT_before.mp4 and OUT_after.mp4.
 
     Everything goes the way of training, with `FPS` pictures a second; the pictures of the sheet are
-    some of them. `background` is the other clip, for `augment.background`. Raises what
-    `decode_clip` raises, and ValueError where the background is missing.
+    some of them. The file is row 0, and the window the first of those of `epoch`. `background` is
+    the other clip, for `augment.background`; for window `event` the file is listened to. Classes
+    are not known here: `never_flip` has no effect. `scale`: as of `draw_strips`. Raises what
+    `decode_clip` raises, and ValueError for options that do not fit the clip, a background that is
+    missing, silent or not asked for, and films of a sample rate that AAC lacks.
     """
     settings = frontend or FrontendConfig()
-    clip = replace(clip, num_frames=round(FPS * clip.duration_seconds))
-    found = _augmented(file, background, augment, clip, settings, seed, epoch, events_seconds)
-    _draw(found, settings, title or file.stem, out)
+    clip = replace(clip, num_frames=max(1, round(FPS * clip.duration_seconds)))
+    # What two sections must agree on is checked where training checks it; batches do not matter.
+    TrainConfig(clip=clip, frontend=settings, augment=replace(augment, repeats=1))
+    if augment.background > 0 and background is None:
+        raise ValueError("augment.background needs a second file, whose sound is laid under")
+    if augment.background == 0 and background is not None:
+        raise ValueError(f"{background}: a second file is a background; augment.background is 0")
+    if films and sound_rate(clip.sample_rate) != clip.sample_rate:
+        raise ValueError(f"clip.sample_rate: films have AAC sound, which has no {clip.sample_rate} "
+                         "Hz; use another rate, or --no-films")  # fmt: skip
+    found = _augmented(file, background, augment, clip, settings, seed, epoch)
+    _draw(found, settings, title or file.stem, out, scale)
     if films:
-        write_film(out.with_name(f"{out.stem}_before.mp4"), found.before, None)
-        write_film(out.with_name(f"{out.stem}_after.mp4"), found.after, found.shown)
+        hidden = (*found.plan.time.hidden, *found.plan.sound.hidden_seconds)
+        write_film(out.with_name(f"{out.stem}_before.mp4"), found.before)
+        write_film(out.with_name(f"{out.stem}_after.mp4"), found.after, found.shown, hidden)
     return found.plan
 
 
@@ -78,12 +92,18 @@ def _augmented(
     frontend: FrontendConfig,
     seed: int,
     epoch: int,
-    events_seconds: Sequence[float],
 ) -> Augmented:
-    if augment.background > 0 and background is None:
-        raise ValueError("augment.background needs a second file, whose sound is laid under")
+    root = Path(file.absolute().anchor)
     files = [file] if background is None else [file, background]
-    entries = [_entry(path, number) for number, path in enumerate(files)]
+    entries = [_entry(path, root, number) for number, path in enumerate(files)]
+    if background is not None and not has_sound(entries[1]):
+        raise ValueError(f"{background}: a background needs sound, and this file has none")
+    events: dict[str, tuple[float, ...]] = {}
+    if augment.window == "event":
+        heard = events_of(root, entries[0])
+        if heard.problem:
+            raise ValueError(f"{file}: {heard.problem}")
+        events = {entry.clip_id: heard.event_seconds for entry in entries}
     train = TrainSet(
         manifest=Manifest(
             classes=tuple(entry.labels[0] for entry in entries),
@@ -92,16 +112,16 @@ def _augmented(
             entries=tuple(entries),
             sha256="",
         ),
-        root=Path(),
+        root=root,
         clip=clip,
         frontend=frontend,
         augment=replace(augment, never_flip=[]),
         seed=seed,
-        events_seconds={entry.clip_id: tuple(events_seconds) for entry in entries},
+        events_seconds=events,
     )
     (sample,) = train.read_row(epoch, 0)
     if sample.bad:
-        raise ValueError(f"{sample.bad[0].path}: {sample.bad[0].reason}")
+        raise ValueError(f"{root / sample.bad[0].path}: {sample.bad[0].reason}")
     batch, plan = train.collate([sample]).batch, sample.plan
     assert batch is not None
     assert sample.clip is not None
@@ -121,13 +141,13 @@ def _augmented(
     return Augmented(plan=plan, before=before, after=sample.clip, shown=sample.shown, batch=batch)
 
 
-def _entry(path: Path, number: int) -> Entry:
+def _entry(path: Path, root: Path, number: int) -> Entry:
+    # Numbered: both may be the same file, or files of one name.
     name = f"{path.stem} ({number + 1})"
-    absolute = path.absolute()
-    return entry_of(absolute, Path(absolute.anchor), clip_id=name, labels=[name], source_id=name)
+    return entry_of(path.absolute(), root, clip_id=name, labels=[name], source_id=name)
 
 
-def _draw(found: Augmented, frontend: FrontendConfig, title: str, out: Path) -> None:
+def _draw(found: Augmented, frontend: FrontendConfig, title: str, out: Path, scale: float) -> None:
     stage = Frontend(frontend, found.before.sample_rate)
     names = ("own", "background")
     target = targets_of(found.batch).audio[0].tolist()
@@ -155,7 +175,7 @@ def _draw(found: Augmented, frontend: FrontendConfig, title: str, out: Path) -> 
                 labels=list(zip(names, labels, (OWN, PARTNER), strict=False)),
             )
         )
-    draw_strips(strips, 0.0, seconds, title, out)
+    draw_strips(strips, 0.0, seconds, title, out, scale)
 
 
 def _greyed(
@@ -166,19 +186,20 @@ def _greyed(
     return np.where(kept[:, None, None, None], video, np.uint8(_GREY))
 
 
-def write_film(path: Path, clip: Clip, shown: Shown | None) -> None:
-    """An mp4 of what the network is given: hidden pictures are grey, and silent as long as both are
-    hidden. (A hidden band of the spectrogram has no sound of its own: it is heard.)"""
-    audio: Float32[np.ndarray, "*c s"] = clip.audio
-    wave = np.ascontiguousarray(audio if audio.ndim == 1 else audio.mean(0))
-    if shown is not None:
-        share = len(wave) / len(shown.frames)
-        for picture in np.flatnonzero(~shown.frames):
-            wave = wave.copy()
-            wave[round(picture * share) : round((picture + 1) * share)] = 0
-    rate = sound_rate(clip.sample_rate)
-    if rate != clip.sample_rate:
-        raise ValueError(f"{path}: AAC has no sample rate of {clip.sample_rate} Hz; use another")
+def write_film(
+    path: Path,
+    clip: Clip,
+    shown: Shown | None = None,
+    hidden_seconds: Sequence[tuple[float, float]] = (),
+) -> None:
+    """An mp4 of what the network is given: hidden pictures are grey, and nothing is heard in
+    `hidden_seconds`, intervals (start, stop) of the window. (A hidden band of the spectrogram has
+    no sound of its own: it is heard.) The sample rate must be one of `AAC_RATES_HZ`."""
+    wave = clip.audio.copy()
+    for start, stop in hidden_seconds:
+        wave[..., round(start * clip.sample_rate) : round(stop * clip.sample_rate)] = 0
     video = _greyed(clip.video, shown.frames if shown else None)
-    fps = Fraction(len(video) / clip.duration_seconds).limit_denominator(1001)
-    write_mp4(path, [video], wave, fps=fps, rate_hz=rate)
+    # As long as it is played; `clip.duration_seconds` is how much of its file was read.
+    seconds = wave.shape[-1] / clip.sample_rate
+    fps = Fraction(len(video) / seconds).limit_denominator(1001)
+    write_mp4(path, [video], wave, fps=fps, rate_hz=clip.sample_rate)

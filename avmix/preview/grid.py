@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from avmix.config import AugmentConfig, ClipConfig
+from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
 from avmix.preview.augment import preview_augment
 
 _PLAIN: dict[str, Any] = {"flip": 0.0, "min_area": 1.0, "max_aspect": 1.0}
@@ -30,9 +30,20 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "background": {
         "background": 1.0, "background_snr_db": [0.0, 3.0], "background_label": "soften",
     },
-    "specaugment": {"time_masks": 2, "time_mask_seconds": 0.4, "mel_masks": 2},
+    "specaugment": {
+        "time_masks": 2, "time_mask_seconds": 0.4, "mel_masks": 2, "mel_mask_share": 0.3,
+    },
 }  # fmt: skip
-"""Options of each; polarity, repeated windows and uniform windows have no look of their own."""
+"""Options of each."""
+
+UNSEEN: dict[str, str] = {
+    "repeats": "more windows of one file, each like any other",
+    "never_flip": "needs classes",
+    "policy_ops": "how many operations of policy randaugment",
+    "policy_probability": "how often those are carried out",
+    "invert": "neither heard nor seen in a spectrogram",
+}
+"""Options that have no picture of their own, and why."""
 
 
 def draw_grid(
@@ -41,11 +52,13 @@ def draw_grid(
     folder: Path,
     *,
     clip: ClipConfig,
+    frontend: FrontendConfig | None = None,
     seed: int = 0,
     ending: str = ".jpg",
-    events_seconds: tuple[float, ...] = (),
+    scale: float = 0.7,
 ) -> list[Path]:
-    """Write FOLDER/NAME.jpg for each of `EXAMPLES`; returns their paths."""
+    """Write FOLDER/NAME.jpg for each of `EXAMPLES`; returns their paths. Raises what
+    `preview_augment` raises."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, options in EXAMPLES.items():
@@ -56,10 +69,11 @@ def draw_grid(
             out=path,
             augment=AugmentConfig(**{**_PLAIN, **options}),
             clip=clip,
+            frontend=frontend,
             films=False,
             seed=seed,
             title=", ".join(f"{key} {value}" for key, value in options.items()),
-            events_seconds=events_seconds,
+            scale=scale,
         )
         paths.append(path)
     return paths

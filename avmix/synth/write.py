@@ -30,7 +30,7 @@ def sound_rate(rate_hz: int) -> int:
 def write_mp4(
     path: Path,
     pictures: Iterable[UInt8[np.ndarray, "t h w c"]],
-    sound: Float32[np.ndarray, " s"] | None,
+    sound: Float32[np.ndarray, "*c s"] | None,
     *,
     fps: Fraction,
     rate_hz: int,
@@ -38,8 +38,8 @@ def write_mp4(
     """Write H.264 and AAC; all of it or nothing, under a temporary name first.
 
     `pictures` come in pieces, RGB, of one size, whose odd last row and column are left out (the
-    codec has none). `sound` is mono, at one of `AAC_RATES_HZ`; None writes no sound at all. The
-    same input gives the same bytes. Returns the number of pictures.
+    codec has none). `sound` is mono (s,) or stereo (2, s), at one of `AAC_RATES_HZ`; None writes no
+    sound at all. The same input gives the same bytes. Returns the number of pictures.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -50,10 +50,11 @@ def write_mp4(
         video.codec_context.gop_size = _GOP
         video.codec_context.max_b_frames = 0
         audio = None
+        layout = "stereo" if sound is not None and sound.ndim == 2 else "mono"
         if sound is not None:
             # The usual coder has given other bytes for the same samples now and then.
             audio = file.add_stream(
-                "aac", rate=rate_hz, layout="mono", options={"aac_coder": "fast"}
+                "aac", rate=rate_hz, layout=layout, options={"aac_coder": "fast"}
             )
             audio.bit_rate = 96_000
         count = 0
@@ -69,7 +70,8 @@ def write_mp4(
                 count += 1
         file.mux(video.encode(None))
         if audio is not None and sound is not None:
-            frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+            planes = np.ascontiguousarray(np.atleast_2d(sound))
+            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
             # The encoder's delay goes into the edit list: players and decoders drop it.
             file.mux(audio.encode(frame))
