@@ -241,7 +241,8 @@ class AugmentConfig:
                  "augment.jitter_seconds", "must be > 0 and finite for augment.binding window, 0 "
                  "for sync", self.jitter_seconds)  # fmt: skip
         _require(0 < self.min_area <= 1, "augment.min_area", "must be in (0, 1]", self.min_area)
-        _require(self.max_aspect >= 1, "augment.max_aspect", "must be >= 1", self.max_aspect)
+        _require(1 <= self.max_aspect < inf, "augment.max_aspect", "must be >= 1 and finite",
+                 self.max_aspect)  # fmt: skip
         _require(0 <= self.hue <= 0.5, "augment.hue", "must be in [0, 0.5]", self.hue)
         _require(0 < self.time_mask_seconds < inf, "augment.time_mask_seconds",
                  "must be > 0 and finite", self.time_mask_seconds)  # fmt: skip
@@ -584,6 +585,10 @@ class TrainConfig:
         _require(self.optim.batch_size % self.augment.repeats == 0, "augment.repeats",
                  f"must divide optim.batch_size (={self.optim.batch_size})",
                  self.augment.repeats)  # fmt: skip
+        _require(self.augment.repeats == 1 or self.mix.pairing != "roll", "mix.pairing",
+                 f"must not be roll with augment.repeats (={self.augment.repeats}): the next clip "
+                 "is another window of the same file, and those are never mixed",
+                 self.mix.pairing)  # fmt: skip
         columns = int(self.clip.duration_seconds * self.clip.sample_rate) - self.frontend.n_fft
         _require(columns >= 0, "clip.duration_seconds",
                  f"must hold one spectrum of frontend.n_fft (={self.frontend.n_fft}) samples",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from avmix.losses import consistency_losses, head_losses, needs_clean, objective
 from avmix.metrics import EVAL_ROWS, Predictions
 from avmix.mix import Clips, clip_grids, draw_plan, mixed_targets
 from avmix.mix.hidden import hidden_mix
+from avmix.mix.plan import PlacedPlan
 from avmix.models import LateFusionClassifier
 from avmix.models.classifier import Output
 from avmix.rng import rng
@@ -73,7 +75,7 @@ def train_one_epoch(
             mixed = network(video, audio, has_video, has_audio, hidden_mix(placed))
             # Second: what autocast casts here, without gradient, must not serve the other pass.
             clean = clean_pass(network, frontend, batch) if with_clean else None
-        target = mixed_targets(placed, targets_of(batch), config.mix.labels)
+        target = targets_of_mix(placed, batch, config.mix.labels)
         losses = head_losses(
             mixed.logits, target, presence(has_video, has_audio),
             config.loss.label_smoothing, config.loss.kind,
@@ -141,6 +143,17 @@ def targets_of(batch: Batch) -> Heads:
     sees, hears = batch.has_video[:, None], batch.has_audio[:, None]
     fused = torch.where(sees & hears, (seen + heard) / 2, torch.where(hears, heard, seen))
     return Heads(fused=fused, video=seen, audio=heard)
+
+
+def targets_of_mix(plan: PlacedPlan, batch: Batch, labels: Literal["sum", "max"] = "sum") -> Heads:
+    """What each head is to learn of the mixed clips. Of a clip that lost a modality, the fused one
+    learns what is left."""
+    target = mixed_targets(plan, targets_of(batch), labels)
+    if batch.sound_target is None:
+        return target
+    sees, hears = plan.part("video").present[:, None], plan.part("audio").present[:, None]
+    left = torch.where(hears, target.audio, target.video)
+    return target._replace(fused=torch.where(sees & hears, target.fused, left))
 
 
 def clean_pass(network: nn.Module, frontend: Frontend, batch: Batch) -> Output:

@@ -19,7 +19,7 @@ from avmix.data.dataset import Loaded, Sample, TrainSet
 from avmix.data.loader import EpochSampler, train_loader
 from avmix.data.manifest import ManifestError, read_events, read_manifest
 from avmix.decode import decode_clips, decode_sound
-from avmix.engine import clips_of, targets_of
+from avmix.engine import clips_of, targets_of, targets_of_mix
 from avmix.frontend import Frontend
 from avmix.mix import clip_grids, draw_plan, mixed_targets
 from avmix.rng import rng
@@ -382,3 +382,189 @@ def test_loaded_batches_are_finite(toy_train: TrainSet):
     assert loaded.batch is not None
     assert loaded.batch.audio.isfinite().all()
     assert loaded.batch.size == 80
+
+
+@pytest.mark.parametrize("silent", ["clip", "background"])
+def test_where_nothing_is_laid_under_the_label_stays(
+    toy_train: TrainSet, silent: str, monkeypatch: pytest.MonkeyPatch
+):
+    train = of(toy_train, background=1.0, background_label="soften")
+    name = "decode_clips" if silent == "clip" else "decode_sound"
+    right = getattr(dataset, name)
+
+    def hushed(*args: Any, **options: Any) -> Any:
+        found = right(*args, **options)
+        if isinstance(found, list):
+            return [replace(one, audio=np.zeros_like(one.audio)) for one in found]
+        return replace(found, audio=np.zeros_like(found.audio))
+
+    monkeypatch.setattr(dataset, name, hushed)
+    samples = first(train, 2)
+    assert [s.under for s in samples] == [(s.row, 0.0) for s in samples]
+    batch = train.collate(samples).batch
+    assert batch is not None
+    assert batch.sound_target is not None
+    assert torch.equal(batch.sound_target, batch.target)
+
+
+def test_a_background_that_is_not_finite_is_left_out_and_reported(
+    toy_train: TrainSet, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*args: Any, **options: Any) -> Any:
+        found = decode_sound(*args, **options)
+        return replace(found, audio=np.full_like(found.audio, np.inf))
+
+    monkeypatch.setattr(dataset, "decode_sound", broken)
+    (sample,) = first(of(toy_train, background=1.0, background_label="soften"), 1)
+    assert [b.reason for b in sample.bad] == ["ValueError: its sound is not finite"]
+    assert sample.under == (sample.row, 0.0)
+    assert sample.clip is not None
+    assert np.isfinite(sample.clip.audio).all()
+
+
+def test_a_file_with_one_unreadable_window_is_left_before_a_background_is_read(
+    toy_train: TrainSet, monkeypatch: pytest.MonkeyPatch
+):
+    train = of(toy_train, repeats=2, background=1.0)
+    row = train.samples([(0, 0)])[0].row
+
+    def damaged(path: Path, **options: Any) -> Any:
+        found = decode_clips(path, **options)
+        if path == train.path_of(train.manifest.entries[row]):
+            found[1] = dataset.ClipError(str(path), "damaged")
+        return found
+
+    monkeypatch.setattr(dataset, "decode_clips", damaged)
+    begun: list[int] = []
+    found = train.samples([(0, 0), (0, 1)], begin=begun.append)
+    assert begun[:2] == [row, found[0].row]
+    assert [[b.row for b in s.bad] for s in found] == [[row], []]
+
+
+def test_a_clip_that_lost_a_modality_has_the_label_of_what_is_left(toy_train: TrainSet):
+    train = of(toy_train, background=1.0, background_label="soften")
+    batch = train.collate(first(train, 16)).batch
+    assert batch is not None
+    heard = batch.target.roll(1, 0)
+    batch = replace(batch, sound_target=heard)
+    plan = draw_plan(
+        MixConfig(method="mixup+dropout", law="fixed", lam=0.25, drop_video=0.3, drop_audio=0.3),
+        clips_of(batch),
+        clip_grids(CLIP, SPECTRUM, "log_mel"),
+        shared=rng(0, 0, "mix_shared", 0),
+        own=rng(0, 0, "mix", 0, 0),
+    ).to(torch.device("cpu"))
+    mixed = targets_of_mix(plan, batch)
+    sees, hears = plan.part("video").present.tolist(), plan.part("audio").present.tolist()
+    assert {(True, True), (True, False), (False, True)} == set(zip(sees, hears, strict=True))
+    for i, (has_video, has_audio) in enumerate(zip(sees, hears, strict=True)):
+        parts = [mixed.video[i]] * has_video + [mixed.audio[i]] * has_audio
+        torch.testing.assert_close(mixed.fused[i], torch.stack(parts).mean(0))
+    hard = targets_of_mix(plan, replace(batch, sound_target=None))
+    torch.testing.assert_close(hard.fused.sum(1), torch.ones(16))
+
+
+def test_what_is_read_as_a_background(toy_train: TrainSet, monkeypatch: pytest.MonkeyPatch):
+    """Entries of 0.7 to 2.7 s: windows of 1 s begin between 0.7 and 1.7 s."""
+    asked: list[dict[str, Any]] = []
+
+    def noted(path: Path, **options: Any) -> Any:
+        asked.append({"path": path, **options})
+        return decode_sound(path, **options)
+
+    monkeypatch.setattr(dataset, "decode_sound", noted)
+    entries = tuple(
+        replace(entry, start_seconds=0.7, end_seconds=2.7, sha256=entry.sha256)
+        for entry in toy_train.manifest.entries
+    )
+    train = replace(of(toy_train, background=1.0), clip=replace(CLIP, stereo=True),
+                    manifest=replace(toy_train.manifest, entries=entries))  # fmt: skip
+    samples = first(train, 6)
+    assert len(asked) == 6
+    for sample, options in zip(samples, asked, strict=True):
+        assert not sample.bad
+        assert sample.plan is not None
+        wanted = sample.plan.sound.background
+        assert wanted is not None
+        assert options["path"] == train.path_of(entries[wanted.row])
+        assert options["start_seconds"] == pytest.approx(0.7 + wanted.place)
+        assert (options["duration_seconds"], options["sample_rate"]) == (1.0, 8_000)
+        assert options["channels"] == 2
+        assert options["sha256"] == entries[wanted.row].sha256
+        assert options["limits"] == train.limits
+
+
+def test_only_what_has_sound_is_a_background(toy_train: TrainSet):
+    audio = toy_train.manifest.entries[0].audio
+    assert audio is not None
+    entries = tuple(
+        entry if row in (3, 7) else replace(entry, audio=replace(audio, silent=True))
+        for row, entry in enumerate(toy_train.manifest.entries)
+    )
+    train = replace(toy_train, manifest=replace(toy_train.manifest, entries=entries))
+    picked = {train._other_source(0, rng(0, 0, "sound", i)) for i in range(40)}  # pyright: ignore
+    assert picked
+    assert picked <= {3, 7}
+    nothing = tuple(replace(entry, audio=None) for entry in entries)
+    deaf = replace(train, manifest=replace(train.manifest, entries=nothing))
+    assert deaf._other_source(0, rng(0, 0, "sound", 0)) is None  # pyright: ignore
+
+
+def test_pictures_and_sound_of_a_visit_have_streams_of_their_own(toy_train: TrainSet):
+    train = of(toy_train, flip=0.5, invert=0.5, gain_db=6.0)
+    (sample,) = first(of(toy_train), 1)
+    assert sample.clip is not None
+    time, clip = whole_window(CLIP, 0.0), sample.clip
+    plans = [train.draw(row, visit, time, clip) for row in range(20) for visit in range(20)]
+    both = [plan.pictures.flip == plan.sound.invert for plan in plans]
+    assert abs(np.mean(both) - 0.5) < 0.1
+    assert len({plan.sound.gain_db for plan in plans}) == 400
+    assert len({plan.pictures.crop for plan in plans}) > 300
+
+
+def test_windows_of_a_file_are_augmented_apart_and_never_as_before(toy_train: TrainSet):
+    train = of(toy_train, repeats=2, gain_db=6.0)
+    plans: dict[int, set[float]] = {}
+    for epoch in range(3):
+        for sample in train.samples([(epoch, place) for place in range(80)]):
+            assert sample.plan is not None
+            plans.setdefault(sample.row, set()).add(sample.plan.sound.gain_db)
+    assert {len(gains) for gains in plans.values()} == {6}
+
+
+@pytest.mark.parametrize("part", ["hide_seconds", "time_masks", "mel_masks"])
+def test_each_way_to_hide_is_told_to_the_network(toy_train: TrainSet, part: str):
+    (batch, _) = toy_train.collate(
+        first(of(toy_train, **{part: 0.9 if part == "hide_seconds" else 1}))
+    )
+    assert batch is not None
+    assert batch.frame_shown is not None
+    assert batch.column_shown is not None
+    assert batch.bin_shown is not None
+    assert batch.frame_shown.all() == (part != "hide_seconds")
+    assert batch.column_shown.all() == (part == "mel_masks")
+    assert batch.bin_shown.all() == (part != "mel_masks")
+
+
+def test_masks_of_a_double_batch_and_of_what_is_missing(toy_train: TrainSet):
+    batch = toy_train.collate(first(toy_train)).batch
+    assert batch is not None
+    assert batch.column_shown is not None
+    assert batch.bin_shown is not None
+    plan = draw_plan(
+        MixConfig(pairing="second_batch"),
+        clips_of(batch),
+        clip_grids(CLIP, SPECTRUM, "log_mel"),
+        shared=rng(0, 0, "mix_shared", 0),
+        own=rng(0, 0, "mix", 0, 0),
+    ).to(torch.device("cpu"))
+    stage = Frontend(SPECTRUM, CLIP.sample_rate)
+    _, log_mel = stage(batch, plan)
+    shown = (batch.column_shown[:, None] & batch.bin_shown[:, :, None])[:4]
+    torch.testing.assert_close(log_mel[:, 0] != 0, shown)
+    some = torch.arange(8) % 2 == 0
+    frames, log_mel = stage(replace(batch, has_video=some, has_audio=~some))
+    assert not frames[~some].any()
+    assert not log_mel[some].any()
+    assert frames[some].any()
+    assert log_mel[~some].any()

@@ -147,6 +147,7 @@ OUT_OF_RANGE = [
     (AugmentConfig, "min_area", 0.0),
     (AugmentConfig, "min_area", 1.1),
     (AugmentConfig, "max_aspect", 0.9),
+    (AugmentConfig, "max_aspect", float("inf")),
     (AugmentConfig, "flip", 1.5),
     (AugmentConfig, "repeats", 0),
     (AugmentConfig, "min_seconds", -0.1),
@@ -339,6 +340,10 @@ def test_every_option_is_documented_and_there_are_not_too_many():
         (
             {"augment": AugmentConfig(repeats=3)},
             r"^augment\.repeats must divide optim\.batch_size \(=16\), got 3$",
+        ),
+        (
+            {"augment": AugmentConfig(repeats=2), "mix": MixConfig(pairing="roll")},
+            r"^mix\.pairing must not be roll with augment\.repeats \(=2\): .*, got 'roll'$",
         ),
         (
             {"loss": LossConfig(kind="binary", agreement=0.5)},

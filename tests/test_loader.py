@@ -108,3 +108,10 @@ def test_a_long_list_of_unreadable_clips_says_how_many_more_there_are():
 )
 def test_the_views_of_a_clip_are_in_one_batch_where_they_fit(num_views, batch_size, batches):
     assert _whole_clips(range(0, 6, 2), num_views, batch_size) == batches
+
+
+def test_windows_of_a_file_must_fill_a_step():
+    with pytest.raises(ValueError, match="3 windows of a file do not divide a step of 8"):
+        EpochSampler(100, 8, repeats=3)
+    with pytest.raises(ValueError, match="8 windows of a file do not divide a step of 4"):
+        EpochSampler(100, 4, repeats=8)

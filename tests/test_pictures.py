@@ -296,3 +296,69 @@ def test_operations_leave_the_input_as_it_was():
     plan = whole(32, ops=ops, erased=Rectangle(top=0, left=0, height=9, width=9))
     apply_pictures(video, plan, 32)
     np.testing.assert_array_equal(video, before)
+
+
+def test_a_crop_reaches_every_border():
+    crops = crops_of(AugmentConfig(crop="multiscale", scales=[1.5, 1.5]), 3, 3, 60)
+    assert {(crop.height, crop.top, crop.left) for crop in crops} == {
+        (2, top, left) for top in (0, 1) for left in (0, 1)
+    }
+
+
+@pytest.mark.parametrize("name", ["contrast", "autocontrast", "equalize"])
+def test_equal_pixels_of_different_pictures_stay_equal(name: Operation):
+    """Picture 0 has the values 50 to 150, picture 1 those of 100 to 200."""
+    ramp = np.linspace(50, 150, 32**2).round().astype(np.uint8).reshape(1, 32, 32, 1).repeat(3, 3)
+    video = np.concatenate([ramp, ramp + 50])
+    video[1, 0] = video[0, 0]
+    out = after(Op(name, 0.5), video)
+    np.testing.assert_array_equal(out[1, 0], out[0, 0])
+    assert not np.array_equal(out, video)
+    if name == "autocontrast":  # 50 is the darkest of both, 200 the brightest
+        ends = [int(value) for value in (out[0, 0, 0, 0], out[0, -1, -1, 0], out[1, -1, -1, 0])]
+        np.testing.assert_allclose(ends, [0, 170, 255], atol=1)
+
+
+@pytest.mark.parametrize(
+    ("op", "before", "expected"),
+    [
+        (Op("posterize", 5.0), (255, 100, 31), (224, 96, 0)),
+        (Op("solarize", 0.25), (255, 200, 100), (0, 55, 100)),
+        (Op("saturation", -1.0), (200, 200, 0), (177, 177, 177)),  # 0.2989 red + 0.587 green
+    ],
+)
+def test_colours_by_hand_where_half_is_not_half(op: Op, before, expected):
+    out = after(op, np.full((2, 8, 8, 3), before, np.uint8))
+    assert np.abs(out.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("name", "axis"), [("shear_x", 1), ("shear_y", 0)])
+def test_shears_by_hand(name: Operation, axis: int):
+    """Of a line through the middle along `axis`: its places across it, by its places along it."""
+    video = np.full((1, 41, 41, 3), 115, np.uint8)
+    video[0, :, 20] = 255
+    video = video if axis == 1 else np.ascontiguousarray(video.transpose(0, 2, 1, 3))
+    out = after(Op(name, 0.5), video)[0, :, :, 0]
+    out = out if axis == 1 else out.T
+    along, across = np.nonzero(out > 190)
+    assert abs(abs(np.polyfit(along, across, 1)[0]) - 0.5) < 0.05
+
+
+def test_no_sharpness_is_the_picture_and_less_is_smoother():
+    video = pictures(2, 16, 16)
+    np.testing.assert_array_equal(after(Op("sharpness", 0.0), video), video)
+    assert after(Op("sharpness", -0.9), video).std() < 0.8 * video.std()
+    assert after(Op("sharpness", 0.9), video).std() > video.std()
+
+
+def test_moves_to_the_left_and_up_are_those_of_the_sign():
+    video = np.full((1, 20, 20, 3), 115, np.uint8)
+    video[:, 8:12, 8:12] = 255
+    np.testing.assert_array_equal(after(Op("translate_x", -0.25), video)[:, 8:12, 3:7], 255)
+    np.testing.assert_array_equal(after(Op("translate_y", -0.25), video)[:, 3:7, 8:12], 255)
+
+
+def test_erased_rectangles_are_as_often_upright_as_lying():
+    found = [plan.erased for plan in plans_of(AugmentConfig(erase=1.0), 72, 96, 300)]
+    upright = [e.height > e.width for e in found if e is not None]
+    assert abs(np.mean(upright) - 0.5) < 0.12

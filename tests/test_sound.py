@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avmix.augment import Background, SoundPlan, apply_sound, draw_sound
+from avmix.augment import Background, SoundPlan, apply_sound, draw_sound, is_laid
 from avmix.augment.sound import Band, Noise, Room, band_gain, impulse_response
 from avmix.config import AugmentConfig
 from avmix.rng import rng
@@ -193,3 +193,68 @@ def test_the_input_is_left_alone():
         assert out.dtype == np.float32
         assert out.shape == wave.shape
     np.testing.assert_array_equal(wave, before)
+
+
+def test_a_room_does_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch):
+    """BLAS, which numpy's norm asks, adds up in another order with another number of threads."""
+    monkeypatch.setattr(np.linalg, "norm", None)
+    room = Room(rt60_seconds=0.8, predelay_seconds=0.01, wet_db=-3.0, seed=1)
+    assert abs(np.sum(impulse_response(room, RATE) ** 2) - 1) < 1e-5
+
+
+def test_what_is_laid_under_is_said_as_it_is_done():
+    plan = SoundPlan(background=Background(row=3, place=0.0, snr_db=0.0))
+    sounds = [tone(440), np.zeros(SIZE, np.float32), tone(440, 5e-5)]
+    for wave in sounds:
+        for other in (None, *sounds):
+            changed = not np.array_equal(apply_sound(wave, plan, RATE, other), wave)
+            assert is_laid(wave, other) == changed
+    assert is_laid(sounds[0], sounds[0])
+
+
+def test_noise_is_relative_to_all_that_it_is_added_to():
+    wave, other = tone(440), tone(1000)
+    background = Background(row=3, place=0.0, snr_db=-20.0)
+    noise = Noise(snr_db=10.0, tilt=0.0, seed=5)
+    without = apply_sound(wave, SoundPlan(background=background), RATE, other)
+    added = apply_sound(wave, SoundPlan(background=background, noise=noise), RATE, other) - without
+    assert abs(rms_db(without) - rms_db(added) - 10) < 0.01
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        SoundPlan(band=Band(low_hz=None, high_hz=1000.0)),
+        SoundPlan(band=Band(low_hz=100.0, high_hz=None)),
+        SoundPlan(room=Room(rt60_seconds=0.8, predelay_seconds=0.03, wet_db=-3.0, seed=1)),
+    ],
+)
+def test_what_rings_beyond_the_end_does_not_come_in_at_the_beginning(plan: SoundPlan):
+    """The length of the window is a power of 2: what transforms of its length would join."""
+    click = np.zeros(2**15, np.float32)
+    click[-20] = 1
+    out = np.abs(apply_sound(click, plan, RATE))
+    assert out[:15_000].max() < 1e-3 * out.max()
+
+
+def test_drawn_ranges_are_those_of_what_they_are_for():
+    plans = [draw(i, background=1.0, noise=1.0, background_snr_db=[1.0, 2.0],
+                  noise_snr_db=[5.0, 10.0]) for i in range(300)]  # fmt: skip
+    laid = [plan.background for plan in plans if plan.background is not None]
+    assert all(1 <= one.snr_db <= 2 for one in laid)
+    assert min(one.place for one in laid) < 0.05
+    assert max(one.place for one in laid) > 0.95
+    assert all(plan.noise is not None and 5 <= plan.noise.snr_db <= 10 for plan in plans)
+    first = draw(row=0, background=1.0).background
+    assert first is not None
+    assert first.row == 0
+    masked = [draw(i, time_masks=1, time_mask_seconds=9.0).hidden_seconds[0] for i in range(100)]
+    assert all(0 <= start <= stop <= 2.0 for start, stop in masked)
+
+
+def test_filters_of_slow_sound_stay_below_its_highest_frequency():
+    for number in range(60):
+        band = draw_sound(AugmentConfig(filter=1.0), 2.0, 4_000, rng(0, 0, "sound", number),
+                          flipped=False, pick=lambda _: None).band  # fmt: skip
+        assert band is not None
+        assert band.high_hz is None or 1_000 <= band.high_hz <= 1_600

@@ -232,3 +232,53 @@ def test_a_clip_of_another_size_is_refused():
         apply_time(clip_of(samples=900), WHOLE)
     with pytest.raises(ValueError, match="of 3 pictures and 1000 samples, the clip of 4 and 1000"):
         apply_time(clip_of(), replace(WHOLE, num_frames=3, num_shown=3))
+
+
+def test_sound_that_is_cut_off_altogether_is_no_sound():
+    late = clip_of()
+    late.audio[:750] = 0
+    late = replace(late, audio_valid=0.25)
+    assert apply_time(late, WHOLE).audio_valid == 0.25
+    assert apply_time(late, replace(WHOLE, num_shown=3)).audio_valid == 0.0
+    assert apply_time(clip_of(), replace(WHOLE, num_shown=3)).audio_valid == 1.0
+
+
+def test_uniform_windows_are_numbered_whatever_their_speed_and_length(entry: Entry):
+    """4 windows of 2 s tile 8 s; the visits of a turn have one each, first to last."""
+    visits = [draw(entry, epoch, window="uniform", speed=2.0, min_seconds=0.5)[0]
+              for epoch in range(24)]  # fmt: skip
+    for turn in range(0, 24, 4):
+        shares = [(p.start_seconds - 3) / (8 - p.read_seconds * p.num_shown / 8)
+                  for p in visits[turn : turn + 4]]  # fmt: skip
+        np.testing.assert_allclose(sorted(shares), [0, 1 / 3, 2 / 3, 1], atol=1e-9)
+
+
+def test_what_is_not_shown_need_not_lie_in_the_stretch(entry: Entry):
+    """Of 2 s as few as 0.5 s are shown, and those may begin 0.5 s before the end at 11 s."""
+    plans = [draw(entry, row=row, min_seconds=0.5)[0] for row in range(400)]
+    ends = [plan.start_seconds + 0.25 * plan.num_shown for plan in plans]
+    assert max(plan.start_seconds for plan in plans) > 9.5
+    assert 10.9 < max(ends) <= 11.0
+
+
+def test_half_of_the_speeds_are_slower(entry: Entry):
+    speeds = [draw(entry, row=row, speed=4.0)[0].speed for row in range(400)]
+    assert abs(np.mean(np.less(speeds, 1)) - 0.5) < 0.1  # uniform in the speed itself: 0.2
+    assert abs(np.mean(np.less(speeds, 2)) - 0.75) < 0.1
+
+
+def test_every_file_has_an_order_of_its_own_tiles(entry: Entry):
+    orders = {
+        tuple(draw(entry, epoch, window="uniform", row=row)[0].start_seconds for epoch in range(8))
+        for row in range(6)
+    }
+    assert len(orders) == 6
+
+
+def test_an_event_lies_anywhere_there_and_the_window_in_the_clip(entry: Entry):
+    inside = [draw(entry, events=(7.0,), row=row, window="event")[0] for row in range(200)]
+    places = [7.0 - plan.start_seconds for plan in inside]
+    assert min(places) < 0.55
+    assert max(places) > 1.45
+    late = [draw(entry, events=(10.9,), row=row, window="event")[0] for row in range(50)]
+    assert {plan.start_seconds for plan in late} == {9.0}

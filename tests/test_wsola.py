@@ -63,3 +63,16 @@ def test_short_sounds_and_silence_have_the_length_asked_for(size: int, new_size:
     loud = stretch(np.ones(size, np.float32), new_size, RATE)
     assert loud.shape == (new_size,)
     assert np.isfinite(loud).all()
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.25])
+def test_a_quiet_click_after_a_loud_tone_is_where_time_puts_it(speed: float):
+    """The tone is louder than the click and not sudden; the click is sudden all the same."""
+    size, at = round(SIZE * speed), round(1.47 * RATE * speed)
+    time = np.arange(size) / RATE
+    source = np.where(time < time[-1] / 2, 0.3 * np.sin(2 * np.pi * 440 * time), 0)
+    near = np.arange(-80, 81) / RATE
+    source[at - 80 : at + 81] = 0.15 * np.cos(np.pi * near / 0.01) ** 2 * np.cos(12_000 * near)
+    out = np.abs(stretch(source.astype(np.float32), SIZE, RATE))
+    found = 20_000 + int(out[20_000:].argmax())
+    assert abs(found - at / speed) < 0.001 * RATE

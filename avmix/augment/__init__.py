@@ -6,7 +6,7 @@ functions to pictures and sound of the same seconds.
 
 from avmix.augment.pictures import PicturePlan, apply_pictures, centred, draw_pictures
 from avmix.augment.plan import AugmentPlan, Shown, in_words, shown_parts
-from avmix.augment.sound import Background, SoundPlan, apply_sound, draw_sound
+from avmix.augment.sound import Background, SoundPlan, apply_sound, draw_sound, is_laid
 from avmix.augment.timing import TimePlan, apply_time, draw_times, whole_window
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "draw_sound",
     "draw_times",
     "in_words",
+    "is_laid",
     "shown_parts",
     "whole_window",
 ]

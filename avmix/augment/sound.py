@@ -199,6 +199,11 @@ def apply_sound(
     return np.ascontiguousarray(audio)
 
 
+def is_laid(audio: Wave, background: Wave | None) -> bool:
+    """True when `apply_sound` lays `background` under `audio`: there is something of both."""
+    return background is not None and min(_rms(audio), _rms(background)) > SILENCE
+
+
 def _rms(audio: Wave) -> float:
     return math.sqrt(float(np.mean(np.square(audio, dtype=np.float32)))) if audio.size else 0.0
 
@@ -210,10 +215,15 @@ def impulse_response(room: Room, sample_rate: int) -> Float32[np.ndarray, " n"]:
     seconds = np.arange(length) / sample_rate
     noise = np.random.Generator(np.random.Philox(room.seed)).standard_normal(length)
     tail = noise * 10 ** (-3 * seconds / room.rt60_seconds)
-    tail *= 10 ** (room.wet_db / 20) / np.linalg.norm(tail)
+    tail *= 10 ** (room.wet_db / 20) / _norm(tail)
     first = max(1, round(room.predelay_seconds * sample_rate))
     response = np.concatenate([[1.0], np.zeros(first - 1), tail])
-    return (response / np.linalg.norm(response)).astype(np.float32)
+    return (response / _norm(response)).astype(np.float32)
+
+
+def _norm(wave: Float64[np.ndarray, " n"]) -> float:
+    """Not numpy's own, which rounds otherwise with another number of threads."""
+    return math.sqrt(float(np.sum(np.square(wave))))
 
 
 def _echo(audio: Wave, room: Room, sample_rate: int) -> Wave:

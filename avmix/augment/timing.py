@@ -117,7 +117,7 @@ def draw_times(
             case "random":
                 offset = slack * place
             case "uniform":
-                offset = _tile(entry, shown_seconds, slack, seed, visit, row)
+                offset = _tile(entry, clip.duration_seconds, slack, seed, visit, row)
             case "event":
                 offset = _around(entry, events_seconds, shown_seconds, slack, place, stream)
         plans.append(
@@ -152,7 +152,8 @@ def _draw_playback(config: AugmentConfig, base: TimePlan, stream: np.random.Gene
 
 
 def _tile(entry: Entry, seconds: float, slack: float, seed: int, visit: int, row: int) -> float:
-    """One of the evenly spaced windows; each comes once in as many visits as there are."""
+    """One of the evenly spaced windows; each comes once in as many visits as there are, which
+    speed and length of a visit must not change: they follow from the `seconds` of every window."""
     count = max(1, round(entry.duration_seconds / seconds))
     turn, place = divmod(visit, count)
     number = int(rng(seed, turn, "tiling", row).permutation(count)[place])
@@ -191,7 +192,7 @@ def apply_time(clip: Clip, plan: TimePlan) -> Clip:
             f"of {len(clip.video)} and {audio.shape[-1]}"
         )
     rows = np.arange(plan.num_frames)
-    num_shown, num_heard = plan.num_shown, plan.num_heard
+    num_shown, num_heard, valid = plan.num_shown, plan.num_heard, clip.audio_valid
     if plan.reverse:
         # Backwards a file that ends early must not begin with its padding.
         num_shown = max(1, min(num_shown, plan.num_frames - clip.num_held))
@@ -204,6 +205,7 @@ def apply_time(clip: Clip, plan: TimePlan) -> Clip:
         padded = np.zeros((*audio.shape[:-1], plan.num_samples), np.float32)
         padded[..., :num_heard] = audio[..., :num_heard]
         audio = padded
+        valid = valid if audio.any() else 0.0  # all of the sound came later
     unchanged = num_shown == plan.num_frames and not plan.reverse
     return replace(
         clip,
@@ -211,4 +213,5 @@ def apply_time(clip: Clip, plan: TimePlan) -> Clip:
         pts_seconds=clip.pts_seconds if unchanged else clip.pts_seconds[rows],
         audio=np.ascontiguousarray(audio),
         sample_rate=plan.sample_rate,
+        audio_valid=valid,
     )

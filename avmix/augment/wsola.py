@@ -61,9 +61,8 @@ def _peaks(wave: Float32[np.ndarray, " s"], sample_rate: int) -> Int64[np.ndarra
     surrounding = np.convolve(level, np.full(around + 1, 1 / (around + 1)), "same")
     loud = (level > _SUDDEN * surrounding) & (level > 1e-4)
     found: list[int] = []
-    for place in np.argsort(-level, kind="stable"):
-        if not loud[place]:
-            break
+    by_level = np.argsort(-level, kind="stable")
+    for place in by_level[loud[by_level]]:
         if all(abs(place - other) >= _APART_SECONDS * 1000 for other in found):
             found.append(int(place))
     return np.array(sorted(found), np.int64) * step + step // 2

@@ -27,6 +27,7 @@ from avmix.augment import (
     draw_pictures,
     draw_sound,
     draw_times,
+    is_laid,
     shown_parts,
     whole_window,
 )
@@ -317,10 +318,12 @@ class TrainSet(_Reader):
         )
         times = [drawn[number] for number in numbers]
         clips = self.decode(entry, times)
-        found: list[Sample] = []
-        for number, time, clip in zip(numbers, times, clips, strict=True):
+        for clip in clips:
             if isinstance(clip, ClipError):
                 raise clip
+        found: list[Sample] = []
+        for number, time, clip in zip(numbers, times, clips, strict=True):
+            assert not isinstance(clip, ClipError)
             plan = self.draw(row, epoch * self.augment.repeats + number, time, clip)
             under, bad = self._background(plan, skip, begin)
             found.append(self._augmented(row, clip, plan, under, bad))
@@ -358,7 +361,7 @@ class TrainSet(_Reader):
         clip = apply_time(clip, plan.time)
         label = None
         if self._softens:
-            laid = plan.sound.background if under is not None else None
+            laid = plan.sound.background if is_laid(clip.audio, under) else None
             label = (row, 0.0) if laid is None else (laid.row, laid.share)
         return Sample(
             row=row,
@@ -398,7 +401,10 @@ class TrainSet(_Reader):
             return None, (BadClip(wanted.row, entry.path, skip[wanted.row]),)
         begin(wanted.row)
         try:
-            return self._sound_of(entry, wanted), ()
+            sound = self._sound_of(entry, wanted)
+            if not np.isfinite(sound).all():
+                raise ValueError("its sound is not finite")
+            return sound, ()
         except Exception as error:
             return None, (BadClip(wanted.row, entry.path, _reason(error)),)
 

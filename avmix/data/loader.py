@@ -68,7 +68,10 @@ class EpochSampler:
         repeats: int = 1,
     ) -> None:
         """`repeats` windows are read of each of `num_clips` files. The last, incomplete step of an
-        epoch is dropped, so that all steps weigh the same."""
+        epoch is dropped, so that all steps weigh the same. Raises ValueError where there is no
+        whole step, or `repeats` does not divide `batch_size`."""
+        if batch_size % repeats:
+            raise ValueError(f"{repeats} windows of a file do not divide a step of {batch_size}")
         self._files = batch_size // repeats
         self.num_steps = num_clips // (self._files * world_size)
         if self.num_steps == 0:
