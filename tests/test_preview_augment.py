@@ -344,7 +344,7 @@ def test_the_presets_of_the_page_are_the_presets() -> None:
     plain = AugmentConfig()
     for path in sorted((ROOT / "configs/augment").glob("*.yaml")):
         column = " ".join(row[names.index(path.stem)] for row in rows[1:])
-        numbers = [float(number) for number in re.findall(r"[\d.]+", column)]
+        numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", column)]
         augment = read(path)
         if path.stem == "none":
             assert augment == replace(plain, **PLAIN)
