@@ -153,7 +153,7 @@ def _resume(path: Path, begun: Checkpoint) -> Checkpoint:
         if key not in _MAY_CHANGE
     ]
     if (state.classes, state.split_sha256) != (begun.classes, begun.split_sha256):
-        changed.append("the clips of the train split")
+        changed.append("the clips of the train split, or their events.jsonl")
     elif not changed and state.num_steps != begun.num_steps:
         changed.append(f"steps an epoch {state.num_steps} -> {begun.num_steps}: other processes?")
     if changed:

@@ -156,9 +156,10 @@ class AugmentConfig:
     methods that bind modalities within a window only: it is up to jitter_seconds early or late."""
     jitter_seconds: float = 0.0
     """Binding `window`: largest time between a picture and its sound, seconds, > 0."""
-    crop: Literal["resized", "multiscale"] = "resized"
+    crop: Literal["resized", "multiscale", "centre"] = "resized"
     """`resized`: a rectangle of random area and shape. `multiscale`: the picture is scaled to a
-    random size, and a square of clip.crop pixels is cut out of it."""
+    random size, and a square of clip.crop pixels is cut out of it. `centre`: the largest central
+    square, as in evaluation."""
     min_area: float = 0.5
     """Crop `resized`: smallest share of the picture's area, in (0, 1]. Where no such rectangle
     fits, it is the largest one with an allowed ratio."""
@@ -585,6 +586,11 @@ class TrainConfig:
         _require(self.optim.batch_size % self.augment.repeats == 0, "augment.repeats",
                  f"must divide optim.batch_size (={self.optim.batch_size})",
                  self.augment.repeats)  # fmt: skip
+        mixes = set(self.mix.recipes) - {"none", "dropout"}
+        per_mix = self.optim.batch_size * self.mix.clips_per_mix
+        _require(self.augment.repeats < per_mix or not mixes, "augment.repeats",
+                 f"must be < optim.batch_size (={self.optim.batch_size}) where clips are mixed: "
+                 "windows of one file never are", self.augment.repeats)  # fmt: skip
         _require(self.augment.repeats == 1 or self.mix.pairing != "roll", "mix.pairing",
                  f"must not be roll with augment.repeats (={self.augment.repeats}): the next clip "
                  "is another window of the same file, and those are never mixed",

@@ -43,6 +43,7 @@ ALONE: dict[str, dict[str, Any]] = {
     "jitter": {"binding": "window", "jitter_seconds": 0.2},
     "repeats": {"repeats": 2},
     "multiscale": {"crop": "multiscale", "scales": [1.0, 2.0]},
+    "centre": {"crop": "centre"},
     "resized": {"crop": "resized", "min_area": 0.2, "max_aspect": 2.0},
     "flip": {"flip": 1.0},
     "never_flip": {"flip": 1.0, "never_flip": ["flash"]},

@@ -11,20 +11,36 @@ import pytest
 import torch
 from media import write_flash_beep
 
-from avmix.augment import AugmentPlan, PicturePlan, SoundPlan, shown_parts, whole_window
+from avmix.augment import (
+    AugmentPlan,
+    PicturePlan,
+    SoundPlan,
+    apply_pictures,
+    centred,
+    shown_parts,
+    whole_window,
+)
 from avmix.augment.pictures import Rectangle
-from avmix.config import AugmentConfig, ClipConfig, FrontendConfig, MixConfig
+from avmix.config import (
+    AugmentConfig,
+    ClipConfig,
+    FrontendConfig,
+    MixConfig,
+    TrainConfig,
+    load_config,
+)
 from avmix.data import dataset
 from avmix.data.dataset import Loaded, Sample, TrainSet
 from avmix.data.loader import EpochSampler, train_loader
 from avmix.data.manifest import ManifestError, read_events, read_manifest
-from avmix.decode import decode_clips, decode_sound
+from avmix.decode import ClipError, decode_clips, decode_sound
 from avmix.engine import clips_of, targets_of, targets_of_mix
 from avmix.frontend import Frontend
 from avmix.mix import clip_grids, draw_plan, mixed_targets
 from avmix.rng import rng
 from avmix.types import Batch, Heads
 
+PRESETS = Path(__file__).parents[1] / "configs/augment"
 CLIP = ClipConfig(duration_seconds=1.0, num_frames=4, short_side=40, crop=32, sample_rate=8_000)
 SPECTRUM = FrontendConfig(num_mels=20, n_fft=256, hop_length=80)
 EVERYTHING = AugmentConfig(
@@ -205,7 +221,7 @@ def test_a_damaged_background_is_reported_by_name(toy_train: TrainSet, tmp_path:
     (sample,) = replace(train, root=tmp_path).samples([(0, 0)], begin=begun.append)
     assert [b.path for b in sample.bad] == [broken.path]
     assert sample.clip is not None
-    assert begun == [sample.row, laid.under[0]]
+    assert begun == [sample.row, laid.under[0], sample.row]
 
 
 def test_targets_of_a_softened_batch(toy_train: TrainSet):
@@ -568,3 +584,34 @@ def test_masks_of_a_double_batch_and_of_what_is_missing(toy_train: TrainSet):
     assert not log_mel[some].any()
     assert frames[some].any()
     assert log_mel[~some].any()
+
+
+def test_after_what_is_shown_there_is_silence_whatever_is_added(toy_train: TrainSet):
+    train = of(toy_train, min_seconds=0.25, noise=1.0, reverb=1.0, background=1.0, filter=1.0)
+    cut = 0
+    for sample in first(train, 20):
+        assert sample.clip is not None
+        assert sample.plan is not None
+        heard = sample.plan.time.num_heard
+        assert not sample.clip.audio[heard:].any()
+        cut += heard < 8_000
+    assert cut > 5
+
+
+def test_the_preset_without_augmentation_is_what_evaluation_sees(toy_train: TrainSet):
+    options = load_config(TrainConfig, ["--config", str(PRESETS / "none.yaml")]).augment
+    train = replace(toy_train, augment=options)
+    for sample in first(train, 6):
+        assert sample.clip is not None
+        (clip,) = decode_clips(
+            train.path_of(train.manifest.entries[sample.row]),
+            starts_seconds=[sample.clip.start_seconds],
+            duration_seconds=1.0,
+            num_frames=4,
+            sample_rate=8_000,
+            short_side=40,
+        )
+        assert not isinstance(clip, ClipError)
+        plan = centred(*clip.video.shape[1:3])
+        np.testing.assert_array_equal(sample.clip.video, apply_pictures(clip.video, plan, 32))
+        np.testing.assert_array_equal(sample.clip.audio, clip.audio)

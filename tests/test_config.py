@@ -338,6 +338,10 @@ def test_every_option_is_documented_and_there_are_not_too_many():
             r"^augment\.hide_seconds must be <= clip\.duration_seconds \(=2\.0\), got 2\.5$",
         ),
         (
+            {"augment": AugmentConfig(repeats=16)},
+            r"^augment\.repeats must be < optim\.batch_size \(=16\) where clips are mixed.*got 16$",
+        ),
+        (
             {"augment": AugmentConfig(repeats=3)},
             r"^augment\.repeats must divide optim\.batch_size \(=16\), got 3$",
         ),

@@ -282,3 +282,25 @@ def test_an_event_lies_anywhere_there_and_the_window_in_the_clip(entry: Entry):
     assert max(places) > 1.45
     late = [draw(entry, events=(10.9,), row=row, window="event")[0] for row in range(50)]
     assert {plan.start_seconds for plan in late} == {9.0}
+
+
+def test_a_short_clip_is_not_played_into_what_comes_after_it(make_entry: Callable[..., Entry]):
+    entry = make_entry(start_seconds=3.0, end_seconds=5.2)  # 1.1 windows
+    plans = [draw(entry, row=row, speed=1.5)[0] for row in range(200)]
+    assert all(plan.start_seconds + plan.read_seconds <= 5.2 + 1e-9 for plan in plans)
+    assert max(plan.speed for plan in plans) > 1.08
+    assert min(plan.speed for plan in plans) < 0.75
+    short = make_entry(start_seconds=3.0, end_seconds=4.0)
+    assert max(draw(short, row=row, speed=1.5)[0].speed for row in range(100)) == 1.0
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 48_000])
+@pytest.mark.parametrize("limit", [1.01, 1.25, 2.0])
+def test_speeds_stay_in_their_range_at_any_sample_rate(entry: Entry, rate: int, limit: float):
+    clip = replace(CLIP, sample_rate=rate)
+    plans = [
+        draw_times(AugmentConfig(speed=limit), clip, entry, seed=1, epoch=0, row=row)[0]
+        for row in range(100)
+    ]
+    assert all(1 / limit - 1e-9 <= plan.speed <= limit + 1e-9 for plan in plans)
+    assert all(plan.read_rate % 25 == 0 for plan in plans)

@@ -112,6 +112,8 @@ def draw_pictures(
             crop = _resized_crop(config, height, width, stream)
         case "multiscale":
             crop = _multiscale_crop(config, height, width, stream)
+        case "centre":
+            crop = centred(height, width).crop
     ops = _jitter(config, stream) + _policy(config, stream)
     erased, noise_seed = None, 0
     if config.erase > 0 and stream.random() < config.erase:

@@ -16,8 +16,9 @@ from avmix.rng import rng
 from avmix.types import Clip, Entry
 
 RATE_STEP_HZ = 50
-"""Sound that is played faster or slower is read at a multiple of this rate: rates that have little
-in common with those of files need filters of hundreds of megabytes."""
+"""Sound that is played faster or slower is read at a multiple of this rate (or of what it has in
+common with `clip.sample_rate`): rates that have little in common with those of files need filters
+of hundreds of megabytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,7 @@ def draw_times(
         stream = rng(seed, visit, "window", row)
         place = stream.random()  # first, and always: what else is drawn must not move it
         if not plans:
-            base = _draw_playback(config, base, stream)
+            base = _draw_playback(config, base, entry, stream)
         num_shown, share = base.num_frames, clip.duration_seconds / base.num_frames
         if config.min_seconds > 0:
             fewest = max(1, math.ceil(config.min_seconds / share - 1e-9))
@@ -132,14 +133,20 @@ def draw_times(
     return tuple(plans)
 
 
-def _draw_playback(config: AugmentConfig, base: TimePlan, stream: np.random.Generator) -> TimePlan:
-    """`base` at the speed and with the jitter of a visit."""
+def _draw_playback(
+    config: AugmentConfig, base: TimePlan, entry: Entry, stream: np.random.Generator
+) -> TimePlan:
+    """`base` at the speed and with the jitter of a visit to `entry`."""
     read_rate = base.sample_rate
     if config.speed > 1:
         limit = math.log(config.speed)
         speed = math.exp(stream.uniform(-limit, limit))
-        steps = round(base.sample_rate / speed / RATE_STEP_HZ)
-        read_rate = max(RATE_STEP_HZ, steps * RATE_STEP_HZ)
+        # Never so fast that more than the labelled stretch is read.
+        most = min(config.speed, max(1.0, entry.duration_seconds / base.read_seconds))
+        step = math.gcd(read_rate, RATE_STEP_HZ)
+        lowest = math.ceil(read_rate / most / step - 1e-9)
+        highest = math.floor(read_rate * config.speed / step + 1e-9)
+        read_rate = step * min(max(round(read_rate / speed / step), lowest), highest)
     shift = 0.0
     if config.binding == "window":
         shift = stream.uniform(-config.jitter_seconds, config.jitter_seconds)
@@ -180,8 +187,8 @@ def apply_time(clip: Clip, plan: TimePlan) -> Clip:
     """`clip`, decoded as `plan` says, as the network is to see it: at the plan's speed and in its
     direction, held and silent after `num_shown` pictures.
 
-    `pts_seconds` still tells where in the file each picture is from. Hidden intervals are left:
-    they are hidden on the device, after mixing. Raises ValueError for a clip of another size.
+    Where in the file it is from, `start_seconds`, `duration_seconds` and `pts_seconds` still tell.
+    Hidden intervals are left: they are hidden on the device, after mixing. Raises ValueError for a clip of another size.
     """
     audio = clip.audio
     if plan.keep_pitch:

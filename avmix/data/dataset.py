@@ -325,7 +325,7 @@ class TrainSet(_Reader):
         for number, time, clip in zip(numbers, times, clips, strict=True):
             assert not isinstance(clip, ClipError)
             plan = self.draw(row, epoch * self.augment.repeats + number, time, clip)
-            under, bad = self._background(plan, skip, begin)
+            under, bad = self._background(row, plan, skip, begin)
             found.append(self._augmented(row, clip, plan, under, bad))
         return found
 
@@ -346,7 +346,7 @@ class TrainSet(_Reader):
             self.clip.sample_rate,
             rng(self.seed, visit, "sound", row),
             flipped=pictures.flip,
-            pick=lambda stream: self._other_source(row, stream),
+            pick=lambda stream: self._other_source(row, stream) if has_sound(entry) else None,
         )
         return AugmentPlan(time=time, pictures=pictures, sound=sound)
 
@@ -359,16 +359,21 @@ class TrainSet(_Reader):
         bad: tuple[BadClip, ...],
     ) -> Sample:
         clip = apply_time(clip, plan.time)
+        # After what is shown there is silence: nothing is added to it, and no level counts it.
+        heard = plan.time.num_heard
+        own, under = clip.audio[..., :heard], None if under is None else under[..., :heard]
         label = None
         if self._softens:
-            laid = plan.sound.background if is_laid(clip.audio, under) else None
+            laid = plan.sound.background if is_laid(own, under) else None
             label = (row, 0.0) if laid is None else (laid.row, laid.share)
+        audio = np.zeros_like(clip.audio)
+        audio[..., :heard] = apply_sound(own, plan.sound, clip.sample_rate, under)
         return Sample(
             row=row,
             clip=replace(
                 clip,
                 video=apply_pictures(clip.video, plan.pictures, self.clip.crop),
-                audio=apply_sound(clip.audio, plan.sound, clip.sample_rate, under),
+                audio=audio,
             ),
             bad=bad,
             plan=plan,
@@ -390,7 +395,7 @@ class TrainSet(_Reader):
         return None
 
     def _background(
-        self, plan: AugmentPlan, skip: Mapping[int, str], begin: Callable[[int], None]
+        self, row: int, plan: AugmentPlan, skip: Mapping[int, str], begin: Callable[[int], None]
     ) -> tuple[np.ndarray | None, tuple[BadClip, ...]]:
         """The sound that lies under a clip; one that cannot be read is left out, and reported."""
         wanted = plan.sound.background
@@ -407,6 +412,8 @@ class TrainSet(_Reader):
             return sound, ()
         except Exception as error:
             return None, (BadClip(wanted.row, entry.path, _reason(error)),)
+        finally:
+            begin(row)  # what follows is about the clip itself again
 
     def _sound_of(self, entry: Entry, wanted: Background) -> np.ndarray:
         slack = max(0.0, entry.duration_seconds - self.clip.duration_seconds)
