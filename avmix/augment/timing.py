@@ -188,7 +188,8 @@ def apply_time(clip: Clip, plan: TimePlan) -> Clip:
     direction, held and silent after `num_shown` pictures.
 
     Where in the file it is from, `start_seconds`, `duration_seconds` and `pts_seconds` still tell.
-    Hidden intervals are left: they are hidden on the device, after mixing. Raises ValueError for a clip of another size.
+    Hidden intervals are left: they are hidden on the device, after mixing. Raises ValueError for a
+    clip of another size.
     """
     audio = clip.audio
     if plan.keep_pitch:
