@@ -18,6 +18,7 @@ from avmix.decode import decode_clip
 from avmix.preview import augment as preview
 from avmix.preview import preview_augment
 from avmix.preview.grid import EXAMPLES, UNSEEN
+from avmix.types import Clip
 
 PLAIN: dict[str, Any] = {"flip": 0.0, "min_area": 1.0, "max_aspect": 1.0}
 CLIP = ClipConfig(duration_seconds=2.0, short_side=48, crop=48)
@@ -200,7 +201,8 @@ def test_stereo_stays_stereo_and_a_flip_swaps_it(
 
     def only_left(*args: Any) -> Any:
         clips = right(*args)
-        return [replace(c, audio=c.audio * np.float32([[1], [0]])) for c in clips]
+        left = np.array([[1], [0]], np.float32)
+        return [replace(c, audio=c.audio * left) for c in clips if isinstance(c, Clip)]
 
     monkeypatch.setattr(dataset._Reader, "decode", only_left)
     stereo = replace(CLIP, stereo=True)
