@@ -8,6 +8,7 @@ the rest goes on. Only a missing or wholly unreadable file is an error.
 
 import csv
 import difflib
+import functools
 import hashlib
 import io
 import json
@@ -15,7 +16,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from avmix.data.manifest import ManifestError
@@ -38,6 +39,7 @@ class Row:
     """The line as it stands there."""
 
     def __getitem__(self, column: str) -> str:
+        """The cell of this column; empty where the table does not have it."""
         return self.cells.get(column, "")
 
 
@@ -71,19 +73,25 @@ class Annotations:
         return None
 
     def need(self, *names: str) -> Path:
-        """As `find`; raises `AnnotationError` where there is none."""
+        """As `find`; raises `AnnotationError` where none is."""
         path = self.find(*names)
         if path is None:
             has = ", ".join(sorted(p.name for p in self.folder.iterdir())[:12]) or "nothing"
             raise AnnotationError(f"{self.folder}: no {' or '.join(names)} in it; it has: {has}")
         return path
 
-    def text(self, path: Path) -> str:
-        """The whole file; raises `AnnotationError` where it is missing, empty or not text."""
+    def data(self, path: Path) -> bytes:
+        """The bytes of a file, which count as annotations; `AnnotationError` where none is."""
         try:
             data = path.read_bytes()
         except OSError as error:
             raise AnnotationError(f"{path}: {error.strerror}") from None
+        self._sha256.update(path.name.encode() + b"\0" + hashlib.sha256(data).digest())
+        return data
+
+    def text(self, path: Path) -> str:
+        """The whole file; raises `AnnotationError` where it is missing, empty or not text."""
+        data = self.data(path)
         utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
         try:
             text = data.decode("utf-16" if utf16 else "utf-8-sig")
@@ -94,7 +102,6 @@ class Annotations:
             ) from None
         if not text.strip():
             raise AnnotationError(f"{path}: the file is empty")
-        self._sha256.update(path.name.encode() + b"\0" + hashlib.sha256(data).digest())
         return text
 
     def lines(self, path: Path, *, comment: str = "") -> Iterator[Row]:
@@ -182,7 +189,7 @@ class Annotations:
         What differs only in case, commas, underscores and spaces is the same name: copies of one
         list do. Anything else is not guessed: the nearest name is said, and the row dropped.
         """
-        known = {plain(c): c for c in classes}
+        known = _by_plain(tuple(classes))
         found = known.get(plain(name))
         if found is None:
             near = difflib.get_close_matches(plain(name), known, n=1, cutoff=0.7)
@@ -228,7 +235,7 @@ class Annotations:
             split=split,
             labels=tuple(labels),
             source_id=source_id,
-            names=tuple(dict.fromkeys(form for n in names for form in _forms(n))),
+            names=tuple(dict.fromkeys(name.removeprefix("./") for name in names)),
             start_seconds=start_seconds,
             end_seconds=end_seconds,
             seconds=seconds,
@@ -274,6 +281,11 @@ def plain(name: str) -> str:
     """What is left of a name without case, commas, underscores and doubled spaces."""
     folded = unicodedata.normalize("NFC", name).casefold()
     return " ".join(folded.replace(",", " ").replace("_", " ").split())
+
+
+@functools.lru_cache(maxsize=8)
+def _by_plain(classes: tuple[str, ...]) -> dict[str, str]:
+    return {plain(name): name for name in classes}
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -333,11 +345,5 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 
 def _leaves(name: str) -> bool:
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts or "\0" in name or name[1:2] == ":"
-
-
-def _forms(name: str) -> tuple[str, ...]:
-    """The name in composed and in decomposed unicode: disks of macOS have the latter."""
-    name = name.removeprefix("./")
-    return (unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+    parts = name.replace("\\", "/").split("/")
+    return parts[0] == "" or name[1:2] == ":" or ".." in parts or "\0" in name
