@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -295,10 +296,10 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 def seconds_of(timestamp: str) -> float:
     """Seconds of `HH:MM:SS.fff`; raises ValueError where it is not one."""
-    hours, minutes, seconds = timestamp.split(":")
-    if not (0 <= float(seconds) < 60 and 0 <= int(minutes) < 60 and int(hours) >= 0):
-        raise ValueError(f"{timestamp!r} is not a time")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    found = re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d(\.\d*)?)", timestamp.strip())
+    if found is None:
+        raise ValueError(f"{timestamp!r} is not HH:MM:SS")
+    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
 
 
 def in_two_splits(clips: Iterable[Expected]) -> dict[str, tuple[str, ...]]:

@@ -11,17 +11,13 @@ def kinetics_names(
 ) -> list[str]:
     """Where a clip of Kinetics may lie, best first.
 
-    The archives that replace broken files (CVDF) come before what they replace; then flat folders
-    of splits (CVDF), folders of classes (the crawler of ActivityNet), then anywhere.
+    What replaces broken files (CVDF) comes before what it replaces; then the folder of the split
+    (CVDF), that of the class (the crawler of ActivityNet), any other; last the id alone.
     """
     stem = kinetics_stem(youtube_id, start_seconds, end_seconds)
     return [
         f"replacement_for_corrupted_k400/{stem}.mp4",
-        f"{split}/replacement_for_corrupted_k400/{stem}.mp4",
-        f"replacement/{stem}.mp4",
         f"{split}/{stem}.mp4",
-        f"{split}/{label}/{stem}.mp4",
         f"{label}/{stem}.mp4",
-        stem,
         youtube_id,
     ]

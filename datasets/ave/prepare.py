@@ -75,7 +75,7 @@ def _clip(read: Annotations, row: Row, split: str, event: bool) -> None:
         names=[f"AVE/{video}.mp4", f"{video}.mp4", video],
         start_seconds=low if event else None,
         end_seconds=high if event else None,
-        seconds=10,
+        seconds=None if event else 10.0,
     )
 
 

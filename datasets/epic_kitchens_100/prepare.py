@@ -73,7 +73,7 @@ def _clip(
         # Never frame / 60: videos have 59.94 or 50 frames a second.
         low, high = seconds_of(row["start_timestamp"]), seconds_of(row["stop_timestamp"])
     except ValueError as error:
-        read.drop(row, f"not a time HH:MM:SS.sss: {error}")
+        read.drop(row, str(error))
         return
     unknown = [kind for kind in classes if row[f"{kind}_class"] not in classes[kind]]
     if unknown:
@@ -92,14 +92,10 @@ def _clip(
         source_id=video,
         names=[
             f"{person}/videos/{video}.MP4",
-            f"videos/{split}/{person}/{video}.MP4",
-            f"{person}/{video}.MP4",
-            f"{video}.MP4",
             video,
         ],
         start_seconds=low,
         end_seconds=high,
-        seconds=seconds,
     )
 
 

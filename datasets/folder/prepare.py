@@ -23,13 +23,13 @@ ENDINGS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpe
 SPLITS = ("train", "val", "test")
 
 
-def add_options(parser: ArgumentParser) -> None:
+def arguments(parser: ArgumentParser) -> None:
     """What only this recipe has."""
     parser.add_argument("--val", type=float, default=0.1, help="share of the sources (0.1)")
     parser.add_argument("--test", type=float, default=0.2, help="share of the sources (0.2)")
     parser.add_argument(
         "--source",
-        type=re.compile,
+        type=_pattern,
         help="regular expression at the start of a file name (without ending) whose first group, "
         r"or whole match, is the source, whatever the class; UCF101: '(v_\w+_g\d+)'. "
         "Default: every file is its own source",
@@ -39,9 +39,9 @@ def add_options(parser: ArgumentParser) -> None:
 def protocols(options: Namespace) -> list[Protocol]:
     """Of the CSV where there is one, else of the folders."""
     media = Path(options.media)
-    table = None if options.annotations is None else Path(options.annotations)
-    read = Annotations(media if table is None else table.parent)
-    if table is None:
+    table = Path(options.annotations)
+    read = Annotations(media)
+    if table.is_dir():
         _from_folders(read, media, options)
     else:
         _from_table(read, table, options)
@@ -57,7 +57,7 @@ def _from_folders(read: Annotations, media: Path, options: Namespace) -> None:
             source = _source(name, options.source)
             if source is None:
                 raise AnnotationError(
-                    f"{path}: --source {options.source.pattern!r} does not match its name"
+                    f"{path}: --source {options.source!r} does not match its name"
                 )
             read.add(
                 row,
@@ -81,7 +81,7 @@ def _from_table(read: Annotations, table: Path, options: Namespace) -> None:
         path = Path(row["path"])
         source = row["source"] or _source(path, options.source)
         if source is None:
-            read.drop(row, f"--source {options.source.pattern!r} does not match its name")
+            read.drop(row, f"--source {options.source!r} does not match its name")
             continue
         split = row["split"].casefold() or split_of(source, options.val, options.test)
         if split not in SPLITS:
@@ -102,11 +102,16 @@ def _from_table(read: Annotations, table: Path, options: Namespace) -> None:
         )
 
 
-def _source(path: Path, pattern: re.Pattern[str] | None) -> str | None:
+def _pattern(text: str) -> str:
+    re.compile(text)
+    return text
+
+
+def _source(path: Path, pattern: str | None) -> str | None:
     """The recording that the file was cut from; None where `--source` does not match."""
     if pattern is None:
         return path.as_posix()
-    found = pattern.match(path.stem)
+    found = re.match(pattern, path.stem)
     return None if found is None else found.group(1) if found.re.groups else found.group(0)
 
 
@@ -118,4 +123,4 @@ def split_of(source_id: str, val_share: float, test_share: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_recipe("folder", __doc__, protocols, add_options=add_options))
+    sys.exit(run_recipe("folder", __doc__, protocols, arguments=arguments))

@@ -17,7 +17,7 @@ from avmix.prepare.recipe import run_recipe
 CLASSES = read_classes(Path(__file__).with_name("classes.txt"))
 NOT_A_CLASS = "extending ladders"
 """The 310th line of some lists of classes: no clip of the test split has it."""
-CLIP_SECONDS = 10
+CLIP_SECONDS = 10.0
 
 
 def protocols(options: Namespace) -> list[Protocol]:
