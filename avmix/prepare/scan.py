@@ -54,7 +54,7 @@ class Index:
         first, then the same name in another folder, then the same name with another media ending;
         of equals the larger file, then the one whose path sorts first. A name with a folder means
         the end of a path; the bare name in any other folder does for it only where no other clip
-        has a file of that name (`shared` are the names that several do).
+        has a file of that name, whatever its ending (`shared` are the stems that several have).
         """
         found: dict[str, tuple[int, int, int, str]] = {}
         for number, name in enumerate(clip.names):
@@ -73,7 +73,8 @@ class Index:
         for level, files in ((1, self._by_name.get(bare, ())), (2, self._by_stem.get(stem, ()))):
             for file in files:
                 at = PurePosixPath(normal(file.path)).parts
-                if bare not in shared or at[-len(parts) : -1] == parts[:-1]:
+                same_folder = len(parts) > 1 and at[-len(parts) : -1] == parts[:-1]
+                if same_folder or stem not in shared:
                     yield level, file
 
     def _add(self, file: File) -> None:
@@ -117,16 +118,16 @@ def scan(root: Path) -> Index:
 
 
 def shared_names(clips: Sequence[Expected]) -> frozenset[str]:
-    """Bare names that clips expect in different folders: `a/1.mp4` and `b/1.mp4`."""
+    """Stems that clips expect in different folders: `1` of `a/1.mp4` and `b/1.avi`."""
     folders: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
         best: dict[str, str] = {}
         for name in clip.names:
             folder, _, bare = normal(name).rpartition("/")
-            best.setdefault(bare, folder)
-        for bare, folder in best.items():
-            folders[bare].add(folder)
-    return frozenset(bare for bare, found in folders.items() if len(found) > 1)
+            best.setdefault(split_ending(bare)[0], folder)
+        for stem, folder in best.items():
+            folders[stem].add(folder)
+    return frozenset(stem for stem, found in folders.items() if len(found) > 1)
 
 
 def normal(name: str) -> str:
