@@ -41,7 +41,7 @@ class Archive:
 @dataclass(frozen=True, slots=True)
 class _Member:
     name: str
-    bytes: int
+    size: int
     is_file: bool
     is_link: bool
     open: Callable[[], IO[bytes] | None]
@@ -66,12 +66,10 @@ def look_into(root: Path, path: str) -> Archive:
                     return Archive(path=path, num_members=num_members, refused=problem)
                 if member.is_file and split_ending(member.name)[1]:
                     media.append(PurePosixPath(member.name).as_posix())
-                    num_bytes += member.bytes
+                    num_bytes += member.size
     except _BROKEN as error:
         return Archive(path=path, refused=f"it cannot be read: {error}")
-    return Archive(
-        path=path, media=tuple(media), num_members=num_members, media_bytes=num_bytes
-    )  # fmt: skip
+    return Archive(path=path, media=tuple(media), num_members=num_members, media_bytes=num_bytes)
 
 
 def unpack(root: Path, archive: Archive, folder: str) -> int:
@@ -113,7 +111,7 @@ def _copy(member: _Member, path: Path) -> None:
         raise ValueError("it cannot be read")
     try:
         with source, partial.open("wb") as file:
-            left = member.bytes
+            left = member.size
             while block := source.read(1 << 20):
                 left -= len(block)
                 if left < 0:

@@ -1,4 +1,4 @@
-"""The inventory: expected, found and everything in between, per split and class, as plain values."""
+"""The inventory: expected, found and what lies between, per split and class, as plain values."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -50,6 +50,9 @@ def inventory_of(
             for split in sorted(splits, key=_place)
         },
         "classes": _classes(protocol, judged),
+        "missing_of_present_classes": sum(
+            one.status == "missing" and not present.isdisjoint(one.clip.labels) for one in judged
+        ),
         "absent_classes": [name for name in protocol.classes if name not in present],
         "rules": {
             "min_seconds": min_seconds,

@@ -180,7 +180,7 @@ def _with_same_content(judged: Sequence[Judged]) -> list[Judged]:
         same = paths[one.entry.sha256] if one.entry is not None else {}
         if one.entry is not None and len(same) > 1:
             other = next(clip_id for path, clip_id in same.items() if path != one.path)
-            remarks = [(flag, one.reason) for flag in one.flags]
+            remarks: list[tuple[Flag, str]] = [(flag, one.reason) for flag in one.flags]
             remarks.append(("duplicate", f"the same content as clip {other}"))
             one = _kept(one.clip, remarks, one.entry, one.others)
         out.append(one)

@@ -1,4 +1,4 @@
-"""Results on disk: what changed since the last run, and the new ones in place of the old at once."""
+"""Results on disk: what changed since the last run, and the new files in place of the old."""
 
 import json
 import shutil
