@@ -175,6 +175,7 @@ def make_ave(root: Path) -> tuple[Path, Path]:
     lists, media = root / "AVE_Dataset", root / "AVE_Dataset"
     train = ["Church bell&RUhOCu3LNXM&good&0&10", "Male speech, man speaking&both_splits&good&2&7",
              "Bark&both_splits&good&0&3", "Church bell&val_as_well&good&0&10"]  # fmt: skip
+    train += ["Male speech, man speaking&RUhOCu3LNXM&good&3&5"]
     write(lists / "trainSet.txt", "\n".join(train) + "\n")
     write(lists / "valSet.txt", "Church bell&val_as_well&good&0&10\n")
     write(lists / "testSet.txt", "Male speech, man speaking&both_splits&good&2&7\n"
@@ -194,12 +195,20 @@ def make_crema_d(root: Path) -> tuple[Path, Path]:
               for actor in CREMA_ACTORS]  # fmt: skip
     header = '"ActorID","Age","Sex","Race","Ethnicity"\n'
     write(lists / "VideoDemographics.csv", header + "".join(people))
-    named = [f"{actor}_IEO_{emotion}_HI" for actor in CREMA_ACTORS for emotion in ("ANG", "NEU")]
-    numbered = "".join(f'{n},"{name}"\n' for n, name in enumerate(named, 1))
+    named = [(actor, emotion, f"{actor}_IEO_{emotion}_HI")
+             for actor in CREMA_ACTORS for emotion in ("ANG", "NEU")]  # fmt: skip
+    numbered = "".join(f'{n},"{name}"\n' for n, (_, _, name) in enumerate(named, 1))
     write(lists / "SentenceFilenames.csv", '"Stimulus_Number","Filename"\n' + numbered)
-    write(lists / "train.csv", b"\xef\xbb\xbf" + "".join(f"{n},ANG\n" for n in named[::2]).encode())
-    write(lists / "test.csv", "".join(f"{n},NEU\n" for n in named[1::2]))
-    for name in named:
+    # Train has the angry half of the first ten actors and the neutral half of the others.
+    first = {"train": "\ufeff", "test": ""}  # a byte order mark, as in stat.csv of these lists
+    for split, text in first.items():
+        text += "".join(
+            f"{name},{emotion}\n"
+            for actor, emotion, name in named
+            if ((emotion == "ANG") == (actor < 1011)) == (split == "train")
+        )
+        write(lists / f"{split}.csv", text)
+    for _, _, name in named:
         put(media / f"VideoFlash/{name}.flv")
         write(media / f"AudioWAV/{name}.wav", b"RIFF not used")
     return lists, media

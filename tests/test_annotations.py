@@ -20,7 +20,7 @@ from avmix.prepare.annotations import (
     plain,
     seconds_of,
 )
-from avmix.prepare.fetch import fetch, fetch_annotations, is_address
+from avmix.prepare.fetch import fetch, fetch_annotations
 
 COLUMNS = ("path", "label")
 
@@ -316,9 +316,3 @@ def test_archives_are_unpacked_and_dangerous_ones_refused(
             get(name)
     assert not list(tmp_path.rglob("evil.txt"))
     assert not list(tmp_path.rglob("fine.txt"))
-
-
-def test_addresses_are_told_from_folders() -> None:
-    assert is_address("https://a/b")
-    assert not is_address("data/annotations")
-    assert not is_address("C:\\data")

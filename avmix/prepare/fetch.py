@@ -12,21 +12,18 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from avmix.prepare.annotations import AnnotationError
+from avmix.prepare.archives import look_into
 
 MAX_BYTES = 1 << 30
 """No annotations are larger than this; a file that is, is something else."""
 _TIMEOUT_SECONDS = 60.0
 _PIECE = 1 << 20
-
-
-def is_address(text: str) -> bool:
-    """Whether `--annotations` names something on the web rather than a folder."""
-    return re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE) is not None
 
 
 def fetch_annotations(
@@ -75,43 +72,34 @@ def fetch(address: str, folder: Path, *, max_bytes: int = MAX_BYTES) -> Path:
 def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
     """Unpack a zip or tar into `folder`; nothing of it where any member is not safe.
 
-    Members with absolute paths, with "..", links and devices are refused, as is an archive that
-    unpacks to more than `max_bytes`. Raises `AnnotationError`.
+    What `look_into` refuses is refused, and what unpacks to more than `max_bytes`. Raises
+    `AnnotationError`.
     """
+    refused = look_into(archive.parent, archive.name).refused
+    if refused:
+        raise AnnotationError(f"{archive}: refused: {refused}")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
-                members = file.infolist()
-                _check(archive, ((m.filename, m.file_size) for m in members), max_bytes)
+                _check_size(archive, [m.file_size for m in file.infolist()], max_bytes)
                 file.extractall(partial)
         else:
             with tarfile.open(archive) as file:
-                every = file.getmembers()
-                odd = next((m.name for m in every if not (m.isfile() or m.isdir())), None)
-                if odd is not None:
-                    raise AnnotationError(f"{archive}: {odd!r} is a link or a device: refused")
-                _check(archive, ((m.name, m.size) for m in every), max_bytes)
+                _check_size(archive, [m.size for m in file.getmembers()], max_bytes)
                 file.extractall(partial, filter="data")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError) as error:
-        raise AnnotationError(f"{archive}: cannot be unpacked: {error}") from None
-    else:
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError) as error:
+        raise AnnotationError(f"{archive}: cannot be unpacked: {error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check(archive: Path, members: Iterable[tuple[str, int]], max_bytes: int) -> None:
-    total = 0
-    for name, size in members:
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
-            raise AnnotationError(f"{archive}: {name!r} would be written elsewhere: refused")
-        total += size
-    if total > max_bytes:
-        raise AnnotationError(f"{archive}: unpacks to {total} bytes, more than {max_bytes}")
+def _check_size(archive: Path, sizes: Sequence[int], max_bytes: int) -> None:
+    if sum(sizes) > max_bytes:
+        raise AnnotationError(f"{archive}: unpacks to {sum(sizes)} bytes, more than {max_bytes}")
 
 
 def _download(url: str, partial: Path, max_bytes: int) -> str:

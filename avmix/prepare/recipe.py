@@ -7,6 +7,7 @@ from pathlib import Path
 
 from avmix.data.manifest import ManifestError
 from avmix.prepare.expected import Protocol
+from avmix.prepare.fetch import fetch_annotations
 from avmix.prepare.run import Options, prepare
 
 EPILOG = """\
@@ -39,9 +40,12 @@ def run_recipe(
         options = parser.parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
-    if options.annotations is None:
-        options.annotations = options.media
     try:
+        if options.fetch:
+            folder = options.annotations or options.out / "annotations"
+            options.annotations = fetch_annotations(options.fetch, folder)
+        if options.annotations is None:
+            options.annotations = options.media
         chosen = _chosen(protocols(options), options.protocol)
         prepare(chosen, _options(options))
     except _UsageError as error:
@@ -73,7 +77,8 @@ def _chosen(all_of_them: Sequence[Protocol], names: Sequence[str] | None) -> lis
 
 
 def _options(options: argparse.Namespace) -> Options:
-    own = {"media", "annotations", "out", "protocol", "workers", "ray", "overwrite", "archives"}
+    own = {"media", "annotations", "out", "protocol", "workers", "ray", "overwrite", "archives",
+           "fetch"}  # fmt: skip
     return Options(
         media=options.media,
         out=options.out,
@@ -102,6 +107,8 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--media", type=Path, required=True, help="folder of the media files, in any layout")
     add("--annotations", type=Path, help="folder of the annotation files (that of --media)")
+    add("--fetch", nargs="+", metavar="URL#sha256=HEX", help="first fetch these files, and unpack "
+        "what is an archive, into --annotations; only with the right checksum")  # fmt: skip
     add("--out", type=Path, required=True, help="folder for the manifest; a folder in it for each "
         "of several protocols")  # fmt: skip
     add("--protocol", nargs="+", metavar="NAME", help="only these (all that there are)")

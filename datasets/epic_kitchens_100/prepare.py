@@ -25,8 +25,9 @@ CLASS_FILES = {
 
 
 def protocols(options: Namespace) -> list[Protocol]:
-    """Verb and noun together, and each alone."""
-    return [_protocol(Annotations(options.annotations), name) for name in KINDS]
+    """Verb and noun together, and each alone; or those that are asked for."""
+    wanted = [name for name in KINDS if f"epic_kitchens_100/{name}" in (options.protocol or ())]
+    return [_protocol(Annotations(options.annotations), name) for name in wanted or KINDS]
 
 
 def _protocol(read: Annotations, name: str) -> Protocol:

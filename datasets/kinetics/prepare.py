@@ -85,7 +85,7 @@ def _clip(read: Annotations, row: Row, split: str, label: str) -> None:
         return
     youtube_id = row["youtube_id"]
     if high <= low:
-        read.drop(row, f"from {low:g} to {high:g} s is no stretch of time")
+        read.drop(row, f"from {low:g} s to {high:g} s is no stretch of time")
         return
     read.add(
         row,

@@ -16,6 +16,7 @@ from avmix.prepare.recipe import run_recipe
 HERE = Path(__file__).parent
 CLASSES = read_classes(HERE / "classes.txt")
 WITH_SOUND = read_classes(HERE / "classes_with_sound.txt")
+NAMES = [f"ucf101/{sound}split{number}" for sound in ("", "sound51_") for number in (1, 2, 3)]
 PUBLISHED = {
     "ucf101/split1": {"train": 9537, "test": 3783},
     "ucf101/split2": {"train": 9586, "test": 3734},
@@ -25,20 +26,17 @@ PUBLISHED = {
 
 
 def protocols(options: Namespace) -> list[Protocol]:
-    """Splits 1 to 3 of all classes, then of those with sound."""
-    return [
-        _protocol(Annotations(options.annotations), number, with_sound)
-        for with_sound in (False, True)
-        for number in (1, 2, 3)
-    ]
+    """Splits 1 to 3 of all classes, and of those with sound; or those that are asked for."""
+    wanted = [name for name in options.protocol or () if name in NAMES] or NAMES
+    return [_protocol(Annotations(options.annotations), name) for name in wanted]
 
 
-def _protocol(read: Annotations, number: int, with_sound: bool) -> Protocol:
+def _protocol(read: Annotations, name: str) -> Protocol:
+    with_sound, number = "sound51" in name, name[-1]
     classes = WITH_SOUND if with_sound else CLASSES
     for split in ("train", "test"):
         for row in read.lines(read.need(f"{split}list0{number}.txt")):
             _clip(read, row, split, classes)
-    name = f"ucf101/{'sound51_' if with_sound else ''}split{number}"
     return read.protocol(name, classes, published=PUBLISHED.get(name), needs_audio=with_sound)
 
 
