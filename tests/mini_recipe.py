@@ -1,6 +1,6 @@
 """A recipe as those in datasets/ are, for tests: a table says clip, split, class, source, name.
 
-Run as a script it is what users run. With AVMIX_TEST_HANG a file of that name hangs its decoder.
+Run as a script it is what users run, but that each file takes longer by what AVMIX_TEST_SLOW says.
 """
 
 import os
@@ -11,17 +11,23 @@ from argparse import Namespace
 from avmix.data.manifest import ManifestError
 from avmix.prepare import probing
 from avmix.prepare.expected import Expected, Problem, Protocol
+from avmix.prepare.journal import Probed
 from avmix.prepare.recipe import run_recipe
 
-probe = probing.probe
+probe, probe_one = probing.probe, probing.probe_one
 
 
-def hanging(path):
-    """Takes the file's time, or for ever."""
+def slow(path):
+    """As `probe`, which it takes the place of in the script and its children."""
     time.sleep(float(os.environ.get("AVMIX_TEST_SLOW", "0")))
-    if os.path.basename(path) == os.environ.get("AVMIX_TEST_HANG"):
-        time.sleep(3600)
     return probe(path)
+
+
+def hanging(look: probing.Look) -> Probed:
+    """As `probe_one`, but that it never comes to an end with `a2.mp4`."""
+    while look.file.path == "a2.mp4":
+        time.sleep(1)
+    return probe_one(look)
 
 
 def protocols(options: Namespace) -> list[Protocol]:
@@ -55,6 +61,6 @@ def protocols(options: Namespace) -> list[Protocol]:
 
 
 if __name__ != "tests.mini_recipe":  # the script, and the children that it starts
-    probing.probe = hanging
+    probing.probe = slow
 if __name__ == "__main__":
     sys.exit(run_recipe("mini", __doc__, protocols))
