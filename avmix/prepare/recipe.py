@@ -78,7 +78,7 @@ def _chosen(all_of_them: Sequence[Protocol], names: Sequence[str] | None) -> lis
 
 def _options(options: argparse.Namespace) -> Options:
     own = {"media", "annotations", "out", "protocol", "workers", "ray", "overwrite", "archives",
-           "fetch"}  # fmt: skip
+           "seconds", "fetch"}  # fmt: skip
     return Options(
         media=options.media,
         out=options.out,
@@ -88,7 +88,7 @@ def _options(options: argparse.Namespace) -> Options:
         min_seconds=options.min_seconds,
         archives=options.archives,
         overwrite=options.overwrite,
-        # Paths and the number of processes change nothing of the result, and are of this machine.
+        # Paths, processes and their limits are of this machine and change nothing of the result.
         arguments={
             key: str(value) if isinstance(value, Path) else value
             for key, value in sorted(vars(options).items())
