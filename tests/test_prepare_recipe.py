@@ -393,13 +393,41 @@ def test_a_file_that_hangs_costs_its_limit_and_nothing_else(
     assert (out / ".prepare/probe.jsonl").read_text().count("\n") == lines + 1
 
 
+DYING = """
+import os, pathlib, sys
+from avmix.prepare import cluster
+from avmix.prepare.recipe import run_recipe
+from tests.mini_recipe import protocols
+
+whole, mark = cluster._batch, pathlib.Path(sys.argv.pop())
+
+def dying(looks):
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), 9)
+    return whole(looks)
+
+cluster._batch, cluster._FILES_PER_TASK = dying, 3
+sys.exit(run_recipe("mini", "", protocols))
+"""
+
+
 @pytest.mark.slow  # starts a cluster
-def test_a_cluster_gives_the_same(media: Path, made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loses_a_worker", [False, True])
+def test_a_cluster_gives_the_same(
+    media: Path, made: Path, tmp_path: Path, loses_a_worker: bool
+) -> None:
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed: pip install 'avmix[ray]'")
-    done = subprocess.run(command(media, tmp_path / "out", "--ray", "local"), capture_output=True,
-                          text=True)  # fmt: skip
+    given = command(media, tmp_path / "out", "--ray", "local")
+    if loses_a_worker:
+        (tmp_path / "dying.py").write_text(DYING)
+        given[1] = str(tmp_path / "dying.py")
+        given.append(str(tmp_path / "mark"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(given, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mark").exists() == loses_a_worker
     assert without_plots(tmp_path / "out") == without_plots(made)
 
 
