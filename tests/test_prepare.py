@@ -89,7 +89,7 @@ def prepare_folder(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_a_folder_is_split_by_source(media: Path, tmp_path: Path) -> None:
     out = tmp_path / "manifest"
     done = prepare_folder("--media", str(media), "--out", str(out), "--source", r"(\w+)_",
-                          "--val", "0.45", "--test", "0.2", "--max_bad_share", "0.1")  # fmt: skip
+                          "--val", "0.45", "--test", "0.2")  # fmt: skip
     assert done.returncode == 0, done.stderr
     sources = {s: {e.source_id for e in read_manifest(out, s).entries} for s in splits_of(out)}
     # First 8 bytes of the SHA-256 of each name, as a share of 2**64: .78, .77, .60, .12.

@@ -1,0 +1,350 @@
+"""Annotation files as people really have them, to the clips they name.
+
+One `Annotations` reads the files of one protocol. It forgives how they are written (a byte order
+mark, CRLF, quoted commas, blank lines, a header or none, UTF-16, decomposed unicode), and forgives
+nothing of what they say: a row that cannot be used becomes a `Problem` with its file and line, and
+the rest goes on. Only a missing or wholly unreadable file is an error.
+"""
+
+import csv
+import difflib
+import functools
+import hashlib
+import io
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from avmix.data.manifest import ManifestError
+from avmix.prepare.expected import Expected, Problem, Protocol
+
+
+class AnnotationError(ManifestError):
+    """Annotations are missing, or none of it can be read; the message names the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of an annotation file."""
+
+    cells: Mapping[str, str]
+    """By name of column, stripped, in composed unicode (NFC)."""
+    where: str
+    """`file:line`."""
+    text: str
+    """The line as it stands there."""
+
+    def __getitem__(self, column: str) -> str:
+        """The cell of this column; empty where the table does not have it."""
+        return self.cells.get(column, "")
+
+
+@dataclass(slots=True)
+class Annotations:
+    """What was read for one protocol: its clips, its problems, the hash of its files."""
+
+    folder: Path
+    """Where the files are; they may lie in folders of it."""
+    problems: list[Problem] = field(default_factory=list)
+    clips: dict[str, Expected] = field(default_factory=dict)
+    _sha256: Any = field(default_factory=hashlib.sha256)
+
+    def find(self, *names: str) -> Path | None:
+        """The first of these files that is there: in the folder, else anywhere below it.
+
+        Raises `AnnotationError` where several files below are called so.
+        """
+        if not self.folder.is_dir():
+            raise AnnotationError(f"{self.folder}: not a folder; --annotations is wrong")
+        for name in names:
+            if (self.folder / name).is_file():
+                return self.folder / name
+        for name in names:
+            found = sorted(p for p in self.folder.rglob(name) if p.is_file())
+            if len(found) > 1:
+                listed = ", ".join(str(p.relative_to(self.folder)) for p in found[:3])
+                raise AnnotationError(f"{self.folder}: which {name}: {listed}? Keep one")
+            if found:
+                return found[0]
+        return None
+
+    def need(self, *names: str) -> Path:
+        """As `find`; raises `AnnotationError` where none is."""
+        path = self.find(*names)
+        if path is None:
+            has = ", ".join(sorted(p.name for p in self.folder.iterdir())[:12]) or "nothing"
+            raise AnnotationError(f"{self.folder}: no {' or '.join(names)} in it; it has: {has}")
+        return path
+
+    def data(self, path: Path) -> bytes:
+        """The bytes of a file, which count as annotations; `AnnotationError` where none is."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise AnnotationError(f"{path}: {error.strerror}") from None
+        self._sha256.update(path.name.encode() + b"\0" + hashlib.sha256(data).digest())
+        return data
+
+    def text(self, path: Path) -> str:
+        """The whole file; raises `AnnotationError` where it is missing, empty or not text."""
+        data = self.data(path)
+        utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        try:
+            text = data.decode("utf-16" if utf16 else "utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise AnnotationError(
+                f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert it, for "
+                "example with `iconv -f latin1 -t utf-8`"
+            ) from None
+        if not text.strip():
+            raise AnnotationError(f"{path}: the file is empty")
+        return text
+
+    def lines(self, path: Path, *, comment: str = "") -> Iterator[Row]:
+        """The lines that are not blank, each as the column `line`.
+
+        A line that begins with `comment` is left out; without it none is: names of HMDB51 begin
+        with `#`.
+        """
+        # splitlines() would also split at U+2028 and the like, which occur in titles.
+        text = self.text(path).replace("\r\n", "\n")
+        for number, line in enumerate(text.split("\n" if "\n" in text else "\r"), 1):
+            stripped = unicodedata.normalize("NFC", line.strip("\ufeff \t\r"))
+            if stripped and not (comment and stripped.startswith(comment)):
+                yield Row(cells={"line": stripped}, where=f"{path.name}:{number}", text=line)
+
+    def csv(
+        self,
+        path: Path,
+        columns: Sequence[str],
+        *,
+        optional: Sequence[str] = (),
+        header: bool | None = None,
+        delimiter: str = ",",
+        comment: str = "",
+    ) -> Iterator[Row]:
+        """The rows of a table that has these columns.
+
+        With a `header` (None: where the first row names all of `columns`, whatever the case),
+        columns are found by name, may stand in any order and beside others, and a table of `;` or
+        tabs is known by it. Without one, `columns` and then `optional` are taken as they come. A
+        row with too few or too many cells, or with a quote that does not close, is a problem: it
+        does not swallow the rows after it. Raises `AnnotationError` where `header` is True and a
+        column is missing.
+        """
+        names: list[str] | None = None
+        for row in self.lines(path, comment=comment):
+            if names is None:
+                names, delimiter, is_header = _columns(
+                    row, path, columns, optional, header, delimiter
+                )
+                if is_header:
+                    continue
+            try:
+                cells = _cells(row["line"], delimiter)
+            except csv.Error as error:
+                self.drop(row, f"not a row of a CSV: {error}")
+                continue
+            if not any(cells):
+                continue  # a blank line of a spreadsheet: ",,,"
+            while len(cells) > len(names) and not cells[-1]:
+                cells.pop()
+            wanted = [n for n in names if n in columns]
+            if not 1 + max(map(names.index, wanted)) <= len(cells) <= len(names):
+                self.drop(row, f"{len(cells)} cells; expected are: {', '.join(names)}")
+                continue
+            found = dict(zip(names, cells, strict=False))
+            missing = [name for name in wanted if not found[name]]
+            if missing:
+                self.drop(row, f"{missing[0]} is empty")
+                continue
+            yield Row(cells=found, where=row.where, text=row.text)
+
+    def json(self, path: Path) -> Any:
+        """The value; raises `AnnotationError` with line and column where it is not JSON."""
+        try:
+            return json.loads(self.text(path))
+        except ValueError as error:
+            raise AnnotationError(f"{path}: not JSON: {error}") from None
+
+    def drop(self, row: Row, reason: str) -> None:
+        """The row is not used."""
+        self.problems.append(Problem(where=row.where, reason=reason, text=row.text, dropped=True))
+
+    def note(self, row: Row, reason: str) -> None:
+        """The row is used, and something is to be said."""
+        self.problems.append(Problem(where=row.where, reason=reason, text=row.text, dropped=False))
+
+    def remark(self, where: str, reason: str, *, dropped: bool = False) -> None:
+        """Something to be said of a whole file."""
+        self.problems.append(Problem(where=where, reason=reason, text="", dropped=dropped))
+
+    def label(self, row: Row, name: str, classes: Iterable[str]) -> str | None:
+        """The class of this name, or None and a problem.
+
+        What differs only in case, commas, underscores and spaces is the same name: copies of one
+        list do. Anything else is not guessed: the nearest name is said, and the row dropped.
+        """
+        known = _by_plain(tuple(classes))
+        found = known.get(plain(name))
+        if found is None:
+            near = difflib.get_close_matches(plain(name), known, n=1, cutoff=0.7)
+            hint = f"; did you mean {known[near[0]]!r}?" if near else ""
+            self.drop(row, f"label {name!r} is not one of the {len(known)} classes{hint}")
+        return found
+
+    def number(self, row: Row, column: str) -> float | None:
+        """The finite number in this cell, or None and a problem."""
+        try:
+            value = float(row[column])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            self.drop(row, f"{column} {row[column]!r} is not a number")
+            return None
+        return value
+
+    def add(
+        self,
+        row: Row,
+        *,
+        clip_id: str,
+        split: str,
+        labels: Sequence[str],
+        source_id: str,
+        names: Sequence[str],
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """The clip of this row, unless an earlier one is it already or the row is impossible."""
+        bad = next((n for n in names if _leaves(n)), None)
+        if bad is not None:
+            self.drop(row, f"{bad!r} does not stay within the media folder")
+            return
+        low, high = start_seconds, end_seconds
+        if low is not None and (low < 0 or (high is not None and high <= low)):
+            self.drop(row, f"from {low:g} s to {high} s is no stretch of time")
+            return
+        clip = Expected(
+            clip_id=clip_id,
+            split=split,
+            labels=tuple(labels),
+            source_id=source_id,
+            names=tuple(dict.fromkeys(name.removeprefix("./") for name in names)),
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            seconds=seconds,
+            where=row.where,
+        )
+        first = self.clips.get(clip_id)
+        if first is None:
+            self.clips[clip_id] = clip
+            return
+        same = (first.split, first.labels, first.start_seconds, first.end_seconds) == (
+            clip.split, clip.labels, clip.start_seconds, clip.end_seconds)  # fmt: skip
+        said = f"{'/'.join(first.labels)} in {first.split}"
+        self.drop(
+            row,
+            f"duplicate row: as {first.where}"
+            if same
+            else f"clip {clip_id!r} is already {said} ({first.where}), and stays it",
+        )
+
+    def protocol(
+        self,
+        name: str,
+        classes: Sequence[str],
+        *,
+        published: Mapping[str, int] | None = None,
+        leaks: str = "",
+        needs_audio: bool = False,
+    ) -> Protocol:
+        """The protocol of all that was read."""
+        return Protocol(
+            name=name,
+            classes=tuple(classes),
+            expected=tuple(self.clips.values()),
+            problems=tuple(self.problems),
+            published=published or {},
+            leaks=leaks,
+            needs_audio=needs_audio,
+            annotation_sha256=self._sha256.hexdigest(),
+        )
+
+
+def plain(name: str) -> str:
+    """What is left of a name without case, commas, underscores and doubled spaces."""
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return " ".join(folded.replace(",", " ").replace("_", " ").split())
+
+
+@functools.lru_cache(maxsize=8)
+def _by_plain(classes: tuple[str, ...]) -> dict[str, str]:
+    return {plain(name): name for name in classes}
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The names in a `classes.txt`, one a line, in the order of the outputs."""
+    return tuple(line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def seconds_of(timestamp: str) -> float:
+    """Seconds of `HH:MM:SS.fff`; raises ValueError where it is not one."""
+    found = re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d(\.\d*)?)", timestamp.strip())
+    if found is None:
+        raise ValueError(f"{timestamp!r} is not HH:MM:SS")
+    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
+
+
+def in_two_splits(clips: Iterable[Expected]) -> dict[str, tuple[str, ...]]:
+    """The sources that are in more than one split, and in which."""
+    splits: dict[str, dict[str, None]] = {}
+    for clip in clips:
+        splits.setdefault(clip.source_id, {})[clip.split] = None
+    return {source: tuple(found) for source, found in splits.items() if len(found) > 1}
+
+
+def _columns(
+    row: Row,
+    path: Path,
+    columns: Sequence[str],
+    optional: Sequence[str],
+    header: bool | None,
+    delimiter: str,
+) -> tuple[list[str], str, bool]:
+    """Names of the columns, what divides them, and whether this row is the header."""
+    plain_names = {plain(c): c for c in (*columns, *optional)}
+    for sign in dict.fromkeys((delimiter, ";", "\t", ",")):
+        if header is False:
+            break
+        try:
+            cells = _cells(row["line"].lstrip("# "), sign)
+        except csv.Error:
+            continue
+        names = [plain_names.get(plain(cell), cell) for cell in cells]
+        if set(columns) <= set(names):
+            return names, sign, True
+    if header:
+        missing = [c for c in columns if c not in _first_cells(row, delimiter, plain_names)]
+        raise AnnotationError(f"{path}: no column {missing[0]!r}; its first line is: {row['line']}")
+    return [*columns, *optional], delimiter, False
+
+
+def _first_cells(row: Row, delimiter: str, names: Mapping[str, str]) -> list[str]:
+    return [names.get(plain(cell), cell) for cell in row["line"].split(delimiter)]
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    reader = csv.reader(io.StringIO(line), delimiter=delimiter, skipinitialspace=True, strict=True)
+    return [cell.strip() for cell in next(reader, [])]
+
+
+def _leaves(name: str) -> bool:
+    parts = name.replace("\\", "/").split("/")
+    return parts[0] == "" or name[1:2] == ":" or ".." in parts or "\0" in name

@@ -1,0 +1,66 @@
+"""Make manifests of HMDB51: three official splits, pictures only.
+
+    python datasets/hmdb51/prepare.py --media hmdb51 --annotations testTrainMulti_7030_splits \
+        --out data/hmdb51 --protocol hmdb51/split1
+"""
+
+import re
+import sys
+from argparse import Namespace
+
+from avmix.prepare.annotations import AnnotationError, Annotations, Row, in_two_splits
+from avmix.prepare.expected import Protocol
+from avmix.prepare.recipe import run_recipe
+
+SPLITS = {"1": "train", "2": "test"}
+UNUSED = "0"  # in neither list of this split
+TAIL = r"_[a-z]+_[a-z]+_np\d+_[a-z]+_[a-z]+_\d+"
+"""Visible body parts, camera, people, view, quality, number."""
+
+
+def protocols(options: Namespace) -> list[Protocol]:
+    """Splits 1 to 3."""
+    return [_protocol(Annotations(options.annotations), number) for number in (1, 2, 3)]
+
+
+def _protocol(read: Annotations, number: int) -> Protocol:
+    ending = f"_test_split{number}.txt"
+    files = {path.name.removesuffix(ending): path for path in read.folder.rglob(f"*{ending}")}
+    if not files:
+        raise AnnotationError(f"{read.folder}: no CLASS{ending} in it")
+    for label, path in sorted(files.items()):
+        for row in read.lines(path):  # names begin with "#": nothing is a comment
+            _clip(read, row, label)
+    torn = in_two_splits(read.clips.values())
+    films = len({clip.source_id for clip in read.clips.values()})
+    return read.protocol(
+        f"hmdb51/split{number}",
+        sorted(files),
+        leaks=f"{len(torn)} of {films} films have clips in train and in test" if torn else "",
+    )
+
+
+def _clip(read: Annotations, row: Row, label: str) -> None:
+    name, _, kind = row["line"].rpartition(" ")
+    name = name.strip()
+    if kind == UNUSED:
+        return
+    if kind not in SPLITS or not name.endswith(".avi"):
+        read.drop(row, "not FILE.avi and 0, 1 or 2")
+        return
+    stem = name.removesuffix(".avi")
+    film = re.fullmatch(rf"(.+)_{re.escape(label)}{TAIL}", stem)
+    if film is None:
+        read.note(row, "its name does not say which film it is from: taken for one of its own")
+    read.add(
+        row,
+        clip_id=f"{label}/{stem}",
+        split=SPLITS[kind],
+        labels=[label],
+        source_id=film[1] if film else f"{label}/{stem}",
+        names=[f"{label}/{name}", name, f"{label}/{stem}", stem],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_recipe("hmdb51", __doc__, protocols))

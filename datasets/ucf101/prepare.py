@@ -1,0 +1,70 @@
+"""Make manifests of UCF101: three official splits, all 101 classes or the 51 that have sound.
+
+    python datasets/ucf101/prepare.py --media UCF-101 --annotations ucfTrainTestlist \
+        --out data/ucf101 --protocol ucf101/split1
+"""
+
+import re
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from avmix.prepare.annotations import Annotations, Row, read_classes
+from avmix.prepare.expected import Protocol
+from avmix.prepare.recipe import run_recipe
+
+HERE = Path(__file__).parent
+CLASSES = read_classes(HERE / "classes.txt")
+WITH_SOUND = read_classes(HERE / "classes_with_sound.txt")
+NAMES = [f"ucf101/{sound}split{number}" for sound in ("", "sound51_") for number in (1, 2, 3)]
+PUBLISHED = {
+    "ucf101/split1": {"train": 9537, "test": 3783},
+    "ucf101/split2": {"train": 9586, "test": 3734},
+    "ucf101/split3": {"train": 9624, "test": 3696},
+    "ucf101/sound51_split1": {"train": 4893, "test": 1944},
+}
+
+
+def protocols(options: Namespace) -> list[Protocol]:
+    """Splits 1 to 3 of all classes, and of those with sound; or those that are asked for."""
+    wanted = [name for name in options.protocol or () if name in NAMES] or NAMES
+    return [_protocol(Annotations(options.annotations), name) for name in wanted]
+
+
+def _protocol(read: Annotations, name: str) -> Protocol:
+    with_sound, number = "sound51" in name, name[-1]
+    classes = WITH_SOUND if with_sound else CLASSES
+    for split in ("train", "test"):
+        for row in read.lines(read.need(f"{split}list0{number}.txt")):
+            _clip(read, row, split, classes)
+    return read.protocol(name, classes, published=PUBLISHED.get(name), needs_audio=with_sound)
+
+
+def _clip(read: Annotations, row: Row, split: str, classes: tuple[str, ...]) -> None:
+    path, _, number = row["line"].partition(" ")  # lists of the test split have no number
+    found = re.fullmatch(r"([^/]+)/((v_\w+_g\d+)_c\d+)\.avi", path)
+    if found is None:
+        read.drop(row, "not Class/v_Class_gNN_cNN.avi")
+        return
+    label = read.label(row, found[1], CLASSES)
+    if label is None or label not in classes:
+        return
+    right = CLASSES.index(label) + 1
+    if number.strip() not in ("", str(right)):
+        read.drop(row, f"{label} is class {right} of classInd.txt, not {number.strip()}")
+        return
+    stem = found[2]
+    # Lists say HandstandPushups/v_HandStandPushups_...: copies spell the file as the folder.
+    as_folder = re.sub(r"^v_[A-Za-z]+", f"v_{label}", stem)
+    read.add(
+        row,
+        clip_id=stem,
+        split=split,
+        labels=[label],
+        source_id=found[3],
+        names=[f"{label}/{stem}.avi", f"{stem}.avi", stem, as_folder],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_recipe("ucf101", __doc__, protocols))
