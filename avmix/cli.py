@@ -10,6 +10,8 @@ from avmix.decode import ClipError
 from avmix.doctor.command import UsageError, add_arguments, run
 from avmix.events import add_arguments as add_event_arguments
 from avmix.events import run as run_events
+from avmix.prepare.leaks import add_arguments as add_leak_arguments
+from avmix.prepare.leaks import run as run_leaks
 from avmix.synth.command import add_arguments as add_synth_arguments
 from avmix.synth.command import run as run_synth
 
@@ -48,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     what = "the times at which sounds begin in the clips of a data set"
     events = commands.add_parser("events", help=what, description=f"Write down {what}.")
     add_event_arguments(events)
+    what = "what is in two splits of a data set and must not be"
+    leaks = commands.add_parser("leaks", help=what, description=f"Find {what}.")
+    add_leak_arguments(leaks)
     what = "clips that nobody filmed, to train on besides"
     synth = commands.add_parser("synth", help=what, description=f"Make {what}.")
     add_synth_arguments(synth)
@@ -62,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 doctor.error(str(error))
         case "events":
             sys.exit(run_events(args))
+        case "leaks":
+            sys.exit(run_leaks(args))
         case "synth":
             sys.exit(run_synth(args))
 
