@@ -92,20 +92,25 @@ def write_manifest(
     protocol: str,
     splits: Mapping[str, Sequence[Entry]],
     notes: Mapping[str, Any] | None = None,
+    leaks: str = "",
 ) -> None:
     """Write a data set: every split, then `dataset.json`, each checked as reading would.
 
-    `notes` go into `dataset.json` as they are: how the set was made, from what. The header is
-    written last and atomically, so that a killed run leaves no data set rather than half of one.
+    `notes` go into `dataset.json` as they are: how the set was made, from what. `leaks` says why
+    sources are in two splits where the protocol is defined so: it is kept in the header, and
+    without it a source in two splits is an error. The header is written last and atomically, so
+    that a killed run leaves no data set rather than half of one.
     Raises `ManifestError` as `read_manifest` does, before anything is written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for split, entries in splits.items():
         _check(tuple(entries), tuple(classes), split, folder / f"{split}.jsonl")
-    _check_disjoint(splits, folder)
+    if not leaks:
+        _check_disjoint(splits, folder)
     header: dict[str, Any] = {
         "format": FORMAT,
         "protocol": protocol,
+        **({"leaks": leaks} if leaks else {}),
         "classes": list(classes),
         "splits": {},
         "notes": dict(notes or {}),

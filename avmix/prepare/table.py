@@ -6,10 +6,8 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,15 @@ from rich.progress import track
 from avmix.config import DataConfig
 from avmix.data.manifest import ManifestError, write_manifest
 from avmix.decode import ClipError
+from avmix.killable import Failure, run_each
 from avmix.prepare.probe import entry_of
 from avmix.types import Entry
 
 SPLITS = ("train", "val", "test")
+_LIMIT_SECONDS = 600.0
+"""For one file, after which its process is killed."""
+_PER_PROCESS = 200
+"""Files that a process reads before another takes its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +147,19 @@ def read_table(config: DataConfig) -> tuple[Row, ...]:
 
 
 def _probe_all(root: Path, rows: Sequence[Row], workers: int) -> Iterator[tuple[Row, Entry | str]]:
-    # spawn: a fork would copy the state of the parent's threads.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        found = pool.map(partial(_probe, root), rows, chunksize=8)
-        yield from zip(rows, track(found, "probing", total=len(rows)), strict=True)
+    """Every row and what was found, in the order of the rows."""
+    running = run_each(
+        partial(_probe, root),
+        rows,
+        workers=workers,
+        seconds=lambda row: _LIMIT_SECONDS,
+        preload=("avmix.prepare.table",),
+        per_process=_PER_PROCESS,
+    )
+    found: dict[int, Entry | str] = {}
+    for index, outcome in track(running, "probing", total=len(rows)):
+        found[index] = outcome.text if isinstance(outcome, Failure) else outcome
+    yield from ((row, found[index]) for index, row in enumerate(rows))
 
 
 def _probe(root: Path, row: Row) -> Entry | str:

@@ -1,0 +1,179 @@
+"""Work in processes that it may kill: decoders hang and crash on bad files.
+
+Every task is limited in time, from outside: a process that takes too long or dies is replaced, and
+what it worked on is a `Failure`. Nothing else is lost.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal, TypeVar
+
+START_SECONDS = 120.0
+"""For a process to begin; the limit of the task counts from then."""
+_ORPHAN_SECONDS = 30.0
+"""After its limit a process ends by itself, for its parent may have been killed."""
+_BEGUN = "begun"
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no result."""
+
+    kind: Literal["crashed", "failed", "time_limit"]
+    """`failed`: the function raised an error."""
+    text: str
+    """One line."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    index: int = -1
+    """Of the task that it has; -1 without one."""
+    num_given: int = 0
+    deadline: float = 0.0
+
+
+def run_each(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    *,
+    workers: int,
+    seconds: Callable[[Task], float],
+    preload: Sequence[str],
+    per_process: int = 1,
+) -> Generator[tuple[int, Result | Failure], None, None]:
+    """Index and result of every task, as they come; `seconds` is the limit of each.
+
+    `function` is one of a module, and what it takes and returns can be pickled; `preload` names
+    modules that it needs. A process does `per_process` tasks at most. A task that crashes or hangs
+    one that has done others is tried again in a new one: no file pays for what another left behind
+    in a decoder. When the iterator is closed or this is interrupted, all processes are killed.
+    """
+    context = server_of(preload)
+    waiting = deque(range(len(tasks)))
+    fresh: set[int] = set()
+    """Tasks that need a new process."""
+    idle: list[_Worker] = []
+    running: list[_Worker] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                index = waiting.popleft()
+                worker = idle.pop() if idle and index not in fresh else _start(context, function)
+                running.append(worker)
+                _give(worker, index, tasks[index], seconds(tasks[index]))
+            until = min(w.deadline for w in running)
+            wait([w.pipe for w in running], max(until - time.monotonic(), 0))
+            for worker in list(running):
+                outcome = _look(worker, seconds(tasks[worker.index]))
+                if outcome is None:
+                    continue
+                running.remove(worker)
+                lost = isinstance(outcome, Failure) and outcome.kind != "failed"
+                if not lost and worker.num_given < per_process:
+                    idle.append(worker)
+                else:
+                    _end(worker)
+                if lost and worker.num_given > 1:
+                    fresh.add(worker.index)
+                    waiting.appendleft(worker.index)
+                else:
+                    yield worker.index, outcome
+    finally:
+        for worker in (*running, *idle):
+            _end(worker)
+
+
+def server_of(preload: Sequence[str]) -> ForkServerContext:
+    """Children fork from a server that has imported everything.
+
+    So they begin at once, and inherit neither threads nor open files of this process.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    return context
+
+
+def be_quiet() -> None:
+    """Of a child: the parent alone ends it, and decoders print nothing into reports."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+
+def _start(context: ForkServerContext, function: Callable[..., Any]) -> _Worker:
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=_child, args=(theirs, function), daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, pipe)
+
+
+def _give(worker: _Worker, index: int, task: Any, seconds: float) -> None:
+    worker.index = index
+    worker.num_given += 1
+    worker.deadline = time.monotonic() + START_SECONDS
+    with suppress(OSError):  # where it has died, `_look` finds it
+        worker.pipe.send((task, seconds))
+
+
+def _look(worker: _Worker, seconds: float) -> Any:
+    """The result of a process, or `Failure`, if it has come to either."""
+    if worker.pipe.poll():
+        try:
+            message = worker.pipe.recv()
+        except (EOFError, ConnectionError):
+            worker.process.join()
+            return Failure("crashed", _how(worker.process.exitcode))
+        if message != _BEGUN:
+            return message
+        worker.deadline = time.monotonic() + seconds
+    if time.monotonic() >= worker.deadline:
+        return Failure("time_limit", f"not finished within {seconds:g} s")
+    return None
+
+
+def _end(worker: _Worker) -> None:
+    worker.process.kill()
+    worker.process.join()
+    worker.process.close()
+    worker.pipe.close()
+
+
+def _how(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"killed by {signal.Signals(-exitcode).name} while it was read"
+    return f"the process ended with code {exitcode}"
+
+
+def _child(pipe: Connection, function: Callable[[Any], Any]) -> None:
+    be_quiet()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    while True:
+        try:
+            task, seconds = pipe.recv()
+        except EOFError:
+            os._exit(0)  # what damaged files left behind in a decoder may crash while it is freed
+        signal.setitimer(signal.ITIMER_REAL, seconds + _ORPHAN_SECONDS)
+        pipe.send(_BEGUN)
+        try:
+            result = function(task)
+        except Exception as error:
+            result = Failure("failed", f"{type(error).__name__}: {error}")
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        pipe.send(result)

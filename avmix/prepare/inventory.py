@@ -1,0 +1,164 @@
+"""The inventory: expected, found and what lies between, per split and class, as plain values."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from avmix.prepare.archives import Archive
+from avmix.prepare.expected import Protocol
+from avmix.prepare.judge import (
+    FLAGS,
+    LENGTH_SECONDS,
+    LENGTH_SHARE,
+    OFFSET_SECONDS,
+    STATUSES,
+    Judged,
+)
+from avmix.prepare.scan import Index, normal, split_ending
+
+SCHEMA = 1
+"""Version of `inventory.json`; raised when an old reader would misread a new file."""
+SPLITS = ("train", "val", "test")
+_EXAMPLES = 20
+
+
+def inventory_of(
+    protocol: Protocol,
+    judged: Sequence[Judged],
+    index: Index,
+    archives: Sequence[Archive],
+    unexpected: Sequence[str],
+    *,
+    min_seconds: float,
+) -> dict[str, Any]:
+    """Everything that is worth knowing about a prepared data set, in the order it is shown.
+
+    `unexpected` are the media files that no clip of any protocol may be.
+    """
+    present = {label for one in judged if one.entry is not None for label in one.clip.labels}
+    splits = {one.clip.split: None for one in judged}
+    return {
+        "schema": SCHEMA,
+        "protocol": protocol.name,
+        "leaks": protocol.leaks,
+        "counts": _counts(judged, protocol),
+        "splits": {
+            split: {
+                **_counts([one for one in judged if one.clip.split == split]),
+                "published": protocol.published.get(split),
+            }
+            for split in sorted(splits, key=_place)
+        },
+        "classes": _classes(protocol, judged),
+        "missing_of_present_classes": sum(
+            one.status == "missing" and not present.isdisjoint(one.clip.labels) for one in judged
+        ),
+        "absent_classes": [name for name in protocol.classes if name not in present],
+        "rules": {
+            "min_seconds": min_seconds,
+            "av_offset_seconds": OFFSET_SECONDS,
+            "wrong_duration_seconds": LENGTH_SECONDS,
+            "wrong_duration_share": LENGTH_SHARE,
+            "needs_audio": protocol.needs_audio,
+        },
+        "media": _media(index, archives, unexpected, judged),
+        "duplicates": [
+            {"clip_id": one.clip.clip_id, "path": one.path, "reason": one.reason,
+             "others": [{"path": path, "reason": why} for path, why in one.others]}
+            for one in judged
+            if one.others or "duplicate" in one.flags
+        ],
+        "remarks": [
+            {"clip_id": one.clip.clip_id, "path": one.path, "flags": list(one.flags),
+             "text": one.reason}
+            for one in judged
+            if one.flags
+        ],
+        "annotation_problems": [
+            {"where": p.where, "reason": p.reason, "text": p.text, "dropped": p.dropped}
+            for p in protocol.problems
+        ],
+    }  # fmt: skip
+
+
+def excluded_rows(protocol: Protocol, judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """A row for every clip, file and row of the annotations that is not in the manifest."""
+    rows: list[dict[str, Any]] = []
+    for one in judged:
+        row = {"clip_id": one.clip.clip_id, "split": one.clip.split,
+               "labels": list(one.clip.labels), "path": one.path}  # fmt: skip
+        if one.entry is None:
+            rows.append(
+                {**row, "status": one.status, "reason": one.reason, "where": one.clip.where}
+            )
+        for path, why in one.others:
+            rows.append({**row, "path": path, "status": "duplicate", "reason": why,
+                         "where": one.clip.where})  # fmt: skip
+    rows += [
+        {"clip_id": None, "split": None, "labels": [], "path": "", "status": "annotation",
+         "reason": problem.reason, "where": problem.where, "text": problem.text}
+        for problem in protocol.problems
+        if problem.dropped
+    ]  # fmt: skip
+    return rows
+
+
+def _counts(judged: Sequence[Judged], protocol: Protocol | None = None) -> dict[str, int]:
+    """How many are expected, how many of each status, and how many kept ones are remarked upon."""
+    statuses = Counter(one.status for one in judged)
+    flags = Counter(flag for one in judged for flag in one.flags)
+    out = {"expected": len(judged), **{status: statuses[status] for status in STATUSES}}
+    if protocol is not None:
+        out["annotation"] = sum(problem.dropped for problem in protocol.problems)
+    else:
+        del out["annotation"]  # a row that cannot be used is of no split
+    return {**out, **{f"kept_{flag}": flags[flag] for flag in FLAGS}}
+
+
+def _classes(protocol: Protocol, judged: Sequence[Judged]) -> dict[str, dict[str, Any]]:
+    of_class: dict[str, dict[str, list[Judged]]] = defaultdict(lambda: defaultdict(list))
+    for one in judged:
+        for label in one.clip.labels:
+            of_class[label][one.clip.split].append(one)
+    return {
+        label: {
+            split: {key: n for key, n in _counts(of_class[label][split]).items() if n}
+            for split in sorted(of_class[label], key=_place)
+        }
+        for label in protocol.classes
+    }
+
+
+def _media(
+    index: Index, archives: Sequence[Archive], unexpected: Sequence[str], judged: Sequence[Judged]
+) -> dict[str, Any]:
+    return {
+        "num_files": len(index.files),
+        "num_unexpected": len(unexpected),
+        "unexpected": list(unexpected[:_EXAMPLES]),
+        "num_other_files": index.num_others,
+        "num_links_outside": len(index.links_outside),
+        "links_outside": index.links_outside[:_EXAMPLES],
+        "unusable": [{"path": path, "reason": why} for path, why in index.unusable],
+        "archives": [
+            {"path": a.path, "num_media": len(a.media), "num_wanted": wanted_in(a, judged),
+             "refused": a.refused}
+            for a in archives
+        ],
+    }  # fmt: skip
+
+
+def wanted_in(archive: Archive, judged: Sequence[Judged]) -> int:
+    """How many clips that were left out may be in an archive that nobody has unpacked."""
+    bare = {_stem(name) for name in archive.media}
+    return sum(
+        one.entry is None and any(_stem(name) in bare for name in one.clip.names) for one in judged
+    )
+
+
+def _stem(name: str) -> str:
+    return split_ending(normal(name).rpartition("/")[2])[0]
+
+
+def _place(split: str) -> tuple[int, str]:
+    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)

@@ -1,0 +1,99 @@
+"""What has been found out about files, kept line by line, so that a killed run goes on."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from avmix.data.manifest import ManifestError
+from avmix.prepare.scan import File
+from avmix.types import AudioInfo, VideoInfo
+
+_VERSION = 1
+"""Of what probing finds; raised when the same file would give something else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What reading one file from beginning to end has found."""
+
+    video: VideoInfo | None = None
+    audio: AudioInfo | None = None
+    sha256: str = ""
+    """Of the content; empty where the file could not be read."""
+    problem: str = ""
+    """Why it cannot be used; empty where it can."""
+    limit_seconds: float | None = None
+    """The limit that it did not keep, where that is the problem."""
+    passing: bool = False
+    """True where the problem is of the disk or of the moment: another run tries again."""
+
+
+class Journal:
+    """Results by file: path, size and time of change; whatever differs is another file."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what is there, without a last line that a kill has torn, and go on behind it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.found: dict[File, Probed] = {}
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        end = 0
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                end += len(line)
+                known = _parse(line)
+                if known is not None:
+                    self.found[known[0]] = known[1]
+        if os.fstat(self._file).st_size > end:
+            os.ftruncate(self._file, end)
+
+    def add(self, file: File, probed: Probed) -> None:
+        """Keep a result; after this a kill does not lose it. Raises OSError on a full disk."""
+        self.found[file] = probed
+        if not probed.passing:
+            row = {"version": _VERSION, **asdict(file), **asdict(probed)}
+            line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            if os.write(self._file, line) < len(line):
+                raise OSError(28, "No space left on device")
+
+    def close(self) -> None:
+        """Put it on the disk."""
+        os.fsync(self._file)
+        os.close(self._file)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One run at a time works in a folder. Raises `ManifestError` where another one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ManifestError(
+                f"{folder.parent}: another run is preparing it; wait for its end"
+            ) from None
+        yield
+
+
+def _parse(line: bytes) -> tuple[File, Probed] | None:
+    """The result in a line; None for one of another version, or damaged."""
+    try:
+        row = json.loads(line)
+        if row.pop("version") != _VERSION:
+            return None
+        file = File(row.pop("path"), row.pop("bytes"), row.pop("mtime_ns"))
+        video, audio = _info(VideoInfo, row.pop("video")), _info(AudioInfo, row.pop("audio"))
+        return file, Probed(video=video, audio=audio, **row)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _info(kind: Any, row: Mapping[str, Any] | None) -> Any:
+    return None if row is None else kind(**row)

@@ -1,0 +1,187 @@
+"""What became of every clip that annotations name: kept, or left out with a reason."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from avmix.prepare.expected import Expected, Protocol
+from avmix.prepare.journal import Probed
+from avmix.prepare.scan import File, Index, shared_names
+from avmix.types import Entry
+
+OFFSET_SECONDS = 0.1
+"""Between the beginnings of pictures and sound: from here on it is remarked upon."""
+LENGTH_SECONDS, LENGTH_SHARE = 0.5, 0.1
+"""A length is wrong where it differs from what it should be by more than both of these."""
+
+Status = Literal[
+    "found", "missing", "unreadable", "no_pictures", "too_short", "no_audio", "silent", "annotation"
+]  # fmt: skip
+STATUSES: tuple[Status, ...] = get_args(Status)
+"""All but the first are reasons to leave a clip out."""
+Flag = Literal["no_audio", "silent", "duplicate", "av_offset", "wrong_duration"]
+FLAGS: tuple[Flag, ...] = get_args(Flag)
+"""Remarks on clips that are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One expected clip, and what was found."""
+
+    clip: Expected
+    status: Status
+    reason: str = ""
+    """One line: why it was left out, or what the flags say; empty where all is well."""
+    flags: tuple[Flag, ...] = ()
+    path: str = ""
+    """The file that was taken, or the one that could not be; empty where there is none."""
+    others: tuple[tuple[str, str], ...] = ()
+    """Further files of the clip, and why each was not taken."""
+    entry: Entry | None = None
+    """The row of the manifest, where it is kept."""
+
+
+def files_of(index: Index, protocols: Sequence[Protocol]) -> dict[Expected, list[File]]:
+    """The files that each expected clip may be, the one to take first."""
+    found: dict[Expected, list[File]] = {}
+    for protocol in protocols:
+        shared = shared_names(protocol.expected)
+        for clip in protocol.expected:
+            found[clip] = index.candidates(clip, shared)
+    return found
+
+
+def judge(
+    protocol: Protocol,
+    files: Mapping[Expected, Sequence[File]],
+    probed: Mapping[File, Probed],
+    *,
+    min_seconds: float,
+) -> list[Judged]:
+    """Every expected clip, in the order of the protocol.
+
+    Of several files of a clip the first that can be read is taken. `min_seconds` is the shortest
+    stretch that is kept.
+    """
+    judged = [
+        _judge(clip, files[clip], probed, protocol.needs_audio, min_seconds)
+        for clip in protocol.expected
+    ]
+    return _with_same_content(judged)
+
+
+def _judge(
+    clip: Expected,
+    files: Sequence[File],
+    probed: Mapping[File, Probed],
+    needs_audio: bool,
+    min_seconds: float,
+) -> Judged:
+    if not files:
+        looked = f"no file called {clip.names[0]}" if clip.names else "the annotations name no file"
+        return Judged(clip=clip, status="missing", reason=looked)
+    taken = next((f for f in files if not probed[f].problem), files[0])
+    others = tuple((f.path, _why_not(f, taken, probed)) for f in files if f is not taken)
+    of_file, path = probed[taken], taken.path
+    if of_file.problem:
+        return Judged(
+            clip=clip, status="unreadable", reason=of_file.problem, path=path, others=others
+        )
+    if of_file.video is None:
+        return Judged(
+            clip=clip, status="no_pictures", reason="no video stream", path=path, others=others
+        )
+    whole = of_file.video.duration_seconds
+    start, end = clip.start_seconds or 0.0, min(clip.end_seconds or whole, whole)
+    if end - start < min_seconds:
+        said = f"{max(end - start, 0.0):.2f} s of it are there, {min_seconds:g} s are needed"
+        return Judged(clip=clip, status="too_short", reason=said, path=path, others=others)
+    remarks = [*_sound(of_file), *_times(clip, of_file, start, end)]
+    lacks = next((r for r in remarks if r[0] in ("no_audio", "silent")), None)
+    if needs_audio and lacks is not None:
+        status: Status = "no_audio" if lacks[0] == "no_audio" else "silent"
+        return Judged(clip=clip, status=status, reason=lacks[1], path=path, others=others)
+    if others:
+        remarks.append(("duplicate", f"{len(others)} more files of this clip"))
+    entry = Entry(
+        clip_id=clip.clip_id,
+        path=path,
+        start_seconds=start,
+        end_seconds=end,
+        labels=clip.labels,
+        source_id=clip.source_id,
+        video=of_file.video,
+        audio=of_file.audio,
+        bytes=taken.bytes,
+        sha256=of_file.sha256,
+    )
+    return _kept(clip, remarks, entry, others)
+
+
+def _kept(
+    clip: Expected,
+    remarks: Sequence[tuple[Flag, str]],
+    entry: Entry,
+    others: tuple[tuple[str, str], ...],
+) -> Judged:
+    return Judged(
+        clip=clip,
+        status="found",
+        reason="; ".join(dict.fromkeys(text for _, text in remarks)),
+        flags=tuple(flag for flag in FLAGS if any(flag == f for f, _ in remarks)),
+        path=entry.path,
+        others=others,
+        entry=entry,
+    )
+
+
+def _sound(of_file: Probed) -> list[tuple[Flag, str]]:
+    if of_file.audio is None:
+        return [("no_audio", "no audio stream")]
+    return [("silent", "its sound is below -80 dBFS throughout")] if of_file.audio.silent else []
+
+
+def _times(clip: Expected, of_file: Probed, start: float, end: float) -> list[tuple[Flag, str]]:
+    assert of_file.video is not None
+    remarks: list[tuple[Flag, str]] = []
+    if of_file.audio is not None:
+        apart = of_file.audio.start_seconds - of_file.video.start_seconds
+        if abs(apart) > OFFSET_SECONDS:
+            order = "after" if apart > 0 else "before"
+            remarks.append(("av_offset", f"sound begins {abs(apart):.3f} s {order} the pictures"))
+    should = clip.seconds
+    if should is None and clip.end_seconds is not None:
+        should = clip.end_seconds - (clip.start_seconds or 0.0)
+    if should is not None:
+        tolerance = max(LENGTH_SECONDS, LENGTH_SHARE * should)
+        if abs(end - start - should) > tolerance:
+            remarks.append(("wrong_duration", f"{end - start:.2f} s long instead of {should:.2f}"))
+    return remarks
+
+
+def _why_not(file: File, taken: File, probed: Mapping[File, Probed]) -> str:
+    this, that = probed[file], probed[taken]
+    if this.problem:
+        return f"unreadable: {this.problem}"
+    if this.sha256 and this.sha256 == that.sha256:
+        return f"the same content as {taken.path}, which was taken"
+    return f"{taken.path} was taken: by name, then size"
+
+
+def _with_same_content(judged: Sequence[Judged]) -> list[Judged]:
+    """Clips of different files whose content is the same, remarked upon."""
+    paths: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in judged:
+        if one.entry is not None:
+            paths[one.entry.sha256].setdefault(one.path, one.clip.clip_id)
+    out = []
+    for one in judged:
+        same = paths[one.entry.sha256] if one.entry is not None else {}
+        if one.entry is not None and len(same) > 1:
+            other = next(clip_id for path, clip_id in same.items() if path != one.path)
+            remarks: list[tuple[Flag, str]] = [(flag, one.reason) for flag in one.flags]
+            remarks.append(("duplicate", f"the same content as clip {other}"))
+            one = _kept(one.clip, remarks, one.entry, one.others)
+        out.append(one)
+    return out

@@ -1,0 +1,131 @@
+"""The command that every recipe is: annotations and media in, manifest and inventory out."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from avmix.data.manifest import ManifestError
+from avmix.prepare.expected import Protocol
+from avmix.prepare.run import Options, prepare
+
+EPILOG = """\
+Interrupted or killed, the same command goes on where it was. What is left out is listed with the
+reason in excluded.jsonl; inventory.html shows what is there.
+exit: 0 prepared   1 something is wrong   2 wrong usage   130 interrupted
+"""
+
+Protocols = Callable[[argparse.Namespace], Sequence[Protocol]]
+
+
+def run_recipe(
+    name: str,
+    doc: str | None,
+    protocols: Protocols,
+    *,
+    arguments: Callable[[argparse.ArgumentParser], None] | None = None,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Prepare the data set `name`; returns the exit code.
+
+    `protocols` reads the annotations (`options.annotations`; without `--annotations` they are
+    looked for in the media folder) and nothing of the media. `arguments` adds options of its own,
+    which it finds in `options`. Errors are one line on the standard error.
+    """
+    parser = _parser(name, doc)
+    if arguments is not None:
+        arguments(parser)
+    try:
+        options = parser.parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    if options.annotations is None:
+        options.annotations = options.media
+    try:
+        chosen = _chosen(protocols(options), options.protocol)
+        prepare(chosen, _options(options))
+    except _UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ManifestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else f"{options.out}: "
+        print(f"error: {named}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+class _UsageError(Exception):
+    pass
+
+
+def _chosen(all_of_them: Sequence[Protocol], names: Sequence[str] | None) -> list[Protocol]:
+    known = {protocol.name: protocol for protocol in all_of_them}
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise _UsageError(f"--protocol {unknown[0]}: unknown; there are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names or known)]
+
+
+def _options(options: argparse.Namespace) -> Options:
+    own = {"media", "annotations", "out", "protocol", "workers", "ray", "overwrite", "archives"}
+    return Options(
+        media=options.media,
+        out=options.out,
+        workers=options.workers,
+        ray=options.ray,
+        seconds=options.seconds,
+        min_seconds=options.min_seconds,
+        archives=options.archives,
+        overwrite=options.overwrite,
+        # Paths and the number of processes change nothing of the result, and are of this machine.
+        arguments={
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in sorted(vars(options).items())
+            if key not in own
+        },
+    )
+
+
+def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"datasets/{name}/prepare.py",
+        description=doc,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--media", type=Path, required=True, help="folder of the media files, in any layout")
+    add("--annotations", type=Path, help="folder of the annotation files (that of --media)")
+    add("--out", type=Path, required=True, help="folder for the manifest; a folder in it for each "
+        "of several protocols")  # fmt: skip
+    add("--protocol", nargs="+", metavar="NAME", help="only these (all that there are)")
+    add("--workers", type=_count, default=2, help="processes that probe files (2)")
+    add("--ray", metavar="ADDRESS", help="probe on a Ray cluster: its address, `auto`, or `local` "
+        "to start one here; every machine must see --media under the same path")  # fmt: skip
+    add("--seconds", type=_positive, default=120.0, help="limit for one file, seconds (120)")
+    add("--min_seconds", type=_positive, default=0.5,
+        help="shortest clip that is kept, seconds (0.5)")  # fmt: skip
+    add("--archives", metavar="FOLDER", help="unpack media files of archives (zip, tar) in --media "
+        "into this folder of it; files that are there stay as they are")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace a data set that says something else")
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be positive: {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1: {text}")
+    return value

@@ -1,0 +1,71 @@
+"""Work in processes that die: what they worked on is a failure, everything else a result."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from avmix.killable import Failure, run_each
+
+
+def act(task: str) -> str:
+    """Runs in the child: `ok`, `pid`, `hang`, `raise`, `die`, `die_second` ..."""
+    word, _, rest = task.partition(" ")
+    if word == "hang":
+        time.sleep(60)
+    if word == "raise":
+        raise ValueError(rest)
+    if word == "die":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if word == "leave":  # as a decoder that a damaged file has left broken
+        os.environ["BROKEN"] = "1"
+    if word == "fragile" and "BROKEN" in os.environ:
+        os._exit(3)
+    return f"{word} {os.getpid()}" if word == "pid" else word
+
+
+def outcomes(tasks: list[str], **options) -> list:
+    options = {"workers": 1, "seconds": lambda task: 20.0, "preload": ("avmix.killable",)} | options
+    found = dict(run_each(act, tasks, **options))
+    assert not multiprocessing.active_children()
+    return [found[index] for index in range(len(tasks))]
+
+
+@pytest.mark.parametrize("per_process", [1, 10])
+def test_failures_are_results_and_nothing_else_is_lost(per_process: int) -> None:
+    found = outcomes(
+        ["ok", "raise no", "die", "ok", "hang", "ok"],
+        seconds=lambda task: 0.3 if task == "hang" else 20.0,
+        per_process=per_process,
+    )
+    assert found == [
+        "ok",
+        Failure("failed", "ValueError: no"),
+        Failure("crashed", "killed by SIGSEGV while it was read"),
+        "ok",
+        Failure("time_limit", "not finished within 0.3 s"),
+        "ok",
+    ]
+
+
+def test_a_process_does_as_many_tasks_as_it_may() -> None:
+    assert len(set(outcomes(["pid"] * 6, per_process=3))) == 2
+    assert len(set(outcomes(["pid"] * 3))) == 3
+
+
+def test_no_file_pays_for_what_another_left_behind() -> None:
+    assert outcomes(["leave", "fragile", "ok"], per_process=10) == ["leave", "fragile", "ok"]
+
+
+def test_closing_kills_what_runs() -> None:
+    running = run_each(act, ["ok", *["hang"] * 3], workers=3, seconds=lambda task: 60.0,
+                       preload=("avmix.killable",))  # fmt: skip
+    assert next(running) == (0, "ok")
+    running.close()
+    assert not multiprocessing.active_children()
+
+
+def test_nothing_to_do_starts_nothing() -> None:
+    assert outcomes([]) == []
