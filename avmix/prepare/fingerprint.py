@@ -59,7 +59,7 @@ class Fingerprint:
 
 def picture_hashes(video: UInt8[np.ndarray, "t h w c"]) -> UInt64[np.ndarray, "n 2"]:
     """127 bits of each RGB picture, in two words: grey, colour. Flat pictures are left out."""
-    small = _shrunk(video)
+    small = shrunk(video)
     grey = small @ np.array([0.299, 0.587, 0.114], np.float32)
     seen = grey.std(axis=(1, 2)) >= _FLAT
     small, grey = small[seen], grey[seen]
@@ -139,7 +139,7 @@ def fingerprint_of(root: Path, entry: Entry) -> Fingerprint:
     What cannot be read is a fingerprint with a problem; a file of another size than the manifest's
     is one too.
     """
-    pictures, sound = np.zeros((0, 2), np.uint64), np.zeros(0, np.uint32)
+    pictures, sound = nothing(entry).pictures, nothing(entry).sound
     path = root / entry.path
     try:
         if (found := path.stat().st_size) != entry.bytes:
@@ -161,8 +161,25 @@ def fingerprint_of(root: Path, entry: Entry) -> Fingerprint:
     except (ClipError, OSError) as error:
         what = error.problem if isinstance(error, ClipError) else error.strerror or str(error)
         problem = f"{type(error).__name__}: {' '.join(what.split())}"
-        return Fingerprint(clip_id=entry.clip_id, pictures=pictures, sound=sound, problem=problem)
+        return nothing(entry, problem)
     return Fingerprint(clip_id=entry.clip_id, pictures=pictures, sound=sound)
+
+
+def shrunk(video: UInt8[np.ndarray, "t h w c"]) -> Float32[np.ndarray, "t 32 32 c"]:
+    """Means of the areas of a 32 x 32 grid, whatever the size and shape of the pictures."""
+    rows, columns = (_areas(size) for size in video.shape[1:3])
+    small = np.einsum("ih,thwc,jw->tijc", rows, video.astype(np.float32), columns, optimize=True)
+    return small.astype(np.float32)
+
+
+def nothing(entry: Entry, problem: str = "") -> Fingerprint:
+    """The fingerprint of a clip of which nothing is seen or heard."""
+    return Fingerprint(
+        clip_id=entry.clip_id,
+        pictures=np.zeros((0, 2), np.uint64),
+        sound=np.zeros(0, np.uint32),
+        problem=problem,
+    )
 
 
 def _listen(path: Path, entry: Entry) -> Float32[np.ndarray, " s"]:
@@ -182,13 +199,6 @@ def _listen(path: Path, entry: Entry) -> Float32[np.ndarray, " s"]:
         ).audio
     except NoAudioStreamError:
         return np.zeros(0, np.float32)
-
-
-def _shrunk(video: np.ndarray) -> Float32[np.ndarray, "t h w c"]:
-    """Means of the areas of a `_SIDE` x `_SIDE` grid, whatever the shape of the pictures."""
-    rows, columns = (_areas(size) for size in video.shape[1:3])
-    small = np.einsum("ih,thwc,jw->tijc", rows, video.astype(np.float32), columns, optimize=True)
-    return small.astype(np.float32)
 
 
 @lru_cache(maxsize=64)

@@ -19,20 +19,18 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from rich.progress import track
 
 from avmix.data.manifest import Manifest, ManifestError, read_manifest, splits_of
+from avmix.killable import Failure
+from avmix.prepare.each import each, failed
 from avmix.prepare.fingerprint import (
     COLUMNS_HZ,
     MAX_PICTURES,
@@ -40,6 +38,7 @@ from avmix.prepare.fingerprint import (
     VERSION,
     Fingerprint,
     fingerprint_of,
+    nothing,
     sound_distance,
 )
 from avmix.types import Entry
@@ -55,6 +54,9 @@ MAX_SOUND_SHARE = 0.3
 more, of 40; Haitsma and Kalker use 0.35."""
 MIN_SOUND_SECONDS = 1.5
 """Heard in both and compared, at least."""
+
+SECONDS = 120.0
+"""For one clip, before the process that reads it is killed."""
 
 _JOURNAL = "fingerprints.jsonl"
 _COMMON = 64
@@ -188,19 +190,30 @@ def near_sounds(
 
 
 def fingerprints(
-    root: Path, entries: Sequence[Entry], journal: Path, *, workers: int = 1
+    root: Path,
+    entries: Sequence[Entry],
+    journal: Path,
+    *,
+    workers: int = 0,
+    seconds: float = SECONDS,
 ) -> list[Fingerprint]:
     """Those of all clips, in order; read from `journal` where an earlier run noted them there.
 
     A clip counts as the one noted when the hash of its file and its stretch are the same. Clips
-    that could not be read are tried again.
+    that could not be read are tried again. `workers` processes, each of which may work for
+    `seconds` at one clip; 0: none but this one.
     """
     done = _read_journal(journal)
     todo = [e for e in entries if _key(e) not in done]
     if todo:
         journal.parent.mkdir(parents=True, exist_ok=True)
+        make = partial(fingerprint_of, root)
         with journal.open("a") as file:
-            for entry, found in zip(todo, _fingerprint_all(root, todo, workers), strict=True):
+            for at, found in each(make, todo, workers=workers, seconds=seconds,
+                                  what="fingerprints"):  # fmt: skip
+                entry = todo[at]
+                if isinstance(found, Failure):
+                    found = nothing(entry, failed(found))
                 done[_key(entry)] = found
                 if not found.problem:
                     # A line that a kill cut in two must not swallow this one.
@@ -373,12 +386,12 @@ def _candidates(
         part = slice(at, at + _HASHES)
         mine, other = num_a[part], num_b[part]
         # Every place of a hash in one with every place of it in the other.
-        each = np.arange(int((mine * other).sum())) - np.repeat(
+        nth = np.arange(int((mine * other).sum())) - np.repeat(
             np.cumsum(mine * other) - mine * other, mine * other
         )
         width = np.repeat(other, mine * other)
-        row_a = first[2][np.repeat(first[1][in_a[part]], mine * other) + each // width]
-        row_b = second[2][np.repeat(second[1][in_b[part]], mine * other) + each % width]
+        row_a = first[2][np.repeat(first[1][in_a[part]], mine * other) + nth // width]
+        row_b = second[2][np.repeat(second[1][in_b[part]], mine * other) + nth % width]
         lag = row_a[:, 1] - row_b[:, 1] + _LAGS // 2
         new, num = np.unique((row_a[:, 0] * len(b) + row_b[:, 0]) * _LAGS + lag, return_counts=True)
         keys, where = np.unique(np.concatenate([keys, new]), return_inverse=True)
@@ -386,26 +399,12 @@ def _candidates(
     # A cut between two columns spreads the votes over two lags.
     after = np.append(counts[1:] * (np.diff(keys) == 1), 0)[: len(counts)]
     keys = keys[counts + after >= _MIN_VOTES]
+    if not len(keys):
+        return
     pairs, starts = np.unique(keys // _LAGS, return_index=True)
     for pair, lags in zip(pairs.tolist(), np.split(keys % _LAGS, starts[1:]), strict=True):
         near = np.unique((lags - _LAGS // 2)[:, None] + np.array([-1, 0, 1, 2]))
         yield pair // len(b), pair % len(b), near
-
-
-def _fingerprint_all(root: Path, entries: Sequence[Entry], workers: int) -> Iterator[Fingerprint]:
-    make = partial(fingerprint_of, root)
-    if workers == 1:
-        yield from track(map(make, entries), "fingerprints", total=len(entries))
-        return
-    try:
-        # spawn: a fork would copy the state of the parent's threads.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            found = pool.map(make, entries, chunksize=8)
-            yield from track(found, "fingerprints", total=len(entries))
-    except BrokenProcessPool:
-        raise ManifestError(
-            "a process died, as of a file that crashes the decoder; `avmix doctor` finds it"
-        ) from None
 
 
 def _key(entry: Entry) -> tuple[str, str, float, float]:
