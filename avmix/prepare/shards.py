@@ -63,10 +63,10 @@ def write_shards(folder: Path, root: Path, out: Path, per_shard: int) -> dict[st
         content = hashlib.sha256("".join(rows).encode()).hexdigest()
         old = known.get(name)
         path = out / name
-        if old and old["content_sha256"] == content and path.exists():
-            if path.stat().st_size == old["bytes"]:
-                shards[name] = old
-                continue
+        same = old is not None and old["content_sha256"] == content
+        if old is not None and same and path.exists() and path.stat().st_size == old["bytes"]:
+            shards[name] = old
+            continue
         clips = _write(path, root, part, rows, keys)
         shards[name] = {
             "split": split, "content_sha256": content, "bytes": path.stat().st_size,
