@@ -10,6 +10,12 @@ from avmix.decode import ClipError
 from avmix.doctor.command import UsageError, add_arguments, run
 from avmix.events import add_arguments as add_event_arguments
 from avmix.events import run as run_events
+from avmix.prepare.leaks import add_arguments as add_leak_arguments
+from avmix.prepare.leaks import run as run_leaks
+from avmix.prepare.shards import add_arguments as add_shard_arguments
+from avmix.prepare.shards import run as run_shards
+from avmix.prepare.transcode import add_arguments as add_transcode_arguments
+from avmix.prepare.transcode import run as run_transcode
 from avmix.synth.command import add_arguments as add_synth_arguments
 from avmix.synth.command import run as run_synth
 
@@ -58,6 +64,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     what = "the times at which sounds begin in the clips of a data set"
     events = commands.add_parser("events", help=what, description=f"Write down {what}.")
     add_event_arguments(events)
+    what = "what is in two splits of a data set and must not be"
+    leaks = commands.add_parser("leaks", help=what, description=f"Find {what}.")
+    add_leak_arguments(leaks)
+    what = "a data set anew, in small files that are read fast"
+    transcode = commands.add_parser("transcode", help=what, description=f"Make {what}.")
+    add_transcode_arguments(transcode)
+    what = "a data set as tar files in the layout of WebDataset"
+    shards = commands.add_parser("shards", help=what, description=f"Write {what}.")
+    add_shard_arguments(shards)
     what = "clips that nobody filmed, to train on besides"
     synth = commands.add_parser("synth", help=what, description=f"Make {what}.")
     add_synth_arguments(synth)
@@ -72,6 +87,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 doctor.error(str(error))
         case "events":
             sys.exit(run_events(args))
+        case "leaks":
+            sys.exit(run_leaks(args))
+        case "transcode":
+            sys.exit(run_transcode(args))
+        case "shards":
+            sys.exit(run_shards(args))
         case "synth":
             sys.exit(run_synth(args))
 

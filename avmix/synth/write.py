@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -34,29 +35,32 @@ def write_mp4(
     *,
     fps: Fraction,
     rate_hz: int,
+    gop: int = _GOP,
+    crf: int = 20,
+    codec: Literal["aac", "opus"] = "aac",
 ) -> int:
-    """Write H.264 and AAC; all of it or nothing, under a temporary name first.
+    """Write H.264 and AAC, or Opus; all of it or nothing, under a temporary name first.
 
     `pictures` come in pieces, RGB, of one size, whose odd last row and column are left out (the
-    codec has none). `sound` is mono (s,) or stereo (2, s), at one of `AAC_RATES_HZ`; None writes no
-    sound at all. The same input gives the same bytes. Returns the number of pictures.
+    codec has none). `sound` is mono (s) or stereo (2, s), at one of `AAC_RATES_HZ`, for Opus at
+    48,000; None writes no sound at all. There is a key picture at least every `gop` pictures. The
+    same input gives the same bytes. Returns the number of pictures.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as file:
-        video = file.add_stream("libx264", rate=fps, options=dict(_X264))
+        video = file.add_stream("libx264", rate=fps, options={**_X264, "crf": str(crf)})
         # One thread: the bytes must not depend on the machine's cores.
         video.codec_context.thread_count = 1
-        video.codec_context.gop_size = _GOP
+        video.codec_context.gop_size = gop
         video.codec_context.max_b_frames = 0
         audio = None
-        layout = "stereo" if sound is not None and sound.ndim == 2 else "mono"
+        layout = "mono" if sound is None or sound.ndim == 1 else "stereo"
         if sound is not None:
             # The usual coder has given other bytes for the same samples now and then.
-            audio = file.add_stream(
-                "aac", rate=rate_hz, layout=layout, options={"aac_coder": "fast"}
-            )
-            audio.bit_rate = 96_000
+            name, own = {"aac": ("aac", {"aac_coder": "fast"}), "opus": ("libopus", {})}[codec]
+            audio = file.add_stream(name, rate=rate_hz, layout=layout, options=own)
+            audio.bit_rate = 96_000 if layout == "mono" else 128_000
         count = 0
         for piece in pictures:
             even = piece[:, : piece.shape[1] // 2 * 2, : piece.shape[2] // 2 * 2]
@@ -70,8 +74,9 @@ def write_mp4(
                 count += 1
         file.mux(video.encode(None))
         if audio is not None and sound is not None:
-            planes = np.ascontiguousarray(np.atleast_2d(sound))
-            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(np.atleast_2d(sound)), format="fltp", layout=layout
+            )
             frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
             # The encoder's delay goes into the edit list: players and decoders drop it.
             file.mux(audio.encode(frame))
