@@ -35,6 +35,9 @@ class Failure:
     """`failed`: the function raised an error."""
     text: str
     """One line."""
+    passing: bool = False
+    """True where the machine is more likely to blame than the task: it had not begun, or was killed
+    from outside, as for want of memory."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,7 @@ class _Worker:
     index: int = -1
     """Of the task that it has; -1 without one."""
     num_given: int = 0
+    has_begun: bool = False
     deadline: float = 0.0
 
 
@@ -127,6 +131,7 @@ def _start(context: ForkServerContext, function: Callable[..., Any]) -> _Worker:
 def _give(worker: _Worker, index: int, task: Any, seconds: float) -> None:
     worker.index = index
     worker.num_given += 1
+    worker.has_begun = False
     worker.deadline = time.monotonic() + START_SECONDS
     with suppress(OSError):  # where it has died, `_look` finds it
         worker.pipe.send((task, seconds))
@@ -139,11 +144,15 @@ def _look(worker: _Worker, seconds: float) -> Any:
             message = worker.pipe.recv()
         except (EOFError, ConnectionError):
             worker.process.join()
-            return Failure("crashed", _how(worker.process.exitcode))
+            code = worker.process.exitcode
+            return Failure("crashed", _how(code), passing=code == -signal.SIGKILL)
         if message != _BEGUN:
             return message
+        worker.has_begun = True
         worker.deadline = time.monotonic() + seconds
     if time.monotonic() >= worker.deadline:
+        if not worker.has_begun:
+            return Failure("time_limit", f"not begun within {START_SECONDS:g} s", passing=True)
         return Failure("time_limit", f"not finished within {seconds:g} s")
     return None
 

@@ -19,6 +19,8 @@ def act(task: str) -> str:
         raise ValueError(rest)
     if word == "die":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if word == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     if word == "leave":  # as a decoder that a damaged file has left broken
         os.environ["BROKEN"] = "1"
     if word == "fragile" and "BROKEN" in os.environ:
@@ -57,6 +59,13 @@ def test_a_process_does_as_many_tasks_as_it_may() -> None:
 
 def test_no_file_pays_for_what_another_left_behind() -> None:
     assert outcomes(["leave", "fragile", "ok"], per_process=10) == ["leave", "fragile", "ok"]
+
+
+def test_what_is_not_the_fault_of_a_task_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert outcomes(["killed"])[0].passing  # as the kernel does for want of memory
+    assert not outcomes(["die"])[0].passing
+    monkeypatch.setattr("avmix.killable.START_SECONDS", 0.0)
+    assert outcomes(["hang"]) == [Failure("time_limit", "not begun within 0 s", passing=True)]
 
 
 def test_closing_kills_what_runs() -> None:

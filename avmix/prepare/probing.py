@@ -111,10 +111,11 @@ def _read(path: str, sha256: str) -> Probed:
 
 
 def _failed(failure: Failure, look: Look) -> Probed:
-    limit = look.seconds if failure.kind == "time_limit" else None
+    late = failure.kind == "time_limit" and not failure.passing
+    limit = look.seconds if late else None
     hint = "; a long file needs a larger --seconds" if limit is not None else ""
     text = failure.text if failure.kind != "crashed" else f"the decoder crashed: {failure.text}"
-    return Probed(problem=text + hint, limit_seconds=limit)
+    return Probed(problem=text + hint, limit_seconds=limit, passing=failure.passing)
 
 
 def _holds(journal: Journal, file: File, seconds: float) -> bool:
