@@ -10,6 +10,8 @@ from avmix.decode import ClipError
 from avmix.doctor.command import UsageError, add_arguments, run
 from avmix.events import add_arguments as add_event_arguments
 from avmix.events import run as run_events
+from avmix.prepare.download import add_arguments as add_download_arguments
+from avmix.prepare.download import run as run_download
 from avmix.prepare.leaks import add_arguments as add_leak_arguments
 from avmix.prepare.leaks import run as run_leaks
 from avmix.prepare.shards import add_arguments as add_shard_arguments
@@ -64,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     what = "the times at which sounds begin in the clips of a data set"
     events = commands.add_parser("events", help=what, description=f"Write down {what}.")
     add_event_arguments(events)
+    what = "files that a list of links names"
+    download = commands.add_parser("download", help=what, description=f"Fetch {what}.")
+    add_download_arguments(download)
     what = "what is in two splits of a data set and must not be"
     leaks = commands.add_parser("leaks", help=what, description=f"Find {what}.")
     add_leak_arguments(leaks)
@@ -87,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 doctor.error(str(error))
         case "events":
             sys.exit(run_events(args))
+        case "download":
+            sys.exit(run_download(args))
         case "leaks":
             sys.exit(run_leaks(args))
         case "transcode":

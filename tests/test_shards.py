@@ -137,7 +137,12 @@ def test_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         main(words)
     assert end.value.code == 0
     assert "6 clips in 3 shards" in capsys.readouterr().out
-    (root / "t.mp4").unlink()
     with pytest.raises(SystemExit) as end:
         main([*words[:-1], "5"])
+    assert end.value.code == 0
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == ["index.json", "test-000000.tar", "train-000000.tar"]  # none is left over
+    (root / "d.avi").unlink()
+    with pytest.raises(SystemExit) as end:
+        main([*words[:-1], "3"])
     assert end.value.code == 1

@@ -68,8 +68,10 @@ def test_flash_and_beep_stay_together(
     clip = decode_clip(tmp_path / "out/c.mp4", start_seconds=0, duration_seconds=2, num_frames=50,
                        sample_rate=48_000)  # fmt: skip
     expected = np.array(EVENTS) - zero
+    # AVI cannot say that an MP3 encoder delays by 1,105 samples: there the source is late itself.
+    late = 1105 / 44_100 if name.endswith(".avi") else 0.0
     assert _flashes(clip.video, 25) == pytest.approx(expected)
-    assert beep_times(clip.audio, 48_000) == pytest.approx(expected, abs=0.002)
+    assert beep_times(clip.audio, 48_000) == pytest.approx(expected + late, abs=0.002)
     assert entry.video is not None
     assert entry.audio is not None
     assert (entry.video.height, entry.video.num_frames, entry.video.codec) == (64, 50, "h264")

@@ -8,7 +8,8 @@ from pathlib import Path
 from avmix.data.manifest import ManifestError
 from avmix.prepare.expected import Protocol
 from avmix.prepare.fetch import fetch_annotations
-from avmix.prepare.run import Options, prepare
+from avmix.prepare.follow import FOLLOW, add_follow_arguments, after
+from avmix.prepare.run import Options, folder_of, prepare
 
 EPILOG = """\
 Interrupted or killed, the same command goes on where it was. What is left out is listed with the
@@ -48,6 +49,7 @@ def run_recipe(
             options.annotations = options.media
         chosen = _chosen(protocols(options), options.protocol)
         prepare(chosen, _options(options))
+        return after(options, [folder_of(options.out, p, len(chosen)) for p in chosen])
     except _UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -61,7 +63,6 @@ def run_recipe(
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
 
 
 class _UsageError(Exception):
@@ -78,7 +79,7 @@ def _chosen(all_of_them: Sequence[Protocol], names: Sequence[str] | None) -> lis
 
 def _options(options: argparse.Namespace) -> Options:
     own = {"media", "annotations", "out", "protocol", "workers", "ray", "overwrite", "archives",
-           "seconds", "fetch"}  # fmt: skip
+           "seconds", "fetch", *FOLLOW}  # fmt: skip
     return Options(
         media=options.media,
         out=options.out,
@@ -121,6 +122,7 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add("--archives", metavar="FOLDER", help="unpack media files of archives (zip, tar) in --media "
         "into this folder of it; files that are there stay as they are")  # fmt: skip
     add("--overwrite", action="store_true", help="replace a data set that says something else")
+    add_follow_arguments(parser)
     return parser
 
 

@@ -76,11 +76,14 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
             inventory = inventory_of(
                 protocol, judged, index, archives, unexpected, min_seconds=options.min_seconds
             )
-            target = options.out
-            if len(protocols) > 1:
-                target = options.out / protocol.name.replace("/", "_")
+            target = folder_of(options.out, protocol, len(protocols))
             show_inventory(inventory)
             _write(protocol, judged, inventory, target, options)
+
+
+def folder_of(out: Path, protocol: Protocol, num_protocols: int) -> Path:
+    """Where the manifest of a protocol is: `out` itself where there is only one."""
+    return out if num_protocols == 1 else out / protocol.name.replace("/", "_")
 
 
 def _check(protocol: Protocol) -> None:

@@ -72,7 +72,7 @@ def write_shards(folder: Path, root: Path, out: Path, per_shard: int) -> dict[st
             "split": split, "content_sha256": content, "bytes": path.stat().st_size,
             "num_clips": len(part), "clips": clips,
         }  # fmt: skip
-        _write_index(out, {"format": FORMAT, "complete": False, "shards": shards})
+        _write_index(out, {"format": FORMAT, "complete": False, "shards": {**known, **shards}})
     index = {
         "format": FORMAT,
         "complete": True,
@@ -84,6 +84,8 @@ def write_shards(folder: Path, root: Path, out: Path, per_shard: int) -> dict[st
         "shards": shards,
     }  # fmt: skip
     _write_index(out, index)
+    for name in known.keys() - shards.keys():
+        (out / name).unlink(missing_ok=True)  # of a run with fewer clips in a shard
     return index
 
 

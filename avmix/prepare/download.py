@@ -1,0 +1,294 @@
+"""`avmix download`: fetch what a list of links names, slowly, and say what became of each.
+
+The list is plain: a URL a line, after it, where wanted, a tab and the name of the file. Links that
+are files are fetched over http(s), and go on where they were stopped, if the server can; what is on
+pages of video sites needs another program: `--with yt-dlp` asks the package of that name, which is
+imported only then. Every item has a line in `download.jsonl`; what is there is not fetched again.
+Nothing here logs in: links with a password are refused, and no cookie is sent or kept.
+
+Fetch only what its owners allow you to; many data sets are distributed as links for that reason.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from http.client import HTTPException
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from avmix.data.manifest import ManifestError
+
+JOURNAL = "download.jsonl"
+_PIECE = 1 << 16
+_ENDS_ALL = (28, 30, 122)
+"""ENOSPC, EROFS, EDQUOT: nothing can be written any more."""
+
+EPILOG = """\
+exit:   0 everything is there   1 some are not (download.jsonl says why); the same command tries them
+        again   2 wrong usage   130 interrupted; the same command goes on
+"""  # noqa: E501
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """Something to fetch."""
+
+    url: str
+    name: str
+    """Of the file, relative to the folder; for yt-dlp without its ending."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of an item."""
+
+    url: str
+    name: str
+    path: str = ""
+    """Of the file, relative to the folder; empty where there is none."""
+    bytes: int = 0
+    sha256: str = ""
+    problem: str = ""
+    """Why it is not there; empty where it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """How much is asked of a server."""
+
+    bytes_per_second: float = 2e6
+    pause_seconds: float = 1.0
+    """Between two items."""
+    timeout_seconds: float = 30.0
+    tries: int = 3
+    """Of one item, each after twice the pause of the one before."""
+
+
+def read_list(path: Path) -> tuple[Item, ...]:
+    """The items of a list. Raises `ManifestError` naming the line that is none."""
+    items: list[Item] = []
+    taken: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        url, _, name = (part.strip() for part in line.partition("\t"))
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ManifestError(f"{path}:{number}: not an http(s) link: {url!r}")
+        if parts.username is not None or parts.password is not None:
+            raise ManifestError(f"{path}:{number}: the link holds a name or password; take it out")
+        name = name or urllib.parse.unquote(PurePosixPath(parts.path).name)
+        pure = PurePosixPath(name)
+        if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
+            raise ManifestError(f"{path}:{number}: {name!r} is no name for a file; give one")
+        if taken.setdefault(name, url) != url:
+            raise ManifestError(f"{path}:{number}: {name!r} is the name of another link, too")
+        items.append(Item(url=url, name=name))
+    return tuple(dict.fromkeys(items))
+
+
+def write_list(path: Path, items: Sequence[Item]) -> None:
+    """Write a list that `read_list` reads: what is missing, for this or any other program."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(f"{item.url}\t{item.name}\n" for item in items))
+    partial.replace(path)
+
+
+Fetch = Callable[[Item, Path, Manners], Path]
+"""Fetches an item into a folder and returns the file; raises OSError or ValueError."""
+
+
+def download(
+    items: Sequence[Item], out: Path, manners: Manners, fetch: Fetch, *,
+    say: Callable[[str], None] = lambda text: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[Outcome, ...]:  # fmt: skip
+    """Fetch each item that is not there yet; what became of all of them, in order.
+
+    Raises OSError where the disk refuses.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    known = _read_journal(out)
+    outcomes: list[Outcome] = []
+    fetched = 0
+    with (out / JOURNAL).open("a") as journal:
+        for number, item in enumerate(items, 1):
+            old = known.get((item.url, item.name))
+            if old is not None and old.path and _size(out / old.path) == old.bytes:
+                outcomes.append(old)
+                continue
+            if fetched:
+                sleep(manners.pause_seconds)
+            fetched += 1
+            outcomes.append(_try(item, out, manners, fetch, sleep))
+            line = json.dumps(asdict(outcomes[-1]), ensure_ascii=False)
+            # A line that a kill cut in two must not swallow this one.
+            journal.write("\n" + line + "\n")
+            journal.flush()
+            say(f"{number}/{len(items)} {item.name}: {outcomes[-1].problem or 'there'}")
+    return tuple(outcomes)
+
+
+def fetch_file(item: Item, out: Path, manners: Manners) -> Path:
+    """Fetch one link over http(s), from where an earlier try was stopped.
+
+    Raises OSError, also for answers that are errors, and ValueError where the file is shorter than
+    the server said.
+    """
+    path = out / item.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, mark = path.with_name(path.name + ".partial"), path.with_name(path.name + ".mark")
+    have, version = _size(partial), mark.read_text() if mark.exists() else ""
+    headers = {"User-Agent": "avmix", "Accept-Encoding": "identity"}
+    if have > 0 and version:
+        headers |= {"Range": f"bytes={have}-", "If-Range": version}
+    request = urllib.request.Request(item.url, headers=headers)
+    with urllib.request.urlopen(request, timeout=manners.timeout_seconds) as answer:
+        ranged = answer.headers.get("Content-Range", "")
+        goes_on = answer.status == 206 and ranged.startswith(f"bytes {have}-")
+        if answer.status == 206 and not goes_on:
+            raise ValueError(f"the server sent other bytes than asked for: {ranged!r}")
+        length = answer.headers.get("Content-Length")
+        start = have if goes_on else 0
+        if not goes_on:
+            # Weak versions do not promise the same bytes.
+            tag = answer.headers.get("ETag") or ""
+            mark.write_text("" if tag.startswith("W/") else tag)
+        began, got = time.monotonic(), 0
+        with partial.open("ab" if goes_on else "wb") as file:
+            while piece := answer.read(_PIECE):
+                file.write(piece)
+                got += len(piece)
+                ahead = got / manners.bytes_per_second - (time.monotonic() - began)
+                if ahead > 0:
+                    time.sleep(ahead)
+        if length is not None and got != int(length):
+            raise ValueError(f"ended after {start + got} of {start + int(length)} bytes")
+    partial.replace(path)
+    mark.unlink(missing_ok=True)
+    return path
+
+
+def fetch_page(item: Item, out: Path, manners: Manners) -> Path:
+    """Fetch the video of a page with yt-dlp, which has to be installed (`pip install yt-dlp`).
+
+    Raises OSError and ValueError as `fetch_file`.
+    """
+    try:
+        yt_dlp: Any = import_module("yt_dlp")
+    except ImportError:
+        raise ManifestError("--with yt-dlp: not installed; pip install yt-dlp") from None
+    template = str(out / item.name).replace("%", "%%") + ".%(ext)s"
+    options: dict[str, Any] = {
+        "outtmpl": {"default": template},
+        "format": "bv*[height<=480]+ba/b[height<=480]/b",
+        "merge_output_format": "mp4",
+        "ratelimit": manners.bytes_per_second,
+        "socket_timeout": manners.timeout_seconds,
+        "continuedl": True,
+        "noplaylist": True,
+        "quiet": True,
+        "no_warnings": True,
+        "noprogress": True,
+        "cachedir": False,
+        "usenetrc": False,
+    }
+    try:
+        with yt_dlp.YoutubeDL(options) as program:
+            program.extract_info(item.url, download=True)
+    except yt_dlp.utils.DownloadError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    folder = (out / item.name).parent
+    base = PurePosixPath(item.name).name + "."
+    found = [p for p in sorted(folder.iterdir())
+             if p.name.startswith(base) and p.suffix not in (".part", ".ytdl")]  # fmt: skip
+    if not found:
+        raise ValueError("yt-dlp wrote no file")
+    return found[0]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `run` reads."""
+    usual = Manners()
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("--list", type=Path, required=True, metavar="FILE", help="a link a line")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the files")
+    parser.add_argument("--with", dest="program", choices=("http", "yt-dlp"), default="http",
+                        help="links are files (http) or pages of videos (yt-dlp)")  # fmt: skip
+    parser.add_argument("--rate", type=float, default=usual.bytes_per_second / 1e6, metavar="MB",
+                        help="megabytes per second, at most (2)")  # fmt: skip
+    parser.add_argument("--pause", type=float, default=usual.pause_seconds, metavar="SECONDS",
+                        help="between two items (1)")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fetch what is missing, say what became of it, and return the exit code."""
+    try:
+        if not args.rate > 0 or not args.pause >= 0:
+            raise ManifestError("--rate must be above 0, and --pause 0 or more")
+        manners = Manners(bytes_per_second=1e6 * args.rate, pause_seconds=args.pause)
+        fetch = fetch_page if args.program == "yt-dlp" else fetch_file
+        outcomes = download(read_list(args.list), args.out, manners, fetch, say=print)
+    except (ManifestError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    bad = sum(bool(outcome.problem) for outcome in outcomes)
+    print(f"{args.out}: {len(outcomes) - bad} of {len(outcomes)} are there")
+    return int(bad > 0)
+
+
+def _try(
+    item: Item, out: Path, manners: Manners, fetch: Fetch, sleep: Callable[[float], None]
+) -> Outcome:
+    problem = ""
+    for turn in range(manners.tries):
+        if turn:
+            sleep(manners.pause_seconds * 2**turn)
+        try:
+            path = fetch(item, out, manners)
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            return Outcome(url=item.url, name=item.name, path=path.relative_to(out).as_posix(),
+                           bytes=path.stat().st_size, sha256=sha256)  # fmt: skip
+        except urllib.error.HTTPError as error:
+            problem = f"HTTP {error.code} {error.reason}"
+            if error.code == 416:  # more is here than there
+                with suppress(FileNotFoundError):
+                    os.unlink(out / f"{item.name}.partial")
+            elif error.code < 500 and error.code not in (408, 429):
+                break  # it will say the same again
+        except ManifestError:
+            raise
+        except (OSError, ValueError, HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in _ENDS_ALL:
+                raise
+            problem = f"{type(error).__name__}: {error}"
+    return Outcome(url=item.url, name=item.name, problem=problem)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
+
+
+def _read_journal(out: Path) -> Mapping[tuple[str, str], Outcome]:
+    known: dict[tuple[str, str], Outcome] = {}
+    path = out / JOURNAL
+    for text in path.read_text().split("\n") if path.exists() else ():
+        with suppress(ValueError, TypeError):  # cut by a kill: that one is looked at once more
+            outcome = Outcome(**json.loads(text))
+            known[outcome.url, outcome.name] = outcome
+    return known

@@ -1,0 +1,205 @@
+"""Downloads from a server on this machine: whole, gone on with, refused; no passwords."""
+
+import hashlib
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from avmix.cli import main
+from avmix.data.manifest import ManifestError
+from avmix.prepare.download import (
+    Item,
+    Manners,
+    download,
+    fetch_file,
+    fetch_page,
+    read_list,
+    write_list,
+)
+
+DATA = bytes(range(256)) * 2000
+QUICK = Manners(bytes_per_second=1e9, pause_seconds=0.0, timeout_seconds=5.0)
+
+
+class _Server(BaseHTTPRequestHandler):
+    asked: list[tuple[str, dict[str, str]]] = []  # noqa: RUF012
+    cuts = 0
+    """Answers to come that end early."""
+    tag = '"one"'
+
+    def do_GET(self) -> None:
+        kind = type(self)
+        kind.asked.append((self.path, dict(self.headers)))
+        if self.path.startswith("/gone"):
+            self.send_error(404)
+            return
+        data = DATA
+        start = 0
+        if "Range" in self.headers and self.headers.get("If-Range") == kind.tag:
+            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        else:
+            self.send_response(200)
+        self.send_header("ETag", kind.tag)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        part = data[start:]
+        if kind.cuts:
+            kind.cuts -= 1
+            part = part[: len(part) // 2]
+        self.wfile.write(part)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    _Server.asked, _Server.cuts, _Server.tag = [], 0, '"one"'
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+        thread.join()
+
+
+def test_what_is_there_is_not_fetched_again(server: str, tmp_path: Path) -> None:
+    items = [Item(url=f"{server}/a.mp4", name="x/a.mp4"), Item(url=f"{server}/gone", name="g.mp4")]
+    first = download(items, tmp_path, QUICK, fetch_file)
+    assert (tmp_path / "x/a.mp4").read_bytes() == DATA
+    assert first[0].sha256 == hashlib.sha256(DATA).hexdigest()
+    assert first[1].problem == "HTTP 404 Not Found"
+    assert [path for path, _ in _Server.asked] == ["/a.mp4", "/gone"]  # 404 is not asked again
+    again = download(items, tmp_path, QUICK, fetch_file)
+    assert again == first
+    assert [path for path, _ in _Server.asked][2:] == ["/gone"]
+    (tmp_path / "x/a.mp4").write_bytes(b"short")
+    download(items[:1], tmp_path, QUICK, fetch_file)
+    assert (tmp_path / "x/a.mp4").read_bytes() == DATA
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.mp4", "download.jsonl", "x"]
+
+
+def test_a_stopped_download_goes_on(server: str, tmp_path: Path) -> None:
+    _Server.cuts = 2
+    (outcome,) = download([Item(url=f"{server}/a", name="a")], tmp_path, QUICK, fetch_file)
+    assert outcome.problem == ""
+    assert (tmp_path / "a").read_bytes() == DATA
+    starts = [headers.get("Range") for _, headers in _Server.asked]
+    assert starts == [None, f"bytes={len(DATA) // 2}-", f"bytes={len(DATA) * 3 // 4}-"]
+
+
+def test_a_file_that_changed_begins_anew(server: str, tmp_path: Path) -> None:
+    _Server.cuts = 1
+    item = Item(url=f"{server}/a", name="a")
+    once = Manners(bytes_per_second=1e9, pause_seconds=0.0, tries=1)
+    (outcome,) = download([item], tmp_path, once, fetch_file)
+    assert "ended after" in outcome.problem or "IncompleteRead" in outcome.problem
+    assert not (tmp_path / "a").exists()
+    _Server.tag = '"two"'
+    (outcome,) = download([item], tmp_path, once, fetch_file)
+    assert (tmp_path / "a").read_bytes() == DATA
+    assert outcome.problem == ""
+
+
+def test_no_more_is_asked_than_is_polite(server: str, tmp_path: Path) -> None:
+    import time
+
+    waits: list[float] = []
+    items = [Item(url=f"{server}/{n}", name=n) for n in "abc"]
+    slow = Manners(bytes_per_second=len(DATA) / 0.2, pause_seconds=7.0)
+    began = time.monotonic()
+    download(items, tmp_path, slow, fetch_file, sleep=waits.append)
+    assert time.monotonic() - began >= 0.6  # 0.2 s each
+    assert waits == [7.0, 7.0]
+
+
+def test_a_list_is_read_as_it_is_written(tmp_path: Path) -> None:
+    items = (Item(url="https://a.example/%C3%BC.mp4?x=1", name="-dir/ü.mp4"),
+             Item(url="http://b.example/b.mp4", name="b.mp4"))  # fmt: skip
+    write_list(tmp_path / "list", items)
+    assert read_list(tmp_path / "list") == items
+    (tmp_path / "plain").write_text(
+        "\ufeff# mine\r\n\r\nhttps://a.example/%C3%BC.mp4\r\nhttps://a.example/%C3%BC.mp4\r\n"
+    )
+    assert read_list(tmp_path / "plain") == (
+        Item(url="https://a.example/%C3%BC.mp4", name="ü.mp4"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("https://me:secret@a.example/x.mp4", "password"),
+        ("file:///etc/passwd", "not an http"),
+        ("nonsense", "not an http"),
+        ("https://a.example/", "no name"),
+        ("https://a.example/x\t../x", "no name"),
+        ("https://a.example/x\t/etc/x", "no name"),
+        ("https://a.example/x\ta\nhttps://b.example/x\ta", "another link"),
+    ],
+)
+def test_lines_that_are_refused(tmp_path: Path, line: str, reason: str) -> None:
+    (tmp_path / "list").write_text(line + "\n")
+    with pytest.raises(ManifestError, match=reason) as raised:
+        read_list(tmp_path / "list")
+    assert "secret" not in str(raised.value)
+
+
+def test_pages_are_left_to_yt_dlp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Program:
+        def __init__(self, options: dict[str, Any]) -> None:
+            self.options = options
+            seen.append(options)
+
+        def __enter__(self) -> "Program":
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def extract_info(self, url: str, download: bool) -> None:
+            if "gone" in url:
+                raise fake.utils.DownloadError("Video unavailable")
+            name = self.options["outtmpl"]["default"].replace("%%", "%") % {"ext": "mp4"}
+            Path(name).write_bytes(b"video")
+
+    fake: Any = ModuleType("yt_dlp")
+    fake.YoutubeDL = Program
+    fake.utils = SimpleNamespace(DownloadError=type("DownloadError", (Exception,), {}))
+    monkeypatch.setitem(sys.modules, "yt_dlp", fake)
+    items = [
+        Item(url="https://v.example/-a", name="-a"),
+        Item(url="https://v.example/gone", name="g"),
+    ]
+    one = Manners(bytes_per_second=5e5, pause_seconds=0.0, tries=1)
+    there, gone = download(items, tmp_path, one, fetch_page)
+    assert (there.path, there.bytes) == ("-a.mp4", 5)
+    assert "Video unavailable" in gone.problem
+    assert seen[0]["ratelimit"] == 5e5
+    assert not {"username", "password", "cookiefile", "cookiesfrombrowser"} & set(seen[0])
+    monkeypatch.setitem(sys.modules, "yt_dlp", None)
+    with pytest.raises(ManifestError, match="not installed"):
+        download(items[1:], tmp_path, one, fetch_page)
+
+
+def test_command(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list").write_text(f"{server}/a.mp4\n{server}/gone.mp4\n")
+    words = ["download", "--list", str(tmp_path / "list"), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--pause", "0", "--rate", "1000"])
+    assert end.value.code == 1
+    assert "1 of 2 are there" in capsys.readouterr().out
+    lines = (tmp_path / "out/download.jsonl").read_text().split("\n")
+    outcomes = [json.loads(line) for line in lines if line]
+    assert [bool(o["problem"]) for o in outcomes] == [False, True]
