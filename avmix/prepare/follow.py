@@ -44,14 +44,14 @@ def after(options: argparse.Namespace, folders: Sequence[Path]) -> int:
         root, manifest = options.media, folder
         if options.transcode is not None:
             target = options.transcode / below
-            words = ["--root", str(root), "--manifest", str(manifest), "--out", str(target),
-                     "--short-side", str(options.short_side), "--workers", str(options.workers)]  # fmt: skip
+            words = ["--root", str(root), "--manifest", str(manifest), "--out", str(target)]
+            words += ["--short-side", str(options.short_side), "--workers", str(options.workers)]
             if code := transcode.run(_parsed(transcode, words)):
                 return code
             root = manifest = target
         if options.shards is not None:
-            words = ["--root", str(root), "--manifest", str(manifest),
-                     "--out", str(options.shards / below), "--per-shard", str(options.per_shard)]  # fmt: skip
+            words = ["--root", str(root), "--manifest", str(manifest)]
+            words += ["--out", str(options.shards / below), "--per-shard", str(options.per_shard)]
             if code := shards.run(_parsed(shards, words)):
                 return code
     return 0
