@@ -90,6 +90,8 @@ def test_silence_has_hashes_of_zero_and_is_like_nothing() -> None:
     quiet = sound_hashes(np.zeros(4 * SOUND_HZ, np.float32))
     assert len(quiet) == 4 * COLUMNS_HZ - 12
     assert not quiet.any()
+    noise = np.random.default_rng(0).normal(0, 1e-4, 4 * SOUND_HZ).astype(np.float32)
+    assert not sound_hashes(noise).any()  # -80 dBFS
     assert sound_distance(quiet, quiet, np.array([0])) == (1.0, 0)
     assert len(sound_hashes(np.zeros(100, np.float32))) == 0
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from avmix.prepare.transcode import (
     stretch_of,
     transcode,
 )
+from avmix.synth.write import write_mp4
 from avmix.types import Entry
 from tests.media import beep_times, read_counter, write_flash_beep
+from tests.scenes import scene
 
 EVENTS = (0.4, 1.2, 1.6)
 SMALL = Form(short_side=64, gop=12)
@@ -153,8 +156,6 @@ def test_what_is_not_as_the_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TranscodeError, match="has sound where"):
         check(tmp_path, stretch, mute, num)
     # Pictures right, sound 10 ms late.
-    from avmix.synth.write import write_mp4
-
     clip = decode_clip(good, start_seconds=0, duration_seconds=2, num_frames=50, sample_rate=48_000)
     for shift, wrong in ((480, True), (48, False)):
         moved = np.roll(clip.audio, shift)
@@ -165,6 +166,18 @@ def test_what_is_not_as_the_source_is_refused(tmp_path: Path) -> None:
                 check(tmp_path, stretch, tmp_path / "moved.mp4", num)
         else:
             check(tmp_path, stretch, tmp_path / "moved.mp4", num)
+
+
+def test_pictures_one_late_are_refused_although_they_look_alike(tmp_path: Path) -> None:
+    video = scene(0, 40)
+    for name, moved in (("a", 0), ("b", 1)):
+        pictures = np.roll(video, moved, axis=0)
+        pictures[:moved] = video[:1]
+        write_mp4(tmp_path / f"{name}.mp4", [pictures], None, fps=Fraction(10), rate_hz=16_000)
+    stretch, num = stretch_of(_entry(tmp_path / "a.mp4"), 0.0)
+    check(tmp_path, stretch, tmp_path / "a.mp4", num)
+    with pytest.raises(TranscodeError, match="of another moment"):
+        check(tmp_path, stretch, tmp_path / "b.mp4", num)
 
 
 def test_shift_of_sound_by_hand() -> None:
@@ -264,6 +277,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     journal.write_text(journal.read_text()[:-40])  # as a kill cuts it
     made.clear()
     monkeypatch.setattr(module, "make_one", real)
+    transcode(source, source, out, SMALL)
+    assert _bytes(out) == _bytes(tmp_path / "whole")
+    (out / "clips/t.mp4").unlink()
     transcode(source, source, out, SMALL)
     assert _bytes(out) == _bytes(tmp_path / "whole")
     with pytest.raises(TranscodeError, match="made otherwise"):

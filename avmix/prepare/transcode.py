@@ -4,9 +4,11 @@ Each clip becomes a file of its own: its stretch and a margin, its short side ma
 is larger, a key picture every few pictures, H.264 and AAC (or Opus) in mp4. Pictures and sound come
 through `avmix.decode`, so both are written on one clock from 0: picture k at k / fps, whatever the
 source did, and its sound to the sample beside it. A constant rate is kept, and the times of its
-pictures; where it varies, pictures are those on the screen at the mean rate. The ffmpeg program may
-do it instead, where it is there. What was written is read again and compared with the source,
-whoever wrote it, and what does not hold is left out with its reason (`excluded.jsonl`).
+pictures; where it varies, pictures are those on the screen at the mean rate. The ffmpeg
+program may do it instead (`--ffmpeg`): once its files are checked, that saves 10 % at most, and of
+AVI files as UCF101's it gets many wrong, which PyAV then makes (benchmarks/results/prepare.json).
+What was written is read again and compared with the source, whoever wrote it, and what does not
+hold is left out with its reason (`excluded.jsonl`).
 """
 
 import argparse
