@@ -57,6 +57,7 @@ def main() -> None:
     groups = np.array([f"{row['class']}/{row['group']}" for row in rows])
     in_test = np.random.default_rng(args.seed).random(len(rows)) < TEST_SHARE
     result: dict[str, Any] = {
+        "kind": "leaks",
         "data": {
             "clips": len(rows),
             "groups": len(set(groups.tolist())),

@@ -50,6 +50,7 @@ def main() -> None:
     if args.ucf:
         sets = {"ucf101_originals": sorted(args.ucf.glob("*.avi"))[:: 40 // args.files], **sets}
     result = {
+        "kind": "prepare",
         "form": {"short_side": Form().short_side, "gop": Form().gop, "crf": Form().crf},
         "epoch": {"windows_per_clip": VISITS, "seconds": CLIP.duration_seconds,
                   "pictures": CLIP.num_frames, "short_side": CLIP.short_side},
