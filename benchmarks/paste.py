@@ -432,10 +432,10 @@ def leaks_table(result: dict[str, Any]) -> str:
     lines += [
         "",
         f"{data['clips']:,} clips of UCF101 split by clip ({data['train']} and {data['test']}), "
-        f"{result['pairs_of_one_group']} pairs of one group in both; the groups were not used. Bold "
-        f"is the default. Sound alone (a share of {limits['sound_share']}): {sound['found']} pairs, "
-        f"precision {sound['precision']:.2f}. The same {encodings['clips']} clips in two encodings: "
-        f"at most {max(encodings['same_bits'])} bits apart; different ones at least "
+        f"{result['pairs_of_one_group']} pairs of one group in both; the groups were not used. "
+        f"Bold is the default. Sound alone (a share of {limits['sound_share']}): {sound['found']} "
+        f"pairs, precision {sound['precision']:.2f}. The same {encodings['clips']} clips in two "
+        f"encodings: at most {max(encodings['same_bits'])} bits apart; different ones at least "
         f"{min(encodings['other_bits_least'])}. "
         f"{result['scaling']['picture_pairs_per_second'] / 1e6:.0f} million pairs and "
         f"{1 / result['fingerprint_cpu_seconds_per_clip']:.0f} clips a second and core.",
@@ -455,14 +455,14 @@ def prepare_table(result: dict[str, Any]) -> str:
         cost = one["transcode_cpu_seconds_per_video_second"]
         lines.append(
             f"| {name.replace('_', ' ')} | {one['probe_files_per_cpu_second']:.0f} | "
-            f"{cost['pyav']:.3f} | {cost['plain_ffmpeg_calls']:.3f} | {cost['ffmpeg_checked']:.3f} | "
-            f"{one['read_cpu_seconds_per_clip']['times_faster']:.2f} |"
+            f"{cost['pyav']:.3f} | {cost['plain_ffmpeg_calls']:.3f} | "
+            f"{cost['ffmpeg_checked']:.3f} | {one['read_cpu_seconds_per_clip']['times_faster']:.2f} |"
         )
     form, epoch = result["form"], result["epoch"]
     lines += [
         "",
-        f"CPU seconds; per second of video where it says s / s. Transcoded to a short side of at most "
-        f"{form['short_side']}, GOP {form['gop']}, crf {form['crf']}; training reads "
+        f"CPU seconds; per second of video where it says s / s. Transcoded to a short side of at "
+        f"most {form['short_side']}, GOP {form['gop']}, crf {form['crf']}; training reads "
         f"{epoch['pictures']} pictures of {epoch['seconds']:g} s at a short side of "
         f"{epoch['short_side']}. {result['machine']}; ffmpeg: {result['ffmpeg']}.",
         "",
