@@ -456,7 +456,8 @@ def prepare_table(result: dict[str, Any]) -> str:
         lines.append(
             f"| {name.replace('_', ' ')} | {one['probe_files_per_cpu_second']:.0f} | "
             f"{cost['pyav']:.3f} | {cost['plain_ffmpeg_calls']:.3f} | "
-            f"{cost['ffmpeg_checked']:.3f} | {one['read_cpu_seconds_per_clip']['times_faster']:.2f} |"
+            f"{cost['ffmpeg_checked']:.3f} | "
+            f"{one['read_cpu_seconds_per_clip']['times_faster']:.2f} |"
         )
     form, epoch = result["form"], result["epoch"]
     lines += [
