@@ -12,6 +12,9 @@ import os
 # Read once, when torch loads OpenMP: threads that wait must sleep, not spin. On a machine whose
 # cores are shared with loader processes, spinning makes a training step up to ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# The same of numpy's threads, which cannot sleep: one. What it multiplies here is small, and rounds
+# the same on any number of cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from avmix.config import TrainConfig, load_config
 from avmix.data.manifest import Manifest, read_manifest, write_manifest

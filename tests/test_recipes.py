@@ -563,6 +563,7 @@ def command(out: Path, media: str, *protocols: str) -> None:
 
 
 @needs_shared
+@pytest.mark.slow
 def test_forty_real_files_of_ucf101_in_every_split(tmp_path: Path) -> None:
     command(tmp_path, "ucf101_orig", *(f"ucf101/split{n}" for n in (1, 2, 3)))
     for number in (1, 2, 3):
