@@ -21,6 +21,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_a_quick_run_measures_what_was_really_done(tmp_path: Path, load: Any) -> None:
     command = [sys.executable, "benchmarks/augment.py", "--quick", "--work", str(tmp_path / "work"),
                "--out", str(tmp_path / "augment.json"), "--only", *CASES]  # fmt: skip

@@ -38,6 +38,7 @@ def run(tmp_path: Path, *options: str) -> dict[str, Any]:
     return json.loads((tmp_path / "decode.json").read_text(), parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_a_quick_run_measures_everything_once(tmp_path: Path, load: Any) -> None:
     folder = tmp_path / "others"
     folder.mkdir()
