@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from avmix import checkpoint, runtime
-from avmix.checkpoint import CheckpointError
+from avmix.chance import HEADS, likely_causes, too_many
+from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import EvalConfig, load_config
 from avmix.data.dataset import EvalSet, TooManyBadClips, has_sound
 from avmix.data.loader import eval_loader, read_limits
@@ -26,7 +27,7 @@ from avmix.data.quarantine import Quarantine
 from avmix.engine import Evaluation, evaluate
 from avmix.figures import draw_confusion
 from avmix.frontend import Frontend
-from avmix.metrics import Scores, all_scores, class_accuracy, confusion_matrix
+from avmix.metrics import EVAL_ROWS, Scores, all_scores, class_accuracy, confusion_matrix
 from avmix.models import build_model
 from avmix.runlog import environment
 
@@ -74,13 +75,23 @@ def main(config: EvalConfig) -> dict[str, Scores]:
         if here.is_main:
             if notice := quarantine.notice():
                 print(notice)
-            _print(manifest, found, scores, config.num_views)
-            _write(out, manifest, found, scores, config, state.epoch)
+            _print(manifest, found, scores, config.num_views, state)
+            _write(out, manifest, found, scores, config, state)
     return scores
 
 
+def _at_chance(state: Checkpoint) -> dict[str, int | None] | None:
+    """Epochs in which each head was at chance, by row of the table: None for a head that was not
+    judged, or altogether where the checkpoint does not say."""
+    return None if state.chance is None else dict(zip(EVAL_ROWS, state.chance.epochs, strict=False))
+
+
 def _print(
-    manifest: Manifest, found: Evaluation, scores: dict[str, Scores], num_views: int
+    manifest: Manifest,
+    found: Evaluation,
+    scores: dict[str, Scores],
+    num_views: int,
+    state: Checkpoint,
 ) -> None:
     console = Console(soft_wrap=True)
     silent = sum(not has_sound(manifest.entries[row]) for row in found.predictions.row.tolist())
@@ -90,10 +101,20 @@ def _print(
     )
     for heading in ("", "top-1 %", "top-5 %", "mean class %", "NLL", "ECE"):
         table.add_column(heading, justify="left" if not heading else "right")
+    marked = {name: n for name, n in (_at_chance(state) or {}).items() if too_many(n, state.epoch)}
     for name, s in scores.items():
-        table.add_row(name, f"{100 * s.top1:.1f}", f"{100 * s.top5:.1f}",
+        mark = " *" if name in marked else ""
+        table.add_row(name + mark, f"{100 * s.top1:.1f}", f"{100 * s.top5:.1f}",
                       f"{100 * s.mean_class:.1f}", f"{s.nll:.3f}", f"{s.ece:.3f}")  # fmt: skip
     console.print(table)
+    for head, name in zip(HEADS, EVAL_ROWS, strict=False):
+        if name in marked:
+            console.print(
+                f"* the {head} head was at chance in {marked[name]} of {state.epoch} epochs "
+                "of training: its training loss was no better than guessing by class frequencies. "
+                f"{likely_causes(head)}",
+                highlight=False,
+            )
     by_class = Table(title="accuracy per class, %")
     for heading in ("class", "clips", "fused", "video head", "audio head"):
         by_class.add_column(heading, justify="left" if heading == "class" else "right")
@@ -125,7 +146,7 @@ def _write(
     found: Evaluation,
     scores: dict[str, Scores],
     config: EvalConfig,
-    epochs: int,
+    state: Checkpoint,
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     predictions = found.predictions
@@ -137,7 +158,8 @@ def _write(
         "num_missing": len(found.bad),
         "missing": [b._asdict() for b in found.bad],
         "num_views": config.num_views,
-        "epochs_trained": epochs,
+        "epochs_trained": state.epoch,
+        "at_chance": _at_chance(state),
         "scores": {name: asdict(s) for name, s in scores.items()},
         "per_class": _per_class(manifest, found),
         "environment": environment(),

@@ -17,7 +17,8 @@ from pathlib import Path
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from avmix import checkpoint, runtime
+from avmix import chance, checkpoint, runtime
+from avmix.chance import ChanceMeter
 from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import TrainConfig, differences, load_config, to_yaml
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
@@ -100,16 +101,18 @@ def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
         out / "last.pt",
         Checkpoint(config=config, classes=list(train.classes), split_sha256=trained_on,
                    num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
-                   model=model.state_dict(), optimizer=optimizer.state_dict()),
+                   model=model.state_dict(), optimizer=optimizer.state_dict(),
+                   chance=chance.begun(len(train.classes))),
     )  # fmt: skip
     checkpoint.load_weights(out / "last.pt", state, model)
     optimizer.load_state_dict(state.optimizer)
+    meter = ChanceMeter(state.chance, config.loss, len(train.classes), here.device)
     network = DistributedDataParallel(model) if here.world_size > 1 else model
 
     def save(name: str, epoch: int, step: int, best: float) -> None:
         if here.is_main:
             now = replace(state, epoch=epoch, step=step, best=best, model=model.state_dict(),
-                          optimizer=optimizer.state_dict())  # fmt: skip
+                          optimizer=optimizer.state_dict(), chance=meter.state())  # fmt: skip
             checkpoint.save(out / name, now)
 
     log = RunLog(out, here, config.run.log_every, save_plans=config.run.save_plans)
@@ -125,14 +128,20 @@ def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
             watch = train_one_epoch(
                 network, frontend, optimizer, loader, config, here, log,
                 epoch=epoch, first_step=first_step, save=partial(save, "last.pt", epoch, best=best),
+                meter=meter,
             )  # fmt: skip
             first_step = 0
             result = _validate(model, frontend, val, here, log) if val else {}
-            log.epoch_done(epoch, watch, result)
+            log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
+            warnings = meter.at_chance(config.optim.epochs)
+            log.at_chance([w for w in warnings if w.is_new], epoch)
             if result and result["fused"].top1 > best:
                 best = result["fused"].top1
                 save("best.pt", epoch + 1, 0, best)
             save("last.pt", epoch + 1, 0, best)
+        for warning in meter.at_chance(config.optim.epochs):
+            if not warning.is_new:  # which was the last line already
+                log.console.print(str(warning), highlight=False)
     finally:
         log.close()
     return out / "last.pt"

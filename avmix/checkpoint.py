@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from avmix.chance import Chance
 from avmix.config import TrainConfig, from_yaml, to_yaml
 
 FORMAT = 1
@@ -42,6 +43,9 @@ class Checkpoint:
     """Weights and statistics of the network."""
     optimizer: dict[str, Any]
     """State of the optimizer."""
+    chance: Chance | None = None
+    """Which heads were at chance, in how many epochs; None: an older version wrote the checkpoint,
+    and it is unknown."""
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -50,6 +54,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     partial = path.with_name(path.name + ".partial")
     content = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
     content["config"] = to_yaml(checkpoint.config)
+    if checkpoint.chance is not None:
+        content["chance"] = {"epochs": checkpoint.chance.epochs, "sums": checkpoint.chance.sums}
     with partial.open("wb") as file:
         torch.save({"format": FORMAT, **content}, file)
         file.flush()
@@ -69,13 +75,15 @@ def load(path: Path) -> Checkpoint:
     if (
         not isinstance(content, dict)
         or content.get("format") != FORMAT
-        or not content.keys() >= set(Checkpoint.__slots__)
+        or not content.keys() >= {*Checkpoint.__slots__} - {"chance"}
     ):
         raise CheckpointError(f"{path}: not a checkpoint of avmix, format {FORMAT}")
     try:
         content["config"] = from_yaml(TrainConfig, content["config"])
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    if content.setdefault("chance", None) is not None:
+        content["chance"] = Chance(**content["chance"])
     return Checkpoint(**{name: content[name] for name in Checkpoint.__slots__})
 
 

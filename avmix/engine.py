@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from avmix.chance import ChanceMeter
 from avmix.config import MixConfig, OptimConfig, TrainConfig
 from avmix.data.dataset import BadClip, TooManyBadClips
 from avmix.data.loader import EvalLoader, TrainLoader
@@ -40,11 +41,13 @@ def train_one_epoch(
     epoch: int,
     first_step: int,
     save: Callable[[int], None],
+    meter: ChanceMeter,
 ) -> Stopwatch:
     """Train on steps `first_step` to the last of `epoch`; returns where the time went.
 
     `network` maps (video, audio, has_video, has_audio, mix) to an `Output`. `save(step)` is called
-    every `run.save_every` steps with the number of the step that comes next.
+    every `run.save_every` steps with the number of the step that comes next. `meter` adds up what
+    the heads do in the epoch; it goes on with its sums where `first_step` is not 0.
     """
     seed, optim, num_steps = config.run.seed, config.optim, loader.num_steps
     mix = mix_of_epoch(config.mix, epoch, optim.epochs)
@@ -53,6 +56,8 @@ def train_one_epoch(
     check = check_input if config.run.check_input else unchecked
     watch = Stopwatch()
     network.train()
+    if first_step == 0:
+        meter.begin_epoch()
     log.epoch_started(epoch, optim.epochs, first_step, num_steps)
     batches = watch.waiting(loader.epoch(epoch, first_step))
     for step, (batch, bad) in enumerate(batches, first_step):
@@ -76,10 +81,11 @@ def train_one_epoch(
             # Second: what autocast casts here, without gradient, must not serve the other pass.
             clean = clean_pass(network, frontend, batch) if with_clean else None
         target = targets_of_mix(placed, batch, config.mix.labels)
+        present = presence(has_video, has_audio)
         losses = head_losses(
-            mixed.logits, target, presence(has_video, has_audio),
-            config.loss.label_smoothing, config.loss.kind,
-        )  # fmt: skip
+            mixed.logits, target, present, config.loss.label_smoothing, config.loss.kind
+        )
+        meter.add(losses, target, present)
         consistency = consistency_losses(
             config.loss, placed, mixed, clean, batch.has_video, batch.has_audio
         )

@@ -2,7 +2,7 @@
 
 config.yaml        every option, resolved; `--config` reads it back
 environment.json   versions, machine, git commit, command of every start
-metrics.jsonl      one line a step, an epoch, an unreadable clip
+metrics.jsonl      one line a step, an epoch, an unreadable clip, a head at chance
 plans_rankN.jsonl  how each batch of process N was mixed, with run.save_plans
 tensorboard/       the same numbers as curves
 quarantine.jsonl   clips whose reading crashed or took too long (avmix.data.quarantine writes it)
@@ -29,6 +29,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from avmix.chance import HEADS, AtChance
 from avmix.data.dataset import BadClip
 from avmix.metrics import Scores
 from avmix.mix import MixPlan
@@ -162,8 +163,15 @@ class RunLog:
                 )
                 self._progress.update(self._task, completed=record.step + 1, text=text)
 
-    def epoch_done(self, epoch: int, watch: Stopwatch, scores: dict[str, Scores]) -> None:
-        """Write the rest of the steps and a line for the epoch; `scores`: of val, if any."""
+    def epoch_done(
+        self,
+        epoch: int,
+        watch: Stopwatch,
+        scores: dict[str, Scores],
+        losses: Sequence[float | None] = (None,) * len(HEADS),
+    ) -> None:
+        """Write the rest of the steps and a line for the epoch; `scores`: of val, if any; `losses`:
+        mean of each of `HEADS` over the epoch, None where no clip had its modality."""
         self.flush()
         self.stop_progress()
         # None after resuming at the very end of an epoch: no step was left to do.
@@ -172,6 +180,7 @@ class RunLog:
             "kind": "epoch",
             "epoch": epoch,
             "loss": loss,
+            **{f"loss_{name}": value for name, value in zip(HEADS, losses, strict=True)},
             "seconds": round(watch.seconds, 3),
             "waiting_share": round(watch.waited_seconds / watch.seconds, 4),
             "clips_per_second": round(watch.num_clips / watch.seconds, 2),
@@ -188,11 +197,22 @@ class RunLog:
             text += f", val: {best}"
         self.console.print(text, highlight=False)
         if self._curves is not None:
+            end = (epoch + 1) * self._steps_per_epoch
+            for name, value in zip(HEADS, losses, strict=True):
+                if value is not None:
+                    self._curves.add_scalar(f"train/epoch_loss_{name}", value, end)
             for name, s in scores.items():
                 for metric, value in asdict(s).items():
                     tag = f"val/{name.replace(' ', '_')}/{metric}"
-                    self._curves.add_scalar(tag, value, (epoch + 1) * self._steps_per_epoch)
+                    self._curves.add_scalar(tag, value, end)
             self._curves.flush()
+
+    def at_chance(self, found: Sequence[AtChance], epoch: int) -> None:
+        """Warn of heads that learn nothing, on the console and in metrics.jsonl."""
+        for warning in found:
+            self.console.print(str(warning), highlight=False)
+        # With the epoch, so that a run that goes on from before it does not say it twice.
+        self._append([{"kind": "at_chance", "epoch": epoch, **asdict(w)} for w in found])
 
     def bad_clips(self, bad: Sequence[BadClip], split: str) -> None:
         """Name clips that could not be read, on the console and in metrics.jsonl."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from avmix.chance import Chance
 from avmix.checkpoint import Checkpoint, CheckpointError, load, save
 from avmix.config import RunConfig, TrainConfig
 
@@ -22,6 +23,7 @@ MADE = Checkpoint(
     best=0.625,
     model={"w": torch.arange(600.0).view(20, 30), "n": torch.tensor(5)},
     optimizer={"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
+    chance=Chance(epochs=(2, 0, None), sums=torch.arange(12.0, dtype=torch.float64).view(3, 4)),
 )
 
 
@@ -43,12 +45,27 @@ class Unwritable:
 def test_what_is_saved_is_loaded(tmp_path):
     save(tmp_path / "new/last.pt", MADE)
     found = load(tmp_path / "new/last.pt")
-    assert replace(found, model={}, optimizer={}) == replace(MADE, model={}, optimizer={})
+    rest = {"model": {}, "optimizer": {}, "chance": None}
+    assert replace(found, **rest) == replace(MADE, **rest)
+    assert found.chance is not None
+    assert MADE.chance is not None
+    assert found.chance.epochs == (2, 0, None)
+    assert torch.equal(found.chance.sums, MADE.chance.sums)
     assert found.model.keys() == MADE.model.keys()
     assert all(torch.equal(found.model[name], MADE.model[name]) for name in MADE.model)
     assert torch.equal(found.optimizer["state"][0]["exp_avg"], torch.ones(3))
     assert found.optimizer["param_groups"] == [{"lr": 0.1}]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["last.pt"]
+
+
+def test_a_checkpoint_from_before_chance_was_counted_is_loaded(tmp_path):
+    save(tmp_path / "last.pt", MADE)
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    del content["chance"]
+    torch.save(content, tmp_path / "old.pt")
+    assert load(tmp_path / "old.pt").chance is None
+    save(tmp_path / "again.pt", load(tmp_path / "old.pt"))
+    assert load(tmp_path / "again.pt").chance is None
 
 
 def test_saving_again_replaces(tmp_path):

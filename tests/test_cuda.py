@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import train
+from avmix import chance
+from avmix.chance import ChanceMeter
 from avmix.config import (
     ClipConfig,
     FrontendConfig,
@@ -95,13 +97,16 @@ def test_network_and_losses_never_wait_for_the_gpu(method: str) -> None:
     network = build_model(config, 6).to(cuda)
     frontend = Frontend(FrontendConfig(), 16_000).to(cuda)
     options = LossConfig(agreement=1.0, interpolation=1.0, contrastive=1.0)
+    meter = ChanceMeter(chance.begun(6), options, 6, cuda)
 
     def step(moved: Batch) -> torch.Tensor:
         placed = plan.to(cuda)
         has = placed.part("video").present, placed.part("audio").present
         mixed = network(*frontend(moved, placed), *has, hidden_mix(placed))
         clean = clean_pass(network, frontend, moved)
-        losses = head_losses(mixed.logits, mixed_targets(placed, moved.target), presence(*has), 0.1)
+        target, present = mixed_targets(placed, moved.target), presence(*has)
+        losses = head_losses(mixed.logits, target, present, 0.1)
+        meter.add(losses, target, present)
         more = consistency_losses(options, placed, mixed, clean, moved.has_video, moved.has_audio)
         loss = objective(options, losses, more)
         loss.backward()

@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch import nn
 
+from avmix import chance
+from avmix.chance import ChanceMeter
 from avmix.config import (
     ClipConfig,
     FrontendConfig,
@@ -137,6 +139,7 @@ def train(
         train_one_epoch(
             network, FRONTEND, build_optimizer(network, config.optim), loader, config, HERE, log,
             epoch=0, first_step=0, save=saved.append,
+            meter=ChanceMeter(chance.begun(3), config.loss, 3, HERE.device),
         )  # fmt: skip
     finally:
         log.close()
@@ -386,6 +389,7 @@ def one_step(folder, mix, loss, broken=None, **run):
         watch = train_one_epoch(
             network, FRONTEND, build_optimizer(network, config.optim), loader, config, HERE, log,
             epoch=0, first_step=0, save=lambda step: None,
+            meter=ChanceMeter(chance.begun(3), config.loss, 3, HERE.device),
         )  # fmt: skip
     finally:
         log.close()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from avmix.chance import AtChance
 from avmix.data.dataset import BadClip
 from avmix.metrics import Scores
 from avmix.runlog import NotFiniteError, RunLog, StepRecord, Stopwatch, _keep_before
@@ -21,12 +22,13 @@ LINES = [
     {"kind": "epoch", "epoch": 0, "loss": 1.5},
     *({"kind": "step", "epoch": 1, "step": s, "loss": 0.5} for s in range(3)),
     {"kind": "epoch", "epoch": 1, "loss": 0.5},
+    {"kind": "at_chance", "epoch": 1, "head": "video", "epochs": 2, "of": 6},
 ]
 
 
 @pytest.mark.parametrize(
     ("epoch", "step", "kept"),
-    [(0, 0, 1), (0, 2, 3), (1, 0, 5), (1, 1, 6), (1, 3, 8), (2, 0, 9)],
+    [(0, 0, 1), (0, 2, 3), (1, 0, 5), (1, 1, 6), (1, 3, 8), (2, 0, 10)],
 )
 def test_exactly_the_lines_from_a_position_on_are_dropped(tmp_path, epoch, step, kept):
     path = tmp_path / "metrics.jsonl"
@@ -82,11 +84,13 @@ def test_steps_are_written_in_groups_and_the_rest_with_the_epoch(tmp_path):
     log.step_done(record(2, 6.0), watch)
     watch.num_clips = 12
     score = Scores(top1=0.5, top5=1.0, mean_class=0.25, nll=0.7, ece=0.1)
-    log.epoch_done(0, watch.stop(), dict.fromkeys(("fused", "video head", "audio head"), score))
+    log.epoch_done(0, watch.stop(), dict.fromkeys(("fused", "video head", "audio head"), score),
+                   [0.5, 0.25, None])  # fmt: skip
     log.close()
     *_, step, epoch = rows(tmp_path)
     assert (step["step"], step["loss"]) == (2, 6.0)
     assert (epoch["kind"], epoch["epoch"], epoch["loss"]) == ("epoch", 0, 3.0)
+    assert [epoch[f"loss_{n}"] for n in ("fused", "video", "audio")] == [0.5, 0.25, None]
     assert epoch["val"]["fused"]["top1"] == 0.5
     assert (tmp_path / "config.yaml").read_text() == "some: yaml\n"
     assert json.loads((tmp_path / "environment.json").read_text())[0]["packages"]["torch"]
@@ -106,6 +110,15 @@ def test_unreadable_clips_are_named(tmp_path, capsys):
     assert rows(tmp_path) == [{"kind": "unreadable", "split": "train", "row": 3, "path": "b/a.mp4",
                                "reason": "DecodeError: damaged"}]  # fmt: skip
     assert "b/a.mp4: DecodeError: damaged" in capsys.readouterr().out
+
+
+def test_heads_at_chance_are_named(tmp_path, capsys):
+    log = started(tmp_path)
+    log.at_chance([AtChance(head="audio", epochs=2, of=6, loss=0.75, guessing=0.6875)], 1)
+    log.close()
+    assert rows(tmp_path) == [{"kind": "at_chance", "epoch": 1, "head": "audio", "epochs": 2,
+                               "of": 6, "loss": 0.75, "guessing": 0.6875}]  # fmt: skip
+    assert "the audio head is at chance: in 2 of 6 epochs" in capsys.readouterr().out
 
 
 def test_only_the_main_process_writes(tmp_path):
