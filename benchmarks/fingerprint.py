@@ -1,0 +1,209 @@
+"""What a configuration computes: the first numbers of its training, on a small synthetic data set.
+
+    python benchmarks/fingerprint.py --config configs/demo.yaml [-- --mix.method none]
+
+A published table is true as long as the code trains as it did when the table was measured. Training
+again takes hours; the first steps of it take seconds, and nearly every change of what is computed
+(draws, decoding, scaling, mixing, losses, schedule, evaluation) shows in their numbers. A
+fingerprint is these numbers. `benchmarks/seeds.py` writes it into every result of training, and the
+tests take it again: where it differs, the result must be measured again.
+
+Everything is as configured but for where the data come from: 40 train, 10 val and 20 test clips of
+datasets/toy, through the real decoder, on the CPU with one thread.
+"""
+
+import argparse
+import contextlib
+import copy
+import io
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # the package beside this folder is the one that is measured
+
+import torch  # noqa: E402
+
+import eval as evaluation  # noqa: E402
+import train  # noqa: E402
+from avmix import runtime  # noqa: E402
+from avmix.config import DataConfig, EvalConfig, TrainConfig, load_config  # noqa: E402
+from avmix.engine import train_one_epoch  # noqa: E402
+from avmix.runlog import RunLog  # noqa: E402
+
+STAND_IN = ("--train", "40", "--val", "10", "--test", "20")
+"""Options of datasets/toy/make.py."""
+MOST_FILES = 20
+"""Read in a step: a larger batch is cut down, so that an epoch has at least two steps."""
+MOST_STEPS = 2
+"""Of an epoch: one with the initial weights, one that shows the update. What processors round
+differently grows about tenfold with every update, until nothing can be told from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """Numbers that a configuration gives on the stand-in for its data."""
+
+    stand_in: str
+    """The command that makes the data."""
+    batch_size: int
+    """Clips per step: as configured, or fewer where the stand-in is too small for it."""
+    steps: tuple[dict[str, float], ...]
+    """Rows of metrics.jsonl, of the first steps of the first and of the last epoch: learning rate,
+    losses, gradient norms."""
+    nll: dict[str, float]
+    """Of each row of the evaluation of the val split after these steps."""
+
+    @classmethod
+    def of(cls, saved: dict[str, Any]) -> Self:
+        """The one whose `asdict` was saved as JSON."""
+        return cls(**{**saved, "steps": tuple(saved["steps"])})
+
+
+def configured(config: str, overrides: list[str]) -> TrainConfig:
+    """The options of `train.py --config CONFIG OVERRIDES`; exits as that does."""
+    with contextlib.chdir(ROOT):
+        return load_config(TrainConfig, ["--config", config, *overrides])
+
+
+def on_stand_in(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The same training on the toy set in `folder`, in this process on the CPU."""
+    per_clip = config.mix.clips_per_mix / config.augment.repeats  # files
+    num_files = min(MOST_FILES, round(config.optim.batch_size * per_clip))
+    return replace(
+        config,
+        data=DataConfig(root=str(folder), num_workers=0),
+        optim=replace(config.optim, batch_size=round(num_files / per_clip)),
+        run=replace(config.run, out="", device="cpu", threads=1, save_every=0, save_plans=False),
+    )
+
+
+def make_stand_in(folder: Path) -> Path:
+    """Write the toy set that fingerprints are taken on; returns `folder`."""
+    make = [sys.executable, str(ROOT / "datasets/toy/make.py"), "--out", str(folder), *STAND_IN]
+    subprocess.run(make, check=True, capture_output=True)
+    return folder
+
+
+def take(config: TrainConfig) -> Fingerprint:
+    """Train a few steps and evaluate; `config` is from `on_stand_in`. Seconds.
+
+    Raises what train.py and eval.py raise.
+    """
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as out:
+        config = replace(config, run=replace(config.run, out=out))
+        try:
+            _train(config)
+            with contextlib.redirect_stdout(io.StringIO()):
+                scores = evaluation.main(
+                    EvalConfig(checkpoint=out, split="val", num_workers=0, threads=1, device="cpu")
+                )
+        finally:
+            torch.set_num_threads(threads)
+        rows = map(json.loads, (Path(out) / "metrics.jsonl").read_text().splitlines())
+        steps = tuple({k: v for k, v in row.items() if k != "kind"} for row in rows)
+    return Fingerprint(
+        stand_in=f"datasets/toy/make.py {' '.join(STAND_IN)}",
+        batch_size=config.optim.batch_size,
+        steps=steps,
+        nll={row: score.nll for row, score in scores.items()},
+    )
+
+
+def _train(config: TrainConfig) -> None:
+    """The first steps of the first epoch, whose checkpoint is kept; then those of the last, which
+    may be mixed otherwise, from the initial weights as well."""
+    with runtime.start(device="cpu", threads=1, num_workers=0) as here, ExitStack() as at_end:
+        run = train.build(config, here, at_end)
+        run.loader.sampler.num_steps = min(run.loader.num_steps, MOST_STEPS)
+        initial = copy.deepcopy(run.state)
+        log = RunLog(Path(config.run.out), here, config.run.log_every)
+        at_end.callback(log.close)
+        log.begin("", epoch=0, step=0, steps_per_epoch=run.loader.num_steps)
+        for epoch in sorted({0, config.optim.epochs - 1}):
+            run.model.load_state_dict(initial.model)
+            run.optimizer.load_state_dict(initial.optimizer)
+            train_one_epoch(
+                run.network, run.frontend, run.optimizer, run.loader, config, here, log,
+                epoch=epoch, first_step=0, save=lambda _: None,
+            )  # fmt: skip
+            if epoch == 0:
+                run.save("last.pt", 1, 0, 0.0)
+
+
+def difference(expected: Fingerprint, found: Fingerprint) -> str | None:
+    """The first quantity that is not what was expected, beyond rounding; None where all are.
+
+    Quantities that only `found` has do not count: something more is measured since.
+    """
+    rows = [(row, _at(row), _tolerances(row)) for row in expected.steps]
+    others = {(row["epoch"], row["step"]): row for row in found.steps}
+    for row, where, tolerance in rows:
+        other = others.get((row["epoch"], row["step"]), {})
+        for name, value in row.items():
+            limit = tolerance[1] if name.startswith("grad_norm") else tolerance[0]
+            if said := _differs(name, where, value, other.get(name), limit):
+                return said
+    for row, value in expected.nll.items():
+        if said := _differs(f"NLL of {row}", "evaluation", value, found.nll.get(row), NLL_MOST):
+            return said
+    return None
+
+
+FRESH_MOST = (1e-3, 1e-2)
+UPDATED_MOST = (1e-2, 1e-1)
+NLL_MOST = 5e-3
+"""Largest relative difference of losses and of gradient norms, in a step with the initial weights
+and after an update; of the NLL. One x86 machine with its instructions limited to AVX2 and to SSE4.1
+differs from itself by at most 5e-7 and 1.5e-3, after an update by 1.1e-3 and 2.5e-2, in the NLL by
+8e-4. Gradients differ more than losses: a maximum or a ReLU that rounds to the other side sends
+all of a gradient elsewhere. Adam then takes a whole step in the direction of what was a rounding
+error."""
+
+
+def _tolerances(row: dict[str, float]) -> tuple[float, float]:
+    return FRESH_MOST if row["step"] == 0 else UPDATED_MOST
+
+
+def _at(row: dict[str, float]) -> str:
+    return f"epoch {row['epoch'] + 1}, step {row['step'] + 1}"
+
+
+def _differs(
+    name: str, where: str, expected: float, found: float | None, limit: float
+) -> str | None:
+    if found is None:
+        return f"{name} ({where}): expected {expected:.6g}, found none"
+    if math.isclose(expected, found, rel_tol=limit):
+        return None
+    share = abs(found - expected) / max(abs(expected), 1e-30)
+    return (
+        f"{name} ({where}): expected {expected:.6g}, found {found:.6g}, {100 * share:.2g} % off "
+        f"where rounding explains {100 * limit:g} %"
+    )
+
+
+def main() -> None:
+    """Print the fingerprint of a configuration."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", required=True, help="YAML file")
+    parser.add_argument("--data", type=Path, help="folder of the toy set, where it is made already")
+    parser.add_argument("overrides", nargs="*", help="after --: options of train.py")
+    args = parser.parse_args()
+    config = configured(args.config, args.overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        data = args.data or make_stand_in(Path(folder) / "toy")
+        found = take(on_stand_in(config, data))
+    print(json.dumps(asdict(found), indent=2, allow_nan=False))
+
+
+if __name__ == "__main__":
+    main()
