@@ -17,7 +17,6 @@ import contextlib
 import copy
 import io
 import json
-import math
 import subprocess
 import sys
 import tempfile
@@ -137,58 +136,6 @@ def _train(config: TrainConfig) -> None:
             )  # fmt: skip
             if epoch == 0:
                 run.save("last.pt", 1, 0, 0.0)
-
-
-def difference(expected: Fingerprint, found: Fingerprint) -> str | None:
-    """The first quantity that is not what was expected, beyond rounding; None where all are.
-
-    Quantities that only `found` has do not count: something more is measured since.
-    """
-    rows = [(row, _at(row), _tolerances(row)) for row in expected.steps]
-    others = {(row["epoch"], row["step"]): row for row in found.steps}
-    for row, where, tolerance in rows:
-        other = others.get((row["epoch"], row["step"]), {})
-        for name, value in row.items():
-            limit = tolerance[1] if name.startswith("grad_norm") else tolerance[0]
-            if said := _differs(name, where, value, other.get(name), limit):
-                return said
-    for row, value in expected.nll.items():
-        if said := _differs(f"NLL of {row}", "evaluation", value, found.nll.get(row), NLL_MOST):
-            return said
-    return None
-
-
-FRESH_MOST = (1e-3, 1e-2)
-UPDATED_MOST = (1e-2, 1e-1)
-NLL_MOST = 5e-3
-"""Largest relative difference of losses and of gradient norms, in a step with the initial weights
-and after an update; of the NLL. One x86 machine with its instructions limited to AVX2 and to SSE4.1
-differs from itself by at most 5e-7 and 1.5e-3, after an update by 1.1e-3 and 2.5e-2, in the NLL by
-8e-4. Gradients differ more than losses: a maximum or a ReLU that rounds to the other side sends
-all of a gradient elsewhere. Adam then takes a whole step in the direction of what was a rounding
-error."""
-
-
-def _tolerances(row: dict[str, float]) -> tuple[float, float]:
-    return FRESH_MOST if row["step"] == 0 else UPDATED_MOST
-
-
-def _at(row: dict[str, float]) -> str:
-    return f"epoch {row['epoch'] + 1}, step {row['step'] + 1}"
-
-
-def _differs(
-    name: str, where: str, expected: float, found: float | None, limit: float
-) -> str | None:
-    if found is None:
-        return f"{name} ({where}): expected {expected:.6g}, found none"
-    if math.isclose(expected, found, rel_tol=limit):
-        return None
-    share = abs(found - expected) / max(abs(expected), 1e-30)
-    return (
-        f"{name} ({where}): expected {expected:.6g}, found {found:.6g}, {100 * share:.2g} % off "
-        f"where rounding explains {100 * limit:g} %"
-    )
 
 
 def main() -> None:
