@@ -91,6 +91,13 @@ def make_stand_in(folder: Path) -> Path:
     return folder
 
 
+def of_config(config: str, overrides: list[str]) -> Fingerprint:
+    """The fingerprint of a configuration; the stand-in is made and deleted."""
+    chosen = configured(config, overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        return take(on_stand_in(chosen, make_stand_in(Path(folder) / "toy")))
+
+
 def take(config: TrainConfig) -> Fingerprint:
     """Train a few steps and evaluate; `config` is from `on_stand_in`. Seconds.
 
@@ -142,13 +149,9 @@ def main() -> None:
     """Print the fingerprint of a configuration."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", required=True, help="YAML file")
-    parser.add_argument("--data", type=Path, help="folder of the toy set, where it is made already")
     parser.add_argument("overrides", nargs="*", help="after --: options of train.py")
     args = parser.parse_args()
-    config = configured(args.config, args.overrides)
-    with tempfile.TemporaryDirectory() as folder:
-        data = args.data or make_stand_in(Path(folder) / "toy")
-        found = take(on_stand_in(config, data))
+    found = of_config(args.config, args.overrides)
     print(json.dumps(asdict(found), indent=2, allow_nan=False))
 
 

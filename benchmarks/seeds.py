@@ -16,7 +16,6 @@ import argparse
 import json
 import shlex
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 
 import fingerprint
 import provenance
-import runs
+import trainrun
 from machine import cpu_name
 
 from avmix.commit import same_code
@@ -47,7 +46,7 @@ def seed_numbers(words: list[str]) -> list[int]:
 
 def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
     """The result so far where it is of the same code and settings, else an empty one."""
-    path, overrides = RESULTS / f"{args.name}.json", runs.portable(args.overrides)
+    path, overrides = RESULTS / f"{args.name}.json", trainrun.portable(args.overrides)
     settings = {"config": args.config, "overrides": overrides}
     labels = {"table": args.table, "title": args.title, "ceilings": args.ceilings}
     old = json.loads(path.read_text()) if path.exists() else {}
@@ -57,10 +56,7 @@ def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
     if old:
         print(f"{path.name} is of other code or settings: measured anew", flush=True)
     # Before the first run: a configuration without a fingerprint is not worth hours.
-    config = fingerprint.configured(args.config, args.overrides)
-    with tempfile.TemporaryDirectory() as folder:
-        data = fingerprint.make_stand_in(Path(folder) / "toy")
-        taken = fingerprint.take(fingerprint.on_stand_in(config, data))
+    taken = fingerprint.of_config(args.config, args.overrides)
     return {"kind": "training", **labels, **settings, "measured": {"commit": commit},
             "command": "", "hardware": cpu_name(), "fingerprint": asdict(taken),
             "runs": []}  # fmt: skip
@@ -75,14 +71,16 @@ def command_of(args: argparse.Namespace, done: list[dict[str, Any]]) -> str:
     words += ["--table", args.table] if args.table else []
     words += ["--title", args.title] if args.title else []
     words += ["--ceilings", json.dumps(args.ceilings)] if args.ceilings else []
-    words += ["--", *runs.portable(args.overrides)] if args.overrides else []
+    words += ["--", *trainrun.portable(args.overrides)] if args.overrides else []
     return shlex.join(words)
 
 
 def run_seed(args: argparse.Namespace, seed: int, commit: str) -> dict[str, Any]:
     """One run from nothing to its figures."""
     arguments = ["--config", args.config, *args.overrides, "--run.seed", str(seed)]
-    found = runs.measure(f"runs/{args.name}_seed{seed}", arguments, commit, to_file=args.jobs > 1)
+    found = trainrun.measure(
+        f"runs/{args.name}_seed{seed}", arguments, commit, to_file=args.jobs > 1
+    )
     return {"seed": seed, "at_a_time": args.jobs, **found}
 
 
@@ -115,7 +113,7 @@ def main() -> None:
     result["command"] = command_of(args, result["runs"])
     path = RESULTS / f"{args.name}.json"
     if result["runs"]:
-        runs.write(path, result)  # the command may name more seeds
+        trainrun.write(path, result)  # the command may name more seeds
     missing = [seed for seed in args.seeds if seed not in {run["seed"] for run in result["runs"]}]
     failures = []
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -128,7 +126,7 @@ def main() -> None:
                     continue
                 done = sorted([*result["runs"], future.result()], key=lambda run: run["seed"])
                 result["runs"] = done
-                runs.write(path, result)
+                trainrun.write(path, result)
                 print(f"wrote {path.name}: {len(done)} seeds", flush=True)
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
