@@ -118,8 +118,7 @@ def main() -> None:
     parser.add_argument("--name", default="fewshot", help="of the result")
     provenance.add_option(parser)
     args = parser.parse_args()
-    # Training has a fingerprint; of re-pairing, the sources are compared.
-    origin = provenance.measured(args, "avmix/synth")
+    origin = provenance.measured(args, "fewshot")
     os.chdir(ROOT)
     config = load_config(TrainConfig, ["--config", args.config, "--data.root", args.root])
     if config.data.table:

@@ -20,9 +20,22 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPAT
 import avmix  # noqa: E402
 from avmix.commit import commit_of, uncommitted  # noqa: E402
 
+SOURCES = {
+    "augment": ("avmix/augment", "avmix/data/dataset.py", "avmix/decode", "avmix/frontend.py"),
+    "cpp_mix": ("avmix/mix/fused.py",),
+    "decode": ("avmix/decode", "avmix/types.py", "tests/media.py", "tests/truth.py"),
+    "fewshot": ("avmix/synth",),
+    "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
+    "leaks": ("avmix/prepare/fingerprint.py", "avmix/prepare/leaks.py"),
+    "mix": ("avmix/frontend.py", "avmix/mix"),
+    "prepare": ("avmix/decode", "avmix/prepare/probe.py", "avmix/prepare/transcode.py"),
+}
+"""What each kind of result measures: files and folders below the root. Training has a fingerprint
+instead (benchmarks/fingerprint.py); of few-shot training, re-pairing is what that does not see."""
+
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """`--allow-uncommitted`, which `clean_commit` and `measured` heed."""
+    """Add `--allow-uncommitted`, which `clean_commit` and `measured` heed."""
     parser.add_argument(
         "--allow-uncommitted", action="store_true",
         help="a trial: measure code that is not committed; pages refuse the result",
@@ -45,18 +58,27 @@ def clean_commit(args: argparse.Namespace) -> str:
     return commit
 
 
-def measured(args: argparse.Namespace, *sources: str) -> dict[str, Any]:
-    """What a result says of its origin: the commit, and the hash of each of `sources`, files or
-    folders below the root. Called before measuring; exits as `clean_commit` does."""
-    return {"commit": clean_commit(args), "sources": {s: source_hash(ROOT / s) for s in sources}}
+def measured(args: argparse.Namespace, kind: str) -> dict[str, Any]:
+    """What a result of `kind` says of its origin: the commit, and the hash of each of `SOURCES`.
+
+    Called before measuring; exits as `clean_commit` does.
+    """
+    sources = {source: source_hash(ROOT / source) for source in SOURCES[kind]}
+    return {"commit": clean_commit(args), "sources": sources}
+
+
+def _origins(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """`measured`, and `measured_cuda` where that part was measured by itself."""
+    return {key: result[key] for key in ("measured", "measured_cuda") if key in result}
 
 
 def refusal(name: str, result: dict[str, Any]) -> str | None:
     """Why the pages may not show a result; None where they may."""
-    commit = result.get("measured", {}).get("commit")
-    if commit and not commit.endswith("+"):
+    commits = [origin.get("commit") for origin in _origins(result).values()]
+    if commits and all(commit and not commit.endswith("+") for commit in commits):
         return None
-    of = f"of {commit[:7]} with uncommitted changes" if commit else "of no known commit"
+    known = [commit[:7] for commit in commits if commit]
+    of = f"of {', '.join(known)} with uncommitted changes" if known else "of no known commit"
     return f"benchmarks/results/{name}.json is {of}; measure it again: {command_of(name, result)}"
 
 
@@ -71,7 +93,11 @@ def command_of(name: str, result: dict[str, Any]) -> str:
 
 def sentence(result: dict[str, Any]) -> str:
     """Where a result comes from, for the page that shows it."""
-    origin = result["measured"]
+    said = [_sentence(origin) for origin in _origins(result).values()]
+    return " On CUDA: m".join([said[0], *(more[1:] for more in said[1:])])
+
+
+def _sentence(origin: dict[str, Any]) -> str:
     changed = [
         f"`{source}`"
         for source, sha256 in origin.get("sources", {}).items()
