@@ -56,7 +56,8 @@ class Fingerprint:
     """Clips per step: as configured, or fewer where the stand-in is too small for it."""
     steps: tuple[dict[str, float], ...]
     """Rows of metrics.jsonl, of the first steps of the first and of the last epoch: learning rate,
-    losses, gradient norms."""
+    losses, gradient norms. Also the root mean square of what goes into either encoder: batch
+    normalisation hides a scale from the losses and from their gradients."""
     nll: dict[str, float]
     """Of each row of the evaluation of the val split after these steps."""
 
@@ -107,7 +108,7 @@ def take(config: TrainConfig) -> Fingerprint:
     with tempfile.TemporaryDirectory() as out:
         config = replace(config, run=replace(config.run, out=out))
         try:
-            _train(config)
+            inputs = _train(config)
             with contextlib.redirect_stdout(io.StringIO()):
                 scores = evaluation.main(
                     EvalConfig(checkpoint=out, split="val", num_workers=0, threads=1, device="cpu")
@@ -115,7 +116,10 @@ def take(config: TrainConfig) -> Fingerprint:
         finally:
             torch.set_num_threads(threads)
         rows = map(json.loads, (Path(out) / "metrics.jsonl").read_text().splitlines())
-        steps = tuple({k: v for k, v in row.items() if k != "kind"} for row in rows)
+        steps = tuple(
+            {k: v for k, v in row.items() if k != "kind"} | rms
+            for row, rms in zip(rows, inputs, strict=True)
+        )
     return Fingerprint(
         stand_in=f"datasets/toy/make.py {' '.join(STAND_IN)}",
         batch_size=config.optim.batch_size,
@@ -124,12 +128,20 @@ def take(config: TrainConfig) -> Fingerprint:
     )
 
 
-def _train(config: TrainConfig) -> None:
+def _train(config: TrainConfig) -> list[dict[str, float]]:
     """The first steps of the first epoch, whose checkpoint is kept; then those of the last, which
-    may be mixed otherwise, from the initial weights as well."""
+    may be mixed otherwise, from the initial weights as well. Returns what went in at each step."""
+    inputs: list[dict[str, float]] = []
+
+    def look(network: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        if network.training:  # not the pass of clips as they are, for consistency losses
+            video, audio = (x.float().square().mean().sqrt().item() for x in arguments[:2])
+            inputs.append({"rms_video": video, "rms_audio": audio})
+
     with runtime.start(device="cpu", threads=1, num_workers=0) as here, ExitStack() as at_end:
         run = train.build(config, here, at_end)
         run.loader.sampler.num_steps = min(run.loader.num_steps, MOST_STEPS)
+        run.network.register_forward_pre_hook(look)
         initial = copy.deepcopy(run.state)
         log = RunLog(Path(config.run.out), here, config.run.log_every)
         at_end.callback(log.close)
@@ -143,6 +155,7 @@ def _train(config: TrainConfig) -> None:
             )  # fmt: skip
             if epoch == 0:
                 run.save("last.pt", 1, 0, 0.0)
+    return inputs
 
 
 def main() -> None:

@@ -55,8 +55,8 @@ def _block(marker: str, old: str, page: Path) -> str:
         return old
     results = list(found.values())
     said = " ".join(dict.fromkeys(map(provenance.sentence, results)))
-    text = f"{table(results).rstrip()} {said}\n"
-    if dots(results) is not None:
+    text = f"{table(*results).rstrip()} {said}\n"
+    if dots(*results) is not None:
         figure = os.path.relpath(FIGURES / f"{marker}.png", page.parent)
         text += f"\n![Each seed as a dot]({figure})\n"
     return text
@@ -93,7 +93,7 @@ def old_figures(*, write: bool) -> list[str]:
         found = results_of(marker)
         if not found or any(provenance.refusal(n, r) for n, r in found.items()):
             continue
-        what, path = dots(list(found.values())), FIGURES / f"{marker}.png"
+        what, path = dots(*found.values()), FIGURES / f"{marker}.png"
         texts = [(RESULTS / f"{name}.json").read_bytes() for name in found]
         sha256 = hashlib.sha256(b"".join(texts)).hexdigest()
         if what is not None and drawn_from(path) != sha256:

@@ -48,9 +48,11 @@ def clean_commit(args: argparse.Namespace) -> str:
     if not Path(avmix.__file__).is_relative_to(ROOT):
         sys.exit(f"error: avmix was imported from {avmix.__file__}, not from this checkout")
     commit = commit_of(ROOT)
-    if commit is None:
-        sys.exit(f"error: {ROOT.name} is not a git checkout: a result must name its commit")
-    if commit.endswith("+") and not args.allow_uncommitted:
+    if commit is None or commit.endswith("+"):
+        if args.allow_uncommitted:
+            return commit or "unknown+"
+        if commit is None:
+            sys.exit(f"error: {ROOT.name} is not a git checkout: a result must name its commit")
         sys.exit(
             f"error: not committed: {', '.join(uncommitted(ROOT))}. A result must name the code it "
             "was measured with: commit first (or --allow-uncommitted for a trial)"

@@ -25,12 +25,12 @@ def difference(expected: Fingerprint, found: Fingerprint) -> str | None:
 
     Quantities that only `found` has do not count: something more is measured since.
     """
-    rows = [(row, _at(row), _tolerances(row)) for row in expected.steps]
     others = {(row["epoch"], row["step"]): row for row in found.steps}
-    for row, where, tolerance in rows:
+    for row in expected.steps:
+        where = f"epoch {row['epoch'] + 1}, step {row['step'] + 1}"
         other = others.get((row["epoch"], row["step"]), {})
         for name, value in row.items():
-            limit = tolerance[1] if name.startswith("grad_norm") else tolerance[0]
+            limit = _tolerance(name, row["step"])
             if said := _differs(name, where, value, other.get(name), limit):
                 return said
     for row, value in expected.nll.items():
@@ -39,12 +39,10 @@ def difference(expected: Fingerprint, found: Fingerprint) -> str | None:
     return None
 
 
-def _tolerances(row: dict[str, float]) -> tuple[float, float]:
-    return FRESH_MOST if row["step"] == 0 else UPDATED_MOST
-
-
-def _at(row: dict[str, float]) -> str:
-    return f"epoch {row['epoch'] + 1}, step {row['step'] + 1}"
+def _tolerance(name: str, step: float) -> float:
+    if name.startswith(("lr", "rms")):
+        return FRESH_MOST[0]  # no weights are in it
+    return (UPDATED_MOST if step else FRESH_MOST)[name.startswith("grad_norm")]
 
 
 def _differs(
@@ -52,7 +50,7 @@ def _differs(
 ) -> str | None:
     if found is None:
         return f"{name} ({where}): expected {expected:.6g}, found none"
-    if math.isclose(expected, found, rel_tol=limit):
+    if math.isclose(expected, found, rel_tol=limit, abs_tol=1e-6):
         return None
     share = abs(found - expected) / max(abs(expected), 1e-30)
     return (

@@ -1,6 +1,5 @@
 """Markdown of what the benchmarks measure, a module for each kind of result."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from dots import Dots
@@ -24,14 +23,14 @@ _BY_KIND = {
 }
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
+def table(*results: dict[str, Any]) -> str:
     """Of one result, or of several variants of one training."""
     if len(results) > 1:
         return training.variants_table(results)
     return _BY_KIND[results[0]["kind"]](results[0])
 
 
-def dots(results: Sequence[dict[str, Any]]) -> Dots | None:
+def dots(*results: dict[str, Any]) -> Dots | None:
     """The figure beside it: of results of training only."""
     match results[0]["kind"]:
         case "training":
