@@ -10,10 +10,11 @@ The same command again goes on from the last checkpoint in `run.out`.
 import os
 import sys
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -23,7 +24,7 @@ from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import TrainConfig, differences, load_config, to_yaml
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
 from avmix.data.extra import train_clips
-from avmix.data.loader import EvalLoader, eval_loader, read_limits, train_loader
+from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
 from avmix.data.manifest import Manifest, read_events, read_manifest, splits_of
 from avmix.data.pool import LoaderError
 from avmix.data.quarantine import Quarantine
@@ -42,6 +43,38 @@ _MAY_CHANGE = ("data.root", "data.num_workers", "data.clip_seconds", "data.verif
                "run.log_every", "run.save_every", "run.save_plans", "run.check_input")  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What a run needs before its first step; `build` makes it."""
+
+    config: TrainConfig
+    here: Runtime
+    train: Manifest
+    """The clips that are trained on."""
+    quarantine: Quarantine
+    loader: TrainLoader
+    val: EvalLoader | None
+    """None where the data set has no such split."""
+    model: LateFusionClassifier
+    network: nn.Module
+    """The same with what several processes need around it."""
+    frontend: Frontend
+    optimizer: torch.optim.Optimizer
+    meter: ChanceMeter
+    """Of heads that learn nothing; at `state`, like all of this."""
+    state: Checkpoint
+    """Where the run stands: its last checkpoint, or its beginning."""
+
+    def save(self, name: str, epoch: int, step: int, best: float) -> None:
+        """Write a checkpoint into `run.out`: `step` of `epoch` comes next."""
+        if self.here.is_main:
+            now = replace(self.state, epoch=epoch, step=step, best=best,
+                          model=self.model.state_dict(),
+                          optimizer=self.optimizer.state_dict(),
+                          chance=self.meter.state())  # fmt: skip
+            checkpoint.save(Path(self.config.run.out) / name, now)
+
+
 def main(config: TrainConfig) -> Path:
     """Train from where `run.out` stands to the last epoch; returns the last checkpoint.
 
@@ -55,10 +88,11 @@ def main(config: TrainConfig) -> Path:
             prepare_table(config.data)
         here.barrier()
         with ExitStack() as at_end:
-            return _train(config, here, at_end)
+            return _train(build(config, here, at_end))
 
 
-def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
+def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
+    """Everything but the loop; loader processes end with `at_end`. Raises as `main` does."""
     out, root, folder = Path(config.run.out), Path(config.data.root), config.data.manifest_folder
     data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
     limits = read_limits(data.num_workers, data.clip_seconds)
@@ -108,17 +142,20 @@ def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
     optimizer.load_state_dict(state.optimizer)
     meter = ChanceMeter(state.chance, config.loss, len(train.classes), here.device)
     network = DistributedDataParallel(model) if here.world_size > 1 else model
+    return Training(config=config, here=here, train=train, quarantine=quarantine, loader=loader,
+                    val=val, model=model, network=network, frontend=frontend, optimizer=optimizer,
+                    meter=meter, state=state)  # fmt: skip
 
-    def save(name: str, epoch: int, step: int, best: float) -> None:
-        if here.is_main:
-            now = replace(state, epoch=epoch, step=step, best=best, model=model.state_dict(),
-                          optimizer=optimizer.state_dict(), chance=meter.state())  # fmt: skip
-            checkpoint.save(out / name, now)
 
+def _train(run: Training) -> Path:
+    """The loop over epochs."""
+    config, here, state, save = run.config, run.here, run.state, run.save
+    model, frontend, loader, val, meter = run.model, run.frontend, run.loader, run.val, run.meter
+    out = Path(config.run.out)
     log = RunLog(out, here, config.run.log_every, save_plans=config.run.save_plans)
     log.begin(to_yaml(config), epoch=state.epoch, step=state.step, steps_per_epoch=loader.num_steps)
-    log.console.print(_headline(config, here, model, train, state), highlight=False)
-    if notice := quarantine.notice():
+    log.console.print(_headline(config, here, model, run.train, state), highlight=False)
+    if notice := run.quarantine.notice():
         log.console.print(notice, highlight=False)
     first_step, best = state.step, state.best
     if (state.epoch, state.step) == (0, 0):
@@ -126,7 +163,7 @@ def _train(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Path:
     try:
         for epoch in range(state.epoch, config.optim.epochs):
             watch = train_one_epoch(
-                network, frontend, optimizer, loader, config, here, log,
+                run.network, frontend, run.optimizer, loader, config, here, log,
                 epoch=epoch, first_step=first_step, save=partial(save, "last.pt", epoch, best=best),
                 meter=meter,
             )  # fmt: skip

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from avmix.mix.plan import PlacedPlan
 from avmix.models import LateFusionClassifier
 from avmix.models.classifier import Output
 from avmix.rng import rng
-from avmix.runlog import RunLog, StepRecord, Stopwatch
+from avmix.runlog import GradNorms, RunLog, StepRecord, Stopwatch
 from avmix.runtime import Runtime
 from avmix.types import Batch, Heads
 
@@ -54,7 +54,7 @@ def train_one_epoch(
     grids = clip_grids(config.clip, config.frontend, mix.audio_domain)
     with_clean = needs_clean(config.loss)
     check = check_input if config.run.check_input else unchecked
-    watch = Stopwatch()
+    towers, watch = towers_of(network), Stopwatch()
     network.train()
     if first_step == 0:
         meter.begin_epoch()
@@ -94,10 +94,10 @@ def train_one_epoch(
         first_of_update = step - step % optim.accumulate
         steps_of_update = min(optim.accumulate, num_steps - first_of_update)
         (loss / steps_of_update).backward()
-        lr, grad_norm = lr_at(optim, epoch * num_steps + step, num_steps), None
+        lr, grad_norms = lr_at(optim, epoch * num_steps + step, num_steps), None
         updated = step + 1 == first_of_update + steps_of_update
         if updated:
-            grad_norm = nn.utils.clip_grad_norm_(network.parameters(), optim.clip_norm)
+            grad_norms = clip_gradients(towers, optim.clip_norm)
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
@@ -108,7 +108,7 @@ def train_one_epoch(
             epoch=epoch, step=step, lr=lr, loss=loss.detach(),
             losses=Heads(*(one.detach() for one in losses)),
             consistency={name: one.detach() for name, one in consistency.items()},
-            grad_norm=grad_norm, rows=rows,
+            grad_norms=grad_norms, rows=rows,
         )  # fmt: skip
         log.step_done(record, watch)
         every = config.run.save_every
@@ -209,6 +209,39 @@ def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
         ],
         lr=optim.lr,
     )
+
+
+class Towers(NamedTuple):
+    """Parameters of a network, by where they are."""
+
+    video: list[nn.Parameter]
+    audio: list[nn.Parameter]
+    fusion: list[nn.Parameter]
+    """Everything that is not in the video or the audio encoder."""
+
+
+def towers_of(network: nn.Module) -> Towers:
+    """Which parameters are whose; DDP's `module.` before their names does not matter."""
+    towers = Towers([], [], [])
+    for name, parameter in network.named_parameters():
+        match name.removeprefix("module.").partition(".")[0]:
+            case "video":
+                towers.video.append(parameter)
+            case "audio":
+                towers.audio.append(parameter)
+            case _:
+                towers.fusion.append(parameter)
+    return towers
+
+
+def clip_gradients(towers: Towers, max_norm: float) -> GradNorms:
+    """Scale all gradients so that their common norm is at most `max_norm`; norms before that."""
+    gradients = [[p.grad for p in tower if p.grad is not None] for tower in towers]
+    nothing = torch.zeros((), device=next(p.device for tower in towers for p in tower))
+    norms = [nn.utils.get_total_norm(some) if some else nothing for some in gradients]
+    total = nn.utils.get_total_norm(norms)
+    nn.utils.clip_grads_with_norm_([p for tower in towers for p in tower], max_norm, total)
+    return GradNorms(total, *norms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,14 +14,13 @@ import math
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from rich.console import Console
@@ -30,6 +29,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from avmix.chance import HEADS, AtChance
+from avmix.commit import commit_of
 from avmix.data.dataset import BadClip
 from avmix.metrics import Scores
 from avmix.mix import MixPlan
@@ -41,8 +41,24 @@ T = TypeVar("T")
 _PACKAGES = ("torch", "torchvision", "torchaudio", "av", "numpy", "torchmetrics", "avmix")
 
 
+_NORMS = ("grad_norm", "grad_norm_video", "grad_norm_audio", "grad_norm_fusion")
+"""Of `GradNorms`, as a line of metrics.jsonl names them."""
+
+
 class NotFiniteError(RuntimeError):
     """The loss is nan or infinite; the message names the step and the clips."""
+
+
+class GradNorms(NamedTuple):
+    """Norm of the gradient before clipping: of all parameters, and of each part's."""
+
+    total: Tensor
+    video: Tensor
+    """Of the video encoder."""
+    audio: Tensor
+    """Of the audio encoder."""
+    fusion: Tensor
+    """Of everything else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +72,7 @@ class StepRecord:
     losses: Heads
     consistency: Mapping[str, Tensor]
     """Consistency losses that have a weight, before weighing."""
-    grad_norm: Tensor | None
+    grad_norms: GradNorms | None
     """None on steps that only accumulate."""
     rows: Tensor
     """Rows of the clips, on the CPU: named when the loss is not finite."""
@@ -257,7 +273,7 @@ class RunLog:
         if self._curves is not None:
             for row in rows:
                 at = row["epoch"] * self._steps_per_epoch + row["step"]
-                for tag in ("lr", *(name for name in row if name.startswith("loss"))):
+                for tag in (n for n in row if n.startswith(("lr", "loss", "grad_norm"))):
                     self._curves.add_scalar(f"train/{tag}", row[tag], at)
         if bad:
             raise NotFiniteError(
@@ -276,13 +292,14 @@ class RunLog:
 
 def _numbers(record: StepRecord) -> Tensor:
     """What has to be fetched from the device."""
-    norm = [record.grad_norm] if record.grad_norm is not None else [torch.zeros_like(record.loss)]
-    return torch.stack([record.loss, *record.losses, *record.consistency.values(), *norm])
+    norms = record.grad_norms or [torch.zeros_like(record.loss)] * len(_NORMS)
+    return torch.stack([record.loss, *record.losses, *record.consistency.values(), *norms])
 
 
 def _row(record: StepRecord, numbers: Sequence[float]) -> dict[str, Any]:
     """A line of metrics.jsonl."""
-    loss, fused, video, audio, *consistency, norm = numbers
+    loss, fused, video, audio, *others = numbers
+    consistency, norms = others[:-4], others[-4:]
     row = {
         "kind": "step",
         "epoch": record.epoch,
@@ -294,7 +311,7 @@ def _row(record: StepRecord, numbers: Sequence[float]) -> dict[str, Any]:
         "loss_audio": audio,
         **{f"loss_{n}": x for n, x in zip(record.consistency, consistency, strict=True)},
     }
-    return row if record.grad_norm is None else {**row, "grad_norm": norm}
+    return row if record.grad_norms is None else row | dict(zip(_NORMS, norms, strict=True))
 
 
 def _append_environment(path: Path, epoch: int, step: int) -> None:
@@ -327,7 +344,7 @@ def environment() -> dict[str, Any]:
     """What a result depends on besides its configuration."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "git_commit": _git_commit(),
+        "git_commit": commit_of(Path(__file__).parent),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "machine": platform.platform(),
@@ -337,18 +354,3 @@ def environment() -> dict[str, Any]:
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-
-
-def _git_commit() -> str | None:
-    """Of the checkout that avmix runs from, `+` when files were changed; None outside one."""
-
-    def git(*args: str) -> str:
-        folder = Path(__file__).parent
-        return subprocess.run(
-            ["git", *args], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import provenance
 import torch
 import yaml
 from augmentdevice import measure_device
@@ -406,6 +407,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="2 files, 2 rounds, small clips")
     parser.add_argument("--work", type=Path, help="folder for made files; they are kept")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/augment.json")
+    provenance.add_option(parser)
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.files, args.sizes = 2, 2, ["small"]
@@ -429,6 +431,7 @@ def main() -> None:
     has_cuda = torch.cuda.is_available()
     if args.device == "cuda" and not has_cuda:
         sys.exit("error: --device cuda: there is no CUDA device here")
+    origin = provenance.measured(args, "augment")
     torch.set_num_threads(1)  # as in a worker
     before = json.loads(args.out.read_text()) if args.out.exists() else {}
     work = args.work or Path(tempfile.gettempdir()) / "avmix_benchmark"
@@ -439,7 +442,8 @@ def main() -> None:
     batch = 4 if args.quick else _BATCH
     result: dict[str, Any] = before
     if args.device != "cuda":
-        result = {"kind": "augment", "command": _command(args), "environment": started}
+        result = {"kind": "augment", "command": _command(args), "measured": origin,
+                  "environment": started}  # fmt: skip
         result |= measure(args, found)
         if "frontend" in args.parts:
             result["frontend"] = {"batch": batch, "sizes": {}}
@@ -448,6 +452,7 @@ def main() -> None:
                 result["frontend"]["sizes"][size] = shown
             say("frontend")
     if "device" in args.parts:
+        result |= {"measured_cuda": origin} if args.device == "cuda" else {}
         result["device"] = measure_devices(args, of_size, batch, before.get("device") or {})
     if "peers" in args.parts and args.device != "cuda":
         result["peers"] = {

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import provenance
 from machine import cpu_name
 
 ROOT = Path(__file__).parents[1]
@@ -280,16 +281,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=41, help="of every candidate")
     parser.add_argument("--out", type=Path, default=RESULTS / "cpp_mix.json", help="JSON")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    provenance.add_option(parser)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.measure, args.rounds)))
         return
+    origin = provenance.measured(args, "cpp_mix")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         build(Path(folder))
         result: dict[str, Any] = {
             "kind": "cpp_mix",
             "command": f"python benchmarks/cpp_mix.py --rounds {args.rounds}",
+            "measured": origin,
             "environment": environment(time.perf_counter() - began),
             "unit": "milliseconds of CPU time, median of the rounds, one thread",
             "malloc": {},
@@ -306,7 +310,7 @@ def main() -> None:
                 raise SystemExit(f"malloc {malloc}: {done.stderr}")
             measured = json.loads(done.stdout.splitlines()[-1])
             result["malloc"][malloc] = {**measured, "ratios": ratios(measured["milliseconds"])}
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    args.out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(json.dumps(result["malloc"], indent=1))
 
 

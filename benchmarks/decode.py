@@ -31,6 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import provenance
 from decoders import CANDIDATES, Job
 from footage import LONG_SECONDS, folder_jobs, long_clip, made_clips, made_jobs
 from machine import cpu_name, versions_of
@@ -359,6 +360,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="2 files, 1 round, 12 truths")
     parser.add_argument("--work", type=Path, help="folder for made files; they are kept")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/decode.json")
+    provenance.add_option(parser)
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.files, args.per_round = 1, 2, 2
@@ -378,11 +380,12 @@ def _named(text: str) -> tuple[str, Path]:
 def main() -> None:
     """Measure, and write what was found."""
     args = arguments()
+    origin = provenance.measured(args, "decode")
     work = args.work or Path(tempfile.gettempdir()) / "avmix_benchmark"
     work.mkdir(parents=True, exist_ok=True)
     log = work / "log.txt"
     names = [n for n in CANDIDATES if not args.only or n in args.only or n in _ALWAYS]
-    result: dict[str, Any] = {"kind": "decode", "command": _command(args)}
+    result: dict[str, Any] = {"kind": "decode", "command": _command(args), "measured": origin}
     result["environment"] = environment()
     result["candidates"] = {
         name: {"label": CANDIDATES[name].label, "note": CANDIDATES[name].note} for name in names

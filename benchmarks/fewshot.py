@@ -15,31 +15,29 @@ import argparse
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
-import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import fingerprint
+import provenance
+import trainrun
+
+from avmix.commit import same_code
+from avmix.config import DataConfig, TrainConfig, load_config
+from avmix.data.extra import train_clips
+from avmix.prepare.table import prepare_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 ARMS = ("plain", "repair")
-HEADS = ("fused", "video head", "audio head")
 WARMUP_STEPS = 20
-NUM_VIEWS = 3
 REPAIR = ("--balanced", "--min-score", "0.2", "--min-cover", "0.5")
 """Rejecting less than usual, so that every class gets about as many as asked for, then as many of
 each: with the usual limits some classes get a third of what others do, and a shift of the classes'
 shares could not be told from what re-pairing does."""
-
-# The script is run by its path; the package beside it is the one that is measured.
-sys.path.insert(0, str(ROOT))
-
-from avmix.config import DataConfig, TrainConfig, load_config  # noqa: E402
-from avmix.data.extra import train_clips  # noqa: E402
-from avmix.prepare.table import prepare_table  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,77 +79,29 @@ def make_set(args: argparse.Namespace, data: DataConfig, out: Path) -> dict[str,
                "--shots", str(data.shots), "--shots-seed", str(data.shots_seed),
                "--seed", str(data.shots_seed),
                "--per-class", str(args.made_per_shot * data.shots), *REPAIR]  # fmt: skip
-    subprocess.run(command, cwd=ROOT, check=True, env=_environment())
+    subprocess.run(command, cwd=ROOT, check=True)
     return json.loads((ROOT / out / "report.json").read_text())
 
 
 def run_arm(
-    args: argparse.Namespace, data: DataConfig, arm: str, pace: Pace, out: Path, seed: int
-) -> dict[str, Any]:
-    """One run from nothing to its result."""
+    args: argparse.Namespace, data: DataConfig, arm: str, pace: Pace, out: Path, seed: int,
+    commit: str,
+) -> dict[str, Any]:  # fmt: skip
+    """One run from nothing to its figures."""
     warmup = min(WARMUP_STEPS / pace.steps_per_epoch[arm], pace.epochs[arm])
-    train = ["train.py", "--config", args.config, "--data.root", data.root,
+    train = ["--config", args.config, "--data.root", data.root,
              "--data.manifest", data.manifest, "--data.shots", str(data.shots),
              "--data.shots_seed", str(data.shots_seed), "--data.extra", json.dumps(data.extra),
              "--optim.batch_size", str(pace.batch_size), "--optim.epochs", str(pace.epochs[arm]),
-             "--optim.warmup_epochs", str(warmup), "--run.seed", str(seed),
-             "--run.out", str(out)]  # fmt: skip
-    began = time.perf_counter()
-    subprocess.run([sys.executable, *train], cwd=ROOT, check=True, env=_environment())
-    trained = time.perf_counter()
-    evaluate = ["eval.py", "--checkpoint", str(out), "--num_views", str(NUM_VIEWS)]
-    subprocess.run([sys.executable, *evaluate], cwd=ROOT, check=True, env=_environment())
-    ended = time.perf_counter()
-    result = json.loads((ROOT / out / "eval_test/result.json").read_text())
+             "--optim.warmup_epochs", str(warmup), "--run.seed", str(seed)]  # fmt: skip
     return {
         "shots": data.shots,
         "arm": arm,
         "seed": seed,
         "num_steps": pace.num_steps,
         "batch_size": pace.batch_size,
-        "epochs": pace.epochs[arm],
-        "scores": result["scores"],
-        "num_evaluated": result["num_evaluated"],
-        "num_missing": result["num_missing"],
-        "protocol": result["protocol"],
-        "split": result["split"],
-        "split_sha256": result["split_sha256"],
-        "num_views": result["num_views"],
-        "train_minutes": round((trained - began) / 60, 2),
-        "eval_minutes": round((ended - trained) / 60, 2),
-        "environment": result["environment"],
+        **trainrun.measure(str(out), train, commit),
     }
-
-
-def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and deviation (n - 1) of top-1 in every cell, and of the differences of the pairs."""
-    top1 = {
-        (run["shots"], run["arm"], run["seed"]): {h: run["scores"][h]["top1"] for h in HEADS}
-        for run in runs
-    }
-    cells, differences = [], []
-    for shots in sorted({shots for shots, _, _ in top1}):
-        for arm in ARMS:
-            seeds = sorted(s for n, a, s in top1 if (n, a) == (shots, arm))
-            if seeds:
-                found = {h: spread([top1[shots, arm, s][h] for s in seeds]) for h in HEADS}
-                cells.append({"shots": shots, "arm": arm, "seeds": seeds, "top1": found})
-        pairs = sorted(
-            s for n, a, s in top1 if (n, a) == (shots, "plain") and (n, "repair", s) in top1
-        )
-        if pairs:
-            found = {
-                h: spread([top1[shots, "repair", s][h] - top1[shots, "plain", s][h] for s in pairs])
-                for h in HEADS
-            }
-            differences.append({"shots": shots, "seeds": pairs, "top1": found})
-    return {"cells": cells, "differences": differences}
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Mean and standard deviation; 0 of a single value."""
-    sd = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.mean(values), "sd": sd}
 
 
 def main() -> None:
@@ -166,7 +116,9 @@ def main() -> None:
     parser.add_argument("--made-per-shot", type=int, default=2,
                         help="re-paired clips for each real one, at most (2)")  # fmt: skip
     parser.add_argument("--name", default="fewshot", help="of the result")
+    provenance.add_option(parser)
     args = parser.parse_args()
+    origin = provenance.measured(args, "fewshot")
     os.chdir(ROOT)
     config = load_config(TrainConfig, ["--config", args.config, "--data.root", args.root])
     if config.data.table:
@@ -174,7 +126,8 @@ def main() -> None:
     path = RESULTS / f"{args.name}.json"
     settings = {"config": args.config, "target_steps": args.steps,
                 "made_per_shot": args.made_per_shot, "repair": list(REPAIR)}  # fmt: skip
-    result = _earlier(path, settings)
+    result = _earlier(path, settings, origin)
+    result["command"] = _command(args)
     done = {(run["shots"], run["arm"], run["seed"]) for run in result["runs"]}
     for seed in args.seeds:
         for shots in args.shots:
@@ -189,31 +142,34 @@ def main() -> None:
             for arm in ARMS:
                 if (shots, arm, seed) in done:
                     continue
-                run = run_arm(args, data[arm], arm, pace, folder / arm, seed)
+                run = run_arm(args, data[arm], arm, pace, folder / arm, seed, origin["commit"])
                 run |= {"num_clips": num_clips[arm], "num_tried": report["tried"],
                         "num_made": report["num_made"], "rejected": report["rejected"]}  # fmt: skip
                 result["runs"].append(run)
-                result |= summarise(result["runs"])
-                partial = path.with_name(path.name + ".partial")
-                partial.write_text(json.dumps(result, indent=2) + "\n")
-                partial.replace(path)
+                trainrun.write(path, result)
                 print(f"wrote {path.relative_to(ROOT)}: {len(result['runs'])} runs")
 
 
-def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The result so far, where it is of the same settings."""
-    if not path.exists():
-        return {"kind": "fewshot", **settings, "cells": [], "differences": [], "runs": []}
-    result = json.loads(path.read_text())
-    differ = [key for key, value in settings.items() if result[key] != value]
-    if differ:
-        sys.exit(f"error: {path} is of other settings ({', '.join(differ)}); choose another --name")
-    return result
+def _earlier(path: Path, settings: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
+    """The result so far, where it is of the same code and settings."""
+    if path.exists():
+        old = json.loads(path.read_text())
+        same = same_code(ROOT, old.get("measured", {}).get("commit", "+"), origin["commit"])
+        if same and all(old[key] == value for key, value in settings.items()):
+            return old
+        print(f"{path.name} is of other code or settings: measured anew", flush=True)
+    taken = fingerprint.of_config(settings["config"], [])
+    return {"kind": "fewshot", **settings, "overrides": [], "measured": origin,
+            "fingerprint": asdict(taken), "runs": []}  # fmt: skip
 
 
-def _environment() -> dict[str, str]:
-    """The scripts that are started find the package beside them, too."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+def _command(args: argparse.Namespace) -> str:
+    """What repeats it, without the folders of this machine."""
+    return (
+        f"python benchmarks/fewshot.py --config {args.config} --root DIR --name {args.name} "
+        f"--shots {' '.join(map(str, args.shots))} --seeds {' '.join(map(str, args.seeds))} "
+        f"--steps {args.steps} --made-per-shot {args.made_per_shot}"
+    )
 
 
 if __name__ == "__main__":

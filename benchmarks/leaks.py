@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import provenance
 from machine import cpu_name, versions_of
 
 from avmix.prepare.fingerprint import PICTURE_BITS, Fingerprint, fingerprint_of, picture_distance
@@ -46,7 +47,9 @@ def main() -> None:
     parser.add_argument("--originals", type=Path, help="folder of other encodings")
     parser.add_argument("--cache", type=Path, required=True, help="file to keep fingerprints in")
     parser.add_argument("--seed", type=int, default=0, help="of the split (0)")
+    provenance.add_option(parser)
     args = parser.parse_args()
+    origin = provenance.measured(args, "leaks")
     rows = list(csv.DictReader((args.root / "clips.csv").open(newline="")))
     entries = [_entry(args.root, row) for row in rows]
     prints = fingerprints(args.root, entries, args.cache)
@@ -58,6 +61,10 @@ def main() -> None:
     in_test = np.random.default_rng(args.seed).random(len(rows)) < TEST_SHARE
     result: dict[str, Any] = {
         "kind": "leaks",
+        "command": "python benchmarks/leaks.py --root DIR --cache FILE"
+        + (" --originals DIR" if args.originals else "")
+        + f" --seed {args.seed}",
+        "measured": origin,
         "data": {
             "clips": len(rows),
             "groups": len(set(groups.tolist())),
@@ -79,7 +86,7 @@ def main() -> None:
         "machine": cpu_name(),
         "versions": versions_of(["av", "numpy"]),
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(json.dumps({k: v for k, v in result.items() if "curve" not in k}, indent=1))
 
 

@@ -30,6 +30,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import provenance
 import torch
 from machine import cpu_name, versions_of
 from mixcuda import measure_cuda
@@ -202,6 +203,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--step-config", default="configs/demo.yaml", help="of the training step")
     parser.add_argument("--quick", action="store_true", help="tiny clips, 2 rounds")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/mix.json")
+    provenance.add_option(parser)
     args = parser.parse_args()
     if args.quick:
         args.rounds = 2
@@ -214,6 +216,7 @@ def main() -> None:
     has_cuda = torch.cuda.is_available()
     if args.device == "cuda" and not has_cuda:
         sys.exit("error: --device cuda: there is no CUDA device here")
+    origin = provenance.measured(args, "mix")
     before = json.loads(args.out.read_text()) if args.out.exists() else {}
     wanted = [
         name for name in CANDIDATES
@@ -225,6 +228,7 @@ def main() -> None:
         names, absent = present(wanted, "cpu")
         result |= {
             "command": command(args),
+            "measured": origin,
             "environment": environment(),
             "candidates": {name: about(name) for name in wanted},
             "absent": absent,
@@ -237,6 +241,7 @@ def main() -> None:
     if has_cuda and args.device != "cpu":
         names, absent = present(wanted, "cuda")
         result.setdefault("candidates", {}).update({name: about(name) for name in wanted})
+        result |= {"measured_cuda": origin} if args.device == "cuda" else {}
         result |= {"kind": "mix", "cuda": measure_gpu(args, names) | {"absent": absent}}
     elif args.device != "cpu":
         kept = "not measured" if result["cuda"] is None else f"as it was in {args.out.name}"

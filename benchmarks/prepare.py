@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import provenance
 from footage import made_clips
 from machine import cpu_name, versions_of
 
@@ -44,13 +45,17 @@ def main() -> None:
     parser.add_argument("--ffmpeg", default=shutil.which("ffmpeg") or "", help="the program")
     parser.add_argument("--files", type=int, default=6, help="of each set (6)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON")
+    provenance.add_option(parser)
     args = parser.parse_args()
+    origin = provenance.measured(args, "prepare")
     made = made_clips(args.work / "made", 250, args.files)
     sets = {"made_340x256": made, "made_1280x720": _enlarged(args.work / "large", made)}
     if args.ucf:
         sets = {"ucf101_originals": sorted(args.ucf.glob("*.avi"))[:: 40 // args.files], **sets}
     result = {
         "kind": "prepare",
+        "command": f"python benchmarks/prepare.py --ucf DIR --work DIR --files {args.files}",
+        "measured": origin,
         "form": {"short_side": Form().short_side, "gop": Form().gop, "crf": Form().crf},
         "epoch": {"windows_per_clip": VISITS, "seconds": CLIP.duration_seconds,
                   "pictures": CLIP.num_frames, "short_side": CLIP.short_side},
@@ -60,7 +65,7 @@ def main() -> None:
         "machine": cpu_name(),
         "versions": versions_of(["av", "numpy", "torch"]),
     }  # fmt: skip
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    args.out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(json.dumps(result, indent=1))
 
 

@@ -1,83 +1,138 @@
-"""Train and evaluate one configuration with several seeds; writes mean and spread.
+"""Train and evaluate one configuration with several seeds.
 
-    python benchmarks/seeds.py --config configs/demo.yaml --name demo --seeds 0 1 2
-    python benchmarks/seeds.py --config configs/ucf101_av8.yaml --name ucf101_av8 --seeds 0 1 2 \\
-        -- --data.root DIR
+    python benchmarks/seeds.py --config configs/demo.yaml --name demo --seeds 0..19
+    python benchmarks/seeds.py --config configs/demo.yaml --name demo_none --seeds 0..19 \\
+        --table demo_mixing --title "no mixing" -- --mix.method none
+    python benchmarks/seeds.py --config configs/ucf101_av8.yaml --name ucf101_av8 -- --data.root DIR
 
-Each seed is a run of train.py and eval.py as a person would start them, in runs/NAME_seedS; a run
-that was interrupted goes on. The result is benchmarks/results/NAME.json; `benchmarks/paste.py`
-makes the tables of the README from it.
+Each seed is a run of train.py and eval.py as a person would start them, in runs/NAME_seedS. The
+result, benchmarks/results/NAME.json, is written anew after each; what is in it is not measured
+again by the same code, and a run that was interrupted goes on. Code and configuration must be
+committed: the result names the commit, and holds the fingerprint by which the tests notice when
+the code no longer computes it. `benchmarks/paste.py` makes tables and figures from it.
 """
 
 import argparse
 import json
-import statistics
-import subprocess
+import shlex
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import fingerprint
+import provenance
+import trainrun
+from machine import cpu_name
+
+from avmix.commit import same_code
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 
 
-def run_seed(name: str, config: str, seed: int, overrides: list[str]) -> dict[str, Any]:
-    """One run from nothing to its result."""
-    out = f"runs/{name}_seed{seed}"
-    train = ["train.py", "--config", config, "--run.seed", str(seed), "--run.out", out, *overrides]
-    subprocess.run([sys.executable, *train], cwd=ROOT, check=True)
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "eval.py", "--checkpoint", out], cwd=ROOT, check=True)
-    eval_seconds = time.perf_counter() - started
-    lines = (ROOT / out / "metrics.jsonl").read_text().splitlines()
-    epochs = [row for row in map(json.loads, lines) if row["kind"] == "epoch"]
-    # Medians: an epoch during which the machine did something else says nothing of the others.
-    seconds = statistics.median(row["seconds"] for row in epochs) * len(epochs)
-    result = json.loads((ROOT / out / "eval_test/result.json").read_text())
-    return {
-        "seed": seed,
-        "scores": result["scores"],
-        "num_evaluated": result["num_evaluated"],
-        "num_missing": result["num_missing"],
-        "train_minutes": round(seconds / 60, 2),
-        "eval_minutes": round(eval_seconds / 60, 2),
-        "waiting_share": statistics.median(row["waiting_share"] for row in epochs),
-        "protocol": result["protocol"],
-        "split": result["split"],
-        "split_sha256": result["split_sha256"],
-        "num_views": result["num_views"],
-        "environment": result["environment"],
-    }
+def seed_numbers(words: list[str]) -> list[int]:
+    """`0..19` (both ends count) and plain numbers, in rising order. Raises ValueError."""
+    found: set[int] = set()
+    for word in words:
+        first, dots, last = word.partition("..")
+        numbers = range(int(first), int(last if dots else first) + 1)
+        if not numbers or numbers[0] < 0:
+            raise ValueError(f"{word}: FIRST..LAST with 0 <= FIRST <= LAST, or a number >= 0")
+        found |= set(numbers)
+    return sorted(found)
 
 
-def summarise(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean and standard deviation (over seeds, n - 1) of every metric of every row."""
-    summary: dict[str, dict[str, dict[str, float]]] = {}
-    for row, metrics in runs[0]["scores"].items():
-        for metric in metrics:
-            values = [run["scores"][row][metric] for run in runs]
-            summary.setdefault(row, {})[metric] = {
-                "mean": statistics.mean(values),
-                "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
-            }
-    return summary
+def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
+    """The result so far where it is of the same code and settings, else an empty one."""
+    path, overrides = RESULTS / f"{args.name}.json", trainrun.portable(args.overrides)
+    settings = {"config": args.config, "overrides": overrides}
+    labels = {"table": args.table, "title": args.title, "ceilings": args.ceilings}
+    old = json.loads(path.read_text()) if path.exists() else {}
+    same = same_code(ROOT, old.get("measured", {}).get("commit", "+"), commit)
+    if same and all(old[key] == value for key, value in settings.items()):
+        return {**old, **labels, "command": command_of(args, old["runs"])}
+    if old:
+        print(f"{path.name} is of other code or settings: measured anew", flush=True)
+    # Before the first run: a configuration without a fingerprint is not worth hours.
+    taken = fingerprint.of_config(args.config, args.overrides)
+    return {"kind": "training", **labels, **settings, "measured": {"commit": commit},
+            "command": "", "hardware": cpu_name(), "fingerprint": asdict(taken),
+            "runs": []}  # fmt: skip
 
 
-def main() -> None:
-    """Run all seeds, one after the other."""
+def command_of(args: argparse.Namespace, done: list[dict[str, Any]]) -> str:
+    """What repeats the result, with all seeds that are in it, without folders of this machine."""
+    seeds = sorted({run["seed"] for run in done} | set(args.seeds))
+    whole = seeds == list(range(seeds[0], seeds[-1] + 1)) and len(seeds) > 1
+    words = ["python", "benchmarks/seeds.py", "--config", args.config, "--name", args.name,
+             "--seeds", *([f"{seeds[0]}..{seeds[-1]}"] if whole else map(str, seeds))]  # fmt: skip
+    words += ["--table", args.table] if args.table else []
+    words += ["--title", args.title] if args.title else []
+    words += ["--ceilings", json.dumps(args.ceilings)] if args.ceilings else []
+    words += ["--", *trainrun.portable(args.overrides)] if args.overrides else []
+    return shlex.join(words)
+
+
+def run_seed(args: argparse.Namespace, seed: int, commit: str) -> dict[str, Any]:
+    """One run from nothing to its figures."""
+    arguments = ["--config", args.config, *args.overrides, "--run.seed", str(seed)]
+    found = trainrun.measure(
+        f"runs/{args.name}_seed{seed}", arguments, commit, to_file=args.jobs > 1
+    )
+    return {"seed": seed, "at_a_time": args.jobs, **found}
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", required=True, help="YAML file")
     parser.add_argument("--name", required=True, help="of the result")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", default=["0..2"], help="numbers and FIRST..LAST")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time (1)")
+    parser.add_argument("--table", default="", help="results of one table are compared in it")
+    parser.add_argument("--title", default="", help="of this result in that table")
+    parser.add_argument("--ceilings", type=json.loads, default={},
+                        help="best possible top-1 by row, as JSON")  # fmt: skip
+    provenance.add_option(parser)
     parser.add_argument("overrides", nargs="*", help="after --: options of train.py")
     args = parser.parse_args()
-    runs = [run_seed(args.name, args.config, seed, args.overrides) for seed in args.seeds]
-    RESULTS.mkdir(exist_ok=True)
+    try:
+        args.seeds = seed_numbers(args.seeds)
+    except ValueError as error:
+        parser.error(f"--seeds {error}")
+    return args
+
+
+def main() -> None:
+    """Run the seeds that are not in the result yet."""
+    args = arguments()
+    commit = provenance.clean_commit(args)
+    result = begin(args, commit)
+    result["command"] = command_of(args, result["runs"])
     path = RESULTS / f"{args.name}.json"
-    result = {"config": args.config, "summary": summarise(runs), "runs": runs}
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"wrote {path.relative_to(ROOT)}")
+    if result["runs"]:
+        trainrun.write(path, result)  # the command may name more seeds
+    missing = [seed for seed in args.seeds if seed not in {run["seed"] for run in result["runs"]}]
+    failures = []
+    with ThreadPoolExecutor(args.jobs) as pool:
+        waiting = [pool.submit(run_seed, args, seed, commit) for seed in missing]
+        try:
+            for future in as_completed(waiting):
+                if error := future.exception():
+                    failures.append(str(error))
+                    print(f"error: {error}", file=sys.stderr, flush=True)
+                    continue
+                done = sorted([*result["runs"], future.result()], key=lambda run: run["seed"])
+                result["runs"] = done
+                trainrun.write(path, result)
+                print(f"wrote {path.name}: {len(done)} seeds", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            sys.exit("stopped; the same command goes on")
+    if failures:
+        sys.exit(f"error: {len(failures)} of {len(missing)} runs did not end: {failures[0]}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ recipe, and decoded through the public call in a child process that may crash or
 
 import argparse
 import hashlib
+import importlib
 import json
 import sys
 import tempfile
@@ -316,7 +317,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=None, help="every outcome")
     parser.add_argument("--summary", type=Path, default=None,
                         help="counts by codec; runs all once more, with the hash")  # fmt: skip
+    sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+    provenance = importlib.import_module("provenance")
+    provenance.add_option(parser)
     args = parser.parse_args(arguments)
+    origin = provenance.measured(args, "fuzz") if args.summary is not None else None
     if args.case is not None:
         parts = [case.split("/") for case in args.case]
         wanted: list[Any] = [(spec, kind, int(number)) for spec, kind, number in parts]
@@ -332,7 +337,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if args.summary is not None:
             hashed = run(wanted, Path(folder), with_hash=True)
-            args.summary.write_text(json.dumps(summary(outcomes, hashed), indent=1) + "\n")
+            found = summary(outcomes, hashed) | {"command": _command(args), "measured": origin}
+            args.summary.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
     tables = table(outcomes, "spec"), table(outcomes, "kind"), silent_matrix(outcomes)
     print(*tables, sep="\n\n", end="\n\n")
     shown = VERDICTS if args.case is not None else (*FAILED, "bad")
@@ -348,6 +354,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"returned as good: {seeing:.3f} of the windows that damage reached, without "
           f"{', '.join(BLIND)}; at most {MOST_SILENT} is accepted")  # fmt: skip
     return int(bool(problems(outcomes)))
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What repeats a summary."""
+    what = f"--files {args.files} --seed {args.seed}"
+    return f"python -m tests.fuzz {what} --summary benchmarks/results/fuzz.json"
 
 
 if __name__ == "__main__":

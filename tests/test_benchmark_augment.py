@@ -24,7 +24,8 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.slow
 def test_a_quick_run_measures_what_was_really_done(tmp_path: Path, load: Any) -> None:
     command = [sys.executable, "benchmarks/augment.py", "--quick", "--work", str(tmp_path / "work"),
-               "--out", str(tmp_path / "augment.json"), "--only", *CASES]  # fmt: skip
+               "--allow-uncommitted", "--out", str(tmp_path / "augment.json"),
+               "--only", *CASES]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     text = (tmp_path / "augment.json").read_text()

@@ -396,7 +396,7 @@ def test_a_quick_run_measures_everything_once(tmp_path: Path, load: Any) -> None
     out = tmp_path / "mix.json"
     out.write_text(json.dumps({"cuda": {"device": "kept"}}))
     command = [sys.executable, "benchmarks/mix.py", "--quick", "--device", "cpu", "--only",
-               "timm", "lerp", "--out", str(out)]  # fmt: skip
+               "timm", "lerp", "--allow-uncommitted", "--out", str(out)]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(out.read_text())
@@ -437,7 +437,7 @@ def test_cuda_is_asked_for_in_vain_where_there_is_none(tmp_path: Path) -> None:
 def test_a_quick_run_on_a_gpu(tmp_path: Path, load: Any) -> None:
     out = tmp_path / "mix.json"
     command = [sys.executable, "benchmarks/mix.py", "--quick", "--device", "cuda", "--only", "lerp",
-               "torchvision", "pytorchvideo", "--out", str(out)]  # fmt: skip
+               "torchvision", "pytorchvideo", "--allow-uncommitted", "--out", str(out)]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     cuda = json.loads(out.read_text())["cuda"]

@@ -31,11 +31,13 @@ from avmix.engine import (
     build_optimizer,
     check_input,
     clean_pass,
+    clip_gradients,
     clips_of,
     evaluate,
     lr_at,
     mix_of_epoch,
     seed_torch,
+    towers_of,
     train_one_epoch,
 )
 from avmix.frontend import Frontend
@@ -168,6 +170,44 @@ def test_accumulated_steps_are_one_update_with_their_mean(tmp_path, accumulate, 
     for ours, theirs in zip(network.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
     assert not torch.equal(next(network.parameters()), next(Averages().parameters()))
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_gradient_norm_of_each_tower(prefix: str) -> None:
+    # 3-4-12 and 13-84: triangles whose hypotenuses are whole numbers.
+    model = nn.Module()
+    model.video, model.audio, model.head = (nn.Linear(1, 1) for _ in range(3))
+    for layer, weight, bias in ((model.video, 3.0, 4.0), (model.audio, 12.0, 0.0),
+                                (model.head, 84.0, 0.0)):  # fmt: skip
+        layer.weight.grad, layer.bias.grad = torch.tensor([[weight]]), torch.tensor([bias])
+    network = model
+    if prefix:  # as DistributedDataParallel names them
+        network = nn.Module()
+        network.module = model
+    norms = clip_gradients(towers_of(network), max_norm=8.5)
+    assert [norm.item() for norm in norms] == pytest.approx([85.0, 5.0, 12.0, 84.0])
+    after = [p.grad.item() for p in model.parameters() if p.grad is not None]
+    assert after == pytest.approx([0.3, 0.4, 1.2, 0.0, 8.4, 0.0])  # a tenth of each
+
+
+def test_the_norms_that_are_written_are_those_of_each_tower(tmp_path) -> None:
+    train(tmp_path, saved=[], log_every=1)
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    first = next(lines)
+    network = Averages()
+    batch = batch_of([0, 1, 2, 3])
+    logits, _ = network(*FRONTEND(batch), batch.has_video, batch.has_audio)
+    present = presence(batch.has_video, batch.has_audio)
+    losses = head_losses(logits, Heads(*[batch.target] * 3), present, 0.0)
+    objective(TrainConfig().loss, losses, {}).backward()
+    squares = {
+        name: sum(p.grad.square().sum().item() for p in tower.parameters() if p.grad is not None)
+        for name, tower in (("video", network.video), ("audio", network.audio))
+    }
+    assert first["grad_norm_video"] == pytest.approx(squares["video"] ** 0.5, rel=1e-5)
+    assert first["grad_norm_audio"] == pytest.approx(squares["audio"] ** 0.5, rel=1e-5)
+    assert first["grad_norm_fusion"] == 0.0  # it has no other parameters
+    assert first["grad_norm"] == pytest.approx(sum(squares.values()) ** 0.5, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from avmix.chance import AtChance
 from avmix.data.dataset import BadClip
 from avmix.metrics import Scores
-from avmix.runlog import NotFiniteError, RunLog, StepRecord, Stopwatch, _keep_before
+from avmix.runlog import GradNorms, NotFiniteError, RunLog, StepRecord, Stopwatch, _keep_before
 from avmix.runtime import Runtime
 from avmix.types import Heads
 
@@ -57,7 +57,8 @@ def record(step: int, loss: float = 1.0, grad_norm: float | None = 2.0) -> StepR
         epoch=0, step=step, lr=0.1, loss=torch.tensor(loss),
         losses=Heads(torch.tensor(0.5), torch.tensor(0.25), torch.tensor(0.125)),
         consistency={},
-        grad_norm=None if grad_norm is None else torch.tensor(grad_norm),
+        grad_norms=None if grad_norm is None
+        else GradNorms(*(torch.tensor(grad_norm * share) for share in (1.0, 0.5, 0.25, 0.125))),
         rows=torch.tensor([7, 8]),
     )  # fmt: skip
 
@@ -80,7 +81,9 @@ def test_steps_are_written_in_groups_and_the_rest_with_the_epoch(tmp_path):
     log.step_done(record(1, 2.0, grad_norm=None), watch)
     first = {"kind": "step", "epoch": 0, "step": 0, "lr": 0.1, "loss": 1.0, "loss_fused": 0.5,
              "loss_video": 0.25, "loss_audio": 0.125}  # fmt: skip
-    assert rows(tmp_path) == [{**first, "grad_norm": 2.0}, {**first, "step": 1, "loss": 2.0}]
+    norms = {"grad_norm": 2.0, "grad_norm_video": 1.0, "grad_norm_audio": 0.5,
+             "grad_norm_fusion": 0.25}  # fmt: skip
+    assert rows(tmp_path) == [{**first, **norms}, {**first, "step": 1, "loss": 2.0}]
     log.step_done(record(2, 6.0), watch)
     watch.num_clips = 12
     score = Scores(top1=0.5, top5=1.0, mean_class=0.25, nll=0.7, ece=0.1)

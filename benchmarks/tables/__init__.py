@@ -1,0 +1,41 @@
+"""Markdown of what the benchmarks measure, a module for each kind of result."""
+
+from typing import Any
+
+from dots import Dots
+
+from tables import fewshot, training
+from tables.augmenting import augment_tables
+from tables.decoding import decoding_tables
+from tables.fuzzing import fuzz_table
+from tables.mixing import mix_table
+from tables.preparing import leaks_table, prepare_table
+
+_BY_KIND = {
+    "decode": decoding_tables,
+    "fuzz": fuzz_table,
+    "mix": mix_table,
+    "fewshot": fewshot.fewshot_table,
+    "augment": augment_tables,
+    "leaks": leaks_table,
+    "prepare": prepare_table,
+    "training": training.scores_table,
+}
+
+
+def table(*results: dict[str, Any]) -> str:
+    """Of one result, or of several variants of one training."""
+    if len(results) > 1:
+        return training.variants_table(results)
+    return _BY_KIND[results[0]["kind"]](results[0])
+
+
+def dots(*results: dict[str, Any]) -> Dots | None:
+    """The figure beside it: of results of training only."""
+    match results[0]["kind"]:
+        case "training":
+            return training.dots(results)
+        case "fewshot":
+            return fewshot.dots(results[0])
+        case _:
+            return None

@@ -1,0 +1,61 @@
+"""Tables of benchmarks/leaks.py and benchmarks/prepare.py."""
+
+from typing import Any
+
+
+def leaks_table(result: dict[str, Any]) -> str:
+    """How much of a leak the search for similar pictures finds, by how much may differ."""
+    data, limits = result["data"], result["thresholds"]
+    total = result["encodings"]["bits_of"]
+    lines = [
+        f"| bits of {total} that may differ | precision | recall of pairs | test clips found |",
+        "|--:|--:|--:|--:|",
+    ]
+    for row in result["picture_curve"]:
+        if row["bits"] in (8, 16, limits["picture_bits"], 30, 40):
+            bits = f"**{row['bits']}**" if row["bits"] == limits["picture_bits"] else row["bits"]
+            lines.append(
+                f"| {bits} | {row['precision']:.2f} | {row['recall']:.2f} | "
+                f"{row['test_clips_found']:.2f} |"
+            )
+    sound, encodings = result["sound"], result["encodings"]
+    lines += [
+        "",
+        f"{data['clips']:,} clips of UCF101 split by clip ({data['train']} and {data['test']}), "
+        f"{result['pairs_of_one_group']} pairs of one group in both; the groups were not used. "
+        f"Bold is the default. Sound alone (a share of {limits['sound_share']}): {sound['found']} "
+        f"pairs, precision {sound['precision']:.2f}. The same {encodings['clips']} clips in two "
+        f"encodings: at most {max(encodings['same_bits'])} bits apart; different ones at least "
+        f"{min(encodings['other_bits_least'])}. "
+        f"{result['scaling']['picture_pairs_per_second'] / 1e6:.0f} million pairs and "
+        f"{1 / result['fingerprint_cpu_seconds_per_clip']:.0f} clips a second and core.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def prepare_table(result: dict[str, Any]) -> str:
+    """What probing and transcoding cost, and what reading gains."""
+    lines = [
+        "| files | probed / s | transcoded and checked, s / s | the ffmpeg program, unchecked | "
+        "the same, checked | training reads, times as fast |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, one in result["sets"].items():
+        cost = one["transcode_cpu_seconds_per_video_second"]
+        lines.append(
+            f"| {name.replace('_', ' ')} | {one['probe_files_per_cpu_second']:.0f} | "
+            f"{cost['pyav']:.3f} | {cost['plain_ffmpeg_calls']:.3f} | "
+            f"{cost['ffmpeg_checked']:.3f} | "
+            f"{one['read_cpu_seconds_per_clip']['times_faster']:.2f} |"
+        )
+    form, epoch = result["form"], result["epoch"]
+    lines += [
+        "",
+        f"CPU seconds; per second of video where it says s / s. Transcoded to a short side of at "
+        f"most {form['short_side']}, GOP {form['gop']}, crf {form['crf']}; training reads "
+        f"{epoch['pictures']} pictures of {epoch['seconds']:g} s at a short side of "
+        f"{epoch['short_side']}. {result['machine']}; ffmpeg: {result['ffmpeg']}.",
+        "",
+    ]
+    return "\n".join(lines)

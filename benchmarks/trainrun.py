@@ -1,0 +1,112 @@
+"""One run of train.py and eval.py, as a person would start them, and what it says."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from avmix.commit import same_code  # noqa: E402
+
+
+def measure(
+    out: str, arguments: list[str], commit: str, *, to_file: bool = False
+) -> dict[str, Any]:
+    """Train with `arguments` of train.py into the folder `out`, evaluate, return the figures.
+
+    A run of the same code that was interrupted goes on, one of other code is deleted. `to_file`:
+    what the scripts print goes to OUT.log. Raises RuntimeError where a script fails or the checkout
+    changed meanwhile.
+    """
+    folder = ROOT / out
+    if not all(_same(commit, found) for found in _commits(folder)):
+        print(f"{out} is of other code: started anew", flush=True)
+        shutil.rmtree(folder)
+    _script(["train.py", *arguments, "--run.out", out], out, to_file)
+    began = time.perf_counter()
+    _script(["eval.py", "--checkpoint", out], out, to_file)
+    eval_seconds = time.perf_counter() - began
+    result = json.loads((folder / "eval_test/result.json").read_text())
+    for found in {*_commits(folder), result["environment"]["git_commit"]}:
+        if found != commit and not _same(commit, found):
+            raise RuntimeError(f"{out}: code changed from {commit} to {found} while it ran")
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    epochs = [row for row in lines if row["kind"] == "epoch"]
+    clips = [row["clips"] for row in result["per_class"]]
+    # Medians: an epoch during which the machine did something else says nothing of the others.
+    seconds = statistics.median(row["seconds"] for row in epochs) * len(epochs)
+    kept = ("scores", "num_evaluated", "num_missing", "protocol", "split", "split_sha256",
+            "num_views", "environment")  # fmt: skip
+    return {
+        **{key: result[key] for key in kept},
+        "epochs": result["epochs_trained"],
+        "at_chance": result.get("at_chance"),
+        "failed": failed(result.get("at_chance"), result["epochs_trained"]),
+        "chance": max(clips) / sum(clips),
+        "train_minutes": round(seconds / 60, 2),
+        "eval_minutes": round(eval_seconds / 60, 2),
+        "waiting_share": statistics.median(row["waiting_share"] for row in epochs),
+    }
+
+
+def failed(at_chance: dict[str, int] | None, epochs: int) -> bool | None:
+    """Whether a head was at chance for at least a third of the epochs: during so many, by head, its
+    training loss was no better than guessing by class frequencies. None where that is not known."""
+    if at_chance is None:
+        return None
+    return any(3 * number >= epochs for number in at_chance.values())
+
+
+FAILED = (
+    "a head whose training loss is no better than guessing by class frequencies for at least a "
+    "third of the epochs"
+)
+"""What `failed` means, in words."""
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Write a result whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+    partial.replace(path)
+
+
+def portable(words: list[str]) -> list[str]:
+    """Arguments as others can use them: folders of this machine become DIR."""
+    found = []
+    for word in words:
+        option, equals, value = word.rpartition("=")
+        found.append(f"{option}{equals}DIR" if os.path.isabs(value) else word)
+    return found
+
+
+def _commits(folder: Path) -> list[str | None]:
+    """Of every start of a run."""
+    path = folder / "environment.json"
+    return [start["git_commit"] for start in json.loads(path.read_text())] if path.exists() else []
+
+
+def _same(one: str, other: str | None) -> bool:
+    return other is not None and same_code(ROOT, one, other)
+
+
+def _script(command: list[str], out: str, to_file: bool) -> None:
+    command = [sys.executable, *command]
+    if to_file:
+        log = ROOT / f"{out}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file)
+    else:
+        done = subprocess.run(command, cwd=ROOT)
+    if done.returncode:
+        where = f"; see {out}.log" if to_file else ""
+        raise RuntimeError(f"{out}: {command[1]} ended with exit code {done.returncode}{where}")

@@ -1,0 +1,123 @@
+"""benchmarks/seeds.py in a checkout of its own: what it refuses, keeps and measures again."""
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a module of benchmarks/, as the script that is run there does."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module
+
+
+def git(folder: Path, *args: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    command = ["git", *identity, *args]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The files as they are here, committed in a repository of their own."""
+    folder = tmp_path / "checkout"
+    files = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, files):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    git(folder, "init", "-q")
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> str:
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "some")
+    return git(folder, "rev-parse", "HEAD").strip()
+
+
+def measure(checkout: Path, data: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "benchmarks/seeds.py", "--config", "configs/smoke.yaml", "--name",
+               "try", *options, "--", "--data.root", str(data), "--data.num_workers", "0",
+               "--run.threads", "1"]  # fmt: skip
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+
+
+def test_numbers_of_seeds(load: Any) -> None:
+    seed_numbers = load("seeds").seed_numbers
+    assert seed_numbers(["7", "0..3", "2"]) == [0, 1, 2, 3, 7]
+    assert seed_numbers(["5..5"]) == [5]
+    for wrong in ("3..1", "-1", "a", "1..", ".."):
+        with pytest.raises(ValueError, match=r".+"):
+            seed_numbers([wrong])
+
+
+def test_folders_of_this_machine_are_not_recorded(load: Any) -> None:
+    words = ["--data.root", "/home/me/clips", "--data.manifest=/x/y", "--mix.alpha", "0.4"]
+    expected = ["--data.root", "DIR", "--data.manifest=DIR", "--mix.alpha", "0.4"]
+    assert load("trainrun").portable(words) == expected
+
+
+def test_code_that_is_not_committed_is_not_measured(checkout: Path) -> None:
+    for name in ("README.md", "benchmarks/results/new.json", "avmix/rng.py", "configs/new.yaml"):
+        with (checkout / name).open("a") as file:
+            file.write("\n")
+    done = measure(checkout, Path("nowhere"))
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: not committed: avmix/rng.py, configs/new.yaml. A result must name the code it was "
+        "measured with: commit first (or --allow-uncommitted for a trial)\n"
+    )
+    assert not (checkout / "benchmarks/results/try.json").exists()
+
+
+@pytest.mark.slow
+def test_seeds_are_measured_once_for_every_code(checkout: Path, toy_set: Path) -> None:
+    path, head = (
+        checkout / "benchmarks/results/try.json",
+        git(checkout, "rev-parse", "HEAD").strip(),
+    )
+    done = measure(checkout, toy_set, "--seeds", "0..1", "--jobs", "2", "--title", "small")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(path.read_text())
+    assert result["measured"] == {"commit": head}
+    assert result["command"] == (
+        "python benchmarks/seeds.py --config configs/smoke.yaml --name try --seeds 0..1 --title "
+        "small -- --data.root DIR --data.num_workers 0 --run.threads 1"
+    )
+    assert str(toy_set) not in path.read_text()
+    assert [run["seed"] for run in result["runs"]] == [0, 1]
+    assert result["runs"][0]["scores"] != result["runs"][1]["scores"]
+    assert result["runs"][0]["chance"] == pytest.approx(0.1)
+    assert result["fingerprint"]["batch_size"] == 8
+
+    # A result that is committed is no other code; what is there is kept, what is not is added.
+    commit(checkout)
+    done = measure(checkout, toy_set, "--seeds", "1..2", "--title", "small")
+    assert done.returncode == 0, done.stderr
+    more = json.loads(path.read_text())
+    assert [run["seed"] for run in more["runs"]] == [0, 1, 2]
+    assert more["runs"][:2] == result["runs"]
+    assert "--seeds 0..2" in more["command"]
+
+    # Of other code, neither the result nor the folder of a run is believed.
+    with (checkout / "avmix/rng.py").open("a") as file:
+        file.write("\n")
+    head = commit(checkout)
+    done = measure(checkout, toy_set, "--seeds", "0")
+    assert done.returncode == 0, done.stderr
+    assert "try.json is of other code or settings: measured anew" in done.stdout
+    assert "runs/try_seed0 is of other code: started anew" in done.stdout
+    again = json.loads(path.read_text())
+    assert again["measured"]["commit"] == again["runs"][0]["environment"]["git_commit"] == head
+    assert [run["seed"] for run in again["runs"]] == [0]

@@ -1,0 +1,223 @@
+"""What pages say of results of training, and what paste.py refuses to say."""
+
+import hashlib
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROWS = ("fused", "video head", "audio head")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a module of benchmarks/, as the script that is run there does."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module
+
+
+def run_of(seed: int, top1: float, **more: Any) -> dict[str, Any]:
+    """A run whose video and audio heads are 10 and 20 points behind the fused one."""
+    scores = {row: {"top1": top1 - 0.1 * k, "nll": 1.0 + seed, "ece": 0.1 * seed}
+              for k, row in enumerate(ROWS)}  # fmt: skip
+    return {
+        "seed": seed, "at_a_time": 1, "scores": scores, "num_evaluated": 240, "num_missing": 0,
+        "protocol": "toy/v1", "split": "test", "num_views": 3, "epochs": 12, "failed": False,
+        "chance": 0.1, "train_minutes": 3.0 + seed, "waiting_share": 0.02,
+        "environment": {"cores": 2, "gpu": None}, **more,
+    }  # fmt: skip
+
+
+def result_of(top1: list[float], **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "training", "config": "configs/demo.yaml", "overrides": [], "hardware": "a cpu",
+        "measured": {"commit": COMMIT}, "command": "python benchmarks/seeds.py --name demo",
+        "table": "", "title": "", "ceilings": {},
+        "runs": [run_of(seed, value) for seed, value in enumerate(top1)], **more,
+    }  # fmt: skip
+
+
+def test_few_seeds_have_a_median_a_range_and_each_value(load: Any) -> None:
+    lines = load("paste").table(result_of([0.9, 0.5, 0.8])).splitlines()
+    assert lines[
+        0
+    ] == "| | median top-1 % | min | max | each | NLL, median | ECE, median |".replace(
+        "| |", "|  |"
+    )
+    assert lines[2] == "| fused | 80.0 | 50.0 | 90.0 | 90.0, 50.0, 80.0 | 2.00 | 0.10 |"
+    assert lines[3] == "| video head | 70.0 | 40.0 | 80.0 | 80.0, 40.0, 70.0 | 2.00 | 0.10 |"
+    assert "±" not in "".join(lines)
+    assert lines[-1] == (
+        "`toy/v1`, test split, 240 clips evaluated, 0 missing, 3 views, last epoch (nothing is "
+        "selected); 3 seeds (0 to 2). Failures (a head whose training loss is no better than "
+        "guessing by class frequencies for at least a third of the epochs): 0 of 3. "
+        "`configs/demo.yaml`: 3.0 to 5.0 minutes of training per run (median epoch times epochs), "
+        "2 % of it waiting for data; a cpu, 2 cores."
+    )
+
+
+def test_five_seeds_have_a_deviation(load: Any) -> None:
+    text = load("paste").table(result_of([0.5, 0.6, 0.7, 0.8, 0.4]))
+    assert "| max | mean ± sd |" in text
+    assert "| fused | 60.0 | 40.0 | 80.0 | 60.0 ± 15.8 |" in text  # sqrt(1000 / 4) points
+
+
+def test_failures_are_counted_or_not_known(load: Any) -> None:
+    result = result_of([0.5, 0.6])
+    result["runs"][1]["failed"] = True
+    assert ": 1 of 2." in load("paste").table(result)
+    result["runs"][0]["failed"] = None
+    assert "were not recorded." in load("paste").table(result)
+
+
+def test_a_run_fails_from_a_third_of_its_epochs_on(load: Any) -> None:
+    failed = load("trainrun").failed
+    assert not failed({"fused": 3, "video head": 3, "audio head": 0}, 12)
+    assert failed({"fused": 0, "video head": 0, "audio head": 4}, 12)
+    assert failed(None, 12) is None
+
+
+def test_variants_are_lines_of_one_table(load: Any) -> None:
+    plain, none = result_of([0.9, 0.7]), result_of([0.5], title="no mixing")
+    none["runs"][0]["failed"] = True
+    lines = load("paste").table(plain, none).splitlines()
+    assert lines[2:4] == [
+        "| as configured | 2 | 0 | 80.0 | 70.0 | 90.0 | 70.0 | 60.0 |",
+        "| no mixing | 1 | 1 | 50.0 | 50.0 | 50.0 | 40.0 | 30.0 |",
+    ]
+    assert "2 seeds (0, 1) or 1 seeds (0)" in lines[-1]
+
+
+def test_the_few_shot_table_has_cells_and_paired_differences(load: Any) -> None:
+    def run(arm: str, seed: int, top1: float) -> dict[str, Any]:
+        return {**run_of(seed, top1), "arm": arm, "shots": 5, "num_made": 80, "num_steps": 196,
+                "batch_size": 16}  # fmt: skip
+
+    runs = [run("plain", 0, 0.4), run("repair", 0, 0.5), run("plain", 1, 0.6), run("plain", 2, 0.7)]
+    result = {"kind": "fewshot", "config": "c.yaml", "runs": runs}
+    text = load("paste").table(result)
+    assert "| 5 | these clips | 60.0 (40.0 to 70.0) | 50.0 (30.0 to 60.0) |" in text
+    assert "| 5 | *difference* | 10.0 (10.0 to 10.0) |" in text
+    assert text.splitlines()[4].endswith("| 1 |")  # only pairs of runs
+    assert "196 steps of 16 clips in both arms; 80 clips added. 3.0 to 5.0 minutes" in text
+    dots = load("tables").dots(result)
+    assert dots.rows[0] == ("5 per class: these clips", (0.4, 0.6, 0.7), 0.6)
+
+
+@pytest.fixture
+def site(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """paste.py with a page and results of its own."""
+    paste = load("paste")
+    (tmp_path / "results").mkdir()
+    page = tmp_path / "docs/page.md"
+    page.parent.mkdir()
+    page.write_text("# A\n## The demo\n<!-- result demo -->\nold\n<!-- end -->\n"
+                    "## Mixing\n<!-- result mixes -->\n<!-- end -->\n")  # fmt: skip
+    monkeypatch.setattr(paste, "ROOT", tmp_path)
+    monkeypatch.setattr(paste, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(paste, "FIGURES", tmp_path / "docs/results")
+    monkeypatch.setattr(paste, "PAGES", (page,))
+    return paste
+
+
+def put(site: Any, name: str, result: dict[str, Any]) -> Path:
+    path = site.RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result))
+    return path
+
+
+def run(site: Any, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+    monkeypatch.setattr("sys.argv", ["paste.py", *options])
+    try:
+        site.main()
+    except SystemExit as error:
+        return int(error.code or 0)
+    return 0
+
+
+def test_pages_and_figures_follow_the_results(site: Any, load: Any, monkeypatch) -> None:
+    path = put(site, "demo", result_of([0.9, 0.5, 0.8], table="mixes"))
+    assert run(site, monkeypatch, "--check") == 1
+    assert run(site, monkeypatch) == 0
+    assert run(site, monkeypatch, "--check") == 0
+    page = site.PAGES[0].read_text()
+    assert (
+        "a cpu, 2 cores. Measured at commit 0123456.\n\n![Each seed as a dot](results/demo.png)"
+        in page
+    )
+    assert page.count("| fused |") == 2  # a single variant has the table of its scores
+    figure = site.FIGURES / "demo.png"
+    drawn_from = load("dots").drawn_from
+    assert drawn_from(figure) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+    put(site, "demo_none", result_of([0.3], table="mixes", title="no mixing"))
+    assert run(site, monkeypatch, "--check") == 1
+    assert run(site, monkeypatch) == 0
+    assert "| no mixing | 1 | 0 | 30.0 |" in site.PAGES[0].read_text()
+    assert drawn_from(site.FIGURES / "mixes.png") != drawn_from(figure)
+
+    figure.write_bytes((site.FIGURES / "mixes.png").read_bytes())  # the figure of other results
+    assert run(site, monkeypatch, "--check") == 1
+
+
+@pytest.mark.parametrize("commit", [None, COMMIT + "+"])
+def test_a_result_without_a_clean_commit_is_refused(
+    site: Any, monkeypatch, capsys: pytest.CaptureFixture[str], commit: str | None
+) -> None:
+    put(site, "demo", result_of([0.9], measured={"commit": commit}))
+    for options in ((), ("--check",)):
+        assert run(site, monkeypatch, *options) == 1
+        said = capsys.readouterr().err
+        assert "benchmarks/results/demo.json is of" in said
+        assert "measure it again: python benchmarks/seeds.py --name demo" in said
+    assert "\nold\n" in site.PAGES[0].read_text()
+    assert not site.FIGURES.exists()
+
+
+def test_a_page_says_which_measured_sources_changed(site: Any, load: Any) -> None:
+    provenance = load("provenance")
+    now = provenance.source_hash(ROOT / "avmix/rng.py")
+    result = {"measured": {"commit": COMMIT, "sources": {"avmix/rng.py": now}}}
+    assert provenance.sentence(result) == "Measured at commit 0123456."
+    result["measured"]["sources"] |= {"avmix/decode": "0", "avmix/gone": "1"}
+    said = "Measured at commit 0123456; `avmix/decode`, `avmix/gone` have changed since."
+    assert provenance.sentence(result) == said
+    result["measured_cuda"] = {"commit": "f" * 40}
+    assert provenance.sentence(result) == said + " On CUDA: measured at commit fffffff."
+
+
+def test_where_a_table_is(site: Any) -> None:
+    result = result_of([0.9], table="mixes")
+    assert site.where("demo", result) == (
+        'docs/page.md, section "The demo" and docs/page.md, section "Mixing"'
+    )
+    assert site.where("other", {}) == "other (on no page)"
+
+
+SOURCE = '''
+"""What it is."""
+def f(x):
+    """Doubles."""
+    return 2 * x  # twice
+class A:
+    "About."
+    b: int = 1
+    """Of b."""
+'''
+
+
+def test_only_what_a_source_does_counts(load: Any, tmp_path: Path) -> None:
+    hash_of = load("provenance").hash_of
+    same = SOURCE.replace('    """Doubles."""\n', "").replace("2 * x  # twice", "(2 *\n      x)")
+    same = same.replace('    """Of b."""\n', "").replace("What it is", "Another")
+    assert hash_of({"a.py": same}) == hash_of({"a.py": SOURCE})
+    for old, new in (("2 * x", "x * 2"), ("b: int = 1", "b: int = 2"), ("def f", "def g")):
+        assert hash_of({"a.py": SOURCE.replace(old, new)}) != hash_of({"a.py": SOURCE})
+    assert hash_of({"b.py": SOURCE}) != hash_of({"a.py": SOURCE})
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner/a.py").write_text(SOURCE)
+    assert load("provenance").source_hash(tmp_path) == hash_of({"inner/a.py": SOURCE})
