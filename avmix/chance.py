@@ -23,6 +23,9 @@ MARGIN = 0.97
 (guessing: 2.303) a head that knows nothing has 2.29 to 2.31, at least 0.994 of it; one that begins
 to learn has 2.2 (0.955) or less within an epoch or two. The limit, 2.234, lies between them."""
 
+FEWEST_EPOCHS = 3
+"""At chance that are worth a warning."""
+
 _NOTHING_TO_GUESS = 1e-6
 """Nats. Below, all targets are of one class, up to rounding."""
 
@@ -121,9 +124,9 @@ class AtChance:
 
 
 def too_many(epochs: int | None, of: int) -> bool:
-    """True: at chance in `epochs` of `of` is worth a warning, a third or more. Never in runs of one
-    or two epochs, in which warm-up alone may take that long."""
-    return epochs is not None and of > 2 and epochs >= math.ceil(of / 3)
+    """True: at chance in `epochs` of `of` is worth a warning, a third or more. But never in fewer
+    than `FEWEST_EPOCHS`, which warm-up and unmixed epochs may take by themselves."""
+    return epochs is not None and epochs >= max(FEWEST_EPOCHS, math.ceil(of / 3))
 
 
 def likely_causes(head: str) -> str:

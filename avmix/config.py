@@ -309,6 +309,9 @@ class MixConfig:
     every batch, the same for all processes. {mixup: 0.5, cutmix_spatial: 0.3, none: 0.2}"""
     probability: float = 1.0
     """Share of the batches that are mixed, 0 to 1; nothing is dropped from the others either."""
+    ramp_epochs: int = 0
+    """In the first so many epochs the share of mixed batches rises from 0 to `probability`: epoch e,
+    counted from 0, mixes probability * e / ramp_epochs of them. 0: mixed from the first step."""
     off_epochs: int = 0
     """The last so many epochs train on unmixed clips."""
     law: Law = "beta"
@@ -384,7 +387,8 @@ class MixConfig:
         _require(self.drop_video <= 1 - self.drop_audio, "mix.drop_video",
                  f"must be <= 1 - mix.drop_audio (={self.drop_audio})",
                  self.drop_video)  # fmt: skip
-        _require(self.off_epochs >= 0, "mix.off_epochs", "must be >= 0", self.off_epochs)
+        for key in ("ramp_epochs", "off_epochs"):
+            _require(getattr(self, key) >= 0, f"mix.{key}", "must be >= 0", getattr(self, key))
         _require(bool(self.layers) and min(self.layers) >= 0, "mix.layers",
                  "needs at least one number >= 0", self.layers)  # fmt: skip
         _require(self.energy_limit_db >= 0, "mix.energy_limit_db", "must be >= 0",
@@ -577,8 +581,9 @@ class TrainConfig:
         if self.mix.labels == "max":
             _require(self.loss.kind == "binary", "mix.labels",
                      f"must be sum for loss.kind {self.loss.kind}", self.mix.labels)  # fmt: skip
-        _require(self.mix.off_epochs <= self.optim.epochs, "mix.off_epochs",
-                 f"must be <= optim.epochs ({self.optim.epochs})", self.mix.off_epochs)  # fmt: skip
+        unmixed = self.mix.ramp_epochs + self.mix.off_epochs
+        _require(unmixed <= self.optim.epochs, "mix.ramp_epochs + mix.off_epochs",
+                 f"must be <= optim.epochs (={self.optim.epochs})", unmixed)  # fmt: skip
         for key in ("min_seconds", "hide_seconds"):
             _require(getattr(self.augment, key) <= self.clip.duration_seconds, f"augment.{key}",
                      f"must be <= clip.duration_seconds (={self.clip.duration_seconds})",

@@ -123,8 +123,13 @@ def train_one_epoch(
 
 
 def mix_of_epoch(mix: MixConfig, epoch: int, num_epochs: int) -> MixConfig:
-    """The last `mix.off_epochs` epochs train on clips as they are."""
-    return replace(mix, probability=0.0) if epoch >= num_epochs - mix.off_epochs else mix
+    """How the clips of `epoch`, counted from 0, are mixed: the first `mix.ramp_epochs` epochs mix a
+    share of the batches that rises linearly from none, the last `mix.off_epochs` mix none."""
+    if epoch >= num_epochs - mix.off_epochs:
+        return replace(mix, probability=0.0)
+    if epoch < mix.ramp_epochs:
+        return replace(mix, probability=mix.probability * epoch / mix.ramp_epochs)
+    return mix
 
 
 def clips_of(batch: Batch) -> Clips:

@@ -1,5 +1,6 @@
-"""The machine a run finds: device, processes, threads, precision."""
+"""The machine a run finds: device, processes, threads, memory, precision."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,8 @@ def start(*, device: str, threads: int, num_workers: int) -> Iterator[Runtime]:
     cores = len(os.sched_getaffinity(0)) // local_world
     threads = threads or max(1, cores - num_workers)
     torch.set_num_threads(threads)
+    if chosen.type == "cpu":
+        _keep_freed_memory()
     # Same bits on every run: without this, cuDNN picks algorithms by timing them.
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
@@ -78,6 +81,24 @@ def start(*, device: str, threads: int, num_workers: int) -> Iterator[Runtime]:
     finally:
         if world_size > 1:
             dist.destroy_process_group()
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+
+
+def _keep_freed_memory() -> None:
+    """Let this process keep the pages of freed tensors, as the allocator for CUDA does.
+
+    Every step frees and allocates the same tensors. By default glibc gives their pages back to the
+    kernel, which clears them anew: about a sixth of the time of a step on a CPU. Other C libraries
+    are left as they are.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _device(name: str, local_rank: int) -> torch.device:

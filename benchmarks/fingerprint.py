@@ -55,8 +55,8 @@ class Fingerprint:
     batch_size: int
     """Clips per step: as configured, or fewer where the stand-in is too small for it."""
     steps: tuple[dict[str, float], ...]
-    """Rows of metrics.jsonl, of the first steps of the first and of the last epoch: learning rate,
-    losses, gradient norms. Also the root mean square of what goes into either encoder: batch
+    """Rows of metrics.jsonl, of the first steps of the first epoch, of the first that is wholly
+    mixed and of the last: learning rate, losses, gradient norms. Also the root mean square of what goes into either encoder: batch
     normalisation hides a scale from the losses and from their gradients."""
     nll: dict[str, float]
     """Of each row of the evaluation of the val split after these steps."""
@@ -129,8 +129,8 @@ def take(config: TrainConfig) -> Fingerprint:
 
 
 def _train(config: TrainConfig) -> list[dict[str, float]]:
-    """The first steps of the first epoch, whose checkpoint is kept; then those of the last, which
-    may be mixed otherwise, from the initial weights as well. Returns what went in at each step."""
+    """The first steps of the first epoch, whose checkpoint is kept; then, from the initial weights as
+    well, those of the first that is wholly mixed and of the last. Returns what went in."""
     inputs: list[dict[str, float]] = []
 
     def look(network: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
@@ -146,7 +146,8 @@ def _train(config: TrainConfig) -> list[dict[str, float]]:
         log = RunLog(Path(config.run.out), here, config.run.log_every)
         at_end.callback(log.close)
         log.begin("", epoch=0, step=0, steps_per_epoch=run.loader.num_steps)
-        for epoch in sorted({0, config.optim.epochs - 1}):
+        last = config.optim.epochs - 1
+        for epoch in sorted({0, min(config.mix.ramp_epochs, last), last}):
             run.model.load_state_dict(initial.model)
             run.optimizer.load_state_dict(initial.optimizer)
             train_one_epoch(

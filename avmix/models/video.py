@@ -15,11 +15,18 @@ class VideoEncoder(nn.Module):
     """Frames to one feature vector; `num_features` is its width."""
 
     def __init__(self, channels: Sequence[int]) -> None:
-        """One stage per width; each halves height and width, the later half of them time too."""
+        """One stage per width. The first divides height and width by four, with kernels of 7x7
+        pixels; each of the others halves them. The later half of the stages also halves time."""
         super().__init__()
         widths = [3, *channels]
         self.stages = nn.ModuleList(
-            _Stage(widths[i], widths[i + 1], time_stride=2 if i >= len(channels) / 2 else 1)
+            _Stage(
+                widths[i],
+                widths[i + 1],
+                kernel=7 if i == 0 else 3,
+                space_stride=4 if i == 0 else 2,
+                time_stride=2 if i >= len(channels) / 2 else 1,
+            )
             for i in range(len(channels))
         )
         self.num_features = channels[-1]
@@ -38,25 +45,34 @@ class VideoEncoder(nn.Module):
 class _Stage(nn.Module):
     """(2+1)D convolution that shrinks, then a residual (2+1)D convolution."""
 
-    def __init__(self, inputs: int, outputs: int, time_stride: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, kernel: int, space_stride: int, time_stride: int
+    ) -> None:
         super().__init__()
-        self.shrink = _conv2plus1d(inputs, outputs, space_stride=2, time_stride=time_stride)
-        self.refine = _conv2plus1d(outputs, outputs, space_stride=1, time_stride=1)
+        self.shrink = _conv2plus1d(inputs, outputs, kernel, space_stride, time_stride)
+        self.refine = _conv2plus1d(outputs, outputs, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.shrink(x))
-        return torch.relu(x + self.refine(x))
+        # In place, which batch normalisation allows (its backward needs its input only): on a CPU
+        # the fresh pages of a new tensor cost more than the arithmetic.
+        x = self.shrink(x).relu_()
+        return self.refine(x).add_(x).relu_()
 
 
-def _conv2plus1d(inputs: int, outputs: int, space_stride: int, time_stride: int) -> nn.Sequential:
-    # The width in the middle gives the pair as many weights as the 3x3x3 convolution it stands for.
+def _conv2plus1d(
+    inputs: int, outputs: int, kernel: int, space_stride: int, time_stride: int
+) -> nn.Sequential:
+    # The width in the middle gives the pair as many weights as the 3x3x3 convolution it stands for;
+    # the stem, whose kernel is wider, has the same width.
     middle = (27 * inputs * outputs) // (9 * inputs + 3 * outputs)
+    space, time = (1, kernel, kernel), (3, 1, 1)
     return nn.Sequential(
         nn.Conv3d(
-            inputs, middle, (1, 3, 3), (1, space_stride, space_stride), (0, 1, 1), bias=False
+            inputs, middle, space, (1, space_stride, space_stride),
+            (0, kernel // 2, kernel // 2), bias=False,
         ),
         nn.BatchNorm3d(middle),
         nn.ReLU(inplace=True),
-        nn.Conv3d(middle, outputs, (3, 1, 1), (time_stride, 1, 1), (1, 0, 0), bias=False),
+        nn.Conv3d(middle, outputs, time, (time_stride, 1, 1), (1, 0, 0), bias=False),
         nn.BatchNorm3d(outputs),
-    )
+    )  # fmt: skip
