@@ -310,8 +310,8 @@ class MixConfig:
     probability: float = 1.0
     """Share of the batches that are mixed, 0 to 1; nothing is dropped from the others either."""
     ramp_epochs: int = 0
-    """In the first so many epochs the share of mixed batches rises from 0 to `probability`: epoch e,
-    counted from 0, mixes probability * e / ramp_epochs of them. 0: mixed from the first step."""
+    """In the first so many epochs the share of mixed batches rises from 0 to `probability`: epoch
+    e, counted from 0, mixes probability * e / ramp_epochs of them. 0: mixed from the start."""
     off_epochs: int = 0
     """The last so many epochs train on unmixed clips."""
     law: Law = "beta"

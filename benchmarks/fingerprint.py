@@ -56,8 +56,8 @@ class Fingerprint:
     """Clips per step: as configured, or fewer where the stand-in is too small for it."""
     steps: tuple[dict[str, float], ...]
     """Rows of metrics.jsonl, of the first steps of the first epoch, of the first that is wholly
-    mixed and of the last: learning rate, losses, gradient norms. Also the root mean square of what goes into either encoder: batch
-    normalisation hides a scale from the losses and from their gradients."""
+    mixed and of the last: learning rate, losses, gradient norms. Also the root mean square of what
+    goes into either encoder: batch normalisation hides a scale from losses and gradients."""
     nll: dict[str, float]
     """Of each row of the evaluation of the val split after these steps."""
 
@@ -129,8 +129,8 @@ def take(config: TrainConfig) -> Fingerprint:
 
 
 def _train(config: TrainConfig) -> list[dict[str, float]]:
-    """The first steps of the first epoch, whose checkpoint is kept; then, from the initial weights as
-    well, those of the first that is wholly mixed and of the last. Returns what went in."""
+    """The first steps of the first epoch, whose checkpoint is kept; then, from the initial weights
+    as well, those of the first that is wholly mixed and of the last. Returns what went in."""
     inputs: list[dict[str, float]] = []
 
     def look(network: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from avmix.types import Heads
 
-
 MOMENTUM = 0.1
 """Share of a batch in the running statistics, as in torch's batch normalisation."""
 
@@ -55,9 +54,8 @@ class FeatureNorm(nn.Module):
 class ConcatFusion(nn.Module):
     """Concatenates both features; one linear head on them, and one on each feature alone.
 
-    The feature of a missing modality is zeros, after its normalisation, whatever the encoder returns
-    for the empty input: a missing modality adds nothing but the bias of the head. Since zero is also
-    the mean of a normalised feature, it is what the head sees of an average clip.
+    The feature of a missing modality is zeros, after its normalisation, whatever the encoder
+    returns for the empty input: a missing modality adds nothing but the bias of the head.
     """
 
     def __init__(self, num_video: int, num_audio: int, num_classes: int, dropout: float) -> None:

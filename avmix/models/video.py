@@ -6,7 +6,6 @@ every 3-D convolution is a spatial one followed by a temporal one.
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
