@@ -187,6 +187,7 @@ OUT_OF_RANGE = [
     (MixConfig, "alpha", 0.0),
     (MixConfig, "probability", 1.5),
     (MixConfig, "off_epochs", -1),
+    (MixConfig, "ramp_epochs", -1),
     (ModelConfig, "video_channels", []),
     (ModelConfig, "audio_channels", [8, 0]),
     (ModelConfig, "dropout", 1.0),

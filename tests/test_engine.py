@@ -270,6 +270,18 @@ def test_the_last_epochs_can_be_left_unmixed(off_epochs, mixed):
     assert all(replace(m, probability=1.0) == mix for m in found)
 
 
+@pytest.mark.parametrize(
+    ("ramp_epochs", "off_epochs", "mixed"),
+    [(0, 0, [0.8] * 4), (1, 0, [0, 0.8, 0.8, 0.8]), (2, 0, [0, 0.4, 0.8, 0.8]),
+     (4, 0, [0, 0.2, 0.4, 0.6]), (2, 1, [0, 0.4, 0.8, 0]), (3, 1, [0, 0.8 / 3, 1.6 / 3, 0])],
+)  # fmt: skip
+def test_mixing_begins_gradually(ramp_epochs, off_epochs, mixed):
+    mix = MixConfig(ramp_epochs=ramp_epochs, off_epochs=off_epochs, probability=0.8, alpha=0.7)
+    found = [mix_of_epoch(mix, epoch, 4) for epoch in range(4)]
+    assert [m.probability for m in found] == pytest.approx(mixed)
+    assert all(replace(m, probability=0.8) == mix for m in found)
+
+
 def test_only_matrices_and_kernels_decay():
     model = build_model(SMALL, 3)
     decaying, others = build_optimizer(model, OptimConfig(weight_decay=0.25)).param_groups

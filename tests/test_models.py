@@ -8,6 +8,7 @@ from torch import nn
 from avmix.config import ModelConfig
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.audio import AudioEncoder
+from avmix.models.fusion import FeatureNorm
 from avmix.models.video import VideoEncoder
 
 SMALL = ModelConfig(video_channels=[4, 8], audio_channels=[4, 6])
@@ -104,6 +105,61 @@ def test_fused_logits_are_an_affine_map_of_both_normalised_features():
     weight, split = fusion.fused.weight, model.video.num_features
     expected = v @ weight[:, :split].T + a @ weight[:, split:].T + fusion.fused.bias
     torch.testing.assert_close(found, expected)
+
+
+def norms(num_features: int) -> tuple[FeatureNorm, nn.BatchNorm1d]:
+    """Ours, and torch's with the same weight and bias, which are not ones and zeros."""
+    generator = torch.Generator().manual_seed(3)
+    ours, theirs = FeatureNorm(num_features), nn.BatchNorm1d(num_features)
+    with torch.no_grad():
+        ours.weight.copy_(torch.randn(num_features, generator=generator))
+        ours.bias.copy_(torch.randn(num_features, generator=generator))
+        theirs.weight.copy_(ours.weight)
+        theirs.bias.copy_(ours.bias)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("present", [[1] * 5, [1, 0, 1, 1, 0], [0, 0, 1, 0, 1]])
+def test_features_are_normalised_over_the_clips_that_have_the_modality(present):
+    ours, theirs = norms(3)
+    has = torch.tensor(present, dtype=torch.bool)
+    for step in range(3):
+        x = 5 + 2 * torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
+        mine, other = x.clone().requires_grad_(), x[has].requires_grad_()
+        found, expected = ours(mine, has), theirs(other)
+        assert (found[~has] == 0).all()
+        torch.testing.assert_close(found[has], expected)
+        found.square().sum().backward()
+        expected.square().sum().backward()
+        torch.testing.assert_close(mine.grad[has], other.grad)
+        assert (mine.grad[~has] == 0).all()
+    torch.testing.assert_close(ours.mean, theirs.running_mean)
+    torch.testing.assert_close(ours.var, theirs.running_var)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+    ours.eval()
+    theirs.eval()
+    torch.testing.assert_close(ours(x, has)[has], theirs(x[has]))
+
+
+@pytest.mark.parametrize("present", [[0, 0, 0], [0, 1, 0]])
+def test_fewer_than_two_clips_leave_the_running_statistics_alone(present):
+    ours, _ = norms(2)
+    has = torch.tensor(present, dtype=torch.bool)
+    found = ours(torch.full((3, 2), 7.0), has)
+    assert torch.equal(found, torch.where(has[:, None], ours.bias, 0))  # the clip is its own mean
+    assert ours.mean.tolist() == [0, 0]
+    assert ours.var.tolist() == [1, 1]
+
+
+def test_what_is_in_place_of_a_missing_feature_reaches_no_statistics():
+    ours, _ = norms(2)
+    has = torch.tensor([True, False, True])
+    x = torch.tensor([[1.0, 2.0], [float("nan"), float("inf")], [3.0, 6.0]])
+    assert ours(x, has).isfinite().all()
+    # Momentum 0.1: means 2 and 4, variances (n - 1) 2 and 8.
+    torch.testing.assert_close(ours.mean, torch.tensor([0.2, 0.4]))
+    torch.testing.assert_close(ours.var, torch.tensor([0.9 + 0.2, 0.9 + 0.8]))
+    assert ours.eval()(x, has).isfinite().all()
 
 
 def test_a_head_of_a_missing_modality_says_only_its_bias():
