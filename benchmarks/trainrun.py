@@ -13,6 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from avmix.chance import too_many  # noqa: E402
 from avmix.commit import same_code  # noqa: E402
 
 
@@ -56,12 +57,12 @@ def measure(
     }
 
 
-def failed(at_chance: dict[str, int] | None, epochs: int) -> bool | None:
-    """Whether a head was at chance for at least a third of the epochs: during so many, by head, its
-    training loss was no better than guessing by class frequencies. None where that is not known."""
+def failed(at_chance: dict[str, int | None] | None, epochs: int) -> bool | None:
+    """Whether train.py would warn of a head: `at_chance` counts epochs of each (None: not judged).
+    None where that is not known."""
     if at_chance is None:
         return None
-    return any(3 * number >= epochs for number in at_chance.values())
+    return any(too_many(number, epochs) for number in at_chance.values())
 
 
 FAILED = (

@@ -78,6 +78,7 @@ def test_a_run_fails_from_a_third_of_its_epochs_on(load: Any) -> None:
     failed = load("trainrun").failed
     assert not failed({"fused": 3, "video head": 3, "audio head": 0}, 12)
     assert failed({"fused": 0, "video head": 0, "audio head": 4}, 12)
+    assert not failed({"fused": 2, "video head": None, "audio head": 0}, 6)  # too few to say
     assert failed(None, 12) is None
 
 
