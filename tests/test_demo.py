@@ -1,4 +1,4 @@
-"""The demo as published: seeds that once failed learn, and `make demo` prints what README states."""
+"""The demo as published: seeds that once failed learn; `make demo` prints what README states."""
 
 import json
 import re
@@ -54,7 +54,8 @@ def test_make_demo_prints_what_the_readme_states(tmp_path: Path) -> None:
         row: float(re.search(rf"^│ {row} +│ +([\d.]+) │", done.stdout, re.MULTILINE)[1])
         for row in ROWS
     }
-    assert set(printed) == set(stated := stated_ranges())
+    stated = stated_ranges()
+    assert set(printed) == set(stated)
     for row, (least, most) in stated.items():
         assert least <= printed[row] <= most, row
 
