@@ -42,7 +42,7 @@ def draw(what: Dots, path: Path, sha256: str) -> None:
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    dashed = "; dashed in a row: best possible" if what.ceilings else ""
+    dashed = "; dashed in a row: best possible on average" if what.ceilings else ""
     axes.set_title(what.title + dashed, fontsize=11, loc="left")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, facecolor="white", metadata={_KEY: sha256})
