@@ -57,6 +57,7 @@ bench: env
 	$(BIN)/python datasets/toy/make.py --out data/toy
 	$(BIN)/python benchmarks/seeds.py --config configs/demo.yaml --name demo --seeds 0..19 \
 		--ceilings '{"video head": 0.4, "audio head": 0.4}'
+	$(BIN)/python benchmarks/learning.py --jobs 2
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/mix.py
 	$(BIN)/python benchmarks/augment.py

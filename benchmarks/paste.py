@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import provenance
+from curves import Curves, draw_curves
 from dots import draw, drawn_from
-from tables import dots, table
+from tables import figure, table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -27,6 +28,7 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "docs" / "augment.md",
     ROOT / "docs" / "decoding.md",
+    ROOT / "docs" / "learning.md",
     ROOT / "docs" / "preparing.md",
     ROOT / "docs" / "synthesis.md",
 )
@@ -56,9 +58,8 @@ def _block(marker: str, old: str, page: Path) -> str:
     results = list(found.values())
     said = " ".join(dict.fromkeys(map(provenance.sentence, results)))
     text = f"{table(*results).rstrip()} {said}\n"
-    if dots(*results) is not None:
-        figure = os.path.relpath(FIGURES / f"{marker}.png", page.parent)
-        text += f"\n![Each seed as a dot]({figure})\n"
+    if (what := figure(*results)) is not None:
+        text += f"\n![{what.alt}]({os.path.relpath(FIGURES / f'{marker}.png', page.parent)})\n"
     return text
 
 
@@ -93,13 +94,13 @@ def old_figures(*, write: bool) -> list[str]:
         found = results_of(marker)
         if not found or any(provenance.refusal(n, r) for n, r in found.items()):
             continue
-        what, path = dots(*found.values()), FIGURES / f"{marker}.png"
+        what, path = figure(*found.values()), FIGURES / f"{marker}.png"
         texts = [(RESULTS / f"{name}.json").read_bytes() for name in found]
         sha256 = hashlib.sha256(b"".join(texts)).hexdigest()
         if what is not None and drawn_from(path) != sha256:
             old.append(path.name)
             if write:
-                draw(what, path, sha256)
+                (draw_curves if isinstance(what, Curves) else draw)(what, path, sha256)
     return old
 
 
