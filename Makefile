@@ -60,6 +60,7 @@ bench: env
 	for method in none cutmix_spatiotemporal mixup@feature; do \
 		$(BIN)/python benchmarks/seeds.py --config configs/demo.yaml --name demo_$${method/@/_} --seeds 0..9 \
 			--table demo_mixing --title $$method -- --mix.method $$method; done
+	$(BIN)/python benchmarks/learning.py --jobs 2
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/mix.py
 	$(BIN)/python benchmarks/augment.py

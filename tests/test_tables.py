@@ -105,7 +105,7 @@ def test_the_few_shot_table_has_cells_and_paired_differences(load: Any) -> None:
     assert "| 5 | *difference* | 10.0 (10.0 to 10.0) |" in text
     assert text.splitlines()[4].endswith("| 1 |")  # only pairs of runs
     assert "196 steps of 16 clips in both arms; 80 clips added. 3.0 to 5.0 minutes" in text
-    dots = load("tables").dots(result)
+    dots = load("tables").figure(result)
     assert dots.rows[0] == ("5 per class: these clips", (0.4, 0.6, 0.7), 0.6)
 
 
