@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from avmix import chance, checkpoint, runtime
 from avmix.chance import ChanceMeter
 from avmix.checkpoint import Checkpoint, CheckpointError
-from avmix.config import TrainConfig, differences, load_config, to_yaml
+from avmix.config import DataConfig, TrainConfig, differences, load_config, to_yaml
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
 from avmix.data.extra import train_clips
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
@@ -30,6 +30,7 @@ from avmix.data.pool import LoaderError
 from avmix.data.quarantine import Quarantine
 from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
 from avmix.frontend import Frontend
+from avmix.idle import refuse_idle, without_idle
 from avmix.metrics import Scores, all_scores
 from avmix.models import LateFusionClassifier, build_model
 from avmix.prepare.table import prepare_table
@@ -79,8 +80,9 @@ def main(config: TrainConfig) -> Path:
     """Train from where `run.out` stands to the last epoch; returns the last checkpoint.
 
     Raises ValueError (`ManifestError`, `CheckpointError`, an option that does not fit the machine
-    or the data), `TooManyBadClips`, `LoaderError` and `NotFiniteError`.
+    or the data, or cannot act), `TooManyBadClips`, `LoaderError` and `NotFiniteError`.
     """
+    refuse_idle(config)
     with runtime.start(
         device=config.run.device, threads=config.run.threads, num_workers=config.data.num_workers
     ) as here:
@@ -113,7 +115,8 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     at_end.enter_context(closing(loader))
 
     val = None
-    if data.val_split in splits_of(folder):
+    # Only the default may name a split that the data set does not have; the headline says so.
+    if data.val_split in splits_of(folder) or data.val_split not in ("", DataConfig.val_split):
         manifest = read_manifest(folder, data.val_split)
         val = eval_loader(
             EvalSet(manifest=manifest, root=root, clip=config.clip, verify=data.verify,
@@ -155,6 +158,8 @@ def _train(run: Training) -> Path:
     log = RunLog(out, here, config.run.log_every, save_plans=config.run.save_plans)
     log.begin(to_yaml(config), epoch=state.epoch, step=state.step, steps_per_epoch=loader.num_steps)
     log.console.print(_headline(config, here, model, run.train, state), highlight=False)
+    if val is None:
+        log.console.print(_no_val(config), highlight=False)
     if notice := run.quarantine.notice():
         log.console.print(notice, highlight=False)
     first_step, best = state.step, state.best
@@ -195,7 +200,9 @@ def _resume(path: Path, begun: Checkpoint) -> Checkpoint:
     state = checkpoint.load(path)
     changed = [
         f"{key} {old!r} -> {new!r}"
-        for key, (old, new) in differences(state.config, begun.config).items()
+        for key, (old, new) in differences(
+            without_idle(state.config), without_idle(begun.config)
+        ).items()
         if key not in _MAY_CHANGE
     ]
     if (state.classes, state.split_sha256) != (begun.classes, begun.split_sha256):
@@ -217,6 +224,13 @@ def _validate(
     found = evaluate(model, frontend, val, here)
     log.bad_clips(found.bad, val.split)
     return all_scores(found.predictions)
+
+
+def _no_val(config: TrainConfig) -> str:
+    """Why no epoch is followed by an evaluation."""
+    name, folder = config.data.val_split, config.data.manifest_folder
+    why = f"{folder} has no split {name!r} (data.val_split)" if name else "data.val_split is empty"
+    return f"no validation: {why}; best.pt is not written"
 
 
 def _mix(config: TrainConfig) -> str:

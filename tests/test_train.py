@@ -347,3 +347,26 @@ def test_the_scripts_end_with_one_line(toy_set: Path, tmp_path: Path) -> None:
     missing = script("eval.py", ["--checkpoint", str(tmp_path / "nothing.pt")])
     assert missing.returncode == 1
     assert missing.stderr == f"error: {tmp_path / 'nothing.pt'}: no such checkpoint\n"
+
+
+def test_a_split_to_validate_on_that_does_not_exist_is_an_error(
+    toy_set: Path, tmp_path: Path
+) -> None:
+    arguments = smoke(toy_set, tmp_path / "run", "--data.val_split", "vall")
+    with pytest.raises(ManifestError, match=r"no split 'vall'; it has: train, val, test"):
+        run_train(arguments)
+
+
+@pytest.mark.parametrize("name", ["val", ""])
+def test_a_run_without_validation_says_so(
+    toy_set: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = read_manifest(toy_set, "train")
+    folder = tmp_path / "manifest"
+    write_manifest(folder, classes=manifest.classes, protocol="no val",
+                   splits={"train": manifest.entries})  # fmt: skip
+    run_train(smoke(toy_set, tmp_path / "run", "--data.manifest", str(folder),
+                    "--data.val_split", name, "--optim.epochs", "1"))  # fmt: skip
+    why = f"{folder} has no split 'val' (data.val_split)" if name else "data.val_split is empty"
+    assert f"no validation: {why}; best.pt is not written" in capsys.readouterr().out
+    assert not (tmp_path / "run/best.pt").exists()
