@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avmix import chance, checkpoint, runtime
+from avmix.atomic import remove_partial
 from avmix.chance import ChanceMeter
 from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import DataConfig, TrainConfig, differences, load_config, to_yaml
@@ -31,6 +32,7 @@ from avmix.data.quarantine import Quarantine
 from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
 from avmix.frontend import Frontend
 from avmix.idle import refuse_idle, without_idle
+from avmix.lock import alone_in
 from avmix.metrics import Scores, all_scores
 from avmix.models import LateFusionClassifier, build_model
 from avmix.prepare.table import prepare_table
@@ -79,18 +81,27 @@ class Training:
 def main(config: TrainConfig) -> Path:
     """Train from where `run.out` stands to the last epoch; returns the last checkpoint.
 
-    Raises ValueError (`ManifestError`, `CheckpointError`, an option that does not fit the machine
-    or the data, or cannot act), `TooManyBadClips`, `LoaderError` and `NotFiniteError`.
+    Raises ValueError (`ManifestError`, `CheckpointError`, `LockedError` where another process works
+    in `run.out`, an option that does not fit the machine or the data, or cannot act),
+    `TooManyBadClips`, `LoaderError` and `NotFiniteError`.
     """
     refuse_idle(config)
-    with runtime.start(
-        device=config.run.device, threads=config.run.threads, num_workers=config.data.num_workers
-    ) as here:
-        if config.data.table and here.is_main:
-            prepare_table(config.data)
+    out = Path(config.run.out)
+    with (
+        runtime.start(
+            device=config.run.device,
+            threads=config.run.threads,
+            num_workers=config.data.num_workers,
+        ) as here,
+        ExitStack() as at_end,
+    ):
+        if here.is_main:
+            at_end.enter_context(alone_in(out))
+            remove_partial(out)
+            if config.data.table:
+                prepare_table(config.data)
         here.barrier()
-        with ExitStack() as at_end:
-            return _train(build(config, here, at_end))
+        return _train(build(config, here, at_end))
 
 
 def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:

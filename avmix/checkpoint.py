@@ -1,6 +1,6 @@
 """Checkpoints: written atomically, read without unpickling anything but tensors."""
 
-import os
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from avmix.atomic import replacing
 from avmix.chance import Chance
 from avmix.config import TrainConfig, from_yaml, to_yaml
 
@@ -49,18 +50,16 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write all of it or nothing: a kill at any instant leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    """Write all of it or nothing: a kill at any instant leaves the old file or the new one. Raises
+    OSError that names the file."""
     content = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
     content["config"] = to_yaml(checkpoint.config)
     if checkpoint.chance is not None:
         content["chance"] = {"epochs": checkpoint.chance.epochs, "sums": checkpoint.chance.sums}
-    with partial.open("wb") as file:
-        torch.save({"format": FORMAT, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    packed = io.BytesIO()  # torch would report a full disk as an error of its own, without a name
+    torch.save({"format": FORMAT, **content}, packed)
+    with replacing(path) as file:
+        file.write(packed.getbuffer())
 
 
 def load(path: Path) -> Checkpoint:

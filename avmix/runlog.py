@@ -7,6 +7,7 @@ plans_rankN.jsonl  how each batch of process N was mixed, with run.save_plans
 tensorboard/       the same numbers as curves
 quarantine.jsonl   clips whose reading crashed or took too long (avmix.data.quarantine writes it)
 last.pt  best.pt   checkpoints
+run.lock           host and process that train here, while they do (avmix.lock writes it)
 """
 
 import json
@@ -28,6 +29,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from avmix.atomic import naming, replacing
 from avmix.chance import HEADS, AtChance
 from avmix.commit import commit_of
 from avmix.data.dataset import BadClip
@@ -240,7 +242,7 @@ class RunLog:
         """Write how a batch of this process is mixed, where the run is to do so."""
         if self._save_plans:
             line = {"epoch": epoch, "step": step, "rows": rows.tolist()}
-            with self._plans.open("a") as file:
+            with naming(self._plans), self._plans.open("a") as file:
                 file.write(json.dumps({**line, "plan": asdict(plan)}) + "\n")
 
     def stop_progress(self) -> None:
@@ -286,7 +288,8 @@ class RunLog:
 
     def _append(self, rows: Sequence[dict[str, Any]]) -> None:
         if self._main and rows:
-            with (self._folder / "metrics.jsonl").open("a") as file:
+            path = self._folder / "metrics.jsonl"
+            with naming(path), path.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
@@ -318,17 +321,15 @@ def _append_environment(path: Path, epoch: int, step: int) -> None:
     """A run that was resumed may have gone on elsewhere: each start is kept, with its place."""
     starts = json.loads(path.read_text()) if path.exists() else []
     starts.append({"epoch": epoch, "step": step, **environment()})
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(starts, indent=2) + "\n")
-    partial.replace(path)
+    with replacing(path) as file:
+        file.write(json.dumps(starts, indent=2).encode() + b"\n")
 
 
 def _keep_before(path: Path, epoch: int, step: int) -> None:
     """Drop the lines at or after (epoch, step), and a last line that was cut by a kill."""
     if not path.exists():
         return
-    partial = path.with_name(path.name + ".partial")
-    with path.open() as lines, partial.open("w") as kept:
+    with path.open("rb") as lines, replacing(path) as kept:
         for line in lines:
             try:
                 row = json.loads(line)
@@ -337,7 +338,6 @@ def _keep_before(path: Path, epoch: int, step: int) -> None:
             last = 0 if row.get("kind") == "unreadable" else 1 << 60
             if (row.get("epoch", -1), row.get("step", last)) < (epoch, step):
                 kept.write(line)
-    partial.replace(path)
 
 
 def environment() -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import pickle
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from avmix.atomic import replacing
 from avmix.chance import Chance
 from avmix.checkpoint import Checkpoint, CheckpointError, load, save
 from avmix.config import RunConfig, TrainConfig
 
+ROOT = Path(__file__).parents[1]
 MADE = Checkpoint(
     config=TrainConfig(run=RunConfig(seed=3)),
     classes=["ä", "b"],
@@ -86,13 +90,38 @@ def test_the_old_file_survives_a_failure_in_the_middle_of_writing(tmp_path):
     assert load(path).step == 9
 
 
-def test_the_old_file_survives_when_nothing_can_be_written(tmp_path):
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
+    # A process that may not write files of more than 2 KB meets what a full disk would tell it.
     path = tmp_path / "last.pt"
     save(path, MADE)
-    (tmp_path / "last.pt.partial").mkdir()
-    with pytest.raises(IsADirectoryError):
-        save(path, replace(MADE, step=8))
+    code = """
+import resource, sys
+from pathlib import Path
+from avmix.checkpoint import load, save
+path = Path(sys.argv[1])
+state = load(path)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+try:
+    save(path, state)
+except OSError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == f"[Errno 27] File too large: {str(path)!r}\n", done.stderr
     assert load(path).step == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_two_writers_at_once_leave_the_whole_of_one(tmp_path):
+    path = tmp_path / "last.pt"
+    with replacing(path) as slow:
+        slow.write(b"half of")
+        save(path, MADE)
+        assert load(path).step == 7
+        slow.write(b" another")
+    assert path.read_bytes() == b"half of another"
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -184,6 +185,40 @@ def test_a_killed_run_leaves_no_process_behind(toy_set: Path, tmp_path: Path) ->
 
     waiter = threading.Event()
     assert any(gone() or waiter.wait(0.05) for _ in range(200))  # 10 s at most
+
+
+def test_of_two_trainers_in_one_folder_the_second_is_refused(
+    toy_set: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    first = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *smoke(toy_set, out)])
+    wait_for_steps(first, out, 1)
+    second = script("train.py", smoke(toy_set, out))
+    assert second.returncode == 1
+    host = socket.gethostname()
+    assert second.stderr == (
+        f"error: {out}: process {first.pid} on {host} works in it; wait for its end, or choose "
+        "another run.out\n"
+    )
+    assert first.wait() == 0
+    assert losses(out) == losses(finished)
+    assert not (out / "run.lock").exists()
+
+
+def test_what_a_killed_trainer_left_is_taken_over_and_cleared(
+    toy_set: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *smoke(toy_set, out)])
+    wait_for_steps(process, out, 1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert json.loads((out / "run.lock").read_text())["pid"] == process.pid
+    (out / "last.pt.0123456789ab.partial").write_bytes(b"half of")
+    run_train(smoke(toy_set, out))
+    assert len(losses(out)) == 10
+    assert not list(out.glob("*.partial"))
+    assert not (out / "run.lock").exists()
 
 
 @pytest.fixture
