@@ -11,7 +11,6 @@ import os
 import sys
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,7 +36,7 @@ from avmix.metrics import Scores, all_scores
 from avmix.models import LateFusionClassifier, build_model
 from avmix.prepare.table import prepare_table
 from avmix.rng import rng
-from avmix.runlog import NotFiniteError, RunLog
+from avmix.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
 from avmix.runtime import Runtime
 
 # What may change between the start of a run and its continuation: where it runs, not what it does.
@@ -68,13 +67,17 @@ class Training:
     state: Checkpoint
     """Where the run stands: its last checkpoint, or its beginning."""
 
-    def save(self, name: str, epoch: int, step: int, best: float) -> None:
-        """Write a checkpoint into `run.out`: `step` of `epoch` comes next."""
+    def save(
+        self, name: str, epoch: int, step: int, best: float, loss_sum: LossSum | None = NO_STEP
+    ) -> None:
+        """Write a checkpoint into `run.out`: `step` of `epoch` comes next; `loss_sum` is of those
+        before it."""
         if self.here.is_main:
             now = replace(self.state, epoch=epoch, step=step, best=best,
                           model=self.model.state_dict(),
                           optimizer=self.optimizer.state_dict(),
-                          chance=self.meter.state())  # fmt: skip
+                          chance=self.meter.state(),
+                          loss_sum=loss_sum and tuple(loss_sum))  # fmt: skip
             checkpoint.save(Path(self.config.run.out) / name, now)
 
 
@@ -150,7 +153,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         Checkpoint(config=config, classes=list(train.classes), split_sha256=trained_on,
                    num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
                    model=model.state_dict(), optimizer=optimizer.state_dict(),
-                   chance=chance.begun(len(train.classes))),
+                   chance=chance.begun(len(train.classes)), loss_sum=NO_STEP),
     )  # fmt: skip
     checkpoint.load_weights(out / "last.pt", state, model)
     optimizer.load_state_dict(state.optimizer)
@@ -167,7 +170,8 @@ def _train(run: Training) -> Path:
     model, frontend, loader, val, meter = run.model, run.frontend, run.loader, run.val, run.meter
     out = Path(config.run.out)
     log = RunLog(out, here, config.run.log_every, save_plans=config.run.save_plans)
-    log.begin(to_yaml(config), epoch=state.epoch, step=state.step, steps_per_epoch=loader.num_steps)
+    log.begin(to_yaml(config), epoch=state.epoch, step=state.step, steps_per_epoch=loader.num_steps,
+              loss_sum=state.loss_sum and LossSum(*state.loss_sum))  # fmt: skip
     log.console.print(_headline(config, here, model, run.train, state), highlight=False)
     if val is None:
         log.console.print(_no_val(config), highlight=False)
@@ -180,8 +184,9 @@ def _train(run: Training) -> Path:
         for epoch in range(state.epoch, config.optim.epochs):
             watch = train_one_epoch(
                 run.network, frontend, run.optimizer, loader, config, here, log,
-                epoch=epoch, first_step=first_step, save=partial(save, "last.pt", epoch, best=best),
-                meter=meter,
+                epoch=epoch, first_step=first_step, meter=meter,
+                save=lambda step, epoch=epoch, best=best: save(
+                    "last.pt", epoch, step, best, log.loss_sum),
             )  # fmt: skip
             first_step = 0
             result = _validate(model, frontend, val, here, log) if val else {}

@@ -47,6 +47,13 @@ class Checkpoint:
     chance: Chance | None = None
     """Which heads were at chance, in how many epochs; None: an older version wrote the checkpoint,
     and it is unknown."""
+    loss_sum: tuple[float, int] | None = None
+    """Sum of the losses of the steps of `epoch` before `step`, and their number
+    (`avmix.runlog.LossSum`); None: an older version wrote the checkpoint, and it is unknown."""
+
+
+_SINCE_THEN = ("chance", "loss_sum")
+"""Fields that checkpoints of older versions of the same format do not have."""
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -74,14 +81,15 @@ def load(path: Path) -> Checkpoint:
     if (
         not isinstance(content, dict)
         or content.get("format") != FORMAT
-        or not content.keys() >= {*Checkpoint.__slots__} - {"chance"}
+        or not content.keys() >= {*Checkpoint.__slots__} - {*_SINCE_THEN}
     ):
         raise CheckpointError(f"{path}: not a checkpoint of avmix, format {FORMAT}")
     try:
         content["config"] = from_yaml(TrainConfig, content["config"])
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    if content.setdefault("chance", None) is not None:
+    content = dict.fromkeys(_SINCE_THEN) | content
+    if content["chance"] is not None:
         content["chance"] = Chance(**content["chance"])
     return Checkpoint(**{name: content[name] for name in Checkpoint.__slots__})
 

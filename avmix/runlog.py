@@ -14,7 +14,6 @@ import json
 import math
 import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -115,6 +114,27 @@ class Stopwatch:
         return self
 
 
+class LossSum(NamedTuple):
+    """Of the losses of the steps of an epoch: what its mean needs when the epoch is resumed."""
+
+    total: float
+    """Losses are float32: in float64 their sum is exact, however often it was interrupted."""
+    num_steps: int
+
+    @property
+    def mean(self) -> float | None:
+        """None: there was no step."""
+        return self.total / self.num_steps if self.num_steps else None
+
+    def plus(self, losses: Sequence[float]) -> "LossSum":
+        """With those of further steps."""
+        return LossSum(sum(losses, self.total), self.num_steps + len(losses))
+
+
+NO_STEP = LossSum(0.0, 0)
+"""Where an epoch begins."""
+
+
 class RunLog:
     """Writes a run's folder; every process has one, only the main one writes."""
 
@@ -130,14 +150,28 @@ class RunLog:
         self._save_plans = save_plans
         self._log_every = log_every
         self._pending: list[StepRecord] = []
-        self._epoch_losses: list[float] = []
+        self._sum: LossSum | None = NO_STEP
+        self._last_loss = math.nan
         self._curves: SummaryWriter | None = None
         self._progress: Progress | None = None
         self._task: Any = None
 
-    def begin(self, config_yaml: str, *, epoch: int, step: int, steps_per_epoch: int) -> None:
+    def begin(
+        self,
+        config_yaml: str,
+        *,
+        epoch: int,
+        step: int,
+        steps_per_epoch: int,
+        loss_sum: LossSum | None = NO_STEP,
+    ) -> None:
         """Write what is known before the first step, and drop what a killed run measured after
-        its last checkpoint, at (epoch, step): those steps are about to be done again."""
+        its last checkpoint, at (epoch, step): those steps are about to be done again.
+
+        `loss_sum`: of the steps of the epoch before `step`, as the checkpoint has it; None: an
+        older version wrote that, and the mean loss of the epoch is not known.
+        """
+        self._sum = loss_sum
         if self._save_plans:
             self._folder.mkdir(parents=True, exist_ok=True)
             _keep_before(self._plans, epoch, step)
@@ -153,8 +187,10 @@ class RunLog:
         )
 
     def epoch_started(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:
-        """Begin the mean loss anew; show a line of progress where there is a terminal."""
-        self._epoch_losses = []
+        """Begin the mean loss anew, but in the middle of an epoch; show a line of progress where
+        there is a terminal."""
+        if step == 0:
+            self._sum = NO_STEP
         if not self._main or not self.console.is_terminal:
             return
         self._progress = Progress(
@@ -175,7 +211,7 @@ class RunLog:
             self.flush()
             if self._progress is not None:
                 text = (
-                    f"loss {self._epoch_losses[-1]:.3f}  lr {record.lr:.1e}  "
+                    f"loss {self._last_loss:.3f}  lr {record.lr:.1e}  "
                     f"{watch.num_clips / watch.seconds:.1f} clips/s  "
                     f"waiting {watch.waited_seconds / watch.seconds:.0%}"
                 )
@@ -192,8 +228,7 @@ class RunLog:
         mean of each of `HEADS` over the epoch, None where no clip had its modality."""
         self.flush()
         self.stop_progress()
-        # None after resuming at the very end of an epoch: no step was left to do.
-        loss = statistics.fmean(self._epoch_losses) if self._epoch_losses else None
+        loss = self._sum.mean if self._sum else None
         row = {
             "kind": "epoch",
             "epoch": epoch,
@@ -245,6 +280,11 @@ class RunLog:
             with naming(self._plans), self._plans.open("a") as file:
                 file.write(json.dumps({**line, "plan": asdict(plan)}) + "\n")
 
+    @property
+    def loss_sum(self) -> "LossSum | None":
+        """Of the steps of the epoch that were written so far; for a checkpoint."""
+        return self._sum
+
     def stop_progress(self) -> None:
         """Leave the terminal as it was."""
         if self._progress is not None:
@@ -284,7 +324,9 @@ class RunLog:
                 f"{rows[-1]['step']}; rows of its clips in the train manifest: "
                 f"{pending[bad[0]].rows.tolist()}. A lower optim.lr or run.precision fp32 may help"
             )
-        self._epoch_losses += [row["loss"] for row in rows]
+        self._last_loss = rows[-1]["loss"]
+        if self._sum is not None:
+            self._sum = self._sum.plus([row["loss"] for row in rows])
 
     def _append(self, rows: Sequence[dict[str, Any]]) -> None:
         if self._main and rows:

@@ -28,6 +28,7 @@ MADE = Checkpoint(
     model={"w": torch.arange(600.0).view(20, 30), "n": torch.tensor(5)},
     optimizer={"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
     chance=Chance(epochs=(2, 0, None), sums=torch.arange(12.0, dtype=torch.float64).view(3, 4)),
+    loss_sum=(1.5, 7),
 )
 
 
@@ -62,14 +63,15 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["last.pt"]
 
 
-def test_a_checkpoint_from_before_chance_was_counted_is_loaded(tmp_path):
+@pytest.mark.parametrize("since", ["chance", "loss_sum"])
+def test_a_checkpoint_from_before_a_field_was_added_is_loaded(tmp_path, since):
     save(tmp_path / "last.pt", MADE)
     content = torch.load(tmp_path / "last.pt", weights_only=True)
-    del content["chance"]
+    del content[since]
     torch.save(content, tmp_path / "old.pt")
-    assert load(tmp_path / "old.pt").chance is None
+    assert getattr(load(tmp_path / "old.pt"), since) is None
     save(tmp_path / "again.pt", load(tmp_path / "old.pt"))
-    assert load(tmp_path / "again.pt").chance is None
+    assert getattr(load(tmp_path / "again.pt"), since) is None
 
 
 def test_saving_again_replaces(tmp_path):

@@ -155,10 +155,14 @@ def test_killed_in_the_middle_and_resumed_is_bit_identical(
     assert done.returncode == 0, done.stderr
     assert f"resumed at epoch {state.epoch + 1}, step {state.step}" in done.stdout
     assert losses(tmp_path / "run") == losses(finished)
+    of_epochs = [
+        [row["loss"] for row in rows(out, "epoch")] for out in (tmp_path / "run", finished)
+    ]
+    assert of_epochs[0] == of_epochs[1]
     starts = json.loads((tmp_path / "run/environment.json").read_text())
     assert [(s["epoch"], s["step"]) for s in starts] == [(0, 0), (state.epoch, state.step)]
-    ours, theirs = (checkpoint.load(out / "last.pt") for out in (tmp_path / "run", finished))
-    assert all(ours.model[name].equal(theirs.model[name]) for name in theirs.model)
+    mine, other = (checkpoint.load(out / "last.pt") for out in (tmp_path / "run", finished))
+    assert all(mine.model[name].equal(other.model[name]) for name in other.model)
 
 
 def test_the_losses_do_not_depend_on_the_number_of_loaders(
