@@ -25,7 +25,7 @@ from avmix.config import DataConfig, TrainConfig, differences, load_config, to_y
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
 from avmix.data.extra import train_clips
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
-from avmix.data.manifest import Manifest, read_events, read_manifest, splits_of
+from avmix.data.manifest import Manifest, ManifestError, read_events, read_manifest, splits_of
 from avmix.data.pool import LoaderError
 from avmix.data.quarantine import Quarantine
 from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
@@ -113,6 +113,11 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
     limits = read_limits(data.num_workers, data.clip_seconds)
     clips = train_clips(data)
+    if len(clips.manifest.classes) < 2:
+        raise ManifestError(
+            f"{folder}: its only class is {clips.manifest.classes[0]!r}; there is nothing to tell "
+            "apart, and so nothing to train"
+        )
     train, trained_on, events = clips.manifest, clips.manifest.sha256, {}
     if config.augment.window == "event":
         events, events_sha256 = read_events(folder, *map(Path, data.extra))
@@ -181,6 +186,8 @@ def _train(run: Training) -> Path:
     if (state.epoch, state.step) == (0, 0):
         save("last.pt", 0, 0, best)  # a run killed in its first epoch can be resumed too
     try:
+        if val is not None and state.epoch < config.optim.epochs:
+            _check_readable(val, here)
         for epoch in range(state.epoch, config.optim.epochs):
             watch = train_one_epoch(
                 run.network, frontend, run.optimizer, loader, config, here, log,
@@ -188,8 +195,12 @@ def _train(run: Training) -> Path:
                 save=lambda step, epoch=epoch, best=best: save(
                     "last.pt", epoch, step, best, log.loss_sum),
             )  # fmt: skip
-            first_step = 0
-            result = _validate(model, frontend, val, here, log) if val else {}
+            first_step, result = 0, {}
+            if val is not None:
+                # Whatever becomes of the validation, the epoch is not lost; the same command
+                # begins with validating it.
+                save("last.pt", epoch, loader.num_steps, best, log.loss_sum)
+                result = _validate(model, frontend, val, here, log)
             log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
             warnings = meter.at_chance(config.optim.epochs)
             log.at_chance([w for w in warnings if w.is_new], epoch)
@@ -231,6 +242,21 @@ def _resume(path: Path, begun: Checkpoint) -> Checkpoint:
             "another run.out, or delete the folder to start anew"
         )
     return replace(state, config=begun.config)
+
+
+def _check_readable(val: EvalLoader, here: Runtime) -> None:
+    """Raises `TooManyBadClips` where no clip of the split can be read: an epoch later would be too
+    late to say so."""
+    parts = here.gather(val.unreadable())
+    bad = [clip for part in parts for clip in part or ()]
+    if None in parts:
+        return
+    if not bad:
+        raise TooManyBadClips(f"the split {val.split!r} (data.val_split) has no clip")
+    raise TooManyBadClips(
+        f"none of the {len(bad)} clips of {val.split!r} (data.val_split) can be read; the "
+        f"first: {bad[0].path}: {bad[0].reason}. An empty data.val_split trains without"
+    )
 
 
 def _validate(

@@ -268,7 +268,7 @@ def evaluate(
 ) -> Evaluation:
     """Probabilities of every clip for each of `EVAL_ROWS`, averaged over its views in float64.
 
-    Raises `TooManyBadClips` when no clip of the split can be read.
+    Raises `TooManyBadClips`, which names the split, when none of its clips can be evaluated.
     """
     model.eval()
     runtime.broadcast_buffers(model)
@@ -290,9 +290,12 @@ def evaluate(
     clips = {row: clip for part in runtime.gather(ours) for row, clip in part.items()}
     missing = {row: b for part in runtime.gather(bad) for row, b in part.items()}
     if not clips:
+        if not missing:
+            raise TooManyBadClips(f"the split {loader.split!r} has no clip to evaluate")
         first = next(iter(missing.values()))
         raise TooManyBadClips(
-            f"none of {len(missing)} clips can be read; the first: {first.path}: {first.reason}"
+            f"none of the {len(missing)} clips of {loader.split!r} can be evaluated; the first: "
+            f"{first.path}: {first.reason}"
         )
     rows = sorted(clips)
     stacked = torch.stack([clips[row][1] for row in rows], 1).float()

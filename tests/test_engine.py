@@ -361,7 +361,7 @@ def test_a_clip_without_all_its_views_is_reported_and_not_scored():
 
 def test_a_split_of_which_nothing_can_be_read_is_an_error():
     loader = eval_loader_of([Loaded(None, (BadClip(0, "a.mp4", "damaged"),))], 1)
-    with pytest.raises(TooManyBadClips, match=r"none of 1 clips .*a\.mp4: damaged"):
+    with pytest.raises(TooManyBadClips, match=r"none of the 1 clips of '\w+' .*a\.mp4: damaged"):
         evaluate(build_model(SMALL, 3), FRONTEND, loader, HERE)
 
 

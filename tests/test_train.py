@@ -225,6 +225,70 @@ def test_what_a_killed_trainer_left_is_taken_over_and_cleared(
     assert not (out / "run.lock").exists()
 
 
+def test_a_validation_that_fails_does_not_cost_the_epoch(
+    toy_set: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, away, out = tmp_path / "data", tmp_path / "away", tmp_path / "run"
+    shutil.copytree(toy_set, data)
+    done = RunLog.step_done
+
+    def unplugged(log: RunLog, record: StepRecord, watch: Stopwatch) -> None:
+        done(log, record, watch)
+        if (record.epoch, record.step) == (0, 4):
+            (data / "val").rename(away)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLog, "step_done", unplugged)
+        with pytest.raises(
+            TooManyBadClips, match=r"none of the 10 clips of 'val' can be evaluated"
+        ):
+            run_train(smoke(data, out))
+    state = checkpoint.load(out / "last.pt")
+    assert (state.epoch, state.step) == (0, 5)  # all of it is done, but for the validation
+    away.rename(data / "val")
+    run_train(smoke(data, out))
+    assert losses(out) == losses(finished)
+    timeless = [
+        [
+            {k: v for k, v in row.items() if k in ("epoch", "loss", "loss_fused", "val")}
+            for row in of
+        ]
+        for of in (rows(out, "epoch"), rows(finished, "epoch"))
+    ]
+    assert timeless[0] == timeless[1]
+    assert checkpoint.load(out / "best.pt").best == checkpoint.load(finished / "best.pt").best
+
+
+@pytest.mark.parametrize("num_workers", ["0", "1"])
+def test_a_val_split_that_cannot_be_read_stops_the_run_before_its_first_step(
+    toy_set: Path, tmp_path: Path, num_workers: str
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(toy_set, data)
+    for path in (data / "val").iterdir():
+        path.write_bytes(b"not a video")
+    arguments = smoke(data, out, "--data.num_workers", num_workers)
+    with pytest.raises(TooManyBadClips, match=r"none of the 10 clips of 'val' .*can be read"):
+        run_train(arguments)
+    assert not (out / "metrics.jsonl").exists()
+    # One that can be read is enough.
+    first = read_manifest(toy_set, "val").entries[7].path
+    shutil.copy(toy_set / first, data / first)
+    run_train(arguments)
+    assert rows(out, "epoch")[0]["val"]["fused"]["nll"] > 0
+
+
+def test_one_class_is_nothing_to_train(toy_set: Path, tmp_path: Path) -> None:
+    entries = [replace(e, labels=("clap",)) for e in read_manifest(toy_set, "train").entries]
+    write_manifest(tmp_path / "manifest", classes=["clap"], protocol="one class",
+                   splits={"train": entries})  # fmt: skip
+    arguments = smoke(toy_set, tmp_path / "run", "--data.manifest", str(tmp_path / "manifest"))
+    with pytest.raises(
+        ManifestError, match=r"manifest: its only class is 'clap'; there is nothing"
+    ):
+        run_train(arguments)
+
+
 @pytest.fixture
 def damaged(toy_set: Path, tmp_path: Path) -> Path:
     """The toy set with one train file garbled, one gone, and one test file gone."""

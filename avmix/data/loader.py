@@ -1,6 +1,6 @@
 """Batches of a split, in an order that does not depend on how many processes read them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from math import inf
@@ -99,7 +99,9 @@ class EpochSampler:
 class Source(Protocol):
     """Where loaders get what is at the places they name."""
 
-    def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
+    def read(
+        self, batches: Iterable[Sequence[Place]], epoch: int | None
+    ) -> Generator[Loaded, None, None]:
         """One `Loaded` for each of `batches`, in order; `epoch` None: evaluation."""
         ...
 
@@ -117,7 +119,9 @@ class Clips:
         self._pool = pool
         self._quarantine = quarantine
 
-    def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
+    def read(
+        self, batches: Iterable[Sequence[Place]], epoch: int | None
+    ) -> Generator[Loaded, None, None]:
         """As `Source`. A clip that takes a process down goes into quarantine."""
         manifest = self._dataset.manifest
 
@@ -207,6 +211,21 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Loaded]:
         """Clip after clip, view after view."""
         return self.source.read(self.batches, None)
+
+    def unreadable(self) -> tuple[BadClip, ...] | None:
+        """None as soon as a clip of this process can be read; else all of them, which cannot.
+
+        Reads the first view of one clip after the other: one, where the split is as it should be.
+        """
+        firsts = {row: [(row, view)] for places in self.batches[::-1] for row, view in places[::-1]}
+        bad: list[BadClip] = []
+        loaded = self.source.read([firsts[row] for row in sorted(firsts)], None)
+        for batch, found in loaded:
+            if batch is not None:
+                loaded.close()
+                return None
+            bad += found
+        return tuple(bad)
 
     def close(self) -> None:
         """End the loader processes."""
