@@ -50,6 +50,10 @@ def main(config: EvalConfig) -> dict[str, Scores]:
             f"{path} was trained on other classes ({len(state.classes)}) than {folder} has "
             f"({len(manifest.classes)})"
         )
+    if len(state.classes) < 2:
+        raise CheckpointError(
+            f"{path}: its only class is {state.classes[0]!r}; there is nothing to evaluate"
+        )
     out = Path(config.out) if config.out else path.parent / f"eval_{config.split}"
     quarantine = Quarantine(out / "quarantine.jsonl", also=[path.parent / "quarantine.jsonl"])
     with runtime.start(
@@ -73,8 +77,9 @@ def main(config: EvalConfig) -> dict[str, Scores]:
             found = evaluate(model.to(here.device), frontend, loader, here)
         scores = all_scores(found.predictions)
         if here.is_main:
-            if notice := quarantine.notice():
-                print(notice)
+            for notice in (quarantine.notice(), state.notice()):
+                if notice:
+                    print(notice)
             _print(manifest, found, scores, config.num_views, state)
             _write(out, manifest, found, scores, config, state)
     return scores

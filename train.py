@@ -158,7 +158,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         Checkpoint(config=config, classes=list(train.classes), split_sha256=trained_on,
                    num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
                    model=model.state_dict(), optimizer=optimizer.state_dict(),
-                   chance=chance.begun(len(train.classes)), loss_sum=NO_STEP),
+                   chance=chance.begun(len(train.classes)), loss_sum=NO_STEP, digest=""),
     )  # fmt: skip
     checkpoint.load_weights(out / "last.pt", state, model)
     optimizer.load_state_dict(state.optimizer)
@@ -180,8 +180,9 @@ def _train(run: Training) -> Path:
     log.console.print(_headline(config, here, model, run.train, state), highlight=False)
     if val is None:
         log.console.print(_no_val(config), highlight=False)
-    if notice := run.quarantine.notice():
-        log.console.print(notice, highlight=False)
+    for notice in (run.quarantine.notice(), state.notice()):
+        if notice:
+            log.console.print(notice, highlight=False)
     first_step, best = state.step, state.best
     if (state.epoch, state.step) == (0, 0):
         save("last.pt", 0, 0, best)  # a run killed in its first epoch can be resumed too

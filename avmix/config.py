@@ -501,7 +501,8 @@ class OptimConfig:
     batch_size: int = 16
     """Clips per step and process, >= 2 (batch normalisation and mixing need two)."""
     accumulate: int = 1
-    """Steps whose gradients are summed before an update, >= 1."""
+    """Steps whose gradients are averaged before an update, >= 1: as one step of so many times
+    batch_size clips, but for batch normalisation. The last update of an epoch may have fewer."""
     lr: float = 2e-3
     """Highest learning rate, > 0."""
     weight_decay: float = 0.02

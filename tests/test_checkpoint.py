@@ -50,7 +50,7 @@ class Unwritable:
 def test_what_is_saved_is_loaded(tmp_path):
     save(tmp_path / "new/last.pt", MADE)
     found = load(tmp_path / "new/last.pt")
-    rest = {"model": {}, "optimizer": {}, "chance": None}
+    rest = {"model": {}, "optimizer": {}, "chance": None, "digest": None}
     assert replace(found, **rest) == replace(MADE, **rest)
     assert found.chance is not None
     assert MADE.chance is not None
@@ -63,15 +63,16 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["last.pt"]
 
 
-@pytest.mark.parametrize("since", ["chance", "loss_sum"])
+@pytest.mark.parametrize("since", ["chance", "loss_sum", "digest"])
 def test_a_checkpoint_from_before_a_field_was_added_is_loaded(tmp_path, since):
     save(tmp_path / "last.pt", MADE)
     content = torch.load(tmp_path / "last.pt", weights_only=True)
-    del content[since]
+    content.pop("digest")  # which is of all fields
+    content.pop(since, None)
     torch.save(content, tmp_path / "old.pt")
     assert getattr(load(tmp_path / "old.pt"), since) is None
     save(tmp_path / "again.pt", load(tmp_path / "old.pt"))
-    assert getattr(load(tmp_path / "again.pt"), since) is None
+    assert (getattr(load(tmp_path / "again.pt"), since) is None) == (since != "digest")
 
 
 def test_saving_again_replaces(tmp_path):
@@ -172,8 +173,79 @@ def test_code_in_a_file_does_not_run(tmp_path, by_torch):
         torch.save(content, path)
     else:
         path.write_bytes(pickle.dumps(content, protocol=2))
-    with pytest.raises(CheckpointError, match=r"evil\.pt: not a readable checkpoint"):
+    with pytest.raises(CheckpointError, match=r"evil\.pt: not a readable checkpoint") as error:
         load(path)
+    assert "weights_only" not in str(error.value)
+    assert ("it asks for " in str(error.value)) == by_torch
     assert not mark.exists()
     pickle.loads(pickle.dumps(content))  # but it would
     assert mark.exists()
+
+
+def same(a: Checkpoint, b: Checkpoint) -> bool:
+    """What tells two checkpoints apart that have the fields of `MADE`."""
+    assert a.chance is not None
+    assert b.chance is not None
+    rest = {"model": {}, "optimizer": {}, "chance": None, "digest": None}
+    return (
+        replace(a, **rest) == replace(b, **rest)
+        and a.model.keys() == b.model.keys()
+        and all(a.model[name].equal(b.model[name]) for name in b.model)
+        and a.chance.sums.equal(b.chance.sums)
+        and a.chance.epochs == b.chance.epochs
+        and a.optimizer["state"][0]["exp_avg"].equal(b.optimizer["state"][0]["exp_avg"])
+        and a.optimizer["param_groups"] == b.optimizer["param_groups"]
+    )
+
+
+def test_no_flipped_bit_goes_unnoticed(tmp_path):
+    path = tmp_path / "last.pt"
+    save(path, MADE)
+    content = path.read_bytes()
+    weight = content.index(MADE.model["w"].numpy().tobytes())
+    generator = random.Random(0)
+    places = [weight, weight + 1201, *(generator.randrange(len(content)) for _ in range(400))]
+    refused: dict[int, str] = {}
+    for place in places:
+        broken = bytearray(content)
+        broken[place] ^= 1 << generator.randrange(8)
+        path.write_bytes(broken)
+        try:
+            found = load(path)
+        except CheckpointError as error:
+            refused[place] = str(error)
+            continue
+        # What it touched is not read: padding, or what the archive says twice.
+        assert found.digest is not None
+        assert same(found, MADE), place
+    damaged = f"{path}: damaged: its content is not what was written"
+    assert [refused.get(place) for place in places[:2]] == [damaged, damaged]
+    assert len(refused) > 150
+
+
+def test_a_checkpoint_without_digest_says_so(tmp_path):
+    save(tmp_path / "last.pt", MADE)
+    assert load(tmp_path / "last.pt").notice() == ""
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    del content["digest"]
+    torch.save(content, tmp_path / "old.pt")
+    found = load(tmp_path / "old.pt")
+    assert same(found, MADE)
+    assert found.notice().startswith("the checkpoint is of an older version and has no digest")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(tmp_path, value):
+    path, broken = tmp_path / "last.pt", MADE.model["w"].clone()
+    broken[3, 4] = value
+    message = r"\.pt: w of the network holds values that are not finite"
+    with pytest.raises(CheckpointError, match=message):
+        save(path, replace(MADE, model={**MADE.model, "w": broken}))
+    assert not path.exists()
+    save(path, MADE)
+    content = torch.load(path, weights_only=True)
+    content["model"]["w"] = broken
+    del content["digest"]
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=message):
+        load(path)
