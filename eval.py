@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from avmix import checkpoint, runtime
+from avmix.atomic import replacing
 from avmix.chance import HEADS, likely_causes, too_many
 from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import EvalConfig, load_config
@@ -169,8 +170,9 @@ def _write(
         "per_class": _per_class(manifest, found),
         "environment": environment(),
     }
-    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    with (out / "predictions.jsonl").open("w") as file:
+    with replacing(out / "result.json") as file:
+        file.write(json.dumps(result, indent=2, allow_nan=False).encode() + b"\n")
+    with replacing(out / "predictions.jsonl") as file:
         for i, row in enumerate(predictions.row.tolist()):
             line = {
                 "clip_id": manifest.entries[row].clip_id,
@@ -180,7 +182,7 @@ def _write(
                     for name, p in predictions.probability.items()
                 },
             }
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
     confusion = confusion_matrix(predictions.probability["fused"], predictions.label)
     title = f"{manifest.protocol} {manifest.split}: fused, top-1 {100 * scores['fused'].top1:.1f} %"
     draw_confusion(confusion, manifest.classes, title, out / "confusion.png")

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -254,7 +254,7 @@ class Evaluation:
     """What evaluating a split gave; nothing is substituted."""
 
     predictions: Predictions
-    """Of the clips all of whose views could be read."""
+    """Of the clips all of whose views could be read, and gave finite numbers."""
     bad: tuple[BadClip, ...]
     """The others, once each."""
 
@@ -267,6 +267,9 @@ def evaluate(
     runtime: Runtime,
 ) -> Evaluation:
     """Probabilities of every clip for each of `EVAL_ROWS`, averaged over its views in float64.
+
+    A clip is missing, with the reason, where a view of it cannot be read, or its waveform or what
+    the network says of it is not finite: nan has a largest entry, too, and would count as a class.
 
     Raises `TooManyBadClips`, which names the split, when none of its clips can be evaluated.
     """
@@ -281,7 +284,11 @@ def evaluate(
         if batch is None:
             continue
         probability = _eval_rows(model, frontend, batch.to(runtime.device)).double().cpu()
+        problems = _not_finite(batch, probability)
         for i, row in enumerate(batch.row.tolist()):
+            if problems[i]:
+                bad[row] = BadClip(row, loader.paths[row], problems[i])
+                continue
             sums[row] = sums.get(row, 0) + probability[:, i]
             views[row] = views.get(row, 0) + 1
             labels[row] = int(batch.target[i].argmax())
@@ -307,6 +314,16 @@ def evaluate(
         ),
         bad=tuple(missing[row] for row in sorted(missing)),
     )
+
+
+def _not_finite(batch: Batch, probability: Float64[Tensor, "rows b k"]) -> list[str]:
+    """What of each clip is not finite; empty where all of it is."""
+    heard = batch.audio.isfinite().flatten(1).all(1).tolist()
+    said = probability.isfinite().all(2).all(0).tolist()
+    return [
+        "" if a and b else "logits that are not finite" if a else "audio that is not finite"
+        for a, b in zip(heard, said, strict=True)
+    ]
 
 
 def _eval_rows(

@@ -278,7 +278,7 @@ class RunLog:
         if self._save_plans:
             line = {"epoch": epoch, "step": step, "rows": rows.tolist()}
             with naming(self._plans), self._plans.open("a") as file:
-                file.write(json.dumps({**line, "plan": asdict(plan)}) + "\n")
+                file.write(json.dumps({**line, "plan": asdict(plan)}, allow_nan=False) + "\n")
 
     @property
     def loss_sum(self) -> "LossSum | None":
@@ -332,7 +332,7 @@ class RunLog:
         if self._main and rows:
             path = self._folder / "metrics.jsonl"
             with naming(path), path.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
+                file.writelines(json.dumps(_strict(row), allow_nan=False) + "\n" for row in rows)
 
 
 def _numbers(record: StepRecord) -> Tensor:
@@ -359,12 +359,18 @@ def _row(record: StepRecord, numbers: Sequence[float]) -> dict[str, Any]:
     return row if record.grad_norms is None else row | dict(zip(_NORMS, norms, strict=True))
 
 
+def _strict(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no nan: such a number is null, and `not_finite` says what it was."""
+    broken = {k: str(v) for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)}
+    return {**row, **dict.fromkeys(broken), "not_finite": broken} if broken else row
+
+
 def _append_environment(path: Path, epoch: int, step: int) -> None:
     """A run that was resumed may have gone on elsewhere: each start is kept, with its place."""
     starts = json.loads(path.read_text()) if path.exists() else []
     starts.append({"epoch": epoch, "step": step, **environment()})
     with replacing(path) as file:
-        file.write(json.dumps(starts, indent=2).encode() + b"\n")
+        file.write(json.dumps(starts, indent=2, allow_nan=False).encode() + b"\n")
 
 
 def _keep_before(path: Path, epoch: int, step: int) -> None:

@@ -150,7 +150,12 @@ def test_a_loss_that_is_not_finite_is_an_error_in_every_process(tmp_path, loss):
         with pytest.raises(NotFiniteError, match=r"step 1; rows of its .* manifest: \[7, 8\]"):
             log.step_done(record(1, loss), Stopwatch())
         log.close()
-    assert [row["step"] for row in rows(tmp_path / "0")] == [0, 1]  # the evidence is kept
+    text = (tmp_path / "0/metrics.jsonl").read_text()
+    strict = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    assert [row["step"] for row in strict] == [0, 1]  # the evidence is kept
+    assert strict[1]["loss"] is None
+    assert strict[1]["not_finite"] == {"loss": str(loss)}
+    assert "not_finite" not in strict[0]
 
 
 def test_an_epoch_without_a_step_has_no_loss(tmp_path):

@@ -207,6 +207,8 @@ class EvalLoader:
     """Views of each clip."""
     split: str
     """Which split it reads."""
+    paths: Sequence[str]
+    """Of each row of the manifest, for messages."""
 
     def __iter__(self) -> Iterator[Loaded]:
         """Clip after clip, view after view."""
@@ -250,6 +252,7 @@ def eval_loader(
         batches=_whole_clips(rows, dataset.num_views, batch_size),
         num_views=dataset.num_views,
         split=dataset.manifest.split,
+        paths=[entry.path for entry in dataset.manifest.entries],
     )
 
 
