@@ -159,12 +159,8 @@ def targets_of(batch: Batch) -> Heads:
 def targets_of_mix(plan: PlacedPlan, batch: Batch, labels: Literal["sum", "max"] = "sum") -> Heads:
     """What each head is to learn of the mixed clips. Of a clip that lost a modality, the fused one
     learns what is left."""
-    target = mixed_targets(plan, targets_of(batch), labels)
-    if batch.sound_target is None:
-        return target
-    sees, hears = plan.part("video").present[:, None], plan.part("audio").present[:, None]
-    left = torch.where(hears, target.audio, target.video)
-    return target._replace(fused=torch.where(sees & hears, target.fused, left))
+    own = batch.target if batch.sound_target is None else targets_of(batch)
+    return mixed_targets(plan, own, labels)
 
 
 def clean_pass(network: nn.Module, frontend: Frontend, batch: Batch) -> Output:
