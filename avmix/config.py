@@ -165,7 +165,8 @@ class AugmentConfig:
     """Probability that pictures and sound run backwards, 0 to 1."""
     hide_seconds: float = 0.0
     """Longest interval that is hidden from the network, in pictures and spectrogram alike; its
-    length is drawn from [0, hide_seconds], seconds. 0: none."""
+    length is drawn from [0, hide_seconds], seconds. 0: none. Of a mix at input level it is hidden
+    of both clips; at @layer and @feature each clip is hidden in its own input."""
     binding: Literal["sync", "window"] = "sync"
     """`sync`: sound is of the same seconds as the pictures. `window`: a stated departure, for
     methods that bind modalities within a window only: it is up to jitter_seconds early or late."""
