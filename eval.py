@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from avmix import checkpoint, runtime
@@ -30,6 +29,7 @@ from avmix.figures import draw_confusion
 from avmix.frontend import Frontend
 from avmix.metrics import EVAL_ROWS, Scores, all_scores, class_accuracy, confusion_matrix
 from avmix.models import build_model
+from avmix.names import console_of, printable, say
 from avmix.runlog import environment
 
 
@@ -80,7 +80,7 @@ def main(config: EvalConfig) -> dict[str, Scores]:
         if here.is_main:
             for notice in (quarantine.notice(), state.notice()):
                 if notice:
-                    print(notice)
+                    say(console_of(), notice)
             _print(manifest, found, scores, config.num_views, state)
             _write(out, manifest, found, scores, config, state)
     return scores
@@ -99,11 +99,13 @@ def _print(
     num_views: int,
     state: Checkpoint,
 ) -> None:
-    console = Console(soft_wrap=True)
+    console = console_of()
     silent = sum(not has_sound(manifest.entries[row]) for row in found.predictions.row.tolist())
     table = Table(
-        title=f"{manifest.protocol}, {manifest.split}: {len(found.predictions.row)} clips "
-        f"evaluated, {len(found.bad)} missing; {silent} without sound; {num_views} views"
+        title=printable(
+            f"{manifest.protocol}, {manifest.split}: {len(found.predictions.row)} clips "
+            f"evaluated, {len(found.bad)} missing; {silent} without sound; {num_views} views"
+        )
     )
     for heading in ("", "top-1 %", "top-5 %", "mean class %", "NLL", "ECE"):
         table.add_column(heading, justify="left" if not heading else "right")
@@ -115,23 +117,23 @@ def _print(
     console.print(table)
     for head, name in zip(HEADS, EVAL_ROWS, strict=False):
         if name in marked:
-            console.print(
+            say(
+                console,
                 f"* the {head} head was at chance in {marked[name]} of {state.epoch} epochs "
                 "of training: its training loss was no better than guessing by class frequencies. "
                 f"{likely_causes(head)}",
-                highlight=False,
             )
     by_class = Table(title="accuracy per class, %")
     for heading in ("class", "clips", "fused", "video head", "audio head"):
         by_class.add_column(heading, justify="left" if heading == "class" else "right")
     for row in _per_class(manifest, found):
-        by_class.add_row(row["class"], str(row["clips"]), *(
+        by_class.add_row(printable(row["class"]), str(row["clips"]), *(
             "-" if row[name] is None else f"{100 * row[name]:.1f}"
             for name in ("fused", "video head", "audio head")
         ))  # fmt: skip
     console.print(by_class)
     for b in found.bad:
-        console.print(f"missing: {b.path}: {b.reason}", highlight=False)
+        say(console, f"missing: {b.path}: {b.reason}")
 
 
 def _per_class(manifest: Manifest, found: Evaluation) -> list[dict]:
@@ -186,7 +188,7 @@ def _write(
     confusion = confusion_matrix(predictions.probability["fused"], predictions.label)
     title = f"{manifest.protocol} {manifest.split}: fused, top-1 {100 * scores['fused'].top1:.1f} %"
     draw_confusion(confusion, manifest.classes, title, out / "confusion.png")
-    print(f"wrote {out}/result.json, predictions.jsonl, confusion.png")
+    say(console_of(), f"wrote {out}/result.json, predictions.jsonl, confusion.png")
 
 
 if __name__ == "__main__":

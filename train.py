@@ -34,6 +34,7 @@ from avmix.idle import refuse_idle, without_idle
 from avmix.lock import alone_in
 from avmix.metrics import Scores, all_scores
 from avmix.models import LateFusionClassifier, build_model
+from avmix.names import say
 from avmix.prepare.table import prepare_table
 from avmix.rng import rng
 from avmix.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
@@ -177,12 +178,12 @@ def _train(run: Training) -> Path:
     log = RunLog(out, here, config.run.log_every, save_plans=config.run.save_plans)
     log.begin(to_yaml(config), epoch=state.epoch, step=state.step, steps_per_epoch=loader.num_steps,
               loss_sum=state.loss_sum and LossSum(*state.loss_sum))  # fmt: skip
-    log.console.print(_headline(config, here, model, run.train, state), highlight=False)
+    say(log.console, _headline(config, here, model, run.train, state))
     if val is None:
-        log.console.print(_no_val(config), highlight=False)
+        say(log.console, _no_val(config))
     for notice in (run.quarantine.notice(), state.notice()):
         if notice:
-            log.console.print(notice, highlight=False)
+            say(log.console, notice)
     first_step, best = state.step, state.best
     if (state.epoch, state.step) == (0, 0):
         save("last.pt", 0, 0, best)  # a run killed in its first epoch can be resumed too
@@ -211,7 +212,7 @@ def _train(run: Training) -> Path:
             save("last.pt", epoch + 1, 0, best)
         for warning in meter.at_chance(config.optim.epochs):
             if not warning.is_new:  # which was the last line already
-                log.console.print(str(warning), highlight=False)
+                say(log.console, str(warning))
     finally:
         log.close()
     return out / "last.pt"

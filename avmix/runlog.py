@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -34,6 +33,7 @@ from avmix.commit import commit_of
 from avmix.data.dataset import BadClip
 from avmix.metrics import Scores
 from avmix.mix import MixPlan
+from avmix.names import console_of, say
 from avmix.runtime import Runtime
 from avmix.types import Heads
 
@@ -143,7 +143,7 @@ class RunLog:
     ) -> None:
         """`log_every`: steps that are gathered before they are written; `save_plans`: how each
         batch of each process was mixed is written too."""
-        self.console = Console(quiet=not runtime.is_main, soft_wrap=True)
+        self.console = console_of(quiet=not runtime.is_main)
         self._folder = folder
         self._main = runtime.is_main
         self._plans = folder / f"plans_rank{runtime.rank}.jsonl"
@@ -248,7 +248,7 @@ class RunLog:
                 f"{n} {scores[n].top1:.3f}" for n in ("fused", "video head", "audio head")
             )
             text += f", val: {best}"
-        self.console.print(text, highlight=False)
+        say(self.console, text)
         if self._curves is not None:
             end = (epoch + 1) * self._steps_per_epoch
             for name, value in zip(HEADS, losses, strict=True):
@@ -263,14 +263,14 @@ class RunLog:
     def at_chance(self, found: Sequence[AtChance], epoch: int) -> None:
         """Warn of heads that learn nothing, on the console and in metrics.jsonl."""
         for warning in found:
-            self.console.print(str(warning), highlight=False)
+            say(self.console, str(warning))
         # With the epoch, so that a run that goes on from before it does not say it twice.
         self._append([{"kind": "at_chance", "epoch": epoch, **asdict(w)} for w in found])
 
     def bad_clips(self, bad: Sequence[BadClip], split: str) -> None:
         """Name clips that could not be read, on the console and in metrics.jsonl."""
         for b in bad:
-            self.console.print(f"unreadable, in {split}: {b.path}: {b.reason}", highlight=False)
+            say(self.console, f"unreadable, in {split}: {b.path}: {b.reason}")
         self._append([{"kind": "unreadable", "split": split, **b._asdict()} for b in bad])
 
     def plan(self, plan: MixPlan, epoch: int, step: int, rows: Tensor) -> None:
