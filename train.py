@@ -30,7 +30,7 @@ from avmix.data.pool import LoaderError
 from avmix.data.quarantine import Quarantine
 from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
 from avmix.frontend import Frontend
-from avmix.idle import refuse_idle, without_idle
+from avmix.idle import idle_options, without_idle
 from avmix.lock import alone_in
 from avmix.metrics import Scores, all_scores
 from avmix.models import LateFusionClassifier, build_model
@@ -86,10 +86,9 @@ def main(config: TrainConfig) -> Path:
     """Train from where `run.out` stands to the last epoch; returns the last checkpoint.
 
     Raises ValueError (`ManifestError`, `CheckpointError`, `LockedError` where another process works
-    in `run.out`, an option that does not fit the machine or the data, or cannot act),
-    `TooManyBadClips`, `LoaderError` and `NotFiniteError`.
+    in `run.out`, an option that does not fit the machine or the data), `TooManyBadClips`,
+    `LoaderError` and `NotFiniteError`.
     """
-    refuse_idle(config)
     out = Path(config.run.out)
     with (
         runtime.start(
@@ -176,9 +175,12 @@ def _train(run: Training) -> Path:
     model, frontend, loader, val, meter = run.model, run.frontend, run.loader, run.val, run.meter
     out = Path(config.run.out)
     log = RunLog(out, here, config.run.log_every, save_plans=config.run.save_plans)
-    log.begin(to_yaml(config), epoch=state.epoch, step=state.step, steps_per_epoch=loader.num_steps,
+    log.begin(to_yaml(without_idle(config)), epoch=state.epoch, step=state.step,
+              steps_per_epoch=loader.num_steps,
               loss_sum=state.loss_sum and LossSum(*state.loss_sum))  # fmt: skip
     say(log.console, _headline(config, here, model, run.train, state))
+    for message in idle_options(config).values():
+        say(log.console, f"switched off: {message}")
     if val is None:
         say(log.console, _no_val(config))
     for notice in (run.quarantine.notice(), state.notice()):

@@ -17,7 +17,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from avmix.idle import idle_options, without_idle
+from avmix.idle import idle_options
 from avmix.recipe import parse_recipe
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -783,7 +783,7 @@ def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
     A key that does not exist or is there twice, a value of the wrong type, a value out of range and
     an option that cannot act (`avmix.idle`) end the program with exit code 2 and one line that
     names the key and what it may be. An option that acts where it is set, and that a later file or
-    override switches off, has its default in what is returned.
+    override switches off, is taken.
     """
     given = sys.argv[1:] if argv is None else list(argv)
     parser = _Parser(description=cls.__doc__, allow_abbrev=False)
@@ -804,7 +804,7 @@ def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
     for key, message in idle_options(config).items():
         if not _was_switched_off(parser, cls, given, key):
             parser.error(message)
-    return without_idle(config)
+    return config
 
 
 def _instance(parser: _Parser, cls: type[C], args: Namespace) -> C:

@@ -4,9 +4,8 @@ One table says what each such option needs. An option that is set to something e
 while a need of it is not met is an error, never silence: whoever sets it believes that it acts.
 
 Files of options are combined, though, and a later one may switch off what an earlier one set. Such
-an option did act where it was set, so `avmix.config.load_config` gives it its default back instead:
-no configuration that was read holds an option that cannot act, and the resolved configuration of a
-run never says what did not happen.
+an option did act where it was set: `avmix.config.load_config` takes it, the run says at its start
+that it is switched off, and leaves it out of its resolved configuration.
 """
 
 from collections.abc import Callable
@@ -126,12 +125,6 @@ def idle_options(config: Any) -> dict[str, str]:
         if unmet := [need.says for need in needs if not need.met(part)]:
             found[key] = f"{key} cannot act without {unmet[0]}, got {getattr(part, name)!r}"
     return found
-
-
-def refuse_idle(config: Any) -> None:
-    """Raises ValueError for the first option of `idle_options`, naming it and what it needs."""
-    for message in idle_options(config).values():
-        raise ValueError(message)
 
 
 def without_idle(config: C) -> C:

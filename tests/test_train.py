@@ -473,3 +473,21 @@ def test_a_run_without_validation_says_so(
     why = f"{folder} has no split 'val' (data.val_split)" if name else "data.val_split is empty"
     assert f"no validation: {why}; best.pt is not written" in capsys.readouterr().out
     assert not (tmp_path / "run/best.pt").exists()
+
+
+def test_a_run_says_what_a_later_option_switched_off(
+    toy_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ramp.yaml").write_text("mix: {ramp_epochs: 1}")
+    out = tmp_path / "run"
+    arguments = smoke(toy_set, out, "--config", str(tmp_path / "ramp.yaml"), "--mix.method",
+                      "none", "--data.val_split", "")  # fmt: skip
+    run_train(arguments)
+    message = (
+        "mix.ramp_epochs cannot act without a mix.method that mixes or drops (not none), got 1"
+    )
+    assert f"switched off: {message}" in capsys.readouterr().out
+    # The resolved configuration, which does not name it, is of the same run.
+    again = load_config(TrainConfig, ["--config", str(out / "config.yaml")])
+    assert again.mix.ramp_epochs == 0
+    assert train.main(again) == out / "last.pt"
