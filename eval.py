@@ -195,4 +195,4 @@ if __name__ == "__main__":
     try:
         main(load_config(EvalConfig))
     except (ValueError, OSError, TooManyBadClips, LoaderError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit("error: " + printable(str(error), keep="\n"))

@@ -34,7 +34,7 @@ from avmix.idle import idle_options, without_idle
 from avmix.lock import alone_in
 from avmix.metrics import Scores, all_scores
 from avmix.models import LateFusionClassifier, build_model
-from avmix.names import say
+from avmix.names import printable, say
 from avmix.prepare.table import prepare_table
 from avmix.rng import rng
 from avmix.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
@@ -78,7 +78,7 @@ class Training:
                           model=self.model.state_dict(),
                           optimizer=self.optimizer.state_dict(),
                           chance=self.meter.state(),
-                          loss_sum=loss_sum and tuple(loss_sum))  # fmt: skip
+                          loss_sum=loss_sum)  # fmt: skip
             checkpoint.save(Path(self.config.run.out) / name, now)
 
 
@@ -308,7 +308,7 @@ if __name__ == "__main__":
     try:
         main(load_config(TrainConfig))
     except (ValueError, OSError, TooManyBadClips, LoaderError, NotFiniteError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit("error: " + printable(str(error), keep="\n"))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

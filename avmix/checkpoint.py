@@ -78,6 +78,9 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     content["config"] = to_yaml(checkpoint.config)
     if checkpoint.chance is not None:
         content["chance"] = {"epochs": checkpoint.chance.epochs, "sums": checkpoint.chance.sums}
+    if checkpoint.loss_sum is not None:
+        # Of no class of ours: reading would refuse it.
+        content["loss_sum"] = tuple(checkpoint.loss_sum)
     content["digest"] = _digest(content)
     packed = io.BytesIO()  # torch would report a full disk as an error of its own, without a name
     torch.save({"format": FORMAT, **content}, packed)

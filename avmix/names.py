@@ -14,13 +14,13 @@ def say(console: Console, text: str) -> None:
     console.print(printable(text))
 
 
-def printable(text: str) -> str:
-    """`text` with everything escaped that a terminal would not print as a character."""
+def printable(text: str, keep: str = "") -> str:
+    """`text` with everything escaped that a terminal would not print as a character, but for the
+    characters in `keep`."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 def drawable(text: str) -> str:
-    """`printable`, and for matplotlib, which takes what is between dollars for a formula."""
-    lines = [printable(line) for line in text.split("\n")]
-    return "\n".join(lines).replace("$", r"\$")
+    """`printable` lines for matplotlib, which takes what is between dollars for a formula."""
+    return printable(text, keep="\n").replace("$", r"\$")

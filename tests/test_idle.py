@@ -1,6 +1,8 @@
 """Every option acts, or is refused: alone, with what lets it act, and as nan or infinity."""
 
 import math
+import re
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from avmix.config import (
 )
 from avmix.idle import NEEDS, idle_options, without_idle
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
 PRESETS = sorted((CONFIGS / "augment").glob("*.yaml"))
 
 # Another value of each option, what lets it act, and what the message asks for without that. Both
@@ -298,6 +301,26 @@ def test_an_override_may_switch_off_what_a_file_set():
 def test_what_is_set_after_it_was_switched_off_is_refused(after, capsys):
     files = ["--config", str(CONFIGS / "demo.yaml"), "--config", str(CONFIGS / "augment/none.yaml")]
     assert "augment.min_area cannot act without augment.crop" in refused(capsys, [*files, *after])
+
+
+def commands() -> list[str]:
+    """What the pages and the heads of the configurations say to run, from `train.py` on."""
+    pages = [ROOT / "README.md", ROOT / "train.py", *ROOT.glob("docs/*.md")]
+    pages += [*ROOT.glob("datasets/**/*.md"), *ROOT.glob("configs/**/*.yaml")]
+    text = "\n".join(page.read_text() for page in pages)
+    found = re.findall(r"train\.py (--(?:config|data)[^`\n]*)", text)
+    return sorted({line.split("  ")[0].strip() for line in found})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_commands_of_the_pages_load(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    load_config(TrainConfig, shlex.split(command.replace("CONFIG", "configs/demo.yaml")))
+
+
+def test_the_commands_of_the_pages_are_found():
+    assert "--config configs/demo.yaml --config configs/augment/videomae.yaml" in commands()
+    assert len(commands()) > 10
 
 
 def test_a_later_file_may_let_an_option_of_an_earlier_one_act(tmp_path):
