@@ -26,7 +26,7 @@ class Need(NamedTuple):
     """Of the section that both options are in."""
 
 
-def _over(key: str, says: str = "> 0", least: float = 0) -> Need:
+def _over(key: str, says: str = "> 0", least: float = 0.0) -> Need:
     """`key` above `least`."""
     section, _, name = key.partition(".")
     return Need(f"{section}.{name} {says}", lambda part: getattr(part, name) > least)
@@ -73,7 +73,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "data.table_split": (_TABLE,),
     "data.table_source": (_TABLE,),
     "data.shots_seed": (_over("data.shots"),),
-    "augment.speed_keeps_pitch": (_over("augment.speed", "> 1", 1),),
+    "augment.speed_keeps_pitch": (_over("augment.speed", "> 1", 1.0),),
     "augment.jitter_seconds": (_is("augment.binding", "window"),),
     "augment.min_area": (_RESIZED,),
     "augment.max_aspect": (_RESIZED,),

@@ -178,7 +178,8 @@ class RunLog:
         if not self._main:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / "config.yaml").write_text(config_yaml)
+        with replacing(self._folder / "config.yaml") as file:
+            file.write(config_yaml.encode())
         _append_environment(self._folder / "environment.json", epoch, step)
         _keep_before(self._folder / "metrics.jsonl", epoch, step)
         self._steps_per_epoch = steps_per_epoch
