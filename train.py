@@ -114,8 +114,9 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     limits = read_limits(data.num_workers, data.clip_seconds)
     clips = train_clips(data)
     if len(clips.manifest.classes) < 2:
+        only = ", ".join(map(repr, clips.manifest.classes))
         raise ManifestError(
-            f"{folder}: its only class is {clips.manifest.classes[0]!r}; there is nothing to tell "
+            f"{folder}: its only class is {only}; there is nothing to tell "
             "apart, and so nothing to train"
         )
     train, trained_on, events = clips.manifest, clips.manifest.sha256, {}

@@ -109,16 +109,16 @@ def load(path: Path) -> Checkpoint:
         or not all(isinstance(value, torch.Tensor) for value in content["model"].values())
     ):
         raise CheckpointError(f"{path}: not a checkpoint of avmix, format {FORMAT}")
-    content = dict.fromkeys(_SINCE_THEN) | content
-    if content["digest"] not in (None, _digest(content)):
+    values: dict[str, Any] = {**dict.fromkeys(_SINCE_THEN), **content}
+    if values["digest"] not in (None, _digest(values)):
         raise CheckpointError(f"{path}: damaged: its content is not what was written")
     try:
-        content["config"] = from_yaml(TrainConfig, content["config"])
+        values["config"] = from_yaml(TrainConfig, values["config"])
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    if content["chance"] is not None:
-        content["chance"] = Chance(**content["chance"])
-    found = Checkpoint(**{name: content[name] for name in Checkpoint.__slots__})
+    if values["chance"] is not None:
+        values["chance"] = Chance(**values["chance"])
+    found = Checkpoint(**{name: values[name] for name in Checkpoint.__slots__})
     _check_finite(path, found)
     return found
 

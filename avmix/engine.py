@@ -283,7 +283,7 @@ def evaluate(
         problems = _not_finite(batch, probability)
         for i, row in enumerate(batch.row.tolist()):
             if problems[i]:
-                bad[row] = BadClip(row, loader.paths[row], problems[i])
+                bad[row] = BadClip(row, loader.paths[int(row)], problems[i])
                 continue
             sums[row] = sums.get(row, 0) + probability[:, i]
             views[row] = views.get(row, 0) + 1

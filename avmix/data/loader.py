@@ -99,9 +99,7 @@ class EpochSampler:
 class Source(Protocol):
     """Where loaders get what is at the places they name."""
 
-    def read(
-        self, batches: Iterable[Sequence[Place]], epoch: int | None
-    ) -> Generator[Loaded, None, None]:
+    def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
         """One `Loaded` for each of `batches`, in order; `epoch` None: evaluation."""
         ...
 
@@ -119,9 +117,7 @@ class Clips:
         self._pool = pool
         self._quarantine = quarantine
 
-    def read(
-        self, batches: Iterable[Sequence[Place]], epoch: int | None
-    ) -> Generator[Loaded, None, None]:
+    def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
         """As `Source`. A clip that takes a process down goes into quarantine."""
         manifest = self._dataset.manifest
 
@@ -222,11 +218,14 @@ class EvalLoader:
         firsts = {row: [(row, view)] for places in self.batches[::-1] for row, view in places[::-1]}
         bad: list[BadClip] = []
         loaded = self.source.read([firsts[row] for row in sorted(firsts)], None)
-        for batch, found in loaded:
-            if batch is not None:
+        try:
+            for batch, found in loaded:
+                if batch is not None:
+                    return None
+                bad += found
+        finally:
+            if isinstance(loaded, Generator):  # what it has begun in the background ends here
                 loaded.close()
-                return None
-            bad += found
         return tuple(bad)
 
     def close(self) -> None:
