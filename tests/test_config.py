@@ -273,7 +273,7 @@ def test_a_resolved_configuration_comes_back(tmp_path):
         TrainConfig(),
         optim=OptimConfig(lr=1e-5, epochs=7),
         model=ModelConfig(video_channels=[8, 16]),
-        data=DataConfig(root="ä: b #c", table_source=["a", "b"]),
+        data=DataConfig(root="ä: b #c", table="t.csv", table_source=["a", "b"]),
     )
     assert from_yaml(TrainConfig, to_yaml(config)) == config
     assert yaml.safe_load(to_yaml(config)) == asdict(config)
