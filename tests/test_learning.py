@@ -215,9 +215,9 @@ def test_what_is_kept_of_a_run(runs: Any) -> None:
 
 def test_what_the_heads_get(runs: Any) -> None:
     former, present = (runs(name, 1)[0]["looks"] for name in ("former", "present"))
-    # Before training, pooled features are mostly the same for all clips.
-    assert 0 < former["video_clip_share_pooled"][0] < 0.5
-    assert 0 < present["video_clip_share_pooled"][0] < 0.5
+    # Before training, a large part of the pooled features is the same for all clips.
+    assert 0 < former["video_clip_share_pooled"][0] < 0.9
+    assert 0 < present["video_clip_share_pooled"][0] < 0.9
     # Standardised over clips, nothing of that is left; layer normalisation leaves some.
     assert present["video_clip_share_normalised"][0] == pytest.approx(1, abs=1e-3)
     assert former["video_clip_share_normalised"][0] < 0.999
