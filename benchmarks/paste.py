@@ -101,8 +101,12 @@ def old_figures(*, write: bool) -> list[str]:
         sha256 = hashlib.sha256(b"".join(texts)).hexdigest()
         if what is not None and drawn_from(path) != sha256:
             old.append(path.name)
-            if write:
-                (draw_curves if isinstance(what, Curves) else draw)(what, path, sha256)
+            if not write:
+                continue
+            if isinstance(what, Curves):
+                draw_curves(what, path, sha256)
+            else:
+                draw(what, path, sha256)
     return old
 
 

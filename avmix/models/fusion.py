@@ -14,11 +14,10 @@ class FeatureNorm(nn.Module):
     """Each feature with mean 0 and deviation 1 over clips, then an affine map; zeros where missing.
 
     y = (x - mean) / sqrt(var + 1e-5) * weight + bias, as in batch normalisation (Ioffe and Szegedy,
-    2015), with statistics of the clips that have the modality only. What encoders return is a large
-    constant plus a small part that depends on the clip (pooling after ReLU sees to that). Layer
-    normalisation, over the features of one clip, keeps the constant: the head's gradient is then
-    nearly the same for all clips, and an encoder may never find what tells them apart
-    (docs/learning.md). Statistics over clips remove it.
+    2015), with statistics of the clips that have the modality only. What all clips have in common
+    is removed from each feature, and from its gradient, which layer normalisation, over the
+    features of one clip, does not do: an encoder then leaves its first plateau sooner
+    (docs/learning.md).
     """
 
     def __init__(self, num_features: int) -> None:
