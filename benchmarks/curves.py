@@ -61,8 +61,8 @@ def draw_curves(what: Curves, path: Path, sha256: str) -> None:
         if panel.level is not None:
             name, level = panel.level
             axes.axhline(level, c=_INK, ls="--", lw=1)
-            axes.text(0.99, level, name, transform=axes.get_yaxis_transform(), fontsize=10,
-                      ha="right", va="bottom", color=_INK)  # fmt: skip
+            axes.text(0.01, level, name, transform=axes.get_yaxis_transform(), fontsize=10,
+                      ha="left", va="top", color=_INK)  # fmt: skip
         if panel.logarithmic:
             axes.set_yscale("log")
         axes.set_title(panel.title, fontsize=12, loc="left")

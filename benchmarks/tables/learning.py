@@ -59,8 +59,8 @@ def curves(result: dict[str, Any]) -> Curves:
                 level=("guessing", statistics.fmean(run["guessing_video"] for run in runs)),
             ),
             Panel(
-                title="What the video head gets: variance over clips / mean square",
-                unit="share of 1, mean over features",
+                title="What the video head gets, mean over features",
+                unit="variance over clips / mean square",
                 lines=_looks(runs, "video_clip_share_normalised"),
             ),
             Panel(
