@@ -3,7 +3,8 @@
     python benchmarks/seeds.py --config configs/demo.yaml --name demo --seeds 0..19
     python benchmarks/seeds.py --config configs/demo.yaml --name demo_none --seeds 0..19 \\
         --table demo_mixing --title "no mixing" -- --mix.method none
-    python benchmarks/seeds.py --config configs/ucf101_av8.yaml --name ucf101_av8 -- --data.root DIR
+    python benchmarks/seeds.py --config configs/ucf101_av8.yaml --name ucf101_av8_split1 \\
+        -- --data.root DIR
 
 Each seed is a run of train.py and eval.py as a person would start them, in runs/NAME_seedS. The
 result, benchmarks/results/NAME.json, is written anew after each; what is in it is not measured
