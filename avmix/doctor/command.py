@@ -25,12 +25,8 @@ from avmix.doctor.show import (
     show_files,
     show_totals,
 )
+from avmix.prepare.scan import ENDINGS, walk
 
-ENDINGS = frozenset({
-    ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".f4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts",
-    ".mpg", ".mpeg", ".vob", ".flv", ".wmv", ".asf", ".ogv", ".ogg",
-})  # fmt: skip
-"""Of files that hold pictures in a container that avmix reads."""
 _IN_FULL = 3
 """So many files are reported in full; of more, every one gets a line."""
 
@@ -165,16 +161,11 @@ def _add_manifest(
 
 
 def _media_below(folder: Path, others: Counter[str]) -> list[str]:
-    found = []
-    for where, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            ending = os.path.splitext(name)[1].lower()
-            if ending in ENDINGS:
-                found.append(os.path.join(where, name))
-            else:
-                others[ending or "(no ending)"] += 1
-    return found
+    """The media files as every command finds them (`avmix.prepare.scan.walk`)."""
+    found = walk(folder)
+    others.update(found.others)
+    named = [file.path for file in found.files if file.path not in found.links_again]
+    return [os.path.join(folder, path) for path in sorted([*named, *found.misnamed])]
 
 
 class _Interrupted(Exception):

@@ -16,7 +16,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,9 @@ class Annotations:
 
     folder: Path
     """Where the files are; they may lie in folders of it."""
+    official: bool = False
+    """Whether the lists were published: then they are taken as they are, also where a clip is in
+    several splits. What somebody made for themselves is theirs to mend."""
     problems: list[Problem] = field(default_factory=list)
     clips: dict[str, Expected] = field(default_factory=dict)
     _sha256: Any = field(default_factory=hashlib.sha256)
@@ -221,8 +224,13 @@ class Annotations:
         start_seconds: float | None = None,
         end_seconds: float | None = None,
         seconds: float | None = None,
+        video: str = "",
+        cut_seconds: tuple[float, float] | None = None,
     ) -> None:
-        """The clip of this row, unless an earlier one is it already or the row is impossible."""
+        """The clip of this row, unless an earlier one is it already or the row is impossible.
+
+        A clip of an official list that is in a further split, too, is called `CLIP_ID/SPLIT` there.
+        """
         bad = next((n for n in names if _leaves(n)), None)
         if bad is not None:
             self.drop(row, f"{bad!r} does not stay within the media folder")
@@ -240,9 +248,14 @@ class Annotations:
             start_seconds=start_seconds,
             end_seconds=end_seconds,
             seconds=seconds,
+            video=video,
+            cut_seconds=cut_seconds,
             where=row.where,
         )
         first = self.clips.get(clip_id)
+        if first is not None and first.split != split and self.official:
+            clip_id = f"{clip_id}/{split}"
+            clip, first = replace(clip, clip_id=clip_id), self.clips.get(clip_id)
         if first is None:
             self.clips[clip_id] = clip
             return
@@ -276,6 +289,65 @@ class Annotations:
             needs_audio=needs_audio,
             annotation_sha256=self._sha256.hexdigest(),
         )
+
+    def protocols(
+        self,
+        name: str,
+        classes: Sequence[str],
+        *,
+        sources: str,
+        disjoint: str = "",
+        published: Mapping[str, int] | None = None,
+        needs_audio: bool = False,
+    ) -> list[Protocol]:
+        """The protocol of all that was read, and where it leaks a second one that does not.
+
+        `sources` is what the source of a clip is, in the plural: `videos`. The second is called
+        `disjoint` (`NAME/disjoint`): a source that is in several splits stays in the one that is
+        evaluated on last (test, then val), and its rows of the others are dropped. Where nothing
+        would be left to train on there is none.
+        """
+        whole = self.protocol(name, classes, published=published, needs_audio=needs_audio,
+                              leaks=leaks_of(self.clips.values(), sources))  # fmt: skip
+        torn = in_two_splits(self.clips.values())
+        if not torn:
+            return [whole]
+        kept: list[Expected] = []
+        dropped: list[Problem] = []
+        for clip in whole.expected:
+            stays = min(torn.get(clip.source_id, (clip.split,)), key=_EVALUATED.index)
+            if stays == clip.split:
+                kept.append(clip)
+            else:
+                reason = f"{clip.clip_id}: {clip.source_id} is in {stays}, too"
+                dropped.append(Problem(where=clip.where, reason=reason, text="", dropped=True))
+        trains = "train" in {clip.split for clip in whole.expected}
+        if trains and "train" not in {clip.split for clip in kept}:
+            return [whole]
+        apart = replace(whole, name=disjoint or f"{name}/disjoint", expected=tuple(kept),
+                        problems=(*whole.problems, *dropped), published={}, leaks="")  # fmt: skip
+        return [whole, apart]
+
+
+_EVALUATED = ("test", "val", "train")
+"""The split whose clips one would miss most comes first."""
+
+
+def asked_of(names: Iterable[str] | None, known: Iterable[str]) -> list[str]:
+    """The protocols of a recipe that `--protocol` asks for: `NAME/disjoint` is made with `NAME`."""
+    asked = {name.removesuffix("/disjoint") for name in names or ()}
+    return [name for name in known if name in asked]
+
+
+def leaks_of(clips: Iterable[Expected], sources: str) -> str:
+    """How many sources are in which two splits; empty where none is."""
+    clips = tuple(clips)
+    torn = in_two_splits(clips).values()
+    counts = {pair: sum(set(pair) <= set(splits) for splits in torn)
+              for pair in (("train", "test"), ("train", "val"), ("val", "test"))}  # fmt: skip
+    total = len({clip.source_id for clip in clips})
+    said = ", ".join(f"{n} in {one} and {other}" for (one, other), n in counts.items() if n)
+    return f"of {total} {sources}, {said}, as published" if said else ""
 
 
 def plain(name: str) -> str:

@@ -14,6 +14,7 @@ from avmix.prepare.judge import (
     STATUSES,
     Judged,
 )
+from avmix.prepare.names import PREFIXES
 from avmix.prepare.scan import Index, normal, split_ending
 
 SCHEMA = 1
@@ -54,6 +55,7 @@ def inventory_of(
             one.status == "missing" and not present.isdisjoint(one.clip.labels) for one in judged
         ),
         "absent_classes": [name for name in protocol.classes if name not in present],
+        "untrained_classes": _untrained(protocol, judged),
         "rules": {
             "min_seconds": min_seconds,
             "av_offset_seconds": OFFSET_SECONDS,
@@ -62,6 +64,7 @@ def inventory_of(
             "needs_audio": protocol.needs_audio,
         },
         "media": _media(index, archives, unexpected, judged),
+        "like_missing": like_missing(unexpected, judged),
         "duplicates": [
             {"clip_id": one.clip.clip_id, "path": one.path, "reason": one.reason,
              "others": [{"path": path, "reason": why} for path, why in one.others]}
@@ -129,6 +132,14 @@ def _classes(protocol: Protocol, judged: Sequence[Judged]) -> dict[str, dict[str
     }
 
 
+def _untrained(protocol: Protocol, judged: Sequence[Judged]) -> list[str]:
+    """The classes that have clips, but none in train; none where train has no clip at all."""
+    kept = [one for one in judged if one.entry is not None]
+    trained = {label for one in kept if one.clip.split == "train" for label in one.clip.labels}
+    present = {label for one in kept for label in one.clip.labels}
+    return [c for c in protocol.classes if c in present and c not in trained] if trained else []
+
+
 def _media(
     index: Index, archives: Sequence[Archive], unexpected: Sequence[str], judged: Sequence[Judged]
 ) -> dict[str, Any]:
@@ -139,6 +150,8 @@ def _media(
         "num_other_files": index.num_others,
         "num_links_outside": len(index.links_outside),
         "links_outside": index.links_outside[:_EXAMPLES],
+        "num_hidden": index.num_hidden,
+        "num_links_again": len(index.links_again),
         "unusable": [{"path": path, "reason": why} for path, why in index.unusable],
         "archives": [
             {"path": a.path, "num_media": len(a.media), "num_wanted": wanted_in(a, judged),
@@ -146,6 +159,31 @@ def _media(
             for a in archives
         ],
     }  # fmt: skip
+
+
+def like_missing(unexpected: Sequence[str], judged: Sequence[Judged]) -> list[dict[str, str]]:
+    """The files that nothing expects, though their names begin as a missing clip is called."""
+    missing: dict[str, str] = {}
+    for one in judged:
+        if one.status == "missing":
+            stems = [one.clip.video] if one.clip.video else [_stem(n) for n in one.clip.names]
+            for stem in filter(None, stems):
+                missing.setdefault(stem, one.clip.clip_id)
+    lengths = sorted({len(stem) for stem in missing}, reverse=True)
+    found: list[dict[str, str]] = []
+    for path in unexpected:
+        name = _stem(path)
+        starts = [0, *(len(p) for p in PREFIXES if name.casefold().startswith(p))]
+        begins = [
+            name[at : at + n]
+            for at in starts
+            for n in lengths
+            if len(name) > at + n and not name[at + n].isalnum()
+        ]
+        clip_id = next((missing[b] for b in begins if b in missing), None)
+        if clip_id is not None:
+            found.append({"path": path, "clip_id": clip_id})
+    return found
 
 
 def wanted_in(archive: Archive, judged: Sequence[Judged]) -> int:
