@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from avmix.data.manifest import read_manifest, splits_of
-from avmix.prepare.annotations import AnnotationError, Annotations
+from avmix.prepare.annotations import AnnotationError, Annotations, in_two_splits
 from avmix.prepare.expected import Expected, Protocol
 from avmix.prepare.recipe import run_recipe
 from avmix.prepare.run import files_of
@@ -461,20 +461,23 @@ def test_folder_by_a_table(tmp_path: Path) -> None:
     ]
     assert (protocol.expected[1].start_seconds, protocol.expected[1].end_seconds) == (5, 9)
     assert protocol.expected[0].names == ("a/één.mp4",)
-    assert not protocol.problems
+    few = "1 of 2 classes have no clip in it, having too few sources or other splits: jumping"
+    assert said(protocol) == [("val", few, False)]
 
 
 def test_folder_by_a_table_that_says_nonsense(tmp_path: Path) -> None:
     table = write(tmp_path / "t.csv", "-a.mp4,x,0,1\n-a.mp4,x,0,1\nb.mp4,x,2,1\nc.mp4,x,one\n"
-                  "../d.mp4,x\ne.mp4,x,,,training\n")  # fmt: skip
+                  "../d.mp4,x\ne.mp4,x,,,tuning\nf.mp4,x,0:70,0:80\n/g.mp4,x\n")  # fmt: skip
     (protocol,) = load_recipe("folder").protocols(options(table, tmp_path, **SHARES))
     assert [clip.clip_id for clip in protocol.expected] == ["-a.mp4@0-1"]
     assert [(p.where, p.reason) for p in protocol.problems] == [
         ("t.csv:2", "duplicate row: as t.csv:1"),
         ("t.csv:3", "from 2 s to 1.0 s is no stretch of time"),
-        ("t.csv:4", "start 'one' is not a number"),
+        ("t.csv:4", "start 'one' is not a number of seconds, nor m:ss or h:mm:ss"),
         ("t.csv:5", "'../d.mp4' does not stay within the media folder"),
-        ("t.csv:6", "split 'training' is not one of train, val, test"),
+        ("t.csv:6", "split 'tuning' is not one of train, val, test"),
+        ("t.csv:7", "start '0:70' is not a number of seconds, nor m:ss or h:mm:ss"),
+        ("t.csv:8", f"'/g.mp4' does not lie below {tmp_path}"),
     ]
 
 
@@ -488,8 +491,130 @@ def test_folder_by_folders_deals_out_by_source(tmp_path: Path) -> None:
         ("a/s0_1.mp4", ("a",), "s0"), ("b/deep/s1_1.MKV", ("b",), "s1"),
         ("b/s0_2.mp4", ("b",), "s0"),
     ]  # fmt: skip
+    assert said(protocol)[0] == ("loose.mp4", "lies in no folder of a class (CLASS/FILE)", True)
     with pytest.raises(AnnotationError, match=r"--source 'x\(\.\*\)' does not match its name"):
         recipe.protocols(options(tmp_path, tmp_path, **SHARES | {"source": "x(.*)"}))
+
+
+ROWS = [("dog bark/1.mp4", "dog bark", "train"), ("dog bark/2.mp4", "dog bark", "test"),
+        ("meow/1.mp4", "cat, meow", "train"), ("meow/2.mp4", "cat, meow", "test")]  # fmt: skip
+WORDS = {"train": "Training", "test": "testing"}
+SPELLED = {
+    "plain": "path,label,split\n" + "".join(f'{p},"{c}",{s}\n' for p, c, s in ROWS),
+    "other headings": "file,class,subset\n" + "".join(f'{p},"{c}",{s}\n' for p, c, s in ROWS),
+    "semicolon": "Path;LABEL;Split\n" + "".join(f"{p};{c};{s}\n" for p, c, s in ROWS),
+    "pipe": "path|label|split\n" + "".join(f"{p}|{c}|{s}\n" for p, c, s in ROWS),
+    "tab": "path\tlabel\tsplit\n" + "".join(f"{p}\t{c}\t{s}\n" for p, c, s in ROWS),
+    "sep": "sep=;\r\npath;label;split\r\n" + "".join(f"{p};{c};{s}\r\n" for p, c, s in ROWS),
+    "words": "path,label,split\n" + "".join(f'{p},"{c}",{WORDS[s]}\n' for p, c, s in ROWS),
+    "absolute": "path,label,split\n" + "".join(f'MEDIA/{p},"{c}",{s}\n' for p, c, s in ROWS),
+    "prefix": "path,label,split\n" + "".join(f'm/{p},"{c}",{s}\n' for p, c, s in ROWS),
+    "backslash": "path,label,split\n"
+    + "".join(f'{p.replace("/", chr(92))},"{c}",{s}\n' for p, c, s in ROWS),
+    "index": ",path,label,split\n" + "".join(f'0,{p},"{c}",{s}\n' for p, c, s in ROWS),
+}
+
+
+@pytest.mark.parametrize("how", SPELLED)
+def test_folder_takes_a_table_as_people_save_it(how: str, tmp_path: Path) -> None:
+    media = tmp_path / "m"
+    for path, _, _ in ROWS:
+        write(media / path, b"x")
+    table = write(tmp_path / "t.csv", SPELLED[how].replace("MEDIA", str(media)))
+    (protocol,) = load_recipe("folder").protocols(options(table, media, **SHARES))
+    assert [(c.names[0], c.labels[0], c.split) for c in protocol.expected] == ROWS
+    assert not said(protocol)
+
+
+def test_folder_takes_tables_without_heading_and_clock_times(tmp_path: Path) -> None:
+    for path in ("dog bark/1.mp4", "meow/1.mp4"):
+        write(tmp_path / path, b"x")
+    recipe = load_recipe("folder")
+    for text in ("dog bark/1.mp4;a\nmeow/1.mp4;b\n", "dog bark/1.mp4 a\nmeow/1.mp4 b\n",
+                 "dog bark/1,a\nmeow/1,b\n"):  # fmt: skip
+        (protocol,) = recipe.protocols(options(write(tmp_path / "t.csv", text), tmp_path, **SHARES))
+        assert [c.labels[0] for c in protocol.expected] == ["a", "b"]
+    text = ("path;label;start;end\nmeow/1.mp4;b;0:01;1:02,5\nmeow/1.mp4;b;1:00:00.5;1:00:02\n"
+            "meow/1.mp4;b;0,5;2,0\n")  # fmt: skip
+    (protocol,) = recipe.protocols(options(write(tmp_path / "t.csv", text), tmp_path, **SHARES))
+    assert [(c.start_seconds, c.end_seconds) for c in protocol.expected] == [
+        (1, 62.5), (3600.5, 3602), (0.5, 2)]  # fmt: skip
+    (protocol,) = recipe.protocols(
+        options(write(tmp_path / "t.csv", "clip_no,kind\nmeow/1.mp4,b\n"), tmp_path, **SHARES)
+    )
+    assert [c.labels[0] for c in protocol.expected] == ["b"]
+    assert said(protocol)[0][1].startswith("the first row names no file: a heading?")
+
+
+def test_folder_without_a_usable_row_says_why(tmp_path, capsys) -> None:
+    write(tmp_path / "m/a.mp4", b"x")
+    text = "path,label,split\na.mp4,x,tuning\na.mp4,,train\n/b.mp4,x,train\nc.mp4,x,odd\n"
+    assert run("folder", write(tmp_path / "t.csv", text), tmp_path / "m", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert (
+        "the annotations name no clip that can be used: t.csv:2: split 'tuning' is not one of "
+        "train, val, test; t.csv:3: label is empty; t.csv:4: '/b.mp4' does not lie below " in said
+    )
+    assert said.endswith("; and 1 more\n")
+
+
+def test_folder_takes_folders_of_splits(tmp_path: Path) -> None:
+    recipe = load_recipe("folder")
+    for name in ("train/walk/1.mp4", "train/run/1.mp4", "Valid/walk/2.mp4", "test/walk/d/3.mp4"):
+        write(tmp_path / "s" / name, b"x")
+    (protocol,) = recipe.protocols(options(tmp_path / "s", tmp_path / "s", **SHARES))
+    assert [(c.clip_id, c.labels[0], c.split) for c in protocol.expected] == [
+        ("Valid/walk/2.mp4", "walk", "val"), ("test/walk/d/3.mp4", "walk", "test"),
+        ("train/run/1.mp4", "run", "train"), ("train/walk/1.mp4", "walk", "train")]  # fmt: skip
+    assert [p.where for p in protocol.problems] == ["val", "test"]  # without `run`
+    write(tmp_path / "s/jump/1.mp4", b"x")
+    with pytest.raises(AnnotationError, match="look like splits, and beside them are: jump"):
+        recipe.protocols(options(tmp_path / "s", tmp_path / "s", **SHARES))
+    for name in ("bus/1.mp4", "train/1.mp4"):  # vehicles
+        write(tmp_path / "v" / name, b"x")
+    (protocol,) = recipe.protocols(options(tmp_path / "v", tmp_path / "v", **SHARES))
+    assert protocol.classes == ("bus", "train")
+
+
+def test_folder_hidden_files_links_and_endings(tmp_path: Path) -> None:
+    media = tmp_path / "m"
+    for name in ("walk/1.mp4", "walk/._1.mp4", "__MACOSX/x.mp4", ".Trashes/y.mp4", "run/2.MTS",
+                 "run/3.3gp", "run/4.wmv", "run/5.ogv", "run/6.vob", "run/notes.txt"):  # fmt: skip
+        write(media / name, b"x")
+    write(tmp_path / "elsewhere/7.m2ts", b"x")
+    write(media / "run/8.dat", b"RIFF\0\0\0\0AVI LIST")
+    (media / "run/linked").symlink_to(tmp_path / "elsewhere")
+    (media / "run/again.mp4").symlink_to(media / "walk/1.mp4")
+    write(media / "Walk/9.mp4", b"x")
+    odd = media / os.fsdecode(b"walk/caf\xe9.mp4")
+    odd.write_bytes(b"x")  # named by the walk of every recipe as not usable
+    (protocol,) = load_recipe("folder").protocols(options(media, media, **SHARES))
+    assert [c.clip_id for c in protocol.expected] == [
+        "Walk/9.mp4", "run/2.MTS", "run/3.3gp", "run/4.wmv", "run/5.ogv", "run/6.vob", "run/8.dat",
+        "run/linked/7.m2ts", "walk/1.mp4"]  # fmt: skip
+    assert protocol.classes == ("Walk", "run", "walk")
+    assert said(protocol)[0] == ("run/again.mp4", "is a link to walk/1.mp4, which is used", True)
+    assert said(protocol)[-1] == (
+        "classes", "Walk and walk are different classes: they differ only in case, blanks or signs",
+        False)  # fmt: skip
+
+
+def test_folder_deals_out_every_class_by_its_sources(tmp_path: Path) -> None:
+    for label, count in {"a": 20, "b": 5, "c": 3, "d": 2, "e": 1}.items():
+        for k in range(count):
+            for part in (0, 1):
+                write(tmp_path / f"{label}/{label}{k}_{part}.mp4", b"x")
+    shares = SHARES | {"source": r"(\w+)_"}
+    (protocol,) = load_recipe("folder").protocols(options(tmp_path, tmp_path, **shares))
+    counts = Counter((c.labels[0], c.split) for c in protocol.expected)
+    assert counts == {("a", "train"): 28, ("a", "val"): 4, ("a", "test"): 8, ("b", "train"): 6,
+                      ("b", "val"): 2, ("b", "test"): 2, ("c", "train"): 2, ("c", "val"): 2,
+                      ("c", "test"): 2, ("d", "train"): 2, ("d", "test"): 2,
+                      ("e", "train"): 2}  # fmt: skip
+    assert not in_two_splits(protocol.expected)
+    few = "classes have no clip in it, having too few sources or other splits"
+    assert said(protocol) == [("val", f"2 of 5 {few}: d, e", False),
+                              ("test", f"1 of 5 {few}: e", False)]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(MAKERS))

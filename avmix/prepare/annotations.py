@@ -130,21 +130,27 @@ class Annotations:
         header: bool | None = None,
         delimiter: str = ",",
         comment: str = "",
+        aliases: Mapping[str, Sequence[str]] | None = None,
     ) -> Iterator[Row]:
         """The rows of a table that has these columns.
 
         With a `header` (None: where the first row names all of `columns`, whatever the case),
-        columns are found by name, may stand in any order and beside others, and a table of `;` or
-        tabs is known by it. Without one, `columns` and then `optional` are taken as they come. A
-        row with too few or too many cells, or with a quote that does not close, is a problem: it
-        does not swallow the rows after it. Raises `AnnotationError` where `header` is True and a
-        column is missing.
+        columns are found by name, may stand in any order and beside others, and a table of `;`,
+        `|` or tabs is known by it; a column that is missing may be called one of its `aliases`. A
+        first line `sep=;` is heeded. Without one, `columns` and then `optional` are taken as they
+        come. A row with too few or too many cells, or with a quote that does not close, is a
+        problem: it does not swallow the rows after it. Raises `AnnotationError` where `header` is
+        True and a column is missing.
         """
         names: list[str] | None = None
         for row in self.lines(path, comment=comment):
             if names is None:
+                sign = _SEP.fullmatch(row["line"])
+                if sign is not None:
+                    delimiter = sign[1] or "\t"
+                    continue
                 names, delimiter, is_header = _columns(
-                    row, path, columns, optional, header, delimiter
+                    row, path, columns, optional, header, delimiter, aliases or {}
                 )
                 if is_header:
                     continue
@@ -374,6 +380,15 @@ def seconds_of(timestamp: str) -> float:
     return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
 
 
+def clock_seconds(text: str) -> float:
+    """Seconds of `12.5`, `12,5`, `m:ss` or `h:mm:ss.f`; raises ValueError where it is none."""
+    found = re.fullmatch(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:[.,]\d*)?)", text.strip())
+    if found is None or (found[2] is not None and float(found[3].replace(",", ".")) >= 60):
+        raise ValueError(f"{text!r} is not a number of seconds, nor m:ss or h:mm:ss")
+    seconds = float(found[3].replace(",", "."))
+    return 3600 * int(found[1] or 0) + 60 * int(found[2] or 0) + seconds
+
+
 def in_two_splits(clips: Iterable[Expected]) -> dict[str, tuple[str, ...]]:
     """The sources that are in more than one split, and in which."""
     splits: dict[str, dict[str, None]] = {}
@@ -389,23 +404,43 @@ def _columns(
     optional: Sequence[str],
     header: bool | None,
     delimiter: str,
+    aliases: Mapping[str, Sequence[str]],
 ) -> tuple[list[str], str, bool]:
     """Names of the columns, what divides them, and whether this row is the header."""
     plain_names = {plain(c): c for c in (*columns, *optional)}
-    for sign in dict.fromkeys((delimiter, ";", "\t", ",")):
+    signs = dict.fromkeys((delimiter, ";", "\t", ",", "|"))
+    for sign in signs:
         if header is False:
             break
         try:
             cells = _cells(row["line"].lstrip("# "), sign)
         except csv.Error:
             continue
-        names = [plain_names.get(plain(cell), cell) for cell in cells]
+        names = _with_aliases([plain_names.get(plain(cell), cell) for cell in cells], aliases)
         if set(columns) <= set(names):
             return names, sign, True
     if header:
         missing = [c for c in columns if c not in _first_cells(row, delimiter, plain_names)]
         raise AnnotationError(f"{path}: no column {missing[0]!r}; its first line is: {row['line']}")
+    if header is None and delimiter not in row["line"]:
+        # Without a heading a row shows itself what divides it.
+        delimiter = next((sign for sign in signs if sign in row["line"]), delimiter)
     return [*columns, *optional], delimiter, False
+
+
+_SEP = re.compile(r'"?sep=(.?)"?', re.IGNORECASE)
+"""What spreadsheets write into the first line."""
+
+
+def _with_aliases(names: list[str], aliases: Mapping[str, Sequence[str]]) -> list[str]:
+    """A column that is not there takes the first that has one of its other names."""
+    names = list(names)
+    for column, others in aliases.items():
+        known = [plain(name) for name in names]
+        at = next((known.index(other) for other in others if other in known), None)
+        if column not in names and at is not None:
+            names[at] = column
+    return names
 
 
 def _first_cells(row: Row, delimiter: str, names: Mapping[str, str]) -> list[str]:

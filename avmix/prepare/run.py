@@ -24,6 +24,8 @@ from avmix.prepare.scan import Index, scan
 from avmix.prepare.show import show_inventory
 from avmix.types import Entry
 
+_EXAMPLES = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -99,7 +101,11 @@ def folder_of(out: Path, protocol: Protocol, num_protocols: int) -> Path:
 def _check(protocol: Protocol) -> None:
     """What annotations must keep to whatever is on the disk."""
     if not protocol.expected:
-        raise ManifestError(f"{protocol.name}: the annotations name no clip that can be used")
+        dropped = [problem for problem in protocol.problems if problem.dropped]
+        why = "; ".join(f"{problem.where}: {problem.reason}" for problem in dropped[:_EXAMPLES])
+        more = f"; and {len(dropped) - _EXAMPLES} more" if len(dropped) > _EXAMPLES else ""
+        raise ManifestError(f"{protocol.name}: the annotations name no clip that can be used"
+                            + (f": {why}{more}" if why else ""))  # fmt: skip
     seen: dict[str, str] = {}
     splits: dict[str, tuple[str, str]] = {}
     classes = set(protocol.classes)

@@ -266,7 +266,7 @@ _BEGINNINGS = (
     b".RMF",
 )  # fmt: skip
 _OTHER = re.compile(r"\.\w{2,5}", re.ASCII)
-_NO_MEDIA = frozenset({
+NO_MEDIA = frozenset({
     ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".html", ".md", ".pdf", ".py", ".sh", ".log",
     ".yaml", ".yml", ".srt", ".vtt", ".ass", ".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp",
     ".tif", ".tiff", ".heic", ".svg", ".wav", ".mp3", ".flac", ".aac", ".m4a", ".oga", ".opus",
@@ -292,7 +292,7 @@ def _look(
     if name.lower().endswith(ARCHIVES):
         out.archives.append(relative)
         return
-    if ending not in ENDINGS and (ending in _NO_MEDIA or not holds_pictures(path)):
+    if ending not in ENDINGS and (ending in NO_MEDIA or not holds_pictures(path)):
         out.others[ending or "(no ending)"] += 1
         return
     try:

@@ -26,8 +26,8 @@ TITLES = {
     "kept_duplicate": "duplicate*",
     "kept_av_offset": "A-V offset*",
     "kept_wrong_duration": "length*",
-    "kept_id_alone": "id alone*",
-    "kept_other_folder": "other folder*",
+    "kept_id_alone": "id*",
+    "kept_other_folder": "folder*",
 }
 """Headings of the counts; a star marks remarks on clips that are kept."""
 _MOST = 8
