@@ -25,6 +25,8 @@ from avmix.doctor.show import (
     show_files,
     show_totals,
 )
+from avmix.names import tell
+from avmix.paths import unwritable
 from avmix.prepare.scan import ENDINGS, walk
 
 _IN_FULL = 3
@@ -77,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Examine what is named, show it, and return the exit code. Raises `UsageError`."""
-    if args.json not in (None, "-") and not Path(args.json).resolve().parent.is_dir():
-        raise UsageError(f"--json {args.json}: there is no such folder")
+    if args.json not in (None, "-") and (why := unwritable(Path(args.json))):
+        raise UsageError(f"--json {args.json} {why}")
     given = gather(args.paths, root=args.root, seconds=args.seconds)
     workers = args.workers or len(os.sched_getaffinity(0))
     began, reports, interrupted = time.monotonic(), list(given.reports), False
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         _show(env, reports, given, seconds, all_files=args.all)
     if interrupted:
         total = len(given.tasks)
-        print(f"interrupted: {len(reports)} of {total} files were examined", file=sys.stderr)
+        tell(f"interrupted: {len(reports)} of {total} files were examined", error=True)
         return 130
     findings = [*env.findings, *(f for report in reports for f in report.findings)]
     return int(any(f.level == "error" for f in findings))

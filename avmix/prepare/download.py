@@ -4,9 +4,10 @@ The list is plain: a URL a line, after it, where wanted, a tab and the name of t
 tab and `30-40`: the seconds of the video that are kept, as `missing.txt` of the recipes has them.
 What arrives is probed: a login page, an empty file or half a video is a failure, and tried again by
 the next run. Links that are files are fetched over http(s), and go on where they were stopped, if
-the server can; what is on pages of video sites needs another program: `--with yt-dlp` asks the package of that name, which is
-imported only then. Every item has a line in `download.jsonl`; what is there is not fetched again.
-Nothing here logs in: links with a password are refused, and no cookie is sent or kept.
+the server can; what is on pages of video sites needs another program: `--with yt-dlp` asks the
+package of that name, which is imported only then. Every item has a line in `download.jsonl`; what
+is there is not fetched again. Nothing here logs in: links with a password are refused, and no
+cookie is sent or kept.
 
 Fetch only what its owners allow you to; many data sets are distributed as links for that reason.
 """
@@ -18,7 +19,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import tarfile
 import time
 import urllib.error
@@ -36,6 +36,7 @@ from typing import Any
 from avmix.data.manifest import ManifestError
 from avmix.decode import ClipError
 from avmix.killable import Failure, run_each
+from avmix.names import tell
 from avmix.prepare.scan import ARCHIVES, NO_MEDIA
 
 JOURNAL = "download.jsonl"
@@ -329,15 +330,15 @@ def run(args: argparse.Namespace) -> int:
             raise ManifestError("--rate must be above 0, and --pause 0 or more")
         manners = Manners(bytes_per_second=1e6 * args.rate, pause_seconds=args.pause)
         fetch = fetch_page if args.program == "yt-dlp" else fetch_file
-        outcomes = download(read_list(args.list), args.out, manners, fetch, say=print)
+        outcomes = download(read_list(args.list), args.out, manners, fetch, say=tell)
     except (ManifestError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        tell("stopped; the same command goes on", error=True)
         return 130
     bad = sum(bool(outcome.problem) for outcome in outcomes)
-    print(f"{args.out}: {len(outcomes) - bad} of {len(outcomes)} are there")
+    tell(f"{args.out}: {len(outcomes) - bad} of {len(outcomes)} are there")
     return int(bad > 0)
 
 

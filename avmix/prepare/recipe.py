@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from avmix.data.manifest import ManifestError
+from avmix.names import tell
+from avmix.paths import with_home
 from avmix.prepare.annotations import read_classes
 from avmix.prepare.expected import Protocol
 from avmix.prepare.fetch import fetch_annotations
@@ -39,7 +41,7 @@ def run_recipe(
     if arguments is not None:
         arguments(parser)
     try:
-        options = parser.parse_args(argv)
+        options = parser.parse_args(with_home(sys.argv[1:] if argv is None else argv))
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
@@ -57,17 +59,17 @@ def run_recipe(
             return 0
         return after(options, [folder_of(options.out, p, len(chosen)) for p in chosen])
     except _UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 2
     except ManifestError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 1
     except OSError as error:
         named = f"{error.filename}: " if error.filename else f"{options.out}: "
-        print(f"error: {named}{error.strerror or error}", file=sys.stderr)
+        tell(f"error: {named}{error.strerror or error}", error=True)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        tell("interrupted; the same command goes on from here", error=True)
         return 130
 
 

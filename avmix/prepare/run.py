@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import json
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from avmix.data.manifest import ManifestError, write_manifest
+from avmix.names import tell
 from avmix.prepare.annotations import plain
 from avmix.prepare.archives import Archive, look_into, unpack
 from avmix.prepare.expected import Problem, Protocol
@@ -141,7 +141,7 @@ def _unpacked(
     for archive in archives:
         if not archive.refused:
             num_new = unpack(options.media, archive, folder)
-            print(f"{archive.path}: {num_new} files unpacked into {folder}", file=sys.stderr)
+            tell(f"{archive.path}: {num_new} files unpacked into {folder}", error=True)
     index = scan(options.media)
     return index, [look_into(options.media, path) for path in index.archives]
 
@@ -190,9 +190,9 @@ def _write(
     stage(staged, files)
     changed = publish(staged, target, overwrite=options.overwrite)
     said = f"replaced: {changed}" if changed else f"{len(kept)} clips"
-    print(f"{target}: {said}; {len(rows)} left out, with reasons, in excluded.jsonl")
+    tell(f"{target}: {said}; {len(rows)} left out, with reasons, in excluded.jsonl")
     if links:
-        print(f"{target}: missing.txt has a link a missing clip; `avmix download --with yt-dlp "
+        tell(f"{target}: missing.txt has a link a missing clip; `avmix download --with yt-dlp "
               f"--list {target / 'missing.txt'} --out FOLDER` fetches and cuts")  # fmt: skip
 
 
