@@ -398,7 +398,7 @@ def test_audioset(tmp_path: Path) -> None:
         ("bbbbbbbbbbb_0", "train", ("Music",), "bbbbbbbbbbb"),
         ("eeeeeeeeeee_5000", "test", ("Speech",), "eeeeeeeeeee"),
     ]
-    assert protocol.expected[0].names[0] == f"{YT}_30.000_40.000"
+    assert (protocol.expected[0].video, protocol.expected[0].cut_seconds) == (YT, (30, 40))
     assert said(protocol) == [
         ("class_labels_indices.csv", "3 classes; AudioSet has 527", False),
         ("balanced_train_segments.csv:5", "no class has the mid /t/dd00099: the others are used",

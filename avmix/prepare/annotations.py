@@ -55,6 +55,8 @@ class Annotations:
     several splits. What somebody made for themselves is theirs to mend."""
     problems: list[Problem] = field(default_factory=list)
     clips: dict[str, Expected] = field(default_factory=dict)
+    _shared: dict[Any, Any] = field(default_factory=dict)
+    """Labels and seconds that many clips have, each once: there may be millions of clips."""
     _sha256: Any = field(default_factory=hashlib.sha256)
 
     def find(self, *names: str) -> Path | None:
@@ -115,8 +117,7 @@ class Annotations:
         with `#`.
         """
         # splitlines() would also split at U+2028 and the like, which occur in titles.
-        text = self.text(path).replace("\r\n", "\n")
-        for number, line in enumerate(text.split("\n" if "\n" in text else "\r"), 1):
+        for number, line in enumerate(_lines_of(self.text(path)), 1):
             stripped = unicodedata.normalize("NFC", line.strip("\ufeff \t\r"))
             if stripped and not (comment and stripped.startswith(comment)):
                 yield Row(cells={"line": stripped}, where=f"{path.name}:{number}", text=line)
@@ -248,14 +249,14 @@ class Annotations:
         clip = Expected(
             clip_id=clip_id,
             split=split,
-            labels=tuple(labels),
+            labels=self._shared.setdefault(tuple(labels), tuple(labels)),
             source_id=source_id,
             names=tuple(dict.fromkeys(name.removeprefix("./") for name in names)),
             start_seconds=start_seconds,
             end_seconds=end_seconds,
-            seconds=seconds,
+            seconds=self._shared.setdefault(seconds, seconds),
             video=video,
-            cut_seconds=cut_seconds,
+            cut_seconds=self._shared.setdefault(cut_seconds, cut_seconds),
             where=row.where,
         )
         first = self.clips.get(clip_id)
@@ -391,10 +392,23 @@ def clock_seconds(text: str) -> float:
 
 def in_two_splits(clips: Iterable[Expected]) -> dict[str, tuple[str, ...]]:
     """The sources that are in more than one split, and in which."""
-    splits: dict[str, dict[str, None]] = {}
+    first: dict[str, str] = {}
+    torn: dict[str, dict[str, None]] = {}
     for clip in clips:
-        splits.setdefault(clip.source_id, {})[clip.split] = None
-    return {source: tuple(found) for source, found in splits.items() if len(found) > 1}
+        split = first.setdefault(clip.source_id, clip.split)
+        if split != clip.split:
+            torn.setdefault(clip.source_id, {split: None})[clip.split] = None
+    return {source: tuple(splits) for source, splits in torn.items()}
+
+
+def _lines_of(text: str) -> Iterator[str]:
+    """The lines one by one: of a large file a list of them takes more than its text."""
+    sign, at = "\n" if "\n" in text else "\r", 0
+    while at <= len(text):
+        end = text.find(sign, at)
+        end = len(text) if end < 0 else end
+        yield text[at:end].removesuffix("\r")
+        at = end + 1
 
 
 def _columns(

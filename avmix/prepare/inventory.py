@@ -1,7 +1,7 @@
 """The inventory: expected, found and what lies between, per split and class, as plain values."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from avmix.prepare.archives import Archive
@@ -84,26 +84,21 @@ def inventory_of(
     }  # fmt: skip
 
 
-def excluded_rows(protocol: Protocol, judged: Sequence[Judged]) -> list[dict[str, Any]]:
+def excluded_rows(protocol: Protocol, judged: Sequence[Judged]) -> Iterator[dict[str, Any]]:
     """A row for every clip, file and row of the annotations that is not in the manifest."""
-    rows: list[dict[str, Any]] = []
     for one in judged:
         row = {"clip_id": one.clip.clip_id, "split": one.clip.split,
                "labels": list(one.clip.labels), "path": one.path}  # fmt: skip
         if one.entry is None:
-            rows.append(
-                {**row, "status": one.status, "reason": one.reason, "where": one.clip.where}
-            )
+            yield {**row, "status": one.status, "reason": one.reason, "where": one.clip.where}
         for path, why in one.others:
-            rows.append({**row, "path": path, "status": "duplicate", "reason": why,
-                         "where": one.clip.where})  # fmt: skip
-    rows += [
-        {"clip_id": None, "split": None, "labels": [], "path": "", "status": "annotation",
-         "reason": problem.reason, "where": problem.where, "text": problem.text}
-        for problem in protocol.problems
-        if problem.dropped
-    ]  # fmt: skip
-    return rows
+            yield {**row, "path": path, "status": "duplicate", "reason": why,
+                   "where": one.clip.where}  # fmt: skip
+    for problem in protocol.problems:
+        if problem.dropped:
+            yield {"clip_id": None, "split": None, "labels": [], "path": "", "status": "annotation",
+                   "reason": problem.reason, "where": problem.where,
+                   "text": problem.text}  # fmt: skip
 
 
 def _counts(judged: Sequence[Judged], protocol: Protocol | None = None) -> dict[str, int]:
@@ -164,7 +159,7 @@ def _media(
 def like_missing(unexpected: Sequence[str], judged: Sequence[Judged]) -> list[dict[str, str]]:
     """The files that nothing expects, though their names begin as a missing clip is called."""
     missing: dict[str, str] = {}
-    for one in judged:
+    for one in judged if unexpected else ():
         if one.status == "missing":
             stems = [one.clip.video] if one.clip.video else [_stem(n) for n in one.clip.names]
             for stem in filter(None, stems):

@@ -20,6 +20,8 @@ LENGTH_SECONDS, LENGTH_SHARE = 0.5, 0.1
 LONG_SHARE, LONG_SECONDS = 1.5, 1.0
 """A file longer than this many times its clip, and this more, is something else than the clip."""
 
+_NO_VIDEO = "no file is called by the id of its video and its seconds"
+
 Status = Literal[
     "found", "missing", "unreadable", "no_pictures", "too_short", "too_long", "no_audio", "silent",
     "annotation",
@@ -50,14 +52,23 @@ class Judged:
     """The row of the manifest, where it is kept."""
 
 
-def files_of(index: Index, protocols: Sequence[Protocol]) -> dict[Expected, list[File]]:
+class Candidates(dict[Expected, list[File]]):
+    """Files by clip; of a clip that has none, none. Of lists of millions few may be there."""
+
+    def __missing__(self, clip: Expected) -> list[File]:
+        """No file."""
+        return []
+
+
+def files_of(index: Index, protocols: Sequence[Protocol]) -> Candidates:
     """The files that each expected clip may be, the one to take first."""
-    found: dict[Expected, list[File]] = {}
+    found = Candidates()
     for protocol in protocols:
         shared = shared_names(protocol.expected)
         index.know_videos(clip.video for clip in protocol.expected)
         for clip in protocol.expected:
-            found[clip] = index.candidates(clip, shared)
+            if files := index.candidates(clip, shared):
+                found[clip] = files
         # `x.mkv` stands in for `x.mp4`, unless it is what another clip is called.
         own = {
             files[0].path: clip.clip_id
@@ -104,7 +115,8 @@ def _judge(
     folders: Mapping[str, str],
 ) -> Judged:
     if not files:
-        looked = f"no file called {clip.names[0]}" if clip.names else "the annotations name no file"
+        of_none = _NO_VIDEO if clip.video else "the annotations name no file"
+        looked = f"no file called {clip.names[0]}" if clip.names else of_none
         return Judged(clip=clip, status="missing", reason=looked)
     taken = next((f for f in files if not probed[f].problem), files[0])
     others = tuple((f.path, _why_not(f, taken, probed)) for f in files if f is not taken)

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -90,18 +90,19 @@ def show_mapping(mapping: Found, out: Path) -> None:
     rows.writerow(("clip_id", "split", "path", "how"))
     rows.writerows((m.clip.clip_id, m.clip.split, m.path, m.how) for m in mapping.clips)
     files = {"mapping.csv": text.getvalue()}
-    if links := missing_links(m.clip for m in mapping.clips if not m.path):
-        files["missing.txt"] = links
+    if links := [
+        f"{line}\n" for line in missing_links(m.clip for m in mapping.clips if not m.path)
+    ]:
+        files["missing.txt"] = "".join(links)
     for name, data in files.items():
         with replacing(out / name) as file:
             file.write(data.encode())
         console.print(printable(f"  written: {out / name}"), soft_wrap=True)
 
 
-def missing_links(clips: Iterable[Expected]) -> str:
-    """A list for `avmix download --with yt-dlp` of the clips of YouTube's videos: link, name of the
-    file without its ending, and from where to where it is cut; empty where there is none."""
-    lines: dict[str, None] = {}
+def missing_links(clips: Iterable[Expected]) -> Iterator[str]:
+    """Lines for `avmix download --with yt-dlp`, of the clips of YouTube's videos: link, name of the
+    file without its ending, and from where to where it is cut. Some may come twice."""
     for clip in clips:
         if _YOUTUBE.fullmatch(clip.video):
             cells = [f"https://www.youtube.com/watch?v={clip.video}"]
@@ -111,8 +112,7 @@ def missing_links(clips: Iterable[Expected]) -> str:
                 cells += [name, f"{low:g}-{high:g}"]
             else:
                 cells.append(clip.video)
-            lines["\t".join(cells) + "\n"] = None
-    return "".join(lines)
+            yield "\t".join(cells)
 
 
 def _how(clip: Expected, path: str) -> How:

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from avmix.data.manifest import ManifestError, write_manifest
 from avmix.names import tell
 from avmix.prepare.annotations import plain
 from avmix.prepare.archives import Archive, look_into, unpack
-from avmix.prepare.expected import Problem, Protocol
+from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.inventory import SPLITS, excluded_rows, inventory_of
 from avmix.prepare.journal import Journal, alone
 from avmix.prepare.judge import Judged, files_of, judge
@@ -106,24 +106,25 @@ def _check(protocol: Protocol) -> None:
         more = f"; and {len(dropped) - _EXAMPLES} more" if len(dropped) > _EXAMPLES else ""
         raise ManifestError(f"{protocol.name}: the annotations name no clip that can be used"
                             + (f": {why}{more}" if why else ""))  # fmt: skip
-    seen: dict[str, str] = {}
-    splits: dict[str, tuple[str, str]] = {}
+    seen: dict[str, Expected] = {}
+    sources: dict[str, Expected] = {}
     classes = set(protocol.classes)
     for clip in protocol.expected:
         if clip.clip_id in seen:
             raise ManifestError(
-                f"{protocol.name}: clip {clip.clip_id!r} is named twice: {seen[clip.clip_id]} and "
-                f"{clip.where}"
+                f"{protocol.name}: clip {clip.clip_id!r} is named twice: "
+                f"{seen[clip.clip_id].where} and {clip.where}"
             )
-        seen[clip.clip_id] = clip.where
+        seen[clip.clip_id] = clip
         if clip.split not in SPLITS:
             raise ManifestError(f"{clip.where}: split {clip.split!r} is none of {SPLITS}")
         if not clip.labels or not classes.issuperset(clip.labels):
             raise ManifestError(f"{clip.where}: labels {clip.labels} are not classes")
-        split, where = splits.setdefault(clip.source_id, (clip.split, clip.where))
-        if split != clip.split and not protocol.leaks:
+        first = sources.setdefault(clip.source_id, clip)
+        if first.split != clip.split and not protocol.leaks:
             raise ManifestError(
-                f"{protocol.name}: source {clip.source_id!r} is in {split} ({where}) and in "
+                f"{protocol.name}: source {clip.source_id!r} is in {first.split} "
+                f"({first.where}) and in "
                 f"{clip.split} ({clip.where}): a leak; split by source"
             )
 
@@ -157,23 +158,26 @@ def _write(
 
     kept = [one.entry for one in judged if one.entry is not None]
     text = json.dumps(inventory, indent=1, ensure_ascii=False) + "\n"
-    rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in excluded_rows(protocol, judged)]
     files = {
-        "excluded.jsonl": "".join(rows).encode(),
         "inventory.json": text.encode(),
         "inventory.html": page_of(inventory, kept),
     }
-    links = missing_links(one.clip for one in judged if one.status == "missing")
-    if links:
-        files["missing.txt"] = links.encode()
     staged = staging(target)
+    links = missing_links(one.clip for one in judged if one.status == "missing")
+    if not (num_links := _write_lines(staged / "missing.txt", links)):
+        (staged / "missing.txt").unlink()
+    num_rows = _write_lines(staged / "excluded.jsonl", (
+        json.dumps(row, ensure_ascii=False) for row in excluded_rows(protocol, judged)
+    ))  # fmt: skip
     try:
         _check_some(protocol, kept)
     except ManifestError as error:
         beside = target if not (target / "dataset.json").exists() else target / WORK
         for name, data in files.items():
             (staged / name).write_bytes(data)
-            (staged / name).replace(beside / name)
+        for name in (*files, "excluded.jsonl", "missing.txt"):
+            if (staged / name).exists():
+                (staged / name).replace(beside / name)
         raise ManifestError(f"{error}; see {beside / 'inventory.html'}") from None
     write_manifest(
         staged,
@@ -190,10 +194,20 @@ def _write(
     stage(staged, files)
     changed = publish(staged, target, overwrite=options.overwrite)
     said = f"replaced: {changed}" if changed else f"{len(kept)} clips"
-    tell(f"{target}: {said}; {len(rows)} left out, with reasons, in excluded.jsonl")
-    if links:
+    tell(f"{target}: {said}; {num_rows} left out, with reasons, in excluded.jsonl")
+    if num_links:
         tell(f"{target}: missing.txt has a link a missing clip; `avmix download --with yt-dlp "
               f"--list {target / 'missing.txt'} --out FOLDER` fetches and cuts")  # fmt: skip
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Write lines one by one, for there may be millions; returns how many."""
+    count = 0
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for line in lines:
+            file.write(line + "\n")
+            count += 1
+    return count
 
 
 def _placed(judged: Sequence[Judged]) -> list[tuple[Entry, str]]:

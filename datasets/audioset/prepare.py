@@ -89,7 +89,7 @@ def _clip(read: Annotations, row: Row, split: str, names: dict[str, str]) -> Non
         split=split,
         labels=[names[mid] for mid in mids if mid in names],
         source_id=youtube_id,
-        names=[f"{youtube_id}_{low:.3f}_{high:.3f}"],
+        names=(),  # any form of id and seconds; of two million rows none has a text of its own
         video=youtube_id,
         cut_seconds=(low, high),
         seconds=high - low,
