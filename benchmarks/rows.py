@@ -34,7 +34,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 def main() -> None:
     """Measure and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rows", type=int, default=2_000_000, help="of the list (2,000,000)")
     parser.add_argument("--there", type=float, default=0.001, help="share of files there (0.001)")
     parser.add_argument("--trial", action="store_true", help="print the result and keep none")

@@ -47,7 +47,7 @@ class _Server(BaseHTTPRequestHandler):
         if self.path.startswith("/gone"):
             self.send_error(404)
             return
-        data = self.answers().get(self.path.rpartition("/")[2], DATA)
+        data = self.answers().get(self.path.split("?")[0].rpartition("/")[2], DATA)
         start = 0
         if "Range" in self.headers and self.headers.get("If-Range") == kind.tag:
             start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
