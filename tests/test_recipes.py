@@ -511,6 +511,7 @@ SPELLED = {
     "prefix": "path,label,split\n" + "".join(f'm/{p},"{c}",{s}\n' for p, c, s in ROWS),
     "backslash": "path,label,split\n"
     + "".join(f'{p.replace("/", chr(92))},"{c}",{s}\n' for p, c, s in ROWS),
+    "comment": "# made by me\npath,label,split\n" + "".join(f'{p},"{c}",{s}\n' for p, c, s in ROWS),
     "index": ",path,label,split\n" + "".join(f'0,{p},"{c}",{s}\n' for p, c, s in ROWS),
 }
 

@@ -169,6 +169,7 @@ def _from_table(read: Annotations, table: Path, media: Path, options: Namespace)
 def _rows(read: Annotations, table: Path) -> Iterable[Row]:
     """Rows with the columns of a table; of `FILE CLASS` with blanks between them, too."""
     first = next(iter(Annotations(read.folder).lines(table)))["line"]
+    remark = first.startswith("# ") and not re.search(r"[,;|\t]", first)
     if re.fullmatch(r"[^,;|\t]+\.\w+ +[^,;|\t ]+", first):
         for row in read.lines(table):
             path, _, label = row["line"].rpartition(" ")
@@ -179,7 +180,7 @@ def _rows(read: Annotations, table: Path) -> Iterable[Row]:
                 read.drop(row, "not FILE CLASS")
         return
     yield from read.csv(table, ("path", "label"), optional=("start", "end", "split", "source"),
-                        aliases=COLUMNS)  # fmt: skip
+                        aliases=COLUMNS, comment="# " if remark else "")  # fmt: skip
 
 
 def _path(text: str, media: Path) -> str | None:
