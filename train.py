@@ -25,7 +25,14 @@ from avmix.config import DataConfig, TrainConfig, differences, load_config, to_y
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
 from avmix.data.extra import train_clips
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
-from avmix.data.manifest import Manifest, ManifestError, read_events, read_manifest, splits_of
+from avmix.data.manifest import (
+    Manifest,
+    ManifestError,
+    empty_classes,
+    read_events,
+    read_manifest,
+    splits_of,
+)
 from avmix.data.pool import LoaderError
 from avmix.data.quarantine import Quarantine
 from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
@@ -180,6 +187,10 @@ def _train(run: Training) -> Path:
               steps_per_epoch=loader.num_steps,
               loss_sum=state.loss_sum and LossSum(*state.loss_sum))  # fmt: skip
     say(log.console, _headline(config, here, model, run.train, state))
+    if empty := empty_classes(run.train.entries, run.train.classes):
+        some = ", ".join(empty[:8]) + (", ..." if len(empty) > 8 else "")
+        total = len(run.train.classes)
+        say(log.console, f"{len(empty)} of {total} classes have no clip to train on: {some}")
     for message in idle_options(config).values():
         say(log.console, f"switched off: {message}")
     if val is None:

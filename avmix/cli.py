@@ -10,6 +10,8 @@ from avmix.decode import ClipError
 from avmix.doctor.command import UsageError, add_arguments, run
 from avmix.events import add_arguments as add_event_arguments
 from avmix.events import run as run_events
+from avmix.names import tell
+from avmix.paths import unwritable, with_home
 from avmix.prepare.download import add_arguments as add_download_arguments
 from avmix.prepare.download import run as run_download
 from avmix.prepare.leaks import add_arguments as add_leak_arguments
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     what = "clips that nobody filmed, to train on besides"
     synth = commands.add_parser("synth", help=what, description=f"Make {what}.")
     add_synth_arguments(synth)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(with_home(sys.argv[1:] if argv is None else argv))
     match args.command:
         case "preview":
             _preview(args)
@@ -111,6 +113,11 @@ def _preview(args: argparse.Namespace) -> None:
 
     try:
         _check_preview(args)
+        for option, path in (("-o", args.out), ("--save-plan", args.save_plan)):
+            if path is not None and (why := unwritable(path)):
+                raise ValueError(f"{option} {path} {why}")
+        if args.out is not None and not args.out.suffix:
+            args.out = args.out.with_name(f"{args.out.name}.png")  # what is drawn is called so
         config = from_yaml(TrainConfig, args.config.read_text()) if args.config else None
         if args.augment or args.grid:
             _preview_augment(args, config)
@@ -132,7 +139,7 @@ def _preview(args: argparse.Namespace) -> None:
             args.save_plan.write_text("".join(plan.to_json() + "\n" for plan in plans))
     except (ClipError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(f"wrote {out}")
+    tell(f"wrote {out}")
 
 
 def _check_preview(args: argparse.Namespace) -> None:
@@ -174,7 +181,7 @@ def _preview_augment(args: argparse.Namespace, config: "TrainConfig | None") -> 
         paths = draw_grid(
             args.own, args.partner, args.grid, clip=clip, frontend=frontend, seed=args.seed
         )
-        print(f"wrote {len(paths)} pictures to {args.grid}")
+        tell(f"wrote {len(paths)} pictures to {args.grid}")
         return
     out = args.out or Path("augment.png")
     preview_augment(
@@ -189,7 +196,7 @@ def _preview_augment(args: argparse.Namespace, config: "TrainConfig | None") -> 
         epoch=args.epoch,
     )
     films = "" if args.no_films else f", {out.stem}_before.mp4 and {out.stem}_after.mp4"
-    print(f"wrote {out}{films}")
+    tell(f"wrote {out}{films}")
 
 
 def _mixes(args: argparse.Namespace) -> "list[MixConfig]":

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
@@ -18,6 +18,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from avmix.idle import idle_options
+from avmix.paths import home, with_home
 from avmix.recipe import parse_recipe
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -526,6 +527,10 @@ class OptimConfig:
         _require_finite(self, "optim.")
 
 
+MAX_THREADS = 1024
+"""More than any machine has; a process that asks for many more starts them, and hangs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Where and how a run happens; nothing here but `seed` and `precision` changes its result."""
@@ -555,7 +560,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _require(0 <= self.seed < 2**32, "run.seed", "must be in [0, 2**32)", self.seed)
-        _require(self.threads >= 0, "run.threads", "must be >= 0", self.threads)
+        _require(0 <= self.threads <= MAX_THREADS, "run.threads",
+                 f"must be in [0, {MAX_THREADS}]", self.threads)  # fmt: skip
         _require(self.log_every >= 1, "run.log_every", "must be >= 1", self.log_every)
         _require(self.save_every >= 0, "run.save_every", "must be >= 0", self.save_every)
         known = self.device in ("auto", "cpu", "cuda") or (
@@ -659,6 +665,8 @@ class EvalConfig:
         _require(self.num_views >= 1, "num_views", "must be >= 1", self.num_views)
         _require(self.batch_size >= 1, "batch_size", "must be >= 1", self.batch_size)
         _require(self.num_workers >= 0, "num_workers", "must be >= 0", self.num_workers)
+        _require(0 <= self.threads <= MAX_THREADS, "threads", f"must be in [0, {MAX_THREADS}]",
+                 self.threads)  # fmt: skip
         _require(0 < self.clip_seconds <= 86_400, "clip_seconds", "must be in (0, 86400]",
                  self.clip_seconds)  # fmt: skip
         _require_finite(self, "")
@@ -785,7 +793,7 @@ def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
     names the key and what it may be. An option that acts where it is set, and that a later file or
     override switches off, is taken.
     """
-    given = sys.argv[1:] if argv is None else list(argv)
+    given = with_home(sys.argv[1:] if argv is None else argv)
     parser = _Parser(description=cls.__doc__, allow_abbrev=False)
     parser.keys = tuple(_keys(cls))
     parser.add_argument("--config", action="config", help="YAML file; may be given more than once")
@@ -801,10 +809,27 @@ def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
         config = _instance(parser, cls, args)
     except ValueError as error:
         parser.error(str(error))
+    config = _at_home(config)
     for key, message in idle_options(config).items():
         if not _was_switched_off(parser, cls, given, key):
             parser.error(message)
     return config
+
+
+_PATHS = ("root", "manifest", "extra", "out", "checkpoint")
+"""Options that are paths, in whatever section."""
+
+
+def _at_home(config: C) -> C:
+    """`~` in full also where a YAML file says it."""
+    changes: dict[str, Any] = {}
+    for f in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, f.name)
+        if is_dataclass(value):
+            changes[f.name] = _at_home(value)
+        elif f.name in _PATHS:
+            changes[f.name] = [*map(home, value)] if isinstance(value, list) else home(value)
+    return replace(config, **changes)  # type: ignore[type-var]
 
 
 def _instance(parser: _Parser, cls: type[C], args: Namespace) -> C:

@@ -7,7 +7,6 @@ The toy set writes what it knows of its own events in the same format.
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +19,7 @@ from rich.progress import track
 
 from avmix.data.manifest import ManifestError, read_manifest, splits_of
 from avmix.decode import ClipError
+from avmix.names import tell
 from avmix.onsets import onset_times
 from avmix.types import Entry
 from avmix.whole import sound_of
@@ -80,21 +80,21 @@ def run(args: argparse.Namespace) -> int:
         partial_path.write_text("".join(line + "\n" for line in lines))
         partial_path.replace(path)
     except (ManifestError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 1
     except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
+        tell("stopped; nothing was written", error=True)
         return 130
     num_events = sum(len(h.event_seconds) for h in good)
     none = sum(not h.event_seconds for h in good)
-    print(f"{path}: {num_events} events in {len(good)} clips, {none} of them without any")
+    tell(f"{path}: {num_events} events in {len(good)} clips, {none} of them without any")
     bad = [h for h in heard if h.problem]
     if bad:
-        print(f"{len(bad)} of {len(heard)} clips cannot be read and have no line:", file=sys.stderr)
+        tell(f"{len(bad)} of {len(heard)} clips cannot be read and have no line:", error=True)
         for h in bad[:_MAX_LISTED]:
-            print(f"  {h.path}: {h.problem}", file=sys.stderr)
+            tell(f"  {h.path}: {h.problem}", error=True)
         if len(bad) > _MAX_LISTED:
-            print(f"  and {len(bad) - _MAX_LISTED} more", file=sys.stderr)
+            tell(f"  and {len(bad) - _MAX_LISTED} more", error=True)
     return int(bool(bad))
 
 

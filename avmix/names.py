@@ -1,5 +1,7 @@
 """Names of files and classes where people read them: as they are, whatever is in them."""
 
+import sys
+
 from rich.console import Console
 
 
@@ -12,6 +14,11 @@ def console_of(*, quiet: bool = False) -> Console:
 def say(console: Console, text: str) -> None:
     """Print a line that holds names on the console of `console_of`."""
     console.print(printable(text))
+
+
+def tell(text: str, *, error: bool = False, keep: str = "") -> None:
+    """Print a line that holds names to the standard output, or to the standard error."""
+    print(printable(text, keep), file=sys.stderr if error else sys.stdout)
 
 
 def printable(text: str, keep: str = "") -> str:

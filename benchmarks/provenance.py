@@ -30,6 +30,13 @@ SOURCES = {
     "leaks": ("avmix/prepare/fingerprint.py", "avmix/prepare/leaks.py"),
     "mix": ("avmix/frontend.py", "avmix/mix"),
     "prepare": ("avmix/decode", "avmix/prepare/probe.py", "avmix/prepare/transcode.py"),
+    "rows": (
+        "avmix/prepare/annotations.py",
+        "avmix/prepare/inventory.py",
+        "avmix/prepare/judge.py",
+        "avmix/prepare/run.py",
+        "avmix/prepare/scan.py",
+    ),
 }
 """What each kind of result measures: files and folders below the root. Training has a fingerprint
 instead (benchmarks/fingerprint.py). Of few-shot training, that does not see re-pairing; of

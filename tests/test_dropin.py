@@ -690,6 +690,21 @@ def test_class_numbers_need_their_number():
         mixer(("text",), pairing="second_batch")({"text": TEXT[:3]}, eye(3), step=0)
 
 
+def test_labels_may_be_arrays_and_lists():
+    mix, tensors = mixer(("image", "text"), num_classes=5), {"image": IMAGE, "text": TEXT}
+    right = mix(tensors, LABELS, step=3).target
+    soft = mix(tensors, eye(5)[LABELS], step=3).target
+    assert torch.equal(right, soft)
+    for same in (LABELS.tolist(), LABELS.numpy(), tuple(LABELS.tolist()), LABELS.numpy() + 0,
+                 eye(5)[LABELS].tolist(), eye(5)[LABELS].double().numpy()):  # fmt: skip
+        mixed = mix(tensors, same, step=3)
+        assert torch.equal(mixed.target, right)
+        assert torch.equal(mix.replay(mixed.plan, tensors, same).target, right)
+    for wrong in (["a", "b", "c", "d"], [[1], [2, 3], [4], [5]], [None] * 4):
+        with pytest.raises(ValueError, match=r"labels must be \(b\) integers or \(b k\) floats"):
+            mix(tensors, wrong, step=3)
+
+
 def test_what_is_not_finite_is_looked_for_in_debug_mode_only():
     tensors = {"image": IMAGE, "text": BROKEN}
     mixer(("image", "text"))(tensors, eye(4), step=0)

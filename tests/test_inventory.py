@@ -170,7 +170,7 @@ def test_everything_is_counted_per_split_and_class() -> None:
 
 def test_nothing_is_left_out_without_a_row() -> None:
     made, found, _ = an_inventory()
-    rows = excluded_rows(made, found)
+    rows = list(excluded_rows(made, found))
     assert [(r["clip_id"], r["status"], r["path"]) for r in rows] == [
         ("a", "duplicate", "z/a.mp4"),
         ("b", "unreadable", "b.mp4"),

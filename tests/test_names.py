@@ -1,7 +1,9 @@
 """Names are printed and drawn as they are, whatever is in them."""
 
 import json
+import os
 import shutil
+import struct
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +14,14 @@ import torch
 
 import eval as evaluation
 import train
+from avmix.cli import main
 from avmix.config import EvalConfig, TrainConfig, load_config
-from avmix.data.manifest import read_manifest, write_manifest
+from avmix.data.manifest import read_manifest, splits_of, write_manifest
 from avmix.figures import Strip, draw_confusion, draw_strips
 from avmix.names import console_of, drawable, printable, say
+from avmix.prepare.recipe import run_recipe
+from tests.media import write_flash_beep
+from tests.recipes_media import load_recipe
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = ("$5_or_$6^", "[bold]b[/]", "[/", ":smile:", "$", "\\frac{$", "tab\tx", "esc\x1b[31m")
@@ -99,3 +105,64 @@ def test_training_and_evaluation_name_what_is_called_like_markup(
     assert [row["class"] for row in result["per_class"]][: len(HOSTILE)] == [*HOSTILE]
     assert result["missing"][0]["path"] == FILES["test"]
     assert (out / "eval_test/confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+ODD = ("Title [dQw4w9WgXcQ]", "[red]alert[bold]", "-dash", "new\nline", "tab\there", "bell\x07",
+       "esc\x1b[31m", "rtl\u202e", "$5_or_$6^", "{a}", "%03d", "back\\slash",
+       "emoji\U0001f600")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes and thirteen clips of each, all called like this; only read it."""
+    root = tmp_path_factory.mktemp("odd") / "media"
+    made = write_flash_beep(
+        root.parent / "a.mp4", seconds=1, fps=5, size=(64, 48), events_seconds=(0.4,)
+    )
+    for label in ("esc\x1b[31m [/]", "$x$"):
+        (root / label).mkdir(parents=True)
+        for name in ODD:
+            data = made.read_bytes() + struct.pack(">I4s", 8, b"free")
+            (root / label / f"{name}.mp4").write_bytes(data)
+        (root / label / os.fsdecode(b"latin1-\xe9.mp4")).write_bytes(data)
+    return root
+
+
+def test_preparation_names_what_is_called_so(odd: Path, tmp_path: Path, capfd) -> None:
+    out = tmp_path / "out"
+    recipe = load_recipe("folder")
+    argv = ["--media", str(odd), "--out", str(out), "--workers", "1", "--leaks", "report"]
+    code = run_recipe("folder", "", recipe.protocols, arguments=recipe.arguments, argv=argv)
+    said = capfd.readouterr()
+    assert code == 0, said.err
+    assert "latin1-" in said.out  # left out, and named
+    entries = [e for split in splits_of(out) for e in read_manifest(out, split).entries]
+    assert sorted(Path(e.path).stem for e in entries) == sorted([*ODD, *ODD])
+    page = (out / "inventory.html").read_text()
+    assert "<svg" in page
+    assert "esc\x1b[31m" not in said.out + said.err
+
+    (tmp_path / "list").write_text("http://127.0.0.1:9/x\tesc\x1b[1mname.mp4\n")
+    for words in (
+        ["leaks", "--root", str(odd), "--manifest", str(out)],
+        ["shards", "--root", str(odd), "--manifest", str(out), "--out", str(tmp_path / "s")],
+        ["doctor", str(odd / "$x$"), "--workers", "1", "--all"],
+        [
+            "download",
+            "--list",
+            str(tmp_path / "list"),
+            "--out",
+            str(tmp_path / "d"),
+            "--pause",
+            "0",
+        ],
+        ["transcode", "--root", str(odd / "esc\x1b[31m"), "--out", str(tmp_path / "t")],
+        ["events", "--root", str(tmp_path / "esc\x1b[31m")],
+    ):
+        with pytest.raises(SystemExit):
+            main(words)
+        said = capfd.readouterr()
+        text = said.out + said.err
+        assert text
+        assert not set(text) & set("\x1b\x07\t\u202e"), words[0]
+        assert "Traceback" not in text

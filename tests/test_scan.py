@@ -12,7 +12,7 @@ import pytest
 from avmix.data.manifest import ManifestError
 from avmix.prepare.archives import look_into, unpack
 from avmix.prepare.expected import Expected
-from avmix.prepare.scan import scan, shared_names
+from avmix.prepare.scan import scan, shared_names, walk
 
 
 def clip(*names: str, clip_id: str = "x") -> Expected:
@@ -101,6 +101,59 @@ def test_links_are_followed_once_and_listed(tmp_path: Path) -> None:
     assert list(index.files) == ["c.mp4", "disk/a.mp4", "own/b.mp4"]
     assert index.links_outside == ["c.mp4", "disk"]
     assert index.unusable == [("d.mp4", "No such file or directory")]
+
+
+def test_a_file_that_two_links_lead_to_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere/run/0.mp4")
+    write(tmp_path / "media/walk/1.mp4")
+    write(tmp_path / "media/.git/annex/2.mp4")
+    (tmp_path / "media/run").mkdir()
+    (tmp_path / "media/run/inside").symlink_to(tmp_path / "elsewhere/run")
+    (tmp_path / "media/run/one.mp4").symlink_to(tmp_path / "elsewhere/run/0.mp4")
+    (tmp_path / "media/run/walk.mp4").symlink_to(tmp_path / "media/walk/1.mp4")
+    (tmp_path / "media/run/annexed.mp4").symlink_to(tmp_path / "media/.git/annex/2.mp4")
+    (tmp_path / "media/up").symlink_to(tmp_path)
+    found = walk(tmp_path / "media")
+    assert [file.path for file in found.files] == [
+        "run/annexed.mp4", "run/inside/0.mp4", "run/one.mp4", "run/walk.mp4", "walk/1.mp4",
+    ]  # fmt: skip
+    assert found.links_again == {"run/inside/0.mp4": "run/one.mp4", "run/walk.mp4": "walk/1.mp4",
+                                 "up": str(tmp_path)}  # fmt: skip
+    assert found.links_outside == ["run/inside", "run/one.mp4"]
+    assert found.num_hidden == 1
+
+
+def test_hidden_files_and_folders_of_systems_are_no_media(tmp_path: Path) -> None:
+    for name in ("a/1.mp4", "a/._1.mp4", "a/.hidden.mp4", "a/@eaDir/1.mp4/thumb.mp4",
+                 ".Trashes/501/x.mp4", ".cache/x.mp4", "__MACOSX/a/._1.mp4", "__MACOSX/a/1.mp4",
+                 "$RECYCLE.BIN/x.mp4", "lost+found/x.mp4"):  # fmt: skip
+        write(tmp_path / name)
+    found = walk(tmp_path)
+    assert [file.path for file in found.files] == ["a/1.mp4"]
+    assert found.num_hidden == 8
+
+
+HEADS = {
+    "a.mp4x": b"\0\0\0\x18ftypmp42", "noending": b"\x1a\x45\xdf\xa3x",
+    "b.dat": b"RIFF\0\0\0\0AVI LIST",
+    "c.tod": (b"\x47" + bytes(187)) * 5, "d.m2t": (bytes(4) + b"\x47" + bytes(187)) * 5,
+    "e.mod": b"\0\0\x01\xba1", "f.dvr": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "g.mxf":
+    b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "h.x": b"FLV\x01",
+}  # fmt: skip
+
+
+def test_a_file_with_an_unknown_ending_is_asked(tmp_path: Path) -> None:
+    for name, data in HEADS.items():
+        (tmp_path / name).write_bytes(data + bytes(1000))
+    for name, data in {"i.heif": b"\0\0\0\x18ftypheic", "j": b"RIFF\0\0\0\0WEBP",
+                       "k.txt": HEADS["a.mp4x"],
+                       "l.bin": bytes(2000), "m": b"", "n.xyz": b"hello"}.items():  # fmt: skip
+        (tmp_path / name).write_bytes(data)
+    found = walk(tmp_path)
+    assert [file.path for file in found.files] == sorted(HEADS)
+    assert found.others == {".heif": 1, "(no ending)": 2, ".txt": 1, ".bin": 1, ".xyz": 1}
+    assert paths(tmp_path, "a.mp4") == ["a.mp4x"]  # another ending
+    assert paths(tmp_path, "b") == ["b.dat"]
 
 
 def test_what_cannot_be_named_in_a_manifest_is_said(tmp_path: Path) -> None:

@@ -53,13 +53,14 @@ def train_clips(data: DataConfig) -> TrainClips:
     Raises `ManifestError` as `read_manifest` does, and where a further set has other classes, a
     clip_id that is there already, or a clip that leaks what is evaluated on: its source is in
     another split, or one of its parents is, or is not in the data set, or is not among the few
-    that `data.shots` chose. Also where a class has no clip at all.
+    that `data.shots` chose. Also where `data.shots` leaves no clip of a class that has some.
     """
     folder = data.manifest_folder
     train = read_manifest(folder, data.train_split)
     chosen = few_shot(train, data.shots, data.shots_seed)
-    if empty := empty_classes(chosen.entries, chosen.classes):
-        raise ManifestError(f"{folder}: no clip to train on of class {', '.join(map(repr, empty))}")
+    absent = empty_classes(train.entries, train.classes)
+    if lost := [c for c in empty_classes(chosen.entries, chosen.classes) if c not in absent]:
+        raise ManifestError(f"{folder}: no clip to train on of class {', '.join(map(repr, lost))}")
     if not data.extra:
         return TrainClips(manifest=chosen, roots={})
     others = {s: read_manifest(folder, s) for s in splits_of(folder) if s != data.train_split}

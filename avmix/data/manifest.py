@@ -51,9 +51,8 @@ def read_manifest(folder: Path, split: str) -> Manifest:
 
     Raises `ManifestError` where a file is missing or was changed since it was written, a line is
     not a valid `Entry`, an id occurs twice, a label is not a class, the split is empty, or a
-    synthetic clip is in another split than train. A class without a clip in the train split is an
-    error too: the network would have an output that never learns. A train split of synthetic clips
-    only is exempt: it is an addition to another data set (`data.extra`), which has them.
+    synthetic clip is in another split than train. A class may have no clip: a part of a data set
+    keeps the classes of the whole, so that networks for one fit the other; training says which.
     """
     header = _read_header(folder)
     if split not in header["splits"]:
@@ -244,8 +243,9 @@ def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, pat
     twice = [i for i, n in Counter(e.clip_id for e in entries).items() if n > 1]
     if twice:
         raise ManifestError(f"{path}: clip_id {twice[0]!r} occurs more than once")
+    known = frozenset(classes)
     for entry in entries:
-        unknown = [label for label in entry.labels if label not in classes]
+        unknown = [label for label in entry.labels if label not in known]
         if unknown:
             raise ManifestError(
                 f"{path}: clip {entry.clip_id!r} has label {unknown[0]!r}, which is not a class"
@@ -256,14 +256,12 @@ def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, pat
             f"{path}: clip {made[0]!r} is synthetic and in split {split!r}: synthetic clips may be "
             "trained on and nothing else; leave it out"
         )
-    empty = empty_classes(entries, classes)
-    if empty and split == "train" and len(made) < len(entries):
-        raise ManifestError(f"{path}: no clip of class {', '.join(map(repr, empty))}")
 
 
 def empty_classes(entries: Sequence[Entry], classes: Sequence[str]) -> list[str]:
     """The classes that no clip has."""
-    return [c for c in classes if not any(c in e.labels for e in entries)]
+    present = {label for entry in entries for label in entry.labels}
+    return [c for c in classes if c not in present]
 
 
 def _check_disjoint(splits: Mapping[str, Sequence[Entry]], folder: Path) -> None:

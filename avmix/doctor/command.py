@@ -25,12 +25,10 @@ from avmix.doctor.show import (
     show_files,
     show_totals,
 )
+from avmix.names import tell
+from avmix.paths import unwritable
+from avmix.prepare.scan import ENDINGS, walk
 
-ENDINGS = frozenset({
-    ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".f4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts",
-    ".mpg", ".mpeg", ".vob", ".flv", ".wmv", ".asf", ".ogv", ".ogg",
-})  # fmt: skip
-"""Of files that hold pictures in a container that avmix reads."""
 _IN_FULL = 3
 """So many files are reported in full; of more, every one gets a line."""
 
@@ -81,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Examine what is named, show it, and return the exit code. Raises `UsageError`."""
-    if args.json not in (None, "-") and not Path(args.json).resolve().parent.is_dir():
-        raise UsageError(f"--json {args.json}: there is no such folder")
+    if args.json not in (None, "-") and (why := unwritable(Path(args.json))):
+        raise UsageError(f"--json {args.json} {why}")
     given = gather(args.paths, root=args.root, seconds=args.seconds)
     workers = args.workers or len(os.sched_getaffinity(0))
     began, reports, interrupted = time.monotonic(), list(given.reports), False
@@ -99,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         _show(env, reports, given, seconds, all_files=args.all)
     if interrupted:
         total = len(given.tasks)
-        print(f"interrupted: {len(reports)} of {total} files were examined", file=sys.stderr)
+        tell(f"interrupted: {len(reports)} of {total} files were examined", error=True)
         return 130
     findings = [*env.findings, *(f for report in reports for f in report.findings)]
     return int(any(f.level == "error" for f in findings))
@@ -165,16 +163,11 @@ def _add_manifest(
 
 
 def _media_below(folder: Path, others: Counter[str]) -> list[str]:
-    found = []
-    for where, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            ending = os.path.splitext(name)[1].lower()
-            if ending in ENDINGS:
-                found.append(os.path.join(where, name))
-            else:
-                others[ending or "(no ending)"] += 1
-    return found
+    """The media files as every command finds them (`avmix.prepare.scan.walk`)."""
+    found = walk(folder)
+    others.update(found.others)
+    named = [file.path for file in found.files if file.path not in found.links_again]
+    return [os.path.join(folder, path) for path in sorted([*named, *found.misnamed])]
 
 
 class _Interrupted(Exception):

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -31,6 +32,7 @@ from avmix.recipe import METHODS, parse_recipe
 from avmix.rng import rng
 
 _DEFAULT = MixConfig()
+Labels = Tensor | np.ndarray | Sequence[Any]
 _CHOICES = {
     name: get_args(hint)
     for name, hint in get_type_hints(MixConfig).items()
@@ -141,7 +143,7 @@ class CrossModalMixup:
     def __call__(
         self,
         tensors: Mapping[str, Tensor],
-        labels: Tensor,
+        labels: Labels,
         *,
         step: int,
         epoch: int = 0,
@@ -152,10 +154,11 @@ class CrossModalMixup:
         """A mixed batch, out of place and differentiable; one row alone stays as it is.
 
         `tensors`: those of `kinds`, all on one device, of a floating type. `labels`: (b) integers,
-        -100 where not known, or (b k) floats, soft or multi-hot. `step`: of `epoch`, or of the
-        whole training where `epoch` stays 0. `present`: which rows have the tensor of a name; what
-        stands in the others is not mixed into any. `source`: whatever tells recordings apart: rows
-        of one are not mixed with each other. `num_classes`: as in the constructor.
+        -100 where not known, or (b k) floats, soft or multi-hot; a tensor, an array or lists.
+        `step`: of `epoch`, or of the whole training where `epoch` stays 0. `present`: which rows
+        have the tensor of a name; what stands in the others is not mixed into any. `source`:
+        whatever tells recordings apart: rows of one are not mixed with each other. `num_classes`:
+        as in the constructor.
 
         A GPU is waited for only where something has to be read from it: `present` and `source`, if
         they are there, and labels for pairings by class and with `debug`. Labels are checked where
@@ -178,7 +181,7 @@ class CrossModalMixup:
         self,
         plan: MixPlan,
         tensors: Mapping[str, Tensor],
-        labels: Tensor,
+        labels: Labels,
         *,
         num_classes: int | None = None,
     ) -> Mixed:
@@ -295,9 +298,13 @@ class CrossModalMixup:
         return found
 
     def _target(
-        self, labels: Tensor, num_classes: int | None, size: int, device: torch.device
+        self, given: Labels, num_classes: int | None, size: int, device: torch.device
     ) -> tuple[Tensor, Tensor, tuple[frozenset[int], ...]]:
         """Rows (b k) and which are known, on `device`; the classes, where the pairing asks."""
+        try:
+            labels = torch.as_tensor(given)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"labels must be (b) integers or (b k) floats: {error}") from None
         soft = labels.is_floating_point()
         if labels.ndim != 1 + soft or labels.is_complex() or labels.dtype == torch.bool:
             raise ValueError(

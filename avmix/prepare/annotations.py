@@ -16,7 +16,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,13 @@ class Annotations:
 
     folder: Path
     """Where the files are; they may lie in folders of it."""
+    official: bool = False
+    """Whether the lists were published: then they are taken as they are, also where a clip is in
+    several splits. What somebody made for themselves is theirs to mend."""
     problems: list[Problem] = field(default_factory=list)
     clips: dict[str, Expected] = field(default_factory=dict)
+    _shared: dict[Any, Any] = field(default_factory=dict)
+    """Labels and seconds that many clips have, each once: there may be millions of clips."""
     _sha256: Any = field(default_factory=hashlib.sha256)
 
     def find(self, *names: str) -> Path | None:
@@ -112,8 +117,7 @@ class Annotations:
         with `#`.
         """
         # splitlines() would also split at U+2028 and the like, which occur in titles.
-        text = self.text(path).replace("\r\n", "\n")
-        for number, line in enumerate(text.split("\n" if "\n" in text else "\r"), 1):
+        for number, line in enumerate(_lines_of(self.text(path)), 1):
             stripped = unicodedata.normalize("NFC", line.strip("\ufeff \t\r"))
             if stripped and not (comment and stripped.startswith(comment)):
                 yield Row(cells={"line": stripped}, where=f"{path.name}:{number}", text=line)
@@ -127,21 +131,27 @@ class Annotations:
         header: bool | None = None,
         delimiter: str = ",",
         comment: str = "",
+        aliases: Mapping[str, Sequence[str]] | None = None,
     ) -> Iterator[Row]:
         """The rows of a table that has these columns.
 
         With a `header` (None: where the first row names all of `columns`, whatever the case),
-        columns are found by name, may stand in any order and beside others, and a table of `;` or
-        tabs is known by it. Without one, `columns` and then `optional` are taken as they come. A
-        row with too few or too many cells, or with a quote that does not close, is a problem: it
-        does not swallow the rows after it. Raises `AnnotationError` where `header` is True and a
-        column is missing.
+        columns are found by name, may stand in any order and beside others, and a table of `;`,
+        `|` or tabs is known by it; a column that is missing may be called one of its `aliases`. A
+        first line `sep=;` is heeded. Without one, `columns` and then `optional` are taken as they
+        come. A row with too few or too many cells, or with a quote that does not close, is a
+        problem: it does not swallow the rows after it. Raises `AnnotationError` where `header` is
+        True and a column is missing.
         """
         names: list[str] | None = None
         for row in self.lines(path, comment=comment):
             if names is None:
+                sign = _SEP.fullmatch(row["line"])
+                if sign is not None:
+                    delimiter = sign[1] or "\t"
+                    continue
                 names, delimiter, is_header = _columns(
-                    row, path, columns, optional, header, delimiter
+                    row, path, columns, optional, header, delimiter, aliases or {}
                 )
                 if is_header:
                     continue
@@ -221,8 +231,13 @@ class Annotations:
         start_seconds: float | None = None,
         end_seconds: float | None = None,
         seconds: float | None = None,
+        video: str = "",
+        cut_seconds: tuple[float, float] | None = None,
     ) -> None:
-        """The clip of this row, unless an earlier one is it already or the row is impossible."""
+        """The clip of this row, unless an earlier one is it already or the row is impossible.
+
+        A clip of an official list that is in a further split, too, is called `CLIP_ID/SPLIT` there.
+        """
         bad = next((n for n in names if _leaves(n)), None)
         if bad is not None:
             self.drop(row, f"{bad!r} does not stay within the media folder")
@@ -234,15 +249,20 @@ class Annotations:
         clip = Expected(
             clip_id=clip_id,
             split=split,
-            labels=tuple(labels),
+            labels=self._shared.setdefault(tuple(labels), tuple(labels)),
             source_id=source_id,
             names=tuple(dict.fromkeys(name.removeprefix("./") for name in names)),
             start_seconds=start_seconds,
             end_seconds=end_seconds,
-            seconds=seconds,
+            seconds=self._shared.setdefault(seconds, seconds),
+            video=video,
+            cut_seconds=self._shared.setdefault(cut_seconds, cut_seconds),
             where=row.where,
         )
         first = self.clips.get(clip_id)
+        if first is not None and first.split != split and self.official:
+            clip_id = f"{clip_id}/{split}"
+            clip, first = replace(clip, clip_id=clip_id), self.clips.get(clip_id)
         if first is None:
             self.clips[clip_id] = clip
             return
@@ -277,6 +297,65 @@ class Annotations:
             annotation_sha256=self._sha256.hexdigest(),
         )
 
+    def protocols(
+        self,
+        name: str,
+        classes: Sequence[str],
+        *,
+        sources: str,
+        disjoint: str = "",
+        published: Mapping[str, int] | None = None,
+        needs_audio: bool = False,
+    ) -> list[Protocol]:
+        """The protocol of all that was read, and where it leaks a second one that does not.
+
+        `sources` is what the source of a clip is, in the plural: `videos`. The second is called
+        `disjoint` (`NAME/disjoint`): a source that is in several splits stays in the one that is
+        evaluated on last (test, then val), and its rows of the others are dropped. Where nothing
+        would be left to train on there is none.
+        """
+        whole = self.protocol(name, classes, published=published, needs_audio=needs_audio,
+                              leaks=leaks_of(self.clips.values(), sources))  # fmt: skip
+        torn = in_two_splits(self.clips.values())
+        if not torn:
+            return [whole]
+        kept: list[Expected] = []
+        dropped: list[Problem] = []
+        for clip in whole.expected:
+            stays = min(torn.get(clip.source_id, (clip.split,)), key=_EVALUATED.index)
+            if stays == clip.split:
+                kept.append(clip)
+            else:
+                reason = f"{clip.clip_id}: {clip.source_id} is in {stays}, too"
+                dropped.append(Problem(where=clip.where, reason=reason, text="", dropped=True))
+        trains = "train" in {clip.split for clip in whole.expected}
+        if trains and "train" not in {clip.split for clip in kept}:
+            return [whole]
+        apart = replace(whole, name=disjoint or f"{name}/disjoint", expected=tuple(kept),
+                        problems=(*whole.problems, *dropped), published={}, leaks="")  # fmt: skip
+        return [whole, apart]
+
+
+_EVALUATED = ("test", "val", "train")
+"""The split whose clips one would miss most comes first."""
+
+
+def asked_of(names: Iterable[str] | None, known: Iterable[str]) -> list[str]:
+    """The protocols of a recipe that `--protocol` asks for: `NAME/disjoint` is made with `NAME`."""
+    asked = {name.removesuffix("/disjoint") for name in names or ()}
+    return [name for name in known if name in asked]
+
+
+def leaks_of(clips: Iterable[Expected], sources: str) -> str:
+    """How many sources are in which two splits; empty where none is."""
+    clips = tuple(clips)
+    torn = in_two_splits(clips).values()
+    counts = {pair: sum(set(pair) <= set(splits) for splits in torn)
+              for pair in (("train", "test"), ("train", "val"), ("val", "test"))}  # fmt: skip
+    total = len({clip.source_id for clip in clips})
+    said = ", ".join(f"{n} in {one} and {other}" for (one, other), n in counts.items() if n)
+    return f"of {total} {sources}, {said}, as published" if said else ""
+
 
 def plain(name: str) -> str:
     """What is left of a name without case, commas, underscores and doubled spaces."""
@@ -302,12 +381,34 @@ def seconds_of(timestamp: str) -> float:
     return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
 
 
+def clock_seconds(text: str) -> float:
+    """Seconds of `12.5`, `12,5`, `m:ss` or `h:mm:ss.f`; raises ValueError where it is none."""
+    found = re.fullmatch(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:[.,]\d*)?)", text.strip())
+    if found is None or (found[2] is not None and float(found[3].replace(",", ".")) >= 60):
+        raise ValueError(f"{text!r} is not a number of seconds, nor m:ss or h:mm:ss")
+    seconds = float(found[3].replace(",", "."))
+    return 3600 * int(found[1] or 0) + 60 * int(found[2] or 0) + seconds
+
+
 def in_two_splits(clips: Iterable[Expected]) -> dict[str, tuple[str, ...]]:
     """The sources that are in more than one split, and in which."""
-    splits: dict[str, dict[str, None]] = {}
+    first: dict[str, str] = {}
+    torn: dict[str, dict[str, None]] = {}
     for clip in clips:
-        splits.setdefault(clip.source_id, {})[clip.split] = None
-    return {source: tuple(found) for source, found in splits.items() if len(found) > 1}
+        split = first.setdefault(clip.source_id, clip.split)
+        if split != clip.split:
+            torn.setdefault(clip.source_id, {split: None})[clip.split] = None
+    return {source: tuple(splits) for source, splits in torn.items()}
+
+
+def _lines_of(text: str) -> Iterator[str]:
+    """The lines one by one: of a large file a list of them takes more than its text."""
+    sign, at = "\n" if "\n" in text else "\r", 0
+    while at <= len(text):
+        end = text.find(sign, at)
+        end = len(text) if end < 0 else end
+        yield text[at:end].removesuffix("\r")
+        at = end + 1
 
 
 def _columns(
@@ -317,23 +418,43 @@ def _columns(
     optional: Sequence[str],
     header: bool | None,
     delimiter: str,
+    aliases: Mapping[str, Sequence[str]],
 ) -> tuple[list[str], str, bool]:
     """Names of the columns, what divides them, and whether this row is the header."""
     plain_names = {plain(c): c for c in (*columns, *optional)}
-    for sign in dict.fromkeys((delimiter, ";", "\t", ",")):
+    signs = dict.fromkeys((delimiter, ";", "\t", ",", "|"))
+    for sign in signs:
         if header is False:
             break
         try:
             cells = _cells(row["line"].lstrip("# "), sign)
         except csv.Error:
             continue
-        names = [plain_names.get(plain(cell), cell) for cell in cells]
+        names = _with_aliases([plain_names.get(plain(cell), cell) for cell in cells], aliases)
         if set(columns) <= set(names):
             return names, sign, True
     if header:
         missing = [c for c in columns if c not in _first_cells(row, delimiter, plain_names)]
         raise AnnotationError(f"{path}: no column {missing[0]!r}; its first line is: {row['line']}")
+    if header is None and delimiter not in row["line"]:
+        # Without a heading a row shows itself what divides it.
+        delimiter = next((sign for sign in signs if sign in row["line"]), delimiter)
     return [*columns, *optional], delimiter, False
+
+
+_SEP = re.compile(r'"?sep=(.?)"?', re.IGNORECASE)
+"""What spreadsheets write into the first line."""
+
+
+def _with_aliases(names: list[str], aliases: Mapping[str, Sequence[str]]) -> list[str]:
+    """A column that is not there takes the first that has one of its other names."""
+    names = list(names)
+    for column, others in aliases.items():
+        known = [plain(name) for name in names]
+        at = next((known.index(other) for other in others if other in known), None)
+        if column not in names and at is not None:
+            names[at] = column
+    return names
 
 
 def _first_cells(row: Row, delimiter: str, names: Mapping[str, str]) -> list[str]:

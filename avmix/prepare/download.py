@@ -1,35 +1,50 @@
 """`avmix download`: fetch what a list of links names, slowly, and say what became of each.
 
-The list is plain: a URL a line, after it, where wanted, a tab and the name of the file. Links that
-are files are fetched over http(s), and go on where they were stopped, if the server can; what is on
-pages of video sites needs another program: `--with yt-dlp` asks the package of that name, which is
-imported only then. Every item has a line in `download.jsonl`; what is there is not fetched again.
-Nothing here logs in: links with a password are refused, and no cookie is sent or kept.
+The list is plain: a URL a line, after it, where wanted, a tab and the name of the file, and another
+tab and `30-40`: the seconds of the video that are kept, as `missing.txt` of the recipes has them.
+What arrives is probed: a login page, an empty file or half a video is a failure, and tried again by
+the next run. Links that are files are fetched over http(s), and go on where they were stopped, if
+the server can; what is on pages of video sites needs another program: `--with yt-dlp` asks the
+package of that name, which is imported only then. Every item has a line in `download.jsonl`; what
+is there is not fetched again. Nothing here logs in: links with a password are refused, and no
+cookie is sent or kept.
 
 Fetch only what its owners allow you to; many data sets are distributed as links for that reason.
 """
 
 import argparse
+import gzip
 import hashlib
 import json
 import os
-import sys
+import re
+import shutil
+import tarfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from avmix.data.manifest import ManifestError
+from avmix.decode import ClipError
+from avmix.killable import Failure, run_each
+from avmix.names import tell
+from avmix.prepare.scan import ARCHIVES, NO_MEDIA
 
 JOURNAL = "download.jsonl"
 _PIECE = 1 << 16
+_LOOK_SECONDS = 600.0
+"""Limit for probing and cutting one file."""
+_WHOLE_SIZE = 1 << 14
+"""Pixels: cut files keep the size of their frames."""
 _ENDS_ALL = (28, 30, 122)
 """ENOSPC, EROFS, EDQUOT: nothing can be written any more."""
 
@@ -46,6 +61,8 @@ class Item:
     url: str
     name: str
     """Of the file, relative to the folder; for yt-dlp without its ending."""
+    cut_seconds: tuple[float, float] | None = None
+    """From where to where it is cut once it is there; None: it stays whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +94,13 @@ class Manners:
 def read_list(path: Path) -> tuple[Item, ...]:
     """The items of a list. Raises `ManifestError` naming the line that is none."""
     items: list[Item] = []
-    taken: dict[str, str] = {}
+    taken: dict[str, Item] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        url, _, name = (part.strip() for part in line.partition("\t"))
+        url, name, cut, *more = [*(part.strip() for part in line.split("\t")), "", ""][:4]
+        if any(more):
+            raise ManifestError(f"{path}:{number}: more than link, name and seconds")
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ManifestError(f"{path}:{number}: not an http(s) link: {url!r}")
@@ -91,29 +110,47 @@ def read_list(path: Path) -> tuple[Item, ...]:
         pure = PurePosixPath(name)
         if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
             raise ManifestError(f"{path}:{number}: {name!r} is no name for a file; give one")
-        if taken.setdefault(name, url) != url:
+        item = Item(url=url, name=name, cut_seconds=_cut_of(cut, f"{path}:{number}"))
+        if taken.setdefault(name, item) != item:
             raise ManifestError(f"{path}:{number}: {name!r} is the name of another link, too")
-        items.append(Item(url=url, name=name))
+        items.append(item)
     return tuple(dict.fromkeys(items))
+
+
+def _cut_of(text: str, where: str) -> tuple[float, float] | None:
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
+    if found is None or float(found[1]) >= float(found[2]):
+        raise ManifestError(f"{where}: {text!r} is no stretch of seconds as 30-40")
+    return float(found[1]), float(found[2])
 
 
 def write_list(path: Path, items: Sequence[Item]) -> None:
     """Write a list that `read_list` reads: what is missing, for this or any other program."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(f"{item.url}\t{item.name}\n" for item in items))
+    lines = []
+    for item in items:
+        cut = "" if item.cut_seconds is None else "\t{:g}-{:g}".format(*item.cut_seconds)
+        lines.append(f"{item.url}\t{item.name}{cut}\n")
+    partial.write_text("".join(lines))
     partial.replace(path)
 
 
+Look = Callable[[Path, Item], tuple[str, Path]]
+"""What is wrong with a file that arrived, and the file, as `arrived`."""
 Fetch = Callable[[Item, Path, Manners], Path]
 """Fetches an item into a folder and returns the file; raises OSError or ValueError."""
 
 
 def download(
     items: Sequence[Item], out: Path, manners: Manners, fetch: Fetch, *,
+    look: Look | None = None,
     say: Callable[[str], None] = lambda text: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Outcome, ...]:  # fmt: skip
-    """Fetch each item that is not there yet; what became of all of them, in order.
+    """Fetch each item that is not there yet, and look at it (`arrived`); what became of all of
+    them, in order.
 
     Raises OSError where the disk refuses.
     """
@@ -130,7 +167,7 @@ def download(
             if fetched:
                 sleep(manners.pause_seconds)
             fetched += 1
-            outcomes.append(_try(item, out, manners, fetch, sleep))
+            outcomes.append(_try(item, out, manners, fetch, look or arrived, sleep))
             line = json.dumps(asdict(outcomes[-1]), ensure_ascii=False)
             # A line that a kill cut in two must not swallow this one.
             journal.write("\n" + line + "\n")
@@ -159,6 +196,7 @@ def fetch_file(item: Item, out: Path, manners: Manners) -> Path:
         if answer.status == 206 and not goes_on:
             raise ValueError(f"the server sent other bytes than asked for: {ranged!r}")
         length = answer.headers.get("Content-Length")
+        packed = answer.headers.get("Content-Encoding") == "gzip"  # though nobody asked for it
         start = have if goes_on else 0
         if not goes_on:
             # Weak versions do not promise the same bytes.
@@ -174,9 +212,62 @@ def fetch_file(item: Item, out: Path, manners: Manners) -> Path:
                     time.sleep(ahead)
         if length is not None and got != int(length):
             raise ValueError(f"ended after {start + got} of {start + int(length)} bytes")
-    partial.replace(path)
+    if packed:
+        with gzip.open(partial) as data, path.open("wb") as file:
+            shutil.copyfileobj(data, file)
+        partial.unlink()
+    else:
+        partial.replace(path)
     mark.unlink(missing_ok=True)
     return path
+
+
+def arrived(path: Path, item: Item) -> tuple[str, Path]:
+    """Look at what was fetched, in a process that it cannot harm, and cut it where that is asked
+    for: why it is no use, else nothing, and the file."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    name = path.name.lower()
+    if not head:
+        return "it is empty", path
+    if head.lstrip()[:1] == b"<" and not name.endswith((".xml", ".html", ".svg")):
+        return "it is a web page and no file; is a login needed?", path
+    if name.endswith(ARCHIVES):
+        whole = zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+        return "" if whole else "it is no archive that can be read", path
+    if path.suffix.lower() in NO_MEDIA:
+        return "", path
+    if head.startswith(b"\x1f\x8b"):
+        return "it is compressed (gzip), and no media file", path
+    with closing(run_each(_probe_and_cut, [(path, item.cut_seconds)], workers=1,
+                          seconds=lambda task: _LOOK_SECONDS,
+                          preload=("avmix.prepare.download",))) as running:  # fmt: skip
+        _, outcome = next(iter(running))
+    return (outcome.text, path) if isinstance(outcome, Failure) else outcome
+
+
+def _probe_and_cut(task: tuple[Path, tuple[float, float] | None]) -> tuple[str, Path]:
+    from avmix.prepare.probe import entry_of  # decoders, and torch with them
+    from avmix.prepare.transcode import Form, Job, make_one
+
+    path, cut = task
+    try:
+        entry = entry_of(path, path.parent, clip_id=path.name, labels=("",), source_id=path.name)
+    except ClipError as error:
+        return error.problem.splitlines()[0], path
+    if cut is None or entry.duration_seconds <= 1.1 * (cut[1] - cut[0]) + 0.5:
+        return "", path
+    if entry.end_seconds < cut[1] - 0.5:
+        return f"{entry.end_seconds:.2f} s long: it does not reach second {cut[1]:g}", path
+    stretch = replace(entry, start_seconds=cut[0], end_seconds=min(cut[1], entry.end_seconds))
+    target = path.with_suffix(".mp4")
+    job = Job(entry=stretch, path=f"{path.stem}.cut.mp4")
+    made = make_one(path.parent, path.parent, job, form=Form(short_side=_WHOLE_SIZE))
+    if made.entry is None:
+        return f"it cannot be cut: {made.reason}", path
+    path.unlink()
+    (path.parent / job.path).replace(target)
+    return "", target
 
 
 def fetch_page(item: Item, out: Path, manners: Manners) -> Path:
@@ -239,27 +330,35 @@ def run(args: argparse.Namespace) -> int:
             raise ManifestError("--rate must be above 0, and --pause 0 or more")
         manners = Manners(bytes_per_second=1e6 * args.rate, pause_seconds=args.pause)
         fetch = fetch_page if args.program == "yt-dlp" else fetch_file
-        outcomes = download(read_list(args.list), args.out, manners, fetch, say=print)
+        outcomes = download(read_list(args.list), args.out, manners, fetch, say=tell)
     except (ManifestError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        tell("stopped; the same command goes on", error=True)
         return 130
     bad = sum(bool(outcome.problem) for outcome in outcomes)
-    print(f"{args.out}: {len(outcomes) - bad} of {len(outcomes)} are there")
+    tell(f"{args.out}: {len(outcomes) - bad} of {len(outcomes)} are there")
     return int(bad > 0)
 
 
 def _try(
-    item: Item, out: Path, manners: Manners, fetch: Fetch, sleep: Callable[[float], None]
+    item: Item,
+    out: Path,
+    manners: Manners,
+    fetch: Fetch,
+    look: Look,
+    sleep: Callable[[float], None],
 ) -> Outcome:
     problem = ""
     for turn in range(manners.tries):
         if turn:
             sleep(manners.pause_seconds * 2**turn)
         try:
-            path = fetch(item, out, manners)
+            problem, path = look(fetch(item, out, manners), item)
+            if problem:
+                path.unlink(missing_ok=True)  # or it would be taken for the file
+                break
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             return Outcome(url=item.url, name=item.name, path=path.relative_to(out).as_posix(),

@@ -23,6 +23,11 @@ class Expected:
     """The labelled stretch within the file begins here; None: where the file does."""
     end_seconds: float | None = None
     """And ends here; None: where the file does."""
+    video: str = ""
+    """Id of the video that the clip was cut from, where files are called by it; any form of id and
+    seconds is then a name of the clip (`avmix.prepare.names`)."""
+    cut_seconds: tuple[float, float] | None = None
+    """From where to where in that video."""
     seconds: float | None = None
     """How long the file should be, where the data set says so."""
     where: str = ""

@@ -1,7 +1,7 @@
 """The inventory: expected, found and what lies between, per split and class, as plain values."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from avmix.prepare.archives import Archive
@@ -14,6 +14,7 @@ from avmix.prepare.judge import (
     STATUSES,
     Judged,
 )
+from avmix.prepare.names import PREFIXES
 from avmix.prepare.scan import Index, normal, split_ending
 
 SCHEMA = 1
@@ -54,6 +55,7 @@ def inventory_of(
             one.status == "missing" and not present.isdisjoint(one.clip.labels) for one in judged
         ),
         "absent_classes": [name for name in protocol.classes if name not in present],
+        "untrained_classes": _untrained(protocol, judged),
         "rules": {
             "min_seconds": min_seconds,
             "av_offset_seconds": OFFSET_SECONDS,
@@ -62,6 +64,7 @@ def inventory_of(
             "needs_audio": protocol.needs_audio,
         },
         "media": _media(index, archives, unexpected, judged),
+        "like_missing": like_missing(unexpected, judged),
         "duplicates": [
             {"clip_id": one.clip.clip_id, "path": one.path, "reason": one.reason,
              "others": [{"path": path, "reason": why} for path, why in one.others]}
@@ -81,26 +84,21 @@ def inventory_of(
     }  # fmt: skip
 
 
-def excluded_rows(protocol: Protocol, judged: Sequence[Judged]) -> list[dict[str, Any]]:
+def excluded_rows(protocol: Protocol, judged: Sequence[Judged]) -> Iterator[dict[str, Any]]:
     """A row for every clip, file and row of the annotations that is not in the manifest."""
-    rows: list[dict[str, Any]] = []
     for one in judged:
         row = {"clip_id": one.clip.clip_id, "split": one.clip.split,
                "labels": list(one.clip.labels), "path": one.path}  # fmt: skip
         if one.entry is None:
-            rows.append(
-                {**row, "status": one.status, "reason": one.reason, "where": one.clip.where}
-            )
+            yield {**row, "status": one.status, "reason": one.reason, "where": one.clip.where}
         for path, why in one.others:
-            rows.append({**row, "path": path, "status": "duplicate", "reason": why,
-                         "where": one.clip.where})  # fmt: skip
-    rows += [
-        {"clip_id": None, "split": None, "labels": [], "path": "", "status": "annotation",
-         "reason": problem.reason, "where": problem.where, "text": problem.text}
-        for problem in protocol.problems
-        if problem.dropped
-    ]  # fmt: skip
-    return rows
+            yield {**row, "path": path, "status": "duplicate", "reason": why,
+                   "where": one.clip.where}  # fmt: skip
+    for problem in protocol.problems:
+        if problem.dropped:
+            yield {"clip_id": None, "split": None, "labels": [], "path": "", "status": "annotation",
+                   "reason": problem.reason, "where": problem.where,
+                   "text": problem.text}  # fmt: skip
 
 
 def _counts(judged: Sequence[Judged], protocol: Protocol | None = None) -> dict[str, int]:
@@ -129,6 +127,14 @@ def _classes(protocol: Protocol, judged: Sequence[Judged]) -> dict[str, dict[str
     }
 
 
+def _untrained(protocol: Protocol, judged: Sequence[Judged]) -> list[str]:
+    """The classes that have clips, but none in train; none where train has no clip at all."""
+    kept = [one for one in judged if one.entry is not None]
+    trained = {label for one in kept if one.clip.split == "train" for label in one.clip.labels}
+    present = {label for one in kept for label in one.clip.labels}
+    return [c for c in protocol.classes if c in present and c not in trained] if trained else []
+
+
 def _media(
     index: Index, archives: Sequence[Archive], unexpected: Sequence[str], judged: Sequence[Judged]
 ) -> dict[str, Any]:
@@ -139,6 +145,8 @@ def _media(
         "num_other_files": index.num_others,
         "num_links_outside": len(index.links_outside),
         "links_outside": index.links_outside[:_EXAMPLES],
+        "num_hidden": index.num_hidden,
+        "num_links_again": len(index.links_again),
         "unusable": [{"path": path, "reason": why} for path, why in index.unusable],
         "archives": [
             {"path": a.path, "num_media": len(a.media), "num_wanted": wanted_in(a, judged),
@@ -146,6 +154,31 @@ def _media(
             for a in archives
         ],
     }  # fmt: skip
+
+
+def like_missing(unexpected: Sequence[str], judged: Sequence[Judged]) -> list[dict[str, str]]:
+    """The files that nothing expects, though their names begin as a missing clip is called."""
+    missing: dict[str, str] = {}
+    for one in judged if unexpected else ():
+        if one.status == "missing":
+            stems = [one.clip.video] if one.clip.video else [_stem(n) for n in one.clip.names]
+            for stem in filter(None, stems):
+                missing.setdefault(stem, one.clip.clip_id)
+    lengths = sorted({len(stem) for stem in missing}, reverse=True)
+    found: list[dict[str, str]] = []
+    for path in unexpected:
+        name = _stem(path)
+        starts = [0, *(len(p) for p in PREFIXES if name.casefold().startswith(p))]
+        begins = [
+            name[at : at + n]
+            for at in starts
+            for n in lengths
+            if len(name) > at + n and not name[at + n].isalnum()
+        ]
+        clip_id = next((missing[b] for b in begins if b in missing), None)
+        if clip_id is not None:
+            found.append({"path": path, "clip_id": clip_id})
+    return found
 
 
 def wanted_in(archive: Archive, judged: Sequence[Judged]) -> int:

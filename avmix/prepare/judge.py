@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from avmix.prepare.annotations import plain
 from avmix.prepare.expected import Expected, Protocol
 from avmix.prepare.journal import Probed
-from avmix.prepare.scan import File, Index, shared_names
+from avmix.prepare.names import times_in
+from avmix.prepare.scan import File, Index, normal, shared_names, stem_of
 from avmix.types import Entry
 
 OFFSET_SECONDS = 0.1
@@ -15,12 +17,20 @@ OFFSET_SECONDS = 0.1
 LENGTH_SECONDS, LENGTH_SHARE = 0.5, 0.1
 """A length is wrong where it differs from what it should be by more than both of these."""
 
+LONG_SHARE, LONG_SECONDS = 1.5, 1.0
+"""A file longer than this many times its clip, and this more, is something else than the clip."""
+
+_NO_VIDEO = "no file is called by the id of its video and its seconds"
+
 Status = Literal[
-    "found", "missing", "unreadable", "no_pictures", "too_short", "no_audio", "silent", "annotation"
+    "found", "missing", "unreadable", "no_pictures", "too_short", "too_long", "no_audio", "silent",
+    "annotation",
 ]  # fmt: skip
 STATUSES: tuple[Status, ...] = get_args(Status)
 """All but the first are reasons to leave a clip out."""
-Flag = Literal["no_audio", "silent", "duplicate", "av_offset", "wrong_duration"]
+Flag = Literal[
+    "no_audio", "silent", "duplicate", "av_offset", "wrong_duration", "id_alone", "other_folder"
+]
 FLAGS: tuple[Flag, ...] = get_args(Flag)
 """Remarks on clips that are kept."""
 
@@ -42,13 +52,37 @@ class Judged:
     """The row of the manifest, where it is kept."""
 
 
-def files_of(index: Index, protocols: Sequence[Protocol]) -> dict[Expected, list[File]]:
+class Candidates(dict[Expected, list[File]]):
+    """Files by clip; of a clip that has none, none. Of lists of millions few may be there."""
+
+    def __missing__(self, clip: Expected) -> list[File]:
+        """No file."""
+        return []
+
+
+def files_of(index: Index, protocols: Sequence[Protocol]) -> Candidates:
     """The files that each expected clip may be, the one to take first."""
-    found: dict[Expected, list[File]] = {}
+    found = Candidates()
     for protocol in protocols:
         shared = shared_names(protocol.expected)
+        index.know_videos(clip.video for clip in protocol.expected)
         for clip in protocol.expected:
-            found[clip] = index.candidates(clip, shared)
+            if files := index.candidates(clip, shared):
+                found[clip] = files
+        # `x.mkv` stands in for `x.mp4`, unless it is what another clip is called.
+        own = {
+            files[0].path: clip.clip_id
+            for clip in protocol.expected
+            if (files := found[clip]) and clip.names and index.is_at(files[0].path, clip.names[0])
+        }
+        for clip in protocol.expected:
+            if len(found[clip]) > 1 or (found[clip] and found[clip][0].path in own):
+                found[clip] = [
+                    file
+                    for file in found[clip]
+                    if own.get(file.path, clip.clip_id) == clip.clip_id
+                    or (clip.names and index.is_at(file.path, clip.names[0]))
+                ]
     return found
 
 
@@ -64,11 +98,12 @@ def judge(
     Of several files of a clip the first that can be read is taken. `min_seconds` is the shortest
     stretch that is kept.
     """
+    folders = {plain(name): name for name in protocol.classes}
     judged = [
-        _judge(clip, files[clip], probed, protocol.needs_audio, min_seconds)
+        _judge(clip, files[clip], probed, protocol.needs_audio, min_seconds, folders)
         for clip in protocol.expected
     ]
-    return _with_same_content(judged)
+    return _with_same_content(_once_by_id(judged))
 
 
 def _judge(
@@ -77,9 +112,11 @@ def _judge(
     probed: Mapping[File, Probed],
     needs_audio: bool,
     min_seconds: float,
+    folders: Mapping[str, str],
 ) -> Judged:
     if not files:
-        looked = f"no file called {clip.names[0]}" if clip.names else "the annotations name no file"
+        of_none = _NO_VIDEO if clip.video else "the annotations name no file"
+        looked = f"no file called {clip.names[0]}" if clip.names else of_none
         return Judged(clip=clip, status="missing", reason=looked)
     taken = next((f for f in files if not probed[f].problem), files[0])
     others = tuple((f.path, _why_not(f, taken, probed)) for f in files if f is not taken)
@@ -93,11 +130,14 @@ def _judge(
             clip=clip, status="no_pictures", reason="no video stream", path=path, others=others
         )
     whole = of_file.video.duration_seconds
-    start, end = clip.start_seconds or 0.0, min(clip.end_seconds or whole, whole)
+    stretch = _stretch(clip, path, whole)
+    if isinstance(stretch, str):
+        return Judged(clip=clip, status="too_long", reason=stretch, path=path, others=others)
+    start, end = stretch
     if end - start < min_seconds:
         said = f"{max(end - start, 0.0):.2f} s of it are there, {min_seconds:g} s are needed"
         return Judged(clip=clip, status="too_short", reason=said, path=path, others=others)
-    remarks = [*_sound(of_file), *_times(clip, of_file, start, end)]
+    remarks = [*_sound(of_file), *_times(clip, of_file, start, end), *_place(clip, path, folders)]
     lacks = next((r for r in remarks if r[0] in ("no_audio", "silent")), None)
     if needs_audio and lacks is not None:
         status: Status = "no_audio" if lacks[0] == "no_audio" else "silent"
@@ -117,6 +157,74 @@ def _judge(
         sha256=of_file.sha256,
     )
     return _kept(clip, remarks, entry, others)
+
+
+def _stretch(clip: Expected, path: str, whole: float) -> tuple[float, float] | str:
+    """The part of a file of `whole` seconds that is the clip, or why it cannot be known."""
+    if clip.start_seconds is not None or clip.end_seconds is not None or clip.seconds is None:
+        return clip.start_seconds or 0.0, min(clip.end_seconds or whole, whole)
+    tolerance = max(LENGTH_SECONDS, LENGTH_SHARE * clip.seconds)
+    cut = clip.cut_seconds
+    by_id = is_by_id(clip, path)
+    longer = whole > clip.seconds + tolerance
+    if longer and by_id and cut is not None and cut[1] <= whole + tolerance:
+        return cut[0], min(cut[1], whole)  # of the whole video, whose clock annotations mean
+    if whole > LONG_SHARE * clip.seconds + LONG_SECONDS:
+        said = f"{whole:.2f} s long instead of {clip.seconds:g}"
+        if cut is not None and by_id:
+            return f"{said}, and without the seconds from {cut[0]:g} to {cut[1]:g}"
+        where = f" (seconds {cut[0]:g} to {cut[1]:g} of the video)" if cut is not None else ""
+        return f"{said}: which part{where} it is cannot be known; cut the file"
+    return 0.0, whole
+
+
+def is_by_id(clip: Expected, path: str) -> bool:
+    """Whether a file is called by the id of the video and nothing else: no seconds."""
+    stem = stem_of(normal(path).rpartition("/")[2])
+    return bool(clip.video) and times_in(stem, clip.video) == ()
+
+
+def _place(clip: Expected, path: str, folders: Mapping[str, str]) -> list[tuple[Flag, str]]:
+    """A remark where the file lies in the folder of another class."""
+    parts = path.split("/")[:-1]
+    named = [folders[plain(part)] for part in parts if plain(part) in folders]
+    if not named or set(named) & set(clip.labels):
+        return []
+    return [("other_folder", f"it lies in the folder of class {named[-1]!r}")]
+
+
+def _once_by_id(judged: Sequence[Judged]) -> list[Judged]:
+    """A file that is called by an id alone, and is no whole video, is one clip of that video."""
+    rows: dict[str, dict[tuple[float, float] | None, str]] = defaultdict(dict)
+    for one in judged:
+        if _is_clip_by_id(one):
+            rows[one.path].setdefault(one.clip.cut_seconds, one.clip.clip_id)
+    out = []
+    for one in judged:
+        cuts = rows[one.path] if _is_clip_by_id(one) else {}
+        if len(cuts) > 1:
+            assert one.entry is not None
+            first, name = next(iter(cuts.items()))
+            said = f"its name has no seconds, and {len(cuts)} clips are of its video"
+            if one.clip.cut_seconds == first:
+                remarks: list[tuple[Flag, str]] = [(flag, one.reason) for flag in one.flags]
+                one = _kept(one.clip, [*remarks, ("id_alone", said)], one.entry, one.others)
+            else:
+                reason = f"{one.path} was taken for {name}: {said}"
+                one = Judged(clip=one.clip, status="missing", reason=reason, path=one.path)
+        out.append(one)
+    return out
+
+
+def _is_clip_by_id(one: Judged) -> bool:
+    return (
+        one.entry is not None
+        and one.clip.cut_seconds is not None
+        and one.entry.start_seconds == 0.0
+        and one.entry.video is not None
+        and one.entry.end_seconds == one.entry.video.duration_seconds
+        and is_by_id(one.clip, one.path)
+    )
 
 
 def _kept(

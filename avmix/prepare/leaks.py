@@ -17,7 +17,6 @@ import csv
 import io
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,6 +29,8 @@ from jaxtyping import Float64, Int64
 
 from avmix.data.manifest import Manifest, ManifestError, read_manifest, splits_of
 from avmix.killable import Failure
+from avmix.names import tell
+from avmix.paths import unwritable
 from avmix.prepare.each import each, failed
 from avmix.prepare.fingerprint import (
     COLUMNS_HZ,
@@ -253,6 +254,9 @@ def run(args: argparse.Namespace) -> int:
     folder = args.manifest or args.root
     try:
         _check(args)
+        path = args.out or folder / "leaks.json"
+        if why := unwritable(path):
+            raise ManifestError(f"{path} {why}")
         manifests = {split: read_manifest(folder, split) for split in splits_of(folder)}
         entries = {split: m.entries for split, m in manifests.items()}
         groups = read_groups(args.groups, args.group, [e for m in entries.values() for e in m])
@@ -266,26 +270,26 @@ def run(args: argparse.Namespace) -> int:
             unreadable = [f for fs in of.values() for f in fs if f.problem]
             leaks += near(of, max_picture_bits=args.max_picture_bits,
                           max_sound_share=args.max_sound_share)  # fmt: skip
-        path = args.out or folder / "leaks.json"
         partial_path = path.with_name(path.name + ".partial")
         report = _report(args, manifests, groups, leaks, unreadable)
         partial_path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
         partial_path.replace(path)
     except (ManifestError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        tell("stopped; the same command goes on", error=True)
         return 130
-    print("\n".join(_table(report["summary"], manifests)))
+    for line in _table(report["summary"], manifests):
+        tell(line)
     for leak in leaks[:_MAX_LISTED]:
-        print("  " + _told(leak))
+        tell("  " + _told(leak))
     if len(leaks) > _MAX_LISTED:
-        print(f"  and {len(leaks) - _MAX_LISTED} more, in {path}")
+        tell(f"  and {len(leaks) - _MAX_LISTED} more, in {path}")
     for found in unreadable[:_MAX_LISTED]:
-        print(f"not compared: {found.clip_id}: {found.problem}", file=sys.stderr)
+        tell(f"not compared: {found.clip_id}: {found.problem}", error=True)
     if len(unreadable) > _MAX_LISTED:
-        print(f"and {len(unreadable) - _MAX_LISTED} more not compared", file=sys.stderr)
+        tell(f"and {len(unreadable) - _MAX_LISTED} more not compared", error=True)
     return int(args.enforce and bool(leaks or unreadable))
 
 

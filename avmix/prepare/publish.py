@@ -60,7 +60,7 @@ def finish(target: Path) -> None:
     if not (staged / "ready").exists():
         return
     listed = json.loads((staged / "files.json").read_bytes())
-    for name in _MANIFEST:
+    for name in (*_MANIFEST, "missing.txt"):
         if name not in listed:
             (target / name).unlink(missing_ok=True)
     for name in listed:

@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from avmix.data.manifest import ManifestError
+from avmix.names import tell
+from avmix.paths import with_home
+from avmix.prepare.annotations import read_classes
 from avmix.prepare.expected import Protocol
 from avmix.prepare.fetch import fetch_annotations
 from avmix.prepare.follow import FOLLOW, add_follow_arguments, after
-from avmix.prepare.run import Options, folder_of, prepare
+from avmix.prepare.run import Options, folder_of, prepare, restricted
 
 EPILOG = """\
 Interrupted or killed, the same command goes on where it was. What is left out is listed with the
@@ -38,7 +41,7 @@ def run_recipe(
     if arguments is not None:
         arguments(parser)
     try:
-        options = parser.parse_args(argv)
+        options = parser.parse_args(with_home(sys.argv[1:] if argv is None else argv))
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
@@ -48,20 +51,25 @@ def run_recipe(
         if options.annotations is None:
             options.annotations = options.media
         chosen = _chosen(protocols(options), options.protocol)
+        if options.classes:
+            names = _names_of(options.classes)
+            chosen = [restricted(protocol, names) for protocol in chosen]
         prepare(chosen, _options(options))
+        if options.dry_run:
+            return 0
         return after(options, [folder_of(options.out, p, len(chosen)) for p in chosen])
     except _UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 2
     except ManifestError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 1
     except OSError as error:
         named = f"{error.filename}: " if error.filename else f"{options.out}: "
-        print(f"error: {named}{error.strerror or error}", file=sys.stderr)
+        tell(f"error: {named}{error.strerror or error}", error=True)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        tell("interrupted; the same command goes on from here", error=True)
         return 130
 
 
@@ -73,13 +81,23 @@ def _chosen(all_of_them: Sequence[Protocol], names: Sequence[str] | None) -> lis
     known = {protocol.name: protocol for protocol in all_of_them}
     unknown = [name for name in names or () if name not in known]
     if unknown:
+        whole = unknown[0].removesuffix("/disjoint")
+        if whole in known and whole != unknown[0] and not known[whole].leaks:
+            raise _UsageError(f"--protocol {unknown[0]}: {whole} is disjoint already; take that")
         raise _UsageError(f"--protocol {unknown[0]}: unknown; there are {', '.join(known)}")
     return [known[name] for name in dict.fromkeys(names or known)]
 
 
+def _names_of(words: Sequence[str]) -> list[str]:
+    """Names of classes, or those in a file with one a line."""
+    if len(words) == 1 and Path(words[0]).is_file():
+        return list(read_classes(Path(words[0])))
+    return list(words)
+
+
 def _options(options: argparse.Namespace) -> Options:
     own = {"media", "annotations", "out", "protocol", "workers", "ray", "overwrite", "archives",
-           "seconds", "fetch", *FOLLOW}  # fmt: skip
+           "dry_run", "classes", "seconds", "fetch", *FOLLOW}  # fmt: skip
     return Options(
         media=options.media,
         out=options.out,
@@ -89,6 +107,7 @@ def _options(options: argparse.Namespace) -> Options:
         min_seconds=options.min_seconds,
         archives=options.archives,
         overwrite=options.overwrite,
+        dry_run=options.dry_run,
         # Paths, processes and their limits are of this machine and change nothing of the result.
         arguments={
             key: str(value) if isinstance(value, Path) else value
@@ -113,6 +132,8 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="folder for the manifest; a folder in it for each "
         "of several protocols")  # fmt: skip
     add("--protocol", nargs="+", metavar="NAME", help="only these (all that there are)")
+    add("--classes", nargs="+", metavar="NAME", help="only these classes, or those in a file with "
+        "one a line; the protocol has another name then (all, also empty ones)")  # fmt: skip
     add("--workers", type=_count, default=2, help="processes that probe files (2)")
     add("--ray", metavar="ADDRESS", help="probe on a Ray cluster: its address, `auto`, or `local` "
         "to start one here; every machine must see --media under the same path")  # fmt: skip
@@ -121,6 +142,8 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
         help="shortest clip that is kept, seconds (0.5)")  # fmt: skip
     add("--archives", metavar="FOLDER", help="unpack media files of archives (zip, tar) in --media "
         "into this folder of it; files that are there stay as they are")  # fmt: skip
+    add("--dry_run", action="store_true", help="only look which file is which clip, read none, and "
+        "write what was found to mapping.csv and what is missing to missing.txt")  # fmt: skip
     add("--overwrite", action="store_true", help="replace a data set that says something else")
     add_follow_arguments(parser)
     return parser

@@ -1,24 +1,30 @@
 """From protocols and a folder of media to manifests: scan, probe, judge, report, publish."""
 
+import difflib
+import hashlib
 import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from avmix.data.manifest import ManifestError, write_manifest
+from avmix.names import tell
+from avmix.prepare.annotations import plain
 from avmix.prepare.archives import Archive, look_into, unpack
-from avmix.prepare.expected import Protocol
+from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.inventory import SPLITS, excluded_rows, inventory_of
 from avmix.prepare.journal import Journal, alone
 from avmix.prepare.judge import Judged, files_of, judge
+from avmix.prepare.mapping import mapping_of, missing_links, show_mapping
 from avmix.prepare.probing import probe_files
 from avmix.prepare.publish import WORK, publish, stage, staging
 from avmix.prepare.scan import Index, scan
 from avmix.prepare.show import show_inventory
 from avmix.types import Entry
+
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +44,8 @@ class Options:
     """The shortest clip that is kept."""
     archives: str | None = None
     """Folder within `media` into which archives are unpacked; None: they are only listed."""
+    dry_run: bool = False
+    """Whether only the files of the clips are looked for, and none is read."""
     overwrite: bool = False
     """Whether a manifest that says something else is replaced."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -48,9 +56,8 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
     """Write manifest, `excluded.jsonl` and inventory of every protocol; print the inventories.
 
     Every file is probed once for all of them. Raises `ManifestError` where a protocol contradicts
-    itself, nothing is found, a class has clips in other splits and none in train, or what is there
-    says something else and is not to be overwritten; OSError where the disk refuses. Results that
-    are there stay whole in either case.
+    itself, nothing is found, or what is there says something else and is not to be overwritten;
+    OSError where the disk refuses. Results that are there stay whole in either case.
     """
     for protocol in protocols:
         _check(protocol)
@@ -60,6 +67,11 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
         if options.archives is not None:
             index, archives = _unpacked(index, archives, options)
         candidates = files_of(index, protocols)
+        if options.dry_run:
+            for protocol in protocols:
+                target = folder_of(options.out, protocol, len(protocols))
+                show_mapping(mapping_of(protocol, index, candidates), target)
+            return
         wanted = sorted({file for files in candidates.values() for file in files})
         with closing(Journal(options.out / WORK / "probe.jsonl")) as journal:
             probed = probe_files(
@@ -89,25 +101,30 @@ def folder_of(out: Path, protocol: Protocol, num_protocols: int) -> Path:
 def _check(protocol: Protocol) -> None:
     """What annotations must keep to whatever is on the disk."""
     if not protocol.expected:
-        raise ManifestError(f"{protocol.name}: the annotations name no clip that can be used")
-    seen: dict[str, str] = {}
-    splits: dict[str, tuple[str, str]] = {}
+        dropped = [problem for problem in protocol.problems if problem.dropped]
+        why = "; ".join(f"{problem.where}: {problem.reason}" for problem in dropped[:_EXAMPLES])
+        more = f"; and {len(dropped) - _EXAMPLES} more" if len(dropped) > _EXAMPLES else ""
+        raise ManifestError(f"{protocol.name}: the annotations name no clip that can be used"
+                            + (f": {why}{more}" if why else ""))  # fmt: skip
+    seen: dict[str, Expected] = {}
+    sources: dict[str, Expected] = {}
     classes = set(protocol.classes)
     for clip in protocol.expected:
         if clip.clip_id in seen:
             raise ManifestError(
-                f"{protocol.name}: clip {clip.clip_id!r} is named twice: {seen[clip.clip_id]} and "
-                f"{clip.where}"
+                f"{protocol.name}: clip {clip.clip_id!r} is named twice: "
+                f"{seen[clip.clip_id].where} and {clip.where}"
             )
-        seen[clip.clip_id] = clip.where
+        seen[clip.clip_id] = clip
         if clip.split not in SPLITS:
             raise ManifestError(f"{clip.where}: split {clip.split!r} is none of {SPLITS}")
         if not clip.labels or not classes.issuperset(clip.labels):
             raise ManifestError(f"{clip.where}: labels {clip.labels} are not classes")
-        split, where = splits.setdefault(clip.source_id, (clip.split, clip.where))
-        if split != clip.split and not protocol.leaks:
+        first = sources.setdefault(clip.source_id, clip)
+        if first.split != clip.split and not protocol.leaks:
             raise ManifestError(
-                f"{protocol.name}: source {clip.source_id!r} is in {split} ({where}) and in "
+                f"{protocol.name}: source {clip.source_id!r} is in {first.split} "
+                f"({first.where}) and in "
                 f"{clip.split} ({clip.where}): a leak; split by source"
             )
 
@@ -125,7 +142,7 @@ def _unpacked(
     for archive in archives:
         if not archive.refused:
             num_new = unpack(options.media, archive, folder)
-            print(f"{archive.path}: {num_new} files unpacked into {folder}", file=sys.stderr)
+            tell(f"{archive.path}: {num_new} files unpacked into {folder}", error=True)
     index = scan(options.media)
     return index, [look_into(options.media, path) for path in index.archives]
 
@@ -141,24 +158,30 @@ def _write(
 
     kept = [one.entry for one in judged if one.entry is not None]
     text = json.dumps(inventory, indent=1, ensure_ascii=False) + "\n"
-    rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in excluded_rows(protocol, judged)]
     files = {
-        "excluded.jsonl": "".join(rows).encode(),
         "inventory.json": text.encode(),
         "inventory.html": page_of(inventory, kept),
     }
     staged = staging(target)
+    links = missing_links(one.clip for one in judged if one.status == "missing")
+    if not (num_links := _write_lines(staged / "missing.txt", links)):
+        (staged / "missing.txt").unlink()
+    num_rows = _write_lines(staged / "excluded.jsonl", (
+        json.dumps(row, ensure_ascii=False) for row in excluded_rows(protocol, judged)
+    ))  # fmt: skip
     try:
-        classes = _classes(protocol, kept)
+        _check_some(protocol, kept)
     except ManifestError as error:
         beside = target if not (target / "dataset.json").exists() else target / WORK
         for name, data in files.items():
             (staged / name).write_bytes(data)
-            (staged / name).replace(beside / name)
+        for name in (*files, "excluded.jsonl", "missing.txt"):
+            if (staged / name).exists():
+                (staged / name).replace(beside / name)
         raise ManifestError(f"{error}; see {beside / 'inventory.html'}") from None
     write_manifest(
         staged,
-        classes=classes,
+        classes=protocol.classes,
         protocol=protocol.name,
         splits={
             split: entries
@@ -171,36 +194,60 @@ def _write(
     stage(staged, files)
     changed = publish(staged, target, overwrite=options.overwrite)
     said = f"replaced: {changed}" if changed else f"{len(kept)} clips"
-    print(f"{target}: {said}; {len(rows)} left out, with reasons, in excluded.jsonl")
+    tell(f"{target}: {said}; {num_rows} left out, with reasons, in excluded.jsonl")
+    if num_links:
+        tell(f"{target}: missing.txt has a link a missing clip; `avmix download --with yt-dlp "
+              f"--list {target / 'missing.txt'} --out FOLDER` fetches and cuts")  # fmt: skip
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Write lines one by one, for there may be millions; returns how many."""
+    count = 0
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for line in lines:
+            file.write(line + "\n")
+            count += 1
+    return count
 
 
 def _placed(judged: Sequence[Judged]) -> list[tuple[Entry, str]]:
     return [(one.entry, one.clip.split) for one in judged if one.entry is not None]
 
 
-def _classes(protocol: Protocol, kept: Sequence[Entry]) -> list[str]:
-    """The classes of the manifest: those with a clip.
-
-    Raises `ManifestError` where none has one, or one has clips and none of them is in train.
-    """
-    splits = {clip.clip_id: clip.split for clip in protocol.expected}
-    present: dict[str, set[str]] = {}
-    for entry in kept:
-        for label in entry.labels:
-            present.setdefault(label, set()).add(splits[entry.clip_id])
-    if not present:
+def _check_some(protocol: Protocol, kept: Sequence[Entry]) -> None:
+    if not kept:
         raise ManifestError(
             f"{protocol.name}: none of {len(protocol.expected)} clips can be used; is --media the "
             "right folder?"
         )
-    untrained = [c for c in protocol.classes if c in present and "train" not in present[c]]
-    if untrained and "train" in splits.values():
-        some = ", ".join(map(repr, untrained[:5])) + (", ..." if len(untrained) > 5 else "")
-        raise ManifestError(
-            f"{protocol.name}: class {some} has clips in {'/'.join(sorted(present[untrained[0]]))} "
-            "and none in train, so nothing could learn it; get one of its train clips"
-        )
-    return [name for name in protocol.classes if name in present]
+
+
+def restricted(protocol: Protocol, classes: Collection[str]) -> Protocol:
+    """The clips of some classes alone, under a name of its own: results are of another task.
+
+    Of a clip with several labels those of these classes stay. Raises `ManifestError` where one is
+    no class of the protocol.
+    """
+    known = {plain(name): name for name in protocol.classes}
+    for name in classes:
+        if plain(name) not in known:
+            near = difflib.get_close_matches(plain(name), known, n=1)
+            hint = f"; did you mean {known[near[0]]!r}?" if near else ""
+            raise ManifestError(f"--classes: {protocol.name} has no class {name!r}{hint}")
+    wanted = {known[plain(name)] for name in classes}
+    chosen = tuple(name for name in protocol.classes if name in wanted)
+    kept = tuple(
+        replace(clip, labels=labels)
+        for clip in protocol.expected
+        if (labels := tuple(label for label in clip.labels if label in wanted))
+    )
+    digest = hashlib.sha256("\n".join(chosen).encode()).hexdigest()[:6]
+    said = Problem(where="--classes", text="", dropped=False,
+                   reason=f"{len(chosen)} of {len(protocol.classes)} classes, {len(kept)} of "
+                   f"{len(protocol.expected)} clips")  # fmt: skip
+    return replace(protocol, name=f"{protocol.name}/{len(chosen)}_classes_{digest}",
+                   classes=chosen, expected=kept, problems=(*protocol.problems, said),
+                   published={})  # fmt: skip
 
 
 def _notes(protocol: Protocol, inventory: Mapping[str, Any], options: Options) -> dict[str, Any]:

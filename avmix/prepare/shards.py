@@ -10,7 +10,6 @@ give the same bytes: members have no time, owner or mode of this machine.
 import argparse
 import hashlib
 import json
-import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -20,6 +19,7 @@ from typing import Any
 from rich.progress import track
 
 from avmix.data.manifest import ManifestError, read_manifest, row_of, splits_of
+from avmix.names import tell
 from avmix.types import Entry
 
 FORMAT = 1
@@ -104,14 +104,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         index = write_shards(args.manifest or args.root, args.root, args.out, args.per_shard)
     except (ManifestError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        tell("stopped; the same command goes on", error=True)
         return 130
     num = sum(shard["num_clips"] for shard in index["shards"].values())
     size = sum(shard["bytes"] for shard in index["shards"].values())
-    print(f"{args.out}: {num} clips in {len(index['shards'])} shards, {size / 1e6:.1f} MB")
+    tell(f"{args.out}: {num} clips in {len(index['shards'])} shards, {size / 1e6:.1f} MB")
     return 0
 
 

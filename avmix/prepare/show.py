@@ -17,6 +17,7 @@ TITLES = {
     "unreadable": "unreadable",
     "no_pictures": "no pictures",
     "too_short": "too short",
+    "too_long": "too long",
     "no_audio": "no audio",
     "silent": "silent",
     "annotation": "annotation",
@@ -25,6 +26,8 @@ TITLES = {
     "kept_duplicate": "duplicate*",
     "kept_av_offset": "A-V offset*",
     "kept_wrong_duration": "length*",
+    "kept_id_alone": "id*",
+    "kept_other_folder": "folder*",
 }
 """Headings of the counts; a star marks remarks on clips that are kept."""
 _MOST = 8
@@ -69,6 +72,9 @@ def lines_of(data: Mapping[str, Any]) -> list[str]:
         out.append("* kept, and remarked upon in inventory.json")
     if data["leaks"]:
         out.append(f"LEAK by definition of this protocol: {data['leaks']}")
+    if untrained := data["untrained_classes"]:
+        out.append(f"{len(untrained)} classes have clips and none in train, so nothing can learn "
+                   f"them: {_some(untrained)}")  # fmt: skip
     absent, total = data["absent_classes"], len(data["classes"])
     if absent:
         out.append(f"{len(absent)} of {total} classes have no clip: {_some(absent)}")
@@ -78,6 +84,12 @@ def lines_of(data: Mapping[str, Any]) -> list[str]:
     if media["num_unexpected"]:
         out.append(f"{media['num_unexpected']} of {media['num_files']} media files are not "
                    f"expected: {_some(media['unexpected'], media['num_unexpected'])}")  # fmt: skip
+    if like := data["like_missing"]:
+        listed = _some([f"{row['path']} (as {row['clip_id']})" for row in like])
+        out.append(f"{len(like)} of them begin as clips that are missing are called: {listed}; "
+                   "rename them")  # fmt: skip
+    if media["num_hidden"]:
+        out.append(f"{media['num_hidden']} hidden files and folders were not looked at")
     if media["links_outside"]:
         listed = _some(media["links_outside"], media["num_links_outside"])
         out.append(f"links to outside of the media folder, followed: {listed}")

@@ -17,7 +17,6 @@ import json
 import math
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -39,6 +38,7 @@ from avmix.data.manifest import (
 )
 from avmix.decode import ClipError, Limits, decode_clip, decode_sound
 from avmix.killable import Failure
+from avmix.names import tell
 from avmix.prepare.each import each, failed
 from avmix.prepare.fingerprint import shrunk
 from avmix.prepare.probe import entry_of, probe
@@ -293,17 +293,17 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         counts = transcode(folder, args.root, args.out, form, workers=args.workers)
     except (TranscodeError, ManifestError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        tell("stopped; the same command goes on", error=True)
         return 130
-    print(f"{args.out}: {counts['made']} clips, {counts['bytes'] / 1e6:.1f} MB "
+    tell(f"{args.out}: {counts['made']} clips, {counts['bytes'] / 1e6:.1f} MB "
           f"(were {counts['bytes_before'] / 1e6:.1f}); {counts['resampled']} of a varying rate are "
           "at their mean rate")  # fmt: skip
     if counts["excluded"]:
-        print(f"{counts['excluded']} were not made; {args.out / 'excluded.jsonl'} says why",
-              file=sys.stderr)  # fmt: skip
+        where = args.out / "excluded.jsonl"
+        tell(f"{counts['excluded']} were not made; {where} says why", error=True)
     return int(bool(counts["excluded"]))
 
 

@@ -1,11 +1,11 @@
 """`avmix synth`: arguments of its methods, exit code."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from avmix.data.manifest import ManifestError, read_manifest
 from avmix.decode import ClipError
+from avmix.names import tell
 from avmix.synth.output import SynthError
 
 EPILOG = """\
@@ -31,12 +31,12 @@ def run(args: argparse.Namespace) -> int:
             raise SynthError(f"--workers must be at least 1, got {args.workers}")
         if not 0 <= args.max_bad_share <= 1:
             raise SynthError(f"--max-bad-share must be from 0 to 1, got {args.max_bad_share}")
-        print(_MAKE[args.method](args))
+        tell(_MAKE[args.method](args), keep="\n")
     except (SynthError, ManifestError, ClipError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        tell("stopped; the same command goes on", error=True)
         return 130
     return 0
 

@@ -10,7 +10,7 @@ from tables.augmenting import augment_tables
 from tables.decoding import decoding_tables
 from tables.fuzzing import fuzz_table
 from tables.mixing import mix_table
-from tables.preparing import leaks_table, prepare_table
+from tables.preparing import leaks_table, prepare_table, rows_table
 
 _BY_KIND = {
     "decode": decoding_tables,
@@ -21,6 +21,7 @@ _BY_KIND = {
     "leaks": leaks_table,
     "learning": learning.learning_table,
     "prepare": prepare_table,
+    "rows": rows_table,
     "training": training.scores_table,
 }
 

@@ -59,3 +59,14 @@ def prepare_table(result: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def rows_table(result: dict[str, Any]) -> str:
+    """What a list of millions of rows costs besides probing."""
+    per_million = result["cpu_seconds"] * 1e6 / result["num_rows"]
+    return (
+        f"{result['num_rows']:,} rows of a made list as AudioSet's, {result['num_there']:,} of its "
+        f"files there: {result['cpu_seconds']:.0f} CPU seconds ({per_million:.0f} per million "
+        f"rows) and at most {result['peak_bytes'] / 1e9:.2f} GB of memory, probing apart. "
+        f"{result['cpu']}.\n"
+    )

@@ -11,9 +11,8 @@ import sys
 from argparse import Namespace
 from collections import Counter
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row
+from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of
 from avmix.prepare.expected import Protocol
-from avmix.prepare.names import kinetics_stem
 from avmix.prepare.recipe import run_recipe
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
@@ -30,23 +29,29 @@ NUM_CLASSES = 527
 def protocols(options: Namespace) -> list[Protocol]:
     """Those that are asked for; without a wish those whose files are there."""
     read = Annotations(options.annotations)
-    wanted = [name for name in options.protocol or () if name in TRAIN]
-    found = wanted or [name for name, files in TRAIN.items() if all(map(read.find, files))]
+    found = asked_of(options.protocol, TRAIN) or [
+        name for name, files in TRAIN.items() if all(map(read.find, files))
+    ]
     if not found:
         raise AnnotationError(f"{read.folder}: neither {BALANCED} nor {UNBALANCED} in it")
-    return [_protocol(Annotations(options.annotations), name) for name in found]
+    return [
+        protocol
+        for name in found
+        for protocol in _protocols(Annotations(options.annotations, official=True), name)
+    ]
 
 
-def _protocol(read: Annotations, name: str) -> Protocol:
+def _protocols(read: Annotations, name: str) -> list[Protocol]:
     names = _class_names(read)
     for split, files in {"train": TRAIN[name], "test": ("eval_segments.csv",)}.items():
         for file in files:
             for row in read.csv(read.need(file), COLUMNS, comment="#", header=False):
                 _clip(read, row, split, names)
-    return read.protocol(
+    return read.protocols(
         name,
         list(names.values()),
         published={"train": sum(NUM_CLIPS[file] for file in TRAIN[name]), "test": 20_371},
+        sources="videos",
     )
 
 
@@ -84,14 +89,9 @@ def _clip(read: Annotations, row: Row, split: str, names: dict[str, str]) -> Non
         split=split,
         labels=[names[mid] for mid in mids if mid in names],
         source_id=youtube_id,
-        names=[
-            f"{youtube_id}_{low:.3f}_{high:.3f}",
-            f"{youtube_id}_{round(low * 1000)}_{round(high * 1000)}",
-            kinetics_stem(youtube_id, low, high),
-            f"{youtube_id}_{int(low)}_{int(high)}",
-            f"{youtube_id}_{int(low):06d}",
-            youtube_id,
-        ],
+        names=(),  # any form of id and seconds; of two million rows none has a text of its own
+        video=youtube_id,
+        cut_seconds=(low, high),
         seconds=high - low,
     )
 

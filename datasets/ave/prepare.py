@@ -11,7 +11,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from avmix.prepare.annotations import Annotations, Row, in_two_splits, read_classes
+from avmix.prepare.annotations import Annotations, Row, read_classes
 from avmix.prepare.expected import Protocol
 from avmix.prepare.recipe import run_recipe
 
@@ -23,36 +23,19 @@ COLUMNS = ("Category", "VideoID", "Quality", "StartTime", "EndTime")
 def protocols(options: Namespace) -> list[Protocol]:
     """As published, and disjoint; of the file, and of the event."""
     return [
-        _protocol(Annotations(options.annotations), disjoint=disjoint, event=event)
+        protocol
         for event in (False, True)
-        for disjoint in (False, True)
+        for protocol in _protocols(Annotations(options.annotations, official=True), event)
     ]
 
 
-def _protocol(read: Annotations, *, disjoint: bool, event: bool) -> Protocol:
-    rows = {
-        split: list(read.csv(read.need(f"{split}Set.txt"), COLUMNS, delimiter="&"))
-        for split in ("test", "val", "train")
-    }
-    kept: set[str] = set()
-    for split, found in rows.items():
-        for row in found:
-            if disjoint and row["VideoID"] in kept:
-                read.drop(row, "its video is in a split that is evaluated on")
-            else:
-                _clip(read, row, split, event)
-        kept.update(row["VideoID"] for row in found)
-    torn = in_two_splits(read.clips.values()).values()
-    with_train = {s: sum({"train", s} <= set(t) for t in torn) for s in ("test", "val")}
-    return read.protocol(
-        f"ave/{'disjoint' if disjoint else 'official'}{'_event' if event else ''}",
-        CLASSES,
-        published={} if disjoint else PUBLISHED,
-        leaks=f"{with_train['test']} videos are in train and test, {with_train['val']} in train "
-        "and val, as published"
-        if torn
-        else "",
-    )
+def _protocols(read: Annotations, event: bool) -> list[Protocol]:
+    for split in ("test", "val", "train"):
+        for row in read.csv(read.need(f"{split}Set.txt"), COLUMNS, delimiter="&"):
+            _clip(read, row, split, event)
+    kind = "_event" if event else ""
+    return read.protocols(f"ave/official{kind}", CLASSES, published=PUBLISHED, sources="videos",
+                          disjoint=f"ave/disjoint{kind}")  # fmt: skip
 
 
 def _clip(read: Annotations, row: Row, split: str, event: bool) -> None:
@@ -61,18 +44,14 @@ def _clip(read: Annotations, row: Row, split: str, event: bool) -> None:
     if label is None or low is None or high is None:
         return
     video = row["VideoID"]
-    # A video may have several events, and may be in several splits.
-    clip_id = f"{video}/{label}/{low:g}-{high:g}"
-    first = read.clips.get(clip_id)
-    if first is not None and first.split != split:
-        clip_id = f"{clip_id}/{split}"
     read.add(
         row,
-        clip_id=clip_id,
+        clip_id=f"{video}/{label}/{low:g}-{high:g}",  # a video may have several events
         split=split,
         labels=[label],
         source_id=video,
-        names=[f"AVE/{video}.mp4", f"{video}.mp4", video],
+        names=[f"AVE/{video}.mp4", f"{video}.mp4"],
+        video=video,
         start_seconds=low if event else None,
         end_seconds=high if event else None,
         seconds=None if event else 10.0,

@@ -9,7 +9,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row, in_two_splits, read_classes
+from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of, read_classes
 from avmix.prepare.expected import Protocol
 from avmix.prepare.recipe import run_recipe
 
@@ -22,7 +22,7 @@ LISTS = ("SentenceFilenames.csv", "summaryTable.csv")
 def protocols(options: Namespace) -> list[Protocol]:
     """Those that are asked for; without a wish those whose files are there."""
     read = Annotations(options.annotations)
-    wanted = [name for name in options.protocol or () if name in (OGM, SPEAKERS)]
+    wanted = asked_of(options.protocol, (OGM, SPEAKERS))
     if not wanted:
         wanted = [OGM] if read.find("train.csv", "my_train.csv") else []
         wanted += [SPEAKERS] if read.find("VideoDemographics.csv") else []
@@ -32,24 +32,21 @@ def protocols(options: Namespace) -> list[Protocol]:
             f"and {' or '.join(LISTS)} (of CREMA-D)"
         )
     make = {OGM: _ogm, SPEAKERS: _speaker_independent}
-    return [make[name](Annotations(options.annotations)) for name in wanted]
+    return [
+        protocol
+        for name in wanted
+        for protocol in make[name](Annotations(options.annotations, official=True))
+    ]
 
 
-def _ogm(read: Annotations) -> Protocol:
+def _ogm(read: Annotations) -> list[Protocol]:
     for split, files in {"train": ("train.csv", "my_train.csv"), "test": ("test.csv",)}.items():
         for row in read.csv(read.need(*files), ("name", "label")):
             _clip(read, row, row["name"], split, row["label"])
-    torn = in_two_splits(read.clips.values())
-    actors = {clip.source_id for clip in read.clips.values()}
-    return read.protocol(
-        OGM,
-        CLASSES,
-        published={"train": 6698, "test": 744},
-        leaks=f"{len(torn)} of {len(actors)} actors are in train and in test" if torn else "",
-    )
+    return read.protocols(OGM, CLASSES, published={"train": 6698, "test": 744}, sources="actors")
 
 
-def _speaker_independent(read: Annotations) -> Protocol:
+def _speaker_independent(read: Annotations) -> list[Protocol]:
     split_of = _split_of_actors(read)
     path = read.find(*LISTS)
     if path is None:
@@ -64,7 +61,7 @@ def _speaker_independent(read: Annotations) -> Protocol:
             read.drop(row, f"actor {name.partition('_')[0]} is not in VideoDemographics.csv")
         else:
             _clip(read, row, name, split)
-    return read.protocol(SPEAKERS, CLASSES)
+    return read.protocols(SPEAKERS, CLASSES, sources="actors")
 
 
 def _split_of_actors(read: Annotations) -> dict[str, str]:

@@ -10,14 +10,18 @@
 import sys
 from argparse import Namespace
 
-from avmix.prepare.annotations import Annotations, Row, seconds_of
+from avmix.prepare.annotations import Annotations, Row, asked_of, seconds_of
 from avmix.prepare.expected import Protocol
 from avmix.prepare.recipe import run_recipe
 
 FILES = {"train": "EPIC_100_train.csv", "val": "EPIC_100_validation.csv"}
 COLUMNS = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp",
            "verb_class", "noun_class")  # fmt: skip
-KINDS = {"verb_noun": ("verb", "noun"), "verb": ("verb",), "noun": ("noun",)}
+KINDS = {
+    "epic_kitchens_100/verb_noun": ("verb", "noun"),
+    "epic_kitchens_100/verb": ("verb",),
+    "epic_kitchens_100/noun": ("noun",),
+}
 CLASS_FILES = {
     "verb": ("EPIC_100_verb_classes.csv", "EPIC_100_verb_classes_v2.csv"),
     "noun": ("EPIC_100_noun_classes_v2.csv", "EPIC_100_noun_classes.csv"),
@@ -26,11 +30,14 @@ CLASS_FILES = {
 
 def protocols(options: Namespace) -> list[Protocol]:
     """Verb and noun together, and each alone; or those that are asked for."""
-    wanted = [name for name in KINDS if f"epic_kitchens_100/{name}" in (options.protocol or ())]
-    return [_protocol(Annotations(options.annotations), name) for name in wanted or KINDS]
+    return [
+        protocol
+        for name in asked_of(options.protocol, KINDS) or KINDS
+        for protocol in _protocols(Annotations(options.annotations, official=True), name)
+    ]
 
 
-def _protocol(read: Annotations, name: str) -> Protocol:
+def _protocols(read: Annotations, name: str) -> list[Protocol]:
     classes = {kind: _class_names(read, kind) for kind in KINDS[name]}
     durations = _durations(read)
     for split, file in FILES.items():
@@ -40,10 +47,11 @@ def _protocol(read: Annotations, name: str) -> Protocol:
     if unlabelled is not None:
         count = sum(1 for _ in read.lines(unlabelled)) - 1
         read.remark(unlabelled.name, f"{count} rows without labels: not used", dropped=True)
-    return read.protocol(
-        f"epic_kitchens_100/{name}",
+    return read.protocols(
+        name,
         [label for names in classes.values() for label in names.values()],
         published={"val": 9_668},
+        sources="videos",
     )
 
 

@@ -8,7 +8,7 @@ import re
 import sys
 from argparse import Namespace
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row, in_two_splits
+from avmix.prepare.annotations import AnnotationError, Annotations, Row
 from avmix.prepare.expected import Protocol
 from avmix.prepare.recipe import run_recipe
 
@@ -19,11 +19,15 @@ TAIL = r"_[a-z]+_[a-z]+_np\d+_[a-z]+_[a-z]+_\d+"
 
 
 def protocols(options: Namespace) -> list[Protocol]:
-    """Splits 1 to 3."""
-    return [_protocol(Annotations(options.annotations), number) for number in (1, 2, 3)]
+    """Splits 1 to 3, each as published and disjoint."""
+    return [
+        protocol
+        for number in (1, 2, 3)
+        for protocol in _protocols(Annotations(options.annotations, official=True), number)
+    ]
 
 
-def _protocol(read: Annotations, number: int) -> Protocol:
+def _protocols(read: Annotations, number: int) -> list[Protocol]:
     ending = f"_test_split{number}.txt"
     files = {path.name.removesuffix(ending): path for path in read.folder.rglob(f"*{ending}")}
     if not files:
@@ -31,13 +35,7 @@ def _protocol(read: Annotations, number: int) -> Protocol:
     for label, path in sorted(files.items()):
         for row in read.lines(path):  # names begin with "#": nothing is a comment
             _clip(read, row, label)
-    torn = in_two_splits(read.clips.values())
-    films = len({clip.source_id for clip in read.clips.values()})
-    return read.protocol(
-        f"hmdb51/split{number}",
-        sorted(files),
-        leaks=f"{len(torn)} of {films} films have clips in train and in test" if torn else "",
-    )
+    return read.protocols(f"hmdb51/split{number}", sorted(files), sources="films")
 
 
 def _clip(read: Annotations, row: Row, label: str) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from statistics import median
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row
+from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of
 from avmix.prepare.expected import Protocol
 from avmix.prepare.names import kinetics_names, kinetics_stem
 from avmix.prepare.recipe import run_recipe
@@ -28,8 +28,8 @@ SPLITS = {
 
 
 def protocols(options: Namespace) -> list[Protocol]:
-    """The release whose annotations these are."""
-    read = Annotations(options.annotations)
+    """The release whose annotations these are, and where it leaks the same without what leaks."""
+    read = Annotations(options.annotations, official=True)
     rows: list[tuple[str, Row]] = []
     for split, names in SPLITS.items():
         # Of Kinetics-600 the .txt is complete and the .csv is not.
@@ -43,7 +43,7 @@ def protocols(options: Namespace) -> list[Protocol]:
         label = row["label"] if row["label"] in classes else read.label(row, row["label"], classes)
         if label is not None:
             _clip(read, row, split, label)
-    return [read.protocol(name, classes, published=PUBLISHED.get(name))]
+    return read.protocols(name, classes, published=PUBLISHED.get(name), sources="videos")
 
 
 def _rows(read: Annotations, path: Path) -> list[Row]:
@@ -66,7 +66,7 @@ def _classes(read: Annotations, rows: list[tuple[str, Row]]) -> list[str]:
 
 
 def _release(options: Namespace, classes: list[str], read: Annotations) -> str:
-    asked = [name for name in options.protocol or () if name in NUM_CLASSES]
+    asked = asked_of(options.protocol, NUM_CLASSES)
     counted = [name for name, number in NUM_CLASSES.items() if number == len(classes)]
     if not asked and not counted:
         raise AnnotationError(
@@ -94,6 +94,8 @@ def _clip(read: Annotations, row: Row, split: str, label: str) -> None:
         labels=[label],
         source_id=youtube_id,
         names=kinetics_names(youtube_id, low, high, split=split, label=label),
+        video=youtube_id,
+        cut_seconds=(low, high),
         seconds=high - low,
     )
 

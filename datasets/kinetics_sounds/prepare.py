@@ -12,7 +12,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row, read_classes
+from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of, read_classes
 from avmix.prepare.expected import Protocol
 from avmix.prepare.names import kinetics_names, kinetics_stem
 from avmix.prepare.recipe import run_recipe
@@ -50,11 +50,12 @@ SUBSETS = {"training": "train", "train": "train", "validation": "val", "val": "v
 
 def protocols(options: Namespace) -> list[Protocol]:
     """Those that are asked for; without a wish all whose lists are there."""
-    wanted = [name for name in options.protocol or () if name in LISTS]
-    found = [_protocol(options.annotations, name, must=True) for name in wanted] or [
-        _protocol(options.annotations, name, must=False) for name in LISTS
+    wanted = asked_of(options.protocol, LISTS)
+    made = [
+        protocol
+        for name in wanted or LISTS
+        for protocol in _protocols(options.annotations, name, must=bool(wanted))
     ]
-    made = [protocol for protocol in found if protocol is not None]
     if not made:
         files = " ".join(
             sorted({f for lists in LISTS.values() for fs in lists.values() for f in fs})
@@ -63,20 +64,21 @@ def protocols(options: Namespace) -> list[Protocol]:
     return made
 
 
-def _protocol(folder: Path, name: str, *, must: bool) -> Protocol | None:
-    read = Annotations(folder)
+def _protocols(folder: Path, name: str, *, must: bool) -> list[Protocol]:
+    read = Annotations(folder, official=True)
     classes = KS32 if name.endswith("_32") else KS31
     files = {s: read.need(*f) if must else read.find(*f) for s, f in LISTS[name].items()}
     for split, path in files.items():
         if path is None:
-            return None
+            return []
         if path.suffix == ".json":
             _from_json(read, path, split, classes)
         else:
             for row in read.csv(path, ("clip", "second"), optional=("third",), header=False):
                 # CLIP,10,INDEX in the lists of OGM-GE; PATH,INDEX in those of AV-SUPERB
                 _clip(read, row, split, row["clip"], row["third"] or row["second"], classes)
-    return read.protocol(name, classes, published=PUBLISHED[name], needs_audio=True)
+    return read.protocols(name, classes, published=PUBLISHED[name], needs_audio=True,
+                          sources="videos")  # fmt: skip
 
 
 def _from_json(read: Annotations, path: Path, split: str, classes: tuple[str, ...]) -> None:
@@ -124,10 +126,9 @@ def _clip(
         split=split,
         labels=[name],
         source_id=found[1],
-        names=[
-            *kinetics_names(found[1], low, high, split=kinetics_split, label=name),
-            f"{found[1]}_{int(low)}",
-        ],
+        names=kinetics_names(found[1], low, high, split=kinetics_split, label=name),
+        video=found[1],
+        cut_seconds=(low, high),
         seconds=high - low,
     )
 

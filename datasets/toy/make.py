@@ -24,6 +24,7 @@ import numpy as np
 from rich.progress import track
 
 from avmix.data.manifest import ManifestError, read_manifest, splits_of, write_manifest
+from avmix.paths import with_home
 from avmix.rng import rng
 from avmix.synth import actions as act
 from avmix.types import AudioInfo, Entry, VideoInfo
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--overwrite", action="store_true", help="replace the set in --out")
-    options = parser.parse_args(argv)
+    options = parser.parse_args(with_home(sys.argv[1:] if argv is None else argv))
     arguments = Arguments(
         train=options.train,
         val=options.val,

@@ -9,7 +9,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from avmix.prepare.annotations import Annotations, Row, read_classes
+from avmix.prepare.annotations import Annotations, Row, asked_of, read_classes
 from avmix.prepare.expected import Protocol
 from avmix.prepare.recipe import run_recipe
 
@@ -27,17 +27,21 @@ PUBLISHED = {
 
 def protocols(options: Namespace) -> list[Protocol]:
     """Splits 1 to 3 of all classes, and of those with sound; or those that are asked for."""
-    wanted = [name for name in options.protocol or () if name in NAMES] or NAMES
-    return [_protocol(Annotations(options.annotations), name) for name in wanted]
+    return [
+        protocol
+        for name in asked_of(options.protocol, NAMES) or NAMES
+        for protocol in _protocols(Annotations(options.annotations, official=True), name)
+    ]
 
 
-def _protocol(read: Annotations, name: str) -> Protocol:
+def _protocols(read: Annotations, name: str) -> list[Protocol]:
     with_sound, number = "sound51" in name, name[-1]
     classes = WITH_SOUND if with_sound else CLASSES
     for split in ("train", "test"):
         for row in read.lines(read.need(f"{split}list0{number}.txt")):
             _clip(read, row, split, classes)
-    return read.protocol(name, classes, published=PUBLISHED.get(name), needs_audio=with_sound)
+    return read.protocols(name, classes, published=PUBLISHED.get(name), needs_audio=with_sound,
+                          sources="groups")  # fmt: skip
 
 
 def _clip(read: Annotations, row: Row, split: str, classes: tuple[str, ...]) -> None:

@@ -1,7 +1,10 @@
 """Make a manifest of VGGSound.
 
     python datasets/vggsound/prepare.py --media vggsound/video --annotations vggsound \
-        --out data/vggsound
+        --out data/vggsound --protocol vggsound
+
+`vggsound` is the published split, in which videos are in train and test; `vggsound/disjoint` is the
+same test without the train rows of those videos.
 """
 
 import re
@@ -11,7 +14,6 @@ from pathlib import Path
 
 from avmix.prepare.annotations import Annotations, Row, read_classes
 from avmix.prepare.expected import Protocol
-from avmix.prepare.names import kinetics_stem
 from avmix.prepare.recipe import run_recipe
 
 CLASSES = read_classes(Path(__file__).with_name("classes.txt"))
@@ -21,8 +23,8 @@ CLIP_SECONDS = 10.0
 
 
 def protocols(options: Namespace) -> list[Protocol]:
-    """Of `vggsound.csv`, or where it is missing of `train.csv` and `test.csv`."""
-    read = Annotations(options.annotations)
+    """Of `vggsound.csv`, or where it is missing of `train.csv` and `test.csv`; and disjoint."""
+    read = Annotations(options.annotations, official=True)
     whole = read.find("vggsound.csv")
     if whole is not None:
         for row in read.csv(whole, ("youtube_id", "start", "label", "split"), header=False):
@@ -42,7 +44,7 @@ def protocols(options: Namespace) -> list[Protocol]:
                     continue
                 _clip(read, row, found[1], float(found[2]), split)
     _check_310(read)
-    return [read.protocol("vggsound", CLASSES, published={"test": 15_446}, needs_audio=False)]
+    return read.protocols("vggsound", CLASSES, published={"test": 15_446}, sources="videos")
 
 
 def _clip(read: Annotations, row: Row, youtube_id: str, start: float, split: str) -> None:
@@ -52,7 +54,6 @@ def _clip(read: Annotations, row: Row, youtube_id: str, start: float, split: str
     label = read.label(row, row["label"], CLASSES)
     if label is None:
         return
-    end = start + CLIP_SECONDS
     stem = f"{youtube_id}_{int(start):06d}"
     read.add(
         row,
@@ -60,15 +61,9 @@ def _clip(read: Annotations, row: Row, youtube_id: str, start: float, split: str
         split=split,
         labels=[label],
         source_id=youtube_id,
-        names=[
-            f"{stem}.mp4",
-            stem,
-            kinetics_stem(youtube_id, start, end),
-            f"{youtube_id}_{round(start * 1000)}_{round(end * 1000)}",
-            f"{youtube_id}_{int(start)}_{int(end)}",
-            f"{youtube_id}_{int(start)}",
-            youtube_id,
-        ],
+        names=[f"{stem}.mp4"],
+        video=youtube_id,
+        cut_seconds=(start, start + CLIP_SECONDS),
         seconds=CLIP_SECONDS,
     )
 
