@@ -209,8 +209,8 @@ def _train(run: Training) -> Path:
             log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
             warnings = meter.at_chance(config.optim.epochs)
             log.at_chance([w for w in warnings if w.is_new], epoch)
-            if result and result["fused"].top1 > best:
-                best = result["fused"].top1
+            if (fused := result.get("fused")) and fused.top1 > best:
+                best = fused.top1
                 save("best.pt", epoch + 1, 0, best)
             save("last.pt", epoch + 1, 0, best)
         for warning in meter.at_chance(config.optim.epochs):
@@ -266,7 +266,7 @@ def _check_readable(val: EvalLoader, here: Runtime) -> None:
 
 def _validate(
     model: LateFusionClassifier, frontend: Frontend, val: EvalLoader, here: Runtime, log: RunLog
-) -> dict[str, Scores]:
+) -> dict[str, Scores | None]:
     """Metrics of one centred view per clip of the val split, by row of the table."""
     found = evaluate(model, frontend, val, here)
     log.bad_clips(found.bad, val.split)

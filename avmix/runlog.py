@@ -222,7 +222,7 @@ class RunLog:
         self,
         epoch: int,
         watch: Stopwatch,
-        scores: dict[str, Scores],
+        scores: dict[str, Scores | None],
         losses: Sequence[float | None] = (None,) * len(HEADS),
     ) -> None:
         """Write the rest of the steps and a line for the epoch; `scores`: of val, if any; `losses`:
@@ -238,7 +238,7 @@ class RunLog:
             "seconds": round(watch.seconds, 3),
             "waiting_share": round(watch.waited_seconds / watch.seconds, 4),
             "clips_per_second": round(watch.num_clips / watch.seconds, 2),
-            "val": {name: asdict(s) for name, s in scores.items()},
+            "val": {name: s and asdict(s) for name, s in scores.items()},
         }
         self._append([row])
         text = f"epoch {epoch + 1}: loss {'-' if loss is None else f'{loss:.3f}'}, "
@@ -246,7 +246,8 @@ class RunLog:
         text += f"{row['clips_per_second']:.1f} clips/s, waiting {row['waiting_share']:.0%}"
         if scores:
             best = ", ".join(
-                f"{n} {scores[n].top1:.3f}" for n in ("fused", "video head", "audio head")
+                f"{n} {f'{s.top1:.3f}' if (s := scores[n]) else '-'}"
+                for n in ("fused", "video head", "audio head")
             )
             text += f", val: {best}"
         say(self.console, text)
@@ -256,7 +257,9 @@ class RunLog:
                 if value is not None:
                     self._curves.add_scalar(f"train/epoch_loss_{name}", value, end)
             for name, s in scores.items():
-                for metric, value in asdict(s).items():
+                for metric, value in asdict(s).items() if s else ():
+                    if value is None:
+                        continue
                     tag = f"val/{name.replace(' ', '_')}/{metric}"
                     self._curves.add_scalar(tag, value, end)
             self._curves.flush()
