@@ -21,11 +21,27 @@ from avmix import chance, checkpoint, runtime
 from avmix.atomic import remove_partial
 from avmix.chance import ChanceMeter
 from avmix.checkpoint import Checkpoint, CheckpointError
-from avmix.config import DataConfig, TrainConfig, differences, load_config, to_yaml
+from avmix.config import (
+    MEL_MEAN,
+    MEL_STD,
+    DataConfig,
+    FrontendConfig,
+    TrainConfig,
+    differences,
+    load_config,
+    to_yaml,
+)
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
 from avmix.data.extra import train_clips
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
-from avmix.data.manifest import Manifest, ManifestError, read_events, read_manifest, splits_of
+from avmix.data.manifest import (
+    Manifest,
+    ManifestError,
+    read_events,
+    read_log_mel,
+    read_manifest,
+    splits_of,
+)
 from avmix.data.pool import LoaderError
 from avmix.data.quarantine import Quarantine
 from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
@@ -110,6 +126,7 @@ def main(config: TrainConfig) -> Path:
 def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     """Everything but the loop; loader processes end with `at_end`. Raises as `main` does."""
     out, root, folder = Path(config.run.out), Path(config.data.root), config.data.manifest_folder
+    config = replace(config, frontend=_with_measured(config.frontend, folder))
     data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
     limits = read_limits(data.num_workers, data.clip_seconds)
     clips = train_clips(data)
@@ -168,6 +185,15 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     return Training(config=config, here=here, train=train, quarantine=quarantine, loader=loader,
                     val=val, model=model, network=network, frontend=frontend, optimizer=optimizer,
                     meter=meter, state=state)  # fmt: skip
+
+
+def _with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:
+    """With the numbers that dataset.json has, so that the checkpoint has them: evaluation does not
+    depend on what is written there later."""
+    found = read_log_mel(folder)
+    return frontend.with_log_mel(
+        *((found.mean, found.std) if found is not None else (MEL_MEAN, MEL_STD))
+    )
 
 
 def _train(run: Training) -> Path:
@@ -299,6 +325,7 @@ def _headline(
     return (
         f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
         f"{len(train.classes)} classes; {millions:.2f} M parameters; mix {_mix(config)}; "
+        f"log-mels with mean {config.frontend.mel_mean} and deviation {config.frontend.mel_std}; "
         f"{here.device}, {here.world_size} process(es), "
         f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')}), "
         f"{config.data.num_workers} loader(s){resumed}"

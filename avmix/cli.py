@@ -3,27 +3,30 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from avmix.decode import ClipError
-from avmix.doctor.command import UsageError, add_arguments, run
-from avmix.events import add_arguments as add_event_arguments
-from avmix.events import run as run_events
-from avmix.prepare.download import add_arguments as add_download_arguments
-from avmix.prepare.download import run as run_download
-from avmix.prepare.leaks import add_arguments as add_leak_arguments
-from avmix.prepare.leaks import run as run_leaks
-from avmix.prepare.shards import add_arguments as add_shard_arguments
-from avmix.prepare.shards import run as run_shards
-from avmix.prepare.transcode import add_arguments as add_transcode_arguments
-from avmix.prepare.transcode import run as run_transcode
-from avmix.synth.command import add_arguments as add_synth_arguments
-from avmix.synth.command import run as run_synth
 
 if TYPE_CHECKING:
     from avmix.config import AudioDomain, MixConfig, TrainConfig
     from avmix.mix import MixPlan
+
+
+_COMMANDS = {
+    "doctor": ("avmix.doctor.command", "Say",
+               "what is in media files, what is wrong with them, and with this environment"),
+    "events": ("avmix.events", "Write down",
+               "the times at which sounds begin in the clips of a data set"),
+    "download": ("avmix.prepare.download", "Fetch", "files that a list of links names"),
+    "leaks": ("avmix.prepare.leaks", "Find",
+              "what is in two splits of a data set and must not be"),
+    "transcode": ("avmix.prepare.transcode", "Make",
+                  "a data set anew, in small files that are read fast"),
+    "shards": ("avmix.prepare.shards", "Write",
+               "a data set as tar files in the layout of WebDataset"),
+    "synth": ("avmix.synth.command", "Make", "clips that nobody filmed, to train on besides"),
+}  # fmt: skip
+"""Module of each command, and what it does; `preview` is here."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,53 +63,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     preview.add_argument("--start", type=float, default=0.0, help="seconds into both files (0)")
     preview.add_argument("--labels", nargs=2, metavar=("A", "B"), help="class names (file names)")
     preview.add_argument("-o", "--out", type=Path, help="PNG (mix.png, augment.png)")
-    what = "what is in media files, what is wrong with them, and with this environment"
-    doctor = commands.add_parser("doctor", help=what, description=f"Say {what}.")
-    add_arguments(doctor)
-    what = "the times at which sounds begin in the clips of a data set"
-    events = commands.add_parser("events", help=what, description=f"Write down {what}.")
-    add_event_arguments(events)
-    what = "files that a list of links names"
-    download = commands.add_parser("download", help=what, description=f"Fetch {what}.")
-    add_download_arguments(download)
-    what = "what is in two splits of a data set and must not be"
-    leaks = commands.add_parser("leaks", help=what, description=f"Find {what}.")
-    add_leak_arguments(leaks)
-    what = "a data set anew, in small files that are read fast"
-    transcode = commands.add_parser("transcode", help=what, description=f"Make {what}.")
-    add_transcode_arguments(transcode)
-    what = "a data set as tar files in the layout of WebDataset"
-    shards = commands.add_parser("shards", help=what, description=f"Write {what}.")
-    add_shard_arguments(shards)
-    what = "clips that nobody filmed, to train on besides"
-    synth = commands.add_parser("synth", help=what, description=f"Make {what}.")
-    add_synth_arguments(synth)
-    args = parser.parse_args(argv)
-    match args.command:
-        case "preview":
-            _preview(args)
-        case "doctor":
-            try:
-                sys.exit(run(args))
-            except UsageError as error:
-                doctor.error(str(error))
-        case "events":
-            sys.exit(run_events(args))
-        case "download":
-            sys.exit(run_download(args))
-        case "leaks":
-            sys.exit(run_leaks(args))
-        case "transcode":
-            sys.exit(run_transcode(args))
-        case "shards":
-            sys.exit(run_shards(args))
-        case "synth":
-            sys.exit(run_synth(args))
+    words = sys.argv[1:] if argv is None else list(argv)
+    chosen = next((word for word in words if not word.startswith("-")), "")
+    for name, (module, verb, what) in _COMMANDS.items():
+        command = commands.add_parser(name, help=what, description=f"{verb} {what}.")
+        if name == chosen:
+            # Only what is asked for is imported: most of it brings torch, which takes seconds.
+            asked = import_module(module)
+            asked.add_arguments(command)
+    args = parser.parse_args(words)
+    if args.command == "preview":
+        _preview(args)
+        return
+    sys.exit(import_module(_COMMANDS[args.command][0]).run(args))
 
 
 def _preview(args: argparse.Namespace) -> None:
     # These bring torch's frontend and matplotlib, which nothing else here needs.
     from avmix.config import TrainConfig, from_yaml
+    from avmix.decode import ClipError
     from avmix.preview import PREVIEW_CLIP, preview_mix
 
     try:

@@ -35,6 +35,7 @@ from avmix.metrics import Scores
 from avmix.mix import MixPlan
 from avmix.names import console_of, say
 from avmix.runtime import Runtime
+from avmix.system import usable_cores
 from avmix.types import Heads
 
 T = TypeVar("T")
@@ -400,7 +401,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "machine": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),

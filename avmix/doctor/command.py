@@ -25,6 +25,7 @@ from avmix.doctor.show import (
     show_files,
     show_totals,
 )
+from avmix.system import usable_cores
 
 ENDINGS = frozenset({
     ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".f4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts",
@@ -75,16 +76,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=_count, default=None, help="files at a time (one per core)"
     )
+    parser.set_defaults(usage_error=parser.error)
     parser.add_argument("--all", action="store_true", help="list files without findings as well")
     parser.add_argument("--json", metavar="PATH", help="everything as JSON; - for stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Examine what is named, show it, and return the exit code. Raises `UsageError`."""
+    """Examine what is named, show it, and return the exit code; wrong usage ends the program."""
+    try:
+        return _run(args)
+    except UsageError as error:
+        args.usage_error(str(error))
+        raise
+
+
+def _run(args: argparse.Namespace) -> int:
     if args.json not in (None, "-") and not Path(args.json).resolve().parent.is_dir():
         raise UsageError(f"--json {args.json}: there is no such folder")
     given = gather(args.paths, root=args.root, seconds=args.seconds)
-    workers = args.workers or len(os.sched_getaffinity(0))
+    workers = args.workers or usable_cores()
     began, reports, interrupted = time.monotonic(), list(given.reports), False
     try:
         reports += _examine(given.tasks, workers)

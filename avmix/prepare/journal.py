@@ -1,6 +1,6 @@
 """What has been found out about files, kept line by line, so that a killed run goes on."""
 
-import fcntl
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,9 +11,10 @@ from typing import Any
 
 from avmix.data.manifest import ManifestError
 from avmix.prepare.scan import File
+from avmix.system import lock_file
 from avmix.types import AudioInfo, VideoInfo
 
-_VERSION = 1
+_VERSION = 2
 """Of what probing finds; raised when the same file would give something else."""
 
 
@@ -74,8 +75,10 @@ def alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock_file(file.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
             raise ManifestError(
                 f"{folder.parent}: another run is preparing it; wait for its end"
             ) from None
