@@ -28,11 +28,20 @@ from avmix.data.quarantine import Quarantine
 from avmix.engine import Evaluation, evaluate
 from avmix.figures import draw_confusion
 from avmix.frontend import Frontend
-from avmix.metrics import EVAL_ROWS, Scores, all_scores, class_accuracy, confusion_matrix
+from avmix.metrics import (
+    EVAL_ROWS,
+    Scores,
+    all_scores,
+    class_accuracy,
+    confusion_matrix,
+    most_confused,
+)
 from avmix.models import build_model
 from avmix.names import console_of, printable, say
 from avmix.runlog import environment
 
+_MOST_CLASSES, _FEWER_CLASSES = 60, 20
+"""Above the first number of classes, only the second is printed."""
 _HEADINGS = {
     few: ("", "clips", "top-1 %", *([] if few else ["top-5 %"]), "mean class %", "NLL", "ECE")
     for few in (False, True)
@@ -131,17 +140,45 @@ def _print(
                 "of training: its training loss was no better than guessing by class frequencies. "
                 f"{likely_causes(head)}",
             )
-    by_class = Table(title="accuracy per class, %")
+    console.print(_class_table(manifest, found))
+    if pairs := _confused(manifest, found):
+        table = Table(title="most confused by the fused head")
+        for heading in ("class", "taken for", "clips", "% of the class"):
+            table.add_column(heading, justify="right" if heading[-1] in "s%" else "left")
+        for pair in pairs:
+            table.add_row(printable(pair["true"]), printable(pair["predicted"]),
+                          str(pair["clips"]), f"{100 * pair['share']:.1f}")  # fmt: skip
+        console.print(table)
+    for b in found.bad:
+        say(console, f"missing: {b.path}: {b.reason}")
+
+
+def _class_table(manifest: Manifest, found: Evaluation) -> Table:
+    """Accuracy per class; of many classes, of those that the fused head knows least."""
+    rows = [row for row in _per_class(manifest, found) if row["clips"]]
+    title = "accuracy per class, %"
+    if len(rows) > _MOST_CLASSES:
+        rows = sorted(rows, key=lambda row: row["fused"])[:_FEWER_CLASSES]
+        title += f"; the {_FEWER_CLASSES} lowest, the others are in result.json"
+    by_class = Table(title=title)
     for heading in ("class", "clips", "fused", "video head", "audio head"):
         by_class.add_column(heading, justify="left" if heading == "class" else "right")
-    for row in _per_class(manifest, found):
+    for row in rows:
         by_class.add_row(printable(row["class"]), str(row["clips"]), *(
             "-" if row[name] is None else f"{100 * row[name]:.1f}"
             for name in ("fused", "video head", "audio head")
         ))  # fmt: skip
-    console.print(by_class)
-    for b in found.bad:
-        say(console, f"missing: {b.path}: {b.reason}")
+    return by_class
+
+
+def _confused(manifest: Manifest, found: Evaluation) -> list[dict]:
+    """The pairs of classes that the fused head takes for each other most often."""
+    confusion = confusion_matrix(*found.predictions.of("fused"))
+    return [
+        {"true": manifest.classes[pair.true], "predicted": manifest.classes[pair.predicted],
+         "clips": pair.num_clips, "share": pair.share}
+        for pair in most_confused(confusion)
+    ]  # fmt: skip
 
 
 def _cells(scores: Scores | None, few: bool) -> list[str]:
@@ -187,6 +224,7 @@ def _write(
         "at_chance": _at_chance(state),
         "scores": {name: s and asdict(s) for name, s in scores.items()},
         "per_class": _per_class(manifest, found),
+        "most_confused": _confused(manifest, found),
         "environment": environment(),
     }
     with replacing(out / "result.json") as file:
@@ -203,7 +241,7 @@ def _write(
                 },
             }
             file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-    confusion = confusion_matrix(predictions.probability["fused"], predictions.label)
+    confusion = confusion_matrix(*predictions.of("fused"))
     top1 = 100 * confusion.diagonal().sum() / confusion.sum()
     title = f"{manifest.protocol} {manifest.split}: fused, top-1 {top1:.1f} %"
     draw_confusion(confusion, manifest.classes, title, out / "confusion.png")

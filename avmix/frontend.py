@@ -58,7 +58,7 @@ class Frontend(nn.Module):
                 "n_fft are needed"
             )
         numbers = config.with_log_mel(MEL_MEAN, MEL_STD)
-        self._mean, self._std = numbers.mel_mean, numbers.mel_std
+        self._mean, self._std = float(numbers.mel_mean), float(numbers.mel_std)
         self._sample_rate = sample_rate
         self._frames = FrameMixer(config.kernel, PIXEL_MEAN, PIXEL_STD, reuse_output=reuse_output)
 

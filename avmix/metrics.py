@@ -1,6 +1,7 @@
 """How good predictions are: accuracy, calibration, per class."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -102,6 +103,31 @@ def confusion_matrix(
     num_classes = probability.shape[1]
     pairs = label * num_classes + probability.argmax(1)
     return pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes)
+
+
+class Confused(NamedTuple):
+    """Clips of one class that were taken for another."""
+
+    true: int
+    predicted: int
+    num_clips: int
+    share: float
+    """Of the clips of the true class."""
+
+
+def most_confused(confusion: Int64[Tensor, "k k"], most: int = 10) -> list[Confused]:
+    """The pairs of different classes with the most clips, the most frequent first; pairs of equally
+    many by share, then by class."""
+    apart = confusion - confusion.diag().diag()
+    found = apart.nonzero()
+    number = apart[found[:, 0], found[:, 1]].tolist()
+    share = (apart.double() / confusion.sum(1, keepdim=True))[found[:, 0], found[:, 1]].tolist()
+    pairs = [
+        Confused(true, predicted, n, of)
+        for (true, predicted), n, of in zip(found.tolist(), number, share, strict=True)
+    ]
+    pairs.sort(key=lambda pair: (-pair.num_clips, -pair.share, pair.true, pair.predicted))
+    return pairs[:most]
 
 
 def _among_best(probability: Tensor, label: Tensor, number: int) -> float:

@@ -13,6 +13,7 @@ from avmix.metrics import (
     all_scores,
     class_accuracy,
     confusion_matrix,
+    most_confused,
     scores,
 )
 
@@ -50,6 +51,14 @@ def test_confusion_by_hand():
     expected[0, 0] = expected[0, 1] = expected[3, 2] = 1
     expected[1, 1] = 2
     assert torch.equal(confusion_matrix(PROBABILITY, LABEL), expected)
+
+
+def test_the_most_confused_pairs_by_hand():
+    confusion = torch.tensor([[7, 3, 0], [0, 0, 4], [3, 0, 1]])
+    found = [tuple(pair) for pair in most_confused(confusion)]
+    assert found == [(1, 2, 4, 1.0), (2, 0, 3, 0.75), (0, 1, 3, 0.3)]
+    assert most_confused(confusion, 1) == most_confused(confusion)[:1]
+    assert most_confused(torch.eye(1000, dtype=torch.int64)) == []
 
 
 def test_a_class_without_clips_has_no_accuracy():
