@@ -98,6 +98,9 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
             for notice in (quarantine.notice(), state.notice()):
                 if notice:
                     say(console_of(), notice)
+            if path != Path(config.checkpoint) and (best := path.with_name("best.pt")).exists():
+                say(console_of(), f"evaluated {path}, the last epoch; {best} is the one that was "
+                    "best on val: --checkpoint takes it")  # fmt: skip
             _print(manifest, found, scores, config.num_views, state)
             _write(out, manifest, found, scores, config, state)
     return scores

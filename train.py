@@ -4,7 +4,8 @@
     python train.py --config configs/demo.yaml --mix.alpha 0.4       any option can be overridden
     torchrun --nproc_per_node 4 train.py --config configs/demo.yaml  one process per GPU
 
-The same command again goes on from the last checkpoint in `run.out`.
+The same command again goes on from the last checkpoint in `run.out`; a run that has ended goes on
+where `optim.epochs` is larger.
 """
 
 import os
@@ -83,6 +84,8 @@ class Training:
     """Of heads that learn nothing; at `state`, like all of this."""
     state: Checkpoint
     """Where the run stands: its last checkpoint, or its beginning."""
+    notice: str
+    """What is to be said of how it goes on; empty where that is as it was begun."""
 
     def save(
         self, name: str, epoch: int, step: int, best: float, loss_sum: LossSum | None = NO_STEP
@@ -171,7 +174,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     frontend = Frontend(config.frontend, config.clip.sample_rate, reuse_output=True)
     frontend = frontend.to(here.device)
     optimizer = build_optimizer(model, config.optim)
-    state = _resume(
+    state, notice = _resume(
         out / "last.pt",
         Checkpoint(config=config, classes=list(train.classes), split_sha256=trained_on,
                    num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
@@ -184,7 +187,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     network = DistributedDataParallel(model) if here.world_size > 1 else model
     return Training(config=config, here=here, train=train, quarantine=quarantine, loader=loader,
                     val=val, model=model, network=network, frontend=frontend, optimizer=optimizer,
-                    meter=meter, state=state)  # fmt: skip
+                    meter=meter, state=state, notice=notice)  # fmt: skip
 
 
 def _with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:
@@ -210,7 +213,7 @@ def _train(run: Training) -> Path:
         say(log.console, f"switched off: {message}")
     if val is None:
         say(log.console, _no_val(config))
-    for notice in (run.quarantine.notice(), state.notice()):
+    for notice in (run.notice, run.quarantine.notice(), state.notice()):
         if notice:
             say(log.console, notice)
     first_step, best = state.step, state.best
@@ -247,21 +250,23 @@ def _train(run: Training) -> Path:
     return out / "last.pt"
 
 
-def _resume(path: Path, begun: Checkpoint) -> Checkpoint:
-    """The run's last checkpoint; `begun`, which is its first, where there is none yet.
+def _resume(path: Path, begun: Checkpoint) -> tuple[Checkpoint, str]:
+    """The run's last checkpoint; `begun`, which is its first, where there is none yet. And what is
+    to be said of how it goes on.
 
+    A run that has ended may go on to more epochs.
     Raises `CheckpointError` where it is of another configuration, other data or another number of
     processes: going on would give neither run's result.
     """
     if not path.exists():
-        return begun
+        return begun, ""
     state = checkpoint.load(path)
     changed = [
         f"{key} {old!r} -> {new!r}"
         for key, (old, new) in differences(
             without_idle(state.config), without_idle(begun.config)
         ).items()
-        if key not in _MAY_CHANGE
+        if key not in _MAY_CHANGE and not (key == "optim.epochs" and _has_more_epochs(state, new))
     ]
     if (state.classes, state.split_sha256) != (begun.classes, begun.split_sha256):
         changed.append("the clips of the train split, or their events.jsonl")
@@ -272,7 +277,19 @@ def _resume(path: Path, begun: Checkpoint) -> Checkpoint:
             f"{path} is of a run with another configuration ({', '.join(changed)}); choose "
             "another run.out, or delete the folder to start anew"
         )
-    return replace(state, config=begun.config)
+    notice, done, epochs = "", state.config.optim.epochs, begun.config.optim.epochs
+    if done != epochs:
+        notice = (
+            f"this run had ended after {done} epochs and goes on to {epochs}: the learning rate "
+            f"rises to where it is in a run of {epochs}; the result is that of neither"
+        )
+    return replace(state, config=begun.config), notice
+
+
+def _has_more_epochs(state: Checkpoint, epochs: int) -> bool:
+    """Whether a run that has ended goes on to `epochs`."""
+    done = state.config.optim.epochs
+    return (state.epoch, state.step) == (done, 0) and epochs > done
 
 
 def _check_readable(val: EvalLoader, here: Runtime) -> None:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     preview = commands.add_parser(
         "preview", help="picture of two clips and of their mix, or of augmentation"
     )
-    preview.add_argument("own", type=Path, help="video file A")
+    preview.add_argument("own", type=Path, nargs="?", help="video file A")
     what = "video file B: the partner, or the background for --augment and --grid"
     preview.add_argument("partner", type=Path, nargs="?", help=what)
     what = "draw A before and after this instead of a mix, and write both as films: a YAML file "
@@ -57,7 +57,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     preview.add_argument("--config", type=Path, help="config.yaml of a run: its clips and frontend")
     plan_help = "JSON of a plan, or plans_rankN.jsonl of a run: instead of --method, --lam, --seed"
     preview.add_argument("--plan", type=Path, help=plan_help)
-    preview.add_argument("--line", type=int, default=1, help="which line of --plan (1)")
+    what = "folder of a run with plans (run.save_plans): what --line, a batch, did to --clip, with "
+    what += "the files, names and settings of the run; from the beginning of each labelled stretch"
+    preview.add_argument("--run", type=Path, metavar="DIR", help=what)
+    preview.add_argument("--rank", type=int, default=0, help="--run: of which process (0)")
+    preview.add_argument("--line", type=int, default=1, help="which line of --plan or --run (1)")
     preview.add_argument("--clip", type=int, default=0, help="which clip of the plan A is (0)")
     preview.add_argument("--save-plan", type=Path, metavar="FILE", help="write the plan as JSON")
     preview.add_argument("--start", type=float, default=0.0, help="seconds into both files (0)")
@@ -91,6 +95,9 @@ def _preview(args: argparse.Namespace) -> None:
             _preview_augment(args, config)
             return
         out = args.out or Path("mix.png")
+        if args.run:
+            _preview_run(args, out)
+            return
         mixes = [_plan(args.plan, args.line, args.clip)] if args.plan else _mixes(args)
         plans = preview_mix(
             args.own,
@@ -108,6 +115,25 @@ def _preview(args: argparse.Namespace) -> None:
     except (ClipError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(f"wrote {out}")
+
+
+def _preview_run(args: argparse.Namespace, out: Path) -> None:
+    from avmix.preview import of_run, preview_mix
+
+    found = of_run(args.run, args.line, args.clip, args.rank)
+    first, second = (start + args.start for start in found.start_seconds)
+    plans = preview_mix(
+        *found.paths,
+        mixes=[found.plan],
+        out=out,
+        start_seconds=(first, second),
+        labels=tuple(args.labels) if args.labels else found.labels,
+        clip=found.config.clip,
+        frontend=found.config.frontend,
+    )
+    if args.save_plan:
+        args.save_plan.write_text("".join(plan.to_json() + "\n" for plan in plans))
+    print(f"wrote {out}: {found.paths[0]} with {found.paths[1]}")
 
 
 def _check_preview(args: argparse.Namespace) -> None:
@@ -132,6 +158,14 @@ def _check_preview(args: argparse.Namespace) -> None:
         kind, wrong = "a mix", of_augment
     if given := [option for option, is_given in wrong.items() if is_given]:
         raise ValueError(f"{given[0]} means nothing for {kind}")
+    if args.run:
+        given = {"--augment": args.augment, "--grid": args.grid, "--plan": args.plan,
+                 "--config": args.config, "A and B": args.own}  # fmt: skip
+        if wrong := [option for option, value in given.items() if value]:
+            raise ValueError(f"{wrong[0]} means nothing for --run, which says it all")
+        return
+    if args.own is None:
+        raise ValueError("name a video file, or a --run")
     if args.partner is None and not args.augment:
         raise ValueError(f"{kind} needs a second file")
     if args.epoch < 0:

@@ -139,7 +139,7 @@ def draw_confusion(
     counts = confusion.numpy()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     named = len(classes) <= MOST_NAMES
-    side = 2.5 + 0.42 * len(classes) if named else _LARGEST_INCHES
+    side = min(2.5 + 0.42 * len(classes), _LARGEST_INCHES)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

@@ -63,10 +63,10 @@ def test_files_count_by_the_length_of_their_clips(make_entry):
         return replace(entry, start_seconds=0.0, end_seconds=seconds, audio=audio)
 
     clips = [
-        clip("a", 1, 0.0, 1.0),
-        clip("b", 3, 4.0, 2.0),
-        clip("c", 9, -13.8, 0.0, silent=True),
-        clip("d", 9, None, None),
+        clip("a", 1.0, 0.0, 1.0),
+        clip("b", 3.0, 4.0, 2.0),
+        clip("c", 9.0, -13.8, 0.0, silent=True),
+        clip("d", 9.0, None, None),
     ]
     found = log_mel_of_clips(clips)
     assert found is not None

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from avmix.atomic import naming
 from avmix.data.manifest import ManifestError
 from avmix.prepare.scan import File
 from avmix.system import lock_file
@@ -41,6 +42,7 @@ class Journal:
         """Read what is there, without a last line that a kill has torn, and go on behind it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.found: dict[File, Probed] = {}
+        self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         end = 0
         with path.open("rb") as file:
@@ -60,8 +62,9 @@ class Journal:
         if not probed.passing:
             row = {"version": _VERSION, **asdict(file), **asdict(probed)}
             line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-            if os.write(self._file, line) < len(line):
-                raise OSError(28, "No space left on device")
+            with naming(self._path):
+                if os.write(self._file, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Put it on the disk."""

@@ -30,6 +30,7 @@ from jaxtyping import Float64, Int64
 
 from avmix.data.manifest import Manifest, ManifestError, read_manifest, splits_of
 from avmix.killable import Failure
+from avmix.names import printable
 from avmix.prepare.each import each, failed
 from avmix.prepare.fingerprint import (
     COLUMNS_HZ,
@@ -277,7 +278,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130
-    print("\n".join(_table(report["summary"], manifests)))
+    print("\n".join([printable(report["protocol"]), *_table(report["summary"], manifests)]))
     for leak in leaks[:_MAX_LISTED]:
         print("  " + _told(leak))
     if len(leaks) > _MAX_LISTED:
