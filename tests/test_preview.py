@@ -82,18 +82,6 @@ def test_a_plan_of_a_run_shows_one_of_its_clips(toy_set: Path, tmp_path: Path) -
     assert (one.part("video").weight, one.part("audio").present) == ((0.25,), (False,))
 
 
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--plan", "PLAN", "--line", "3"], "has 1 lines, not a line 3"),
-        (["--plan", "PLAN", "--clip", "5"], "the plan is of 1 clips, there is no clip 5"),
-        (["--plan", "BROKEN"], "broken.json: not a plan"),
-        (["--plan", "PLAN", "--config", "CONFIG"], "the plan cuts boxes from (8, 112, 112)"),
-        (["--method", "mixup@layer"], "mixed at layer level, where nothing is to see"),
-        (["--plan", "INSIDE"], "mixup: mixed at feature level, where nothing is to see"),
-        (["--method", "mixdown"], "'mixdown' is no way of mixing"),
-    ],
-)
 def test_a_run_says_which_files_a_line_of_its_plans_is_about(
     toy_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +110,18 @@ def test_a_run_says_which_files_a_line_of_its_plans_is_about(
         assert message in str(end.value.code)
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--plan", "PLAN", "--line", "3"], "has 1 lines, not a line 3"),
+        (["--plan", "PLAN", "--clip", "5"], "the plan is of 1 clips, there is no clip 5"),
+        (["--plan", "BROKEN"], "broken.json: not a plan"),
+        (["--plan", "PLAN", "--config", "CONFIG"], "the plan cuts boxes from (8, 112, 112)"),
+        (["--method", "mixup@layer"], "mixed at layer level, where nothing is to see"),
+        (["--plan", "INSIDE"], "mixup: mixed at feature level, where nothing is to see"),
+        (["--method", "mixdown"], "'mixdown' is no way of mixing"),
+    ],
+)
 def test_a_plan_that_does_not_fit_is_one_line(
     toy_set: Path, tmp_path: Path, more: list[str], message: str
 ) -> None:

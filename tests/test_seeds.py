@@ -57,11 +57,12 @@ def test_data_without_a_test_split_are_refused_before_the_first_run(
     write_manifest(tmp_path, classes=entry.labels, protocol="p", splits={"train": [entry]})
     args = argparse.Namespace(name="none", config="configs/smoke.yaml", table="", title="",
                               ceilings={}, overrides=["--data.root", str(tmp_path)])  # fmt: skip
-    with pytest.raises(SystemExit, match="has no split 'test'.*it has: train"):
+    with pytest.raises(SystemExit, match=r"has no split 'test'.*it has: train"):
         seeds.begin(args, "commit")
     (tmp_path / "clips.csv").write_text("path,label,split,source\na.mp4,x,train,a\nb.mp4,x,val,b\n")
     data = DataConfig(root=str(tmp_path), manifest=str(tmp_path / "later"), table="clips.csv",
-                      table_label="label", table_split="split", table_source=["source"])  # fmt: skip
+                      table_label="label", table_split="split",
+                      table_source=["source"])  # fmt: skip
     assert seeds.splits_that_will_be(data) == ["train", "val"]
     assert "test" in seeds.splits_that_will_be(DataConfig(root=str(toy_set)))
 

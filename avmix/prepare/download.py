@@ -142,7 +142,7 @@ def download(
 
 
 def dry_run(items: Sequence[Item], out: Path) -> list[str]:
-    """A line for each item, what `download` would do, and one for all; nothing is asked or written."""
+    """A line for each item, what `download` would do, and one for all of them."""
     known = _read_journal(out)
     there = [is_there(item, out, known) for item in items]
     lines = [
