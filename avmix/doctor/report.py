@@ -13,7 +13,8 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note", "ok")
 Code = Literal[
     "unreadable", "unsupported", "no_picture", "crashed", "time_limit", "failed",
     "damaged_picture", "damaged_sound", "truncated", "seek_differs", "noise_drawn", "refused",
-    "manifest", "missing", "changed", "row_differs", "window_outside", "no_sound", "silent", "sound_short",
+    "manifest", "missing", "changed", "row_differs", "window_outside", "no_sound", "silent",
+    "sound_short",
     "long_gop", "vfr", "rotated", "av_start", "sound_ends_early", "sound_gaps", "picture_gaps",
     "cut_start", "from_beginning", "no_pts", "trimmed", "aspect", "interlaced", "hdr",
     "mp3_in_avi", "several_streams", "cover_art", "version",

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -141,7 +142,8 @@ def _write(
 
     kept = [one.entry for one in judged if one.entry is not None]
     text = json.dumps(inventory, indent=1, ensure_ascii=False) + "\n"
-    rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in excluded_rows(protocol, judged)]
+    excluded = excluded_rows(protocol, judged)
+    rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in excluded]
     files = {
         "excluded.jsonl": "".join(rows).encode(),
         "inventory.json": text.encode(),
@@ -171,7 +173,21 @@ def _write(
     stage(staged, files)
     changed = publish(staged, target, overwrite=options.overwrite)
     said = f"replaced: {changed}" if changed else f"{len(kept)} clips"
-    print(f"{target}: {said}; {len(rows)} left out, with reasons, in excluded.jsonl")
+    print(f"{target}: {said}; {_left_out(excluded)}, with reasons, in excluded.jsonl")
+
+
+def _left_out(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What `excluded.jsonl` lists: clips that are not in the manifest, further files of those that
+    are, and rows of annotations."""
+    kinds = Counter(
+        row["status"] if row["status"] in ("duplicate", "annotation") else "clip" for row in rows
+    )
+    parts = [f"{kinds['clip']} left out"]
+    if number := kinds["duplicate"]:
+        parts.append(f"{number} further files of the same clips")
+    if number := kinds["annotation"]:
+        parts.append(f"{number} rows of annotations not used")
+    return ", ".join(parts)
 
 
 def _placed(judged: Sequence[Judged]) -> list[tuple[Entry, str]]:
