@@ -12,7 +12,7 @@ from avmix.doctor.report import FileReport, Finding
 from avmix.prepare.probe import probe
 from avmix.types import AudioInfo, Entry, VideoInfo
 
-_TOLERANCE = {"rms_dbfs": 0.5, "fps": 0.01}
+_TOLERANCE = {"rms_dbfs": 0.5, "fps": 0.01, "log_mel_mean": 0.05, "log_mel_std": 0.05}
 _SECONDS = 0.001
 """Of times. Another version of a decoder may round otherwise; generators of media may write what
 they meant instead of what the codec made of it."""
