@@ -104,13 +104,12 @@ def stand_ins(folder: Path, toy: Path) -> None:
     split_of = runpy.run_path(str(ROOT / "datasets/folder/prepare.py"))["split_of"]
     for label, files in clips.items():
         (folder / "my_clips" / label).mkdir(parents=True)
-        names = [f"{label}/{number}.mp4" for number in range(99)]
+        names = [f"{label}/1001_{number}.mp4" for number in range(99)]  # of an actor, 1001
         some = {s: [n for n in names if split_of(n, 0.1, 0.2) == s] for s in ("train", "test")}
         for file, name in zip(files, [*some["train"][:3], some["test"][0]], strict=False):
             shutil.copy(file, folder / "my_clips" / name)
-        parent = some["train"][0]
-    jobs = {"id": "0001", "label": label, "text": "a bell", "parent": parent}
-    (folder / "jobs.jsonl").write_text(json.dumps(jobs) + "\n")
+        job = {"id": "0001", "label": label, "text": "a bell", "parent": some["train"][0]}
+        (folder / "jobs.jsonl").write_text(json.dumps(job) + "\n")
     (folder / "bin").mkdir()
     (folder / "bin/foley").write_text(FOLEY.format(python=sys.executable))
     (folder / "bin/foley").chmod(0o755)

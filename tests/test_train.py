@@ -84,7 +84,9 @@ def test_evaluation_covers_the_split(finished: Path, capsys: pytest.CaptureFixtu
     )
     result = json.loads((finished / "eval_test/result.json").read_text())
     assert (result["num_evaluated"], result["num_missing"]) == (20, 0)
-    assert result["scores"]["fused"]["top1"] == scores["fused"].top1
+    fused = scores["fused"]
+    assert fused is not None
+    assert result["scores"]["fused"]["top1"] == fused.top1
     assert sum(row["clips"] for row in result["per_class"]) == 20
     lines = (finished / "eval_test/predictions.jsonl").read_text().splitlines()
     predictions = [json.loads(line) for line in lines]
@@ -94,7 +96,7 @@ def test_evaluation_covers_the_split(finished: Path, capsys: pytest.CaptureFixtu
         probability = prediction["probability"]["fused"]
         assert sum(probability) == pytest.approx(1, abs=1e-4)
         right += classes[probability.index(max(probability))] == prediction["label"]
-    assert right / 20 == scores["fused"].top1
+    assert right / 20 == fused.top1
     assert (finished / "eval_test/confusion.png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
     assert "20 clips evaluated, 0 missing" in said
