@@ -7,6 +7,7 @@ Prints a table; writes result.json, predictions.jsonl and confusion.png into the
 """
 
 import json
+import math
 import sys
 from contextlib import closing
 from dataclasses import asdict
@@ -27,14 +28,30 @@ from avmix.data.quarantine import Quarantine
 from avmix.engine import Evaluation, evaluate
 from avmix.figures import draw_confusion
 from avmix.frontend import Frontend
-from avmix.metrics import EVAL_ROWS, Scores, all_scores, class_accuracy, confusion_matrix
+from avmix.metrics import (
+    EVAL_ROWS,
+    Scores,
+    all_scores,
+    class_accuracy,
+    confusion_matrix,
+    most_confused,
+)
 from avmix.models import build_model
 from avmix.names import console_of, printable, say
 from avmix.runlog import environment
 
+_MOST_CLASSES, _FEWER_CLASSES = 60, 20
+"""Above the first number of classes, only the second is printed."""
+_HEADINGS = {
+    few: ("", "clips", "top-1 %", *([] if few else ["top-5 %"]), "mean class %", "NLL", "ECE")
+    for few in (False, True)
+}
+"""Of the table, by whether there are fewer than 6 classes: top-5 would say nothing."""
 
-def main(config: EvalConfig) -> dict[str, Scores]:
-    """Evaluate, print, write; returns the metrics of each row of the table.
+
+def main(config: EvalConfig) -> dict[str, Scores | None]:
+    """Evaluate, print, write; returns the metrics of each row of the table, None where no clip has
+    its modality.
 
     Raises ValueError (`ManifestError`, `CheckpointError`, an option that does not fit the machine)
     `TooManyBadClips` when no clip can be read, and `LoaderError`.
@@ -81,6 +98,9 @@ def main(config: EvalConfig) -> dict[str, Scores]:
             for notice in (quarantine.notice(), state.notice()):
                 if notice:
                     say(console_of(), notice)
+            if path != Path(config.checkpoint) and (best := path.with_name("best.pt")).exists():
+                say(console_of(), f"evaluated {path}, the last epoch; {best} is the one that was "
+                    "best on val: --checkpoint takes it")  # fmt: skip
             _print(manifest, found, scores, config.num_views, state)
             _write(out, manifest, found, scores, config, state)
     return scores
@@ -95,7 +115,7 @@ def _at_chance(state: Checkpoint) -> dict[str, int | None] | None:
 def _print(
     manifest: Manifest,
     found: Evaluation,
-    scores: dict[str, Scores],
+    scores: dict[str, Scores | None],
     num_views: int,
     state: Checkpoint,
 ) -> None:
@@ -107,13 +127,13 @@ def _print(
             f"evaluated, {len(found.bad)} missing; {silent} without sound; {num_views} views"
         )
     )
-    for heading in ("", "top-1 %", "top-5 %", "mean class %", "NLL", "ECE"):
+    few = len(manifest.classes) <= 5
+    for heading in _HEADINGS[few]:
         table.add_column(heading, justify="left" if not heading else "right")
     marked = {name: n for name, n in (_at_chance(state) or {}).items() if too_many(n, state.epoch)}
     for name, s in scores.items():
         mark = " *" if name in marked else ""
-        table.add_row(name + mark, f"{100 * s.top1:.1f}", f"{100 * s.top5:.1f}",
-                      f"{100 * s.mean_class:.1f}", f"{s.nll:.3f}", f"{s.ece:.3f}")  # fmt: skip
+        table.add_row(name + mark, *_cells(s, few))
     console.print(table)
     for head, name in zip(HEADS, EVAL_ROWS, strict=False):
         if name in marked:
@@ -123,28 +143,65 @@ def _print(
                 "of training: its training loss was no better than guessing by class frequencies. "
                 f"{likely_causes(head)}",
             )
-    by_class = Table(title="accuracy per class, %")
-    for heading in ("class", "clips", "fused", "video head", "audio head"):
-        by_class.add_column(heading, justify="left" if heading == "class" else "right")
-    for row in _per_class(manifest, found):
-        by_class.add_row(printable(row["class"]), str(row["clips"]), *(
-            "-" if row[name] is None else f"{100 * row[name]:.1f}"
-            for name in ("fused", "video head", "audio head")
-        ))  # fmt: skip
-    console.print(by_class)
+    console.print(_class_table(manifest, found))
+    if pairs := _confused(manifest, found):
+        table = Table(title="most confused by the fused head")
+        for heading in ("class", "taken for", "clips", "% of the class"):
+            table.add_column(heading, justify="right" if heading[-1] in "s%" else "left")
+        for pair in pairs:
+            table.add_row(printable(pair["true"]), printable(pair["predicted"]),
+                          str(pair["clips"]), f"{100 * pair['share']:.1f}")  # fmt: skip
+        console.print(table)
     for b in found.bad:
         say(console, f"missing: {b.path}: {b.reason}")
 
 
+def _class_table(manifest: Manifest, found: Evaluation) -> Table:
+    """Accuracy per class; of many classes, of those that the fused head knows least."""
+    rows = [row for row in _per_class(manifest, found) if row["clips"]]
+    title = "accuracy per class, %"
+    if len(rows) > _MOST_CLASSES:
+        rows = sorted(rows, key=lambda row: row["fused"])[:_FEWER_CLASSES]
+        title += f"; the {_FEWER_CLASSES} lowest, the others are in result.json"
+    by_class = Table(title=title)
+    for heading in ("class", "clips", "fused", "video head", "audio head"):
+        by_class.add_column(heading, justify="left" if heading == "class" else "right")
+    for row in rows:
+        by_class.add_row(printable(row["class"]), str(row["clips"]), *(
+            "-" if row[name] is None else f"{100 * row[name]:.1f}"
+            for name in ("fused", "video head", "audio head")
+        ))  # fmt: skip
+    return by_class
+
+
+def _confused(manifest: Manifest, found: Evaluation) -> list[dict]:
+    """The pairs of classes that the fused head takes for each other most often."""
+    confusion = confusion_matrix(*found.predictions.of("fused"))
+    return [
+        {"true": manifest.classes[pair.true], "predicted": manifest.classes[pair.predicted],
+         "clips": pair.num_clips, "share": pair.share}
+        for pair in most_confused(confusion)
+    ]  # fmt: skip
+
+
+def _cells(scores: Scores | None, few: bool) -> list[str]:
+    """A line of the table without its name; `few`: below 6 classes."""
+    if scores is None:
+        return ["0", *"-" * (len(_HEADINGS[few]) - 2)]
+    s, top5 = scores, [] if scores.top5 is None else [f"{100 * scores.top5:.1f}"]
+    return [str(s.num_clips), f"{100 * s.top1:.1f}", *top5, f"{100 * s.mean_class:.1f}",
+            f"{s.nll:.3f}", f"{s.ece:.3f}"]  # fmt: skip
+
+
 def _per_class(manifest: Manifest, found: Evaluation) -> list[dict]:
-    label, probability = found.predictions.label, found.predictions.probability
-    clips = label.bincount(minlength=len(manifest.classes)).tolist()
+    predictions = found.predictions
+    clips = predictions.label.bincount(minlength=len(manifest.classes)).tolist()
     rows: list[dict] = [
         {"class": c, "clips": n} for c, n in zip(manifest.classes, clips, strict=True)
     ]
-    for name, p in probability.items():
-        for row, accuracy in zip(rows, class_accuracy(p, label).tolist(), strict=True):
-            row[name] = accuracy if row["clips"] else None
+    for name in predictions.probability:
+        for row, accuracy in zip(rows, class_accuracy(*predictions.of(name)).tolist(), strict=True):
+            row[name] = None if math.isnan(accuracy) else accuracy  # no clip has the modality
     return rows
 
 
@@ -152,7 +209,7 @@ def _write(
     out: Path,
     manifest: Manifest,
     found: Evaluation,
-    scores: dict[str, Scores],
+    scores: dict[str, Scores | None],
     config: EvalConfig,
     state: Checkpoint,
 ) -> None:
@@ -168,8 +225,9 @@ def _write(
         "num_views": config.num_views,
         "epochs_trained": state.epoch,
         "at_chance": _at_chance(state),
-        "scores": {name: asdict(s) for name, s in scores.items()},
+        "scores": {name: s and asdict(s) for name, s in scores.items()},
         "per_class": _per_class(manifest, found),
+        "most_confused": _confused(manifest, found),
         "environment": environment(),
     }
     with replacing(out / "result.json") as file:
@@ -182,11 +240,13 @@ def _write(
                 "probability": {
                     name: [round(x, 6) for x in p[i].tolist()]
                     for name, p in predictions.probability.items()
+                    if predictions.counted[name][i]
                 },
             }
             file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-    confusion = confusion_matrix(predictions.probability["fused"], predictions.label)
-    title = f"{manifest.protocol} {manifest.split}: fused, top-1 {100 * scores['fused'].top1:.1f} %"
+    confusion = confusion_matrix(*predictions.of("fused"))
+    top1 = 100 * confusion.diagonal().sum() / confusion.sum()
+    title = f"{manifest.protocol} {manifest.split}: fused, top-1 {top1:.1f} %"
     draw_confusion(confusion, manifest.classes, title, out / "confusion.png")
     say(console_of(), f"wrote {out}/result.json, predictions.jsonl, confusion.png")
 

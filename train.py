@@ -4,7 +4,8 @@
     python train.py --config configs/demo.yaml --mix.alpha 0.4       any option can be overridden
     torchrun --nproc_per_node 4 train.py --config configs/demo.yaml  one process per GPU
 
-The same command again goes on from the last checkpoint in `run.out`.
+The same command again goes on from the last checkpoint in `run.out`; a run that has ended goes on
+where `optim.epochs` is larger.
 """
 
 import os
@@ -21,7 +22,16 @@ from avmix import chance, checkpoint, runtime
 from avmix.atomic import remove_partial
 from avmix.chance import ChanceMeter
 from avmix.checkpoint import Checkpoint, CheckpointError
-from avmix.config import DataConfig, TrainConfig, differences, load_config, to_yaml
+from avmix.config import (
+    MEL_MEAN,
+    MEL_STD,
+    DataConfig,
+    FrontendConfig,
+    TrainConfig,
+    differences,
+    load_config,
+    to_yaml,
+)
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
 from avmix.data.extra import train_clips
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
@@ -30,6 +40,7 @@ from avmix.data.manifest import (
     ManifestError,
     empty_classes,
     read_events,
+    read_log_mel,
     read_manifest,
     splits_of,
 )
@@ -74,6 +85,8 @@ class Training:
     """Of heads that learn nothing; at `state`, like all of this."""
     state: Checkpoint
     """Where the run stands: its last checkpoint, or its beginning."""
+    notice: str
+    """What is to be said of how it goes on; empty where that is as it was begun."""
 
     def save(
         self, name: str, epoch: int, step: int, best: float, loss_sum: LossSum | None = NO_STEP
@@ -117,6 +130,7 @@ def main(config: TrainConfig) -> Path:
 def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     """Everything but the loop; loader processes end with `at_end`. Raises as `main` does."""
     out, root, folder = Path(config.run.out), Path(config.data.root), config.data.manifest_folder
+    config = replace(config, frontend=_with_measured(config.frontend, folder))
     data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
     limits = read_limits(data.num_workers, data.clip_seconds)
     clips = train_clips(data)
@@ -161,7 +175,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     frontend = Frontend(config.frontend, config.clip.sample_rate, reuse_output=True)
     frontend = frontend.to(here.device)
     optimizer = build_optimizer(model, config.optim)
-    state = _resume(
+    state, notice = _resume(
         out / "last.pt",
         Checkpoint(config=config, classes=list(train.classes), split_sha256=trained_on,
                    num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
@@ -174,7 +188,16 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     network = DistributedDataParallel(model) if here.world_size > 1 else model
     return Training(config=config, here=here, train=train, quarantine=quarantine, loader=loader,
                     val=val, model=model, network=network, frontend=frontend, optimizer=optimizer,
-                    meter=meter, state=state)  # fmt: skip
+                    meter=meter, state=state, notice=notice)  # fmt: skip
+
+
+def _with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:
+    """With the numbers that dataset.json has, so that the checkpoint has them: evaluation does not
+    depend on what is written there later."""
+    found = read_log_mel(folder)
+    return frontend.with_log_mel(
+        *((found.mean, found.std) if found is not None else (MEL_MEAN, MEL_STD))
+    )
 
 
 def _train(run: Training) -> Path:
@@ -195,7 +218,7 @@ def _train(run: Training) -> Path:
         say(log.console, f"switched off: {message}")
     if val is None:
         say(log.console, _no_val(config))
-    for notice in (run.quarantine.notice(), state.notice()):
+    for notice in (run.notice, run.quarantine.notice(), state.notice()):
         if notice:
             say(log.console, notice)
     first_step, best = state.step, state.best
@@ -220,8 +243,8 @@ def _train(run: Training) -> Path:
             log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
             warnings = meter.at_chance(config.optim.epochs)
             log.at_chance([w for w in warnings if w.is_new], epoch)
-            if result and result["fused"].top1 > best:
-                best = result["fused"].top1
+            if (fused := result.get("fused")) and fused.top1 > best:
+                best = fused.top1
                 save("best.pt", epoch + 1, 0, best)
             save("last.pt", epoch + 1, 0, best)
         for warning in meter.at_chance(config.optim.epochs):
@@ -232,21 +255,23 @@ def _train(run: Training) -> Path:
     return out / "last.pt"
 
 
-def _resume(path: Path, begun: Checkpoint) -> Checkpoint:
-    """The run's last checkpoint; `begun`, which is its first, where there is none yet.
+def _resume(path: Path, begun: Checkpoint) -> tuple[Checkpoint, str]:
+    """The run's last checkpoint; `begun`, which is its first, where there is none yet. And what is
+    to be said of how it goes on.
 
+    A run that has ended may go on to more epochs.
     Raises `CheckpointError` where it is of another configuration, other data or another number of
     processes: going on would give neither run's result.
     """
     if not path.exists():
-        return begun
+        return begun, ""
     state = checkpoint.load(path)
     changed = [
         f"{key} {old!r} -> {new!r}"
         for key, (old, new) in differences(
             without_idle(state.config), without_idle(begun.config)
         ).items()
-        if key not in _MAY_CHANGE
+        if key not in _MAY_CHANGE and not (key == "optim.epochs" and _has_more_epochs(state, new))
     ]
     if (state.classes, state.split_sha256) != (begun.classes, begun.split_sha256):
         changed.append("the clips of the train split, or their events.jsonl")
@@ -257,7 +282,19 @@ def _resume(path: Path, begun: Checkpoint) -> Checkpoint:
             f"{path} is of a run with another configuration ({', '.join(changed)}); choose "
             "another run.out, or delete the folder to start anew"
         )
-    return replace(state, config=begun.config)
+    notice, done, epochs = "", state.config.optim.epochs, begun.config.optim.epochs
+    if done != epochs:
+        notice = (
+            f"this run had ended after {done} epochs and goes on to {epochs}: the learning rate "
+            f"rises to where it is in a run of {epochs}; the result is that of neither"
+        )
+    return replace(state, config=begun.config), notice
+
+
+def _has_more_epochs(state: Checkpoint, epochs: int) -> bool:
+    """Whether a run that has ended goes on to `epochs`."""
+    done = state.config.optim.epochs
+    return (state.epoch, state.step) == (done, 0) and epochs > done
 
 
 def _check_readable(val: EvalLoader, here: Runtime) -> None:
@@ -277,7 +314,7 @@ def _check_readable(val: EvalLoader, here: Runtime) -> None:
 
 def _validate(
     model: LateFusionClassifier, frontend: Frontend, val: EvalLoader, here: Runtime, log: RunLog
-) -> dict[str, Scores]:
+) -> dict[str, Scores | None]:
     """Metrics of one centred view per clip of the val split, by row of the table."""
     found = evaluate(model, frontend, val, here)
     log.bad_clips(found.bad, val.split)
@@ -310,6 +347,7 @@ def _headline(
     return (
         f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
         f"{len(train.classes)} classes; {millions:.2f} M parameters; mix {_mix(config)}; "
+        f"log-mels with mean {config.frontend.mel_mean} and deviation {config.frontend.mel_std}; "
         f"{here.device}, {here.world_size} process(es), "
         f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')}), "
         f"{config.data.num_workers} loader(s){resumed}"

@@ -16,13 +16,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # the same on any number of cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from avmix.config import TrainConfig, load_config
-from avmix.data.manifest import Manifest, read_manifest, write_manifest
-from avmix.decode import ClipError, decode_clip, decode_clips
-from avmix.frontend import Frontend
-from avmix.mix import CrossModalMixup, MixPlan, draw_plan, mixed_targets
-from avmix.models import LateFusionClassifier, build_model
-from avmix.types import Batch, Clip, Entry, Heads
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avmix.config import TrainConfig, load_config
+    from avmix.data.manifest import Manifest, read_manifest, write_manifest
+    from avmix.decode import ClipError, decode_clip, decode_clips
+    from avmix.frontend import Frontend
+    from avmix.mix import CrossModalMixup, MixPlan, draw_plan, mixed_targets
+    from avmix.models import LateFusionClassifier, build_model
+    from avmix.types import Batch, Clip, Entry, Heads
 
 __version__ = "0.1.0"
 
@@ -47,3 +51,38 @@ __all__ = [
     "read_manifest",
     "write_manifest",
 ]
+
+_ORIGIN = {
+    "Batch": "avmix.types",
+    "Clip": "avmix.types",
+    "ClipError": "avmix.decode",
+    "CrossModalMixup": "avmix.mix",
+    "Entry": "avmix.types",
+    "Frontend": "avmix.frontend",
+    "Heads": "avmix.types",
+    "LateFusionClassifier": "avmix.models",
+    "Manifest": "avmix.data.manifest",
+    "MixPlan": "avmix.mix",
+    "TrainConfig": "avmix.config",
+    "build_model": "avmix.models",
+    "decode_clip": "avmix.decode",
+    "decode_clips": "avmix.decode",
+    "draw_plan": "avmix.mix",
+    "load_config": "avmix.config",
+    "mixed_targets": "avmix.mix",
+    "read_manifest": "avmix.data.manifest",
+    "write_manifest": "avmix.data.manifest",
+}
+"""Modules of the public names, which are imported when they are asked for: torch takes seconds, and
+`avmix --help` needs none of it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ORIGIN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_ORIGIN[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ORIGIN})

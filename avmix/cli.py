@@ -3,29 +3,33 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avmix.decode import ClipError
-from avmix.doctor.command import UsageError, add_arguments, run
-from avmix.events import add_arguments as add_event_arguments
-from avmix.events import run as run_events
 from avmix.names import tell
 from avmix.paths import unwritable, with_home
-from avmix.prepare.download import add_arguments as add_download_arguments
-from avmix.prepare.download import run as run_download
-from avmix.prepare.leaks import add_arguments as add_leak_arguments
-from avmix.prepare.leaks import run as run_leaks
-from avmix.prepare.shards import add_arguments as add_shard_arguments
-from avmix.prepare.shards import run as run_shards
-from avmix.prepare.transcode import add_arguments as add_transcode_arguments
-from avmix.prepare.transcode import run as run_transcode
-from avmix.synth.command import add_arguments as add_synth_arguments
-from avmix.synth.command import run as run_synth
 
 if TYPE_CHECKING:
     from avmix.config import AudioDomain, MixConfig, TrainConfig
     from avmix.mix import MixPlan
+
+
+_COMMANDS = {
+    "doctor": ("avmix.doctor.command", "Say",
+               "what is in media files, what is wrong with them, and with this environment"),
+    "events": ("avmix.events", "Write down",
+               "the times at which sounds begin in the clips of a data set"),
+    "download": ("avmix.prepare.download", "Fetch", "files that a list of links names"),
+    "leaks": ("avmix.prepare.leaks", "Find",
+              "what is in two splits of a data set and must not be"),
+    "transcode": ("avmix.prepare.transcode", "Make",
+                  "a data set anew, in small files that are read fast"),
+    "shards": ("avmix.prepare.shards", "Write",
+               "a data set as tar files in the layout of WebDataset"),
+    "synth": ("avmix.synth.command", "Make", "clips that nobody filmed, to train on besides"),
+}  # fmt: skip
+"""Module of each command, and what it does; `preview` is here."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -35,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     preview = commands.add_parser(
         "preview", help="picture of two clips and of their mix, or of augmentation"
     )
-    preview.add_argument("own", type=Path, help="video file A")
+    preview.add_argument("own", type=Path, nargs="?", help="video file A")
     what = "video file B: the partner, or the background for --augment and --grid"
     preview.add_argument("partner", type=Path, nargs="?", help=what)
     what = "draw A before and after this instead of a mix, and write both as films: a YAML file "
@@ -56,59 +60,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     preview.add_argument("--config", type=Path, help="config.yaml of a run: its clips and frontend")
     plan_help = "JSON of a plan, or plans_rankN.jsonl of a run: instead of --method, --lam, --seed"
     preview.add_argument("--plan", type=Path, help=plan_help)
-    preview.add_argument("--line", type=int, default=1, help="which line of --plan (1)")
+    what = "folder of a run with plans (run.save_plans): what --line, a batch, did to --clip, with "
+    what += "the files, names and settings of the run; from the beginning of each labelled stretch"
+    preview.add_argument("--run", type=Path, metavar="DIR", help=what)
+    preview.add_argument("--rank", type=int, default=0, help="--run: of which process (0)")
+    preview.add_argument("--line", type=int, default=1, help="which line of --plan or --run (1)")
     preview.add_argument("--clip", type=int, default=0, help="which clip of the plan A is (0)")
     preview.add_argument("--save-plan", type=Path, metavar="FILE", help="write the plan as JSON")
     preview.add_argument("--start", type=float, default=0.0, help="seconds into both files (0)")
     preview.add_argument("--labels", nargs=2, metavar=("A", "B"), help="class names (file names)")
     preview.add_argument("-o", "--out", type=Path, help="PNG (mix.png, augment.png)")
-    what = "what is in media files, what is wrong with them, and with this environment"
-    doctor = commands.add_parser("doctor", help=what, description=f"Say {what}.")
-    add_arguments(doctor)
-    what = "the times at which sounds begin in the clips of a data set"
-    events = commands.add_parser("events", help=what, description=f"Write down {what}.")
-    add_event_arguments(events)
-    what = "files that a list of links names"
-    download = commands.add_parser("download", help=what, description=f"Fetch {what}.")
-    add_download_arguments(download)
-    what = "what is in two splits of a data set and must not be"
-    leaks = commands.add_parser("leaks", help=what, description=f"Find {what}.")
-    add_leak_arguments(leaks)
-    what = "a data set anew, in small files that are read fast"
-    transcode = commands.add_parser("transcode", help=what, description=f"Make {what}.")
-    add_transcode_arguments(transcode)
-    what = "a data set as tar files in the layout of WebDataset"
-    shards = commands.add_parser("shards", help=what, description=f"Write {what}.")
-    add_shard_arguments(shards)
-    what = "clips that nobody filmed, to train on besides"
-    synth = commands.add_parser("synth", help=what, description=f"Make {what}.")
-    add_synth_arguments(synth)
-    args = parser.parse_args(with_home(sys.argv[1:] if argv is None else argv))
-    match args.command:
-        case "preview":
-            _preview(args)
-        case "doctor":
-            try:
-                sys.exit(run(args))
-            except UsageError as error:
-                doctor.error(str(error))
-        case "events":
-            sys.exit(run_events(args))
-        case "download":
-            sys.exit(run_download(args))
-        case "leaks":
-            sys.exit(run_leaks(args))
-        case "transcode":
-            sys.exit(run_transcode(args))
-        case "shards":
-            sys.exit(run_shards(args))
-        case "synth":
-            sys.exit(run_synth(args))
+    words = with_home(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in words if not word.startswith("-")), "")
+    for name, (module, verb, what) in _COMMANDS.items():
+        command = commands.add_parser(name, help=what, description=f"{verb} {what}.")
+        if name == chosen:
+            # Only what is asked for is imported: most of it brings torch, which takes seconds.
+            asked = import_module(module)
+            asked.add_arguments(command)
+    args = parser.parse_args(words)
+    if args.command == "preview":
+        _preview(args)
+        return
+    sys.exit(import_module(_COMMANDS[args.command][0]).run(args))
 
 
 def _preview(args: argparse.Namespace) -> None:
     # These bring torch's frontend and matplotlib, which nothing else here needs.
     from avmix.config import TrainConfig, from_yaml
+    from avmix.decode import ClipError
     from avmix.preview import PREVIEW_CLIP, preview_mix
 
     try:
@@ -123,6 +103,9 @@ def _preview(args: argparse.Namespace) -> None:
             _preview_augment(args, config)
             return
         out = args.out or Path("mix.png")
+        if args.run:
+            _preview_run(args, out)
+            return
         mixes = [_plan(args.plan, args.line, args.clip)] if args.plan else _mixes(args)
         plans = preview_mix(
             args.own,
@@ -140,6 +123,25 @@ def _preview(args: argparse.Namespace) -> None:
     except (ClipError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     tell(f"wrote {out}")
+
+
+def _preview_run(args: argparse.Namespace, out: Path) -> None:
+    from avmix.preview import of_run, preview_mix
+
+    found = of_run(args.run, args.line, args.clip, args.rank)
+    first, second = (start + args.start for start in found.start_seconds)
+    plans = preview_mix(
+        *found.paths,
+        mixes=[found.plan],
+        out=out,
+        start_seconds=(first, second),
+        labels=tuple(args.labels) if args.labels else found.labels,
+        clip=found.config.clip,
+        frontend=found.config.frontend,
+    )
+    if args.save_plan:
+        args.save_plan.write_text("".join(plan.to_json() + "\n" for plan in plans))
+    tell(f"wrote {out}: {found.paths[0]} with {found.paths[1]}")
 
 
 def _check_preview(args: argparse.Namespace) -> None:
@@ -164,6 +166,14 @@ def _check_preview(args: argparse.Namespace) -> None:
         kind, wrong = "a mix", of_augment
     if given := [option for option, is_given in wrong.items() if is_given]:
         raise ValueError(f"{given[0]} means nothing for {kind}")
+    if args.run:
+        given = {"--augment": args.augment, "--grid": args.grid, "--plan": args.plan,
+                 "--config": args.config, "A and B": args.own}  # fmt: skip
+        if wrong := [option for option, value in given.items() if value]:
+            raise ValueError(f"{wrong[0]} means nothing for --run, which says it all")
+        return
+    if args.own is None:
+        raise ValueError("name a video file, or a --run")
     if args.partner is None and not args.augment:
         raise ValueError(f"{kind} needs a second file")
     if args.epoch < 0:

@@ -278,10 +278,12 @@ class FrontendConfig:
     """Window of the Fourier transform, samples."""
     hop_length: int = 256
     """Step between columns of the spectrogram, samples."""
-    mel_mean: float = -0.3
-    """Subtracted from the natural logarithm of mel power: the mean over the data set."""
-    mel_std: float = 3.7
-    """Then divided by: the standard deviation over the data set, > 0."""
+    mel_mean: float | Literal["measured"] = "measured"
+    """Subtracted from the natural logarithm of mel power: the mean over the data set. `measured`:
+    over the train split, as preparation noted it in dataset.json; -0.3 where it did not."""
+    mel_std: float | Literal["measured"] = "measured"
+    """Then divided by: the standard deviation over the data set, > 0. `measured`: as mel_mean; 3.7
+    where preparation did not measure it."""
     kernel: Literal["auto", "torch", "fused", "triton"] = "auto"
     """What normalises and mixes the pictures: plain `torch` operations, the `fused` path for CPUs,
     or `triton` for CUDA; `auto`: fused or triton, by the device. They differ by rounding only."""
@@ -292,9 +294,21 @@ class FrontendConfig:
         _require(self.n_fft >= 16, "frontend.n_fft", "must be >= 16", self.n_fft)
         _require(1 <= self.hop_length <= self.n_fft, "frontend.hop_length",
                  f"must be in [1, frontend.n_fft (={self.n_fft})]", self.hop_length)  # fmt: skip
-        _require(self.mel_std > 0, "frontend.mel_std", "must be > 0", self.mel_std)
+        _require(self.mel_std == "measured" or self.mel_std > 0, "frontend.mel_std",
+                 "must be > 0, or measured", self.mel_std)  # fmt: skip
         _require_finite(self, "frontend.")
 
+    def with_log_mel(self, mean: float, std: float) -> "FrontendConfig":
+        """The same with these numbers wherever `measured` stands."""
+        return replace(
+            self,
+            mel_mean=mean if self.mel_mean == "measured" else self.mel_mean,
+            mel_std=std if self.mel_std == "measured" else self.mel_std,
+        )
+
+
+MEL_MEAN, MEL_STD = -0.3, 3.7
+"""Of log-mels, where nothing was measured."""
 
 Law = Literal["beta", "uniform", "fixed"]
 Per = Literal["sample", "batch"]

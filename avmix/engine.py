@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,7 +17,7 @@ from avmix.data.dataset import BadClip, TooManyBadClips
 from avmix.data.loader import EvalLoader, TrainLoader
 from avmix.frontend import Frontend
 from avmix.losses import consistency_losses, head_losses, needs_clean, objective, presence
-from avmix.metrics import EVAL_ROWS, Predictions
+from avmix.metrics import EVAL_ROWS, NEEDS, Predictions
 from avmix.mix import Clips, clip_grids, draw_plan, mixed_targets
 from avmix.mix.hidden import hidden_mix
 from avmix.mix.plan import PlacedPlan
@@ -262,7 +262,9 @@ def evaluate(
     loader: EvalLoader,
     runtime: Runtime,
 ) -> Evaluation:
-    """Probabilities of every clip for each of `EVAL_ROWS`, averaged over its views in float64.
+    """Probabilities of every clip for each of `EVAL_ROWS`, averaged in float64 over those of its
+    views that have what the row needs (`avmix.metrics.NEEDS`): an audio head says nothing of a
+    window without audio.
 
     A clip is missing, with the reason, where a view of it cannot be read, or its waveform or what
     the network says of it is not finite: nan has a largest entry, too, and would count as a class.
@@ -272,6 +274,7 @@ def evaluate(
     model.eval()
     runtime.broadcast_buffers(model)
     sums: dict[int, Tensor] = {}  # row of the manifest -> (len(EVAL_ROWS) k)
+    counts: dict[int, Tensor] = {}  # -> (len(EVAL_ROWS)): views that have what the row needs
     views: dict[int, int] = {}
     labels: dict[int, int] = {}
     bad: dict[int, BadClip] = {}
@@ -280,16 +283,19 @@ def evaluate(
         if batch is None:
             continue
         probability = _eval_rows(model, frontend, batch.to(runtime.device)).double().cpu()
+        present = _present(batch)
+        probability = probability.where(present[:, :, None], 0)
         problems = _not_finite(batch, probability)
         for i, row in enumerate(batch.row.tolist()):
             if problems[i]:
                 bad[row] = BadClip(row, loader.paths[int(row)], problems[i])
                 continue
             sums[row] = sums.get(row, 0) + probability[:, i]
+            counts[row] = counts.get(row, 0) + present[:, i].long()
             views[row] = views.get(row, 0) + 1
             labels[row] = int(batch.target[i].argmax())
-    ours = {row: (labels[row], total / loader.num_views) for row, total in sums.items()
-            if views[row] == loader.num_views}  # fmt: skip
+    ours = {row: (labels[row], total / counts[row].clamp(min=1)[:, None], counts[row] > 0)
+            for row, total in sums.items() if views[row] == loader.num_views}  # fmt: skip
     clips = {row: clip for part in runtime.gather(ours) for row, clip in part.items()}
     missing = {row: b for part in runtime.gather(bad) for row, b in part.items()}
     if not clips:
@@ -302,14 +308,25 @@ def evaluate(
         )
     rows = sorted(clips)
     stacked = torch.stack([clips[row][1] for row in rows], 1).float()
+    counted = torch.stack([clips[row][2] for row in rows], 1)
     return Evaluation(
         predictions=Predictions(
             row=torch.tensor(rows),
             label=torch.tensor([clips[row][0] for row in rows]),
             probability=dict(zip(EVAL_ROWS, stacked, strict=True)),
+            counted=dict(zip(EVAL_ROWS, counted, strict=True)),
         ),
         bad=tuple(missing[row] for row in sorted(missing)),
     )
+
+
+def _present(batch: Batch) -> Bool[Tensor, "rows b"]:
+    """Which windows have what each of `EVAL_ROWS` needs."""
+    has = {"video": batch.has_video, "audio": batch.has_audio}
+    anything = torch.ones_like(batch.has_video)
+    return torch.stack(
+        [has[NEEDS[name]] if name in NEEDS else anything for name in EVAL_ROWS]
+    ).cpu()
 
 
 def _not_finite(batch: Batch, probability: Float64[Tensor, "rows b k"]) -> list[str]:

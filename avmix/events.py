@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--root", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--root", "--media", type=Path, required=True, help="folder of the clips")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     parser.add_argument("--splits", nargs="+", default=["train"], help="which to listen to (train)")
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")

@@ -1,5 +1,6 @@
 """Pictures: a confusion matrix, and what a mix looks like."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec
 from torch import Tensor
 
-from avmix.names import drawable
+from avmix.names import drawable, shortened
 
+MOST_NAMES = 40
+"""Classes up to which a confusion matrix has names and numbers of clips."""
+_LARGEST_INCHES = 19.0
+_NAME_LETTERS = 32
+_LINE_LETTERS, _MOST_LINES = 14, 4
+"""Of a label beside a mix."""
 INK, OWN, PARTNER, MIXED = "#222222", "#2a6f97", "#e07a1f", "#6a4c93"
 
 
@@ -45,7 +52,7 @@ def draw_strips(
     """
     height = scale * (2.9 * len(strips) + 0.5)
     figure = Figure(figsize=(12 * scale, height), layout="constrained")
-    figure.suptitle(drawable(title), color=INK, fontsize=12)
+    figure.suptitle(drawable(shortened(title, int(120 * scale))), color=INK, fontsize=12)
     column = GridSpec(len(strips), 1, figure=figure)
     rows = [column[number, 0] for number in range(len(strips))]
     low = min(s.log_mel.min() for s in strips)
@@ -56,7 +63,9 @@ def draw_strips(
         )
         pictures = figure.add_subplot(grid[0, 0])
         _draw_frames(pictures, strip, start_seconds, end_seconds)
-        pictures.set_title(drawable(strip.title), loc="left", fontsize=10, color=INK)
+        pictures.set_title(
+            drawable(shortened(strip.title, int(130 * scale))), loc="left", fontsize=10, color=INK
+        )
         sound = figure.add_subplot(grid[1, 0], sharex=pictures)
         half = np.ptp(strip.column_seconds) / max(1, len(strip.column_seconds) - 1) / 2
         extent = (
@@ -93,11 +102,14 @@ def _draw_frames(axes, strip: Strip, start: float, end: float) -> None:
 
 
 def _draw_labels(axes, labels: Sequence[tuple[str, float, str]]) -> None:
+    """A bar whose length is 1, as wide as a dozen letters: longer names take several lines."""
     bottom = 0.0
     for name, weight, colour in labels:
         axes.bar(0, weight, bottom=bottom, color=colour, width=0.9)
-        said = f"{drawable(name)}\n{weight:.2f}"
-        axes.text(0, bottom + weight / 2, said, ha="center", va="center", fontsize=8,
+        said = f"{drawable(in_lines(name))}\n{weight:.2f}"
+        # Within the bar at either end, also where the share is too small for the text.
+        middle = min(max(bottom + weight / 2, 0.08), 0.92)
+        axes.text(0, middle, said, ha="center", va="center", fontsize=8,
                   color="white", fontweight="bold")  # fmt: skip
         bottom += weight
     axes.set_ylim(0, 1)
@@ -106,25 +118,42 @@ def _draw_labels(axes, labels: Sequence[tuple[str, float, str]]) -> None:
     axes.axis("off")
 
 
+def in_lines(name: str) -> str:
+    """A name in lines of a label, broken after spaces and underscores where that is possible."""
+    words = textwrap.wrap(name.replace("_", "_ "), _LINE_LETTERS) or [""]
+    lines = [line.replace("_ ", "_") for line in words]
+    if len(lines) > _MOST_LINES:
+        lines = [*lines[: _MOST_LINES - 1], shortened("".join(lines[_MOST_LINES - 1 :]), 11)]
+    return "\n".join(lines)
+
+
 def draw_confusion(
     confusion: Int64[Tensor, "k k"], classes: Sequence[str], title: str, out: Path
 ) -> None:
-    """Rows are right classes, columns predictions; shares by colour, counts by number."""
+    """Rows are true classes, columns predictions; shares by colour, counts by number.
+
+    At most 2,000 pixels wide. Above `MOST_NAMES` classes the axes have their numbers, in the order
+    of the manifest, instead of their names: these could not be read, and to lay them out takes
+    minutes and gigabytes (`avmix.metrics.most_confused` names the pairs that matter).
+    """
     counts = confusion.numpy()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = 2.5 + 0.42 * len(classes)
+    named = len(classes) <= MOST_NAMES
+    side = min(2.5 + 0.42 * len(classes), _LARGEST_INCHES)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [drawable(name) for name in classes]
-    axes.set_xticks(range(len(classes)), names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(len(classes)), names, fontsize=8)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("right")
-    axes.set_title(drawable(title), fontsize=10)
-    if len(classes) <= 40:
+    if named:
+        names = [drawable(shortened(name, _NAME_LETTERS)) for name in classes]
+        axes.set_xticks(range(len(classes)), names, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(len(classes)), names, fontsize=8)
+    numbers = "" if named else ", by its number from 0"
+    axes.set_xlabel(f"predicted class{numbers}")
+    axes.set_ylabel(f"true class{numbers}")
+    axes.set_title(drawable(shortened(title, int(8 * side))), fontsize=10)
+    if named:
         for i, j in np.argwhere(counts > 0):
             colour = "white" if shares[i, j] > 0.5 else INK
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the row")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the clips of the class")
     figure.savefig(out, dpi=100)

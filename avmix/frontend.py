@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
-from avmix.config import FrontendConfig
+from avmix.config import MEL_MEAN, MEL_STD, FrontendConfig
 from avmix.mix.blend import mix_part
 from avmix.mix.frames import FrameMixer
 from avmix.mix.loudness import mix_powers, mix_waveforms
@@ -34,8 +34,9 @@ class Frontend(nn.Module):
         self, config: FrontendConfig, sample_rate: int, *, reuse_output: bool = False
     ) -> None:
         """`reuse_output`: write pictures into memory that is kept, which is faster on a CPU; every
-        second call overwrites what the last but one gave. Raises ValueError where a mel filter
-        would be empty: its bin could never change.
+        second call overwrites what the last but one gave. Log-mels that `config` wants normalised
+        as measured, and of which no numbers were put in, take `MEL_MEAN` and `MEL_STD`. Raises
+        ValueError where a mel filter would be empty: its bin could never change.
         """
         super().__init__()
         with warnings.catch_warnings():
@@ -56,7 +57,8 @@ class Frontend(nn.Module):
                 f"frontend.n_fft (={config.n_fft}) at {sample_rate} Hz; fewer mels or a longer "
                 "n_fft are needed"
             )
-        self._mean, self._std = config.mel_mean, config.mel_std
+        numbers = config.with_log_mel(MEL_MEAN, MEL_STD)
+        self._mean, self._std = float(numbers.mel_mean), float(numbers.mel_std)
         self._sample_rate = sample_rate
         self._frames = FrameMixer(config.kernel, PIXEL_MEAN, PIXEL_STD, reuse_output=reuse_output)
 

@@ -4,7 +4,6 @@ Every task is limited in time, from outside: a process that takes too long or di
 what it worked on is a `Failure`. Nothing else is lost.
 """
 
-import multiprocessing
 import os
 import signal
 import time
@@ -13,9 +12,10 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, TypeVar
+
+from avmix.system import SIGKILL, alarm, by_default, child_context
 
 START_SECONDS = 120.0
 """For a process to begin; the limit of the task counts from then."""
@@ -67,7 +67,8 @@ def run_each(
     one that has done others is tried again in a new one: no file pays for what another left behind
     in a decoder. When the iterator is closed or this is interrupted, all processes are killed.
     """
-    context = server_of(preload)
+    # From a server, children begin at once, and inherit neither threads nor open files.
+    context = child_context(preload)
     waiting = deque(range(len(tasks)))
     fresh: set[int] = set()
     """Tasks that need a new process."""
@@ -102,16 +103,6 @@ def run_each(
             _end(worker)
 
 
-def server_of(preload: Sequence[str]) -> ForkServerContext:
-    """Children fork from a server that has imported everything.
-
-    So they begin at once, and inherit neither threads nor open files of this process.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
-    return context
-
-
 def be_quiet() -> None:
     """Of a child: the parent alone ends it, and decoders print nothing into reports."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -120,7 +111,7 @@ def be_quiet() -> None:
     os.dup2(nowhere, 2)
 
 
-def _start(context: ForkServerContext, function: Callable[..., Any]) -> _Worker:
+def _start(context: Any, function: Callable[..., Any]) -> _Worker:
     pipe, theirs = context.Pipe()
     process = context.Process(target=_child, args=(theirs, function), daemon=True)
     process.start()
@@ -145,7 +136,7 @@ def _look(worker: _Worker, seconds: float) -> Any:
         except (EOFError, ConnectionError):
             worker.process.join()
             code = worker.process.exitcode
-            return Failure("crashed", _how(code), passing=code == -signal.SIGKILL)
+            return Failure("crashed", _how(code), passing=code == -SIGKILL)
         if message != _BEGUN:
             return message
         worker.has_begun = True
@@ -172,17 +163,17 @@ def _how(exitcode: int | None) -> str:
 
 def _child(pipe: Connection, function: Callable[[Any], Any]) -> None:
     be_quiet()
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    by_default("SIGALRM")
     while True:
         try:
             task, seconds = pipe.recv()
         except EOFError:
             os._exit(0)  # what damaged files left behind in a decoder may crash while it is freed
-        signal.setitimer(signal.ITIMER_REAL, seconds + _ORPHAN_SECONDS)
+        alarm(seconds + _ORPHAN_SECONDS)
         pipe.send(_BEGUN)
         try:
             result = function(task)
         except Exception as error:
             result = Failure("failed", f"{type(error).__name__}: {error}")
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        alarm(0.0)
         pipe.send(result)

@@ -1,13 +1,14 @@
 """One process at a time works in the folder of a run."""
 
 import errno
-import fcntl
 import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from avmix.system import lock_file
 
 NAME = "run.lock"
 """Of the file that says who works in a folder; it is there while somebody does."""
@@ -49,7 +50,7 @@ def _opened(path: Path) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(file)
             # Its owner may have deleted it between the two lines above: then another file has, or
             # will have, its name.
             if _is_same(file, path):
@@ -89,13 +90,15 @@ def _is_same(file: int, path: Path) -> bool:
 def _write(file: int) -> None:
     os.ftruncate(file, 0)
     text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n"
-    os.pwrite(file, text.encode(), 0)
+    os.lseek(file, 0, os.SEEK_SET)
+    os.write(file, text.encode())
 
 
 def _owner(file: int) -> tuple[str | None, int | None]:
     """(host, process) as the file says; None for what it does not say, in its first instant."""
     try:
-        found = json.loads(os.pread(file, 4096, 0))
+        os.lseek(file, 0, os.SEEK_SET)
+        found = json.loads(os.read(file, 4096))
         return str(found["host"]), int(found["pid"])
     except (ValueError, KeyError, TypeError):
         return None, None

@@ -1,25 +1,36 @@
 """How good predictions are: accuracy, calibration, per class."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 EVAL_ROWS = ("fused", "video head", "audio head", "audio missing", "video missing")
 """What evaluation asks of one network: its three heads, and the fused head when one modality is
 taken away."""
+NEEDS: dict[str, str] = {
+    "video head": "video",
+    "audio head": "audio",
+    "audio missing": "video",
+    "video missing": "audio",
+}
+"""The modality without which a clip has no place in a row. The fused head judges every clip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """Metrics of one row of the table; accuracies are shares, 0 to 1."""
 
+    num_clips: int
+    """Clips that the row is about: those that have its modality (`NEEDS`)."""
     top1: float
     """Share of clips whose most probable class is right."""
-    top5: float
-    """Share whose right class is among the five most probable (all, with fewer classes)."""
+    top5: float | None
+    """Share whose right class is among the five most probable. None below 6 classes, where it would
+    be 1 whatever the network says."""
     mean_class: float
     """Mean over classes that have clips of the share of their clips that is right."""
     nll: float
@@ -37,18 +48,25 @@ class Predictions:
     label: Int64[Tensor, " b"]
     """Right class."""
     probability: dict[str, Float[Tensor, "b k"]]
-    """For each of `EVAL_ROWS`."""
+    """For each of `EVAL_ROWS`; zeros where a clip has no place in the row."""
+    counted: dict[str, Bool[Tensor, " b"]]
+    """For each of `EVAL_ROWS`: clips that have its modality (`NEEDS`)."""
+
+    def of(self, name: str) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
+        """Probabilities and labels of the clips that count in a row of `EVAL_ROWS`."""
+        counted = self.counted[name]
+        return self.probability[name][counted], self.label[counted]
 
 
 def scores(probability: Float[Tensor, "b k"], label: Int64[Tensor, " b"]) -> Scores:
     """All metrics of one set of predictions; at least one clip is needed."""
     num_classes = probability.shape[1]
     right = probability.argmax(1) == label
-    best = probability.topk(min(5, num_classes)).indices
     per_class = class_accuracy(probability, label)
     return Scores(
+        num_clips=len(label),
         top1=right.double().mean().item(),
-        top5=(best == label[:, None]).any(1).double().mean().item(),
+        top5=_among_best(probability, label, 5) if num_classes > 5 else None,
         mean_class=per_class[~per_class.isnan()].mean().item(),
         nll=-_log(probability.gather(1, label[:, None])).mean().item(),
         ece=multiclass_calibration_error(
@@ -62,11 +80,11 @@ def scores(probability: Float[Tensor, "b k"], label: Int64[Tensor, " b"]) -> Sco
     )
 
 
-def all_scores(predictions: Predictions) -> dict[str, Scores]:
-    """Metrics of each of `EVAL_ROWS`."""
+def all_scores(predictions: Predictions) -> dict[str, Scores | None]:
+    """Metrics of each of `EVAL_ROWS` over the clips that have its modality; None without any."""
     return {
-        name: scores(probability, predictions.label)
-        for name, probability in predictions.probability.items()
+        name: scores(*predictions.of(name)) if predictions.counted[name].any() else None
+        for name in predictions.probability
     }
 
 
@@ -85,6 +103,36 @@ def confusion_matrix(
     num_classes = probability.shape[1]
     pairs = label * num_classes + probability.argmax(1)
     return pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes)
+
+
+class Confused(NamedTuple):
+    """Clips of one class that were taken for another."""
+
+    true: int
+    predicted: int
+    num_clips: int
+    share: float
+    """Of the clips of the true class."""
+
+
+def most_confused(confusion: Int64[Tensor, "k k"], most: int = 10) -> list[Confused]:
+    """The pairs of different classes with the most clips, the most frequent first; pairs of equally
+    many by share, then by class."""
+    apart = confusion - confusion.diag().diag()
+    found = apart.nonzero()
+    number = apart[found[:, 0], found[:, 1]].tolist()
+    share = (apart.double() / confusion.sum(1, keepdim=True))[found[:, 0], found[:, 1]].tolist()
+    pairs = [
+        Confused(true, predicted, n, of)
+        for (true, predicted), n, of in zip(found.tolist(), number, share, strict=True)
+    ]
+    pairs.sort(key=lambda pair: (-pair.num_clips, -pair.share, pair.true, pair.predicted))
+    return pairs[:most]
+
+
+def _among_best(probability: Tensor, label: Tensor, number: int) -> float:
+    best = probability.topk(number).indices
+    return (best == label[:, None]).any(1).double().mean().item()
 
 
 def _log(probability: Tensor) -> Tensor:

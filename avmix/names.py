@@ -28,6 +28,14 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
+def shortened(text: str, most: int) -> str:
+    """`text` in at most `most` characters: the middle of what is longer is left out."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+
+
 def drawable(text: str) -> str:
     """`printable` lines for matplotlib, which takes what is between dollars for a formula."""
     return printable(text, keep="\n").replace("$", r"\$")

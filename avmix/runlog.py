@@ -35,6 +35,7 @@ from avmix.metrics import Scores
 from avmix.mix import MixPlan
 from avmix.names import console_of, say
 from avmix.runtime import Runtime
+from avmix.system import usable_cores
 from avmix.types import Heads
 
 T = TypeVar("T")
@@ -222,7 +223,7 @@ class RunLog:
         self,
         epoch: int,
         watch: Stopwatch,
-        scores: dict[str, Scores],
+        scores: dict[str, Scores | None],
         losses: Sequence[float | None] = (None,) * len(HEADS),
     ) -> None:
         """Write the rest of the steps and a line for the epoch; `scores`: of val, if any; `losses`:
@@ -238,7 +239,7 @@ class RunLog:
             "seconds": round(watch.seconds, 3),
             "waiting_share": round(watch.waited_seconds / watch.seconds, 4),
             "clips_per_second": round(watch.num_clips / watch.seconds, 2),
-            "val": {name: asdict(s) for name, s in scores.items()},
+            "val": {name: s and asdict(s) for name, s in scores.items()},
         }
         self._append([row])
         text = f"epoch {epoch + 1}: loss {'-' if loss is None else f'{loss:.3f}'}, "
@@ -246,7 +247,8 @@ class RunLog:
         text += f"{row['clips_per_second']:.1f} clips/s, waiting {row['waiting_share']:.0%}"
         if scores:
             best = ", ".join(
-                f"{n} {scores[n].top1:.3f}" for n in ("fused", "video head", "audio head")
+                f"{n} {f'{s.top1:.3f}' if (s := scores[n]) else '-'}"
+                for n in ("fused", "video head", "audio head")
             )
             text += f", val: {best}"
         say(self.console, text)
@@ -256,7 +258,9 @@ class RunLog:
                 if value is not None:
                     self._curves.add_scalar(f"train/epoch_loss_{name}", value, end)
             for name, s in scores.items():
-                for metric, value in asdict(s).items():
+                for metric, value in asdict(s).items() if s else ():
+                    if value is None:
+                        continue
                     tag = f"val/{name.replace(' ', '_')}/{metric}"
                     self._curves.add_scalar(tag, value, end)
             self._curves.flush()
@@ -397,7 +401,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "machine": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),

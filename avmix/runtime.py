@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from avmix.system import usable_cores
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
@@ -65,7 +67,7 @@ def start(*, device: str, threads: int, num_workers: int) -> Iterator[Runtime]:
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     chosen = _device(device, local_rank)
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cores = len(os.sched_getaffinity(0)) // local_world
+    cores = usable_cores() // local_world
     threads = threads or max(1, cores - num_workers)
     torch.set_num_threads(threads)
     if chosen.type == "cpu":

@@ -60,6 +60,10 @@ class AudioInfo:
     """Root mean square of the mono mix, dB relative to full scale; -120 at the lowest."""
     silent: bool
     """True when every sample is (digitally) silent, below -80 dBFS."""
+    log_mel_mean: float | None = None
+    """Mean of the log-mel of the whole file (`avmix.prepare.melstats`); None: not measured."""
+    log_mel_std: float | None = None
+    """Its standard deviation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

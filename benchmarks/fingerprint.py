@@ -124,7 +124,7 @@ def take(config: TrainConfig) -> Fingerprint:
         stand_in=f"datasets/toy/make.py {' '.join(STAND_IN)}",
         batch_size=config.optim.batch_size,
         steps=steps,
-        nll={row: score.nll for row, score in scores.items()},
+        nll={row: score.nll for row, score in scores.items() if score},
     )
 
 

@@ -14,9 +14,11 @@ the code no longer computes it. `benchmarks/paste.py` makes tables and figures f
 """
 
 import argparse
+import contextlib
 import json
 import shlex
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ import trainrun
 from machine import cpu_name
 
 from avmix.commit import same_code
+from avmix.config import DataConfig
+from avmix.data.manifest import ManifestError, splits_of
+from avmix.prepare.table import read_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -62,11 +67,27 @@ def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
         return {**old, **labels, "command": command_of(args, old["runs"])}
     if old:
         print(f"{path.name} is of other code or settings: measured anew", flush=True)
+    chosen = fingerprint.configured(args.config, args.overrides).data
+    try:
+        with contextlib.chdir(ROOT):
+            splits = splits_that_will_be(chosen)
+    except ManifestError as error:
+        sys.exit(f"error: {error}")
+    if "test" not in splits:
+        sys.exit(f"error: {chosen.manifest_folder} has no split 'test', which is what is measured; "
+                 f"it has: {', '.join(splits)}")  # fmt: skip
     # Before the first run: a configuration without a fingerprint is not worth hours.
     taken = fingerprint.of_config(args.config, args.overrides)
     return {"kind": "training", **labels, **settings, "measured": {"commit": commit},
             "command": "", "hardware": cpu_name(), "fingerprint": asdict(taken),
             "runs": []}  # fmt: skip
+
+
+def splits_that_will_be(data: DataConfig) -> Sequence[str]:
+    """Of the data set; of a table that is not prepared yet, those that its rows name."""
+    if data.table and not (data.manifest_folder / "dataset.json").exists():
+        return sorted({row.split for row in read_table(data)})
+    return splits_of(data.manifest_folder)
 
 
 def command_of(args: argparse.Namespace, done: list[dict[str, Any]]) -> str:

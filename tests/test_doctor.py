@@ -26,10 +26,11 @@ from avmix.doctor import compare as compare_module
 from avmix.doctor.boxes import Edit, read_edits, shown_of
 from avmix.doctor.environment import version_findings
 from avmix.doctor.examine import Task, examine
+from avmix.doctor.manifest import _compare
 from avmix.doctor.pool import examine_all
 from avmix.doctor.report import FileReport
 from avmix.names import printable
-from avmix.prepare.probe import entry_of
+from avmix.prepare.probe import entry_of, probe
 from tests.media import draw_frame, write_flash_beep
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -405,6 +406,69 @@ def test_a_decoder_that_seeks_wrong_is_found(
     assert report.level == "error"
     assert codes(report) == {"seek_differs"}
     assert text in text_of(report, "seek_differs")
+
+
+def test_log_mels_are_compared_where_the_manifest_has_them(short: Path) -> None:
+    _, audio = probe(short)
+    assert audio is not None
+    assert audio.log_mel_mean is not None
+    older = replace(audio, log_mel_mean=None, log_mel_std=None)
+    assert _compare("audio", older, audio) == []
+    (said,) = _compare("audio", replace(audio, log_mel_mean=3.0), audio)
+    assert said.startswith("audio.log_mel_mean is ")
+
+
+def noisy(path: Path) -> Path:
+    """6 s of white noise over a beep, in AAC at a low rate: the encoder substitutes noise."""
+    sound = np.random.default_rng(0).normal(0, 0.1, 6 * 44_100).astype(np.float32)
+    sound += 0.2 * np.sin(2 * np.pi * 440 * np.arange(len(sound)) / 44_100).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("aac", rate=44_100)
+        audio.layout, audio.bit_rate = "mono", 64_000
+        for number in range(6 * 25):
+            picture = np.full((48, 64, 3), number, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        for start in range(0, len(sound) // 1024 * 1024, 1024):
+            frame = av.AudioFrame.from_ndarray(sound[None, start : start + 1024], "fltp", "mono")
+            frame.sample_rate, frame.pts = 44_100, start
+            container.mux(audio.encode(frame))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+    return path
+
+
+def test_noise_that_the_decoder_draws_is_no_error(tmp_path: Path) -> None:
+    report = look(noisy(tmp_path / "noise.mp4"))
+    assert codes(report) == {"noise_drawn"}
+    assert report.level == "note"
+    assert {w.outcome for w in report.windows} == {"same"}
+
+
+def heard(tone: float = 0.2, noise: float = 0.1, seed: int = 0, late: int = 0) -> np.ndarray:
+    """2 s at 16 kHz: a tone that beats twice a second, and noise above 4 kHz."""
+    seconds = (np.arange(32_000) - late) / 16_000
+    wave = tone * np.sin(2 * np.pi * 440 * seconds) * (np.sin(4 * np.pi * seconds) > 0)
+    spectrum = np.fft.rfft(np.random.default_rng(seed).normal(0, 1, 32_000))
+    spectrum[:8000] = 0
+    return (wave + noise * np.fft.irfft(spectrum, 32_000)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (heard(seed=1), compare_module.NOISE),
+        (heard(seed=1, tone=0.1), "the sound differs"),
+        (heard(seed=1, late=48), "the sound differs"),
+        (heard(seed=1, noise=0.2), "times another power"),
+        (np.concatenate([heard(seed=1)[:9600], heard(noise=0)[9600:11_200], heard()[11_200:]]),
+         "times another power"),
+    ],
+    ids=["other noise", "a softer tone", "3 ms late", "louder noise", "a hole in the noise"],
+)  # fmt: skip
+def test_of_drawn_noise_the_loudness_counts(found: np.ndarray, text: str) -> None:
+    assert text in compare_module._heard_differs(found, heard(), 16_000)
 
 
 def test_a_window_from_another_place_is_found(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,26 @@ def test_what_is_there_is_not_fetched_again(server: str, tmp_path: Path) -> None
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.mp4", "download.jsonl", "x"]
 
 
+def test_a_dry_run_says_what_would_become_of_each_link(server: str, tmp_path, capsys) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{server}/a.mp4\tx/first.mp4\n{server}/b.mp4\n")
+    command = ["download", "--list", str(listed), "--out", str(tmp_path / "out"), "--pause", "0"]
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--dry-run"])
+        assert stop.value.code == 0
+        assert not _Server.asked
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{server}/a.mp4 -> {tmp_path}/out/x/first.mp4: to be fetched"
+    assert said[2] == "0 of 2 are there; nothing was fetched"
+    assert not (tmp_path / "out").exists()
+    download([Item(url=f"{server}/a.mp4", name="x/first.mp4")], tmp_path / "out", QUICK, fetch_file)
+    with pytest.raises(SystemExit):
+        main([*command, "--dry-run"])
+    said = capsys.readouterr().out.splitlines()
+    assert [line.rpartition(": ")[2] for line in said[:2]] == ["there", "to be fetched"]
+
+
 def test_a_stopped_download_goes_on(server: str, tmp_path: Path) -> None:
     _Server.cuts = 2
     (outcome,) = transfer([Item(url=f"{server}/a", name="a")], tmp_path, QUICK, fetch_file)

@@ -718,3 +718,20 @@ def test_the_example_of_the_documentation_runs():
     assert blocks
     for block in blocks:
         exec(compile(block, "docs/dropin.md", "exec"), {})
+
+
+def test_numbers_and_booleans_of_numpy_and_torch_are_as_good_as_those_of_python():
+    mix = CrossModalMixup({"x": "vector"}, num_classes=2)
+    tensors, labels = {"x": torch.randn(4, 3)}, torch.tensor([0, 1, 0, 1])
+    has = [True, True, False, True]
+    plain = mix(tensors, labels, step=7, present={"x": has}).plan
+    for step in (np.int64(7), np.uint8(7), torch.tensor(7)):
+        for present in (np.array(has), list(np.array(has)), torch.tensor(has)):
+            assert mix(tensors, labels, step=step, present={"x": present}).plan == plain
+    with pytest.raises(ValueError, match="step must be a whole number, got"):
+        mix(tensors, labels, step=torch.tensor(7.5))
+
+
+def test_deeply_nested_json_is_no_plan():
+    with pytest.raises(ValueError, match="not a plan"):
+        MixPlan.from_json("[" * 200_000)

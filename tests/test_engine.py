@@ -330,9 +330,22 @@ def test_evaluation_averages_the_probabilities_of_views():
                 getattr(model(*FRONTEND(b), b.has_video, b.has_audio).logits, head).softmax(1)
                 for b in (one, two)
             ]
-        mean = torch.stack([both[0][1] + both[1][2], both[0][0] + both[1][1],
-                            both[0][2] + both[1][0]]) / 2  # fmt: skip
+        # The second window of row 2 has no audio, of which the audio head therefore says nothing.
+        views = [[both[0][1], both[1][2]], [both[0][0], both[1][1]], [both[0][2], both[1][0]]]
+        views[0] = views[0][:1] if head == "audio" else views[0]
+        mean = torch.stack([torch.stack(some).mean(0) for some in views])
         torch.testing.assert_close(predictions.probability[name], mean)
+
+
+def test_a_clip_without_audio_has_no_place_in_the_rows_of_audio():
+    torch.manual_seed(0)
+    model, batch = build_model(SMALL, 3), batch_of([1, 3, 4])  # row 3 has no audio
+    found = evaluate(model, FRONTEND, eval_loader_of([Loaded(batch, ())], 1), HERE).predictions
+    counted = {name: found.counted[name].tolist() for name in EVAL_ROWS}
+    everyone, heard = [True, True, True], [True, False, True]
+    assert counted == {"fused": everyone, "video head": everyone, "audio missing": everyone,
+                       "audio head": heard, "video missing": heard}  # fmt: skip
+    assert not found.probability["audio head"][1].any()
 
 
 def test_taking_a_modality_away_is_evaluated_as_if_it_were_missing():

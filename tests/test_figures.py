@@ -1,5 +1,6 @@
 """Pictures are written, with all that they are given, and leave it as it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -8,7 +9,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from avmix.figures import Strip, draw_confusion, draw_strips
+from avmix.figures import Strip, draw_confusion, draw_strips, in_lines
 
 
 def strip(title: str, value: int) -> Strip:
@@ -57,6 +58,33 @@ def test_a_confusion_matrix_is_darker_where_more_clips_are(tmp_path, classes):
     some, none = (pixels(tmp_path / f"{name}.png")[..., :3].mean() for name in ("some", "none"))
     assert some < none
     assert torch.equal(confusion, before)
+
+
+LONG = "a class with a name that $never_ends$ and that [/] nobody would give to a class " * 3
+
+
+@pytest.mark.parametrize("classes", [1, 2, 40, 50, 400, 1000])
+def test_a_confusion_matrix_is_bounded_for_any_number_of_classes(tmp_path, classes):
+    names = [f"{k} {LONG}" for k in range(classes)]
+    draw_confusion(torch.eye(classes, dtype=torch.int64), names, LONG, tmp_path / "some.png")
+    height, width = pixels(tmp_path / "some.png").shape[:2]
+    assert max(height, width) <= 2000
+
+
+def test_labels_of_a_mix_are_in_lines_that_fit():
+    assert in_lines("clap") == "clap"
+    assert in_lines("playing_the_violin_badly") == "playing_the_\nviolin_badly"
+    lines = in_lines(LONG).split("\n")
+    assert len(lines) == 4
+    assert max(map(len, lines)) <= 14
+    assert in_lines("x" * 30) == "x" * 14 + "\n" + "x" * 14 + "\nxx"
+
+
+def test_strips_with_long_names_are_as_large_as_with_short_ones(tmp_path):
+    labels = [(LONG, 0.98, "#2a6f97"), (LONG, 0.02, "#e07a1f")]
+    draw_strips([replace(strip(LONG, 9), labels=labels)], 0.0, 1.5, LONG, tmp_path / "long.png")
+    draw_strips([strip("s", 9)], 0.0, 1.5, "t", tmp_path / "short.png")
+    assert pixels(tmp_path / "long.png").shape == pixels(tmp_path / "short.png").shape
 
 
 def test_a_confusion_matrix_is_square(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from avmix.cli import main
-from avmix.data.manifest import ManifestError, row_of
+from avmix.data.manifest import ManifestError, read_manifest, row_of
 from avmix.prepare import leaks as leaks_module
 from avmix.prepare.fingerprint import Fingerprint
 from avmix.prepare.leaks import (
@@ -80,6 +80,7 @@ def test_the_actors_of_crema_d_by_the_split_of_ogm(
     assert report["groups"] == {"actor": 91}
     printed = capsys.readouterr().out
     assert "and 71 more" in printed
+    assert printed.startswith(read_manifest(folder, "train").protocol + "\n")
     # By actor there is none.
     apart = {
         "train": [e for es in splits.values() for e in es if e.clip_id < "1080"],

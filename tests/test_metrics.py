@@ -13,6 +13,7 @@ from avmix.metrics import (
     all_scores,
     class_accuracy,
     confusion_matrix,
+    most_confused,
     scores,
 )
 
@@ -32,7 +33,8 @@ PROBABILITY = torch.tensor(
 def test_accuracies_by_hand():
     found = scores(PROBABILITY, LABEL)
     assert found.top1 == pytest.approx(3 / 5)
-    assert found.top5 == 1.0  # there are only four classes
+    assert found.num_clips == 5
+    assert found.top5 is None  # there are only four classes
     assert found.mean_class == pytest.approx((1 / 2 + 1 + 0) / 3)  # class 2 does not count
     expected = -sum(math.log(p) for p in (0.90, 0.30, 0.62, 0.90, 0.16)) / 5
     assert found.nll == pytest.approx(expected, rel=1e-6)
@@ -49,6 +51,14 @@ def test_confusion_by_hand():
     expected[0, 0] = expected[0, 1] = expected[3, 2] = 1
     expected[1, 1] = 2
     assert torch.equal(confusion_matrix(PROBABILITY, LABEL), expected)
+
+
+def test_the_most_confused_pairs_by_hand():
+    confusion = torch.tensor([[7, 3, 0], [0, 0, 4], [3, 0, 1]])
+    found = [tuple(pair) for pair in most_confused(confusion)]
+    assert found == [(1, 2, 4, 1.0), (2, 0, 3, 0.75), (0, 1, 3, 0.3)]
+    assert most_confused(confusion, 1) == most_confused(confusion)[:1]
+    assert most_confused(torch.eye(1000, dtype=torch.int64)) == []
 
 
 def test_a_class_without_clips_has_no_accuracy():
@@ -81,7 +91,8 @@ def test_all_of_them_against_numpy(classes):
     order = np.argsort(-p, axis=1)
     right = order[:, 0] == label
     assert found.top1 == pytest.approx(right.mean())
-    assert found.top5 == pytest.approx((order[:, :5] == label[:, None]).any(1).mean())
+    top5 = (order[:, :5] == label[:, None]).any(1).mean()
+    assert found.top5 == (None if classes == 2 else pytest.approx(top5))
     per_class = [right[label == k].mean() for k in range(classes) if (label == k).any()]
     assert found.mean_class == pytest.approx(np.mean(per_class))
     assert found.nll == pytest.approx(-np.log(p[np.arange(200), label]).mean(), rel=1e-5)
@@ -102,11 +113,27 @@ def test_a_probability_that_rounding_lifts_above_one_changes_nothing():
 def test_every_row_has_its_own_scores():
     probability = {name: torch.eye(2)[torch.tensor([k % 2, 1])] for k, name in enumerate(EVAL_ROWS)}
     predictions = Predictions(
-        row=torch.tensor([0, 3]), label=torch.tensor([0, 1]), probability=probability
-    )
+        row=torch.tensor([0, 3]), label=torch.tensor([0, 1]), probability=probability,
+        counted=dict.fromkeys(EVAL_ROWS, torch.tensor([True, True])),
+    )  # fmt: skip
     found = all_scores(predictions)
     assert list(found) == list(EVAL_ROWS)
-    assert [s.top1 for s in found.values()] == [1.0, 0.5, 1.0, 0.5, 1.0]
+    assert [s and s.top1 for s in found.values()] == [1.0, 0.5, 1.0, 0.5, 1.0]
+
+
+def test_a_row_is_about_the_clips_that_have_its_modality():
+    """By hand: of three clips, the audio head is right on the one that has audio."""
+    right, wrong = torch.eye(6)[[0, 1, 2]], torch.eye(6)[[0, 5, 5]]
+    audio = torch.tensor([True, False, False])
+    predictions = Predictions(
+        row=torch.arange(3), label=torch.arange(3),
+        probability={"fused": right, "audio head": wrong, "video missing": wrong},
+        counted={"fused": torch.ones(3, dtype=torch.bool), "audio head": audio,
+                 "video missing": torch.zeros(3, dtype=torch.bool)},
+    )  # fmt: skip
+    found = all_scores(predictions)
+    assert found["video missing"] is None
+    assert [(s.num_clips, s.top1, s.top5) for s in found.values() if s] == [(3, 1, 1), (1, 1, 1)]
 
 
 def test_a_label_per_clip_is_needed():

@@ -10,8 +10,10 @@ from matplotlib.image import imread
 from media import write_flash_beep
 
 from avmix.cli import main
-from avmix.config import TrainConfig, to_yaml
-from avmix.mix import MixPlan, Part
+from avmix.config import DataConfig, TrainConfig, to_yaml
+from avmix.data.manifest import read_manifest
+from avmix.mix import MixPlan, Part, unmixed_plan
+from avmix.preview import of_run
 
 
 def test_preview_writes_a_picture(toy_set: Path, tmp_path: Path) -> None:
@@ -78,6 +80,34 @@ def test_a_plan_of_a_run_shows_one_of_its_clips(toy_set: Path, tmp_path: Path) -
     one = MixPlan.from_json(saved.read_text())
     assert (one.size, one.num_inputs, one.partner) == (1, 2, (1,))
     assert (one.part("video").weight, one.part("audio").present) == ((0.25,), (False,))
+
+
+def test_a_run_says_which_files_a_line_of_its_plans_is_about(
+    toy_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = read_manifest(toy_set, "train")
+    config = TrainConfig(data=DataConfig(root=str(toy_set)))
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    plan = replace(
+        unmixed_plan({"video": [True] * 4, "audio": [True] * 4},
+                     {"video": "pixels", "audio": "log_mel"}),
+        partner=(1, 2, 3, 0), method="mixup",
+    )  # fmt: skip
+    rows = [9, 4, 21, 33]
+    lines = [{"epoch": 0, "step": n, "rows": rows[::-1] if n else rows,
+              "plan": json.loads(plan.to_json())} for n in (0, 1)]  # fmt: skip
+    (tmp_path / "plans_rank0.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    command = ["preview", "--run", str(tmp_path), "-o", str(tmp_path / "x.png")]
+    main([*command, "--line", "2", "--clip", "1"])
+    own, partner = (toy_set / manifest.entries[row].path for row in (21, 4))
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'x.png'}: {own} with {partner}\n"
+    found = of_run(tmp_path, 2, 1)
+    assert found.labels == (manifest.entries[21].labels[0], manifest.entries[4].labels[0])
+    for words, message in ((["--line", "3"], "2 lines, not a line 3"), (["--clip", "4"], "clip"),
+                           (["--plan", "x"], "--plan means nothing")):  # fmt: skip
+        with pytest.raises(SystemExit) as end:
+            main([*command, *words])
+        assert message in str(end.value.code)
 
 
 @pytest.mark.parametrize(

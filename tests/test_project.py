@@ -46,7 +46,7 @@ class Finder:
         if name == "torch":
             print(os.environ.get("OMP_WAIT_POLICY"))
 sys.meta_path.insert(0, Finder())
-import avmix
+from avmix import build_model
 """
     done = subprocess.run(
         [sys.executable, "-c", code], env={}, capture_output=True, text=True, check=True

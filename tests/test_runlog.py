@@ -94,8 +94,8 @@ def test_steps_are_written_in_groups_and_the_rest_with_the_epoch(tmp_path):
     assert rows(tmp_path) == [{**first, **norms}, {**first, "step": 1, "loss": 2.0}]
     log.step_done(record(2, 6.0), watch)
     watch.num_clips = 12
-    score = Scores(top1=0.5, top5=1.0, mean_class=0.25, nll=0.7, ece=0.1)
-    log.epoch_done(0, watch.stop(), dict.fromkeys(("fused", "video head", "audio head"), score),
+    score = Scores(num_clips=4, top1=0.5, top5=None, mean_class=0.25, nll=0.7, ece=0.1)
+    log.epoch_done(0, watch.stop(), {"fused": score, "video head": score, "audio head": None},
                    [0.5, 0.25, None])  # fmt: skip
     log.close()
     *_, step, epoch = rows(tmp_path)
@@ -103,6 +103,7 @@ def test_steps_are_written_in_groups_and_the_rest_with_the_epoch(tmp_path):
     assert (epoch["kind"], epoch["epoch"], epoch["loss"]) == ("epoch", 0, 3.0)
     assert [epoch[f"loss_{n}"] for n in ("fused", "video", "audio")] == [0.5, 0.25, None]
     assert epoch["val"]["fused"]["top1"] == 0.5
+    assert epoch["val"]["audio head"] is None
     assert (tmp_path / "config.yaml").read_text() == "some: yaml\n"
     assert json.loads((tmp_path / "environment.json").read_text())[0]["packages"]["torch"]
 

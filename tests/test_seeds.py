@@ -1,5 +1,6 @@
 """benchmarks/seeds.py in a checkout of its own: what it refuses, keeps and measures again."""
 
+import argparse
 import importlib
 import json
 import shutil
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from avmix.config import DataConfig
+from avmix.data.manifest import write_manifest
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +48,23 @@ def commit(folder: Path) -> str:
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "some")
     return git(folder, "rev-parse", "HEAD").strip()
+
+
+def test_data_without_a_test_split_are_refused_before_the_first_run(
+    load: Any, toy_set: Path, tmp_path: Path, make_entry: Any
+) -> None:
+    seeds, entry = load("seeds"), make_entry("a")
+    write_manifest(tmp_path, classes=entry.labels, protocol="p", splits={"train": [entry]})
+    args = argparse.Namespace(name="none", config="configs/smoke.yaml", table="", title="",
+                              ceilings={}, overrides=["--data.root", str(tmp_path)])  # fmt: skip
+    with pytest.raises(SystemExit, match=r"has no split 'test'.*it has: train"):
+        seeds.begin(args, "commit")
+    (tmp_path / "clips.csv").write_text("path,label,split,source\na.mp4,x,train,a\nb.mp4,x,val,b\n")
+    data = DataConfig(root=str(tmp_path), manifest=str(tmp_path / "later"), table="clips.csv",
+                      table_label="label", table_split="split",
+                      table_source=["source"])  # fmt: skip
+    assert seeds.splits_that_will_be(data) == ["train", "val"]
+    assert "test" in seeds.splits_that_will_be(DataConfig(root=str(toy_set)))
 
 
 def measure(checkout: Path, data: Path, *options: str) -> "subprocess.CompletedProcess[str]":

@@ -60,6 +60,16 @@ def test_few_seeds_have_a_median_a_range_and_each_value(load: Any) -> None:
     )
 
 
+def test_a_row_that_is_about_no_clip_has_a_dash(load: Any) -> None:
+    result = result_of([0.9, 0.5])
+    for run in result["runs"]:
+        run["scores"]["audio head"] = None
+    text = load("paste").table(result)
+    assert "| audio head | - | - | - | - | - | - |" in text
+    variant = {**result, "title": "no audio"}
+    assert "| 50.0 | 90.0 | 60.0 | - |" in load("tables.training").variants_table([result, variant])
+
+
 def test_five_seeds_have_a_deviation(load: Any) -> None:
     text = load("paste").table(result_of([0.5, 0.6, 0.7, 0.8, 0.4]))
     assert "| max | mean ± sd |" in text

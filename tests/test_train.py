@@ -84,7 +84,9 @@ def test_evaluation_covers_the_split(finished: Path, capsys: pytest.CaptureFixtu
     )
     result = json.loads((finished / "eval_test/result.json").read_text())
     assert (result["num_evaluated"], result["num_missing"]) == (20, 0)
-    assert result["scores"]["fused"]["top1"] == scores["fused"].top1
+    fused = scores["fused"]
+    assert fused is not None
+    assert result["scores"]["fused"]["top1"] == fused.top1
     assert sum(row["clips"] for row in result["per_class"]) == 20
     lines = (finished / "eval_test/predictions.jsonl").read_text().splitlines()
     predictions = [json.loads(line) for line in lines]
@@ -94,9 +96,12 @@ def test_evaluation_covers_the_split(finished: Path, capsys: pytest.CaptureFixtu
         probability = prediction["probability"]["fused"]
         assert sum(probability) == pytest.approx(1, abs=1e-4)
         right += classes[probability.index(max(probability))] == prediction["label"]
-    assert right / 20 == scores["fused"].top1
+    assert right / 20 == fused.top1
     assert (finished / "eval_test/confusion.png").read_bytes().startswith(b"\x89PNG")
-    assert "20 clips evaluated, 0 missing" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "20 clips evaluated, 0 missing" in said
+    assert (finished / "best.pt").exists()
+    assert f"{finished}/best.pt is the one that was best on val" in said
 
 
 def test_a_finished_run_is_not_done_again(toy_set: Path, finished: Path) -> None:
@@ -105,6 +110,24 @@ def test_a_finished_run_is_not_done_again(toy_set: Path, finished: Path) -> None
     run_train(smoke(toy_set, finished))
     assert (finished / "last.pt").read_bytes() == before
     assert losses(finished) == steps
+
+
+def test_a_run_that_has_ended_may_have_more_epochs(finished: Path, tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    ended = checkpoint.load(finished / "last.pt")
+    longer = replace(ended, config=replace(ended.config, optim=replace(
+        ended.config.optim, epochs=5)))  # fmt: skip
+    checkpoint.save(path, ended)
+    state, notice = train._resume(path, longer)
+    assert (state.epoch, state.config.optim.epochs) == (2, 5)
+    assert "had ended after 2 epochs and goes on to 5" in notice
+    assert train._resume(path, ended)[1] == ""
+    checkpoint.save(path, replace(ended, epoch=1))
+    with pytest.raises(CheckpointError, match=r"optim\.epochs 2 -> 5"):
+        train._resume(path, longer)
+    checkpoint.save(path, longer)
+    with pytest.raises(CheckpointError, match=r"optim\.epochs 5 -> 2"):
+        train._resume(path, ended)
 
 
 def test_another_configuration_does_not_go_on_from_a_run(toy_set: Path, finished: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from avmix.atomic import replacing
+from avmix.data.logmel import log_mel_of_clips
 from avmix.types import AudioInfo, Entry, Synthetic, VideoInfo
 
 FORMAT = 1
@@ -113,6 +114,7 @@ def write_manifest(
         **({"leaks": leaks} if leaks else {}),
         "classes": list(classes),
         "splits": {},
+        **({"log_mel": found} if (found := log_mel_of_clips(splits.get("train", ()))) else {}),
         "notes": dict(notes or {}),
     }
     for split, entries in splits.items():
@@ -125,6 +127,30 @@ def write_manifest(
             "sha256": hashlib.sha256(text).hexdigest(),
         }
     _write(folder / "dataset.json", json.dumps(header, indent=2).encode() + b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class LogMel:
+    """Of the log-mels of a data set's train split, as preparation measured them."""
+
+    mean: float
+    std: float
+    """Standard deviation, > 0."""
+
+
+def read_log_mel(folder: Path) -> LogMel | None:
+    """What the header of the data set in `folder` says of its log-mels; None where it was prepared
+    by an older version or has no audio. Raises `ManifestError` for numbers that are none."""
+    said = _read_header(folder).get("log_mel")
+    if said is None:
+        return None
+    try:
+        found = LogMel(float(said["mean"]), float(said["std"]))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ManifestError(f"{folder / 'dataset.json'}: log_mel: {error!r}") from None
+    if not (math.isfinite(found.mean) and 0 < found.std < math.inf):
+        raise ManifestError(f"{folder / 'dataset.json'}: log_mel: {said} are not finite")
+    return found
 
 
 def read_events(*folders: Path) -> tuple[dict[str, tuple[float, ...]], str]:
@@ -163,6 +189,8 @@ def _events(line: bytes, where: str) -> tuple[str, tuple[float, ...]]:
 def row_of(entry: Entry) -> str:
     """The line of JSON of one clip; `synthetic` is left out of it where the clip is real."""
     row = asdict(entry)
+    if entry.audio is not None and entry.audio.log_mel_mean is None:
+        del row["audio"]["log_mel_mean"], row["audio"]["log_mel_std"]
     if entry.synthetic is None:
         del row["synthetic"]  # manifests of real clips keep their bytes, and so their hashes
     return json.dumps(row, ensure_ascii=False)

@@ -20,6 +20,7 @@ import torch
 from avmix.data.dataset import Loaded, Place
 from avmix.data.shared import MAX_LENT, NOTHING, Mark, Shared
 from avmix.data.worker import Done, Reader, Task, fork_server, work
+from avmix.system import SIGALRM, SIGKILL
 
 _AHEAD = 3
 """Batches per process that are being read, or wait to be read or to be trained on."""
@@ -224,9 +225,9 @@ class Pool:
             self._give(successor, task)
 
     def _reason(self, exitcode: int | None, overdue: bool) -> str:
-        if overdue or exitcode == -signal.SIGALRM:
+        if overdue or exitcode == -SIGALRM:
             return f"took longer than {self._clip_seconds:g} s and was killed"
-        if exitcode == -signal.SIGKILL:
+        if exitcode == -SIGKILL:
             return "its loader process was killed (signal 9, SIGKILL); out of memory?"
         return f"the decoder crashed ({_status(exitcode)})"
 

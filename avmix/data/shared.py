@@ -8,6 +8,7 @@ import math
 import mmap
 import os
 import weakref
+from contextlib import suppress
 from dataclasses import fields
 from multiprocessing import reduction
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from avmix.system import memory_file
 from avmix.types import Batch
 
 NOTHING = -1
@@ -55,13 +57,21 @@ class Shared:
     """One mark per loader process, and slots for one batch each.
 
     An anonymous file (memfd) that travels to the processes as a descriptor: /dev/shm, which often
-    has 64 MB in containers, is not used, and nothing is left behind whoever is killed.
+    has 64 MB in containers, is not used, and nothing is left behind whoever is killed. Elsewhere
+    than on Linux it is a file without a name in the folder for temporary files, and on Windows one
+    with a name (`avmix.system.memory_file`).
     """
 
     def __init__(
-        self, num_workers: int, num_slots: int, slot_bytes: int, fd: int | None = None
+        self,
+        num_workers: int,
+        num_slots: int,
+        slot_bytes: int,
+        fd: int | None = None,
+        path: str = "",
     ) -> None:
-        """`num_slots` batches of at most `slot_bytes`; `fd`: of memory that is there already.
+        """`num_slots` batches of at most `slot_bytes`; `fd`: of memory that is there already;
+        `path`: of its file, if that has a name.
 
         Raises OSError where there is not enough memory.
         """
@@ -70,9 +80,11 @@ class Shared:
         self._first_slot = _aligned(16 * num_workers)
         size = self._first_slot + num_slots * self._slot_bytes
         if fd is None:
-            fd = os.memfd_create("avmix-loader")
+            fd, path = memory_file()
             os.ftruncate(fd, size)
-        self._fd = fd
+            if path:
+                weakref.finalize(self, _delete, path)
+        self._fd, self._path = fd, path
         self._close = weakref.finalize(self, os.close, fd)
         self._memory = mmap.mmap(fd, size)
         self._marks = np.frombuffer(self._memory, np.float64, 2 * num_workers)
@@ -82,6 +94,8 @@ class Shared:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The same memory in the process that is being started."""
+        if self._path:
+            return _attach_file, (self._path, self._sizes)
         return _attach, (reduction.DupFd(self._fd), self._sizes)
 
     def mark(self, worker: int, row: int, now_seconds: float = 0.0) -> None:
@@ -148,6 +162,15 @@ def _view(slot: UInt8[np.ndarray, " bytes"], stored: Stored) -> torch.Tensor:
 
 def _aligned(num_bytes: int) -> int:
     return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def _attach_file(path: str, sizes: tuple[int, int, int]) -> Shared:
+    return Shared(*sizes, fd=os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0)), path=path)
+
+
+def _delete(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def _attach(descriptor: Any, sizes: tuple[int, int, int]) -> Shared:

@@ -1,5 +1,6 @@
 """What a loader process does; `avmix.data.pool` starts, watches and replaces it."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -10,15 +11,17 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
 from avmix.data.dataset import BadClip, Loaded, Place, Sample
 from avmix.data.shared import NOTHING, Shared, Stored
+from avmix.system import alarm, by_default, child_context
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 
 @runtime_checkable
@@ -69,15 +72,16 @@ class Done:
     """Traceback of a mistake in the program."""
 
 
-def fork_server() -> ForkServerContext:
+def fork_server() -> "ForkServerContext | SpawnContext":
     """Where loader processes come from: a server that has imported what they need, once.
 
     Forking the training process would copy the state of OpenMP's and CUDA's threads. The server has
     no thread but its own, and a process that takes the place of a dead one is there at once, not
-    after seconds of imports.
+    after seconds of imports. Where the system has no such server, each process imports anew.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = child_context([__name__])
+    if context.get_start_method() != "forkserver":
+        return context
     settings = {
         "OPENBLAS_NUM_THREADS": "1",  # numpy's, which starts threads when it is imported
         # The server looks for modules on a path of its own, where another avmix may be first.
@@ -87,7 +91,7 @@ def fork_server() -> ForkServerContext:
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
-        forkserver.ensure_running()
+        importlib.import_module("multiprocessing.forkserver").ensure_running()
     finally:
         for name, value in before.items():
             del os.environ[name]
@@ -109,14 +113,14 @@ def work(
     # they would look like the death of a decoder.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    by_default("SIGALRM")
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def begin(row: int) -> None:
         # The kernel ends what the training process, when it is gone or busy, does not, and what
         # holds the interpreter's lock, so that no thread of ours can.
-        signal.setitimer(signal.ITIMER_REAL, 0.0 if row == NOTHING else 2 * clip_seconds)
+        alarm(0.0 if row == NOTHING else 2 * clip_seconds)
         shared.mark(index, row, time.monotonic())
 
     with suppress(EOFError, OSError):  # the training process closed its end

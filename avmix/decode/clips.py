@@ -157,7 +157,13 @@ def decode_clips(
         case "pyav":
             return pyav.decode(request)
         case "decord":
-            from avmix.decode import decord
+            try:
+                from avmix.decode import decord
+            except ImportError:
+                raise ImportError(
+                    'backend "decord": decord is not installed; its wheels are for Linux on '
+                    'x86-64 only. Take backend "pyav"'
+                ) from None
 
             return decord.decode(request)
         case "torchcodec":

@@ -28,6 +28,7 @@ from avmix.doctor.show import (
 from avmix.names import tell
 from avmix.paths import unwritable
 from avmix.prepare.scan import ENDINGS, walk
+from avmix.system import usable_cores
 
 _IN_FULL = 3
 """So many files are reported in full; of more, every one gets a line."""
@@ -73,16 +74,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=_count, default=None, help="files at a time (one per core)"
     )
+    parser.set_defaults(usage_error=parser.error)
     parser.add_argument("--all", action="store_true", help="list files without findings as well")
     parser.add_argument("--json", metavar="PATH", help="everything as JSON; - for stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Examine what is named, show it, and return the exit code. Raises `UsageError`."""
+    """Examine what is named, show it, and return the exit code; wrong usage ends the program."""
+    try:
+        return _run(args)
+    except UsageError as error:
+        args.usage_error(str(error))
+        raise
+
+
+def _run(args: argparse.Namespace) -> int:
     if args.json not in (None, "-") and (why := unwritable(Path(args.json))):
         raise UsageError(f"--json {args.json} {why}")
     given = gather(args.paths, root=args.root, seconds=args.seconds)
-    workers = args.workers or len(os.sched_getaffinity(0))
+    workers = args.workers or usable_cores()
     began, reports, interrupted = time.monotonic(), list(given.reports), False
     try:
         reports += _examine(given.tasks, workers)

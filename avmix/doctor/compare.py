@@ -24,7 +24,16 @@ _LUMA_STEPS, _LUMA_SHARE = 10, 0.001
 _SOUND_SHIFT_SECONDS, _SOUND_BLOCK_SECONDS = 0.001, 0.02
 _SOUND_WHOLE, _SOUND_BLOCK = 0.1, 0.6
 """Sound differs when it is elsewhere by more than a millisecond, or by more than these parts of its
-level, over the window or a block. AAC draws noise by what it decoded before: 4 % and 22 % seen."""
+level, over the window or a block."""
+_DRAWS_NOISE = frozenset({"aac", "ac3", "eac3"})
+"""Decoders of these draw noise where the encoder has only said how loud it is (perceptual noise
+substitution, dither), by what they decoded before: after a seek it is other noise."""
+_NOISE_HZ = 2000.0
+"""Below, waveforms are compared: encoders substitute noise above (FFmpeg's from 4 kHz on)."""
+_NOISE_RATIO, _NOISE_FLOOR = 3.0, 0.1
+"""Above, in every block, the power of two draws is alike within this factor; blocks below this part
+of the level of the window do not count."""
+NOISE = f"above {_NOISE_HZ / 1000:g} kHz it is other noise of the same loudness"
 
 
 def windows_of(path: str, end_seconds: float) -> tuple[Window, ...]:
@@ -62,7 +71,7 @@ def compare(path: str, limits: Limits, index: int, window: Window, linear: Linea
         detail = _pictures_differ(clip, index, linear.eye) or _sound_differs(
             clip, index, linear.ear
         )
-        outcome = "differs" if detail else "same"
+        outcome = "differs" if detail and detail != NOISE else "same"
     return WindowReport(
         start_seconds=window.start_seconds,
         duration_seconds=window.duration_seconds,
@@ -93,17 +102,67 @@ def _pictures_differ(clip: Clip, window: int, eye: Eye) -> str:
 def _sound_differs(clip: Clip, window: int, ear: Ear) -> str:
     if not ear.rate:
         return ""
-    wave = ear.waves[window]
-    if len(wave) != len(clip.audio):
-        return f"{len(clip.audio)} samples instead of {len(wave)}"
-    level = max(float(np.sqrt(np.mean(wave.astype(np.float64) ** 2))), 1e-3)
-    block = max(round(_SOUND_BLOCK_SECONDS * ear.rate), 1)
+    right = ear.waves[window]
+    if len(right) != len(clip.audio):
+        return f"{len(clip.audio)} samples instead of {len(right)}"
+    problem = _waves_differ(clip.audio, right, ear.rate)
+    audio = ear.media.audio
+    if problem and audio is not None and audio.codec_context.name in _DRAWS_NOISE:
+        return _heard_differs(clip.audio, right, ear.rate)
+    return problem
+
+
+def _heard_differs(
+    found: Float32[np.ndarray, " s"], right: Float32[np.ndarray, " s"], rate: int
+) -> str:
+    """How sound differs of which one part was drawn as noise: by its waveform where no noise is
+    drawn, and by its power in blocks where it is. `NOISE` where neither does."""
+    (low, high), (right_low, right_high) = (_bands(wave, rate) for wave in (found, right))
+    if problem := _waves_differ(low, right_low, rate, level=_level(right)):
+        return problem
+    block = max(round(_SOUND_BLOCK_SECONDS * rate), 1)
+    power, expected = (_powers(wave, block) for wave in (high, right_high))
+    least = (_NOISE_FLOOR * _level(right)) ** 2
+    off = (np.maximum(power, least) / np.maximum(expected, least)).clip(1e-9)
+    worst = float(np.maximum(off, 1 / off).max(initial=1.0))
+    if worst > _NOISE_RATIO:
+        return f"above {_NOISE_HZ:g} Hz the sound has {worst:.1f} times another power at one place"
+    return NOISE
+
+
+def _bands(
+    wave: Float32[np.ndarray, " s"], rate: int
+) -> tuple[Float32[np.ndarray, " s"], Float32[np.ndarray, " s"]]:
+    """What is below and what is above `_NOISE_HZ`."""
+    spectrum = np.fft.rfft(wave)
+    spectrum[np.fft.rfftfreq(len(wave), 1 / rate) > _NOISE_HZ] = 0
+    low = np.fft.irfft(spectrum, len(wave)).astype(np.float32)
+    return low, wave - low
+
+
+def _powers(wave: Float32[np.ndarray, " s"], block: int) -> Float64[np.ndarray, " n"]:
+    whole = wave[: len(wave) // block * block].astype(np.float64)
+    return (whole.reshape(-1, block) ** 2).mean(axis=1)
+
+
+def _level(wave: Float32[np.ndarray, " s"]) -> float:
+    return max(float(np.sqrt(np.mean(wave.astype(np.float64) ** 2))), 1e-3)
+
+
+def _waves_differ(
+    found: Float32[np.ndarray, " s"],
+    wave: Float32[np.ndarray, " s"],
+    rate: int,
+    level: float | None = None,
+) -> str:
+    level = _level(wave) if level is None else level
+    block = max(round(_SOUND_BLOCK_SECONDS * rate), 1)
     num_blocks = max(len(wave) // block, 1)
     # Where times are rounded, each stretch of sound may be off by a little of its own.
-    reach = math.ceil(_SOUND_SHIFT_SECONDS * ear.rate)
+    reach = math.ceil(_SOUND_SHIFT_SECONDS * rate)
     least = np.full(num_blocks, np.inf)
     for shift in sorted(range(-reach, reach + 1), key=abs):
-        power = _difference(clip.audio, wave, shift)[: num_blocks * block] ** 2
+        power = _difference(found, wave, shift)[: num_blocks * block] ** 2
         least = np.minimum(least, power.reshape(num_blocks, -1).mean(axis=1))
         if least.max() < (1e-3 * level) ** 2:
             return ""

@@ -1,7 +1,6 @@
 """Which versions are installed, and which of them are known not to work."""
 
 import importlib.util
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from avmix.doctor.pool import imports
 from avmix.doctor.report import Finding, Level
+from avmix.system import usable_cores
 
 PACKAGES = ("avmix", "torch", "torchvision", "torchaudio", "av", "decord", "torchcodec",
             "pytorchvideo", "numpy")  # fmt: skip
@@ -52,7 +52,7 @@ def environment() -> Environment:
         packages=packages,
         ffmpeg=str(getattr(av, "ffmpeg_version_info", "not said")),
         ffmpeg_libraries=libraries,
-        num_cpus=len(os.sched_getaffinity(0)),
+        num_cpus=usable_cores(),
         cuda=_cuda(),
         findings=tuple(findings),
     )

@@ -121,6 +121,10 @@ def _windows(windows: Sequence[WindowReport], *, damaged: bool) -> list[Finding]
                 f"{differs[0].start_seconds:.2f} s: {differs[0].detail}",
             )
         )
+    if noisy := [w for w in windows if w.outcome == "same" and w.detail]:
+        found.append(
+            Finding.of("noise_drawn", f"{len(noisy)} of {total} windows: {noisy[0].detail}")
+        )
     if refused and not damaged:
         found.append(
             Finding.of(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from avmix.doctor.examine import Task, examine
 from avmix.doctor.report import FileReport, Finding
-from avmix.killable import START_SECONDS, Failure, be_quiet, run_each, server_of
+from avmix.killable import START_SECONDS, Failure, be_quiet, run_each
+from avmix.system import child_context
 
 _PRELOAD = ("avmix.doctor.examine",)
 
@@ -37,7 +38,7 @@ def examine_all(
 
 def imports(module: str) -> bool:
     """Whether a module can be imported; tried in a process, for what it loads may crash."""
-    process = server_of(_PRELOAD).Process(target=_import, args=(module,), daemon=True)
+    process = child_context(_PRELOAD).Process(target=_import, args=(module,), daemon=True)
     process.start()
     process.join(START_SECONDS)
     good = process.exitcode == 0

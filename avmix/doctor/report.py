@@ -12,8 +12,9 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note", "ok")
 
 Code = Literal[
     "unreadable", "unsupported", "no_picture", "crashed", "time_limit", "failed",
-    "damaged_picture", "damaged_sound", "truncated", "seek_differs", "refused", "manifest",
-    "missing", "changed", "row_differs", "window_outside", "no_sound", "silent", "sound_short",
+    "damaged_picture", "damaged_sound", "truncated", "seek_differs", "noise_drawn", "refused",
+    "manifest", "missing", "changed", "row_differs", "window_outside", "no_sound", "silent",
+    "sound_short",
     "long_gop", "vfr", "rotated", "av_start", "sound_ends_early", "sound_gaps", "picture_gaps",
     "cut_start", "from_beginning", "no_pts", "trimmed", "aspect", "interlaced", "hdr",
     "mp3_in_avi", "several_streams", "cover_art", "version",
@@ -74,6 +75,9 @@ KINDS: dict[Code, Kind] = {
     ),
     "long_gop": Kind(
         "warning", "key pictures far apart", "slow to read: transcode with one a second (-g FPS)"
+    ),
+    "noise_drawn": Kind(
+        "note", "noise drawn by the decoder", "nothing: the codec says only how loud it is"
     ),
     "vfr": Kind("note", "variable frame rate", "nothing: pictures are chosen by time"),
     "rotated": Kind("note", "turned or mirrored", "nothing: pictures are shown as they should be"),

@@ -6,7 +6,8 @@ itself; here shapes are turned into grids, and what users hand over is checked.
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from operator import index
+from typing import Any, Literal, SupportsIndex, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -145,9 +146,9 @@ class CrossModalMixup:
         tensors: Mapping[str, Tensor],
         labels: Labels,
         *,
-        step: int,
-        epoch: int = 0,
-        present: Mapping[str, Sequence[bool] | Tensor] | None = None,
+        step: SupportsIndex,
+        epoch: SupportsIndex = 0,
+        present: Mapping[str, Sequence[bool | np.bool_] | np.ndarray | Tensor] | None = None,
         source: Sequence[Hashable] | Tensor | None = None,
         num_classes: int | None = None,
     ) -> Mixed:
@@ -285,16 +286,18 @@ class CrossModalMixup:
         return size, device
 
     def _has(
-        self, present: Mapping[str, Sequence[bool] | Tensor] | None, size: int
+        self,
+        present: Mapping[str, Sequence[bool | np.bool_] | np.ndarray | Tensor] | None,
+        size: int,
     ) -> dict[str, tuple[bool, ...]]:
         self._check_names("present", present or {})
         found = {}
         for name in self._kinds:
             values = (present or {}).get(name, (True,) * size)
             values = tuple(values.tolist() if isinstance(values, Tensor) else values)
-            if len(values) != size or not all(isinstance(value, bool) for value in values):
+            if len(values) != size or not all(isinstance(v, bool | np.bool_) for v in values):
                 raise ValueError(f"present[{name!r}] must be {size} of True or False, got {values}")
-            found[name] = values
+            found[name] = tuple(map(bool, values))
         return found
 
     def _target(
@@ -428,7 +431,11 @@ def _moved(labels: Tensor, device: torch.device) -> Tensor:
     return labels.to(device, non_blocking=True)
 
 
-def _number(name: str, value: int) -> int:
+def _number(name: str, value: SupportsIndex) -> int:
+    try:
+        value = index(value)  # of numpy's integers and tensors of one number, too
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
     if not 0 <= value < 2**32:
         raise ValueError(f"{name} must be in [0, 2**32), got {value}")
     return value

@@ -190,7 +190,7 @@ class MixPlan:
         """Raises ValueError, which says what is wrong, for anything that is no plan."""
         try:
             found = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"not a plan: {error}") from None
         if isinstance(found, dict) and "plan" in found:  # a line of plans_rankN.jsonl
             found = found["plan"]

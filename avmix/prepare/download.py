@@ -33,10 +33,11 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from avmix.atomic import naming
 from avmix.data.manifest import ManifestError
 from avmix.decode import ClipError
 from avmix.killable import Failure, run_each
-from avmix.names import tell
+from avmix.names import printable, tell
 from avmix.prepare.scan import ARCHIVES, NO_MEDIA
 
 JOURNAL = "download.jsonl"
@@ -160,20 +161,37 @@ def download(
     fetched = 0
     with (out / JOURNAL).open("a") as journal:
         for number, item in enumerate(items, 1):
-            old = known.get((item.url, item.name))
-            if old is not None and old.path and _size(out / old.path) == old.bytes:
-                outcomes.append(old)
+            if is_there(item, out, known):
+                outcomes.append(known[item.url, item.name])
                 continue
             if fetched:
                 sleep(manners.pause_seconds)
             fetched += 1
             outcomes.append(_try(item, out, manners, fetch, look or arrived, sleep))
             line = json.dumps(asdict(outcomes[-1]), ensure_ascii=False)
-            # A line that a kill cut in two must not swallow this one.
-            journal.write("\n" + line + "\n")
-            journal.flush()
+            with naming(out / JOURNAL):
+                # A line that a kill cut in two must not swallow this one.
+                journal.write("\n" + line + "\n")
+                journal.flush()
             say(f"{number}/{len(items)} {item.name}: {outcomes[-1].problem or 'there'}")
     return tuple(outcomes)
+
+
+def dry_run(items: Sequence[Item], out: Path) -> list[str]:
+    """A line for each item, what `download` would do, and one for all of them."""
+    known = _read_journal(out)
+    there = [is_there(item, out, known) for item in items]
+    lines = [
+        f"{item.url} -> {out / item.name}: {'there' if here else 'to be fetched'}"
+        for item, here in zip(items, there, strict=True)
+    ]
+    return [*map(printable, lines), f"{sum(there)} of {len(items)} are there; nothing was fetched"]
+
+
+def is_there(item: Item, out: Path, known: Mapping[tuple[str, str], Outcome]) -> bool:
+    """Whether the journal `known` says that an item was fetched, and its file is as it was."""
+    old = known.get((item.url, item.name))
+    return old is not None and bool(old.path) and _size(out / old.path) == old.bytes
 
 
 def fetch_file(item: Item, out: Path, manners: Manners) -> Path:
@@ -313,8 +331,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     usual = Manners()
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--list", type=Path, required=True, metavar="FILE", help="a link a line")
+    parser.add_argument(
+        "--list",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a link a line and, after a tab, the name that its file gets (the end of the link)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="fetch nothing; print what would become of each link")  # fmt: skip
     parser.add_argument("--with", dest="program", choices=("http", "yt-dlp"), default="http",
                         help="links are files (http) or pages of videos (yt-dlp)")  # fmt: skip
     parser.add_argument("--rate", type=float, default=usual.bytes_per_second / 1e6, metavar="MB",
@@ -330,7 +356,11 @@ def run(args: argparse.Namespace) -> int:
             raise ManifestError("--rate must be above 0, and --pause 0 or more")
         manners = Manners(bytes_per_second=1e6 * args.rate, pause_seconds=args.pause)
         fetch = fetch_page if args.program == "yt-dlp" else fetch_file
-        outcomes = download(read_list(args.list), args.out, manners, fetch, say=tell)
+        items = read_list(args.list)
+        if args.dry_run:
+            print("\n".join(dry_run(items, args.out)))
+            return 0
+        outcomes = download(items, args.out, manners, fetch, say=tell)
     except (ManifestError, OSError) as error:
         tell(f"error: {error}", error=True)
         return 2

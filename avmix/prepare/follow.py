@@ -22,11 +22,18 @@ def add_follow_arguments(parser: argparse.ArgumentParser) -> None:
         "alike (near), or do so and end with 1 where there is any (enforce)")  # fmt: skip
     add("--transcode", type=Path, metavar="DIR", help="then write the clips anew, small and on one "
         "clock, with a manifest, to DIR; training reads that faster")  # fmt: skip
-    add("--short_side", type=int, default=transcode.Form().short_side, metavar="N",
+    add("--short-side", "--short_side", type=int, default=transcode.Form().short_side, metavar="N",
         help=f"of transcoded pictures, pixels ({transcode.Form().short_side})")  # fmt: skip
     add("--shards", type=Path, metavar="DIR", help="then write WebDataset tars of the clips, "
         "transcoded where that is asked for, to DIR")  # fmt: skip
-    add("--per_shard", type=int, default=1000, metavar="N", help="clips in a tar (1000)")
+    add(
+        "--per-shard",
+        "--per_shard",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="clips in a tar (1000)",
+    )
 
 
 def after(options: argparse.Namespace, folders: Sequence[Path]) -> int:

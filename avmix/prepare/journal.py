@@ -1,6 +1,6 @@
 """What has been found out about files, kept line by line, so that a killed run goes on."""
 
-import fcntl
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from avmix.atomic import naming
 from avmix.data.manifest import ManifestError
 from avmix.prepare.scan import File
+from avmix.system import lock_file
 from avmix.types import AudioInfo, VideoInfo
 
-_VERSION = 1
+_VERSION = 2
 """Of what probing finds; raised when the same file would give something else."""
 
 
@@ -40,6 +42,7 @@ class Journal:
         """Read what is there, without a last line that a kill has torn, and go on behind it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.found: dict[File, Probed] = {}
+        self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         end = 0
         with path.open("rb") as file:
@@ -59,8 +62,9 @@ class Journal:
         if not probed.passing:
             row = {"version": _VERSION, **asdict(file), **asdict(probed)}
             line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-            if os.write(self._file, line) < len(line):
-                raise OSError(28, "No space left on device")
+            with naming(self._path):
+                if os.write(self._file, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Put it on the disk."""
@@ -74,8 +78,10 @@ def alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock_file(file.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
             raise ManifestError(
                 f"{folder.parent}: another run is preparing it; wait for its end"
             ) from None

@@ -227,7 +227,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--root", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--root", "--media", type=Path, required=True, help="folder of the clips")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     parser.add_argument("--groups", type=Path, metavar="FILE", help="CSV: clip_id and other "
                         "columns: who or what is in a clip, not to be in two splits")  # fmt: skip
@@ -280,7 +280,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         tell("stopped; the same command goes on", error=True)
         return 130
-    for line in _table(report["summary"], manifests):
+    for line in (report["protocol"], *_table(report["summary"], manifests)):
         tell(line)
     for leak in leaks[:_MAX_LISTED]:
         tell("  " + _told(leak))

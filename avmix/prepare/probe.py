@@ -18,6 +18,7 @@ from avmix.decode.container import Media, open_media
 from avmix.decode.errors import DecodeError, MediaOpenError, TruncatedMediaError
 from avmix.decode.planned import is_hidden
 from avmix.decode.video import period_seconds, quarter_turns
+from avmix.prepare.melstats import MelTally
 from avmix.types import AudioInfo, Entry, VideoInfo
 
 _SILENT_PEAK = 1e-4
@@ -155,6 +156,7 @@ class _AudioTally:
     _num_samples: int = 0
     _energy: float = 0.0
     _peak: float = 0.0
+    _mel: MelTally = field(default_factory=MelTally)
 
     def feed(self, packet: Packet) -> None:
         if packet.size == 0 and packet.dts is not None:
@@ -170,6 +172,7 @@ class _AudioTally:
                 self._start_seconds = float(frame.time or 0.0)
                 self._rate, self._channels = frame.sample_rate, frame.layout.nb_channels
             self._num_samples += len(wave)
+            self._mel.feed(wave, frame.sample_rate)
             self._energy += float(np.sum(wave.astype(np.float64) ** 2))
             self._peak = max(self._peak, float(np.abs(wave).max(initial=0.0)))
 
@@ -179,6 +182,7 @@ class _AudioTally:
         if self._start_seconds is None:
             raise DecodeError(self.media.path, "its audio stream holds no sound that decodes")
         mean = self._energy / max(self._num_samples, 1)
+        log_mel_mean, log_mel_std = self._mel.result() or (None, None)
         return AudioInfo(
             rate_hz=self._rate,
             channels=self._channels,
@@ -187,6 +191,8 @@ class _AudioTally:
             codec=stream.codec_context.name,
             rms_dbfs=max(10 * math.log10(mean), _FLOOR_DBFS) if mean > 0 else _FLOOR_DBFS,
             silent=self._peak < _SILENT_PEAK,
+            log_mel_mean=None if log_mel_mean is None else round(log_mel_mean, 4),
+            log_mel_std=None if log_mel_std is None else round(log_mel_std, 4),
         )
 
 

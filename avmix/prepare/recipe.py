@@ -125,7 +125,8 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--media", type=Path, required=True, help="folder of the media files, in any layout")
+    add("--root", "--media", dest="media", type=Path, required=True,
+        help="folder of the media files, in any layout (as data.root in training)")  # fmt: skip
     add("--annotations", type=Path, help="folder of the annotation files (that of --media)")
     add("--fetch", nargs="+", metavar="URL#sha256=HEX", help="first fetch these files, and unpack "
         "what is an archive, into --annotations; only with the right checksum")  # fmt: skip
@@ -138,12 +139,12 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add("--ray", metavar="ADDRESS", help="probe on a Ray cluster: its address, `auto`, or `local` "
         "to start one here; every machine must see --media under the same path")  # fmt: skip
     add("--seconds", type=_positive, default=120.0, help="limit for one file, seconds (120)")
-    add("--min_seconds", type=_positive, default=0.5,
+    add("--min-seconds", "--min_seconds", type=_positive, default=0.5,
         help="shortest clip that is kept, seconds (0.5)")  # fmt: skip
     add("--archives", metavar="FOLDER", help="unpack media files of archives (zip, tar) in --media "
         "into this folder of it; files that are there stay as they are")  # fmt: skip
-    add("--dry_run", action="store_true", help="only look which file is which clip, read none, and "
-        "write what was found to mapping.csv and what is missing to missing.txt")  # fmt: skip
+    add("--dry-run", "--dry_run", action="store_true", help="only look which file is which clip, "
+        "read none, and write mapping.csv and missing.txt: what was found, what is missing")  # fmt: skip
     add("--overwrite", action="store_true", help="replace a data set that says something else")
     add_follow_arguments(parser)
     return parser

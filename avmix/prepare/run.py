@@ -3,7 +3,8 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -166,9 +167,8 @@ def _write(
     links = missing_links(one.clip for one in judged if one.status == "missing")
     if not (num_links := _write_lines(staged / "missing.txt", links)):
         (staged / "missing.txt").unlink()
-    num_rows = _write_lines(staged / "excluded.jsonl", (
-        json.dumps(row, ensure_ascii=False) for row in excluded_rows(protocol, judged)
-    ))  # fmt: skip
+    kinds: Counter[str] = Counter()
+    _write_lines(staged / "excluded.jsonl", _lines(excluded_rows(protocol, judged), kinds))
     try:
         _check_some(protocol, kept)
     except ManifestError as error:
@@ -194,7 +194,7 @@ def _write(
     stage(staged, files)
     changed = publish(staged, target, overwrite=options.overwrite)
     said = f"replaced: {changed}" if changed else f"{len(kept)} clips"
-    tell(f"{target}: {said}; {num_rows} left out, with reasons, in excluded.jsonl")
+    tell(f"{target}: {said}; {_left_out(kinds)}, with reasons, in excluded.jsonl")
     if num_links:
         tell(f"{target}: missing.txt has a link a missing clip; `avmix download --with yt-dlp "
               f"--list {target / 'missing.txt'} --out FOLDER` fetches and cuts")  # fmt: skip
@@ -208,6 +208,24 @@ def _write_lines(path: Path, lines: Iterable[str]) -> int:
             file.write(line + "\n")
             count += 1
     return count
+
+
+def _lines(rows: Iterable[Mapping[str, Any]], kinds: Counter[str]) -> Iterator[str]:
+    """Each row of `excluded.jsonl` as a line, and counted by its kind."""
+    for row in rows:
+        kinds[row["status"] if row["status"] in ("duplicate", "annotation") else "clip"] += 1
+        yield json.dumps(row, ensure_ascii=False)
+
+
+def _left_out(kinds: Mapping[str, int]) -> str:
+    """What `excluded.jsonl` lists: clips that are not in the manifest, further files of those that
+    are, and rows of annotations."""
+    parts = [f"{kinds['clip']} left out"]
+    if number := kinds["duplicate"]:
+        parts.append(f"{number} further files of the same clips")
+    if number := kinds["annotation"]:
+        parts.append(f"{number} rows of annotations not used")
+    return ", ".join(parts)
 
 
 def _placed(judged: Sequence[Judged]) -> list[tuple[Entry, str]]:

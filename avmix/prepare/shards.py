@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--root", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--root", "--media", type=Path, required=True, help="folder of the clips")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--per-shard", type=int, default=1000, metavar="N", help="clips (1000)")

@@ -262,7 +262,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     usual = Form()
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--root", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--root", "--media", type=Path, required=True, help="folder of the clips")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the new set: its root "
                         "and its manifest")  # fmt: skip

@@ -31,7 +31,7 @@ def preview_mix(
     out: Path,
     mixes: Sequence[MixConfig | MixPlan],
     seed: int = 0,
-    start_seconds: float = 0.0,
+    start_seconds: float | tuple[float, float] = 0.0,
     labels: tuple[str, str] | None = None,
     clip: ClipConfig = PREVIEW_CLIP,
     frontend: FrontendConfig | None = None,
@@ -40,14 +40,18 @@ def preview_mix(
 
     Everything goes the way of training: the same decoder, frontend and mix. A plan is carried out
     as it is (of one clip, with the partner as second input: `MixPlan.of_one`), for a configuration
-    one is drawn. `labels` names the two classes; the file names stand in for them. Raises what
+    one is drawn. `start_seconds`: into both files, or into each. `labels` names the two classes;
+    the file names stand in for them. Raises what
     `decode_clip` raises, and ValueError where a plan does not fit the clips or mixes inside the
     network, where there is nothing to see.
     """
     settings = frontend or FrontendConfig()
     names = labels or (own.stem, partner.stem)
-    window = Window(start_seconds, clip.duration_seconds)
-    clips = [_read(path, window, clip) for path in (own, partner)]
+    starts = start_seconds if isinstance(start_seconds, tuple) else (start_seconds,) * 2
+    clips = [
+        _read(path, Window(start, clip.duration_seconds), clip)
+        for path, start in zip((own, partner), starts, strict=True)
+    ]
     batch = Batch(
         video=torch.from_numpy(np.stack([c.video for c in clips])),
         audio=torch.from_numpy(np.stack([c.audio for c in clips])),

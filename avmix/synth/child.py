@@ -89,7 +89,10 @@ def run_child(arguments: Sequence[str], *, log: Path, limit_seconds: float) -> R
         finally:
             # Also after a good end: what it left running would write to files that are ours now.
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
+                if hasattr(os, "killpg"):
+                    os.killpg(child.pid, signal.SIGKILL)
+                else:
+                    child.kill()
             child.wait()
     _keep_tail(log)
     return Ran(exit_code=code, seconds=round(time.monotonic() - began, 3), problem=problem)

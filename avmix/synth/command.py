@@ -65,7 +65,9 @@ def _repair_arguments(parser: argparse.ArgumentParser) -> None:
     from avmix.synth.repair import RepairOptions
 
     usual = RepairOptions()
-    parser.add_argument("--root", type=Path, required=True, help="folder of the real clips")
+    parser.add_argument(
+        "--root", "--media", type=Path, required=True, help="folder of the real clips"
+    )
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     _shots(parser)
     parser.add_argument("--per-class", type=int, default=usual.per_class,
@@ -131,7 +133,9 @@ def _external_arguments(parser: argparse.ArgumentParser) -> None:
     from avmix.synth.external import ExternalOptions
     from avmix.synth.jobs import USUALLY, kinds
 
-    parser.add_argument("--root", type=Path, required=True, help="folder of the real clips")
+    parser.add_argument(
+        "--root", "--media", type=Path, required=True, help="folder of the real clips"
+    )
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     _shots(parser)
     parser.add_argument("--jobs", type=Path, required=True, help="JSON Lines: id, label and, as "

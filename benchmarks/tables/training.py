@@ -17,9 +17,9 @@ def scores_table(result: dict[str, Any]) -> str:
     last = "mean ± sd" if len(runs) >= FEW else "each"
     rows = []
     for name in runs[0]["scores"]:
-        top1 = top1_of(runs, name)
-        nll, ece = (summary([run["scores"][name][m] for run in runs]) for m in ("nll", "ece"))
-        rows.append([name, *_range(top1), spread(top1), f"{nll.median:.2f}", f"{ece.median:.2f}"])
+        top1, nll, ece = (over_seeds(runs, name, metric) for metric in ("top1", "nll", "ece"))
+        means = [f"{found.median:.2f}" if found else "-" for found in (nll, ece)]
+        rows.append([name, *_range(top1), spread(top1) if top1 else "-", *means])
     headings = ["", "median top-1 %", "min", "max", last, "NLL, median", "ECE, median"]
     return "\n".join([*table(headings, rows), "", about([result]), ""])
 
@@ -29,17 +29,26 @@ def variants_table(results: Sequence[dict[str, Any]]) -> str:
     rows = []
     for result in results:
         runs = result["runs"]
-        fused, video, audio = (top1_of(runs, head) for head in HEADS)
-        rows.append([title_of(result), str(len(runs)), failures(runs), *_range(fused),
-                     percent(video.median), percent(audio.median)])  # fmt: skip
+        fused, video, audio = (over_seeds(runs, head, "top1") for head in HEADS)
+        rows.append(
+            [
+                title_of(result),
+                str(len(runs)),
+                failures(runs),
+                *_range(fused),
+                *(percent(found.median) if found else "-" for found in (video, audio)),
+            ]
+        )
     headings = ["", "seeds", "failures", "fused: median top-1 %", "min", "max", 
                 "video head: median", "audio head: median"]  # fmt: skip
     return "\n".join([*table(headings, rows), "", about(results), ""])
 
 
-def top1_of(runs: Sequence[dict[str, Any]], row: str) -> Summary:
-    """Over seeds, in their order."""
-    return summary([run["scores"][row]["top1"] for run in runs])
+def over_seeds(runs: Sequence[dict[str, Any]], row: str, metric: str) -> Summary | None:
+    """A metric of a row of the evaluation, in the order of the seeds; None where the row is about
+    no clip."""
+    found = [run["scores"][row][metric] for run in runs if run["scores"][row]]
+    return summary(found) if found else None
 
 
 def title_of(result: dict[str, Any]) -> str:
@@ -83,23 +92,26 @@ def _failures_sentence(runs: Sequence[dict[str, Any]]) -> str:
     return f"Failures ({FAILED}): {number} of {len(runs)}."
 
 
-def _range(found: Summary) -> list[str]:
+def _range(found: Summary | None) -> list[str]:
+    if found is None:
+        return ["-"] * 3
     return [percent(value) for value in (found.median, found.least, found.most)]
 
 
 def dots(results: Sequence[dict[str, Any]]) -> Dots:
     """The figure of either table: top-1 of each seed by head, or of the fused head by variant."""
     if len(results) > 1:
-        rows = [(title_of(result), top1_of(result["runs"], "fused")) for result in results]
+        rows = [(title_of(result), over_seeds(result["runs"], "fused", "top1"))
+                for result in results]  # fmt: skip
         title, ceilings = "top-1 % of the fused head", {}
     else:
         runs = results[0]["runs"]
-        rows = [(name, top1_of(runs, name)) for name in runs[0]["scores"]]
+        rows = [(name, over_seeds(runs, name, "top1")) for name in runs[0]["scores"]]
         title, ceilings = "top-1 %", results[0].get("ceilings", {})
     chance = max(run["chance"] for result in results for run in result["runs"])
     return Dots(
         title=f"{title}; each dot is a seed, the line is the median",
-        rows=tuple((name, found.values, found.median) for name, found in rows),
+        rows=tuple((name, found.values, found.median) for name, found in rows if found),
         chance=chance,
         ceilings=ceilings,
     )

@@ -19,7 +19,7 @@ from avmix.prepare.recipe import run_recipe
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 NUM_CLASSES = {"kinetics/400": 400, "kinetics/600": 600, "kinetics/700_2020": 700}
-PUBLISHED = {"kinetics/400": {"train": 246_534, "val": 19_906, "test": 38_685}}
+PUBLISHED = {"kinetics/400": {"train": 246_534, "val": 19_906, "test": 39_805}}
 SPLITS = {
     "train": ("train", "kinetics_train", "kinetics*train"),
     "val": ("val", "validate", "validation", "kinetics_val", "kinetics*val*"),
