@@ -57,9 +57,7 @@ def main(config: EvalConfig) -> dict[str, Scores]:
         )
     out = Path(config.out) if config.out else path.parent / f"eval_{config.split}"
     quarantine = Quarantine(out / "quarantine.jsonl", also=[path.parent / "quarantine.jsonl"])
-    with runtime.start(
-        device=config.device, threads=config.threads, num_workers=config.num_workers
-    ) as here:
+    with runtime.start(device=config.device, threads=config.threads) as here:
         model = build_model(
             trained.model, len(state.classes), audio_inputs=trained.clip.audio_channels
         )

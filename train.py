@@ -33,12 +33,13 @@ from avmix.frontend import Frontend
 from avmix.idle import idle_options, without_idle
 from avmix.lock import alone_in
 from avmix.metrics import Scores, all_scores
+from avmix.mix.frames import kernel_of
 from avmix.models import LateFusionClassifier, build_model
 from avmix.names import printable, say
 from avmix.prepare.table import prepare_table
 from avmix.rng import rng
 from avmix.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
-from avmix.runtime import Runtime
+from avmix.runtime import Rounding, Runtime
 
 # What may change between the start of a run and its continuation: where it runs, not what it does.
 _MAY_CHANGE = ("data.root", "data.num_workers", "data.clip_seconds", "data.verify",
@@ -68,6 +69,12 @@ class Training:
     state: Checkpoint
     """Where the run stands: its last checkpoint, or its beginning."""
 
+    @property
+    def rounding(self) -> Rounding:
+        """Of this process."""
+        kernel = kernel_of(self.config.frontend.kernel, self.here.device)
+        return Rounding.here(self.here.device, kernel)
+
     def save(
         self, name: str, epoch: int, step: int, best: float, loss_sum: LossSum | None = NO_STEP
     ) -> None:
@@ -78,7 +85,8 @@ class Training:
                           model=self.model.state_dict(),
                           optimizer=self.optimizer.state_dict(),
                           chance=self.meter.state(),
-                          loss_sum=loss_sum)  # fmt: skip
+                          loss_sum=loss_sum,
+                          rounding=self.rounding)  # fmt: skip
             checkpoint.save(Path(self.config.run.out) / name, now)
 
 
@@ -94,7 +102,6 @@ def main(config: TrainConfig) -> Path:
         runtime.start(
             device=config.run.device,
             threads=config.run.threads,
-            num_workers=config.data.num_workers,
         ) as here,
         ExitStack() as at_end,
     ):
@@ -184,7 +191,8 @@ def _train(run: Training) -> Path:
         say(log.console, f"switched off: {message}")
     if val is None:
         say(log.console, _no_val(config))
-    for notice in (run.quarantine.notice(), state.notice()):
+    changed = run.rounding.notice(state.rounding)
+    for notice in (run.quarantine.notice(), state.notice(), changed):
         if notice:
             say(log.console, notice)
     first_step, best = state.step, state.best

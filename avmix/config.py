@@ -76,7 +76,9 @@ class DataConfig:
     clip_seconds: float = 60.0
     """Longest time for reading one clip (in evaluation: all its windows in a batch), above 0, at
     most a day. A loader process that takes longer is ended and the clip is noted in
-    quarantine.jsonl in `run.out`, as is one that crashes the decoder: neither is read again."""
+    quarantine.jsonl in `run.out`, as is one that crashes the decoder: neither is read again. It is
+    noted when that has happened twice in a new process that reads nothing else, and never where the
+    process was killed from outside, was stopped, or waited for a disk or a processor."""
     verify: Literal["first", "never"] = "first"
     """`first`: before a loader process reads a file for the first time it compares the file's hash
     with the manifest's. Damage that a codec cannot notice by itself (VP8 and VP9 have no checks) is
@@ -528,7 +530,8 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Where and how a run happens; nothing here but `seed` and `precision` changes its result."""
+    """Where and how a run happens; nothing here but `seed` and `precision` changes its result,
+    but for the last digits (`device`, `threads`)."""
 
     out: str = "runs/default"
     """Folder of the run. When it holds a checkpoint of the same configuration the run goes on
@@ -540,7 +543,8 @@ class RunConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the network's forward pass; spectrograms, targets and losses are always fp32."""
     threads: int = 0
-    """Threads of torch on the CPU; 0: cores minus loader processes, at least 1."""
+    """Threads of torch on the CPU; 0: as many as cores. Another number gives other last digits; the
+    number of loader processes does not. A run that goes on with another number says so."""
     log_every: int = 10
     """Steps between two writings of metrics.jsonl, >= 1."""
     save_every: int = 0

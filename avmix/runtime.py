@@ -4,7 +4,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -55,7 +55,7 @@ class Runtime:
 
 
 @contextmanager
-def start(*, device: str, threads: int, num_workers: int) -> Iterator[Runtime]:
+def start(*, device: str, threads: int) -> Iterator[Runtime]:
     """Set up this process, alone or as torchrun started it, and clean up after it.
 
     `device` and `threads` as in `RunConfig`. Raises ValueError when a CUDA device is asked for and
@@ -65,8 +65,9 @@ def start(*, device: str, threads: int, num_workers: int) -> Iterator[Runtime]:
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     chosen = _device(device, local_rank)
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cores = len(os.sched_getaffinity(0)) // local_world
-    threads = threads or max(1, cores - num_workers)
+    # Of the cores alone: how sums are split among threads shows in their last digits, and no result
+    # may depend on the number of loader processes.
+    threads = threads or max(1, num_cores() // local_world)
     torch.set_num_threads(threads)
     if chosen.type == "cpu":
         _keep_freed_memory()
@@ -81,6 +82,54 @@ def start(*, device: str, threads: int, num_workers: int) -> Iterator[Runtime]:
     finally:
         if world_size > 1:
             dist.destroy_process_group()
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """What may change the last digits of every result, beside the configuration."""
+
+    device: str
+    """`cpu`, or the model of the GPU."""
+    threads: int
+    """Of torch on the CPU."""
+    kernel: str
+    """That normalises and mixes frames (`frontend.kernel`)."""
+    cpu: str
+    """The widest vector instructions that torch uses: of other cores, other sums."""
+    torch: str
+    """Its version."""
+
+    @classmethod
+    def here(cls, device: torch.device, kernel: str) -> "Rounding":
+        """Of this process. `kernel`: the one that `frontend.kernel` comes to on `device`."""
+        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        return cls(
+            device=gpu,
+            threads=torch.get_num_threads(),
+            kernel=kernel,
+            cpu=torch.backends.cpu.get_cpu_capability(),
+            torch=str(torch.__version__),
+        )
+
+    def notice(self, before: "Rounding | None") -> str:
+        """What is to be said where a run goes on here that came from `before`; empty where nothing
+        is: it goes on as if it had never stopped."""
+        if before is None or before == self:
+            return ""
+        changed = ", ".join(
+            f"{f.name} {getattr(before, f.name)} -> {getattr(self, f.name)}"
+            for f in fields(self)
+            if getattr(before, f.name) != getattr(self, f.name)
+        )
+        return (
+            f"it goes on in other circumstances ({changed}): results may differ in their last "
+            "digits from those of a run that did not stop"
+        )
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)

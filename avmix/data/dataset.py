@@ -146,6 +146,10 @@ class _Reader:
             limits=self.limits,
         )
 
+    def name(self, row: int) -> str:
+        """Path of the file of a row, as the manifest has it."""
+        return self.manifest.entries[row].path
+
     def path_of(self, entry: Entry) -> Path:
         """Where the file of a clip is."""
         return self.roots.get(entry.clip_id, self.root) / entry.path
@@ -265,10 +269,17 @@ class TrainSet(_Reader):
         told each row before its file is touched.
         """
         repeats, found = self.augment.repeats, []
-        for (epoch, turn), group in groupby(places, lambda place: (place[0], place[1] // repeats)):
+        for group in self.groups(places):
+            epoch, turn = group[0][0], group[0][1] // repeats
             numbers = [position % repeats for _, position in group]
             found += self._visit(epoch, turn, numbers, skip, begin)
         return found
+
+    def groups(self, places: Sequence[Place]) -> list[list[Place]]:
+        """Windows of one file that follow each other are read together."""
+        repeats = self.augment.repeats
+        together = groupby(places, lambda place: (place[0], place[1] // repeats))
+        return [list(group) for _, group in together]
 
     def _visit(
         self,
@@ -452,7 +463,8 @@ class EvalSet(_Reader):
         one such sample. `begin` is told each row before its file is touched.
         """
         found: list[Sample] = []
-        for row, group in groupby(places, key=lambda place: place[0]):
+        for group in self.groups(places):
+            row = group[0][0]
             if row in skip:
                 found.append(self._missing(row, skip[row]))
                 continue
@@ -462,6 +474,10 @@ class EvalSet(_Reader):
             except Exception as error:
                 found.append(self._missing(row, _reason(error)))
         return found
+
+    def groups(self, places: Sequence[Place]) -> list[list[Place]]:
+        """Views of one row that follow each other are read together."""
+        return [list(group) for _, group in groupby(places, key=lambda place: place[0])]
 
     def _read(self, row: int, views: Sequence[int]) -> list[Sample]:
         entry = self.manifest.entries[row]

@@ -2,16 +2,18 @@
 
 The training process hands out whole batches of places, watches what each loader process reads and
 since when, and gives the results back in order. A decoder that crashes takes its process along, and
-one that hangs is killed with it. Either way the clip is named, the process replaced, and its batch
-read again without that clip, by the rule for unreadable clips. No other batch is read twice.
+one that hangs is killed with it. Either way the process is replaced, and the batch read again from
+what it was lost with on: alone in a new process. A clip that `avmix.killable.Blame` holds to be at
+fault is named, and left out by the rule for unreadable clips. No other batch is read twice.
 """
 
+import logging
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import connection, util
 from multiprocessing.process import BaseProcess
 
@@ -20,6 +22,9 @@ import torch
 from avmix.data.dataset import Loaded, Place
 from avmix.data.shared import MAX_LENT, NOTHING, Mark, Shared
 from avmix.data.worker import Done, Reader, Task, fork_server, work
+from avmix.killable import Blame, held_up, killed_from_outside
+
+_log = logging.getLogger(__name__)
 
 _AHEAD = 3
 """Batches per process that are being read, or wait to be read or to be trained on."""
@@ -43,6 +48,8 @@ class _Worker:
     """Clips to skip that it knows of."""
     tasks: deque[Task] = field(default_factory=deque)
     """In the order in which it does them."""
+    is_fresh: bool = True
+    """It has not finished a batch yet."""
 
 
 class Pool:
@@ -67,6 +74,8 @@ class Pool:
         self._lost: Callable[[int, str], str] = _as_it_is
         self._workers: list[_Worker] = []
         self._num_deaths = 0
+        self._blame = Blame()
+        """Of rows in tasks that are outstanding."""
         self._reading = False
         # Also at exit, before multiprocessing waits for processes that ignore its SIGTERM.
         util.Finalize(self, _end, (self._workers,), exitpriority=100)
@@ -80,13 +89,15 @@ class Pool:
         """The batches in order. One iteration at a time; ended early it ends the processes.
 
         `skip`: rows that are not read, and why; the pool never forgets one. `lost(row, reason)` is
-        called when reading a clip took a process down; it returns the reason as reports give it.
-        Raises `LoaderError` when processes die before they read anything, or fail.
+        called when a clip is to blame for processes that were lost; it returns the reason as
+        reports give it. Raises `LoaderError` when processes die before they read anything, fail, or
+        are lost again and again with a clip that is not to blame.
         """
         if self._reading:
             raise RuntimeError("the batches of one pool are read by one loop at a time")
         self._skip.update(skip)
         self._lost = lost
+        self._blame = Blame()
         self._reading = True
         completed = False
         try:
@@ -192,11 +203,14 @@ class Pool:
         task = worker.tasks.popleft()
         assert task.number == answer.number
         done[task.number] = answer
+        worker.is_fresh = False
         self._num_deaths = 0
 
     def _replace(self, worker: _Worker, overdue: Mark | None, done: dict[int, Done]) -> None:
         """Put a new process in place of one that is dead, or takes too long with `overdue`."""
+        stalled = False
         if overdue is not None:
+            stalled = held_up(worker.process.pid, self._clip_seconds)
             worker.process.kill()
             with suppress(EOFError, OSError):  # what it finished before it was killed counts
                 while worker.pipe.poll(_GRACE_SECONDS):
@@ -207,8 +221,9 @@ class Pool:
             pass  # it was done with that clip at the last moment
         elif last.row != NOTHING:
             if last.row not in self._skip:
-                reason = self._reason(exitcode, overdue is not None)
-                self._skip[last.row] = self._lost(last.row, reason)
+                late = overdue is not None or exitcode == -signal.SIGALRM
+                passing = stalled if overdue is not None else killed_from_outside(exitcode)
+                self._judge(worker, last, self._reason(exitcode, late, passing), passing)
             self._num_deaths = 0
         else:
             self._num_deaths += 1
@@ -223,10 +238,29 @@ class Pool:
         for task in worker.tasks:
             self._give(successor, task)
 
-    def _reason(self, exitcode: int | None, overdue: bool) -> str:
-        if overdue or exitcode == -signal.SIGALRM:
-            return f"took longer than {self._clip_seconds:g} s and was killed"
-        if exitcode == -signal.SIGKILL:
+    def _judge(self, worker: _Worker, last: Mark, reason: str, passing: bool) -> None:
+        """A process was lost with `last`: read it again, first of all, or never."""
+        task = worker.tasks[0]
+        alone = worker.is_fresh and last.group == (*task.first, 0)[0]
+        verdict = self._blame.of((task.number, last.row), alone=alone, passing=passing)
+        if verdict == "task":
+            self._skip[last.row] = self._lost(last.row, reason)
+        elif verdict == "machine":
+            raise LoaderError(
+                f"loader processes were lost again and again while they read "
+                f"{self._reader.name(last.row)}, the last because {reason}; the file is not held "
+                "to be at fault: is there enough memory, and does the disk answer?"
+            )
+        else:
+            _log.warning("%s: %s; it is read again", self._reader.name(last.row), reason)
+        first = (last.group, *(group for group in task.first if group != last.group))
+        worker.tasks[0] = replace(task, first=first)
+
+    def _reason(self, exitcode: int | None, late: bool, passing: bool) -> str:
+        if late:
+            cause = "was stopped, or waited for a disk or a processor, for" if passing else "took"
+            return f"{cause} longer than {self._clip_seconds:g} s and was killed"
+        if passing:
             return "its loader process was killed (signal 9, SIGKILL); out of memory?"
         return f"the decoder crashed ({_status(exitcode)})"
 
