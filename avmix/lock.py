@@ -88,7 +88,7 @@ def _is_same(file: int, path: Path) -> bool:
 
 def _write(file: int) -> None:
     os.ftruncate(file, 0)
-    text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n"
+    text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}, allow_nan=False) + "\n"
     os.pwrite(file, text.encode(), 0)
 
 

@@ -131,19 +131,28 @@ class _Reader:
 
     def decode(self, entry: Entry, times: Sequence[TimePlan]) -> list[Clip | ClipError]:
         """One outcome per window, all played alike; raises what concerns the file as a whole."""
-        first = times[0]
-        return decode_clips(
+        first, alone = times[0], self._takes_left(entry)
+        clips = decode_clips(
             self.path_of(entry),
             starts_seconds=[time.start_seconds for time in times],
             duration_seconds=first.read_seconds,
             num_frames=first.num_frames,
             sample_rate=first.decoded_rate,
-            channels=self.clip.audio_channels,
+            channels=2 if alone else self.clip.audio_channels,
             short_side=self.clip.short_side,
             audio="silence" if entry.audio is None else "require",
             sound_shift_seconds=first.sound_shift_seconds,
             sha256=self._hash(entry),
             limits=self.limits,
+        )
+        if not alone:
+            return clips
+        return [c if isinstance(c, ClipError) else replace(c, audio=c.audio[0]) for c in clips]
+
+    def _takes_left(self, entry: Entry) -> bool:
+        """In mono, where both channels cancel each other: the left one alone."""
+        return (
+            self.clip.audio_channels == 1 and entry.audio is not None and entry.audio.mono_cancels
         )
 
     def name(self, row: int) -> str:
@@ -428,15 +437,17 @@ class TrainSet(_Reader):
 
     def _sound_of(self, entry: Entry, wanted: Background) -> np.ndarray:
         slack = max(0.0, entry.duration_seconds - self.clip.duration_seconds)
-        return decode_sound(
+        alone = self._takes_left(entry)
+        sound = decode_sound(
             self.path_of(entry),
             start_seconds=entry.start_seconds + wanted.place * slack,
             duration_seconds=self.clip.duration_seconds,
             sample_rate=self.clip.sample_rate,
-            channels=self.clip.audio_channels,
+            channels=2 if alone else self.clip.audio_channels,
             sha256=self._hash(entry),
             limits=self.limits,
         ).audio
+        return sound[0] if alone else sound
 
 
 @dataclass(frozen=True, kw_only=True)

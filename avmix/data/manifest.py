@@ -125,7 +125,7 @@ def write_manifest(
             "per_class": dict(sorted(Counter(c for e in entries for c in e.labels).items())),
             "sha256": hashlib.sha256(text).hexdigest(),
         }
-    _write(folder / "dataset.json", json.dumps(header, indent=2).encode() + b"\n")
+    _write(folder / "dataset.json", json.dumps(header, indent=2, allow_nan=False).encode() + b"\n")
 
 
 def read_events(*folders: Path) -> tuple[dict[str, tuple[float, ...]], str]:
@@ -166,7 +166,9 @@ def row_of(entry: Entry) -> str:
     row = asdict(entry)
     if entry.synthetic is None:
         del row["synthetic"]  # manifests of real clips keep their bytes, and so their hashes
-    return json.dumps(row, ensure_ascii=False)
+    if entry.audio is not None and not entry.audio.mono_cancels:
+        del row["audio"]["mono_cancels"]  # likewise
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
 def parse_row(line: str, where: str) -> Entry:
@@ -222,6 +224,7 @@ def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -
         found = getattr(value, field.name)
         if field.type is float:
             ok = isinstance(found, int | float) and not isinstance(found, bool)
+            ok = ok and math.isfinite(found)
         elif field.type in (int, str, bool):
             ok = type(found) is field.type
         elif field.name == "labels":
@@ -235,7 +238,9 @@ def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -
         else:
             ok = isinstance(found, get_args(field.type))
         if not ok:
-            raise ManifestError(f"{where}: {field.name} has the wrong type: {found!r}")
+            raise ManifestError(
+                f"{where}: {field.name} has the wrong type, or is not finite: {found!r}"
+            )
 
 
 def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, path: Path) -> None:

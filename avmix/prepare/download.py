@@ -26,6 +26,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from avmix.atomic import replace_text
 from avmix.data.manifest import ManifestError
 
 JOURNAL = "download.jsonl"
@@ -99,9 +100,7 @@ def read_list(path: Path) -> tuple[Item, ...]:
 
 def write_list(path: Path, items: Sequence[Item]) -> None:
     """Write a list that `read_list` reads: what is missing, for this or any other program."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(f"{item.url}\t{item.name}\n" for item in items))
-    partial.replace(path)
+    replace_text(path, "".join(f"{item.url}\t{item.name}\n" for item in items))
 
 
 Fetch = Callable[[Item, Path, Manners], Path]
@@ -131,7 +130,7 @@ def download(
                 sleep(manners.pause_seconds)
             fetched += 1
             outcomes.append(_try(item, out, manners, fetch, sleep))
-            line = json.dumps(asdict(outcomes[-1]), ensure_ascii=False)
+            line = json.dumps(asdict(outcomes[-1]), ensure_ascii=False, allow_nan=False)
             # A line that a kill cut in two must not swallow this one.
             journal.write("\n" + line + "\n")
             journal.flush()

@@ -13,7 +13,7 @@ from avmix.data.manifest import ManifestError
 from avmix.prepare.scan import File
 from avmix.types import AudioInfo, VideoInfo
 
-_VERSION = 1
+_VERSION = 2
 """Of what probing finds; raised when the same file would give something else."""
 
 
@@ -58,7 +58,7 @@ class Journal:
         self.found[file] = probed
         if not probed.passing:
             row = {"version": _VERSION, **asdict(file), **asdict(probed)}
-            line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
             if os.write(self._file, line) < len(line):
                 raise OSError(28, "No space left on device")
 

@@ -140,8 +140,11 @@ def _write(
     from avmix.prepare.page import page_of  # matplotlib: slow to import, and only needed here
 
     kept = [one.entry for one in judged if one.entry is not None]
-    text = json.dumps(inventory, indent=1, ensure_ascii=False) + "\n"
-    rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in excluded_rows(protocol, judged)]
+    text = json.dumps(inventory, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    rows = [
+        json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+        for row in excluded_rows(protocol, judged)
+    ]
     files = {
         "excluded.jsonl": "".join(rows).encode(),
         "inventory.json": text.encode(),

@@ -47,8 +47,11 @@ def write_mp4(
     same input gives the same bytes. Returns the number of pictures.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as file:
+    options = {"movflags": "+faststart"}
+    with (
+        replacing_path(path) as partial,
+        av.open(str(partial), "w", format="mp4", options=options) as file,
+    ):
         video = file.add_stream("libx264", rate=fps, options={**_X264, "crf": str(crf)})
         # One thread: the bytes must not depend on the machine's cores.
         video.codec_context.thread_count = 1
@@ -81,5 +84,4 @@ def write_mp4(
             # The encoder's delay goes into the edit list: players and decoders drop it.
             file.mux(audio.encode(frame))
             file.mux(audio.encode(None))
-    partial.replace(path)
     return count
