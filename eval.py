@@ -69,7 +69,7 @@ def main(config: EvalConfig) -> dict[str, Scores]:
         loader = eval_loader(
             views, batch_size=config.batch_size, num_workers=config.num_workers,
             clip_seconds=config.clip_seconds, quarantine=quarantine,
-            rank=here.rank, world_size=here.world_size,
+            rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
         )  # fmt: skip
         frontend = Frontend(trained.frontend, trained.clip.sample_rate).to(here.device)
         with closing(loader):

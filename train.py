@@ -137,7 +137,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         batch_size=config.optim.batch_size * config.mix.clips_per_mix,
         num_workers=data.num_workers,
         max_bad_share=data.max_bad_share, clip_seconds=data.clip_seconds, quarantine=quarantine,
-        rank=here.rank, world_size=here.world_size,
+        rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
     )  # fmt: skip
     at_end.enter_context(closing(loader))
 
@@ -150,7 +150,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
                     limits=limits, num_views=1),
             batch_size=2 * config.optim.batch_size, num_workers=data.num_workers,
             clip_seconds=data.clip_seconds, quarantine=quarantine,
-            rank=here.rank, world_size=here.world_size,
+            rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
         )  # fmt: skip
         at_end.enter_context(closing(val))
 

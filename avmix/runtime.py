@@ -5,11 +5,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class Runtime:
     """Number of this process among `world_size`."""
     world_size: int = 1
     """Processes that train together (torchrun)."""
+    patient: Any = None
+    """Group of all processes whose collective calls may wait for a week; None for one process."""
 
     @property
     def is_main(self) -> bool:
@@ -31,9 +34,18 @@ class Runtime:
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process is here, however long the main one prepares: a data set takes
+        longer than the 10 minutes that NCCL waits by default."""
         if self.world_size > 1:
-            dist.barrier()
+            dist.barrier(group=self.patient)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Of a tensor of every process, by value; all must ask at once."""
+        if self.world_size > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+            value /= self.world_size
+        return value
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every process, by rank, in every process; picklable."""
@@ -75,10 +87,14 @@ def start(*, device: str, threads: int) -> Iterator[Runtime]:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    patient = None
     if world_size > 1:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        patient = dist.new_group(backend="gloo", timeout=timedelta(days=7))
     try:
-        yield Runtime(device=chosen, threads=threads, rank=rank, world_size=world_size)
+        yield Runtime(
+            device=chosen, threads=threads, rank=rank, world_size=world_size, patient=patient
+        )
     finally:
         if world_size > 1:
             dist.destroy_process_group()
@@ -101,8 +117,8 @@ class Rounding:
     """That normalises and mixes frames (`frontend.kernel`)."""
     cpu: str
     """The widest vector instructions that torch uses: of other cores, other sums."""
-    torch: str
-    """Its version."""
+    torch_version: str
+    """As torch says it."""
 
     @classmethod
     def here(cls, device: torch.device, kernel: str) -> "Rounding":
@@ -113,7 +129,7 @@ class Rounding:
             threads=torch.get_num_threads(),
             kernel=kernel,
             cpu=torch.backends.cpu.get_cpu_capability(),
-            torch=str(torch.__version__),
+            torch_version=str(torch.__version__),
         )
 
     def notice(self, before: "Rounding | None") -> str:

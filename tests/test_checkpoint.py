@@ -31,7 +31,7 @@ MADE = Checkpoint(
     optimizer={"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
     chance=Chance(epochs=(2, 0, None), sums=torch.arange(12.0, dtype=torch.float64).view(3, 4)),
     loss_sum=(1.5, 7),
-    rounding=Rounding(device="cpu", threads=2, kernel="fused", cpu="AVX2", torch="2.11.0"),
+    rounding=Rounding(device="cpu", threads=2, kernel="fused", cpu="AVX2", torch_version="2.11.0"),
 )
 
 

@@ -276,7 +276,7 @@ def test_the_fork_server_has_no_threads_and_our_modules(tmp_path: Path) -> None:
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_beside_a_gpu_batches_are_pinned(tmp_path: Path, num_workers: int) -> None:
     reader = Numbers(fates={}, log=tmp_path / "log", side=150, bytes_per_clip=140_000)
-    pool = Pool(reader, num_workers=num_workers, batch_size=4, clip_seconds=SECONDS)
+    pool = Pool(reader, num_workers=num_workers, batch_size=4, clip_seconds=SECONDS, pin=True)
     kept = list(pool.read(steps(80), {}, no_loss))
     check_content(kept)
     assert all(batch is not None and batch.video.is_pinned() for batch, _ in kept)

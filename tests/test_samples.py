@@ -116,7 +116,7 @@ def test_a_manifest_with_numbers_that_are_not_finite_is_refused(tmp_path: Path) 
     entry = entry_of(path, tmp_path, clip_id="a", labels=["x"], source_id="a")
     line = json.loads(row_of(entry))
     line["audio"]["rms_dbfs"] = float("nan")
-    with pytest.raises(ManifestError, match=r"rms_dbfs .* not finite"):
+    with pytest.raises(ManifestError, match="rms_dbfs is not finite"):
         parse_row(json.dumps(line), "here")
 
 

@@ -224,7 +224,8 @@ def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -
         found = getattr(value, field.name)
         if field.type is float:
             ok = isinstance(found, int | float) and not isinstance(found, bool)
-            ok = ok and math.isfinite(found)
+            if ok and not math.isfinite(found):
+                raise ManifestError(f"{where}: {field.name} is not finite: {found!r}")
         elif field.type in (int, str, bool):
             ok = type(found) is field.type
         elif field.name == "labels":
@@ -238,9 +239,7 @@ def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -
         else:
             ok = isinstance(found, get_args(field.type))
         if not ok:
-            raise ManifestError(
-                f"{where}: {field.name} has the wrong type, or is not finite: {found!r}"
-            )
+            raise ManifestError(f"{where}: {field.name} has the wrong type: {found!r}")
 
 
 def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, path: Path) -> None:

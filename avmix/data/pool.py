@@ -17,8 +17,6 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import connection, util
 from multiprocessing.process import BaseProcess
 
-import torch
-
 from avmix.data.dataset import Loaded, Place
 from avmix.data.shared import MAX_LENT, NOTHING, Mark, Shared
 from avmix.data.worker import Done, Reader, Task, fork_server, work
@@ -58,9 +56,16 @@ class Pool:
     _shared: Shared  # of the processes that run now
 
     def __init__(
-        self, reader: Reader, *, num_workers: int, batch_size: int, clip_seconds: float
+        self,
+        reader: Reader,
+        *,
+        num_workers: int,
+        batch_size: int,
+        clip_seconds: float,
+        pin: bool = False,
     ) -> None:
-        """`batch_size`: most places in a batch. `clip_seconds`: longest time for one clip.
+        """`batch_size`: most places in a batch. `clip_seconds`: longest time for one clip. `pin`:
+        batches go to a CUDA device, and are put where it can fetch them.
 
         With `num_workers` 0 everything is read in this process: the same batches, but a decoder
         that crashes or hangs takes the program along.
@@ -69,7 +74,7 @@ class Pool:
         self._num_workers = num_workers
         self._slot_bytes = batch_size * reader.bytes_per_clip
         self._clip_seconds = clip_seconds
-        self._pin = torch.cuda.is_available()
+        self._pin = pin
         self._skip: dict[int, str] = {}
         self._lost: Callable[[int, str], str] = _as_it_is
         self._workers: list[_Worker] = []

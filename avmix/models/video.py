@@ -50,12 +50,12 @@ class TimeConv(nn.Conv3d):
     step, or learns from what was in memory.
     """
 
-    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d u h w"]:
+    def forward(self, input: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d u h w"]:
         """As `nn.Conv3d`."""
-        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(x)
+        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
         with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float())
+            return super().forward(input.float())
 
 
 class _Stage(nn.Module):

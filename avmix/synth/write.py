@@ -9,6 +9,8 @@ import av
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from avmix.atomic import replacing_path
+
 AAC_RATES_HZ = frozenset(
     {7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
 )
