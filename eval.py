@@ -74,9 +74,7 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
         )
     out = Path(config.out) if config.out else path.parent / f"eval_{config.split}"
     quarantine = Quarantine(out / "quarantine.jsonl", also=[path.parent / "quarantine.jsonl"])
-    with runtime.start(
-        device=config.device, threads=config.threads, num_workers=config.num_workers
-    ) as here:
+    with runtime.start(device=config.device, threads=config.threads) as here:
         model = build_model(
             trained.model, len(state.classes), audio_inputs=trained.clip.audio_channels
         )
@@ -88,7 +86,7 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
         loader = eval_loader(
             views, batch_size=config.batch_size, num_workers=config.num_workers,
             clip_seconds=config.clip_seconds, quarantine=quarantine,
-            rank=here.rank, world_size=here.world_size,
+            rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
         )  # fmt: skip
         frontend = Frontend(trained.frontend, trained.clip.sample_rate).to(here.device)
         with closing(loader):

@@ -51,12 +51,13 @@ from avmix.frontend import Frontend
 from avmix.idle import idle_options, without_idle
 from avmix.lock import alone_in
 from avmix.metrics import Scores, all_scores
+from avmix.mix.frames import kernel_of
 from avmix.models import LateFusionClassifier, build_model
 from avmix.names import printable, say
 from avmix.prepare.table import prepare_table
 from avmix.rng import rng
 from avmix.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
-from avmix.runtime import Runtime
+from avmix.runtime import Rounding, Runtime
 
 # What may change between the start of a run and its continuation: where it runs, not what it does.
 _MAY_CHANGE = ("data.root", "data.num_workers", "data.clip_seconds", "data.verify",
@@ -88,6 +89,12 @@ class Training:
     notice: str
     """What is to be said of how it goes on; empty where that is as it was begun."""
 
+    @property
+    def rounding(self) -> Rounding:
+        """Of this process."""
+        kernel = kernel_of(self.config.frontend.kernel, self.here.device)
+        return Rounding.here(self.here.device, kernel)
+
     def save(
         self, name: str, epoch: int, step: int, best: float, loss_sum: LossSum | None = NO_STEP
     ) -> None:
@@ -98,7 +105,8 @@ class Training:
                           model=self.model.state_dict(),
                           optimizer=self.optimizer.state_dict(),
                           chance=self.meter.state(),
-                          loss_sum=loss_sum)  # fmt: skip
+                          loss_sum=loss_sum,
+                          rounding=self.rounding)  # fmt: skip
             checkpoint.save(Path(self.config.run.out) / name, now)
 
 
@@ -114,7 +122,6 @@ def main(config: TrainConfig) -> Path:
         runtime.start(
             device=config.run.device,
             threads=config.run.threads,
-            num_workers=config.data.num_workers,
         ) as here,
         ExitStack() as at_end,
     ):
@@ -151,7 +158,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         batch_size=config.optim.batch_size * config.mix.clips_per_mix,
         num_workers=data.num_workers,
         max_bad_share=data.max_bad_share, clip_seconds=data.clip_seconds, quarantine=quarantine,
-        rank=here.rank, world_size=here.world_size,
+        rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
     )  # fmt: skip
     at_end.enter_context(closing(loader))
 
@@ -164,7 +171,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
                     limits=limits, num_views=1),
             batch_size=2 * config.optim.batch_size, num_workers=data.num_workers,
             clip_seconds=data.clip_seconds, quarantine=quarantine,
-            rank=here.rank, world_size=here.world_size,
+            rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
         )  # fmt: skip
         at_end.enter_context(closing(val))
 
@@ -218,7 +225,8 @@ def _train(run: Training) -> Path:
         say(log.console, f"switched off: {message}")
     if val is None:
         say(log.console, _no_val(config))
-    for notice in (run.notice, run.quarantine.notice(), state.notice()):
+    changed = run.rounding.notice(state.rounding)
+    for notice in (run.notice, run.quarantine.notice(), state.notice(), changed):
         if notice:
             say(log.console, notice)
     first_step, best = state.step, state.best

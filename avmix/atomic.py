@@ -19,18 +19,36 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Until then it has a name of its own, so that two writers cannot mix what they write; after an
     error in the block it is deleted. Raises OSError that names `path`.
     """
-    partial = path.with_name(f"{path.name}.{uuid4().hex[:12]}{PARTIAL}")
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with replacing_path(path) as partial, partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing_path(path: Path) -> Iterator[Path]:
+    """A name of its own for what becomes `path` when the block ends, and is deleted after an error
+    in it: for programs and libraries that open files themselves."""
+    partial = partial_of(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write all of `text` or nothing, as `replacing`."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def partial_of(path: Path) -> Path:
+    """Beside `path`; no two calls give the same name, in whichever process."""
+    return path.with_name(f"{path.name}.{uuid4().hex[:12]}{PARTIAL}")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 from avmix.atomic import replacing
 from avmix.chance import Chance
 from avmix.config import TrainConfig, from_yaml, to_yaml
+from avmix.runtime import Rounding
 
 FORMAT = 1
 
@@ -53,6 +54,9 @@ class Checkpoint:
     loss_sum: tuple[float, int] | None = None
     """Sum of the losses of the steps of `epoch` before `step`, and their number
     (`avmix.runlog.LossSum`); None: an older version wrote the checkpoint, and it is unknown."""
+    rounding: Rounding | None = None
+    """Threads, kernel and the like of the process that wrote it; None: an older version did, and it
+    is unknown."""
     digest: str | None = None
     """SHA-256 of everything else, which `save` computes and `load` compares; None: an older version
     wrote the checkpoint, and damage of it may go unnoticed."""
@@ -64,7 +68,7 @@ class Checkpoint:
         return "the checkpoint is of an older version and has no digest: damage is not noticed"
 
 
-_SINCE_THEN = ("chance", "loss_sum", "digest")
+_SINCE_THEN = ("chance", "loss_sum", "rounding", "digest")
 """Fields that checkpoints of older versions of the same format do not have."""
 
 
@@ -81,6 +85,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     if checkpoint.loss_sum is not None:
         # Of no class of ours: reading would refuse it.
         content["loss_sum"] = tuple(checkpoint.loss_sum)
+    if checkpoint.rounding is not None:
+        content["rounding"] = asdict(checkpoint.rounding)
     content["digest"] = _digest(content)
     packed = io.BytesIO()  # torch would report a full disk as an error of its own, without a name
     torch.save({"format": FORMAT, **content}, packed)
@@ -110,7 +116,7 @@ def load(path: Path) -> Checkpoint:
     ):
         raise CheckpointError(f"{path}: not a checkpoint of avmix, format {FORMAT}")
     values: dict[str, Any] = {**dict.fromkeys(_SINCE_THEN), **content}
-    if values["digest"] not in (None, _digest(values)):
+    if values["digest"] not in (None, _digest(content)):  # without what came later
         raise CheckpointError(f"{path}: damaged: its content is not what was written")
     try:
         values["config"] = from_yaml(TrainConfig, values["config"])
@@ -118,6 +124,8 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: {error}") from None
     if values["chance"] is not None:
         values["chance"] = Chance(**values["chance"])
+    if values["rounding"] is not None:
+        values["rounding"] = Rounding(**values["rounding"])
     found = Checkpoint(**{name: values[name] for name in Checkpoint.__slots__})
     _check_finite(path, found)
     return found

@@ -77,7 +77,9 @@ class DataConfig:
     clip_seconds: float = 60.0
     """Longest time for reading one clip (in evaluation: all its windows in a batch), above 0, at
     most a day. A loader process that takes longer is ended and the clip is noted in
-    quarantine.jsonl in `run.out`, as is one that crashes the decoder: neither is read again."""
+    quarantine.jsonl in `run.out`, as is one that crashes the decoder: neither is read again. It is
+    noted when that has happened twice in a new process that reads nothing else, and never where the
+    process was killed from outside, was stopped, or waited for a disk or a processor."""
     verify: Literal["first", "never"] = "first"
     """`first`: before a loader process reads a file for the first time it compares the file's hash
     with the manifest's. Damage that a codec cannot notice by itself (VP8 and VP9 have no checks) is
@@ -161,7 +163,8 @@ class AugmentConfig:
     """Pictures and sound are played faster or slower by one factor, drawn from [1 / speed, speed]
     with a uniform logarithm; >= 1, at most 4. 1: never."""
     speed_keeps_pitch: bool = False
-    """True: sound that is played faster or slower keeps its pitch; else it is a tape's."""
+    """True: sound that is played faster or slower keeps its pitch; else it is a tape's. Attacks
+    keep their place to 1 ms at speeds from 0.8 to 1.25; docs/augment.md says what may move."""
     reverse: float = 0.0
     """Probability that pictures and sound run backwards, 0 to 1."""
     hide_seconds: float = 0.0
@@ -547,7 +550,8 @@ MAX_THREADS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Where and how a run happens; nothing here but `seed` and `precision` changes its result."""
+    """Where and how a run happens; nothing here but `seed` and `precision` changes its result,
+    but for the last digits (`device`, `threads`)."""
 
     out: str = "runs/default"
     """Folder of the run. When it holds a checkpoint of the same configuration the run goes on
@@ -559,7 +563,8 @@ class RunConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the network's forward pass; spectrograms, targets and losses are always fp32."""
     threads: int = 0
-    """Threads of torch on the CPU; 0: cores minus loader processes, at least 1."""
+    """Threads of torch on the CPU; 0: as many as cores. Another number gives other last digits; the
+    number of loader processes does not. A run that goes on with another number says so."""
     log_every: int = 10
     """Steps between two writings of metrics.jsonl, >= 1."""
     save_every: int = 0

@@ -87,8 +87,9 @@ def train_one_epoch(
         )
         meter.add(losses, target, present)
         consistency = consistency_losses(
-            config.loss, placed, mixed, clean, batch.has_video, batch.has_audio
-        )
+            config.loss, placed, mixed, clean, batch.has_video, batch.has_audio,
+            softened=None if batch.sound_target is None else target,
+        )  # fmt: skip
         loss = objective(config.loss, losses, consistency)
 
         first_of_update = step - step % optim.accumulate

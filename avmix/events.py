@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.progress import track
 
+from avmix.atomic import replace_text
 from avmix.data.manifest import ManifestError, read_manifest, splits_of
 from avmix.decode import ClipError
 from avmix.names import tell
@@ -73,12 +74,14 @@ def run(args: argparse.Namespace) -> int:
         heard = list(_listen_all(args.root, entries, args.workers))
         good = [h for h in heard if not h.problem]
         lines = [
-            json.dumps({"clip_id": h.clip_id, "event_seconds": h.event_seconds}, ensure_ascii=False)
+            json.dumps(
+                {"clip_id": h.clip_id, "event_seconds": h.event_seconds},
+                ensure_ascii=False,
+                allow_nan=False,
+            )
             for h in good
         ]
-        partial_path = path.with_name(path.name + ".partial")
-        partial_path.write_text("".join(line + "\n" for line in lines))
-        partial_path.replace(path)
+        replace_text(path, "".join(line + "\n" for line in lines))
     except (ManifestError, OSError) as error:
         tell(f"error: {error}", error=True)
         return 1

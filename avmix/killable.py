@@ -1,18 +1,20 @@
 """Work in processes that it may kill: decoders hang and crash on bad files.
 
 Every task is limited in time, from outside: a process that takes too long or dies is replaced, and
-what it worked on is a `Failure`. Nothing else is lost.
+what it worked on is tried again, in a process of its own. `Blame` has the rule by which it is a
+`Failure` in the end. Nothing else is lost.
 """
 
 import os
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from avmix.system import SIGKILL, alarm, by_default, child_context
@@ -40,6 +42,59 @@ class Failure:
     from outside, as for want of memory."""
 
 
+Verdict = Literal["again", "task", "machine"]
+"""To be tried again, or given up: the task is to blame, or what it runs on."""
+
+_ALONE = 2
+"""Failures in a fresh process that a task must have to be blamed."""
+_MOST = 10
+"""Processes that may be lost with one task without blame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Whose fault it is that processes are lost, here and in `avmix.data.pool`.
+
+    A task is to blame when it fails twice in a fresh process in which nothing was done before: no
+    file pays for what another left behind in a decoder. A process that was killed from outside, or
+    that could not work (`held_up`), says nothing about its task, however often it happens.
+    """
+
+    _failed: Counter[Hashable] = field(default_factory=Counter)
+    _lost: Counter[Hashable] = field(default_factory=Counter)
+
+    def of(self, task: Hashable, *, alone: bool, passing: bool) -> Verdict:
+        """After a process was lost with `task`. `alone`: it had done nothing else; `passing`: as in
+        `Failure`."""
+        if alone and not passing:
+            self._failed[task] += 1
+            return "task" if self._failed[task] >= _ALONE else "again"
+        self._lost[task] += 1
+        return "machine" if self._lost[task] >= _MOST else "again"
+
+
+def killed_from_outside(exitcode: int | None) -> bool:
+    """As for want of memory; nothing in a process sends itself SIGKILL."""
+    return exitcode == -SIGKILL
+
+
+def held_up(pid: int | None, seconds: float) -> bool:
+    """Whether a process that ran out of its `seconds` could not work: it is stopped or waits for a
+    disk, or wants to run and had a processor for less than half of them. False off Linux."""
+    try:
+        whole = _stat(Path(f"/proc/{pid}/stat"))
+        states = {_stat(path)[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}
+    except OSError:
+        return False
+    used = (int(whole[11]) + int(whole[12])) / os.sysconf("SC_CLK_TCK")  # user and system
+    return bool(states & {"T", "t", "D"}) or ("R" in states and used < seconds / 2)
+
+
+def _stat(path: Path) -> list[str]:
+    """The fields of proc(5) from the state on."""
+    return path.read_text().rpartition(")")[2].split()
+
+
 @dataclass(slots=True)
 class _Worker:
     process: BaseProcess
@@ -63,13 +118,14 @@ def run_each(
     """Index and result of every task, as they come; `seconds` is the limit of each.
 
     `function` is one of a module, and what it takes and returns can be pickled; `preload` names
-    modules that it needs. A process does `per_process` tasks at most. A task that crashes or hangs
-    one that has done others is tried again in a new one: no file pays for what another left behind
-    in a decoder. When the iterator is closed or this is interrupted, all processes are killed.
+    modules that it needs. A process does `per_process` tasks at most. A task that was lost with its
+    process is tried again in a new one until `Blame` has a verdict. When the iterator is closed or
+    this is interrupted, all processes are killed.
     """
     # From a server, children begin at once, and inherit neither threads nor open files.
     context = child_context(preload)
     waiting = deque(range(len(tasks)))
+    blame = Blame()
     fresh: set[int] = set()
     """Tasks that need a new process."""
     idle: list[_Worker] = []
@@ -88,12 +144,12 @@ def run_each(
                 if outcome is None:
                     continue
                 running.remove(worker)
-                lost = isinstance(outcome, Failure) and outcome.kind != "failed"
-                if not lost and worker.num_given < per_process:
+                verdict = _verdict(blame, worker, outcome)
+                if verdict is None and worker.num_given < per_process:
                     idle.append(worker)
                 else:
                     _end(worker)
-                if lost and worker.num_given > 1:
+                if verdict == "again":
                     fresh.add(worker.index)
                     waiting.appendleft(worker.index)
                 else:
@@ -119,6 +175,15 @@ def _start(context: Any, function: Callable[..., Any]) -> _Worker:
     return _Worker(process, pipe)
 
 
+def _verdict(blame: Blame, worker: _Worker, outcome: Any) -> Verdict | None:
+    """None where the process was not lost, which a task that raised an error does not do."""
+    if not isinstance(outcome, Failure) or outcome.kind == "failed":
+        return None
+    if outcome.kind == "time_limit" and not worker.has_begun:
+        return "machine"  # it waited for minutes
+    return blame.of(worker.index, alone=worker.num_given == 1, passing=outcome.passing)
+
+
 def _give(worker: _Worker, index: int, task: Any, seconds: float) -> None:
     worker.index = index
     worker.num_given += 1
@@ -136,7 +201,7 @@ def _look(worker: _Worker, seconds: float) -> Any:
         except (EOFError, ConnectionError):
             worker.process.join()
             code = worker.process.exitcode
-            return Failure("crashed", _how(code), passing=code == -SIGKILL)
+            return Failure("crashed", _how(code), passing=killed_from_outside(code))
         if message != _BEGUN:
             return message
         worker.has_begun = True
@@ -144,7 +209,9 @@ def _look(worker: _Worker, seconds: float) -> Any:
     if time.monotonic() >= worker.deadline:
         if not worker.has_begun:
             return Failure("time_limit", f"not begun within {START_SECONDS:g} s", passing=True)
-        return Failure("time_limit", f"not finished within {seconds:g} s")
+        stalled = held_up(worker.process.pid, seconds)
+        hint = ": it was stopped, or waited for a disk or a processor" if stalled else ""
+        return Failure("time_limit", f"not finished within {seconds:g} s{hint}", passing=stalled)
     return None
 
 

@@ -89,7 +89,7 @@ def _is_same(file: int, path: Path) -> bool:
 
 def _write(file: int) -> None:
     os.ftruncate(file, 0)
-    text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n"
+    text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}, allow_nan=False) + "\n"
     os.lseek(file, 0, os.SEEK_SET)
     os.write(file, text.encode())
 

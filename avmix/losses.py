@@ -58,16 +58,21 @@ def consistency_losses(
     clean: Output | None,
     has_video: Bool[Tensor, " b"],
     has_audio: Bool[Tensor, " b"],
+    softened: Heads | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Each consistency loss that has a weight, by the name of its option, before weighing.
 
     `clean`: what the network says of the clips as they are, which `needs_clean` asks for; `has_*`:
-    what these have.
+    what these have. `softened`: the targets (b k), where audio may have a label of its own
+    (`augment.background_label` soften): heads are to agree only on clips whose labels do.
     """
     video, audio = plan.part("video"), plan.part("audio")
     found: dict[str, Tensor] = {}
     if config.agreement > 0:
         counts = same_label(video.lam, audio.lam, video.present, audio.present, SAME_LABEL)
+        if softened is not None:
+            apart = (softened.video - softened.audio).abs().sum(1) / 2  # 1: nothing in common
+            counts = counts & (apart <= SAME_LABEL)
         found["agreement"] = agreement(
             mixed.logits.video, mixed.logits.audio, counts, kind=config.agreement_kind,
             temperature=config.agreement_temperature, confidence=config.agreement_confidence,

@@ -147,6 +147,7 @@ class RunLog:
         self.console = console_of(quiet=not runtime.is_main)
         self._folder = folder
         self._main = runtime.is_main
+        self._runtime = runtime
         self._plans = folder / f"plans_rank{runtime.rank}.jsonl"
         self._save_plans = save_plans
         self._log_every = log_every
@@ -297,21 +298,26 @@ class RunLog:
             self._progress = None
 
     def close(self) -> None:
-        """Write what is pending."""
-        self.flush()
+        """Write what is pending. Of several processes nothing is after an error, of which the
+        others may not know: they would wait for each other."""
+        if self._runtime.world_size == 1:
+            self.flush()
         self.stop_progress()
         if self._curves is not None:
             self._curves.close()
 
     def flush(self) -> None:
-        """Fetch pending steps from the device, all at once, and write them.
+        """Fetch pending steps from the device, all at once, and write them: the mean over all
+        processes, which must call this at once.
 
-        Raises `NotFiniteError` at the first step whose loss or gradient is not finite.
+        Raises `NotFiniteError` at the first step whose loss or gradient is not finite, in every
+        process where it is in one.
         """
         pending, self._pending = self._pending, []
         if not pending:
             return
-        fetched = torch.stack([_numbers(record) for record in pending]).tolist()
+        own = torch.stack([_numbers(record) for record in pending])
+        fetched = self._runtime.mean(own).tolist()
         rows = [_row(record, numbers) for record, numbers in zip(pending, fetched, strict=True)]
         bad = [i for i, row in enumerate(rows)
                if not math.isfinite(row["loss"] + row.get("grad_norm", 0.0))]  # fmt: skip
@@ -323,11 +329,14 @@ class RunLog:
                 for tag in (n for n in row if n.startswith(("lr", "loss", "grad_norm"))):
                     self._curves.add_scalar(f"train/{tag}", row[tag], at)
         if bad:
+            broken = not own[bad[0]].isfinite().all()
+            clips = pending[bad[0]].rows.tolist() if broken else []
+            found = [row for part in self._runtime.gather(clips) for row in part]
             raise NotFiniteError(
                 f"the loss is {rows[-1]['loss']} and the norm of the gradient "
                 f"{rows[-1].get('grad_norm')} at epoch {rows[-1]['epoch']}, step "
                 f"{rows[-1]['step']}; rows of its clips in the train manifest: "
-                f"{pending[bad[0]].rows.tolist()}. A lower optim.lr or run.precision fp32 may help"
+                f"{found}. A lower optim.lr or run.precision fp32 may help"
             )
         self._last_loss = rows[-1]["loss"]
         if self._sum is not None:

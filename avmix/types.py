@@ -57,9 +57,13 @@ class AudioInfo:
     codec: str
     """libav name of the codec, for example `aac`."""
     rms_dbfs: float
-    """Root mean square of the mono mix, dB relative to full scale; -120 at the lowest."""
+    """Root mean square of the mono mix, dB relative to full scale; -120 at the lowest. Where the
+    channels cancel in it, of the first of them alone, which is taken in its place."""
     silent: bool
-    """True when every sample is (digitally) silent, below -80 dBFS."""
+    """True when every sample of every channel is (digitally) silent, below -80 dBFS."""
+    mono_cancels: bool = False
+    """True when the mono mix has less than a hundredth of the mean power of its channels, as where
+    one is the other inverted: in mono the left channel is taken alone."""
     log_mel_mean: float | None = None
     """Mean of the log-mel of the whole file (`avmix.prepare.melstats`); None: not measured."""
     log_mel_std: float | None = None

@@ -138,7 +138,7 @@ def _train(config: TrainConfig) -> list[dict[str, float]]:
             video, audio = (x.float().square().mean().sqrt().item() for x in arguments[:2])
             inputs.append({"rms_video": video, "rms_audio": audio})
 
-    with runtime.start(device="cpu", threads=1, num_workers=0) as here, ExitStack() as at_end:
+    with runtime.start(device="cpu", threads=1) as here, ExitStack() as at_end:
         run = train.build(config, here, at_end)
         run.loader.sampler.num_steps = min(run.loader.num_steps, MOST_STEPS)
         run.network.register_forward_pre_hook(look)

@@ -88,7 +88,7 @@ def one_run(question: Question, out: Path) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     config, began = configured(question, out), time.perf_counter()
     looks: list[learninglook.Look] = []
-    with runtime.start(device="cpu", threads=1, num_workers=0) as here, ExitStack() as at_end:
+    with runtime.start(device="cpu", threads=1) as here, ExitStack() as at_end:
         run = train.build(config, here, at_end)
         variant = learningvariants.VARIANTS[question.variant]
         optimizer = learningvariants.edit(run.model, variant, config.optim, question.seed)

@@ -10,7 +10,7 @@ from jaxtyping import TypeCheckError
 from mix_reference import mix
 from torch import Tensor
 
-from avmix.mix.blend import along_sphere, blend, blend_crosswise, inside, mix_part
+from avmix.mix.blend import _Take, along_sphere, blend, blend_crosswise, inside, mix_part
 from avmix.mix.plan import MixPlan, Part
 
 NAN, INF = math.nan, math.inf
@@ -296,3 +296,15 @@ def test_gradients_on_the_sphere_are_those_of_finite_differences():
     own, other = (noise(6, 4, seed=k).double().requires_grad_() for k in range(2))
     share = torch.linspace(0.1, 0.9, 6, dtype=torch.float64)[:, None]
     assert torch.autograd.gradcheck(along_sphere, (own, other, share))
+
+
+def test_the_gradient_with_shared_partners_is_that_of_index_select():
+    """On CUDA it is a product, summed in one order; here the same code runs on the CPU."""
+    partner = ints([2, 2, 0, 2])
+    for shape in ((5, 3), (5, 2, 3, 4)):
+        x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        weight = torch.randn(4, *shape[1:], dtype=torch.float64)
+        expected = torch.autograd.grad((x.index_select(0, partner) * weight).sum(), x)
+        found = _Take.apply(x, partner)
+        assert torch.equal(found, x[[2, 2, 0, 2]])
+        torch.testing.assert_close(torch.autograd.grad((found * weight).sum(), x), expected)

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from avmix import checkpoint
 from avmix.atomic import replacing
 from avmix.chance import Chance
 from avmix.checkpoint import Checkpoint, CheckpointError, load, save
 from avmix.config import RunConfig, TrainConfig
+from avmix.runtime import Rounding
 
 ROOT = Path(__file__).parents[1]
 MADE = Checkpoint(
@@ -29,6 +31,7 @@ MADE = Checkpoint(
     optimizer={"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
     chance=Chance(epochs=(2, 0, None), sums=torch.arange(12.0, dtype=torch.float64).view(3, 4)),
     loss_sum=(1.5, 7),
+    rounding=Rounding(device="cpu", threads=2, kernel="fused", cpu="AVX2", torch_version="2.11.0"),
 )
 
 
@@ -63,7 +66,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["last.pt"]
 
 
-@pytest.mark.parametrize("since", ["chance", "loss_sum", "digest"])
+@pytest.mark.parametrize("since", ["chance", "loss_sum", "rounding", "digest"])
 def test_a_checkpoint_from_before_a_field_was_added_is_loaded(tmp_path, since):
     save(tmp_path / "last.pt", MADE)
     content = torch.load(tmp_path / "last.pt", weights_only=True)
@@ -73,6 +76,25 @@ def test_a_checkpoint_from_before_a_field_was_added_is_loaded(tmp_path, since):
     assert getattr(load(tmp_path / "old.pt"), since) is None
     save(tmp_path / "again.pt", load(tmp_path / "old.pt"))
     assert (getattr(load(tmp_path / "again.pt"), since) is None) == (since != "digest")
+
+
+def test_the_digest_of_an_older_version_is_of_the_fields_it_had(tmp_path):
+    save(tmp_path / "last.pt", MADE)
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    del content["rounding"]
+    content["digest"] = checkpoint._digest(content)
+    torch.save(content, tmp_path / "old.pt")
+    found = load(tmp_path / "old.pt")
+    assert (found.rounding, found.digest) == (None, content["digest"])
+
+
+def test_what_changes_last_digits_is_named_where_it_changed():
+    before = MADE.rounding
+    assert before is not None
+    assert before.notice(before) == ""
+    assert before.notice(None) == ""  # an older version did not say
+    notice = replace(before, threads=1, kernel="torch").notice(before)
+    assert "(threads 2 -> 1, kernel fused -> torch)" in notice
 
 
 def test_saving_again_replaces(tmp_path):

@@ -4,10 +4,11 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from avmix.killable import Failure, run_each
+from avmix.killable import Failure, held_up, run_each
 
 
 def act(task: str) -> str:
@@ -19,8 +20,13 @@ def act(task: str) -> str:
         raise ValueError(rest)
     if word == "die":
         os.kill(os.getpid(), signal.SIGSEGV)
-    if word == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
+    if word in ("killed", "stop", "segv"):  # as often as `times` says, or always
+        path, _, times = rest.partition(" ")
+        with open(path, "ab") as file:
+            file.write(b".")
+        if not times or os.path.getsize(path) <= int(times):
+            number = {"killed": signal.SIGKILL, "stop": signal.SIGSTOP, "segv": signal.SIGSEGV}
+            os.kill(os.getpid(), number[word])
     if word == "leave":  # as a decoder that a damaged file has left broken
         os.environ["BROKEN"] = "1"
     if word == "fragile" and "BROKEN" in os.environ:
@@ -61,11 +67,50 @@ def test_no_file_pays_for_what_another_left_behind() -> None:
     assert outcomes(["leave", "fragile", "ok"], per_process=10) == ["leave", "fragile", "ok"]
 
 
-def test_what_is_not_the_fault_of_a_task_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert outcomes(["killed"])[0].passing  # as the kernel does for want of memory
-    assert not outcomes(["die"])[0].passing
+def test_what_is_not_the_fault_of_a_task_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert outcomes([f"killed {tmp_path / 'killed'}"])[0].passing  # as for want of memory
+    assert (tmp_path / "killed").stat().st_size == 10
+    assert not outcomes([f"segv {tmp_path / 'segv'}"])[0].passing
+    assert (tmp_path / "segv").stat().st_size == 2  # alone, and twice
     monkeypatch.setattr("avmix.killable.START_SECONDS", 0.0)
     assert outcomes(["hang"]) == [Failure("time_limit", "not begun within 0 s", passing=True)]
+
+
+@pytest.mark.parametrize(("word", "times"), [("killed", 4), ("stop", 2), ("segv", 1)])
+def test_a_task_that_succeeds_in_the_end_was_not_at_fault(
+    tmp_path: Path, word: str, times: int
+) -> None:
+    seconds = 0.5 if word == "stop" else 20.0
+    assert outcomes(
+        ["ok", f"{word} {tmp_path / word} {times}"], seconds=lambda _: seconds, per_process=9
+    ) == ["ok", word]
+    assert (tmp_path / word).stat().st_size == times + 1
+
+
+def test_a_process_that_could_not_work_is_told_from_one_that_did() -> None:
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_spin)
+    process.start()
+    assert process.pid
+    try:
+        while held_up(process.pid, 0.2):  # it wants to run and hardly did yet
+            pass
+        assert not held_up(process.pid, 0.2)
+        assert held_up(process.pid, 1e6)
+        os.kill(process.pid, signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        assert held_up(process.pid, 0.2)
+    finally:
+        process.kill()
+        process.join()
+    assert not held_up(process.pid, 0.2)  # nothing is known of it
+
+
+def _spin() -> None:
+    while True:
+        pass
 
 
 def test_closing_kills_what_runs() -> None:

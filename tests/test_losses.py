@@ -251,3 +251,14 @@ def test_lambdas_that_are_a_rounding_apart_are_of_one_label(audio, counts):
     found = consistency_losses(LossConfig(agreement=1.0), plan.to(torch.device("cpu")),
                                outputs_of(0), None, here, here)  # fmt: skip
     assert (found["agreement"].item() > 0) == counts
+
+
+def test_heads_agree_only_where_a_softened_label_leaves_theirs_the_same():
+    # Of the placed plan only the first clip has one lambda for both; its background decides.
+    here, own = torch.ones(3, dtype=torch.bool), torch.eye(4)[:3]
+    for share, counts in ((0.0, True), (0.15, True), (0.25, False)):
+        heard = own.clone()
+        heard[0] = torch.tensor([1 - share, 0, 0, share])
+        found = consistency_losses(LossConfig(agreement=1.0), placed_plan(), outputs_of(0), None,
+                                   here, here, softened=Heads(own, own, heard))  # fmt: skip
+        assert (found["agreement"].item() > 0) == counts

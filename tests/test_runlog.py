@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -134,7 +138,7 @@ def test_heads_at_chance_are_named(tmp_path, capsys):
 
 
 def test_only_the_main_process_writes(tmp_path):
-    other = Runtime(device=torch.device("cpu"), threads=1, rank=1, world_size=2)
+    other = Runtime(device=torch.device("cpu"), threads=1, rank=1)
     log = started(tmp_path / "run", other, log_every=1)
     log.step_done(record(0), Stopwatch())
     log.epoch_done(0, Stopwatch().stop(), {})
@@ -145,7 +149,7 @@ def test_only_the_main_process_writes(tmp_path):
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_an_error_in_every_process(tmp_path, loss):
     for rank in (0, 1):
-        here = Runtime(device=torch.device("cpu"), threads=1, rank=rank, world_size=2)
+        here = Runtime(device=torch.device("cpu"), threads=1, rank=rank)
         log = started(tmp_path / str(rank), here)
         log.step_done(record(0), Stopwatch())
         with pytest.raises(NotFiniteError, match=r"step 1; rows of its .* manifest: \[7, 8\]"):
@@ -237,3 +241,52 @@ def test_the_loss_of_an_epoch_whose_beginning_is_not_known_is_not_known(tmp_path
     log.close()
     assert [row["loss"] for row in rows(tmp_path) if row["kind"] == "epoch"] == [None, 5.0]
     assert "epoch 1: loss -," in capsys.readouterr().out
+
+
+TWO = """
+import sys
+from pathlib import Path
+import torch
+from avmix import runtime
+from avmix.runlog import NotFiniteError, RunLog, StepRecord, Stopwatch
+from avmix.types import Heads
+
+def record(step, loss, rows):
+    loss = torch.tensor(loss)
+    return StepRecord(epoch=0, step=step, lr=0.1, loss=loss, losses=Heads(loss, loss / 2, loss / 4),
+                      consistency={}, grad_norms=None, rows=torch.tensor(rows))
+
+with runtime.start(device="cpu", threads=1) as here:
+    here.barrier()
+    log = RunLog(Path(sys.argv[1]), here, 2)
+    log.begin("x: 1", epoch=0, step=0, steps_per_epoch=4)
+    log.epoch_started(0, 1, 0, 4)
+    log.step_done(record(0, 1.0 + 2 * here.rank, [0]), Stopwatch())
+    log.step_done(record(1, 5.0 - here.rank, [0]), Stopwatch())
+    log.step_done(record(2, float("nan") if here.rank else 1.0, [10 + here.rank]), Stopwatch())
+    try:
+        log.flush()
+    except NotFiniteError as error:
+        Path(sys.argv[1], f"error{here.rank}").write_text(str(error))
+    log.step_done(record(3, 1.0, [0]), Stopwatch())
+    log.close()  # in the midst of something that the other may not know of: nobody waits
+"""
+
+
+def test_what_is_logged_of_several_processes_is_their_mean(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2",
+                   "OMP_NUM_THREADS": "1"}  # fmt: skip
+    running = [
+        subprocess.Popen([sys.executable, "-c", TWO, str(tmp_path)],
+                         env={**environment, "RANK": str(rank)})
+        for rank in range(2)
+    ]  # fmt: skip
+    assert [process.wait(120) for process in running] == [0, 0]
+    steps = [row for row in rows(tmp_path) if row["kind"] == "step"]
+    assert [row["loss"] for row in steps] == [2.0, 4.5, None]
+    assert [row["loss_audio"] for row in steps[:2]] == [0.5, 1.125]
+    for rank in range(2):  # both stop, and name the clips of the one whose loss it is
+        assert "train manifest: [11]" in (tmp_path / f"error{rank}").read_text()

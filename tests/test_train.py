@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from fragile import FragileSet
 
 import eval as evaluation
@@ -128,6 +129,36 @@ def test_a_run_that_has_ended_may_have_more_epochs(finished: Path, tmp_path: Pat
     checkpoint.save(path, longer)
     with pytest.raises(CheckpointError, match=r"optim\.epochs 5 -> 2"):
         train._resume(path, ended)
+
+
+def test_weights_do_not_depend_on_the_number_of_loader_processes(
+    toy_set: Path, tmp_path: Path
+) -> None:
+    weights = []
+    for num_workers in (0, 1, 2):
+        out = tmp_path / str(num_workers)
+        run_train([*smoke(toy_set, out), "--run.threads", "0", "--data.num_workers",
+                   str(num_workers), "--optim.epochs", "1", "--data.val_split", ""])  # fmt: skip
+        state = checkpoint.load(out / "last.pt")
+        assert state.rounding is not None
+        assert state.rounding.threads == len(os.sched_getaffinity(0))
+        weights.append(state.model)
+    for other in weights[1:]:
+        assert all(torch.equal(other[name], tensor) for name, tensor in weights[0].items())
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(
+    toy_set: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "moved"
+    shutil.copytree(finished, out)
+    state = checkpoint.load(out / "last.pt")
+    assert state.rounding is not None
+    run_train(smoke(toy_set, out))
+    assert "last digits" not in capsys.readouterr().out
+    checkpoint.save(out / "last.pt", replace(state, rounding=replace(state.rounding, threads=7)))
+    run_train(smoke(toy_set, out))
+    assert "(threads 7 -> 1)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_another_configuration_does_not_go_on_from_a_run(toy_set: Path, finished: Path) -> None:

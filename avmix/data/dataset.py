@@ -131,20 +131,33 @@ class _Reader:
 
     def decode(self, entry: Entry, times: Sequence[TimePlan]) -> list[Clip | ClipError]:
         """One outcome per window, all played alike; raises what concerns the file as a whole."""
-        first = times[0]
-        return decode_clips(
+        first, alone = times[0], self._takes_left(entry)
+        clips = decode_clips(
             self.path_of(entry),
             starts_seconds=[time.start_seconds for time in times],
             duration_seconds=first.read_seconds,
             num_frames=first.num_frames,
             sample_rate=first.decoded_rate,
-            channels=self.clip.audio_channels,
+            channels=2 if alone else self.clip.audio_channels,
             short_side=self.clip.short_side,
             audio="silence" if entry.audio is None else "require",
             sound_shift_seconds=first.sound_shift_seconds,
             sha256=self._hash(entry),
             limits=self.limits,
         )
+        if not alone:
+            return clips
+        return [c if isinstance(c, ClipError) else replace(c, audio=c.audio[0]) for c in clips]
+
+    def _takes_left(self, entry: Entry) -> bool:
+        """In mono, where both channels cancel each other: the left one alone."""
+        return (
+            self.clip.audio_channels == 1 and entry.audio is not None and entry.audio.mono_cancels
+        )
+
+    def name(self, row: int) -> str:
+        """Path of the file of a row, as the manifest has it."""
+        return self.manifest.entries[row].path
 
     def path_of(self, entry: Entry) -> Path:
         """Where the file of a clip is."""
@@ -265,10 +278,17 @@ class TrainSet(_Reader):
         told each row before its file is touched.
         """
         repeats, found = self.augment.repeats, []
-        for (epoch, turn), group in groupby(places, lambda place: (place[0], place[1] // repeats)):
+        for group in self.groups(places):
+            epoch, turn = group[0][0], group[0][1] // repeats
             numbers = [position % repeats for _, position in group]
             found += self._visit(epoch, turn, numbers, skip, begin)
         return found
+
+    def groups(self, places: Sequence[Place]) -> list[list[Place]]:
+        """Windows of one file that follow each other are read together."""
+        repeats = self.augment.repeats
+        together = groupby(places, lambda place: (place[0], place[1] // repeats))
+        return [list(group) for _, group in together]
 
     def _visit(
         self,
@@ -417,15 +437,17 @@ class TrainSet(_Reader):
 
     def _sound_of(self, entry: Entry, wanted: Background) -> np.ndarray:
         slack = max(0.0, entry.duration_seconds - self.clip.duration_seconds)
-        return decode_sound(
+        alone = self._takes_left(entry)
+        sound = decode_sound(
             self.path_of(entry),
             start_seconds=entry.start_seconds + wanted.place * slack,
             duration_seconds=self.clip.duration_seconds,
             sample_rate=self.clip.sample_rate,
-            channels=self.clip.audio_channels,
+            channels=2 if alone else self.clip.audio_channels,
             sha256=self._hash(entry),
             limits=self.limits,
         ).audio
+        return sound[0] if alone else sound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -452,7 +474,8 @@ class EvalSet(_Reader):
         one such sample. `begin` is told each row before its file is touched.
         """
         found: list[Sample] = []
-        for row, group in groupby(places, key=lambda place: place[0]):
+        for group in self.groups(places):
+            row = group[0][0]
             if row in skip:
                 found.append(self._missing(row, skip[row]))
                 continue
@@ -462,6 +485,10 @@ class EvalSet(_Reader):
             except Exception as error:
                 found.append(self._missing(row, _reason(error)))
         return found
+
+    def groups(self, places: Sequence[Place]) -> list[list[Place]]:
+        """Views of one row that follow each other are read together."""
+        return [list(group) for _, group in groupby(places, key=lambda place: place[0])]
 
     def _read(self, row: int, views: Sequence[int]) -> list[Sample]:
         entry = self.manifest.entries[row]

@@ -180,10 +180,13 @@ def train_loader(
     quarantine: Quarantine | None = None,
     rank: int = 0,
     world_size: int = 1,
+    pin: bool = False,
 ) -> TrainLoader:
-    """Shuffled, augmented batches for training; without `quarantine`, one of its own."""
+    """Shuffled, augmented batches for training; without `quarantine`, one of its own. `pin`: they
+    go to a CUDA device."""
     num_clips = len(dataset.manifest.entries)
-    pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds)
+    pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds,
+                pin=pin)  # fmt: skip
     return TrainLoader(
         source=Clips(dataset, pool, quarantine or Quarantine()),
         sampler=EpochSampler(num_clips, batch_size, rank, world_size, dataset.augment.repeats),
@@ -242,10 +245,13 @@ def eval_loader(
     quarantine: Quarantine | None = None,
     rank: int = 0,
     world_size: int = 1,
+    pin: bool = False,
 ) -> EvalLoader:
-    """Every view of every clip once; the clips are dealt out to the processes."""
+    """Every view of every clip once; the clips are dealt out to the processes. `pin` as for
+    `train_loader`."""
     rows = range(rank, len(dataset.manifest.entries), world_size)
-    pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds)
+    pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds,
+                pin=pin)  # fmt: skip
     return EvalLoader(
         source=Clips(dataset, pool, quarantine or Quarantine()),
         batches=_whole_clips(rows, dataset.num_views, batch_size),

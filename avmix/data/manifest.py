@@ -126,7 +126,7 @@ def write_manifest(
             "per_class": dict(sorted(Counter(c for e in entries for c in e.labels).items())),
             "sha256": hashlib.sha256(text).hexdigest(),
         }
-    _write(folder / "dataset.json", json.dumps(header, indent=2).encode() + b"\n")
+    _write(folder / "dataset.json", json.dumps(header, indent=2, allow_nan=False).encode() + b"\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,9 @@ def row_of(entry: Entry) -> str:
         del row["audio"]["log_mel_mean"], row["audio"]["log_mel_std"]
     if entry.synthetic is None:
         del row["synthetic"]  # manifests of real clips keep their bytes, and so their hashes
-    return json.dumps(row, ensure_ascii=False)
+    if entry.audio is not None and not entry.audio.mono_cancels:
+        del row["audio"]["mono_cancels"]  # likewise
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
 def parse_row(line: str, where: str) -> Entry:
@@ -249,6 +251,8 @@ def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -
         found = getattr(value, field.name)
         if field.type is float:
             ok = isinstance(found, int | float) and not isinstance(found, bool)
+            if ok and not math.isfinite(found):
+                raise ManifestError(f"{where}: {field.name} is not finite: {found!r}")
         elif field.type in (int, str, bool):
             ok = type(found) is field.type
         elif field.name == "labels":

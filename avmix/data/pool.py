@@ -2,25 +2,28 @@
 
 The training process hands out whole batches of places, watches what each loader process reads and
 since when, and gives the results back in order. A decoder that crashes takes its process along, and
-one that hangs is killed with it. Either way the clip is named, the process replaced, and its batch
-read again without that clip, by the rule for unreadable clips. No other batch is read twice.
+one that hangs is killed with it. Either way the process is replaced, and the batch read again from
+what it was lost with on: alone in a new process. A clip that `avmix.killable.Blame` holds to be at
+fault is named, and left out by the rule for unreadable clips. No other batch is read twice.
 """
 
+import logging
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import connection, util
 from multiprocessing.process import BaseProcess
-
-import torch
 
 from avmix.data.dataset import Loaded, Place
 from avmix.data.shared import MAX_LENT, NOTHING, Mark, Shared
 from avmix.data.worker import Done, Reader, Task, fork_server, work
-from avmix.system import SIGALRM, SIGKILL
+from avmix.killable import Blame, held_up, killed_from_outside
+from avmix.system import SIGALRM
+
+_log = logging.getLogger(__name__)
 
 _AHEAD = 3
 """Batches per process that are being read, or wait to be read or to be trained on."""
@@ -44,6 +47,8 @@ class _Worker:
     """Clips to skip that it knows of."""
     tasks: deque[Task] = field(default_factory=deque)
     """In the order in which it does them."""
+    is_fresh: bool = True
+    """It has not finished a batch yet."""
 
 
 class Pool:
@@ -52,9 +57,16 @@ class Pool:
     _shared: Shared  # of the processes that run now
 
     def __init__(
-        self, reader: Reader, *, num_workers: int, batch_size: int, clip_seconds: float
+        self,
+        reader: Reader,
+        *,
+        num_workers: int,
+        batch_size: int,
+        clip_seconds: float,
+        pin: bool = False,
     ) -> None:
-        """`batch_size`: most places in a batch. `clip_seconds`: longest time for one clip.
+        """`batch_size`: most places in a batch. `clip_seconds`: longest time for one clip. `pin`:
+        batches go to a CUDA device, and are put where it can fetch them.
 
         With `num_workers` 0 everything is read in this process: the same batches, but a decoder
         that crashes or hangs takes the program along.
@@ -63,11 +75,13 @@ class Pool:
         self._num_workers = num_workers
         self._slot_bytes = batch_size * reader.bytes_per_clip
         self._clip_seconds = clip_seconds
-        self._pin = torch.cuda.is_available()
+        self._pin = pin
         self._skip: dict[int, str] = {}
         self._lost: Callable[[int, str], str] = _as_it_is
         self._workers: list[_Worker] = []
         self._num_deaths = 0
+        self._blame = Blame()
+        """Of rows in tasks that are outstanding."""
         self._reading = False
         # Also at exit, before multiprocessing waits for processes that ignore its SIGTERM.
         util.Finalize(self, _end, (self._workers,), exitpriority=100)
@@ -81,13 +95,15 @@ class Pool:
         """The batches in order. One iteration at a time; ended early it ends the processes.
 
         `skip`: rows that are not read, and why; the pool never forgets one. `lost(row, reason)` is
-        called when reading a clip took a process down; it returns the reason as reports give it.
-        Raises `LoaderError` when processes die before they read anything, or fail.
+        called when a clip is to blame for processes that were lost; it returns the reason as
+        reports give it. Raises `LoaderError` when processes die before they read anything, fail, or
+        are lost again and again with a clip that is not to blame.
         """
         if self._reading:
             raise RuntimeError("the batches of one pool are read by one loop at a time")
         self._skip.update(skip)
         self._lost = lost
+        self._blame = Blame()
         self._reading = True
         completed = False
         try:
@@ -193,11 +209,14 @@ class Pool:
         task = worker.tasks.popleft()
         assert task.number == answer.number
         done[task.number] = answer
+        worker.is_fresh = False
         self._num_deaths = 0
 
     def _replace(self, worker: _Worker, overdue: Mark | None, done: dict[int, Done]) -> None:
         """Put a new process in place of one that is dead, or takes too long with `overdue`."""
+        stalled = False
         if overdue is not None:
+            stalled = held_up(worker.process.pid, self._clip_seconds)
             worker.process.kill()
             with suppress(EOFError, OSError):  # what it finished before it was killed counts
                 while worker.pipe.poll(_GRACE_SECONDS):
@@ -208,8 +227,9 @@ class Pool:
             pass  # it was done with that clip at the last moment
         elif last.row != NOTHING:
             if last.row not in self._skip:
-                reason = self._reason(exitcode, overdue is not None)
-                self._skip[last.row] = self._lost(last.row, reason)
+                late = overdue is not None or exitcode == -SIGALRM
+                passing = stalled if overdue is not None else killed_from_outside(exitcode)
+                self._judge(worker, last, self._reason(exitcode, late, passing), passing)
             self._num_deaths = 0
         else:
             self._num_deaths += 1
@@ -224,10 +244,29 @@ class Pool:
         for task in worker.tasks:
             self._give(successor, task)
 
-    def _reason(self, exitcode: int | None, overdue: bool) -> str:
-        if overdue or exitcode == -SIGALRM:
-            return f"took longer than {self._clip_seconds:g} s and was killed"
-        if exitcode == -SIGKILL:
+    def _judge(self, worker: _Worker, last: Mark, reason: str, passing: bool) -> None:
+        """A process was lost with `last`: read it again, first of all, or never."""
+        task = worker.tasks[0]
+        alone = worker.is_fresh and last.group == (*task.first, 0)[0]
+        verdict = self._blame.of((task.number, last.row), alone=alone, passing=passing)
+        if verdict == "task":
+            self._skip[last.row] = self._lost(last.row, reason)
+        elif verdict == "machine":
+            raise LoaderError(
+                f"loader processes were lost again and again while they read "
+                f"{self._reader.name(last.row)}, the last because {reason}; the file is not held "
+                "to be at fault: is there enough memory, and does the disk answer?"
+            )
+        else:
+            _log.warning("%s: %s; it is read again", self._reader.name(last.row), reason)
+        first = (last.group, *(group for group in task.first if group != last.group))
+        worker.tasks[0] = replace(task, first=first)
+
+    def _reason(self, exitcode: int | None, late: bool, passing: bool) -> str:
+        if late:
+            cause = "was stopped, or waited for a disk or a processor, for" if passing else "took"
+            return f"{cause} longer than {self._clip_seconds:g} s and was killed"
+        if passing:
             return "its loader process was killed (signal 9, SIGKILL); out of memory?"
         return f"the decoder crashed ({_status(exitcode)})"
 

@@ -56,7 +56,7 @@ class Quarantine:
         if self.path is None:
             self._lines.append(line)
         else:
-            _append(self.path, json.dumps(line, ensure_ascii=False))
+            _append(self.path, json.dumps(line, ensure_ascii=False, allow_nan=False))
         return _explained(reason)
 
     def notice(self) -> str:

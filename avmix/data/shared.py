@@ -40,6 +40,8 @@ class Mark(NamedTuple):
     """Of the clip that it reads; `NOTHING` when it reads none."""
     since_seconds: float
     """When it began, on `time.monotonic`, which all processes of a machine share."""
+    group: int = 0
+    """Which of the groups of its batch the clip is of."""
 
 
 class Stored(NamedTuple):
@@ -77,7 +79,7 @@ class Shared:
         """
         self._sizes = num_workers, num_slots, slot_bytes
         self._slot_bytes = _aligned(slot_bytes) + _ALIGNMENT * len(fields(Batch))
-        self._first_slot = _aligned(16 * num_workers)
+        self._first_slot = _aligned(24 * num_workers)
         size = self._first_slot + num_slots * self._slot_bytes
         if fd is None:
             fd, path = memory_file()
@@ -87,7 +89,7 @@ class Shared:
         self._fd, self._path = fd, path
         self._close = weakref.finalize(self, os.close, fd)
         self._memory = mmap.mmap(fd, size)
-        self._marks = np.frombuffer(self._memory, np.float64, 2 * num_workers)
+        self._marks = np.frombuffer(self._memory, np.float64, 3 * num_workers)
         self.free = list(range(num_slots))
         """Slots that nobody writes to or reads from; only the training process counts them."""
         self._lent: set[int] = set()
@@ -98,18 +100,19 @@ class Shared:
             return _attach_file, (self._path, self._sizes)
         return _attach, (reduction.DupFd(self._fd), self._sizes)
 
-    def mark(self, worker: int, row: int, now_seconds: float = 0.0) -> None:
-        """Note that `worker` begins to read `row` now.
+    def mark(self, worker: int, row: int, now_seconds: float = 0.0, group: int = 0) -> None:
+        """Note that `worker` begins to read `row` now, of this group of its batch.
 
         The time is written first and read last: who sees the new row sees its time.
         """
-        self._marks[2 * worker + 1] = now_seconds
-        self._marks[2 * worker] = row
+        self._marks[3 * worker + 1] = now_seconds
+        self._marks[3 * worker + 2] = group
+        self._marks[3 * worker] = row
 
     def mark_of(self, worker: int) -> Mark:
         """What `worker` is doing, or was doing when it died."""
-        row = int(self._marks[2 * worker])
-        return Mark(row, float(self._marks[2 * worker + 1]))
+        row, since_seconds, group = self._marks[3 * worker : 3 * worker + 3].tolist()
+        return Mark(int(row), since_seconds, int(group))
 
     def write(self, slot: int, batch: Batch) -> list[Stored]:
         """Put `batch` into `slot`; returns what `take` needs. Raises ValueError if it is larger."""

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -31,6 +32,14 @@ class Reader(Protocol):
     @property
     def bytes_per_clip(self) -> int:
         """Of a clip in a batch, at most."""
+        ...
+
+    def name(self, row: int) -> str:
+        """Of the file of a row, for messages."""
+        ...
+
+    def groups(self, places: Sequence[Place]) -> list[list[Place]]:
+        """`places` in order, those together that `samples` reads together, from one open file."""
         ...
 
     def samples(
@@ -56,6 +65,12 @@ class Task:
     places: list[Place]
     slot: int
     """Where the batch is to be put."""
+    first: tuple[int, ...] = ()
+    """Groups of the batch that are read before the others: with each a process was lost."""
+
+    def order(self, num_groups: int) -> list[int]:
+        """In which the groups are read."""
+        return [*self.first, *(i for i in range(num_groups) if i not in self.first)]
 
 
 @dataclass(frozen=True)
@@ -117,20 +132,25 @@ def work(
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    def begin(row: int) -> None:
+    def begin(row: int, group: int = 0) -> None:
         # The kernel ends what the training process, when it is gone or busy, does not, and what
         # holds the interpreter's lock, so that no thread of ours can.
         alarm(0.0 if row == NOTHING else 2 * clip_seconds)
-        shared.mark(index, row, time.monotonic())
+        shared.mark(index, row, time.monotonic(), group)
 
     with suppress(EOFError, OSError):  # the training process closed its end
         while True:
             task, news = pipe.recv()
             skip.update(news)
             try:
-                samples = reader.samples(task.places, skip, begin)
+                groups = reader.groups(task.places)
+                read: dict[int, list[Sample]] = {}
+                for number in task.order(len(groups)):
+                    read[number] = reader.samples(
+                        groups[number], skip, partial(begin, group=number)
+                    )
                 begin(NOTHING)
-                batch, bad = reader.collate(samples)
+                batch, bad = reader.collate([s for i in sorted(read) for s in read[i]])
                 stored = None if batch is None else shared.write(task.slot, batch)
                 answer = Done(task.number, stored, bad)
             except Exception:  # the training process ends with it: `Pool` raises `LoaderError`

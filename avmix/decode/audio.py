@@ -33,6 +33,8 @@ _JUMP_SECONDS = 0.015
 _FINE_TICK_SECONDS = 0.002
 _FILTER_WIDTH = 16
 """Zero crossings of the resampling filter on each side."""
+MAX_SAMPLE = 1000.0
+"""Times full scale, 60 dB above it: what no recording and no codec comes near to."""
 _MAX_PHASES = 500_000
 """Size of the table of a filter, for rates that have little in common, above which libav's is used,
 which interpolates between phases."""
@@ -194,6 +196,7 @@ class Sound:
                 buffer[:, low:high] = mix[:, low - first : high - first]
                 covered[low:high] = True
         self._cut(buffer, covered, origin)
+        check_samples(self.media.path, buffer)
         for channel, whole in zip(wave, buffer, strict=True):
             window = _resample(whole, self._rate, self.sample_rate)[margin:][:num_samples]
             channel[: len(window)] = window
@@ -278,6 +281,18 @@ class Sound:
         run.num_samples += num_samples
 
 
+def check_samples(path: str, *channels: Shaped[np.ndarray, "..."]) -> None:
+    """Raises `DecodeError` where float samples are not finite, or beyond `MAX_SAMPLE`: they would
+    make every result of the clip nan, and numbers of integers are never so large."""
+    for samples in channels:
+        # Not a comparison of the absolute values: nan must not pass.
+        if samples.dtype.kind == "f" and not (
+            samples.min(initial=0) >= -MAX_SAMPLE and samples.max(initial=0) <= MAX_SAMPLE
+        ):
+            limit = f"{MAX_SAMPLE:g} times full scale"
+            raise DecodeError(path, f"its audio holds samples not finite, or beyond {limit}")
+
+
 def channels_of(frame: AudioFrame) -> Channels:
     """The samples of a frame, without copying them."""
     form, num_channels = frame.format, frame.layout.nb_channels
@@ -317,6 +332,11 @@ def stereo(channels: Channels, layout: str) -> Float32[np.ndarray, "2 s"]:
     left, right = _side_channels(layout)
     mix = _mean(channels, left)
     return np.stack([mix, mix if left == right else _mean(channels, right)])
+
+
+def heard(channels: Channels, layout: str) -> Float32[np.ndarray, "c s"]:
+    """The channels that `mono` is the mean of, each at full scale 1."""
+    return np.stack([_mean(channels, (channel,)) for channel in _heard_channels(layout)])
 
 
 def _mean(channels: Channels, heard: tuple[int, ...]) -> Float32[np.ndarray, " s"]:

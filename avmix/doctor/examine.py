@@ -26,6 +26,7 @@ from avmix.doctor.report import (
     worst,
 )
 from avmix.doctor.sound import Ear
+from avmix.prepare.probe import CANCELLED
 from avmix.types import Entry
 
 _FLOOR_DBFS = -120.0
@@ -225,6 +226,8 @@ def _audio(media: Media, ear: Ear, video: VideoReport | None) -> AudioReport | N
         peak_dbfs=_dbfs(ear.peak),
         rms_dbfs=_dbfs(math.sqrt(ear.energy / max(ear.num_samples, 1))),
         digital_silence=ear.peak == 0,
+        mono_cancels=ear.peak > 0 and ear.energy < CANCELLED * ear.each_energy,
+        num_broken=ear.num_broken,
         gaps=tuple(ear.gaps),
     )
 

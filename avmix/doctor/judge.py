@@ -146,6 +146,12 @@ def _sound(file: FileReport) -> list[Finding]:
     if audio.peak_dbfs < SILENT_DBFS:
         quiet = "digital silence" if audio.digital_silence else f"peak {audio.peak_dbfs:.0f} dBFS"
         found.append(Finding.of("silent", f"silent: {quiet}"))
+    elif audio.mono_cancels:
+        text = f"the mono mix is {audio.rms_dbfs:.0f} dBFS, its channels cancel each other"
+        found.append(Finding.of("mono_cancels", text))
+    if audio.num_broken:
+        text = f"{audio.num_broken} samples are not finite, or far beyond full scale"
+        found.append(Finding.of("sound_broken", text))
     if file.video is None or audio.covers is None:
         return found
     assert file.av_start_ms is not None

@@ -14,10 +14,10 @@ Code = Literal[
     "unreadable", "unsupported", "no_picture", "crashed", "time_limit", "failed",
     "damaged_picture", "damaged_sound", "truncated", "seek_differs", "noise_drawn", "refused",
     "manifest", "missing", "changed", "row_differs", "window_outside", "no_sound", "silent",
-    "sound_short",
-    "long_gop", "vfr", "rotated", "av_start", "sound_ends_early", "sound_gaps", "picture_gaps",
-    "cut_start", "from_beginning", "no_pts", "trimmed", "aspect", "interlaced", "hdr",
-    "mp3_in_avi", "several_streams", "cover_art", "version",
+    "mono_cancels", "sound_broken", "sound_short", "long_gop", "vfr", "rotated", "av_start",
+    "sound_ends_early", "sound_gaps", "picture_gaps", "cut_start", "from_beginning", "no_pts",
+    "trimmed", "aspect", "interlaced", "hdr", "mp3_in_avi", "several_streams", "cover_art",
+    "version",
 ]  # fmt: skip
 
 
@@ -70,6 +70,12 @@ KINDS: dict[Code, Kind] = {
         "warning", "no sound", "trains pictures only; leave it out if sound is the point"
     ),
     "silent": Kind("warning", "silent sound", "counts as without sound in training"),
+    "mono_cancels": Kind(
+        "warning", "channels cancel in mono", "mono takes the left one alone; or set clip.stereo"
+    ),
+    "sound_broken": Kind(
+        "error", "samples that are no sound", "the file is refused: encode its sound again"
+    ),
     "sound_short": Kind(
         "warning", "sound covers less than 90 %", "windows without sound are masked, or set limits"
     ),
@@ -202,11 +208,15 @@ class AudioReport:
     covers: float | None
     """Share of the pictures' time with sound, 0 to 1; None without pictures."""
     peak_dbfs: float
-    """-120 at the lowest."""
+    """Of all channels; -120 at the lowest."""
     rms_dbfs: float
     """Of the mono mix; -120 at the lowest."""
     digital_silence: bool
-    """True when every sample is zero."""
+    """True when every sample of every channel is zero."""
+    mono_cancels: bool
+    """As `AudioInfo.mono_cancels`."""
+    num_broken: int
+    """Samples that are not finite, or beyond `avmix.decode.audio.MAX_SAMPLE`."""
     gaps: tuple[Gap, ...]
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from av.audio.frame import AudioFrame
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Float64
 
+from avmix.decode.audio import MAX_SAMPLE
 from avmix.decode.container import Media
 from avmix.doctor.boxes import Shown
 from avmix.doctor.pictures import Window
@@ -35,7 +36,13 @@ class Ear:
     gaps: list[Gap] = field(default_factory=list)
     num_samples: int = 0
     peak: float = 0.0
+    """Of all channels."""
     energy: float = 0.0
+    """Of the mono mix."""
+    each_energy: float = 0.0
+    """The mean over channels."""
+    num_broken: int = 0
+    """Samples that are not finite, or beyond `MAX_SAMPLE`; zeros stand for them."""
     waves: list[Float32[np.ndarray, " _"]] = field(default_factory=list)
     covered: list[Bool[np.ndarray, " _"]] = field(default_factory=list)
     _run_samples: int = 0
@@ -63,26 +70,31 @@ class Ear:
                 self.gaps.append(Gap(start_seconds=expected, seconds=told - expected))
             self.runs.append((told, told))
             self._run_samples = 0
-        wave = mono_mix(frame)
+        each = heard_channels(frame)
+        broken = ~(np.abs(each) <= MAX_SAMPLE)  # nan too
+        self.num_broken += int(broken.sum())
+        each = np.where(broken, 0.0, each)
         begin = self.runs[-1][0]
         at = begin + self._run_samples / self.rate
-        self._run_samples += len(wave)
+        self._run_samples += each.shape[1]
         self.runs[-1] = (begin, begin + self._run_samples / self.rate)
         # What an edit list cuts away is not heard.
         low, high = (
-            min(max(math.ceil((cut - self.media.zero_seconds - at) * self.rate), 0), len(wave))
+            min(max(math.ceil((cut - self.media.zero_seconds - at) * self.rate), 0), each.shape[1])
             if math.isfinite(cut)
             else edge
             for cut, edge in (
                 (self.edit.begin_seconds - 0.0015, 0),
-                (self.edit.end_seconds, len(wave)),
+                (self.edit.end_seconds, each.shape[1]),
             )
         )
-        wave = wave[low:high]
+        each = each[:, low:high]
+        wave = each.mean(axis=0).astype(np.float32)
         self._place(wave, at + low / self.rate)
         self.num_samples += len(wave)
-        self.peak = max(self.peak, float(np.abs(wave).max(initial=0.0)))
+        self.peak = max(self.peak, float(np.abs(each).max(initial=0.0)))
         self.energy += float(np.sum(wave.astype(np.float64) ** 2))
+        self.each_energy += float(np.sum(each**2)) / len(each)
 
     def seconds_within(self, end_seconds: float) -> float:
         """Seconds with sound between 0 and `end_seconds` of the clip clock."""
@@ -102,8 +114,8 @@ class Ear:
                 covered[low:high] = True
 
 
-def mono_mix(frame: AudioFrame) -> Float32[np.ndarray, " s"]:
-    """Mean of the channels without the LFE, full scale 1."""
+def heard_channels(frame: AudioFrame) -> Float64[np.ndarray, "c s"]:
+    """The channels without the LFE, full scale 1."""
     # Not `to_ndarray`: PyAV takes eight planes for nine, and reads where nothing is.
     num_channels, dtype = frame.layout.nb_channels, _SAMPLES[frame.format.packed.name]
     planes: list[Any] = list(frame.planes)[:num_channels]
@@ -118,4 +130,4 @@ def mono_mix(frame: AudioFrame) -> Float32[np.ndarray, " s"]:
     elif data.dtype.kind == "i":
         scaled = scaled / 2.0 ** (8 * data.dtype.itemsize - 1)
     heard = [i for i, c in enumerate(frame.layout.channels) if not c.name.startswith("LFE")]
-    return scaled[heard or slice(None)].mean(axis=0).astype(np.float32)
+    return scaled[heard or slice(None)]

@@ -1,7 +1,7 @@
 """Mixing tensors as a plan says: pure functions, out of place, any partner map, any box."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int32
@@ -25,6 +25,34 @@ def mix_part(part: PlacedPart, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "n 
     return blend(x, part.partner, part.weight, part.box)
 
 
+def take(x: Float[Tensor, "b *rest"], partner: Int32[Tensor, " n"]) -> Float[Tensor, "n *rest"]:
+    """The clips of these numbers, some of them several times.
+
+    The gradient of `index_select` adds on CUDA in any order where clips share a partner, and a run
+    would not be the same to the bit: there it is a product with a matrix of zeros and ones.
+    """
+    if not (x.is_cuda and x.requires_grad):
+        return x.index_select(0, partner)
+    return _Take.apply(x, partner)
+
+
+class _Take(torch.autograd.Function):
+    """`index_select` along the clips, with a gradient that is summed in one order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, partner: Tensor) -> Tensor:
+        ctx.save_for_backward(partner)
+        ctx.size = len(x)
+        return x.index_select(0, partner)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (partner,) = ctx.saved_tensors
+        wanted = torch.arange(ctx.size, device=grad.device)[:, None] == partner
+        summed = wanted.to(grad.dtype) @ grad.flatten(1)
+        return summed.view(ctx.size, *grad.shape[1:]), None
+
+
 def blend(
     x: Float[Tensor, "b *rest"],
     partner: Int32[Tensor, " n"],
@@ -39,7 +67,7 @@ def blend(
     rounded in the input and not in the label. Differentiable.
     """
     size, dtype = len(partner), torch.promote_types(x.dtype, torch.float32)
-    own, other = x[:size].to(dtype), x.index_select(0, partner).to(dtype)
+    own, other = x[:size].to(dtype), take(x, partner).to(dtype)
     share = weight.to(dtype).view(-1, *[1] * (x.ndim - 1))
     mixed = (
         torch.lerp(other, own, share)
@@ -89,8 +117,8 @@ def blend_crosswise(
     size, dtype = len(partner), torch.promote_types(video.dtype, torch.float32)
     v, a, share = video.to(dtype), audio.to(dtype), weight.to(dtype)[:, None]
     return (
-        mix(v[:size], a.index_select(0, partner), share).to(video.dtype),
-        mix(a[:size], v.index_select(0, partner), share).to(audio.dtype),
+        mix(v[:size], take(a, partner), share).to(video.dtype),
+        mix(a[:size], take(v, partner), share).to(audio.dtype),
     )
 
 

@@ -6,6 +6,7 @@ every 3-D convolution is a spatial one followed by a temporal one.
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -41,6 +42,22 @@ class VideoEncoder(nn.Module):
         return x.mean((2, 3, 4))
 
 
+class TimeConv(nn.Conv3d):
+    """A convolution over time. On a CPU it is computed in float32, under autocast too.
+
+    With bfloat16 and two time steps oneDNN leaves part of the gradient of the weights of a kernel
+    of 3x1x1 uninitialised (torch 2.11, on processors without AMX): training then dies at its first
+    step, or learns from what was in memory.
+    """
+
+    def forward(self, input: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d u h w"]:
+        """As `nn.Conv3d`."""
+        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(input.float())
+
+
 class _Stage(nn.Module):
     """(2+1)D convolution that shrinks, then a residual (2+1)D convolution."""
 
@@ -72,6 +89,6 @@ def _conv2plus1d(
         ),
         nn.BatchNorm3d(middle),
         nn.ReLU(inplace=True),
-        nn.Conv3d(middle, outputs, time, (time_stride, 1, 1), (1, 0, 0), bias=False),
+        TimeConv(middle, outputs, time, (time_stride, 1, 1), (1, 0, 0), bias=False),
         nn.BatchNorm3d(outputs),
     )  # fmt: skip

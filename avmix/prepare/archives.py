@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from avmix.atomic import partial_of
 from avmix.data.manifest import ManifestError
 from avmix.prepare.scan import split_ending
 
@@ -105,7 +106,7 @@ def unpack(root: Path, archive: Archive, folder: str) -> int:
 
 
 def _copy(member: _Member, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     source = member.open()
     if source is None:
         raise ValueError("it cannot be read")

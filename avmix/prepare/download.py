@@ -33,7 +33,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from avmix.atomic import naming
+from avmix.atomic import naming, replace_text
 from avmix.data.manifest import ManifestError
 from avmix.decode import ClipError
 from avmix.killable import Failure, run_each
@@ -129,13 +129,11 @@ def _cut_of(text: str, where: str) -> tuple[float, float] | None:
 
 def write_list(path: Path, items: Sequence[Item]) -> None:
     """Write a list that `read_list` reads: what is missing, for this or any other program."""
-    partial = path.with_name(path.name + ".partial")
     lines = []
     for item in items:
         cut = "" if item.cut_seconds is None else "\t{:g}-{:g}".format(*item.cut_seconds)
         lines.append(f"{item.url}\t{item.name}{cut}\n")
-    partial.write_text("".join(lines))
-    partial.replace(path)
+    replace_text(path, "".join(lines))
 
 
 Look = Callable[[Path, Item], tuple[str, Path]]
@@ -168,7 +166,7 @@ def download(
                 sleep(manners.pause_seconds)
             fetched += 1
             outcomes.append(_try(item, out, manners, fetch, look or arrived, sleep))
-            line = json.dumps(asdict(outcomes[-1]), ensure_ascii=False)
+            line = json.dumps(asdict(outcomes[-1]), ensure_ascii=False, allow_nan=False)
             with naming(out / JOURNAL):
                 # A line that a kill cut in two must not swallow this one.
                 journal.write("\n" + line + "\n")

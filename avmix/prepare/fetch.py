@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from avmix.atomic import partial_of
 from avmix.prepare.annotations import AnnotationError
 from avmix.prepare.archives import look_into
 
@@ -58,7 +59,7 @@ def fetch(address: str, folder: Path, *, max_bytes: int = MAX_BYTES) -> Path:
     path = folder / name
     if path.is_file() and _sha256(path) == wanted:
         return path
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     try:
         sha256 = _download(parts._replace(fragment="").geturl(), partial, max_bytes)
         if sha256 != wanted:
@@ -78,8 +79,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
     refused = look_into(archive.parent, archive.name).refused
     if refused:
         raise AnnotationError(f"{archive}: refused: {refused}")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = partial_of(folder)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:

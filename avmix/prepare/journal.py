@@ -61,7 +61,7 @@ class Journal:
         self.found[file] = probed
         if not probed.passing:
             row = {"version": _VERSION, **asdict(file), **asdict(probed)}
-            line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
             with naming(self._path):
                 if os.write(self._file, line) < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from avmix.atomic import replace_text
 from avmix.data.manifest import Manifest, ManifestError, read_manifest, splits_of
 from avmix.killable import Failure
 from avmix.names import tell
@@ -218,7 +219,7 @@ def fingerprints(
                 done[_key(entry)] = found
                 if not found.problem:
                     # A line that a kill cut in two must not swallow this one.
-                    file.write("\n" + json.dumps(_line(entry, found)) + "\n")
+                    file.write("\n" + json.dumps(_line(entry, found), allow_nan=False) + "\n")
                     file.flush()
     return [done[_key(e)] for e in entries]
 
@@ -270,10 +271,9 @@ def run(args: argparse.Namespace) -> int:
             unreadable = [f for fs in of.values() for f in fs if f.problem]
             leaks += near(of, max_picture_bits=args.max_picture_bits,
                           max_sound_share=args.max_sound_share)  # fmt: skip
-        partial_path = path.with_name(path.name + ".partial")
         report = _report(args, manifests, groups, leaks, unreadable)
-        partial_path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-        partial_path.replace(path)
+        text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
+        replace_text(path, text + "\n")
     except (ManifestError, OSError) as error:
         tell(f"error: {error}", error=True)
         return 2

@@ -13,7 +13,7 @@ from av.audio.frame import AudioFrame
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from avmix.decode.audio import channels_of, mono
+from avmix.decode.audio import channels_of, check_samples, heard, mono
 from avmix.decode.container import Media, open_media
 from avmix.decode.errors import DecodeError, MediaOpenError, TruncatedMediaError
 from avmix.decode.planned import is_hidden
@@ -24,6 +24,9 @@ from avmix.types import AudioInfo, Entry, VideoInfo
 _SILENT_PEAK = 1e-4
 """-80 dBFS: dither and codec noise stay below it, everything audible is above."""
 _FLOOR_DBFS = -120.0
+CANCELLED = 0.01
+"""Share of the mean power of its channels, 20 dB below it, under which a mono mix is said to
+cancel. One channel of eight alone keeps an eighth."""
 
 
 def probe(path: str | os.PathLike[str]) -> tuple[VideoInfo | None, AudioInfo | None]:
@@ -31,7 +34,8 @@ def probe(path: str | os.PathLike[str]) -> tuple[VideoInfo | None, AudioInfo | N
 
     A stream that the file does not have is None. Raises as `decode_clip` does: OSError,
     `MediaOpenError` (also where there is neither), `TruncatedMediaError` where reading stops with
-    an error, `DecodeError` where a stream yields nothing, `UnsupportedMediaError`.
+    an error, `DecodeError` where a stream yields nothing, or samples that are not finite or beyond
+    `MAX_SAMPLE`, `UnsupportedMediaError`.
     """
     with open_media(os.fspath(path)) as media:
         streams = [s for s in (media.video, media.audio) if s is not None]
@@ -155,7 +159,13 @@ class _AudioTally:
     _channels: int = 0
     _num_samples: int = 0
     _energy: float = 0.0
+    """Of the mono mix."""
+    _first: float = 0.0
+    """Of the first channel."""
+    _each: float = 0.0
+    """The mean over channels."""
     _peak: float = 0.0
+    """Of all channels."""
     _mel: MelTally = field(default_factory=MelTally)
 
     def feed(self, packet: Packet) -> None:
@@ -167,21 +177,28 @@ class _AudioTally:
             return  # what remains is counted; a stream of nothing but damage is an error below
         for frame in frames:
             assert isinstance(frame, AudioFrame)
-            wave = mono(channels_of(frame), frame.layout.name)
+            channels, layout = channels_of(frame), frame.layout.name
+            check_samples(self.media.path, *channels)
+            wave, each = mono(channels, layout), heard(channels, layout)
             if self._start_seconds is None:
                 self._start_seconds = float(frame.time or 0.0)
                 self._rate, self._channels = frame.sample_rate, frame.layout.nb_channels
             self._num_samples += len(wave)
             self._mel.feed(wave, frame.sample_rate)
             self._energy += float(np.sum(wave.astype(np.float64) ** 2))
-            self._peak = max(self._peak, float(np.abs(wave).max(initial=0.0)))
+            powers = np.sum(each.astype(np.float64) ** 2, axis=1)
+            self._first += float(powers[0])
+            self._each += float(powers.mean())
+            self._peak = max(self._peak, float(np.abs(each).max(initial=0.0)))
 
     def info(self) -> AudioInfo:
         stream = self.media.audio
         assert stream is not None
         if self._start_seconds is None:
             raise DecodeError(self.media.path, "its audio stream holds no sound that decodes")
-        mean = self._energy / max(self._num_samples, 1)
+        silent = self._peak < _SILENT_PEAK
+        cancels = not silent and self._energy < CANCELLED * self._each
+        mean = (self._first if cancels else self._energy) / max(self._num_samples, 1)
         log_mel_mean, log_mel_std = self._mel.result() or (None, None)
         return AudioInfo(
             rate_hz=self._rate,
@@ -190,7 +207,8 @@ class _AudioTally:
             duration_seconds=self._num_samples / self._rate,
             codec=stream.codec_context.name,
             rms_dbfs=max(10 * math.log10(mean), _FLOOR_DBFS) if mean > 0 else _FLOOR_DBFS,
-            silent=self._peak < _SILENT_PEAK,
+            silent=silent,
+            mono_cancels=cancels,
             log_mel_mean=None if log_mel_mean is None else round(log_mel_mean, 4),
             log_mel_std=None if log_mel_std is None else round(log_mel_std, 4),
         )

@@ -76,7 +76,7 @@ def stage(staged: Path, files: Mapping[str, bytes]) -> None:
     names = sorted(p.name for p in staged.iterdir() if p.name not in ("ready", "files.json"))
     # The header is the last: until then the old one finds that its splits have changed.
     names = [name for name in names if name != "dataset.json"] + ["dataset.json"]
-    (staged / "files.json").write_text(json.dumps(names))
+    (staged / "files.json").write_text(json.dumps(names, allow_nan=False))
 
 
 def changes(old: Path, new: Path) -> str:

@@ -144,7 +144,7 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add("--archives", metavar="FOLDER", help="unpack media files of archives (zip, tar) in --media "
         "into this folder of it; files that are there stay as they are")  # fmt: skip
     add("--dry-run", "--dry_run", action="store_true", help="only look which file is which clip, "
-        "read none, and write mapping.csv and missing.txt: what was found, what is missing")  # fmt: skip
+        "read none, and write mapping.csv and missing.txt: what is found, and missing")  # fmt: skip
     add("--overwrite", action="store_true", help="replace a data set that says something else")
     add_follow_arguments(parser)
     return parser

@@ -158,7 +158,7 @@ def _write(
     from avmix.prepare.page import page_of  # matplotlib: slow to import, and only needed here
 
     kept = [one.entry for one in judged if one.entry is not None]
-    text = json.dumps(inventory, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(inventory, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     files = {
         "inventory.json": text.encode(),
         "inventory.html": page_of(inventory, kept),
@@ -214,7 +214,7 @@ def _lines(rows: Iterable[Mapping[str, Any]], kinds: Counter[str]) -> Iterator[s
     """Each row of `excluded.jsonl` as a line, and counted by its kind."""
     for row in rows:
         kinds[row["status"] if row["status"] in ("duplicate", "annotation") else "clip"] += 1
-        yield json.dumps(row, ensure_ascii=False)
+        yield json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
 def _left_out(kinds: Mapping[str, int]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.progress import track
 
+from avmix.atomic import partial_of, replace_text
 from avmix.data.manifest import ManifestError, read_manifest, row_of, splits_of
 from avmix.names import tell
 from avmix.types import Entry
@@ -132,14 +133,14 @@ def _keys(entries: Sequence[Entry]) -> dict[str, str]:
 def _row(entry: Entry, split: str, key: str) -> str:
     """What `KEY.json` holds: the manifest's row, and which split and key it has."""
     row = {**json.loads(row_of(entry)), "split": split, "key": key}
-    return json.dumps(row, ensure_ascii=False)
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
 def _write(
     path: Path, root: Path, entries: Sequence[Entry], rows: Sequence[str], keys: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """One shard, whole or not at all; where its clips are in it."""
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     clips: list[dict[str, Any]] = []
     try:
         with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
@@ -180,6 +181,5 @@ def _known(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write_index(out: Path, index: Mapping[str, Any]) -> None:
-    partial = out / "index.json.partial"
-    partial.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n")
-    partial.replace(out / "index.json")
+    text = json.dumps(index, indent=1, ensure_ascii=False, allow_nan=False)
+    replace_text(out / "index.json", text + "\n")

@@ -99,7 +99,7 @@ def prepare_rows(
             f"{max_bad_share}, which is allowed:\n{listed}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(e, ensure_ascii=False) + "\n" for e in excluded]
+    lines = [json.dumps(e, ensure_ascii=False, allow_nan=False) + "\n" for e in excluded]
     (folder / "excluded.jsonl").write_text("".join(lines))
     write_manifest(
         folder,

@@ -27,6 +27,7 @@ import av
 import av.error
 import numpy as np
 
+from avmix.atomic import PARTIAL, replace_text, replacing_path
 from avmix.data.manifest import (
     Manifest,
     ManifestError,
@@ -154,7 +155,7 @@ def transcode(
             row = None if made.entry is None else row_of(made.entry)
             line = {"key": _key(todo[at]), "row": row, "reason": made.reason, "by": made.by}
             # A line that a kill cut in two must not swallow this one.
-            journal.write("\n" + json.dumps(line, ensure_ascii=False) + "\n")
+            journal.write("\n" + json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
             journal.flush()
     return _finish(folder, out, manifests, notes, jobs, kept)
 
@@ -183,7 +184,6 @@ def make_one(root: Path, out: Path, job: Job, *, form: Form) -> Made:
         reason = f"{type(error).__name__}: {' '.join(what.split())}"
         return Made(entry=None, reason=reason)
     except (OSError, av.error.FFmpegError) as error:
-        path.with_name(path.name + ".partial").unlink(missing_ok=True)
         reason = f"{type(error).__name__}: {error.strerror or error}"
         return Made(entry=None, reason=reason, fatal=error.errno in _ENDS_ALL)
     return Made(entry=entry, by=by)
@@ -337,7 +337,6 @@ def _by_pyav(root: Path, stretch: Entry, path: Path, form: Form) -> None:
 def _by_ffmpeg(root: Path, stretch: Entry, path: Path, num: int, form: Form) -> None:
     """The same by the program. Raises `TranscodeError` where it fails."""
     assert stretch.video is not None
-    partial_path = path.with_name(path.name + ".partial")
     side = min(form.short_side, stretch.video.width, stretch.video.height) // 2 * 2
     tall = stretch.video.height > stretch.video.width
     size = f"{side}:-2" if tall else f"-2:{side}"
@@ -352,7 +351,7 @@ def _by_ffmpeg(root: Path, stretch: Entry, path: Path, num: int, form: Form) -> 
             "-c:a", "libopus" if form.audio == "opus" else "aac", "-ar", str(rate),
             "-ac", str(channels), "-b:a", "128k" if channels == 2 else "96k",
         ]  # fmt: skip
-    command = [
+    options = [
         form.ffmpeg, "-nostdin", "-v", "error", "-y", "-seek_timestamp", "1",
         "-ss", f"{stretch.video.start_seconds + stretch.start_seconds:.6f}",
         "-i", str((root / stretch.path).absolute()), "-map", "0:v:0",
@@ -360,13 +359,13 @@ def _by_ffmpeg(root: Path, stretch: Entry, path: Path, num: int, form: Form) -> 
         "-vf", f"scale=iw*sar:ih,setsar=1,scale={size},fps={fps}:start_time=0",
         "-frames:v", str(num), "-c:v", "libx264", "-preset", "veryfast", "-crf", str(form.crf),
         "-g", str(form.gop), "-bf", "0", "-pix_fmt", "yuv420p", "-threads", "1", *sound,
-        "-movflags", "+faststart", "-f", "mp4", str(partial_path.absolute()),
+        "-movflags", "+faststart", "-f", "mp4",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        partial_path.unlink(missing_ok=True)
-        raise TranscodeError(f"ffmpeg: {' '.join(done.stderr.split())[-200:]}")
-    partial_path.replace(path)
+    with replacing_path(path) as unfinished:
+        command = [*options, str(unfinished.absolute())]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            raise TranscodeError(f"ffmpeg: {' '.join(done.stderr.split())[-200:]}")
 
 
 def _check_pictures(
@@ -477,16 +476,16 @@ def _begin(out: Path, notes: Mapping[str, Any]) -> dict[tuple, Made]:
         if out.exists() and any(out.iterdir()):
             raise TranscodeError(f"{out} is not empty and was not made by this; choose another")
         out.mkdir(parents=True, exist_ok=True)
-        partial_path = path.with_name(path.name + ".partial")
-        partial_path.write_text(json.dumps(notes) + "\n")
-        partial_path.replace(path)
+        replace_text(path, json.dumps(notes, allow_nan=False) + "\n")
         return {}
-    for partial_path in out.rglob("*.partial"):
-        partial_path.unlink()
+    for left in out.rglob(f"*{PARTIAL}"):  # by a kill
+        left.unlink()
     lines = [_parsed(text) for text in path.read_text().split("\n")]
     if not lines or lines[0] is None or "made_by" not in lines[0]:
         raise TranscodeError(f"{path} is damaged; remove {out}")
-    differ = [k for k in notes if json.loads(json.dumps(notes[k])) != lines[0].get(k)]
+    differ = [
+        k for k in notes if json.loads(json.dumps(notes[k], allow_nan=False)) != lines[0].get(k)
+    ]
     if differ:
         raise TranscodeError(
             f"{out} was made otherwise ({', '.join(differ)}); choose another --out"
@@ -535,10 +534,8 @@ def _finish(
             else:
                 excluded.append({"clip_id": old.clip_id, "path": old.path, "split": split,
                                  "reason": one.reason})  # fmt: skip
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in excluded)
-    partial_path = out / "excluded.jsonl.partial"
-    partial_path.write_text(text)
-    partial_path.replace(out / "excluded.jsonl")
+    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in excluded)
+    replace_text(out / "excluded.jsonl", text)
     if not splits:
         raise TranscodeError(f"{out}: no clip could be made; the first: {excluded[0]['reason']}")
     first = next(iter(manifests.values()))

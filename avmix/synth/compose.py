@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from avmix.atomic import replace_text
 from avmix.data.dataset import has_sound
 from avmix.decode import ClipError, decode_clip
 from avmix.prepare.probe import entry_of
@@ -29,7 +30,6 @@ from avmix.synth.output import (
     finish,
     one_line,
     prepare,
-    write_atomically,
 )
 from avmix.synth.parents import Parents, file_name
 from avmix.synth.write import write_mp4
@@ -117,7 +117,9 @@ def compose(
     outcomes = do_all(plan, jobs, make_composition, names=[j.clip_id for j in jobs],
                       workers=workers)  # fmt: skip
     truth = [{"clip_id": o.name, **o.facts} for o in outcomes if o.entry and o.facts]
-    write_atomically(out / "events.jsonl", "".join(json.dumps(row) + "\n" for row in truth))
+    replace_text(
+        out / "events.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in truth)
+    )
     report: dict[str, Any] = {"backgrounds": len(usable), "not_backgrounds": dict(unusable)}
     finish(plan, outcomes, report, max_bad_share)
     left_out = "".join(f", {n} {reason}" for reason, n in sorted(unusable.items()))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from avmix.atomic import replace_text
 from avmix.decode import ClipError, decode_clip
 from avmix.prepare.probe import entry_of
 from avmix.synth.child import filled, last_line, parse_command, places_of, run_child
@@ -29,7 +30,6 @@ from avmix.synth.output import (
     finish,
     one_line,
     prepare,
-    write_atomically,
 )
 from avmix.synth.parents import Parents, file_name
 from avmix.synth.write import sound_rate, write_mp4
@@ -134,7 +134,9 @@ def external(
     if not prepare(plan, overwrite=overwrite):
         return f"{out}: already made with these arguments; nothing to do"
     # Sets made with other arguments have other ids, so that they can be trained on together.
-    mark = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:8]
+    mark = hashlib.sha256(
+        json.dumps(arguments, sort_keys=True, allow_nan=False).encode()
+    ).hexdigest()[:8]
     jobs = [
         Job(root=parents.root, out=out, clip_id=f"external/{mark}/{wanted.name}", wanted=wanted,
             kind=options.kind, makes=makes, command=command, seconds=options.seconds_per_clip,
@@ -147,9 +149,9 @@ def external(
         {"clip_id": o.name, "made": o.entry is not None, "reason": o.reason, **(o.facts or {})}
         for o in outcomes
     ]
-    write_atomically(
+    replace_text(
         out / "provenance.jsonl",
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
+        "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows),
     )
     made = sum(o.entry is not None for o in outcomes)
     finish(plan, outcomes, {"tried": len(jobs)}, max_bad_share)
@@ -190,9 +192,10 @@ def make_clip(job: Job) -> Outcome:
                        facts=facts)  # fmt: skip
     finally:
         shutil.rmtree(job.work, ignore_errors=True)
+    text = json.dumps(wanted.text, ensure_ascii=False, allow_nan=False)
     recipe = (
         f"{job.kind}, makes {job.makes}: {shlex.join(job.command)}; seed {wanted.seed}, "
-        f"{wanted.duration_seconds:g} s, text {json.dumps(wanted.text, ensure_ascii=False)}; "
+        f"{wanted.duration_seconds:g} s, text {text}; "
         f"sha256 of what it wrote {raw_sha256}"
     )
     parents = (wanted.parent.clip_id,) if wanted.parent else ()

@@ -21,6 +21,7 @@ from typing import Any, TextIO, TypeVar
 import av
 from rich.progress import track
 
+from avmix.atomic import PARTIAL, replace_text
 from avmix.data.manifest import ManifestError, parse_row, read_manifest, row_of, write_manifest
 from avmix.decode import ClipError
 from avmix.types import Entry
@@ -83,7 +84,7 @@ def prepare(plan: Plan, *, overwrite: bool) -> bool:
     elif out.exists() and any(out.iterdir()):
         raise SynthError(f"{out} is not empty and holds no set of made clips; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    for partial in out.rglob("*.partial"):
+    for partial in out.rglob(f"*{PARTIAL}"):
         partial.unlink()
     if not (out / _PROGRESS).exists():
         _append(out / _PROGRESS, _notes(plan))
@@ -126,8 +127,9 @@ def finish(
         "per_class": {c: sum(e.labels[0] == c for e in made) for c in plan.classes},
         "failed": [{"name": o.name, "reason": o.reason} for o in failed],
     }
-    write_atomically(
-        plan.out / "report.json", json.dumps(full, indent=1, ensure_ascii=False) + "\n"
+    replace_text(
+        plan.out / "report.json",
+        json.dumps(full, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     )
     if not made:
         why = ", ".join(f"{n} {reason}" for reason, n in rejected.items()) or "nothing to make"
@@ -162,13 +164,6 @@ def one_line(error: Exception) -> str:
     """Why a clip cannot be used, without its path where the error knows it apart."""
     problem = error.problem if isinstance(error, ClipError) else str(error)
     return f"{type(error).__name__}: {' '.join(problem.split())}"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """All of it or nothing."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _finished(
@@ -220,7 +215,7 @@ def _notes(plan: Plan) -> dict[str, Any]:
 
 
 def _check_same(plan: Plan, notes: Mapping[str, Any]) -> None:
-    wanted = json.loads(json.dumps(_notes(plan)))
+    wanted = json.loads(json.dumps(_notes(plan), allow_nan=False))
     if notes.get("made_by") != wanted["made_by"]:
         raise SynthError(f"{plan.out} holds another set ({notes.get('made_by')}); choose another "
                          "--out, or replace it with --overwrite")  # fmt: skip
@@ -297,6 +292,6 @@ def _append(path: Path, row: Mapping[str, Any]) -> None:
 
 def _write_line(file: TextIO, row: Mapping[str, Any]) -> None:
     # A line that a kill cut in two must not swallow this one.
-    file.write("\n" + json.dumps(row, ensure_ascii=False) + "\n")
+    file.write("\n" + json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     file.flush()
     os.fsync(file.fileno())

@@ -9,6 +9,8 @@ import av
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from avmix.atomic import replacing_path
+
 AAC_RATES_HZ = frozenset(
     {7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
 )
@@ -47,8 +49,11 @@ def write_mp4(
     same input gives the same bytes. Returns the number of pictures.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as file:
+    options = {"movflags": "+faststart"}
+    with (
+        replacing_path(path) as partial,
+        av.open(str(partial), "w", format="mp4", options=options) as file,
+    ):
         video = file.add_stream("libx264", rate=fps, options={**_X264, "crf": str(crf)})
         # One thread: the bytes must not depend on the machine's cores.
         video.codec_context.thread_count = 1
@@ -81,5 +86,4 @@ def write_mp4(
             # The encoder's delay goes into the edit list: players and decoders drop it.
             file.mux(audio.encode(frame))
             file.mux(audio.encode(None))
-    partial.replace(path)
     return count

@@ -184,7 +184,9 @@ def make(out: Path, arguments: Arguments, *, num_workers: int) -> None:
         }
         for m in made
     ]
-    (out / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in truth))
+    (out / "events.jsonl").write_text(
+        "".join(json.dumps(row, allow_nan=False) + "\n" for row in truth)
+    )
     split_of = [job.split for job in jobs]
     write_manifest(
         out,

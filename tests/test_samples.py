@@ -1,0 +1,134 @@
+"""Samples that are no numbers, and channels that cancel: met where they enter, and named."""
+
+import ast
+import json
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.audio.frame import AudioFrame
+from av.video.frame import VideoFrame
+
+from avmix.config import ClipConfig
+from avmix.data.dataset import EvalSet
+from avmix.data.manifest import Manifest, ManifestError, parse_row, row_of
+from avmix.decode import DecodeError, decode_clip
+from avmix.doctor.examine import Task, examine
+from avmix.prepare.probe import entry_of, probe
+from avmix.prepare.probing import Look, probe_one
+from avmix.prepare.scan import File
+
+RATE = 16_000
+ROOT = Path(__file__).parents[1]
+
+
+def write(path: Path, wave: np.ndarray) -> Path:
+    """Two seconds of grey frames with this audio (2 s), as floats."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.width = video.height = 32
+        audio = container.add_stream("pcm_f32le", rate=RATE)
+        audio.layout = "stereo"
+        for _ in range(20):
+            frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 90, np.uint8), format="rgb24")
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for at in range(0, wave.shape[1], 1000):
+            samples = np.ascontiguousarray(wave[:, at : at + 1000].T.reshape(1, -1), np.float32)
+            frame = AudioFrame.from_ndarray(samples, format="flt", layout="stereo")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    return path
+
+
+def tone() -> np.ndarray:
+    """An amplitude of 0.5: -9.03 dBFS."""
+    return 0.5 * np.sin(2 * np.pi * 400 * np.arange(2 * RATE) / RATE)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e25, -2100.0])
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])
+def test_a_sample_that_is_no_sound_costs_exactly_its_file(
+    tmp_path: Path, value: float, suffix: str
+) -> None:
+    wave = np.stack([tone(), tone()])
+    wave[1, 20_000] = value
+    path = write(tmp_path / f"bad.{suffix}", wave)
+    words = "samples not finite, or beyond 1000 times full scale"
+    with pytest.raises(DecodeError, match=words):
+        probe(path)
+    with pytest.raises(DecodeError, match=words):
+        decode_clip(path, start_seconds=1.0, duration_seconds=1.0, num_frames=2)
+    assert decode_clip(path, start_seconds=0.0, duration_seconds=1.0, num_frames=2).audio.any()
+    stat = path.stat()
+    probed = probe_one(Look(str(tmp_path), File(path.name, stat.st_size, stat.st_mtime_ns), 9.0))
+    assert words in probed.problem
+    report = examine(Task(path=str(path), seconds=9.0))
+    assert "sound_broken" in {finding.code for finding in report.findings}
+    assert report.audio is not None
+    assert report.audio.num_broken == 1
+    json.dumps(asdict(report), allow_nan=False)
+
+
+def test_loud_floats_are_taken_as_they_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "loud.mkv", np.stack([1990 * tone(), tone()]))
+    clip = decode_clip(path, start_seconds=0.0, duration_seconds=1.0, num_frames=2)
+    assert np.abs(clip.audio).max() == pytest.approx((995 + 0.5) / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("right", [-1.0, 0.0, 1.0, -0.9])
+def test_loudness_is_of_each_channel_and_a_mix_that_cancels_is_said(
+    tmp_path: Path, right: float
+) -> None:
+    path = write(tmp_path / "a.mkv", np.stack([tone(), right * tone()]))
+    _, audio = probe(path)
+    assert audio is not None
+    assert not audio.silent
+    cancels = right < 0  # 0.05 of the amplitude of the left one is left: 26 dB
+    assert audio.mono_cancels == cancels
+    level = 0.5 if cancels else 0.5 * (1 + right) / 2
+    assert audio.rms_dbfs == pytest.approx(20 * np.log10(level / np.sqrt(2)), abs=0.05)
+    report = examine(Task(path=str(path), seconds=9.0))
+    assert ("mono_cancels" in {f.code for f in report.findings}) == cancels
+    assert "silent" not in {f.code for f in report.findings}
+
+    entry = entry_of(path, tmp_path, clip_id="a", labels=["x"], source_id="a")
+    assert parse_row(row_of(entry), "here") == entry
+    assert ("mono_cancels" in row_of(entry)) == cancels  # of others the bytes are what they were
+    manifest = Manifest(classes=("x",), protocol="p", split="test", entries=(entry,), sha256="")
+    clip = ClipConfig(duration_seconds=1.0, num_frames=2, short_side=32, crop=32)
+    reader = EvalSet(manifest=manifest, root=tmp_path, clip=clip, num_views=1)
+    (sample,) = reader.samples([(0, 0)])
+    assert sample.clip is not None
+    assert sample.clip.audio.shape == (RATE,)
+    assert np.abs(sample.clip.audio).max() == pytest.approx(level, rel=0.01)
+    loaded = reader.collate([sample])
+    assert loaded.batch is not None
+    assert loaded.batch.has_audio.all()
+
+
+def test_a_manifest_with_numbers_that_are_not_finite_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", np.stack([tone(), tone()]))
+    entry = entry_of(path, tmp_path, clip_id="a", labels=["x"], source_id="a")
+    line = json.loads(row_of(entry))
+    line["audio"]["rms_dbfs"] = float("nan")
+    with pytest.raises(ManifestError, match="rms_dbfs is not finite"):
+        parse_row(json.dumps(line), "here")
+
+
+def test_every_json_that_is_written_is_strict() -> None:
+    files = [*(ROOT / "avmix").rglob("*.py"), *(ROOT / "datasets").rglob("*.py"),
+             ROOT / "train.py", ROOT / "eval.py"]  # fmt: skip
+    calls = [
+        (path, node)
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.dump", "json.dumps")
+    ]
+    assert len(calls) > 20
+    for path, node in calls:
+        assert "allow_nan=False" in ast.unparse(node), f"{path}:{node.lineno}"
