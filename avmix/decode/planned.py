@@ -12,11 +12,16 @@ from av.video.stream import VideoStream
 from jaxtyping import Bool, Float64, Int64
 
 from avmix.decode.damage import Damage
-from avmix.decode.errors import UnsupportedMediaError
+from avmix.decode.errors import DecodeError, UnsupportedMediaError
+from avmix.decode.lasting import Lasting, must_be_decoded
 from avmix.decode.video import Canvas, SeekMissed, Track, track_of
 
 _SKIPPABLE = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"}
 """Decoders that can leave out a picture that no other refers to, and change nothing else."""
+_REORDERING = {*_SKIPPABLE, "vc1", "wmv3", "rv30", "rv40", "cavs", "vvc"}
+"""Decoders that return frames in another order than they take packets."""
+MAX_REORDERED = 17
+"""Packets after which a frame has come out of any decoder: 16 frames wait in the largest buffer."""
 _WORTH_A_RESTART = 4
 """So many packets between two needed stretches, and the decoder starts again after them."""
 
@@ -31,6 +36,8 @@ class PlannedPictures:
     canvas: Canvas
     from_start: bool
     """True when the first packet is the first of the file: then nothing can be missing before."""
+    first: Packet | None = None
+    """The first packet of the stream, where reading begins farther on."""
     damage: Damage = field(init=False)
     gathered: bool = False
     """True when every packet that can matter has been seen."""
@@ -43,11 +50,25 @@ class PlannedPictures:
     _num_bytes: int = 0
     _breaks: list[int] = field(default_factory=list)
     """Before which of the held packets something could not be read."""
+    _lasting: Lasting = field(default_factory=Lasting)
+    _is_reordered: bool = False
+    """True when the packets show that their times are those of presentation, or both are one."""
+    _latest: int | None = None
+    """The latest time of presentation of any packet so far, in ticks."""
+    _num_beyond: int = 0
+    """Packets held to see in which order the decoder returns the ones before."""
+    _last_out: int | None = None
+    """Time of the frame that came last out of the decoder in this stretch, in ticks."""
+    _contradicted: bool = False
+    """True when the decoder returned frames in another order than that of their times."""
 
     def __post_init__(self) -> None:
         """Set up what follows from the stream."""
         self._track = track_of(self.canvas.media)
         self.damage = Damage(to_the_end=self.canvas.media.counted)
+        self._is_reordered = not may_reorder(self._track.stream)
+        if self.first is not None:
+            self._lasting.note(self.first)
 
     @property
     def epsilon_seconds(self) -> float:
@@ -69,6 +90,12 @@ class PlannedPictures:
             return
         if packet.pts is None:
             raise SeekMissed
+        self._lasting.note(packet)
+        if packet.is_keyframe:
+            self._lasting.give(packet)
+        if self._latest is not None and packet.pts < self._latest:
+            self._is_reordered = True
+        self._latest = max(packet.pts, self._latest or packet.pts)
         if packet.is_keyframe and self._seconds(packet) <= self._first_time():
             self._held.clear()
             self._breaks.clear()
@@ -111,6 +138,12 @@ class PlannedPictures:
         }
         stretches = _stretches(list(rows), np.array([p.is_keyframe for p in self._held]), seconds)
         self._decode(stretches, rows, seconds)
+        if self._contradicted and not self.damage.found:
+            raise DecodeError(
+                self.canvas.media.path,
+                "its times are those of decoding: they contradict the order of the frames; transcode "
+                "the file, or write it again from its source",
+            )
         if np.isnan(self.canvas.seconds[needed]).any() and not self.damage.found:
             raise SeekMissed  # pictures and packets do not correspond
 
@@ -139,12 +172,20 @@ class PlannedPictures:
         seconds: Float64[np.ndarray, " p"],
     ) -> None:
         context = self._track.decoder
-        can_skip = context.name in _SKIPPABLE
+        # Where no packet shows that frames are reordered, but the decoder may do so, all is decoded,
+        # and more than is wanted, to see whether frames come out in the order of their times.
+        can_skip = context.name in _SKIPPABLE and self._is_reordered
+        if not self._is_reordered:
+            last = len(self._held) - 1
+            stretches = [(low, min(high + MAX_REORDERED, last)) for low, high in stretches]
         wanted = {self._held[index].pts: index for index in rows}
         was_skipping: bool | None = None
+        if self.first is not None and must_be_decoded(self.first, self._track.stream):
+            self._track.decode(self.first)
         for begin, end in stretches:
             if context.is_open:
                 context.flush_buffers()
+            self._last_out = None
             for index in range(begin, end + 1):
                 # Pictures before the first in time refer to what was not decoded.
                 if seconds[index] < seconds[begin]:
@@ -170,6 +211,9 @@ class PlannedPictures:
         if damaged:
             self.damage.event(at, index=index)
         for frame in frames:
+            if frame.pts is not None:
+                self._contradicted |= self._last_out is not None and frame.pts < self._last_out
+                self._last_out = frame.pts
             which = wanted.get(frame.pts)
             if frame.is_corrupt:
                 own = at if frame.pts is None else self._track.seconds(frame.pts)
@@ -200,8 +244,11 @@ class PlannedPictures:
         """True when no later packet can hold a picture that is wanted."""
         last = float(self.canvas.times[-1]) + self.epsilon_seconds
         if packet.dts is None:  # Matroska, for some packets after a seek
-            return self._seconds(packet) > last + 1
-        return self._track.seconds(packet.dts) > last
+            is_past = self._seconds(packet) > last + 1
+        else:
+            is_past = self._track.seconds(packet.dts) > last
+        self._num_beyond += is_past
+        return is_past and (self._is_reordered or self._num_beyond > MAX_REORDERED)
 
     def _seconds(self, packet: Packet) -> float:
         assert packet.pts is not None
@@ -224,6 +271,12 @@ def _stretches(
         else:
             runs.append((begin, index))
     return runs
+
+
+def may_reorder(stream: VideoStream) -> bool:
+    """True when the header says that frames are shown in another order than they are decoded."""
+    context = stream.codec_context
+    return context.name in _REORDERING and context.has_b_frames
 
 
 def is_hidden(packet: Packet, stream: VideoStream) -> bool:

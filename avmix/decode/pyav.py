@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import av.error
 import numpy as np
+from av.packet import Packet
 from jaxtyping import Float32, Int64
 
 from avmix.decode.audio import Sound
@@ -92,6 +93,8 @@ class _Place:
     """True when packets are to tell the times of their pictures."""
     sought: bool
     """True when it is in the middle of the file."""
+    first: Packet | None = None
+    """The first packet of the video, where reading begins farther on."""
 
 
 @dataclass(slots=True)
@@ -102,6 +105,8 @@ class _Reader:
     _stack: ExitStack = field(default_factory=ExitStack)
     _media: Media | None = None
     _untouched: bool = False
+    _first: Packet | None = None
+    """The first packet of the video: what it sets for all others is lost by seeking."""
 
     def __enter__(self) -> "_Reader":
         """Nothing is opened before it is needed."""
@@ -116,7 +121,7 @@ class _Reader:
         media = self._at_start()
         for back_seconds in media.seek_back_seconds:
             if start_seconds > back_seconds and self._seek(start_seconds - back_seconds):
-                yield media, _Place(planned=True, sought=True)
+                yield media, _Place(planned=True, sought=True, first=self._first)
         for planned in (False,) if media.in_output_order else (True, False):
             media = self._at_start()
             self._untouched = False
@@ -138,6 +143,8 @@ class _Reader:
         assert media is not None
         assert media.video is not None
         assert media.video.time_base is not None
+        if self._untouched:
+            self._first = next(iter(media.container.demux(media.video)), None)
         self._untouched = False
         ticks = int((seconds + media.zero_seconds) / media.video.time_base)
         try:
@@ -168,7 +175,7 @@ def _read_group(
     for media, place in reader.attempts(first):
         canvas = Canvas(media, times, request.short_side)
         pictures = (
-            PlannedPictures(canvas, from_start=not place.sought)
+            PlannedPictures(canvas, from_start=not place.sought, first=place.first)
             if place.planned
             else LinearPictures(canvas)
         )

@@ -26,6 +26,7 @@ from avmix.decode.errors import (
     DecodeError,
     UnsupportedMediaError,
 )
+from avmix.decode.planned import may_reorder
 from avmix.decode.pyav import check_streams, decode_sounds
 from avmix.decode.request import Request
 from avmix.decode.video import (
@@ -249,6 +250,8 @@ def _read(media: Media, look: Look) -> tuple[VideoFrame, Float64[np.ndarray, " n
     if edit is not None and end > edit.end_seconds + edit.slack_seconds:
         end = edit.end_seconds
     _check_times(media, ticks, end)
+    if len(ticks) > 1 and ticks == sorted(ticks) and may_reorder(media.video):
+        raise refusal(media.path, "may have times of decoding in place of those of presentation")
     seconds = np.sort(np.array(ticks, np.float64)) * tick - media.zero_seconds
     return first, seconds, end - media.zero_seconds
 
