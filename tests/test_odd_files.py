@@ -1,6 +1,8 @@
 """Files of which a decoder that begins in the middle is easily wrong: alone, together and from the
 start, a window is the same, and what it shows is what was written."""
 
+import os
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -11,9 +13,16 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from avmix.decode import ClipError, decode_clip, decode_clips
+from avmix.decode import (
+    ClipError,
+    Limits,
+    MediaOpenError,
+    UnsupportedMediaError,
+    decode_clip,
+    decode_clips,
+)
 from avmix.types import Clip
-from tests.media import draw_frame, read_counter, write_flash_beep
+from tests.media import beep_times, draw_frame, draw_sound, read_counter, write_flash_beep
 
 STARTS = (0.0, 0.4, 1.0, 1.7, 2.62)
 FORM: dict[str, Any] = {"duration_seconds": 1.0, "fps": 25}
@@ -151,3 +160,227 @@ def test_times_of_decoding_are_right_without_b_frames(tmp_path: Path, suffix: st
     path = _with_times_of_decoding(tmp_path / f"order{suffix}", b_frames=0)
     clip = decode_clip(path, start_seconds=1.5, duration_seconds=1, fps=25)
     assert [read_counter(frame) for frame in clip.video] == list(range(37, 62))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [
+        ("flac.mkv", "flac", 8000),
+        ("alac.mov", "alac", 8000),
+        ("wavpack.mkv", "wavpack", 8000),
+        ("tta.mkv", "tta", 8000),
+        ("wma.wmv", "wmav2", 8000),
+        ("wma.wmv", "wmav2", 16_000),
+    ],
+)
+def test_long_audio_packets_leave_no_hole_and_no_offset(
+    tmp_path: Path, name: str, codec: str, rate: int
+) -> None:
+    path = write_flash_beep(
+        tmp_path / name,
+        video_codec="msmpeg4v3" if name.endswith(".wmv") else "libx264",
+        audio_codec=codec,
+        sample_rate=rate,
+        b_frames=0,
+        seconds=8,
+        events_seconds=[round(0.4 * k + 0.2, 1) for k in range(20)],
+    )
+    form: dict[str, Any] = {"fps": 5, "sample_rate": rate}
+    whole = decode_clip(path, start_seconds=0, duration_seconds=7.5, **form)
+    for start in (1.0, 2.3, 3.7, 5.1):
+        clip = decode_clip(path, start_seconds=start, duration_seconds=1.0, **form)
+        assert clip.audio_valid > 0.995
+        if not name.startswith("tta"):  # of whose few packets the times are rounded to 1 ms
+            same = whole.audio[round(start * rate) : round((start + 1) * rate)]
+            np.testing.assert_allclose(clip.audio, same, atol=0.02)
+        found = start + beep_times(clip.audio, rate)
+        inside = [t for t in found if start + 0.02 < t < start + 0.98]
+        assert len(inside) >= 2
+        for beep in inside:
+            assert abs((beep - 0.2) / 0.4 - round((beep - 0.2) / 0.4)) * 0.4 < 0.004
+
+
+def test_times_that_jitter_are_no_gaps_and_a_lost_packet_is_one(tmp_path: Path) -> None:
+    whole = write_flash_beep(tmp_path / "whole.mkv", audio_codec="aac", events_seconds=EVENTS)
+    rng = np.random.default_rng(0)
+    for name, lost in (("jitter.mkv", range(0)), ("lost.mkv", range(80, 82))):
+        with av.open(str(whole)) as source, av.open(str(tmp_path / name), "w") as target:
+            streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+            number, latest = 0, -1
+            for packet in source.demux():
+                if not packet.size:
+                    continue
+                if packet.stream.type == "audio":
+                    number += 1
+                    if number in lost:
+                        continue
+                    if name == "jitter.mkv" and number > 2:
+                        assert packet.pts is not None
+                        latest = max(packet.pts + int(rng.integers(-10, 11)), latest + 1)
+                        packet.pts = packet.dts = latest
+                packet.stream = streams[packet.stream_index]
+                target.mux(packet)
+    plain = decode_clip(whole, start_seconds=0.9, duration_seconds=2.0, fps=5)
+    clip = decode_clip(tmp_path / "jitter.mkv", start_seconds=0.9, duration_seconds=2.0, fps=5)
+    assert clip.audio_valid == 1
+    times = beep_times(clip.audio, clip.sample_rate)
+    np.testing.assert_allclose(times, beep_times(plain.audio, clip.sample_rate), atol=0.003)
+    clip = decode_clip(tmp_path / "lost.mkv", start_seconds=0.9, duration_seconds=2.0, fps=5)
+    assert clip.audio_valid == pytest.approx(1 - 2 * 1024 / 48_000 / 2.0, abs=0.001)
+    times = beep_times(clip.audio, clip.sample_rate)
+    np.testing.assert_allclose(times, beep_times(plain.audio, clip.sample_rate), atol=0.001)
+
+
+def test_a_recording_that_begins_between_two_key_frames(tmp_path: Path) -> None:
+    # Of 4 s with a key frame every 0.8 s what follows the first 0.32 s is left.
+    whole = write_flash_beep(
+        tmp_path / "whole.ts", audio_codec="aac", events_seconds=EVENTS, b_frames=0
+    )
+    path = tmp_path / "cut.ts"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        begin = (source.streams.video[0].start_time or 0) / 90_000
+        for packet in source.demux():
+            if packet.size and (packet.dts or 0) / 90_000 >= begin + 0.32 - 1e-6:
+                packet.stream = streams[packet.stream_index]
+                target.mux(packet)
+    for start in (0.0, 0.2, 1.0):
+        clip = decode_clip(path, start_seconds=start, duration_seconds=1, fps=25)
+        assert [read_counter(f) for f in clip.video] == [
+            20 + round(start * 25) + k for k in range(25)
+        ]
+        assert clip.pts_seconds[0] == pytest.approx(start, abs=1e-4)
+        beeps = beep_times(clip.audio, clip.sample_rate) + start + 0.8
+        for event in EVENTS:
+            if start + 0.82 < event < start + 1.78:
+                assert np.min(np.abs(beeps - event)) < 0.001
+
+
+@pytest.mark.parametrize(
+    ("suffix", "how"),
+    [
+        (".ts", {"audio_codec": "aac"}),
+        (".mpg", {"video_codec": "mpeg2video", "audio_codec": "mp2"}),
+        (".webm", {}),
+        (".mkv", {}),
+    ],
+)
+def test_a_clock_that_starts_again_is_never_two_recordings_in_one(
+    tmp_path: Path, suffix: str, how: dict[str, Any]
+) -> None:
+    part = write_flash_beep(tmp_path / f"part{suffix}", b_frames=0, events_seconds=EVENTS, **how)
+    other = write_flash_beep(tmp_path / f"other{suffix}", b_frames=0, events_seconds=(), **how)
+    path = tmp_path / f"joined{suffix}"
+    path.write_bytes(part.read_bytes() + other.read_bytes())
+    for start, duration in ((0.3, 1.0), (2.1, 1.0), (3.2, 1.5), (5.0, 1.0)):
+        try:
+            clip = decode_clip(path, start_seconds=start, duration_seconds=duration, fps=25)
+        except ClipError:
+            assert start > 2 or suffix != ".ts"
+            continue
+        # Of the first recording, or nothing: the other has no beeps.
+        found = beep_times(clip.audio, clip.sample_rate) + start
+        inside = [e for e in EVENTS if start + 0.02 < e < start + duration - 0.02]
+        assert start + duration <= 4 or clip.num_held
+        np.testing.assert_allclose(found, inside, atol=1e-3)
+
+
+def _with_exif(path: Path, orientation: int) -> Path:
+    """MJPEG of a camera, which describes every frame."""
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    tiff = b"II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    exif = b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("mjpeg", rate=25, options={"q": "2"})
+        video.width, video.height, video.pix_fmt = 160, 96, "yuvj420p"
+        for number in range(75):
+            picture = draw_frame(number, size=(160, 96), flash=False)
+            frame = VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            for packet in video.encode(frame):
+                data = bytes(packet)
+                one = av.Packet(data[:2] + exif + data[2:])
+                one.pts, one.dts, one.time_base = packet.pts, packet.dts, packet.time_base
+                one.stream, one.is_keyframe = video, True
+                container.mux(one)
+    return path
+
+
+def test_side_data_that_pyav_does_not_know(tmp_path: Path) -> None:
+    path = _with_exif(tmp_path / "camera.mov", orientation=1)
+    with av.open(str(path)) as container, pytest.raises(ValueError, match="valid"):
+        next(container.decode(video=0)).side_data.get("DISPLAYMATRIX")
+    clip = decode_clip(path, start_seconds=1, duration_seconds=1, fps=25, audio="silence")
+    assert [read_counter(f) for f in clip.video] == list(range(25, 50))
+    turned = _with_exif(tmp_path / "turned.mov", orientation=6)  # a quarter turn clockwise
+    clip = decode_clip(turned, start_seconds=1, duration_seconds=1, fps=25, audio="silence")
+    stored = np.rot90(clip.video, 1, axes=(1, 2))
+    assert [read_counter(f) for f in stored] == list(range(25, 50))
+
+
+def test_frames_beside_audio_without_a_decoder(tmp_path: Path) -> None:
+    path = write_flash_beep(tmp_path / "unknown.mkv", seconds=2)
+    path.write_bytes(path.read_bytes().replace(b"A_OPUS", b"A_ZZZZ"))
+    clip = decode_clip(path, start_seconds=1, duration_seconds=0.4, fps=25, audio="skip")
+    assert [read_counter(f) for f in clip.video] == list(range(25, 35))
+    for audio in ("require", "silence"):
+        with pytest.raises(ClipError, match="no decoder for its audio"):
+            decode_clip(path, start_seconds=1, duration_seconds=0.4, fps=25, audio=audio)
+
+
+@pytest.mark.parametrize("num_samples", [512, 1920, 24_000])
+def test_avi_with_long_chunks_of_audio(tmp_path: Path, num_samples: int) -> None:
+    path = tmp_path / "chunks.avi"
+    wave = draw_sound(seconds=4, rate=48_000, start_seconds=0, events_seconds=EVENTS)
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt, video.bit_rate = 160, 96, "yuv420p", 900_000
+        audio: Any = container.add_stream("pcm_s16le", rate=48_000, layout="mono")
+        for number in range(100):
+            picture = draw_frame(number, size=(160, 96), flash=False)
+            frame = VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for at in range(0, len(wave), num_samples):
+            samples = (wave[None, at : at + num_samples] * 32767).astype(np.int16)
+            sound = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            sound.sample_rate, sound.pts = 48_000, at
+            container.mux(audio.encode(sound))
+    for start in (0.0, 1.5):
+        clip = decode_clip(path, start_seconds=start, duration_seconds=1.0, fps=25)
+        first = round(start * 25 - 0.25)
+        assert [read_counter(f) for f in clip.video] == list(range(first, first + 25))
+        assert clip.audio_valid == 1
+        inside = [e for e in EVENTS if start + 0.02 < e < start + 0.98]
+        found = start + beep_times(clip.audio, clip.sample_rate)
+        np.testing.assert_allclose(found, inside, atol=1e-3)
+
+
+def test_a_pipe_is_not_read_for_its_hash(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(MediaOpenError, match="regular"):
+        decode_clip(
+            tmp_path / "pipe.mp4", start_seconds=0, duration_seconds=1, fps=1, sha256="0" * 64
+        )
+
+
+def test_audio_counts_among_the_bytes_of_a_window(tmp_path: Path) -> None:
+    path = write_flash_beep(tmp_path / "x.mov", audio_codec="pcm_s16le", seconds=2)
+    form: dict[str, Any] = {"start_seconds": 0, "num_frames": 1, "short_side": 2}
+    with pytest.raises(UnsupportedMediaError, match="5273 MiB"):
+        decode_clip(path, duration_seconds=86_400, **form)
+    few = Limits(max_clip_bytes=150_000)  # 0.5 s are 8,000 samples of the result, 24,000 stored
+    assert len(decode_clip(path, duration_seconds=0.5, limits=few, **form).audio) == 8000
+    with pytest.raises(UnsupportedMediaError, match="at 48000 Hz"):
+        decode_clip(path, duration_seconds=1.0, limits=few, **form)
+
+
+def test_a_bad_window_leaves_the_others_alone(tmp_path: Path) -> None:
+    # Together the frames of the windows are more than the limit, each alone is not.
+    path = write_flash_beep(tmp_path / "x.mp4", seconds=4, events_seconds=EVENTS)
+    few = Limits(max_clip_bytes=6 * 160 * 96 * 3)
+    clips = decode_clips(
+        path, starts_seconds=(0.0, 1.0, 2.0, 9.0), duration_seconds=0.1, num_frames=5, limits=few
+    )
+    assert [isinstance(clip, Clip) for clip in clips] == [True, True, True, False]

@@ -64,7 +64,8 @@ def _header(path: str) -> bytes | None:
     return None
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of each box of an mp4, in order."""
     at = 0
     while at + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
@@ -80,10 +81,10 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _tracks(path: str, moov: bytes) -> dict[int, Presented]:
-    boxes = list(_boxes(moov))
-    film_scale = next((_time_scale(data) for kind, data in boxes if kind == b"mvhd"), 0)
+    parts_of_film = list(boxes(moov))
+    film_scale = next((_time_scale(data) for kind, data in parts_of_film if kind == b"mvhd"), 0)
     found: dict[int, Presented] = {}
-    for trak in (data for kind, data in boxes if kind == b"trak"):
+    for trak in (data for kind, data in parts_of_film if kind == b"trak"):
         parts = dict(_nested(trak))
         if b"elst" not in parts or b"tkhd" not in parts or b"mdhd" not in parts:
             continue
@@ -96,7 +97,7 @@ def _tracks(path: str, moov: bytes) -> dict[int, Presented]:
 
 
 def _nested(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for kind, inner in _boxes(data):
+    for kind, inner in boxes(data):
         yield kind, inner
         if kind in _CONTAINERS:
             yield from _nested(inner)

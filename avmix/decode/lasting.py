@@ -21,9 +21,9 @@ class Lasting:
 
     def note(self, packet: Packet) -> None:
         """Take over what `packet` sets from here on."""
-        for kind in _KINDS:
-            if packet.has_sidedata(kind):
-                self._found[kind] = packet.get_sidedata(kind)
+        for data in packet.iter_sidedata():
+            if data.data_type in _KINDS:
+                self._found[data.data_type] = data
 
     def give(self, packet: Packet) -> None:
         """Add to `packet`, with which decoding may begin, what earlier ones have set."""

@@ -141,8 +141,8 @@ class PlannedPictures:
         if self._contradicted and not self.damage.found:
             raise DecodeError(
                 self.canvas.media.path,
-                "its times are those of decoding: they contradict the order of the frames; transcode "
-                "the file, or write it again from its source",
+                "its times contradict the order of its frames: they are those of decoding; "
+                "transcode the file, or write it again from its source",
             )
         if np.isnan(self.canvas.seconds[needed]).any() and not self.damage.found:
             raise SeekMissed  # pictures and packets do not correspond
@@ -172,8 +172,8 @@ class PlannedPictures:
         seconds: Float64[np.ndarray, " p"],
     ) -> None:
         context = self._track.decoder
-        # Where no packet shows that frames are reordered, but the decoder may do so, all is decoded,
-        # and more than is wanted, to see whether frames come out in the order of their times.
+        # Where no packet shows that frames are reordered, but the decoder may do so, all is
+        # decoded, and more than is wanted, to see whether frames come out as their times ascend.
         can_skip = context.name in _SKIPPABLE and self._is_reordered
         if not self._is_reordered:
             last = len(self._held) - 1

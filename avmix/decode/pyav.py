@@ -4,6 +4,7 @@ Everything is addressed by presentation time, never by counting from the first f
 streams start at different times, frame rates vary, and codecs begin with samples nobody hears.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from jaxtyping import Float32, Int64
 
 from avmix.decode.audio import Sound
 from avmix.decode.avi import AviOrder
+from avmix.decode.clock import restarts
 from avmix.decode.container import Media, open_media, verify_hash
 from avmix.decode.errors import (
     ClipError,
@@ -40,16 +42,33 @@ def decode(request: Request) -> list[Clip | ClipError]:
     """One outcome per window; see `decode_clips`."""
     if request.sha256 is not None:
         verify_hash(request.path, request.sha256)
+    deadline = time.monotonic() + request.limits.seconds
     outcomes: dict[float, Clip | ClipError] = {}
     with _Reader(request) as reader:
         for starts in _groups(request):
-            try:
-                outcomes |= _read_group(reader, request, starts)
-            except (MediaOpenError, NoVideoStreamError, NoAudioStreamError, UnsupportedMediaError):
-                raise
-            except ClipError as error:
-                outcomes |= dict.fromkeys(starts, error)
+            found = _group_outcomes(reader, request, starts)
+            if any(isinstance(outcome, ClipError) for outcome in found.values()):
+                # What is wrong with one window is no matter of those that were read with it.
+                for start in starts if len(starts) > 1 else ():
+                    if isinstance(found[start], ClipError) and time.monotonic() < deadline:
+                        found |= _group_outcomes(reader, request, [start])
+            outcomes |= found
+    unsupported = [e for e in outcomes.values() if isinstance(e, UnsupportedMediaError)]
+    if unsupported and len(unsupported) == len(outcomes):
+        raise unsupported[0]
     return [outcomes[start] for start in request.starts_seconds]
+
+
+def _group_outcomes(
+    reader: "_Reader", request: Request, starts: list[float]
+) -> dict[float, Clip | ClipError]:
+    """Raises only what is wrong with the file whatever the window."""
+    try:
+        return _read_group(reader, request, starts)
+    except (MediaOpenError, NoVideoStreamError, NoAudioStreamError):
+        raise
+    except ClipError as error:
+        return dict.fromkeys(starts, error)
 
 
 def decode_sounds(request: Request) -> list[tuple[Float32[np.ndarray, "*c s"], float]]:
@@ -119,7 +138,10 @@ class _Reader:
     def attempts(self, start_seconds: float) -> Iterator[tuple[Media, _Place]]:
         """The file, placed before `start_seconds`: the fast ways first, the safe one last."""
         media = self._at_start()
-        for back_seconds in media.seek_back_seconds:
+        seeks = media.seek_back_seconds
+        if seeks and start_seconds > seeks[0] and restarts(media.path, media.container.format.name):
+            seeks = ()
+        for back_seconds in seeks:
             if start_seconds > back_seconds and self._seek(start_seconds - back_seconds):
                 yield media, _Place(planned=True, sought=True, first=self._first)
         for planned in (False,) if media.in_output_order else (True, False):
@@ -144,11 +166,11 @@ class _Reader:
         assert media.video is not None
         assert media.video.time_base is not None
         if self._untouched:
-            self._first = next(iter(media.container.demux(media.video)), None)
+            self._first = next(iter(media.packets(media.video)), None)
         self._untouched = False
         ticks = int((seconds + media.zero_seconds) / media.video.time_base)
         try:
-            media.container.seek(ticks, backward=True, stream=media.video)
+            media.seek(ticks, media.video)
         except av.error.FFmpegError:
             return False
         return True
@@ -158,6 +180,12 @@ def check_streams(media: Media, request: Request) -> None:
     """Raise when the file lacks a stream that `request` cannot do without."""
     if media.video is None:
         raise NoVideoStreamError(media.path, "has no video stream")
+    if media.is_audio_unknown and request.audio != "skip":
+        raise UnsupportedMediaError(
+            media.path,
+            "no decoder for its audio stream in this build of libav; transcode it, or leave the "
+            'audio out (audio="skip")',
+        )
     if media.audio is None and (
         request.audio == "require" or (request.audio == "silence" and request.min_audio_valid > 0)
     ):
@@ -229,7 +257,7 @@ def _read(
     order = AviOrder(media.path) if media.in_output_order else None
     media.complaints.fresh()
     try:
-        for packet in media.container.demux(*streams):
+        for packet in media.packets(*streams):
             lost |= order is not None and packet.dts is not None and not order.is_next(packet)
             if media.complaints.fresh() or lost:
                 lost = False

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from avmix.decode.errors import ClipRangeError
+from avmix.decode.errors import ClipRangeError, UnsupportedMediaError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,8 @@ def checked_request(
 ) -> Request:
     """A request that makes sense, whatever the file is.
 
-    Raises `ClipRangeError` for an impossible window, ValueError for anything else.
+    Raises `ClipRangeError` for an impossible window, `UnsupportedMediaError` for one whose audio is
+    larger than `limits` allow, ValueError for anything else.
     """
     path = os.fspath(path)
     for start in starts_seconds:
@@ -112,6 +113,13 @@ def checked_request(
         raise ValueError(f"sound_shift_seconds is {sound_shift_seconds}; it must be finite")
     if origin not in ("video", "container"):
         raise ValueError(f'origin is {origin!r}; it must be "video" or "container"')
+    num_bytes = 4 * channels * duration_seconds * sample_rate
+    if audio != "skip" and num_bytes > limits.max_clip_bytes:
+        raise UnsupportedMediaError(
+            path,
+            f"{duration_seconds:g} s of audio at {sample_rate} Hz are {int(num_bytes) >> 20} MiB, "
+            "more than the limit; ask for shorter windows",
+        )
     return Request(
         path=path,
         starts_seconds=tuple(float(start) for start in starts_seconds),

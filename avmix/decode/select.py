@@ -225,7 +225,7 @@ def _read(media: Media, look: Look) -> tuple[VideoFrame, Float64[np.ndarray, " n
     ticks: list[int] = []
     end, last = 0.0, -np.inf
     try:
-        for packet in media.container.demux(media.video):
+        for packet in media.packets(media.video):
             media.check_time()
             if first is None:
                 first = next(iter(media.decoder.decode(packet if packet.size else None)), None)
@@ -293,7 +293,7 @@ def _check_pictures(path: str, first: VideoFrame) -> None:
     """Refuse what the libraries turn, or colour, in another way than PyAV's side does."""
     if first.is_corrupt:
         raise refusal(path, "its first picture is damaged")
-    if first.rotation % 90 or _mirrored(first):
+    if first.rotation % 90 or _mirrored(path, first):
         raise refusal(path, "its pictures are to be shown mirrored, or askew")
     if first.interlaced_frame:
         raise refusal(path, "its pictures are interlaced")
@@ -320,8 +320,8 @@ def _check_first(index: Index, picture: UInt8[np.ndarray, "h w c"]) -> None:
         )
 
 
-def _mirrored(frame: VideoFrame) -> bool:
-    matrix = display_matrix(frame)
+def _mirrored(path: str, frame: VideoFrame) -> bool:
+    matrix = display_matrix(path, frame)
     if matrix is None:
         return False
     a, b, _, c, d, *_ = matrix

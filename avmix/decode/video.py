@@ -1,12 +1,15 @@
 """The pictures of a clip: right in time, in shape and in colour."""
 
 import math
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import av.error
 import numpy as np
+from av.filter import Graph
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -20,6 +23,10 @@ from avmix.decode.errors import DecodeError, UnsupportedMediaError
 
 _SCALE = Interpolation.BILINEAR
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+_MAX_UNKNOWN = 8
+"""Kinds of side data of one frame that PyAV may not know."""
 
 
 class SeekMissed(Exception):
@@ -133,7 +140,7 @@ class Canvas:
         assert self.media.video is not None
         width, height = target_size(self.media, frame, self.short_side)
         if self._upright is None:
-            self._upright = _upright(frame)  # the same for all of a file
+            self._upright = _upright(self.media.path, frame)  # the same for all of a file
         upright = self._upright
         source = {"src_colorspace": _matrix(frame), "src_color_range": _range(frame)}
         if frame.format.name in ("yuv420p", "yuvj420p"):
@@ -172,18 +179,50 @@ class Canvas:
         return upright(scaled.to_ndarray())
 
 
-def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
-    """How the file wants its pictures turned and mirrored: nine numbers (AVDisplayMatrix)."""
+def display_matrix(path: str, frame: VideoFrame) -> tuple[int, ...] | None:
+    """How the file wants its frames turned and mirrored: nine numbers (AVDisplayMatrix).
+
+    Raises `UnsupportedMediaError` where they cannot be read.
+    """
     # Asked for its side data a frame becomes part of a reference cycle and stays in memory until
     # Python looks for those, hence a copy of a few bytes, which keeps the matrix.
     tiny = VideoReformatter().reformat(frame, width=16, height=16, format="gray", threads=1)
-    matrix = tiny.side_data.get("DISPLAYMATRIX")
+    for _ in range(_MAX_UNKNOWN):
+        try:
+            matrix = tiny.side_data.get("DISPLAYMATRIX")
+            break
+        except ValueError as error:  # of PyAV, for kinds that are newer than it (EXIF, LCEVC)
+            number = re.match(r"(\d+) ", str(error))
+            if number is None:
+                raise UnsupportedMediaError(
+                    path, f"its side data cannot be read: {error}"
+                ) from error
+            tiny = _without_side_data(tiny, int(number[1]))
+    else:
+        raise UnsupportedMediaError(path, "its side data cannot be read")
     return None if matrix is None else struct.unpack("=9i", bytes(matrix)[:36])
 
 
-def _upright(frame: VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
+def _without_side_data(frame: VideoFrame, kind: int) -> VideoFrame:
+    """The frame without its side data of one kind (AVFrameSideDataType)."""
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
+    )
+    remove = graph.add("sidedata", f"mode=delete:type={kind}")
+    sink = graph.add("buffersink")
+    source.link_to(remove)
+    remove.link_to(sink)
+    graph.configure()
+    graph.push(frame)
+    pulled = graph.pull()
+    assert isinstance(pulled, VideoFrame)
+    return pulled
+
+
+def _upright(path: str, frame: VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
     """What turns, or mirrors, a stored picture (h, w, c) as the file says it is to be seen."""
-    matrix = display_matrix(frame)
+    matrix = display_matrix(path, frame)
     if matrix is None:
         return lambda picture: picture
     a, b, _, c, d, *_ = matrix
