@@ -56,7 +56,11 @@ lint: env
 bench: env
 	$(BIN)/python datasets/toy/make.py --out data/toy
 	$(BIN)/python benchmarks/seeds.py --config configs/demo.yaml --name demo --seeds 0..19 \
-		--ceilings '{"video head": 0.4, "audio head": 0.4}'
+		--table demo_mixing --title "mixup, the default" --ceilings '{"video head": 0.4, "audio head": 0.4}'
+	for method in none cutmix_spatiotemporal mixup@feature; do \
+		$(BIN)/python benchmarks/seeds.py --config configs/demo.yaml --name demo_$${method/@/_} --seeds 0..9 \
+			--table demo_mixing --title $$method -- --mix.method $$method; done
+	$(BIN)/python benchmarks/learning.py --jobs 2
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/mix.py
 	$(BIN)/python benchmarks/augment.py

@@ -12,10 +12,10 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from avmix import checkpoint, runtime
+from avmix.atomic import replacing
 from avmix.chance import HEADS, likely_causes, too_many
 from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import EvalConfig, load_config
@@ -29,6 +29,7 @@ from avmix.figures import draw_confusion
 from avmix.frontend import Frontend
 from avmix.metrics import EVAL_ROWS, Scores, all_scores, class_accuracy, confusion_matrix
 from avmix.models import build_model
+from avmix.names import console_of, printable, say
 from avmix.runlog import environment
 
 
@@ -49,6 +50,10 @@ def main(config: EvalConfig) -> dict[str, Scores]:
         raise CheckpointError(
             f"{path} was trained on other classes ({len(state.classes)}) than {folder} has "
             f"({len(manifest.classes)})"
+        )
+    if len(state.classes) < 2:
+        raise CheckpointError(
+            f"{path}: its only class is {state.classes[0]!r}; there is nothing to evaluate"
         )
     out = Path(config.out) if config.out else path.parent / f"eval_{config.split}"
     quarantine = Quarantine(out / "quarantine.jsonl", also=[path.parent / "quarantine.jsonl"])
@@ -73,8 +78,9 @@ def main(config: EvalConfig) -> dict[str, Scores]:
             found = evaluate(model.to(here.device), frontend, loader, here)
         scores = all_scores(found.predictions)
         if here.is_main:
-            if notice := quarantine.notice():
-                print(notice)
+            for notice in (quarantine.notice(), state.notice()):
+                if notice:
+                    say(console_of(), notice)
             _print(manifest, found, scores, config.num_views, state)
             _write(out, manifest, found, scores, config, state)
     return scores
@@ -93,11 +99,13 @@ def _print(
     num_views: int,
     state: Checkpoint,
 ) -> None:
-    console = Console(soft_wrap=True)
+    console = console_of()
     silent = sum(not has_sound(manifest.entries[row]) for row in found.predictions.row.tolist())
     table = Table(
-        title=f"{manifest.protocol}, {manifest.split}: {len(found.predictions.row)} clips "
-        f"evaluated, {len(found.bad)} missing; {silent} without sound; {num_views} views"
+        title=printable(
+            f"{manifest.protocol}, {manifest.split}: {len(found.predictions.row)} clips "
+            f"evaluated, {len(found.bad)} missing; {silent} without sound; {num_views} views"
+        )
     )
     for heading in ("", "top-1 %", "top-5 %", "mean class %", "NLL", "ECE"):
         table.add_column(heading, justify="left" if not heading else "right")
@@ -109,23 +117,23 @@ def _print(
     console.print(table)
     for head, name in zip(HEADS, EVAL_ROWS, strict=False):
         if name in marked:
-            console.print(
+            say(
+                console,
                 f"* the {head} head was at chance in {marked[name]} of {state.epoch} epochs "
                 "of training: its training loss was no better than guessing by class frequencies. "
                 f"{likely_causes(head)}",
-                highlight=False,
             )
     by_class = Table(title="accuracy per class, %")
     for heading in ("class", "clips", "fused", "video head", "audio head"):
         by_class.add_column(heading, justify="left" if heading == "class" else "right")
     for row in _per_class(manifest, found):
-        by_class.add_row(row["class"], str(row["clips"]), *(
+        by_class.add_row(printable(row["class"]), str(row["clips"]), *(
             "-" if row[name] is None else f"{100 * row[name]:.1f}"
             for name in ("fused", "video head", "audio head")
         ))  # fmt: skip
     console.print(by_class)
     for b in found.bad:
-        console.print(f"missing: {b.path}: {b.reason}", highlight=False)
+        say(console, f"missing: {b.path}: {b.reason}")
 
 
 def _per_class(manifest: Manifest, found: Evaluation) -> list[dict]:
@@ -164,8 +172,9 @@ def _write(
         "per_class": _per_class(manifest, found),
         "environment": environment(),
     }
-    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    with (out / "predictions.jsonl").open("w") as file:
+    with replacing(out / "result.json") as file:
+        file.write(json.dumps(result, indent=2, allow_nan=False).encode() + b"\n")
+    with replacing(out / "predictions.jsonl") as file:
         for i, row in enumerate(predictions.row.tolist()):
             line = {
                 "clip_id": manifest.entries[row].clip_id,
@@ -175,15 +184,15 @@ def _write(
                     for name, p in predictions.probability.items()
                 },
             }
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
     confusion = confusion_matrix(predictions.probability["fused"], predictions.label)
     title = f"{manifest.protocol} {manifest.split}: fused, top-1 {100 * scores['fused'].top1:.1f} %"
     draw_confusion(confusion, manifest.classes, title, out / "confusion.png")
-    print(f"wrote {out}/result.json, predictions.jsonl, confusion.png")
+    say(console_of(), f"wrote {out}/result.json, predictions.jsonl, confusion.png")
 
 
 if __name__ == "__main__":
     try:
         main(load_config(EvalConfig))
     except (ValueError, OSError, TooManyBadClips, LoaderError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit("error: " + printable(str(error), keep="\n"))

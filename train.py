@@ -11,7 +11,6 @@ import os
 import sys
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,22 +18,26 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avmix import chance, checkpoint, runtime
+from avmix.atomic import remove_partial
 from avmix.chance import ChanceMeter
 from avmix.checkpoint import Checkpoint, CheckpointError
-from avmix.config import TrainConfig, differences, load_config, to_yaml
+from avmix.config import DataConfig, TrainConfig, differences, load_config, to_yaml
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
 from avmix.data.extra import train_clips
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
-from avmix.data.manifest import Manifest, read_events, read_manifest, splits_of
+from avmix.data.manifest import Manifest, ManifestError, read_events, read_manifest, splits_of
 from avmix.data.pool import LoaderError
 from avmix.data.quarantine import Quarantine
 from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
 from avmix.frontend import Frontend
+from avmix.idle import idle_options, without_idle
+from avmix.lock import alone_in
 from avmix.metrics import Scores, all_scores
 from avmix.models import LateFusionClassifier, build_model
+from avmix.names import printable, say
 from avmix.prepare.table import prepare_table
 from avmix.rng import rng
-from avmix.runlog import NotFiniteError, RunLog
+from avmix.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
 from avmix.runtime import Runtime
 
 # What may change between the start of a run and its continuation: where it runs, not what it does.
@@ -65,30 +68,43 @@ class Training:
     state: Checkpoint
     """Where the run stands: its last checkpoint, or its beginning."""
 
-    def save(self, name: str, epoch: int, step: int, best: float) -> None:
-        """Write a checkpoint into `run.out`: `step` of `epoch` comes next."""
+    def save(
+        self, name: str, epoch: int, step: int, best: float, loss_sum: LossSum | None = NO_STEP
+    ) -> None:
+        """Write a checkpoint into `run.out`: `step` of `epoch` comes next; `loss_sum` is of those
+        before it."""
         if self.here.is_main:
             now = replace(self.state, epoch=epoch, step=step, best=best,
                           model=self.model.state_dict(),
                           optimizer=self.optimizer.state_dict(),
-                          chance=self.meter.state())  # fmt: skip
+                          chance=self.meter.state(),
+                          loss_sum=loss_sum)  # fmt: skip
             checkpoint.save(Path(self.config.run.out) / name, now)
 
 
 def main(config: TrainConfig) -> Path:
     """Train from where `run.out` stands to the last epoch; returns the last checkpoint.
 
-    Raises ValueError (`ManifestError`, `CheckpointError`, an option that does not fit the machine
-    or the data), `TooManyBadClips`, `LoaderError` and `NotFiniteError`.
+    Raises ValueError (`ManifestError`, `CheckpointError`, `LockedError` where another process works
+    in `run.out`, an option that does not fit the machine or the data), `TooManyBadClips`,
+    `LoaderError` and `NotFiniteError`.
     """
-    with runtime.start(
-        device=config.run.device, threads=config.run.threads, num_workers=config.data.num_workers
-    ) as here:
-        if config.data.table and here.is_main:
-            prepare_table(config.data)
+    out = Path(config.run.out)
+    with (
+        runtime.start(
+            device=config.run.device,
+            threads=config.run.threads,
+            num_workers=config.data.num_workers,
+        ) as here,
+        ExitStack() as at_end,
+    ):
+        if here.is_main:
+            at_end.enter_context(alone_in(out))
+            remove_partial(out)
+            if config.data.table:
+                prepare_table(config.data)
         here.barrier()
-        with ExitStack() as at_end:
-            return _train(build(config, here, at_end))
+        return _train(build(config, here, at_end))
 
 
 def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
@@ -97,6 +113,12 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
     limits = read_limits(data.num_workers, data.clip_seconds)
     clips = train_clips(data)
+    if len(clips.manifest.classes) < 2:
+        only = ", ".join(map(repr, clips.manifest.classes))
+        raise ManifestError(
+            f"{folder}: its only class is {only}; there is nothing to tell "
+            "apart, and so nothing to train"
+        )
     train, trained_on, events = clips.manifest, clips.manifest.sha256, {}
     if config.augment.window == "event":
         events, events_sha256 = read_events(folder, *map(Path, data.extra))
@@ -113,7 +135,8 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     at_end.enter_context(closing(loader))
 
     val = None
-    if data.val_split in splits_of(folder):
+    # Only the default may name a split that the data set does not have; the headline says so.
+    if data.val_split in splits_of(folder) or data.val_split not in ("", DataConfig.val_split):
         manifest = read_manifest(folder, data.val_split)
         val = eval_loader(
             EvalSet(manifest=manifest, root=root, clip=config.clip, verify=data.verify,
@@ -136,7 +159,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         Checkpoint(config=config, classes=list(train.classes), split_sha256=trained_on,
                    num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
                    model=model.state_dict(), optimizer=optimizer.state_dict(),
-                   chance=chance.begun(len(train.classes))),
+                   chance=chance.begun(len(train.classes)), loss_sum=NO_STEP, digest=""),
     )  # fmt: skip
     checkpoint.load_weights(out / "last.pt", state, model)
     optimizer.load_state_dict(state.optimizer)
@@ -153,22 +176,36 @@ def _train(run: Training) -> Path:
     model, frontend, loader, val, meter = run.model, run.frontend, run.loader, run.val, run.meter
     out = Path(config.run.out)
     log = RunLog(out, here, config.run.log_every, save_plans=config.run.save_plans)
-    log.begin(to_yaml(config), epoch=state.epoch, step=state.step, steps_per_epoch=loader.num_steps)
-    log.console.print(_headline(config, here, model, run.train, state), highlight=False)
-    if notice := run.quarantine.notice():
-        log.console.print(notice, highlight=False)
+    log.begin(to_yaml(without_idle(config)), epoch=state.epoch, step=state.step,
+              steps_per_epoch=loader.num_steps,
+              loss_sum=state.loss_sum and LossSum(*state.loss_sum))  # fmt: skip
+    say(log.console, _headline(config, here, model, run.train, state))
+    for message in idle_options(config).values():
+        say(log.console, f"switched off: {message}")
+    if val is None:
+        say(log.console, _no_val(config))
+    for notice in (run.quarantine.notice(), state.notice()):
+        if notice:
+            say(log.console, notice)
     first_step, best = state.step, state.best
     if (state.epoch, state.step) == (0, 0):
         save("last.pt", 0, 0, best)  # a run killed in its first epoch can be resumed too
     try:
+        if val is not None and state.epoch < config.optim.epochs:
+            _check_readable(val, here)
         for epoch in range(state.epoch, config.optim.epochs):
             watch = train_one_epoch(
                 run.network, frontend, run.optimizer, loader, config, here, log,
-                epoch=epoch, first_step=first_step, save=partial(save, "last.pt", epoch, best=best),
-                meter=meter,
+                epoch=epoch, first_step=first_step, meter=meter,
+                save=lambda step, epoch=epoch, best=best: save(
+                    "last.pt", epoch, step, best, log.loss_sum),
             )  # fmt: skip
-            first_step = 0
-            result = _validate(model, frontend, val, here, log) if val else {}
+            first_step, result = 0, {}
+            if val is not None:
+                # Whatever becomes of the validation, the epoch is not lost; the same command
+                # begins with validating it.
+                save("last.pt", epoch, loader.num_steps, best, log.loss_sum)
+                result = _validate(model, frontend, val, here, log)
             log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
             warnings = meter.at_chance(config.optim.epochs)
             log.at_chance([w for w in warnings if w.is_new], epoch)
@@ -178,7 +215,7 @@ def _train(run: Training) -> Path:
             save("last.pt", epoch + 1, 0, best)
         for warning in meter.at_chance(config.optim.epochs):
             if not warning.is_new:  # which was the last line already
-                log.console.print(str(warning), highlight=False)
+                say(log.console, str(warning))
     finally:
         log.close()
     return out / "last.pt"
@@ -195,7 +232,9 @@ def _resume(path: Path, begun: Checkpoint) -> Checkpoint:
     state = checkpoint.load(path)
     changed = [
         f"{key} {old!r} -> {new!r}"
-        for key, (old, new) in differences(state.config, begun.config).items()
+        for key, (old, new) in differences(
+            without_idle(state.config), without_idle(begun.config)
+        ).items()
         if key not in _MAY_CHANGE
     ]
     if (state.classes, state.split_sha256) != (begun.classes, begun.split_sha256):
@@ -210,6 +249,21 @@ def _resume(path: Path, begun: Checkpoint) -> Checkpoint:
     return replace(state, config=begun.config)
 
 
+def _check_readable(val: EvalLoader, here: Runtime) -> None:
+    """Raises `TooManyBadClips` where no clip of the split can be read: an epoch later would be too
+    late to say so."""
+    parts = here.gather(val.unreadable())
+    bad = [clip for part in parts for clip in part or ()]
+    if None in parts:
+        return
+    if not bad:
+        raise TooManyBadClips(f"the split {val.split!r} (data.val_split) has no clip")
+    raise TooManyBadClips(
+        f"none of the {len(bad)} clips of {val.split!r} (data.val_split) can be read; the "
+        f"first: {bad[0].path}: {bad[0].reason}. An empty data.val_split trains without"
+    )
+
+
 def _validate(
     model: LateFusionClassifier, frontend: Frontend, val: EvalLoader, here: Runtime, log: RunLog
 ) -> dict[str, Scores]:
@@ -217,6 +271,13 @@ def _validate(
     found = evaluate(model, frontend, val, here)
     log.bad_clips(found.bad, val.split)
     return all_scores(found.predictions)
+
+
+def _no_val(config: TrainConfig) -> str:
+    """Why no epoch is followed by an evaluation."""
+    name, folder = config.data.val_split, config.data.manifest_folder
+    why = f"{folder} has no split {name!r} (data.val_split)" if name else "data.val_split is empty"
+    return f"no validation: {why}; best.pt is not written"
 
 
 def _mix(config: TrainConfig) -> str:
@@ -248,7 +309,7 @@ if __name__ == "__main__":
     try:
         main(load_config(TrainConfig))
     except (ValueError, OSError, TooManyBadClips, LoaderError, NotFiniteError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit("error: " + printable(str(error), keep="\n"))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

@@ -5,17 +5,19 @@ files and `--dotted.overrides`; nothing else in avmix knows the library that doe
 """
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from avmix.idle import idle_options
 from avmix.recipe import parse_recipe
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -26,6 +28,16 @@ C = TypeVar("C")
 def _require(ok: bool, key: str, rule: str, value: object) -> None:
     if not ok:
         raise ValueError(f"{key} {rule}, got {value!r}")
+
+
+def _require_finite(section: Any, prefix: str) -> None:
+    """No number of any option is nan or infinite: comparisons let some of them through."""
+    for f in fields(section):
+        value = getattr(section, f.name)
+        inner = value.values() if isinstance(value, dict) else value
+        numbers = inner if isinstance(value, (dict, list)) else [value]
+        fine = all(isfinite(x) for x in numbers if isinstance(x, float))
+        _require(fine, prefix + f.name, "must be finite", value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +68,8 @@ class DataConfig:
     """Further folders with dataset.json whose train split is trained on besides, all of it; paths
     in it are relative to its folder. What `avmix synth` writes."""
     val_split: str = "val"
-    """Split to evaluate after each epoch, where the data set has it; empty: never."""
+    """Split to evaluate after each epoch; empty: never. A data set without `val` is trained on
+    without, and the run says so; any other name must be a split of it."""
     num_workers: int = 1
     """Loader processes; 0 decodes in the training process, without protection from files that
     crash or hang the decoder."""
@@ -83,6 +96,7 @@ class DataConfig:
         _require(0 <= self.shots_seed < 2**32, "data.shots_seed", "must be in [0, 2**32)",
                  self.shots_seed)  # fmt: skip
         _require(bool(self.table_source), "data.table_source", "needs a column", self.table_source)
+        _require_finite(self, "data.")
 
     @property
     def manifest_folder(self) -> Path:
@@ -123,6 +137,7 @@ class ClipConfig:
         _require(self.crop >= 8, "clip.crop", "must be >= 8", self.crop)
         _require(self.short_side >= self.crop, "clip.short_side",
                  f"must be >= clip.crop (={self.crop})", self.short_side)  # fmt: skip
+        _require_finite(self, "clip.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +165,8 @@ class AugmentConfig:
     """Probability that pictures and sound run backwards, 0 to 1."""
     hide_seconds: float = 0.0
     """Longest interval that is hidden from the network, in pictures and spectrogram alike; its
-    length is drawn from [0, hide_seconds], seconds. 0: none."""
+    length is drawn from [0, hide_seconds], seconds. 0: none. Of a mix at input level it is hidden
+    of both clips; at @layer and @feature each clip is hidden in its own input."""
     binding: Literal["sync", "window"] = "sync"
     """`sync`: sound is of the same seconds as the pictures. `window`: a stated departure, for
     methods that bind modalities within a window only: it is up to jitter_seconds early or late."""
@@ -237,10 +253,9 @@ class AugmentConfig:
                      f"augment.{key}", "needs two numbers, ascending", low_high)  # fmt: skip
         _require(self.scales[0] >= 1, "augment.scales", "must be >= 1", self.scales)
         _require(1 <= self.speed <= 4, "augment.speed", "must be in [1, 4]", self.speed)
-        jitters = self.binding == "window"
-        _require(0 < self.jitter_seconds < inf if jitters else self.jitter_seconds == 0,
-                 "augment.jitter_seconds", "must be > 0 and finite for augment.binding window, 0 "
-                 "for sync", self.jitter_seconds)  # fmt: skip
+        _require(self.jitter_seconds > 0 or (self.binding, self.jitter_seconds) == ("sync", 0),
+                 "augment.jitter_seconds", "must be > 0 for augment.binding window",
+                 self.jitter_seconds)  # fmt: skip
         _require(0 < self.min_area <= 1, "augment.min_area", "must be in (0, 1]", self.min_area)
         _require(1 <= self.max_aspect < inf, "augment.max_aspect", "must be >= 1 and finite",
                  self.max_aspect)  # fmt: skip
@@ -249,6 +264,7 @@ class AugmentConfig:
                  "must be > 0 and finite", self.time_mask_seconds)  # fmt: skip
         _require(0 < self.mel_mask_share <= 1, "augment.mel_mask_share", "must be in (0, 1]",
                  self.mel_mask_share)  # fmt: skip
+        _require_finite(self, "augment.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +292,7 @@ class FrontendConfig:
         _require(1 <= self.hop_length <= self.n_fft, "frontend.hop_length",
                  f"must be in [1, frontend.n_fft (={self.n_fft})]", self.hop_length)  # fmt: skip
         _require(self.mel_std > 0, "frontend.mel_std", "must be > 0", self.mel_std)
+        _require_finite(self, "frontend.")
 
 
 Law = Literal["beta", "uniform", "fixed"]
@@ -372,10 +389,6 @@ class MixConfig:
                     f"must be log_mel or power for {where} cutmix_frequency",
                     self.audio_domain,
                 )
-        _require(not self.switch or self.method == "mixup", "mix.method",
-                 "must be left alone where mix.switch is given", self.method)  # fmt: skip
-        _require(self.law == "fixed" or self.lam == 0.5, "mix.lam",
-                 f"is for law fixed, not for {self.law}", self.lam)  # fmt: skip
         total = sum(self.switch.values())
         _require(all(p >= 0 for p in self.switch.values()) and
                  (not self.switch or abs(total - 1) < 1e-6), "mix.switch",
@@ -393,6 +406,7 @@ class MixConfig:
                  "needs at least one number >= 0", self.layers)  # fmt: skip
         _require(self.energy_limit_db >= 0, "mix.energy_limit_db", "must be >= 0",
                  self.energy_limit_db)  # fmt: skip
+        _require_finite(self, "mix.")
 
     @property
     def recipes(self) -> dict[str, float]:
@@ -426,6 +440,7 @@ class ModelConfig:
                      "needs at least one stage of width >= 1", channels)  # fmt: skip
         _require(0 <= self.dropout < 1, "model.dropout", "must be in [0, 1)", self.dropout)
         _require(self.shared_width >= 0, "model.shared_width", "must be >= 0", self.shared_width)
+        _require_finite(self, "model.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -475,6 +490,7 @@ class LossConfig:
                  "must be > 0 where loss.video and loss.audio are 0", self.fused)  # fmt: skip
         _require(0 <= self.label_smoothing < 1, "loss.label_smoothing", "must be in [0, 1)",
                  self.label_smoothing)  # fmt: skip
+        _require_finite(self, "loss.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -486,7 +502,8 @@ class OptimConfig:
     batch_size: int = 16
     """Clips per step and process, >= 2 (batch normalisation and mixing need two)."""
     accumulate: int = 1
-    """Steps whose gradients are summed before an update, >= 1."""
+    """Steps whose gradients are averaged before an update, >= 1: as one step of so many times
+    batch_size clips, but for batch normalisation. The last update of an epoch may have fewer."""
     lr: float = 2e-3
     """Highest learning rate, > 0."""
     weight_decay: float = 0.02
@@ -506,6 +523,7 @@ class OptimConfig:
         _require(0 <= self.warmup_epochs <= self.epochs, "optim.warmup_epochs",
                  f"must be in [0, optim.epochs (={self.epochs})]", self.warmup_epochs)  # fmt: skip
         _require(self.clip_norm > 0, "optim.clip_norm", "must be > 0", self.clip_norm)
+        _require_finite(self, "optim.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -544,6 +562,7 @@ class RunConfig:
             self.device.startswith("cuda:") and self.device[5:].isdigit()
         )
         _require(known, "run.device", "must be auto, cpu, cuda or cuda:N", self.device)
+        _require_finite(self, "run.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -642,6 +661,7 @@ class EvalConfig:
         _require(self.num_workers >= 0, "num_workers", "must be >= 0", self.num_workers)
         _require(0 < self.clip_seconds <= 86_400, "clip_seconds", "must be in (0, 86400]",
                  self.clip_seconds)  # fmt: skip
+        _require_finite(self, "")
 
 
 def to_yaml(config: Any) -> str:
@@ -652,10 +672,40 @@ def to_yaml(config: Any) -> str:
 def from_yaml(cls: type[C], text: str) -> C:
     """The configuration that `to_yaml` wrote; raises ValueError on anything else."""
     try:
-        return _build(cls, yaml.safe_load(text))
-    except (yaml.YAMLError, TypeError, AttributeError) as error:
+        return _build(cls, read_yaml(text))
+    except (TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"not a configuration of this version of avmix: {reason}") from None
+    except ValueError as error:
+        raise ValueError(f"not a configuration of this version of avmix: {error}") from None
+
+
+def read_yaml(text: str) -> Any:
+    """What a document of YAML says. Raises ValueError for what is none, and for a key that is there
+    twice, of which YAML itself would forget the first."""
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+        if node is not None and (key := _repeated_key(node)):
+            raise ValueError(f"the key {key!r} is there twice; one of the two would be forgotten")
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
+
+
+def _repeated_key(node: yaml.Node, prefix: str = "") -> str | None:
+    """Dotted path of the first key that a mapping in `node` holds twice."""
+    children: list[tuple[str, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        paths = [(prefix + str(key.value), value) for key, value in node.value]
+        seen: set[str] = set()
+        for path, _ in paths:
+            if path in seen:
+                return path
+            seen.add(path)
+        children = [(path + ".", value) for path, value in paths]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(prefix, item) for item in node.value]
+    return next((key for p, child in children if (key := _repeated_key(child, p))), None)
 
 
 def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
@@ -730,18 +780,70 @@ class _Parser(ArgumentParser):
 def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
     """Read YAML given by `--config` (later files win), then `--dotted.overrides`.
 
-    A key that does not exist, a value of the wrong type and a value out of range end the program
-    with exit code 2 and one line that names the key and what it may be.
+    A key that does not exist or is there twice, a value of the wrong type, a value out of range and
+    an option that cannot act (`avmix.idle`) end the program with exit code 2 and one line that
+    names the key and what it may be. An option that acts where it is set, and that a later file or
+    override switches off, is taken.
     """
+    given = sys.argv[1:] if argv is None else list(argv)
     parser = _Parser(description=cls.__doc__, allow_abbrev=False)
     parser.keys = tuple(_keys(cls))
     parser.add_argument("--config", action="config", help="YAML file; may be given more than once")
     parser.add_class_arguments(cls)
-    args = parser.parse_args(argv)
-    args.pop("config", None)
+    args = parser.parse_args(given)
+    try:
+        _refuse_repeated_keys(given)
+    except ValueError as error:
+        parser.error(str(error))
     if gap := _gap(cls, args):
         parser.error(gap)
     try:
-        return cls(**vars(parser.instantiate(args)))
+        config = _instance(parser, cls, args)
     except ValueError as error:
         parser.error(str(error))
+    for key, message in idle_options(config).items():
+        if not _was_switched_off(parser, cls, given, key):
+            parser.error(message)
+    return config
+
+
+def _instance(parser: _Parser, cls: type[C], args: Namespace) -> C:
+    args = args.clone()
+    args.pop("config", None)
+    return cls(**vars(parser.instantiate(args)))
+
+
+def _refuse_repeated_keys(argv: Sequence[str]) -> None:
+    """Raises ValueError where a file of YAML, or a value in YAML, holds a key twice."""
+    before = ""
+    for word in argv:
+        option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        before = word
+        if option == "--config" and os.path.isfile(value):
+            where, text = value, Path(value).read_text()
+        elif "{" in value:
+            where, text = option.removeprefix("--"), value
+        else:
+            continue
+        try:
+            read_yaml(text)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+
+
+def _was_switched_off(parser: _Parser, cls: type, argv: Sequence[str], key: str) -> bool:
+    """True where the option acted as of one of the files, and nothing after that file sets it."""
+    files = [i + 1 + (word == "--config") for i, word in enumerate(argv)
+             if word == "--config" or word.startswith("--config=")]  # fmt: skip
+    for end in files:
+        try:
+            before = _instance(parser, cls, parser.parse_args(argv[:end]))
+        except ValueError:
+            continue  # it was not complete yet
+        set_again = parser.parse_args(argv[end:])[key] != parser.get_defaults()[key]
+        section, name = key.split(".")
+        value = getattr(getattr(before, section), name)
+        is_set = value != parser.get_defaults()[key]
+        if is_set and key not in idle_options(before) and not set_again:
+            return True
+    return False

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -159,12 +159,8 @@ def targets_of(batch: Batch) -> Heads:
 def targets_of_mix(plan: PlacedPlan, batch: Batch, labels: Literal["sum", "max"] = "sum") -> Heads:
     """What each head is to learn of the mixed clips. Of a clip that lost a modality, the fused one
     learns what is left."""
-    target = mixed_targets(plan, targets_of(batch), labels)
-    if batch.sound_target is None:
-        return target
-    sees, hears = plan.part("video").present[:, None], plan.part("audio").present[:, None]
-    left = torch.where(hears, target.audio, target.video)
-    return target._replace(fused=torch.where(sees & hears, target.fused, left))
+    own = batch.target if batch.sound_target is None else targets_of(batch)
+    return mixed_targets(plan, own, labels)
 
 
 def clean_pass(network: nn.Module, frontend: Frontend, batch: Batch) -> Output:
@@ -254,7 +250,7 @@ class Evaluation:
     """What evaluating a split gave; nothing is substituted."""
 
     predictions: Predictions
-    """Of the clips all of whose views could be read."""
+    """Of the clips all of whose views could be read, and gave finite numbers."""
     bad: tuple[BadClip, ...]
     """The others, once each."""
 
@@ -268,7 +264,10 @@ def evaluate(
 ) -> Evaluation:
     """Probabilities of every clip for each of `EVAL_ROWS`, averaged over its views in float64.
 
-    Raises `TooManyBadClips` when no clip of the split can be read.
+    A clip is missing, with the reason, where a view of it cannot be read, or its waveform or what
+    the network says of it is not finite: nan has a largest entry, too, and would count as a class.
+
+    Raises `TooManyBadClips`, which names the split, when none of its clips can be evaluated.
     """
     model.eval()
     runtime.broadcast_buffers(model)
@@ -281,7 +280,11 @@ def evaluate(
         if batch is None:
             continue
         probability = _eval_rows(model, frontend, batch.to(runtime.device)).double().cpu()
+        problems = _not_finite(batch, probability)
         for i, row in enumerate(batch.row.tolist()):
+            if problems[i]:
+                bad[row] = BadClip(row, loader.paths[int(row)], problems[i])
+                continue
             sums[row] = sums.get(row, 0) + probability[:, i]
             views[row] = views.get(row, 0) + 1
             labels[row] = int(batch.target[i].argmax())
@@ -290,9 +293,12 @@ def evaluate(
     clips = {row: clip for part in runtime.gather(ours) for row, clip in part.items()}
     missing = {row: b for part in runtime.gather(bad) for row, b in part.items()}
     if not clips:
+        if not missing:
+            raise TooManyBadClips(f"the split {loader.split!r} has no clip to evaluate")
         first = next(iter(missing.values()))
         raise TooManyBadClips(
-            f"none of {len(missing)} clips can be read; the first: {first.path}: {first.reason}"
+            f"none of the {len(missing)} clips of {loader.split!r} can be evaluated; the first: "
+            f"{first.path}: {first.reason}"
         )
     rows = sorted(clips)
     stacked = torch.stack([clips[row][1] for row in rows], 1).float()
@@ -304,6 +310,16 @@ def evaluate(
         ),
         bad=tuple(missing[row] for row in sorted(missing)),
     )
+
+
+def _not_finite(batch: Batch, probability: Float64[Tensor, "rows b k"]) -> list[str]:
+    """What of each clip is not finite; empty where all of it is."""
+    heard = batch.audio.isfinite().flatten(1).all(1).tolist()
+    said = probability.isfinite().all(2).all(0).tolist()
+    return [
+        "" if a and b else "logits that are not finite" if a else "audio that is not finite"
+        for a, b in zip(heard, said, strict=True)
+    ]
 
 
 def _eval_rows(

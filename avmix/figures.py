@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec
 from torch import Tensor
 
+from avmix.names import drawable
+
 INK, OWN, PARTNER, MIXED = "#222222", "#2a6f97", "#e07a1f", "#6a4c93"
 
 
@@ -43,7 +45,7 @@ def draw_strips(
     """
     height = scale * (2.9 * len(strips) + 0.5)
     figure = Figure(figsize=(12 * scale, height), layout="constrained")
-    figure.suptitle(title, color=INK, fontsize=12)
+    figure.suptitle(drawable(title), color=INK, fontsize=12)
     column = GridSpec(len(strips), 1, figure=figure)
     rows = [column[number, 0] for number in range(len(strips))]
     low = min(s.log_mel.min() for s in strips)
@@ -54,7 +56,7 @@ def draw_strips(
         )
         pictures = figure.add_subplot(grid[0, 0])
         _draw_frames(pictures, strip, start_seconds, end_seconds)
-        pictures.set_title(strip.title, loc="left", fontsize=10, color=INK)
+        pictures.set_title(drawable(strip.title), loc="left", fontsize=10, color=INK)
         sound = figure.add_subplot(grid[1, 0], sharex=pictures)
         half = np.ptp(strip.column_seconds) / max(1, len(strip.column_seconds) - 1) / 2
         extent = (
@@ -94,8 +96,9 @@ def _draw_labels(axes, labels: Sequence[tuple[str, float, str]]) -> None:
     bottom = 0.0
     for name, weight, colour in labels:
         axes.bar(0, weight, bottom=bottom, color=colour, width=0.9)
-        axes.text(0, bottom + weight / 2, f"{name}\n{weight:.2f}", ha="center", va="center",
-                  fontsize=8, color="white", fontweight="bold")  # fmt: skip
+        said = f"{drawable(name)}\n{weight:.2f}"
+        axes.text(0, bottom + weight / 2, said, ha="center", va="center", fontsize=8,
+                  color="white", fontweight="bold")  # fmt: skip
         bottom += weight
     axes.set_ylim(0, 1)
     axes.set_xlim(-0.5, 0.5)
@@ -113,11 +116,12 @@ def draw_confusion(
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    names = [drawable(name) for name in classes]
+    axes.set_xticks(range(len(classes)), names, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(classes)), names, fontsize=8)
     axes.set_xlabel("predicted")
     axes.set_ylabel("right")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(drawable(title), fontsize=10)
     if len(classes) <= 40:
         for i, j in np.argwhere(counts > 0):
             colour = "white" if shares[i, j] > 0.5 else INK

@@ -68,8 +68,11 @@ class Frontend(nn.Module):
 
         A missing modality is zeros, the mean of the data set: what batch normalisation should see
         of it. (The log-mel of silence would be an outlier that shifts everybody's statistics.) So
-        are the pictures, columns and mel bins that augmentation hides: after mixing, so that they
-        are hidden of both clips and their shares stay what the label says.
+        are the frames, columns and mel bins that augmentation hides. Where the plan mixes at input
+        level they are hidden after mixing, by the mask of the clip, so that they are hidden of both
+        clips and their shares stay what the label says. Where it mixes inside the network every
+        clip that is read, partners too, is hidden by its own mask: what is mixed there has no
+        seconds and no bands any more.
         Raises ValueError when the plan is for another number of clips, or for clips of another
         shape.
         """

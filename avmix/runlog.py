@@ -7,13 +7,13 @@ plans_rankN.jsonl  how each batch of process N was mixed, with run.save_plans
 tensorboard/       the same numbers as curves
 quarantine.jsonl   clips whose reading crashed or took too long (avmix.data.quarantine writes it)
 last.pt  best.pt   checkpoints
+run.lock           host and process that train here, while they do (avmix.lock writes it)
 """
 
 import json
 import math
 import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,16 +23,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from avmix.atomic import naming, replacing
 from avmix.chance import HEADS, AtChance
 from avmix.commit import commit_of
 from avmix.data.dataset import BadClip
 from avmix.metrics import Scores
 from avmix.mix import MixPlan
+from avmix.names import console_of, say
 from avmix.runtime import Runtime
 from avmix.types import Heads
 
@@ -113,6 +114,27 @@ class Stopwatch:
         return self
 
 
+class LossSum(NamedTuple):
+    """Of the losses of the steps of an epoch: what its mean needs when the epoch is resumed."""
+
+    total: float
+    """Losses are float32: in float64 their sum is exact, however often it was interrupted."""
+    num_steps: int
+
+    @property
+    def mean(self) -> float | None:
+        """None: there was no step."""
+        return self.total / self.num_steps if self.num_steps else None
+
+    def plus(self, losses: Sequence[float]) -> "LossSum":
+        """With those of further steps."""
+        return LossSum(sum(losses, self.total), self.num_steps + len(losses))
+
+
+NO_STEP = LossSum(0.0, 0)
+"""Where an epoch begins."""
+
+
 class RunLog:
     """Writes a run's folder; every process has one, only the main one writes."""
 
@@ -121,28 +143,43 @@ class RunLog:
     ) -> None:
         """`log_every`: steps that are gathered before they are written; `save_plans`: how each
         batch of each process was mixed is written too."""
-        self.console = Console(quiet=not runtime.is_main, soft_wrap=True)
+        self.console = console_of(quiet=not runtime.is_main)
         self._folder = folder
         self._main = runtime.is_main
         self._plans = folder / f"plans_rank{runtime.rank}.jsonl"
         self._save_plans = save_plans
         self._log_every = log_every
         self._pending: list[StepRecord] = []
-        self._epoch_losses: list[float] = []
+        self._sum: LossSum | None = NO_STEP
+        self._last_loss = math.nan
         self._curves: SummaryWriter | None = None
         self._progress: Progress | None = None
         self._task: Any = None
 
-    def begin(self, config_yaml: str, *, epoch: int, step: int, steps_per_epoch: int) -> None:
+    def begin(
+        self,
+        config_yaml: str,
+        *,
+        epoch: int,
+        step: int,
+        steps_per_epoch: int,
+        loss_sum: LossSum | None = NO_STEP,
+    ) -> None:
         """Write what is known before the first step, and drop what a killed run measured after
-        its last checkpoint, at (epoch, step): those steps are about to be done again."""
+        its last checkpoint, at (epoch, step): those steps are about to be done again.
+
+        `loss_sum`: of the steps of the epoch before `step`, as the checkpoint has it; None: an
+        older version wrote that, and the mean loss of the epoch is not known.
+        """
+        self._sum = loss_sum
         if self._save_plans:
             self._folder.mkdir(parents=True, exist_ok=True)
             _keep_before(self._plans, epoch, step)
         if not self._main:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / "config.yaml").write_text(config_yaml)
+        with replacing(self._folder / "config.yaml") as file:
+            file.write(config_yaml.encode())
         _append_environment(self._folder / "environment.json", epoch, step)
         _keep_before(self._folder / "metrics.jsonl", epoch, step)
         self._steps_per_epoch = steps_per_epoch
@@ -151,8 +188,10 @@ class RunLog:
         )
 
     def epoch_started(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:
-        """Begin the mean loss anew; show a line of progress where there is a terminal."""
-        self._epoch_losses = []
+        """Begin the mean loss anew, but in the middle of an epoch; show a line of progress where
+        there is a terminal."""
+        if step == 0:
+            self._sum = NO_STEP
         if not self._main or not self.console.is_terminal:
             return
         self._progress = Progress(
@@ -173,7 +212,7 @@ class RunLog:
             self.flush()
             if self._progress is not None:
                 text = (
-                    f"loss {self._epoch_losses[-1]:.3f}  lr {record.lr:.1e}  "
+                    f"loss {self._last_loss:.3f}  lr {record.lr:.1e}  "
                     f"{watch.num_clips / watch.seconds:.1f} clips/s  "
                     f"waiting {watch.waited_seconds / watch.seconds:.0%}"
                 )
@@ -190,8 +229,7 @@ class RunLog:
         mean of each of `HEADS` over the epoch, None where no clip had its modality."""
         self.flush()
         self.stop_progress()
-        # None after resuming at the very end of an epoch: no step was left to do.
-        loss = statistics.fmean(self._epoch_losses) if self._epoch_losses else None
+        loss = self._sum.mean if self._sum else None
         row = {
             "kind": "epoch",
             "epoch": epoch,
@@ -211,7 +249,7 @@ class RunLog:
                 f"{n} {scores[n].top1:.3f}" for n in ("fused", "video head", "audio head")
             )
             text += f", val: {best}"
-        self.console.print(text, highlight=False)
+        say(self.console, text)
         if self._curves is not None:
             end = (epoch + 1) * self._steps_per_epoch
             for name, value in zip(HEADS, losses, strict=True):
@@ -226,22 +264,27 @@ class RunLog:
     def at_chance(self, found: Sequence[AtChance], epoch: int) -> None:
         """Warn of heads that learn nothing, on the console and in metrics.jsonl."""
         for warning in found:
-            self.console.print(str(warning), highlight=False)
+            say(self.console, str(warning))
         # With the epoch, so that a run that goes on from before it does not say it twice.
         self._append([{"kind": "at_chance", "epoch": epoch, **asdict(w)} for w in found])
 
     def bad_clips(self, bad: Sequence[BadClip], split: str) -> None:
         """Name clips that could not be read, on the console and in metrics.jsonl."""
         for b in bad:
-            self.console.print(f"unreadable, in {split}: {b.path}: {b.reason}", highlight=False)
+            say(self.console, f"unreadable, in {split}: {b.path}: {b.reason}")
         self._append([{"kind": "unreadable", "split": split, **b._asdict()} for b in bad])
 
     def plan(self, plan: MixPlan, epoch: int, step: int, rows: Tensor) -> None:
         """Write how a batch of this process is mixed, where the run is to do so."""
         if self._save_plans:
             line = {"epoch": epoch, "step": step, "rows": rows.tolist()}
-            with self._plans.open("a") as file:
-                file.write(json.dumps({**line, "plan": asdict(plan)}) + "\n")
+            with naming(self._plans), self._plans.open("a") as file:
+                file.write(json.dumps({**line, "plan": asdict(plan)}, allow_nan=False) + "\n")
+
+    @property
+    def loss_sum(self) -> "LossSum | None":
+        """Of the steps of the epoch that were written so far; for a checkpoint."""
+        return self._sum
 
     def stop_progress(self) -> None:
         """Leave the terminal as it was."""
@@ -282,12 +325,15 @@ class RunLog:
                 f"{rows[-1]['step']}; rows of its clips in the train manifest: "
                 f"{pending[bad[0]].rows.tolist()}. A lower optim.lr or run.precision fp32 may help"
             )
-        self._epoch_losses += [row["loss"] for row in rows]
+        self._last_loss = rows[-1]["loss"]
+        if self._sum is not None:
+            self._sum = self._sum.plus([row["loss"] for row in rows])
 
     def _append(self, rows: Sequence[dict[str, Any]]) -> None:
         if self._main and rows:
-            with (self._folder / "metrics.jsonl").open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
+            path = self._folder / "metrics.jsonl"
+            with naming(path), path.open("a") as file:
+                file.writelines(json.dumps(_strict(row), allow_nan=False) + "\n" for row in rows)
 
 
 def _numbers(record: StepRecord) -> Tensor:
@@ -314,21 +360,25 @@ def _row(record: StepRecord, numbers: Sequence[float]) -> dict[str, Any]:
     return row if record.grad_norms is None else row | dict(zip(_NORMS, norms, strict=True))
 
 
+def _strict(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no nan: such a number is null, and `not_finite` says what it was."""
+    broken = {k: str(v) for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)}
+    return {**row, **dict.fromkeys(broken), "not_finite": broken} if broken else row
+
+
 def _append_environment(path: Path, epoch: int, step: int) -> None:
     """A run that was resumed may have gone on elsewhere: each start is kept, with its place."""
     starts = json.loads(path.read_text()) if path.exists() else []
     starts.append({"epoch": epoch, "step": step, **environment()})
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(starts, indent=2) + "\n")
-    partial.replace(path)
+    with replacing(path) as file:
+        file.write(json.dumps(starts, indent=2, allow_nan=False).encode() + b"\n")
 
 
 def _keep_before(path: Path, epoch: int, step: int) -> None:
     """Drop the lines at or after (epoch, step), and a last line that was cut by a kill."""
     if not path.exists():
         return
-    partial = path.with_name(path.name + ".partial")
-    with path.open() as lines, partial.open("w") as kept:
+    with path.open("rb") as lines, replacing(path) as kept:
         for line in lines:
             try:
                 row = json.loads(line)
@@ -337,7 +387,6 @@ def _keep_before(path: Path, epoch: int, step: int) -> None:
             last = 0 if row.get("kind") == "unreadable" else 1 << 60
             if (row.get("epoch", -1), row.get("step", last)) < (epoch, step):
                 kept.write(line)
-    partial.replace(path)
 
 
 def environment() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -15,6 +16,7 @@ _INK, _DOT, _LINE = "#222222", "#2a6f97", "#e07a1f"
 class Dots:
     """What is drawn; shares of 1."""
 
+    alt: ClassVar[str] = "Each seed as a dot"
     title: str
     rows: tuple[tuple[str, tuple[float, ...], float], ...]
     """Label, value of each seed, and their median; from the top."""
@@ -42,8 +44,13 @@ def draw(what: Dots, path: Path, sha256: str) -> None:
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    dashed = "; dashed in a row: best possible" if what.ceilings else ""
+    dashed = "; dashed in a row: best possible on average" if what.ceilings else ""
     axes.set_title(what.title + dashed, fontsize=11, loc="left")
+    save(figure, path, sha256)
+
+
+def save(figure: Figure, path: Path, sha256: str) -> None:
+    """Write a PNG that carries the hash of the results it was drawn from."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, facecolor="white", metadata={_KEY: sha256})
 

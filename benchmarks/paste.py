@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import provenance
+from curves import Curves, draw_curves
 from dots import draw, drawn_from
-from tables import dots, table
+from tables import figure, table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -27,6 +28,7 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "docs" / "augment.md",
     ROOT / "docs" / "decoding.md",
+    ROOT / "docs" / "learning.md",
     ROOT / "docs" / "preparing.md",
     ROOT / "docs" / "synthesis.md",
 )
@@ -35,11 +37,13 @@ _MARKED = re.compile(r"(<!-- result (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def results_of(marker: str) -> dict[str, dict[str, Any]]:
-    """The results that a marker asks for, by name: the one of that name, or the variants."""
+    """The results that a marker asks for, by name: the one of that name, or the variants of that
+    table, of which there must be two."""
     path = RESULTS / f"{marker}.json"
     paths = [path] if path.exists() else sorted(RESULTS.glob("*.json"))
     found = {path.stem: json.loads(path.read_text()) for path in paths}
-    return {n: r for n, r in found.items() if marker == n or marker == r.get("table")}
+    asked = {n: r for n, r in found.items() if marker == n or marker == r.get("table")}
+    return asked if path.exists() or len(asked) > 1 else {}
 
 
 def pasted(text: str, page: Path = PAGES[0]) -> str:
@@ -56,9 +60,8 @@ def _block(marker: str, old: str, page: Path) -> str:
     results = list(found.values())
     said = " ".join(dict.fromkeys(map(provenance.sentence, results)))
     text = f"{table(*results).rstrip()} {said}\n"
-    if dots(*results) is not None:
-        figure = os.path.relpath(FIGURES / f"{marker}.png", page.parent)
-        text += f"\n![Each seed as a dot]({figure})\n"
+    if (what := figure(*results)) is not None:
+        text += f"\n![{what.alt}]({os.path.relpath(FIGURES / f'{marker}.png', page.parent)})\n"
     return text
 
 
@@ -93,12 +96,16 @@ def old_figures(*, write: bool) -> list[str]:
         found = results_of(marker)
         if not found or any(provenance.refusal(n, r) for n, r in found.items()):
             continue
-        what, path = dots(*found.values()), FIGURES / f"{marker}.png"
+        what, path = figure(*found.values()), FIGURES / f"{marker}.png"
         texts = [(RESULTS / f"{name}.json").read_bytes() for name in found]
         sha256 = hashlib.sha256(b"".join(texts)).hexdigest()
         if what is not None and drawn_from(path) != sha256:
             old.append(path.name)
-            if write:
+            if not write:
+                continue
+            if isinstance(what, Curves):
+                draw_curves(what, path, sha256)
+            else:
                 draw(what, path, sha256)
     return old
 

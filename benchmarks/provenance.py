@@ -26,12 +26,14 @@ SOURCES = {
     "decode": ("avmix/decode", "avmix/types.py", "tests/media.py", "tests/truth.py"),
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
+    "learning": ("avmix/models", "benchmarks/learninglook.py", "benchmarks/learningvariants.py"),
     "leaks": ("avmix/prepare/fingerprint.py", "avmix/prepare/leaks.py"),
     "mix": ("avmix/frontend.py", "avmix/mix"),
     "prepare": ("avmix/decode", "avmix/prepare/probe.py", "avmix/prepare/transcode.py"),
 }
 """What each kind of result measures: files and folders below the root. Training has a fingerprint
-instead (benchmarks/fingerprint.py); of few-shot training, re-pairing is what that does not see."""
+instead (benchmarks/fingerprint.py). Of few-shot training, that does not see re-pairing; of
+`learning`, neither the edits of the network nor the looks into it."""
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:

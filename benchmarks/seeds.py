@@ -3,7 +3,8 @@
     python benchmarks/seeds.py --config configs/demo.yaml --name demo --seeds 0..19
     python benchmarks/seeds.py --config configs/demo.yaml --name demo_none --seeds 0..19 \\
         --table demo_mixing --title "no mixing" -- --mix.method none
-    python benchmarks/seeds.py --config configs/ucf101_av8.yaml --name ucf101_av8 -- --data.root DIR
+    python benchmarks/seeds.py --config configs/ucf101_av8.yaml --name ucf101_av8_split1 \\
+        -- --data.root DIR
 
 Each seed is a run of train.py and eval.py as a person would start them, in runs/NAME_seedS. The
 result, benchmarks/results/NAME.json, is written anew after each; what is in it is not measured
@@ -15,8 +16,7 @@ the code no longer computes it. `benchmarks/paste.py` makes tables and figures f
 import argparse
 import json
 import shlex
-import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,13 @@ def seed_numbers(words: list[str]) -> list[int]:
     return sorted(found)
 
 
+def seed_words(seeds: Collection[int]) -> list[str]:
+    """The words that `seed_numbers` reads as these."""
+    found = sorted(set(seeds))
+    whole = found == list(range(found[0], found[-1] + 1)) and len(found) > 1
+    return [f"{found[0]}..{found[-1]}"] if whole else list(map(str, found))
+
+
 def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
     """The result so far where it is of the same code and settings, else an empty one."""
     path, overrides = RESULTS / f"{args.name}.json", trainrun.portable(args.overrides)
@@ -64,10 +71,9 @@ def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
 
 def command_of(args: argparse.Namespace, done: list[dict[str, Any]]) -> str:
     """What repeats the result, with all seeds that are in it, without folders of this machine."""
-    seeds = sorted({run["seed"] for run in done} | set(args.seeds))
-    whole = seeds == list(range(seeds[0], seeds[-1] + 1)) and len(seeds) > 1
+    seeds = {run["seed"] for run in done} | set(args.seeds)
     words = ["python", "benchmarks/seeds.py", "--config", args.config, "--name", args.name,
-             "--seeds", *([f"{seeds[0]}..{seeds[-1]}"] if whole else map(str, seeds))]  # fmt: skip
+             "--seeds", *seed_words(seeds)]  # fmt: skip
     words += ["--table", args.table] if args.table else []
     words += ["--title", args.title] if args.title else []
     words += ["--ceilings", json.dumps(args.ceilings)] if args.ceilings else []
@@ -115,24 +121,13 @@ def main() -> None:
     if result["runs"]:
         trainrun.write(path, result)  # the command may name more seeds
     missing = [seed for seed in args.seeds if seed not in {run["seed"] for run in result["runs"]}]
-    failures = []
-    with ThreadPoolExecutor(args.jobs) as pool:
-        waiting = [pool.submit(run_seed, args, seed, commit) for seed in missing]
-        try:
-            for future in as_completed(waiting):
-                if error := future.exception():
-                    failures.append(str(error))
-                    print(f"error: {error}", file=sys.stderr, flush=True)
-                    continue
-                done = sorted([*result["runs"], future.result()], key=lambda run: run["seed"])
-                result["runs"] = done
-                trainrun.write(path, result)
-                print(f"wrote {path.name}: {len(done)} seeds", flush=True)
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            sys.exit("stopped; the same command goes on")
-    if failures:
-        sys.exit(f"error: {len(failures)} of {len(missing)} runs did not end: {failures[0]}")
+
+    def keep(run: dict[str, Any]) -> None:
+        result["runs"] = sorted([*result["runs"], run], key=lambda run: run["seed"])
+        trainrun.write(path, result)
+        print(f"wrote {path.name}: {len(result['runs'])} seeds", flush=True)
+
+    trainrun.run_all(missing, lambda seed: run_seed(args, seed, commit), keep, jobs=args.jobs)
 
 
 if __name__ == "__main__":

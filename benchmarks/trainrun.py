@@ -2,18 +2,24 @@
 
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from avmix.chance import too_many  # noqa: E402
 from avmix.commit import same_code  # noqa: E402
+
+Job = TypeVar("Job")
 
 
 def measure(
@@ -56,12 +62,12 @@ def measure(
     }
 
 
-def failed(at_chance: dict[str, int] | None, epochs: int) -> bool | None:
-    """Whether a head was at chance for at least a third of the epochs: during so many, by head, its
-    training loss was no better than guessing by class frequencies. None where that is not known."""
+def failed(at_chance: dict[str, int | None] | None, epochs: int) -> bool | None:
+    """Whether train.py would warn of a head: `at_chance` counts epochs of each (None: not judged).
+    None where that is not known."""
     if at_chance is None:
         return None
-    return any(3 * number >= epochs for number in at_chance.values())
+    return any(too_many(number, epochs) for number in at_chance.values())
 
 
 FAILED = (
@@ -71,12 +77,46 @@ FAILED = (
 """What `failed` means, in words."""
 
 
-def write(path: Path, result: dict[str, Any]) -> None:
-    """Write a result whole or not at all."""
+def write(path: Path, result: dict[str, Any], *, flat: bool = False) -> None:
+    """Write a result whole or not at all; `flat`: each list of numbers on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(result, indent=2, allow_nan=False)
+    if flat:
+        text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+    partial.write_text(text + "\n")
     partial.replace(path)
+
+
+_NUMBERS = re.compile(r"\[([\d\s.,e+\-nul]*)\]")  # null is a number that is not known
+
+
+def run_all(
+    waiting: Sequence[Job],
+    run: Callable[[Job], dict[str, Any]],
+    keep: Callable[[dict[str, Any]], None],
+    *,
+    jobs: int,
+) -> None:
+    """`keep(run(job))` of each, up to `jobs` at a time; `keep` is called by one thread.
+
+    The others go on where one fails. Exits with a message then, and where a person interrupts it.
+    """
+    failures = []
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(run, job) for job in waiting]
+        try:
+            for future in as_completed(futures):
+                if error := future.exception():
+                    failures.append(str(error))
+                    print(f"error: {error}", file=sys.stderr, flush=True)
+                else:
+                    keep(future.result())
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            sys.exit("stopped; the same command goes on")
+    if failures:
+        sys.exit(f"error: {len(failures)} of {len(waiting)} runs did not end: {failures[0]}")
 
 
 def portable(words: list[str]) -> list[str]:

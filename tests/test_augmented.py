@@ -26,6 +26,7 @@ from avmix.config import (
     ClipConfig,
     FrontendConfig,
     MixConfig,
+    ModelConfig,
     TrainConfig,
     load_config,
 )
@@ -37,6 +38,8 @@ from avmix.decode import ClipError, decode_clips, decode_sound
 from avmix.engine import clips_of, targets_of, targets_of_mix
 from avmix.frontend import Frontend
 from avmix.mix import clip_grids, draw_plan, mixed_targets
+from avmix.mix.hidden import hidden_mix
+from avmix.models import build_model
 from avmix.rng import rng
 from avmix.types import Batch, Heads
 
@@ -295,6 +298,51 @@ def test_the_network_is_not_shown_what_is_hidden(toy_train: TrainSet, method: st
     torch.testing.assert_close(log_mel, torch.where(heard, all_mel, 0.0), rtol=0, atol=0)
     assert (all_frames != frames).any()
     assert (all_mel != log_mel).any()
+
+
+@pytest.mark.parametrize("pairing", ["involution", "second_batch"])
+@pytest.mark.parametrize("word", ["mixup@layer", "mixup@feature"])
+def test_what_is_hidden_of_a_clip_reaches_no_mix_inside_the_network(
+    toy_train: TrainSet, word: str, pairing: Any
+):
+    batch = toy_train.collate(first(toy_train)).batch
+    assert batch is not None
+    assert batch.frame_shown is not None
+    assert batch.column_shown is not None
+    assert batch.bin_shown is not None
+    hidden = ~batch.frame_shown
+    assert hidden.any()
+    mix = MixConfig(method=word, law="fixed", lam=0.3, layers=[0], pairing=pairing)
+    plan = draw_plan(
+        mix,
+        clips_of(batch),
+        clip_grids(CLIP, SPECTRUM, "log_mel"),
+        shared=rng(0, 0, "mix_shared", 0),
+        own=rng(0, 0, "mix", 0, 0),
+    ).to(torch.device("cpu"))
+    torch.manual_seed(0)
+    config = ModelConfig(video_channels=[4, 4], audio_channels=[4, 4], dropout=0.0)
+    model = build_model(config, len(toy_train.manifest.classes)).eval()
+    stage = Frontend(SPECTRUM, CLIP.sample_rate)
+
+    def said(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Heads]:
+        frames, log_mel = stage(batch, plan)
+        has = (plan.part(name).present for name in ("video", "audio"))
+        return frames, log_mel, model(frames, log_mel, *has, hidden_mix(plan)).logits
+
+    frames, log_mel, logits = said(batch)
+    # Every clip that is read is hidden by its own mask, those too that only serve as partners.
+    assert len(frames) == len(log_mel) == batch.size
+    assert (frames.transpose(1, 2)[hidden] == 0).all()
+    assert (log_mel[:, 0].transpose(1, 2)[~batch.column_shown] == 0).all()
+    assert (log_mel[:, 0][~batch.bin_shown] == 0).all()
+    noise = torch.randint(256, batch.video.shape, dtype=torch.uint8)
+    video = torch.where(hidden[:, :, None, None, None], noise, batch.video)
+    for ours, theirs in zip(said(replace(batch, video=video))[2], logits, strict=True):
+        assert torch.equal(ours, theirs)
+    # Were it shown, it would change what the network says.
+    shown = replace(batch, frame_shown=None)
+    assert not torch.equal(said(shown)[2].video, logits.video)
 
 
 def test_second_half_of_a_double_batch_only_serves(toy_train: TrainSet):

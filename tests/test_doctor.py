@@ -28,7 +28,7 @@ from avmix.doctor.environment import version_findings
 from avmix.doctor.examine import Task, examine
 from avmix.doctor.pool import examine_all
 from avmix.doctor.report import FileReport
-from avmix.doctor.show import printable
+from avmix.names import printable
 from avmix.prepare.probe import entry_of
 from tests.media import draw_frame, write_flash_beep
 

@@ -307,7 +307,8 @@ def test_dropout_has_an_address():
 
 
 def eval_loader_of(loaded: list[Loaded], num_views: int) -> EvalLoader:
-    return EvalLoader(source=Prepared(loaded), batches=(), num_views=num_views, split="test")
+    return EvalLoader(source=Prepared(loaded), batches=(), num_views=num_views, split="test",
+                      paths=[f"{row}.mp4" for row in range(10)])  # fmt: skip
 
 
 def test_evaluation_averages_the_probabilities_of_views():
@@ -361,8 +362,38 @@ def test_a_clip_without_all_its_views_is_reported_and_not_scored():
 
 def test_a_split_of_which_nothing_can_be_read_is_an_error():
     loader = eval_loader_of([Loaded(None, (BadClip(0, "a.mp4", "damaged"),))], 1)
-    with pytest.raises(TooManyBadClips, match=r"none of 1 clips .*a\.mp4: damaged"):
+    with pytest.raises(TooManyBadClips, match=r"none of the 1 clips of '\w+' .*a\.mp4: damaged"):
         evaluate(build_model(SMALL, 3), FRONTEND, loader, HERE)
+
+
+def test_a_waveform_that_is_not_finite_costs_exactly_its_clip():
+    torch.manual_seed(0)
+    model = build_model(SMALL, 3)
+    whole = evaluate(model, FRONTEND, eval_loader_of([Loaded(batch_of([1, 2, 4]), ())], 1), HERE)
+    broken = Loaded(batch_of([1, 2, 4], broken=2), ())
+    found = evaluate(model, FRONTEND, eval_loader_of([broken], 1), HERE)
+    assert found.bad == (BadClip(2, "2.mp4", "audio that is not finite"),)
+    assert found.predictions.row.tolist() == [1, 4]
+    for name, probability in found.predictions.probability.items():
+        torch.testing.assert_close(probability, whole.predictions.probability[name][[0, 2]])
+    # One view of two is enough to lose it.
+    both = [Loaded(batch_of([1, 2, 4]), ()), broken]
+    assert evaluate(model, FRONTEND, eval_loader_of(both, 2), HERE).bad == found.bad
+
+
+def test_a_network_that_says_nothing_finite_of_a_clip_costs_the_clip():
+    torch.manual_seed(0)
+    model = build_model(SMALL, 3)
+    model.fusion.video.register_forward_hook(
+        lambda _, inputs, logits: logits.index_fill(0, torch.tensor([1]), float("inf"))
+    )
+    loader = eval_loader_of([Loaded(batch_of([1, 2, 4]), ())], 1)
+    found = evaluate(model, FRONTEND, loader, HERE)
+    assert found.bad == (BadClip(2, "2.mp4", "logits that are not finite"),)
+    with torch.no_grad():
+        next(model.video.parameters()).fill_(float("nan"))
+    with pytest.raises(TooManyBadClips, match=r"none of the 3 clips of 'test' .* not finite"):
+        evaluate(model, FRONTEND, loader, HERE)
 
 
 def test_input_that_is_not_finite_is_named_where_it_is_asked_for():

@@ -427,7 +427,7 @@ def test_a_plan_that_does_not_fit_is_refused():
 
 @cache
 def network(dtype: torch.dtype = torch.float32) -> LateFusionClassifier:
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     return build_model(MODEL, 5).to(dtype)
 
 

@@ -10,7 +10,15 @@ import torch
 from avmix.chance import AtChance
 from avmix.data.dataset import BadClip
 from avmix.metrics import Scores
-from avmix.runlog import GradNorms, NotFiniteError, RunLog, StepRecord, Stopwatch, _keep_before
+from avmix.runlog import (
+    NO_STEP,
+    GradNorms,
+    NotFiniteError,
+    RunLog,
+    StepRecord,
+    Stopwatch,
+    _keep_before,
+)
 from avmix.runtime import Runtime
 from avmix.types import Heads
 
@@ -142,7 +150,12 @@ def test_a_loss_that_is_not_finite_is_an_error_in_every_process(tmp_path, loss):
         with pytest.raises(NotFiniteError, match=r"step 1; rows of its .* manifest: \[7, 8\]"):
             log.step_done(record(1, loss), Stopwatch())
         log.close()
-    assert [row["step"] for row in rows(tmp_path / "0")] == [0, 1]  # the evidence is kept
+    text = (tmp_path / "0/metrics.jsonl").read_text()
+    strict = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    assert [row["step"] for row in strict] == [0, 1]  # the evidence is kept
+    assert strict[1]["loss"] is None
+    assert strict[1]["not_finite"] == {"loss": str(loss)}
+    assert "not_finite" not in strict[0]
 
 
 def test_an_epoch_without_a_step_has_no_loss(tmp_path):
@@ -179,3 +192,47 @@ def test_consistency_losses_are_written_under_their_names(tmp_path):
     (row,) = rows(tmp_path)
     assert (row["loss_agreement"], row["loss_contrastive"], row["grad_norm"]) == (3.0, 4.0, 2.0)
     log.close()
+
+
+def test_the_loss_of_an_epoch_is_over_all_its_steps_however_often_it_was_interrupted(tmp_path):
+    # float32 numbers that no two of which add up to a round one.
+    losses = [0.1, 2.7, 13.3, 1e-3, 5.9, 0.7]
+    exact = [torch.tensor(loss).item() for loss in losses]
+    whole = started(tmp_path / "whole")
+    for step, loss in enumerate(losses):
+        whole.step_done(record(step, loss), Stopwatch())
+    whole.epoch_done(0, Stopwatch().stop(), {})
+    whole.close()
+    *_, epoch = rows(tmp_path / "whole")
+    assert epoch["loss"] == math.fsum(exact) / 6
+
+    state = NO_STEP
+    for first, stop in ((0, 2), (2, 5), (5, 6), (6, 6)):  # the last begins at the epoch's very end
+        log = RunLog(tmp_path / "parts", HERE, 2)
+        log.begin("", epoch=0, step=first, steps_per_epoch=6, loss_sum=state)
+        log.epoch_started(0, 1, first, 6)
+        for step in range(first, stop):
+            log.step_done(record(step, losses[step]), Stopwatch())
+        log.flush()
+        state = log.loss_sum
+        assert state == (pytest.approx(math.fsum(exact[:stop]), abs=1e-12), stop)
+        if (first, stop) == (6, 6):
+            log.epoch_done(0, Stopwatch().stop(), {})
+        log.close()
+    *_, found = rows(tmp_path / "parts")
+    assert found["loss"] == epoch["loss"]
+
+
+def test_the_loss_of_an_epoch_whose_beginning_is_not_known_is_not_known(tmp_path, capsys):
+    log = RunLog(tmp_path, HERE, 1)
+    log.begin("", epoch=0, step=1, steps_per_epoch=2, loss_sum=None)
+    log.epoch_started(0, 2, 1, 2)
+    log.step_done(record(1, 3.0), Stopwatch())
+    assert log.loss_sum is None
+    log.epoch_done(0, Stopwatch().stop(), {})
+    log.epoch_started(1, 2, 0, 2)
+    log.step_done(record(0, 5.0), Stopwatch())
+    log.epoch_done(1, Stopwatch().stop(), {})
+    log.close()
+    assert [row["loss"] for row in rows(tmp_path) if row["kind"] == "epoch"] == [None, 5.0]
+    assert "epoch 1: loss -," in capsys.readouterr().out

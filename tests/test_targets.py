@@ -13,6 +13,7 @@ from avmix.mix.targets import (
     one_hot,
     smoothed,
 )
+from avmix.types import Heads
 
 SIZES = (1, 2, 3, 64)
 
@@ -56,6 +57,39 @@ def test_the_fused_label_is_that_of_what_the_clip_has():
     target = mixed_targets(plan, torch.eye(2))
     assert target.fused.tolist() == [[0.75, 0.25], [0.5, 0.5]]
     assert torch.equal(target.audio, torch.eye(2))
+
+
+def test_the_fused_label_is_of_what_is_in_the_mix_where_each_modality_has_a_label_of_its_own():
+    # Classes: a, b, and c and d, of which a fifth lies in the background of the audio of a and b.
+    seen = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]])
+    heard = torch.tensor([[0.8, 0, 0.2, 0], [0, 0.8, 0, 0.2]])
+    own = Heads(fused=(seen + heard) / 2, video=seen, audio=heard)
+    # Only video is mixed: the background of the partner, d, is not in the mix of the first.
+    target = mixed_targets(plan_of((0.5, 1.0), (1.0, 1.0), (1, 0)), own)
+    torch.testing.assert_close(target.video[0], torch.tensor([0.5, 0.5, 0, 0]))
+    torch.testing.assert_close(target.audio[0], torch.tensor([0.8, 0, 0.2, 0]))
+    torch.testing.assert_close(target.fused[0], torch.tensor([0.65, 0.25, 0.1, 0]))
+    # Only audio is mixed: half of both backgrounds, by half.
+    target = mixed_targets(plan_of((1.0, 1.0), (0.5, 1.0), (1, 0)), own)
+    torch.testing.assert_close(target.fused[0], torch.tensor([0.7, 0.2, 0.05, 0.05]))
+    # The clip has no audio: nothing of any background.
+    plan = plan_of((0.5, 1.0), (1.0, 1.0), (1, 0), has_audio=(False, True))
+    torch.testing.assert_close(mixed_targets(plan, own).fused[0], torch.tensor([0.5, 0.5, 0, 0]))
+    # Every class that is in either modality of the mix, and no other.
+    target = mixed_targets(plan_of((0.5, 1.0), (1.0, 1.0), (1, 0)), own, "max")
+    torch.testing.assert_close(target.fused[0], torch.tensor([1.0, 1.0, 0.2, 0]))
+
+
+def test_one_label_for_each_head_is_as_one_for_all_where_they_are_equal():
+    generator = torch.Generator().manual_seed(3)
+    video, audio = (torch.rand(8, generator=generator).tolist() for _ in range(2))
+    has = (True, False, True, True, True, False, True, True)
+    plan = plan_of(video, [a if h else 1.0 for a, h in zip(audio, has, strict=True)],
+                   range(7, -1, -1), has_audio=has)  # fmt: skip
+    target = rows(8)
+    for ours, theirs in zip(mixed_targets(plan, Heads(target, target, target)),
+                            mixed_targets(plan, target), strict=True):  # fmt: skip
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_a_class_that_both_share_keeps_its_whole_weight():

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from avmix.checkpoint import CheckpointError
 from avmix.config import EvalConfig, TrainConfig, load_config
 from avmix.data.dataset import TooManyBadClips
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
+from avmix.lock import alone_in
 from avmix.metrics import EVAL_ROWS
 from avmix.runlog import RunLog, StepRecord, Stopwatch
 
@@ -154,10 +156,14 @@ def test_killed_in_the_middle_and_resumed_is_bit_identical(
     assert done.returncode == 0, done.stderr
     assert f"resumed at epoch {state.epoch + 1}, step {state.step}" in done.stdout
     assert losses(tmp_path / "run") == losses(finished)
+    of_epochs = [
+        [row["loss"] for row in rows(out, "epoch")] for out in (tmp_path / "run", finished)
+    ]
+    assert of_epochs[0] == of_epochs[1]
     starts = json.loads((tmp_path / "run/environment.json").read_text())
     assert [(s["epoch"], s["step"]) for s in starts] == [(0, 0), (state.epoch, state.step)]
-    ours, theirs = (checkpoint.load(out / "last.pt") for out in (tmp_path / "run", finished))
-    assert all(ours.model[name].equal(theirs.model[name]) for name in theirs.model)
+    mine, other = (checkpoint.load(out / "last.pt") for out in (tmp_path / "run", finished))
+    assert all(mine.model[name].equal(other.model[name]) for name in other.model)
 
 
 def test_the_losses_do_not_depend_on_the_number_of_loaders(
@@ -184,6 +190,98 @@ def test_a_killed_run_leaves_no_process_behind(toy_set: Path, tmp_path: Path) ->
 
     waiter = threading.Event()
     assert any(gone() or waiter.wait(0.05) for _ in range(200))  # 10 s at most
+
+
+def test_a_folder_in_which_another_trainer_works_is_refused(toy_set: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with alone_in(out):
+        second = script("train.py", smoke(toy_set, out))
+        assert [path.name for path in out.iterdir()] == ["run.lock"]
+    assert second.returncode == 1
+    assert second.stderr == (
+        f"error: {out}: process {os.getpid()} on {socket.gethostname()} works in it; wait for its "
+        "end, or choose another run.out\n"
+    )
+
+
+def test_what_a_killed_trainer_left_is_taken_over_and_cleared(
+    toy_set: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *smoke(toy_set, out)])
+    wait_for_steps(process, out, 1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert json.loads((out / "run.lock").read_text())["pid"] == process.pid
+    (out / "last.pt.0123456789ab.partial").write_bytes(b"half of")
+    run_train(smoke(toy_set, out))
+    assert len(losses(out)) == 10
+    assert not list(out.glob("*.partial"))
+    assert not (out / "run.lock").exists()
+
+
+def test_a_validation_that_fails_does_not_cost_the_epoch(
+    toy_set: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, away, out = tmp_path / "data", tmp_path / "away", tmp_path / "run"
+    shutil.copytree(toy_set, data)
+    done = RunLog.step_done
+
+    def unplugged(log: RunLog, record: StepRecord, watch: Stopwatch) -> None:
+        done(log, record, watch)
+        if (record.epoch, record.step) == (0, 4):
+            (data / "val").rename(away)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLog, "step_done", unplugged)
+        with pytest.raises(
+            TooManyBadClips, match=r"none of the 10 clips of 'val' can be evaluated"
+        ):
+            run_train(smoke(data, out))
+    state = checkpoint.load(out / "last.pt")
+    assert (state.epoch, state.step) == (0, 5)  # all of it is done, but for the validation
+    away.rename(data / "val")
+    run_train(smoke(data, out))
+    assert losses(out) == losses(finished)
+    timeless = [
+        [
+            {k: v for k, v in row.items() if k in ("epoch", "loss", "loss_fused", "val")}
+            for row in of
+        ]
+        for of in (rows(out, "epoch"), rows(finished, "epoch"))
+    ]
+    assert timeless[0] == timeless[1]
+    assert checkpoint.load(out / "best.pt").best == checkpoint.load(finished / "best.pt").best
+
+
+@pytest.mark.parametrize("num_workers", ["0", "1"])
+def test_a_val_split_that_cannot_be_read_stops_the_run_before_its_first_step(
+    toy_set: Path, tmp_path: Path, num_workers: str
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(toy_set, data)
+    for path in (data / "val").iterdir():
+        path.write_bytes(b"not a video")
+    arguments = smoke(data, out, "--data.num_workers", num_workers)
+    with pytest.raises(TooManyBadClips, match=r"none of the 10 clips of 'val' .*can be read"):
+        run_train(arguments)
+    assert not (out / "metrics.jsonl").exists()
+    # One that can be read is enough.
+    first = read_manifest(toy_set, "val").entries[7].path
+    shutil.copy(toy_set / first, data / first)
+    run_train(arguments)
+    assert rows(out, "epoch")[0]["val"]["fused"]["nll"] > 0
+
+
+def test_one_class_is_nothing_to_train(toy_set: Path, tmp_path: Path) -> None:
+    entries = [replace(e, labels=("clap",)) for e in read_manifest(toy_set, "train").entries]
+    write_manifest(tmp_path / "manifest", classes=["clap"], protocol="one class",
+                   splits={"train": entries})  # fmt: skip
+    arguments = smoke(toy_set, tmp_path / "run", "--data.manifest", str(tmp_path / "manifest"))
+    with pytest.raises(
+        ManifestError, match=r"manifest: its only class is 'clap'; there is nothing"
+    ):
+        run_train(arguments)
 
 
 @pytest.fixture
@@ -347,3 +445,44 @@ def test_the_scripts_end_with_one_line(toy_set: Path, tmp_path: Path) -> None:
     missing = script("eval.py", ["--checkpoint", str(tmp_path / "nothing.pt")])
     assert missing.returncode == 1
     assert missing.stderr == f"error: {tmp_path / 'nothing.pt'}: no such checkpoint\n"
+
+
+def test_a_split_to_validate_on_that_does_not_exist_is_an_error(
+    toy_set: Path, tmp_path: Path
+) -> None:
+    arguments = smoke(toy_set, tmp_path / "run", "--data.val_split", "vall")
+    with pytest.raises(ManifestError, match=r"no split 'vall'; it has: train, val, test"):
+        run_train(arguments)
+
+
+@pytest.mark.parametrize("name", ["val", ""])
+def test_a_run_without_validation_says_so(
+    toy_set: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = read_manifest(toy_set, "train")
+    folder = tmp_path / "manifest"
+    write_manifest(folder, classes=manifest.classes, protocol="no val",
+                   splits={"train": manifest.entries})  # fmt: skip
+    run_train(smoke(toy_set, tmp_path / "run", "--data.manifest", str(folder),
+                    "--data.val_split", name, "--optim.epochs", "1"))  # fmt: skip
+    why = f"{folder} has no split 'val' (data.val_split)" if name else "data.val_split is empty"
+    assert f"no validation: {why}; best.pt is not written" in capsys.readouterr().out
+    assert not (tmp_path / "run/best.pt").exists()
+
+
+def test_a_run_says_what_a_later_option_switched_off(
+    toy_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ramp.yaml").write_text("mix: {ramp_epochs: 1}")
+    out = tmp_path / "run"
+    arguments = smoke(toy_set, out, "--config", str(tmp_path / "ramp.yaml"), "--mix.method",
+                      "none", "--data.val_split", "")  # fmt: skip
+    run_train(arguments)
+    message = (
+        "mix.ramp_epochs cannot act without a mix.method that mixes or drops (not none), got 1"
+    )
+    assert f"switched off: {message}" in capsys.readouterr().out
+    # The resolved configuration, which does not name it, is of the same run.
+    again = load_config(TrainConfig, ["--config", str(out / "config.yaml")])
+    assert again.mix.ramp_epochs == 0
+    assert train.main(again) == out / "last.pt"

@@ -92,10 +92,14 @@ def eight(toy_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config_of(toy_set: Path, eight: Path, out: Path, variant: list[str]) -> TrainConfig:
     """Two epochs of two steps (of one, where each takes two batches)."""
-    # lambda in the middle, so that a mix is not nearly the clip itself.
-    arguments = ["--config", str(ROOT / "configs/smoke.yaml"), "--data.root", str(toy_set),
+    # lambda in the middle, so that a mix is not nearly the clip itself; in a file, where variants
+    # may switch it off.
+    base = eight / "base.yaml"
+    base.write_text("mix:\n  alpha: 4.0\n")
+    arguments = ["--config", str(ROOT / "configs/smoke.yaml"), "--config", str(base),
+                 "--data.root", str(toy_set),
                  "--data.manifest", str(eight), "--data.num_workers", "0", "--run.threads", "1",
-                 "--optim.batch_size", "4", "--mix.alpha", "4", "--run.save_plans", "true",
+                 "--optim.batch_size", "4", "--run.save_plans", "true",
                  "--run.out", str(out), *variant]  # fmt: skip
     return load_config(TrainConfig, arguments)
 

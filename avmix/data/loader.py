@@ -1,6 +1,6 @@
 """Batches of a split, in an order that does not depend on how many processes read them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from math import inf
@@ -203,10 +203,30 @@ class EvalLoader:
     """Views of each clip."""
     split: str
     """Which split it reads."""
+    paths: Sequence[str]
+    """Of each row of the manifest, for messages."""
 
     def __iter__(self) -> Iterator[Loaded]:
         """Clip after clip, view after view."""
         return self.source.read(self.batches, None)
+
+    def unreadable(self) -> tuple[BadClip, ...] | None:
+        """None as soon as a clip of this process can be read; else all of them, which cannot.
+
+        Reads the first view of one clip after the other: one, where the split is as it should be.
+        """
+        firsts = {row: [(row, view)] for places in self.batches[::-1] for row, view in places[::-1]}
+        bad: list[BadClip] = []
+        loaded = self.source.read([firsts[row] for row in sorted(firsts)], None)
+        try:
+            for batch, found in loaded:
+                if batch is not None:
+                    return None
+                bad += found
+        finally:
+            if isinstance(loaded, Generator):  # what it has begun in the background ends here
+                loaded.close()
+        return tuple(bad)
 
     def close(self) -> None:
         """End the loader processes."""
@@ -231,6 +251,7 @@ def eval_loader(
         batches=_whole_clips(rows, dataset.num_views, batch_size),
         num_views=dataset.num_views,
         split=dataset.manifest.split,
+        paths=[entry.path for entry in dataset.manifest.entries],
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from avmix.atomic import replacing
 from avmix.types import AudioInfo, Entry, Synthetic, VideoInfo
 
 FORMAT = 1
@@ -117,14 +118,14 @@ def write_manifest(
     }
     for split, entries in splits.items():
         text = "".join(row_of(entry) + "\n" for entry in entries).encode()
-        _write_atomically(folder / f"{split}.jsonl", text)
+        _write(folder / f"{split}.jsonl", text)
         header["splits"][split] = {
             "num_clips": len(entries),
             "num_with_audio": sum(e.audio is not None for e in entries),
             "per_class": dict(sorted(Counter(c for e in entries for c in e.labels).items())),
             "sha256": hashlib.sha256(text).hexdigest(),
         }
-    _write_atomically(folder / "dataset.json", json.dumps(header, indent=2).encode() + b"\n")
+    _write(folder / "dataset.json", json.dumps(header, indent=2).encode() + b"\n")
 
 
 def read_events(*folders: Path) -> tuple[dict[str, tuple[float, ...]], str]:
@@ -277,7 +278,6 @@ def _check_disjoint(splits: Mapping[str, Sequence[Entry]], folder: Path) -> None
             seen[source] = split
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+def _write(path: Path, data: bytes) -> None:
+    with replacing(path) as file:
+        file.write(data)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avmix.atomic import naming
 from avmix.types import Entry
 
 _IDENTITY = ("clip_id", "path", "sha256", "bytes")
@@ -93,7 +94,7 @@ def _explained(reason: str) -> str:
 def _append(path: Path, line: str) -> None:
     """In one write, so that processes do not cut each other's lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
+    with naming(path), path.open("a+b") as file:
         end = file.seek(0, os.SEEK_END)
         cut = end > 0 and os.pread(file.fileno(), 1, end - 1) != b"\n"  # by a kill
         os.write(file.fileno(), ("\n" * cut + line + "\n").encode())

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from avmix.doctor.environment import Environment
 from avmix.doctor.report import KINDS, LEVELS, Code, FileReport, Finding, Level, VideoReport
+from avmix.names import printable
 
 _STYLES: dict[Level, str] = {
     "error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green",
@@ -126,12 +127,6 @@ def show_environment(console: Console, env: Environment) -> None:
     console.print(Padding(table, (0, 0, 1, 2)))
     if env.findings:
         console.print(Padding(_findings(env.findings), (0, 0, 1, 2)))
-
-
-def printable(text: str) -> str:
-    """`text` with everything escaped that a terminal would not print as a character."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _title(console: Console, file: FileReport) -> Text:

@@ -183,7 +183,7 @@ class MixPlan:
 
     def to_json(self) -> str:
         """One line; `from_json` makes an equal plan of it, and of a line of plans_rankN.jsonl."""
-        return json.dumps(asdict(self))
+        return json.dumps(asdict(self), allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> "MixPlan":

@@ -19,13 +19,25 @@ def mixed_targets(
     plan: PlacedPlan, target: Float[Tensor, "b k"] | Heads, labels: Literal["sum", "max"] = "sum"
 ) -> Heads:
     """Targets (n k) of the fused, video and audio head, from one target for all of them or one for
-    each. Raises ValueError when the plan is for another number of clips."""
+    each. Raises ValueError when the plan is for another number of clips.
+
+    Of one for each, the fused head is to learn what is in the mix: the mean of the mixed targets of
+    video and audio over the modalities that the mixed clip has (with `max` the larger of both). A
+    mix of the clips' own fused targets would be another thing where the modalities are mixed
+    unequally: it would name what is in a modality of the partner that is not in the mix.
+    """
     own = target if isinstance(target, Heads) else Heads(target, target, target)
-    return Heads(
-        fused=mixed_target(plan, plan.lam, own.fused, labels),
-        video=mixed_target(plan, plan.part("video").lam, own.video, labels),
-        audio=mixed_target(plan, plan.part("audio").lam, own.audio, labels),
-    )
+    video, audio = plan.part("video"), plan.part("audio")
+    seen = mixed_target(plan, video.lam, own.video, labels)
+    heard = mixed_target(plan, audio.lam, own.audio, labels)
+    if isinstance(target, Heads):
+        both = (seen + heard) / 2 if labels == "sum" else torch.maximum(seen, heard)
+        has_video, has_audio = video.present[:, None], audio.present[:, None]
+        left = torch.where(has_audio, heard, seen)
+        fused = torch.where(has_video & has_audio, both, left)
+    else:
+        fused = mixed_target(plan, plan.lam, target, labels)
+    return Heads(fused=fused, video=seen, audio=heard)
 
 
 def mixed_target(

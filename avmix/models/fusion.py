@@ -14,11 +14,10 @@ class FeatureNorm(nn.Module):
     """Each feature with mean 0 and deviation 1 over clips, then an affine map; zeros where missing.
 
     y = (x - mean) / sqrt(var + 1e-5) * weight + bias, as in batch normalisation (Ioffe and Szegedy,
-    2015), with statistics of the clips that have the modality only. What encoders return is a large
-    constant plus a small part that depends on the clip (pooling after ReLU sees to that). Layer
-    normalisation, over the features of one clip, keeps the constant: the head's gradient is then
-    nearly the same for all clips, and an encoder may never find what tells them apart
-    (docs/learning.md). Statistics over clips remove it.
+    2015), with statistics of the clips that have the modality only. What all clips have in common
+    is removed from each feature, and from its gradient, which layer normalisation, over the
+    features of one clip, does not do: an encoder then leaves its first plateau sooner
+    (docs/learning.md).
     """
 
     def __init__(self, num_features: int) -> None:
@@ -32,12 +31,12 @@ class FeatureNorm(nn.Module):
         self.register_buffer("var", torch.ones(num_features))
 
     def forward(self, x: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Float[Tensor, "b d"]:
-        """float32; in training with the statistics of the batch, which the running ones follow
-        where at least two clips have the modality."""
-        x, keep = x.float(), present[:, None]
+        """Computed in float32; in training with the statistics of the batch, which the running ones
+        follow where at least two clips have the modality."""
+        dtype, x, keep = x.dtype, x.float(), present[:, None]
         mean, var = self._statistics(x, keep) if self.training else (self.mean, self.var)
         normalised = (x - mean) * (var + 1e-5).rsqrt() * self.weight + self.bias
-        return normalised.masked_fill(~keep, 0)
+        return normalised.masked_fill(~keep, 0).to(dtype)
 
     def _statistics(self, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         x = x.masked_fill(~keep, 0)  # whatever it is: not even nan times zero is zero
@@ -46,8 +45,9 @@ class FeatureNorm(nn.Module):
         var = (x - mean).masked_fill(~keep, 0).square().sum(0) / num.clamp(min=1)
         with torch.no_grad():
             share = MOMENTUM * (num >= 2)  # on the device: nothing waits for how many there are
-            self.mean.lerp_(mean, share)
-            self.var.lerp_(var * num / (num - 1).clamp(min=1), share)
+            unbiased = var * num / (num - 1).clamp(min=1)
+            for running, found in ((self.mean, mean), (self.var, unbiased)):
+                running.copy_(torch.lerp(running.float(), found, share))
         return mean, var
 
 

@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from avmix.names import drawable
 from avmix.prepare.show import TITLES, columns_of, lines_of
 from avmix.types import Entry
 
@@ -102,7 +103,7 @@ def _bars(axes: Axes, values: Sequence[str]) -> None:
     some = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:10]
     rest = len(values) - sum(count for _, count in some)
     some += [("other", rest)] if rest else []
-    axes.barh([name for name, _ in some], [count for _, count in some], color="#2f6f9f")
+    axes.barh([drawable(name) for name, _ in some], [count for _, count in some], color="#2f6f9f")
     axes.invert_yaxis()
 
 

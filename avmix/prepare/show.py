@@ -6,7 +6,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from avmix.doctor.show import console_of, printable
+from avmix.doctor.show import console_of
+from avmix.names import printable
 
 TITLES = {
     "expected": "expected",

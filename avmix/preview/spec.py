@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from avmix.config import AugmentConfig, load_config
+from avmix.config import AugmentConfig, load_config, read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +25,9 @@ def read_augment(spec: str) -> AugmentConfig:
     text = spec.strip()
     if not (text.startswith("{") or ": " in text):
         try:
-            config = yaml.safe_load(Path(spec).read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{spec}: not YAML: {reason}") from None
+            config = read_yaml(Path(spec).read_text())
+        except ValueError as error:  # of undecodable text, too
+            raise ValueError(f"{spec}: {error}") from None
         if not isinstance(config, dict) or not isinstance(config.get("augment"), dict):
             raise ValueError(f"{spec}: has no section `augment`")
         text = yaml.safe_dump(config["augment"], default_flow_style=True, width=10**6)

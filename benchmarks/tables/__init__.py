@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from curves import Curves
 from dots import Dots
 
-from tables import fewshot, training
+from tables import fewshot, learning, training
 from tables.augmenting import augment_tables
 from tables.decoding import decoding_tables
 from tables.fuzzing import fuzz_table
@@ -18,6 +19,7 @@ _BY_KIND = {
     "fewshot": fewshot.fewshot_table,
     "augment": augment_tables,
     "leaks": leaks_table,
+    "learning": learning.learning_table,
     "prepare": prepare_table,
     "training": training.scores_table,
 }
@@ -30,12 +32,14 @@ def table(*results: dict[str, Any]) -> str:
     return _BY_KIND[results[0]["kind"]](results[0])
 
 
-def dots(*results: dict[str, Any]) -> Dots | None:
+def figure(*results: dict[str, Any]) -> Dots | Curves | None:
     """The figure beside it: of results of training only."""
     match results[0]["kind"]:
         case "training":
             return training.dots(results)
         case "fewshot":
             return fewshot.dots(results[0])
+        case "learning":
+            return learning.curves(results[0])
         case _:
             return None

@@ -1,0 +1,139 @@
+"""Options that are set and cannot act, because another option does not let them.
+
+One table says what each such option needs. An option that is set to something else than its default
+while a need of it is not met is an error, never silence: whoever sets it believes that it acts.
+
+Files of options are combined, though, and a later one may switch off what an earlier one set. Such
+an option did act where it was set: `avmix.config.load_config` takes it, the run says at its start
+that it is switched off, and leaves it out of its resolved configuration.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
+
+from avmix.recipe import Recipe, parse_recipe
+
+C = TypeVar("C")
+
+
+class Need(NamedTuple):
+    """What an option cannot act without."""
+
+    says: str
+    """The other option and the value it must have, for the message."""
+    met: Callable[[Any], bool]
+    """Of the section that both options are in."""
+
+
+def _over(key: str, says: str = "> 0", least: float = 0.0) -> Need:
+    """`key` above `least`."""
+    section, _, name = key.partition(".")
+    return Need(f"{section}.{name} {says}", lambda part: getattr(part, name) > least)
+
+
+def _is(key: str, value: str) -> Need:
+    name = key.partition(".")[2]
+    return Need(f"{key} {value}", lambda part: getattr(part, name) == value)
+
+
+def _some(says: str, fits: Callable[[Any, Recipe], bool]) -> Need:
+    """One of the ways of mixing is such that `fits`."""
+
+    def met(mix: Any) -> bool:
+        recipes = [parse_recipe(word) for word, share in mix.recipes.items() if share > 0]
+        return mix.probability > 0 and any(fits(mix, recipe) for recipe in recipes)
+
+    return Need(says, met)
+
+
+_TABLE = Need("data.table", lambda data: data.table != "")
+_BATCHES_CHANGE = Need(
+    "a mix.method that mixes or drops (not none)",
+    lambda mix: any(word != "none" and share > 0 for word, share in mix.recipes.items()),
+)
+_HAPPENS = _over("mix.probability")
+_MIXES = _some("a mix.method that mixes (mixup)", lambda _, r: r.method != "none")
+_PAIRS = _some(
+    "a mix.method that mixes with a partner (mixup)",
+    lambda mix, r: r.method != "none" and (r.method != "cross" or mix.cross_with == "partner"),
+)
+_MIXES_INPUT_AUDIO = _some(
+    "a mix.method that mixes audio at input level (mixup)",
+    lambda _, r: r.level == "input" and r.method not in ("none", "video"),
+)
+_LAYER = _some("a mix.method at @layer (mixup@layer)", lambda _, r: r.level == "layer")
+_ENERGY = _some("mix.method energy", lambda _, r: r.method == "energy")
+_CROSS = _some("mix.method cross", lambda _, r: r.method == "cross")
+_DROPOUT = _some("a mix.method with +dropout (mixup+dropout)", lambda _, r: r.dropout)
+_RESIZED, _RANDAUGMENT = _is("augment.crop", "resized"), _is("augment.policy", "randaugment")
+
+NEEDS: dict[str, tuple[Need, ...]] = {
+    "data.table_label": (_TABLE,),
+    "data.table_split": (_TABLE,),
+    "data.table_source": (_TABLE,),
+    "data.shots_seed": (_over("data.shots"),),
+    "augment.speed_keeps_pitch": (_over("augment.speed", "> 1", 1.0),),
+    "augment.jitter_seconds": (_is("augment.binding", "window"),),
+    "augment.min_area": (_RESIZED,),
+    "augment.max_aspect": (_RESIZED,),
+    "augment.scales": (_is("augment.crop", "multiscale"),),
+    "augment.never_flip": (_over("augment.flip"),),
+    "augment.policy_ops": (_RANDAUGMENT,),
+    "augment.policy_probability": (_RANDAUGMENT,),
+    "augment.policy_strength": (_RANDAUGMENT,),
+    "augment.noise_snr_db": (_over("augment.noise"),),
+    "augment.background_snr_db": (_over("augment.background"),),
+    "augment.background_label": (_over("augment.background"),),
+    "augment.time_mask_seconds": (_over("augment.time_masks"),),
+    "augment.mel_mask_share": (_over("augment.mel_masks"),),
+    "mix.method": (Need("an empty mix.switch, in place of it", lambda mix: not mix.switch),),
+    "mix.probability": (_BATCHES_CHANGE,),
+    "mix.ramp_epochs": (_BATCHES_CHANGE, _HAPPENS),
+    "mix.off_epochs": (_BATCHES_CHANGE, _HAPPENS),
+    "mix.law": (_MIXES,),
+    "mix.alpha": (_is("mix.law", "beta"), _MIXES),
+    "mix.lam": (_is("mix.law", "fixed"), _MIXES),
+    "mix.dominant": (_MIXES,),
+    "mix.per": (_MIXES,),
+    "mix.pairing": (_PAIRS,),
+    "mix.audio_domain": (_MIXES_INPUT_AUDIO,),
+    "mix.layers": (_LAYER,),
+    "mix.energy_limit_db": (_ENERGY,),
+    "mix.drop_video": (_DROPOUT,),
+    "mix.drop_audio": (_DROPOUT,),
+    "mix.cross_with": (_CROSS,),
+    "mix.cross_path": (_CROSS,),
+    "mix.labels": (_MIXES,),
+    "loss.agreement_kind": (_over("loss.agreement"),),
+    "loss.agreement_temperature": (_over("loss.agreement"),),
+    "loss.agreement_confidence": (_over("loss.agreement"),),
+    "loss.contrastive_temperature": (_over("loss.contrastive"),),
+}
+"""What an option needs, by its dotted path; options that always act are not listed."""
+
+
+def idle_options(config: Any) -> dict[str, str]:
+    """The message for each option of `config`, by dotted path, that is set to something else than
+    its default and cannot act. `config` is a `TrainConfig`, or has some of its sections."""
+    found: dict[str, str] = {}
+    for key, needs in NEEDS.items():
+        section, _, name = key.partition(".")
+        part = getattr(config, section, None)
+        if part is None or getattr(part, name) == getattr(type(part)(), name):
+            continue
+        if unmet := [need.says for need in needs if not need.met(part)]:
+            found[key] = f"{key} cannot act without {unmet[0]}, got {getattr(part, name)!r}"
+    return found
+
+
+def without_idle(config: C) -> C:
+    """The same configuration with the options of `idle_options` at their defaults: what it computes
+    is the same."""
+    changes: dict[str, dict[str, Any]] = {}
+    for key in idle_options(config):
+        section, _, name = key.partition(".")
+        part = getattr(config, section)
+        changes.setdefault(section, {})[name] = getattr(type(part)(), name)
+    parts = {s: replace(getattr(config, s), **values) for s, values in changes.items()}
+    return replace(config, **parts) if parts else config  # pyright: ignore[reportArgumentType]
