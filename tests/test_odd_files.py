@@ -20,7 +20,10 @@ from avmix.decode import (
     UnsupportedMediaError,
     decode_clip,
     decode_clips,
+    decode_sound,
+    pyav,
 )
+from avmix.decode.request import checked_request
 from avmix.types import Clip
 from tests.media import beep_times, draw_frame, draw_sound, read_counter, write_flash_beep
 
@@ -374,6 +377,55 @@ def test_audio_counts_among_the_bytes_of_a_window(tmp_path: Path) -> None:
     assert len(decode_clip(path, duration_seconds=0.5, limits=few, **form).audio) == 8000
     with pytest.raises(UnsupportedMediaError, match="at 48000 Hz"):
         decode_clip(path, duration_seconds=1.0, limits=few, **form)
+
+
+def test_frames_and_audio_count_together(tmp_path: Path) -> None:
+    path = write_flash_beep(tmp_path / "x.mov", audio_codec="pcm_s16le", seconds=2)
+    # 5 frames are 230,400 bytes; 0.5 s of audio 32,000, and 103,684 at the rate of the file.
+    form: dict[str, Any] = {"start_seconds": 0, "duration_seconds": 0.5, "num_frames": 5}
+    for audio, num_bytes in (("require", 366_084), ("skip", 230_400)):
+        clip = decode_clip(path, audio=audio, limits=Limits(max_clip_bytes=num_bytes), **form)
+        assert clip.video.nbytes == 230_400
+        with pytest.raises(UnsupportedMediaError, match="MiB"):
+            decode_clip(path, audio=audio, limits=Limits(max_clip_bytes=num_bytes - 1), **form)
+
+
+def test_audio_of_two_gigahertz_is_refused(tmp_path: Path) -> None:
+    path = write_flash_beep(tmp_path / "x.avi", audio_codec="pcm_s16le", seconds=1)
+    data, form = path.read_bytes(), struct.pack("<HHI", 1, 1, 48_000)
+    assert data.count(form) == 1
+    path.write_bytes(data.replace(form, struct.pack("<HHI", 1, 1, 2_000_000_000)))
+    with pytest.raises(UnsupportedMediaError, match="2000000000 samples"):
+        decode_clip(path, start_seconds=0, duration_seconds=0.4, fps=5)
+
+
+def test_a_bad_window_leaves_the_audio_of_the_others_alone(tmp_path: Path) -> None:
+    part = write_flash_beep(tmp_path / "part.ts", audio_codec="aac", b_frames=0)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(part.read_bytes() * 2)
+    good, bad = pyav.decode_sounds(
+        checked_request(
+            path,
+            starts_seconds=(0.3, 3.5),
+            duration_seconds=1.0,
+            num_frames=1,
+            fps=None,
+            sample_rate=16_000,
+            short_side=None,
+            audio="require",
+            origin="video",
+            max_held=None,
+            min_audio_valid=0.0,
+            sha256=None,
+            limits=Limits(),
+        )
+    )
+    assert not isinstance(good, ClipError)
+    alone = decode_sound(path, start_seconds=0.3, duration_seconds=1.0)
+    np.testing.assert_array_equal(good[0], alone.audio)
+    assert isinstance(bad, ClipError)
+    with pytest.raises(ClipError, match="clock starts again"):
+        decode_sound(path, start_seconds=3.5, duration_seconds=1.0)
 
 
 def test_a_bad_window_leaves_the_others_alone(tmp_path: Path) -> None:

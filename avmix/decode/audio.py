@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any, Literal
 
 import av.error
@@ -15,7 +16,7 @@ from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
-from jaxtyping import Bool, Float, Float32, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
 from torch import Tensor
 from torch.nn import functional
 from torchaudio.transforms import Resample
@@ -79,20 +80,20 @@ class _Decoded:
     """None where no window needs its samples."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Run:
     """A stretch of audio without a gap: samples are counted, not timed one by one."""
 
     layout: str
     start: float
     """Time of its first sample by the file, in samples after zero."""
-    told: list[float] = field(default_factory=list)
+    told: Float64[np.ndarray, " k"]
     """For each kept frame its time by the file, in samples after zero."""
-    counted: list[int] = field(default_factory=list)
+    counted: Int64[np.ndarray, " k"]
     """For each kept frame its first sample, counted from the start of the run."""
-    sizes: list[int] = field(default_factory=list)
+    sizes: Int64[np.ndarray, " k"]
     """For each kept frame its number of samples."""
-    frames: list[AudioFrame] = field(default_factory=list)
+    frames: list[AudioFrame]
     """The kept frames as they were decoded."""
 
     def begin(self, low: float, high: float) -> float:
@@ -100,25 +101,21 @@ class _Run:
 
         Files round times to a tick: the mean over some frames is nearer to the truth than one.
         """
-        offsets = np.array(self.told) - np.array(self.counted)
-        inside = (np.array(self.told) >= low) & (np.array(self.told) <= high)
+        offsets = self.told - self.counted
+        inside = (self.told >= low) & (self.told <= high)
         return float(offsets[inside].mean()) if inside.any() else float(offsets.mean())
 
     def mix(
         self, low: int, high: int, num_channels: Literal[1, 2]
     ) -> tuple[int, Float32[np.ndarray, "c s"]]:
         """The kept frames that touch samples [low, high) of the run: the first sample, the mix."""
-        touched = [
-            i
-            for i, (at, size) in enumerate(zip(self.counted, self.sizes, strict=True))
-            if at < high and at + size > low
-        ]
-        if not touched:
+        touched = np.flatnonzero((self.counted < high) & (self.counted + self.sizes > low))
+        if not touched.size:
             return 0, np.zeros((num_channels, 0), np.float32)
         kept = [channels_of(frame) for frame in self.frames[touched[0] : touched[-1] + 1]]
         whole = tuple(np.concatenate(parts) for parts in zip(*kept, strict=True))
         mix = mono(whole, self.layout)[None] if num_channels == 1 else stereo(whole, self.layout)
-        return self.counted[touched[0]], mix
+        return int(self.counted[touched[0]]), mix
 
 
 @dataclass(slots=True)
@@ -216,10 +213,13 @@ class Sound:
         for frame in frames if is_used else []:
             self._add(frame)
 
-    def waveform(self, start_seconds: float) -> tuple[Float32[np.ndarray, "*c s"], float]:
+    def waveform(
+        self, start_seconds: float, frame_bytes: int = 0
+    ) -> tuple[Float32[np.ndarray, "*c s"], float]:
         """A window at the rate asked for, exactly as long as asked for, and the share covered.
 
-        (s) of one channel, (2, s) of two. Raises `SeekMissed` when nothing was read after seeking,
+        (s) of one channel, (2, s) of two. `frame_bytes` are those of the frames beside it, which
+        the limit counts as well. Raises `SeekMissed` when nothing was read after seeking,
         `UnsupportedMediaError` when it is larger than the limits allow.
         """
         if self.sought:
@@ -232,7 +232,7 @@ class Sound:
         margin = math.ceil(_MARGIN_SECONDS * self.sample_rate)
         margin_seconds = margin / self.sample_rate
         size = math.ceil((self.duration_seconds + 2 * margin_seconds) * self._rate) + 1
-        self._check_bytes(size)
+        self._check_bytes(wave.nbytes + wave.itemsize * self.num_channels * size + frame_bytes)
         buffer = np.zeros((self.num_channels, size), np.float32)
         covered = np.zeros(size, np.bool_)
         origin = (start_seconds - margin_seconds) * self._rate
@@ -254,13 +254,12 @@ class Sound:
         inside = covered[at : at + max(round(self.duration_seconds * self._rate), 1)]
         return self._shaped(wave), float(np.mean(inside))
 
-    def _check_bytes(self, size: int) -> None:
-        """Raise `UnsupportedMediaError` when a window of `size` stored samples is too large."""
-        num_bytes = np.dtype(np.float32).itemsize * self.num_channels * size
+    def _check_bytes(self, num_bytes: int) -> None:
+        """Raise `UnsupportedMediaError` when a window is too large."""
         if num_bytes > self.media.limits.max_clip_bytes:
             raise UnsupportedMediaError(
                 self.media.path,
-                f"{self.duration_seconds:g} s of audio at {self._rate} Hz are "
+                f"{self.duration_seconds:g} s with audio at {self._rate} Hz are "
                 f"{num_bytes >> 20} MiB, more than the limit; ask for shorter windows",
             )
 
@@ -268,7 +267,7 @@ class Sound:
         return wave[0] if self.num_channels == 1 else wave
 
     def _begin(self, run: _Run, start_seconds: float) -> float:
-        if not run.told or self._tick > _FINE_TICK_SECONDS:
+        if not len(run.told) or self._tick > _FINE_TICK_SECONDS:
             return run.start  # frames are counted by the file as well
         # The same frames whatever else was read, so that a window does not depend on the others.
         low = (start_seconds - _PREROLL_NEEDED_SECONDS) * self._rate
@@ -309,6 +308,12 @@ class Sound:
 
     def _add(self, frame: AudioFrame) -> None:
         if not self._rate:
+            if frame.sample_rate > self.media.limits.max_sample_rate:
+                raise UnsupportedMediaError(
+                    self.media.path,
+                    f"its audio claims {frame.sample_rate} samples a second; no recording has "
+                    f"more than {self.media.limits.max_sample_rate}: get the file again",
+                )
             self._rate = frame.sample_rate
         elif frame.sample_rate != self._rate:
             raise DecodeError(
@@ -341,28 +346,38 @@ class Sound:
 
 def _runs(decoded: list[_Decoded], jump: float) -> list[_Run]:
     """Frames one behind the other, until their times step by more than `jump` samples for good."""
-    counted = np.cumsum([0, *(d.num_samples for d in decoded)])
-    offsets = np.zeros(len(decoded))
-    for index, one in enumerate(decoded):
-        before = offsets[index - 1] if index else 0.0
-        offsets[index] = before if one.told is None else one.told - counted[index]
+    if not decoded:
+        return []
+    sizes = np.array([d.num_samples for d in decoded])
+    counted = np.cumsum(sizes) - sizes
+    told = np.array([np.nan if d.told is None else d.told for d in decoded])
+    places = np.arange(len(decoded))
+    # Where the file does not say the time of a frame, it continues what was before.
+    said = np.maximum.accumulate(np.where(np.isnan(told), -1, places))
+    offsets = np.where(said < 0, 0.0, (told - counted)[said])
+    steps = {int(at) for at in np.flatnonzero(np.abs(np.diff(offsets)) > jump) + 1}
+    begins = [0]
+    for at in range(1, len(decoded)):
+        if decoded[at].is_apart or decoded[at].layout != decoded[at - 1].layout:
+            begins.append(at)
+        elif at in steps:
+            before = np.median(offsets[max(begins[-1], at - _NUM_COMPARED) : at])
+            after = np.median(offsets[at : at + _NUM_COMPARED])
+            if abs(after - before) > jump:
+                begins.append(at)
     runs: list[_Run] = []
-    begin = 0  # of the run, as index
-    for index, one in enumerate(decoded):
-        is_new = not index or one.is_apart or one.layout != decoded[index - 1].layout
-        if not is_new and abs(offsets[index] - offsets[index - 1]) > jump:
-            before = np.median(offsets[max(begin, index - _NUM_COMPARED) : index])
-            after = np.median(offsets[index : index + _NUM_COMPARED])
-            is_new = abs(after - before) > jump
-        if is_new:
-            begin = index
-            runs.append(_Run(one.layout, start=float(counted[index] + offsets[index])))
-        if one.frame is not None:
-            run = runs[-1]
-            run.told.append(float(counted[index] + offsets[index]))
-            run.counted.append(int(counted[index] - counted[begin]))
-            run.sizes.append(one.num_samples)
-            run.frames.append(one.frame)
+    for begin, end in pairwise([*begins, len(decoded)]):
+        kept = [at for at in range(begin, end) if decoded[at].frame is not None]
+        runs.append(
+            _Run(
+                layout=decoded[begin].layout,
+                start=float(counted[begin] + offsets[begin]),
+                told=(counted + offsets)[kept],
+                counted=counted[kept] - counted[begin],
+                sizes=sizes[kept],
+                frames=[frame for d in decoded[begin:end] if (frame := d.frame) is not None],
+            )
+        )
     return runs
 
 

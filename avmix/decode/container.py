@@ -102,18 +102,23 @@ class Media:
         latest: dict[int, int] = {}
         read = [packet for packet in self.pending if packet.stream_index in indices]
         self.pending.clear()
+        if self.in_output_order:
+            yield from chain(read, self.container.demux(*streams))
+            return
         for packet in chain(read, self.container.demux(*streams)):
-            dts, index = packet.dts, packet.stream_index
-            if dts is not None and not self.in_output_order:
-                before = latest.get(index, dts)
-                if dts < before - slack.get(index, math.inf):
+            dts = packet.dts
+            if dts is not None:
+                index = packet.stream_index
+                before = latest.get(index)
+                if before is None or dts >= before:
+                    latest[index] = dts
+                elif dts < before - slack.get(index, math.inf):
                     at = before * float(packet.time_base) - self.zero_seconds
                     raise DecodeError(
                         self.path,
                         f"its clock starts again after {at:.3f} s: it is joined from several "
                         "recordings; split it, or transcode it",
                     )
-                latest[index] = max(dts, before)
             yield packet
 
     def seek(self, ticks: int, stream: VideoStream) -> None:

@@ -5,9 +5,10 @@ streams start at different times, frame rates vary, and codecs begin with sample
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import av.error
 import numpy as np
@@ -37,60 +38,87 @@ from avmix.types import Clip
 _NEAR_SECONDS = 5.0
 """Windows nearer to one another than this are read in one go."""
 
+Sounded = tuple[Float32[np.ndarray, "*c s"], float]
+"""The audio of a window, and the share of it that the file has."""
+T = TypeVar("T")
+
 
 def decode(request: Request) -> list[Clip | ClipError]:
     """One outcome per window; see `decode_clips`."""
     if request.sha256 is not None:
         verify_hash(request.path, request.sha256)
-    deadline = time.monotonic() + request.limits.seconds
-    outcomes: dict[float, Clip | ClipError] = {}
-    with _Reader(request) as reader:
-        for starts in _groups(request):
-            found = _group_outcomes(reader, request, starts)
-            if any(isinstance(outcome, ClipError) for outcome in found.values()):
-                # What is wrong with one window is no matter of those that were read with it.
-                for start in starts if len(starts) > 1 else ():
-                    if isinstance(found[start], ClipError) and time.monotonic() < deadline:
-                        found |= _group_outcomes(reader, request, [start])
-            outcomes |= found
+    outcomes = _each_outcome(request, _read_group)
     unsupported = [e for e in outcomes.values() if isinstance(e, UnsupportedMediaError)]
     if unsupported and len(unsupported) == len(outcomes):
         raise unsupported[0]
     return [outcomes[start] for start in request.starts_seconds]
 
 
-def _group_outcomes(
-    reader: "_Reader", request: Request, starts: list[float]
-) -> dict[float, Clip | ClipError]:
-    """Raises only what is wrong with the file whatever the window."""
-    try:
-        return _read_group(reader, request, starts)
-    except (MediaOpenError, NoVideoStreamError, NoAudioStreamError):
-        raise
-    except ClipError as error:
-        return dict.fromkeys(starts, error)
+def decode_sounds(request: Request) -> list[Sounded | ClipError]:
+    """Only the audio of each window, or the error that is of this window alone.
 
-
-def decode_sounds(request: Request) -> list[tuple[Float32[np.ndarray, "*c s"], float]]:
-    """Only the sound of each window, and the share of it that the file has.
-
-    For other backends, which take the pictures from elsewhere. Raises as `decode_clip` does.
+    For other backends, which take the frames from elsewhere. Raises as `decode_clips` does.
     """
     if request.audio == "skip":
         return [(request.silence, 0.0) for _ in request.starts_seconds]
-    found: dict[float, tuple[Float32[np.ndarray, "*c s"], float]] = {}
+    outcomes = _each_outcome(request, _read_sounds)
+    return [outcomes[start] for start in request.starts_seconds]
+
+
+_Outcomes = dict[float, T | ClipError]
+"""By the start of each window."""
+
+
+def _each_outcome(
+    request: Request, read: Callable[["_Reader", Request, list[float]], _Outcomes[T]]
+) -> _Outcomes[T]:
+    """What `read` gives for every window: those that lie together at once, others by themselves.
+
+    Raises only what is wrong with the file whatever the window.
+    """
+    deadline = time.monotonic() + request.limits.seconds
+
+    def outcomes_of(starts: list[float]) -> _Outcomes[T]:
+        try:
+            return read(reader, request, starts)
+        except (MediaOpenError, NoVideoStreamError, NoAudioStreamError):
+            raise
+        except ClipError as error:
+            return dict.fromkeys(starts, error)
+
+    outcomes: _Outcomes[T] = {}
     with _Reader(request) as reader:
         for starts in _groups(request):
-            for media, place in reader.attempts(request.sound_start(starts[0])):
-                try:
-                    sound = _sound(media, request, starts, place)
-                    if sound is not None:
-                        _read(media, None, sound)
-                    found |= {start: _waveform(media, request, sound, start) for start in starts}
-                    break
-                except SeekMissed:
-                    continue
-    return [found[start] for start in request.starts_seconds]
+            found = outcomes_of(starts)
+            # What is wrong with one window is no matter of those that were read with it.
+            for start in starts if len(starts) > 1 else ():
+                if isinstance(found[start], ClipError) and time.monotonic() < deadline:
+                    found |= outcomes_of([start])
+            outcomes |= found
+    return outcomes
+
+
+def _read_sounds(
+    reader: "_Reader", request: Request, starts: list[float]
+) -> _Outcomes[Sounded]:
+    for media, place in reader.attempts(request.sound_start(starts[0])):
+        try:
+            sound = _sound(media, request, starts, place)
+            if sound is not None:
+                _read(media, None, sound)
+            return {start: _sounded(media, request, sound, start) for start in starts}
+        except SeekMissed:
+            continue
+    raise AssertionError("attempts end with an error")
+
+
+def _sounded(
+    media: Media, request: Request, sound: Sound | None, start: float
+) -> Sounded | ClipError:
+    try:
+        return _waveform(media, request, sound, start)
+    except ClipError as error:
+        return error
 
 
 def _groups(request: Request) -> list[list[float]]:
@@ -201,7 +229,7 @@ def _read_group(
     times = np.unique(np.concatenate([request.times(start) for start in starts]))
     first = min(starts[0], request.sound_start(starts[0]))
     for media, place in reader.attempts(first):
-        canvas = Canvas(media, times, request.short_side)
+        canvas = Canvas(media, times, request.short_side, len(starts) * request.audio_bytes)
         pictures = (
             PlannedPictures(canvas, from_start=not place.sought, first=place.first)
             if place.planned
@@ -320,8 +348,8 @@ def _clip(
             f"{num_held} of {len(times)} pictures lie after the end at {end:.3f} s, max_held is "
             f"{request.max_held}",
         )
-    waveform, valid = _waveform(media, request, sound, start)
     assert canvas.out is not None
+    waveform, valid = _waveform(media, request, sound, start, len(rows) * canvas.out[0].nbytes)
     whole = len(rows) == len(canvas.out)
     return Clip(
         video=canvas.out if whole else canvas.out[rows],
@@ -337,11 +365,11 @@ def _clip(
 
 
 def _waveform(
-    media: Media, request: Request, sound: Sound | None, start: float
-) -> tuple[Float32[np.ndarray, "*c s"], float]:
+    media: Media, request: Request, sound: Sound | None, start: float, frame_bytes: int = 0
+) -> Sounded:
     if sound is None:
         return request.silence, 0.0
-    waveform, valid = sound.waveform(request.sound_start(start))
+    waveform, valid = sound.waveform(request.sound_start(start), frame_bytes)
     if valid < request.min_audio_valid:
         raise ClipRangeError(
             media.path,

@@ -21,7 +21,10 @@ class Limits:
     max_streams: int = 64
     """In one file."""
     max_clip_bytes: int = 4 << 30
-    """Of the pictures and the sound of one window, decoded."""
+    """Of the frames and the audio of one window, decoded, and of the audio at the file's rate."""
+    max_sample_rate: int = 6_144_000
+    """Of the file's audio, samples / second. Far above what is recorded; damaged headers say 2 GHz,
+    at which a second is 8 GB."""
     max_held_bytes: int = 512 << 20
     """Of compressed data held in memory while one window is read."""
     seconds: float = 60.0
@@ -49,6 +52,12 @@ class Request:
     channels: Literal[1, 2] = 1
     sound_shift_seconds: float = 0.0
     """By how much the sound of a window begins after its pictures."""
+
+    @property
+    def audio_bytes(self) -> int:
+        """Of the waveform of one window."""
+        num = 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
+        return np.dtype(np.float32).itemsize * self.channels * num
 
     @property
     def silence(self) -> Float32[np.ndarray, "*c s"]:
@@ -113,7 +122,7 @@ def checked_request(
         raise ValueError(f"sound_shift_seconds is {sound_shift_seconds}; it must be finite")
     if origin not in ("video", "container"):
         raise ValueError(f'origin is {origin!r}; it must be "video" or "container"')
-    num_bytes = 4 * channels * duration_seconds * sample_rate
+    num_bytes = np.dtype(np.float32).itemsize * channels * duration_seconds * sample_rate
     if audio != "skip" and num_bytes > limits.max_clip_bytes:
         raise UnsupportedMediaError(
             path,

@@ -158,13 +158,13 @@ def clips(request: Request, index: Index, read: Read) -> list[Clip | ClipError]:
     sound_of = dict(zip(begun, sounds, strict=True))
     outcomes: list[Clip | ClipError] = []
     for start in request.starts_seconds:
-        error = _range_error(request, index, start)
-        if error is None:
-            error = _limit_error(request, index, start, sound_of[start][1])
-        if error is not None:
-            outcomes.append(error)
+        outcome = _range_error(request, index, start) or sound_of[start]
+        if not isinstance(outcome, ClipError):
+            outcome = _limit_error(request, index, start, outcome[1]) or outcome
+        if isinstance(outcome, ClipError):
+            outcomes.append(outcome)
             continue
-        waveform, valid = sound_of[start]
+        waveform, valid = outcome
         rows = np.searchsorted(wanted, numbers[start])
         outcomes.append(
             Clip(

@@ -101,6 +101,8 @@ class Canvas:
     times: Float64[np.ndarray, " t"]
     """Wanted times, ascending, seconds on the clip clock."""
     short_side: int | None
+    audio_bytes: int = 0
+    """Of the windows of these frames: the limit is for both."""
     out: UInt8[np.ndarray, "t h w c"] | None = None
     seconds: Float64[np.ndarray, " t"] = field(init=False)
     """Real time of each picture; not a number where there is none yet."""
@@ -119,7 +121,7 @@ class Canvas:
         picture = self._rgb(frame)
         if self.out is None:
             size = len(self.times) * picture.size
-            if size > self.media.limits.max_clip_bytes:
+            if size + self.audio_bytes > self.media.limits.max_clip_bytes:
                 raise UnsupportedMediaError(
                     self.media.path,
                     f"{len(self.times)} pictures of {picture.shape[1]} x {picture.shape[0]} are "
