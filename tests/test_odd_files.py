@@ -3,10 +3,12 @@ start, a window is the same, and what it shows is what was written."""
 
 import os
 import struct
+import time
+import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -15,6 +17,7 @@ from av.video.frame import VideoFrame
 
 from avmix.decode import (
     ClipError,
+    ClipRangeError,
     Limits,
     MediaOpenError,
     UnsupportedMediaError,
@@ -23,9 +26,19 @@ from avmix.decode import (
     decode_sound,
     pyav,
 )
+from avmix.decode.bitstream import damage_check
 from avmix.decode.request import checked_request
 from avmix.types import Clip
-from tests.media import beep_times, draw_frame, draw_sound, read_counter, write_flash_beep
+from tests.media import (
+    Edit,
+    beep_times,
+    draw_frame,
+    draw_sound,
+    pack_boxes,
+    read_counter,
+    set_edits,
+    write_flash_beep,
+)
 
 STARTS = (0.0, 0.4, 1.0, 1.7, 2.62)
 FORM: dict[str, Any] = {"duration_seconds": 1.0, "fps": 25}
@@ -309,6 +322,217 @@ def _with_exif(path: Path, orientation: int) -> Path:
     return path
 
 
+def _recoded(
+    path: Path,
+    codec: str,
+    change: Callable[[bytes], bytes] = bytes,
+    *,
+    pix_fmt: str = "yuv420p",
+    size: tuple[int, int] = (160, 96),
+    seconds: int = 4,
+    **options: str,
+) -> Path:
+    """Frames with their numbers in `codec`, each packet changed."""
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream(codec, rate=25, options=options)
+        video.width, video.height, video.pix_fmt = *size, pix_fmt
+        video.thread_count = 1
+        for number in [*range(seconds * 25), None]:
+            frame = None
+            if number is not None:
+                picture = draw_frame(number, size=size, flash=False)
+                frame = VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+            for packet in video.encode(frame):
+                one = av.Packet(change(bytes(packet)))
+                one.pts, one.dts, one.time_base = packet.pts, packet.dts, packet.time_base
+                one.stream, one.is_keyframe = video, packet.is_keyframe
+                container.mux(one)
+    return path
+
+
+_SHORT_SEI = b"\0\0\0\1\x06\x04\x48" + bytes(range(1, 20)) + b"\x80"
+"""Says that it has 72 bytes, and has 19."""
+
+
+def _before_the_slice(data: bytes, unit: bytes) -> bytes:
+    """`unit` put before the first slice of H.264."""
+    at = min(at for kind in b"\x41\x61\x65\x01" if (at := data.find(bytes([0, 0, 1, kind]))) >= 0)
+    at -= data[at - 1] == 0
+    return data[:at] + unit + data[at:]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_descriptions_cut_short_are_no_damage(tmp_path: Path, suffix: str) -> None:
+    path = _recoded(
+        tmp_path / f"sei{suffix}",
+        "libx264",
+        lambda data: _before_the_slice(data, _SHORT_SEI),
+        g="25",
+        bf="2",
+    )
+    for start in (0.0, 1.5):
+        clip = decode_clip(path, start_seconds=start, duration_seconds=1, fps=25, audio="silence")
+        first = round(start * 25 - 0.25)
+        assert [read_counter(f) for f in clip.video] == list(range(first, first + 25))
+    # The same file with a slice that is damaged: still refused.
+    data = bytearray(path.read_bytes())
+    begin = len(data) // 2
+    data[begin : begin + 700] = np.random.default_rng(0).integers(0, 256, 700, np.uint8).tobytes()
+    path.write_bytes(data)
+    refused = 0
+    for start in (0.0, 1.0, 2.0, 3.0):
+        try:
+            decode_clip(path, start_seconds=start, duration_seconds=1, fps=25, audio="silence")
+        except ClipError:
+            refused += 1
+    assert refused
+
+
+def test_exif_that_is_no_tiff_is_no_damage(tmp_path: Path) -> None:
+    body = b"Exif\0\0" + b"no tiff at all" * 3
+    exif = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+    path = _recoded(
+        tmp_path / "exif.mov",
+        "mjpeg",
+        lambda data: data[:2] + exif + data[2:],
+        pix_fmt="yuvj420p",
+        q="2",
+    )
+    clip = decode_clip(path, start_seconds=1, duration_seconds=1, fps=25, audio="silence")
+    assert [read_counter(f) for f in clip.video] == list(range(25, 50))
+
+
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
+def test_zeros_that_fill_up_a_constant_rate_are_no_damage(tmp_path: Path, codec: str) -> None:
+    def stuffed(data: bytes) -> bytes:
+        return data.replace(b"\0\0\1", bytes(40) + b"\0\0\1") + bytes(40)
+
+    path = _recoded(tmp_path / "cbr.ts", codec, stuffed, g="12", b="900000")
+    for start in (0.0, 1.5):
+        clip = decode_clip(path, start_seconds=start, duration_seconds=1, fps=25, audio="silence")
+        first = round(start * 25 - 0.25)
+        assert [read_counter(f) for f in clip.video] == list(range(first, first + 25))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "open-gop=1:keyint=25:bframes=3",
+        "open-gop=1:keyint=12:bframes=8:ref=5",
+        "intra-refresh=1:keyint=25:bframes=0",
+    ],
+)
+def test_open_groups_and_intra_refresh(tmp_path: Path, suffix: str, how: str) -> None:
+    options = {"preset": "medium", "crf": "18", "x264-params": f"{how}:scenecut=0:threads=1"}
+    path = _recoded(tmp_path / f"open{suffix}", "libx264", seconds=6, **options)
+    for start in np.linspace(0.0, 4.9, 10):
+        clip = decode_clip(path, start_seconds=start, duration_seconds=1, fps=25, audio="silence")
+        expected = np.floor((start + np.arange(25) / 25) * 25 + 0.02).astype(int)
+        assert [read_counter(f) for f in clip.video] == expected.tolist()
+
+
+def test_one_length_for_a_prefix_and_its_slice() -> None:
+    # What phones write in slow motion: unit 14, and after a start code the slice, in one length.
+    header = b"\x01\x64\x00\x0a\xff\xe1\x00"
+    is_broken = damage_check("h264", header)
+    prefix, piece = b"\x6e\x40\x80\x3f", b"\x41\x9a\x3b\x10\xaf"
+
+    def packet(unit: bytes) -> bytes:
+        return len(unit).to_bytes(4) + unit
+
+    assert not is_broken(packet(prefix + b"\0\0\0\1" + piece))
+    assert is_broken(packet(piece + b"\0\0\0\1" + piece))
+    assert is_broken(packet(prefix + b"\0\0\2" + piece))
+
+
+def _header_of(path: Path) -> tuple[bytes, bytes, bytes]:
+    """What is before the `moov` box at the end of an mp4, its content, and what follows."""
+    data = path.read_bytes()
+    at = data.rindex(b"moov") - 4
+    size = int.from_bytes(data[at : at + 4])
+    return data[:at], data[at + 8 : at + size], data[at + size :]
+
+
+def test_a_compressed_header_says_the_same(tmp_path: Path) -> None:
+    path = write_flash_beep(tmp_path / "plain.mov", events_seconds=EVENTS, b_frames=0)
+    edit = Edit(media_seconds=Fraction(4, 5), seconds=Fraction(2))
+    set_edits(path, 0, [edit])
+    before, moov, after = _header_of(path)
+    whole = pack_boxes([(b"moov", moov)])
+    inner = [(b"dcom", b"zlib"), (b"cmvd", len(whole).to_bytes(4) + zlib.compress(whole))]
+    packed = tmp_path / "packed.mov"
+    packed.write_bytes(
+        before + pack_boxes([(b"moov", pack_boxes([(b"cmov", pack_boxes(inner))]))]) + after
+    )
+    clips = [
+        decode_clip(each, start_seconds=0, duration_seconds=1.5, fps=25, audio="skip")
+        for each in (path, packed)
+    ]
+    assert [read_counter(f) for f in clips[0].video[:5]] == [20, 21, 22, 23, 24]
+    np.testing.assert_array_equal(clips[1].video, clips[0].video)
+    set_edits(path, 0, [edit, Edit(media_seconds=Fraction(0), seconds=Fraction(1))])
+    before, moov, after = _header_of(path)
+    whole = pack_boxes([(b"moov", moov)])
+    inner = [(b"dcom", b"zlib"), (b"cmvd", len(whole).to_bytes(4) + zlib.compress(whole))]
+    packed.write_bytes(
+        before + pack_boxes([(b"moov", pack_boxes([(b"cmov", pack_boxes(inner))]))]) + after
+    )
+    with pytest.raises(UnsupportedMediaError, match="several pieces"):
+        decode_clip(packed, start_seconds=0, duration_seconds=1, fps=5, audio="skip")
+
+
+def test_hostile_headers_are_refused_before_they_cost_anything(tmp_path: Path) -> None:
+    path = write_flash_beep(tmp_path / "many.mp4", seconds=1)
+    edit = Edit(media_seconds=Fraction(0), seconds=Fraction(1, 100))
+    set_edits(path, 0, [edit] * 1500)
+    with pytest.raises(UnsupportedMediaError, match="1500 entries"):
+        decode_clip(path, start_seconds=0, duration_seconds=0.5, fps=5)
+    boxes = tmp_path / "boxes.mp4"
+    boxes.write_bytes(
+        pack_boxes([(b"ftyp", b"isom\0\0\2\0"), (b"moov", b"\0\0\0\x08free" * 150_000)])
+    )
+    with pytest.raises(MediaOpenError, match="edit lists"):
+        decode_clip(boxes, start_seconds=0, duration_seconds=0.5, fps=5)
+    nested = b""
+    for _ in range(3000):
+        nested = pack_boxes([(b"trak", nested)])
+    deep = tmp_path / "deep.mp4"
+    deep.write_bytes(pack_boxes([(b"ftyp", b"isom\0\0\2\0"), (b"moov", nested)]))
+    with pytest.raises(ClipError):
+        decode_clip(deep, start_seconds=0, duration_seconds=0.5, fps=5)
+
+
+def test_a_window_after_the_end_of_a_trimmed_file_is_not_a_cut_file(tmp_path: Path) -> None:
+    path = write_flash_beep(tmp_path / "trim.mp4", b_frames=0)
+    set_edits(path, 0, [Edit(media_seconds=Fraction(0), seconds=Fraction(2))])
+    with pytest.raises(ClipRangeError, match="the video ends at 2[.]000"):
+        decode_clip(path, start_seconds=3, duration_seconds=1, fps=5)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "video_codec", "audio_codec"),
+    [
+        (".mkv", "libx264", "aac"),
+        (".mpg", "mpeg2video", "mp2"),
+        (".flv", "libx264", "aac"),
+        (".avi", "mpeg4", "mp3"),
+    ],
+)
+def test_gigabytes_of_nothing_end_at_the_limit_of_time(
+    tmp_path: Path, suffix: str, video_codec: str, audio_codec: str
+) -> None:
+    path = write_flash_beep(
+        tmp_path / f"tail{suffix}", video_codec=video_codec, audio_codec=audio_codec, seconds=1
+    )
+    os.truncate(path, 16 << 30)  # sparse: takes no space
+    began = time.monotonic()
+    with pytest.raises(ClipError):
+        decode_clip(path, start_seconds=0.9, duration_seconds=1, fps=5, limits=Limits(seconds=0.3))
+    assert time.monotonic() - began < 5
+
+
 def test_side_data_that_pyav_does_not_know(tmp_path: Path) -> None:
     path = _with_exif(tmp_path / "camera.mov", orientation=1)
     with av.open(str(path)) as container, pytest.raises(ValueError, match="valid"):
@@ -326,7 +550,8 @@ def test_frames_beside_audio_without_a_decoder(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"A_OPUS", b"A_ZZZZ"))
     clip = decode_clip(path, start_seconds=1, duration_seconds=0.4, fps=25, audio="skip")
     assert [read_counter(f) for f in clip.video] == list(range(25, 35))
-    for audio in ("require", "silence"):
+    modes: list[Literal["require", "silence"]] = ["require", "silence"]
+    for audio in modes:
         with pytest.raises(ClipError, match="no decoder for its audio"):
             decode_clip(path, start_seconds=1, duration_seconds=0.4, fps=25, audio=audio)
 
@@ -384,10 +609,11 @@ def test_frames_and_audio_count_together(tmp_path: Path) -> None:
     # 5 frames are 230,400 bytes; 0.5 s of audio 32,000, and 103,684 at the rate of the file.
     form: dict[str, Any] = {"start_seconds": 0, "duration_seconds": 0.5, "num_frames": 5}
     for audio, num_bytes in (("require", 366_084), ("skip", 230_400)):
-        clip = decode_clip(path, audio=audio, limits=Limits(max_clip_bytes=num_bytes), **form)
+        form["audio"] = audio
+        clip = decode_clip(path, limits=Limits(max_clip_bytes=num_bytes), **form)
         assert clip.video.nbytes == 230_400
         with pytest.raises(UnsupportedMediaError, match="MiB"):
-            decode_clip(path, audio=audio, limits=Limits(max_clip_bytes=num_bytes - 1), **form)
+            decode_clip(path, limits=Limits(max_clip_bytes=num_bytes - 1), **form)
 
 
 def test_audio_of_two_gigahertz_is_refused(tmp_path: Path) -> None:

@@ -197,7 +197,6 @@ class Sound:
             self._decode(packet, is_used=index > 0 or not self._any_forgotten)
 
     def _decode(self, packet: Packet, *, is_used: bool = True) -> None:
-        self.media.check_time()
         frames: list[AudioFrame] = []
         try:
             if not packet.is_corrupt:

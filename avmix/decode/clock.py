@@ -112,6 +112,8 @@ def _time_of(data: mmap.mmap, at: int) -> int | None:
 
 def _number(data: mmap.mmap, at: int, *, keep_mark: bool) -> tuple[int, int]:
     """A number of EBML, and where it ends; ValueError where there is none."""
+    if not data[at]:
+        raise ValueError(f"no number of EBML at byte {at}")
     length = 9 - data[at].bit_length()
     value = int.from_bytes(data[at : at + length])
     return (value if keep_mark else value & ((1 << 7 * length) - 1)), at + length
@@ -128,7 +130,7 @@ def _fragments_restart(data: mmap.mmap) -> bool:
         if size < 8:
             break
         if kind == b"moof":
-            for inner, body in boxes(data[at + 8 : at + size]):
+            for inner, body in boxes(memoryview(data[at + 8 : at + size])):
                 parts = dict(boxes(body)) if inner == b"traf" else {}
                 if b"tfhd" not in parts or b"tfdt" not in parts:
                     continue

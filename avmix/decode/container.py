@@ -5,7 +5,7 @@ import math
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -83,8 +83,8 @@ class Media:
     complaints: Complaints
     """What libav logged since the file was opened."""
     limits: Limits
-    opened_at: float
-    """Monotonic clock, seconds."""
+    began_at: float
+    """When the limit of time began to run; monotonic clock, seconds."""
 
     @property
     def indexed(self) -> bool:
@@ -102,12 +102,11 @@ class Media:
         latest: dict[int, int] = {}
         read = [packet for packet in self.pending if packet.stream_index in indices]
         self.pending.clear()
-        if self.in_output_order:
-            yield from chain(read, self.container.demux(*streams))
-            return
+        is_timed = not self.in_output_order
         for packet in chain(read, self.container.demux(*streams)):
+            self.check_time()
             dts = packet.dts
-            if dts is not None:
+            if is_timed and dts is not None:
                 index = packet.stream_index
                 before = latest.get(index)
                 if before is None or dts >= before:
@@ -128,10 +127,12 @@ class Media:
 
     def check_time(self) -> None:
         """Raise `UnsupportedMediaError` when reading has taken longer than the limit."""
-        if time.monotonic() - self.opened_at > self.limits.seconds:
-            raise UnsupportedMediaError(
-                self.path, f"decoding takes longer than {self.limits.seconds:g} s; transcode it"
-            )
+        if time.monotonic() - self.began_at > self.limits.seconds:
+            raise self.too_slow()
+
+    def too_slow(self) -> UnsupportedMediaError:
+        """The error of a file that takes longer than the limit."""
+        return _too_slow(self.path, self.limits)
 
 
 @contextmanager
@@ -139,13 +140,22 @@ def open_media(
     path: str,
     limits: Limits = Limits(),  # noqa: B008  frozen
     origin: Literal["video", "container"] = "video",
+    *,
+    began_at: float | None = None,
 ) -> Iterator[Media]:
     """Open `path` for reading and close it in the end.
+
+    `began_at` is where the limit of time begins, on the monotonic clock; None for now.
 
     Raises OSError as the system does, `MediaOpenError` when it is not an accepted media file,
     `UnsupportedMediaError` when it is more than `limits` allow, or cannot be decoded in sync.
     """
     _check_regular(path)
+    edits = presented(path)
+    began_at = time.monotonic() if began_at is None else began_at
+    left_seconds = began_at + limits.seconds - time.monotonic()
+    if left_seconds <= 0:
+        raise _too_slow(path, limits)
     with listen() as complaints:
         try:
             container = av.open(
@@ -162,7 +172,11 @@ def open_media(
                     "max_streams": str(limits.max_streams),
                 },
                 metadata_errors="replace",
+                # Of opening, and of each read: one may go through gigabytes for the next packet.
+                timeout=left_seconds,
             )
+        except av.error.ExitError as error:
+            raise _too_slow(path, limits) from error
         except (av.error.FFmpegError, ValueError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise MediaOpenError(
@@ -171,7 +185,7 @@ def open_media(
                 "than its name says",
             ) from error
         with container:
-            yield _describe(path, container, complaints, limits, origin)
+            yield _describe(path, container, complaints, limits, origin, edits, began_at)
 
 
 def verify_hash(path: str, sha256: str) -> None:
@@ -200,6 +214,12 @@ def _hash(path: str, *identity: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _too_slow(path: str, limits: Limits) -> UnsupportedMediaError:
+    return UnsupportedMediaError(
+        path, f"decoding takes longer than {limits.seconds:g} s; transcode it"
+    )
+
+
 def _check_regular(path: str) -> None:
     mode = os.stat(path).st_mode
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
@@ -215,6 +235,8 @@ def _describe(
     complaints: Complaints,
     limits: Limits,
     origin: Literal["video", "container"],
+    edits: Mapping[int, Presented],
+    began_at: float,
 ) -> Media:
     names = set(container.format.name.split(","))
     pictures = [s for s in container.streams.video if not is_cover(s)]
@@ -241,11 +263,13 @@ def _describe(
                 f"{limits.max_pixels} pixels",
             )
     in_output_order = "avi" in names
-    pending = (
-        [] if video is None or in_output_order else _to_first_key(path, container, video, audio)
-    )
+    pending: list[Packet] = []
+    if video is not None and not in_output_order:
+        try:
+            pending = _to_first_key(path, container, video, audio)
+        except av.error.ExitError as error:
+            raise _too_slow(path, limits) from error
     counted = bool(names & {"avi", "ogg"})
-    edits = presented(path) if "mov" in names else {}
     return Media(
         path=path,
         container=container,
@@ -269,7 +293,7 @@ def _describe(
         damaged_at_start=counted and complaints.fresh(),
         complaints=complaints,
         limits=limits,
-        opened_at=time.monotonic(),
+        began_at=began_at,
     )
 
 
@@ -303,6 +327,8 @@ def _to_first_key(
             is_first_key = packet.stream_index == video.index and packet.is_keyframe
             if is_first_key or packet.size == 0 or num_bytes > _MAX_PENDING_BYTES:
                 break
+    except av.error.ExitError:
+        raise
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(path, f"reading stops early: {error.strerror}") from error
     except IndexError as error:  # of PyAV, which knows the streams of the opening only

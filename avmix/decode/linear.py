@@ -17,6 +17,8 @@ class LinearPictures:
     """Fills a canvas with the last picture whose time is not after each wanted time."""
 
     canvas: Canvas
+    bare: bool = False
+    """As `PlannedPictures.bare`."""
     damage: Damage = field(init=False)
     end_seconds: float = np.inf
     """End of the last picture; infinite while pictures after the last wanted time exist."""
@@ -33,7 +35,7 @@ class LinearPictures:
 
     def __post_init__(self) -> None:
         """Set up what follows from the stream."""
-        self._track = track_of(self.canvas.media)
+        self._track = track_of(self.canvas.media, bare=self.bare)
         self.damage = Damage(to_the_end=self.canvas.media.counted)
         counted = self.canvas.media.in_output_order
         self._must_see = 0 if counted or not may_reorder(self._track.stream) else MAX_REORDERED
@@ -48,6 +50,16 @@ class LinearPictures:
     def gathered(self) -> bool:
         """True when every wanted time has its picture."""
         return self._all_shown and self._num_beyond >= self._must_see
+
+    @property
+    def can_be_bared(self) -> bool:
+        """True when decoding `bare` can show whether what tells of damage is about frames."""
+        return not self.bare and self._track.may_be_harmless(only_said=self.damage.only_said)
+
+    @property
+    def earlier_seconds(self) -> None:
+        """As `PlannedPictures.earlier_seconds`: nothing lies before the start of the file."""
+        return None
 
     @property
     def _all_shown(self) -> bool:
@@ -72,9 +84,9 @@ class LinearPictures:
         at = self._packet_seconds(packet)
         if packet.size:
             self.damage.packet(at, packet.is_keyframe)
-        frames, damaged = self._track.decode(packet if packet.size else None)
-        if damaged:
-            self.damage.event(at)
+        frames, verdict = self._track.decode(packet if packet.size else None)
+        if verdict != "sound":
+            self.damage.event(at, only_said=verdict == "said")
         for frame in frames:
             self._add(frame, self._frame_seconds(frame, packet, at))
         if packet.size == 0:

@@ -22,6 +22,8 @@ _REORDERING = {*_SKIPPABLE, "vc1", "wmv3", "rv30", "rv40", "cavs", "vvc"}
 """Decoders that return frames in another order than they take packets."""
 MAX_REORDERED = 17
 """Packets after which a frame has come out of any decoder: 16 frames wait in the largest buffer."""
+_EARLIER_SECONDS = 1.0
+"""By how much earlier decoding begins where it has to show whether there is damage."""
 _WORTH_A_RESTART = 4
 """So many packets between two needed stretches, and the decoder starts again after them."""
 
@@ -38,6 +40,11 @@ class PlannedPictures:
     """True when the first packet is the first of the file: then nothing can be missing before."""
     first: Packet | None = None
     """The first packet of the stream, where reading begins farther on."""
+    since_seconds: float = np.inf
+    """Where given, all is decoded from the key picture before it on, nothing is left out: a decoder
+    that begins right before a window complains of what it did not see."""
+    bare: bool = False
+    """True to leave out of packets what describes frames and is no part of them."""
     damage: Damage = field(init=False)
     gathered: bool = False
     """True when every packet that can matter has been seen."""
@@ -61,10 +68,12 @@ class PlannedPictures:
     """Time of the frame that came last out of the decoder in this stretch, in ticks."""
     _contradicted: bool = False
     """True when the decoder returned frames in another order than that of their times."""
+    _can_begin_earlier: bool = False
+    """True when there are frames before the ones that were decoded."""
 
     def __post_init__(self) -> None:
         """Set up what follows from the stream."""
-        self._track = track_of(self.canvas.media)
+        self._track = track_of(self.canvas.media, bare=self.bare)
         self.damage = Damage(to_the_end=self.canvas.media.counted)
         self._is_reordered = not may_reorder(self._track.stream)
         if self.first is not None:
@@ -79,6 +88,17 @@ class PlannedPictures:
     def any_seen(self) -> bool:
         """True when the file has pictures here."""
         return bool(self._held)
+
+    @property
+    def can_be_bared(self) -> bool:
+        """True when decoding `bare` can show whether what tells of damage is about frames."""
+        return not self.bare and self._track.may_be_harmless(only_said=self.damage.only_said)
+
+    @property
+    def earlier_seconds(self) -> float | None:
+        """From where on to decode to see whether damage is that of a late beginning only; None
+        where all that lies before was decoded."""
+        return self._seconds(self._held[0]) - _EARLIER_SECONDS if self._can_begin_earlier else None
 
     def feed(self, packet: Packet) -> None:
         """Hold the next packet, or only it where decoding may begin with it as well."""
@@ -117,7 +137,7 @@ class PlannedPictures:
         self.gathered = self._is_past(packet)
 
     def note_break(self) -> None:
-        """Something between the last packet and the next could not be read."""
+        """Something between the last packet and the next could not be read, or was lost."""
         self._breaks.append(len(self._held))
 
     def paint(self, needed: Bool[np.ndarray, " t"]) -> None:
@@ -137,6 +157,10 @@ class PlannedPictures:
             for index in np.unique(shown[needed])
         }
         stretches = _stretches(list(rows), np.array([p.is_keyframe for p in self._held]), seconds)
+        if self.since_seconds < np.inf:
+            stretches = [(0, max(rows))]
+        begins_at_first = self.since_seconds < np.inf or seconds[0] <= self.epsilon_seconds
+        self._can_begin_earlier = not begins_at_first or len(stretches) > 1
         self._decode(stretches, rows, seconds)
         if self._contradicted and not self.damage.found:
             raise DecodeError(
@@ -175,6 +199,7 @@ class PlannedPictures:
         # Where no packet shows that frames are reordered, but the decoder may do so, all is
         # decoded, and more than is wanted, to see whether frames come out as their times ascend.
         can_skip = context.name in _SKIPPABLE and self._is_reordered
+        can_skip &= self.since_seconds == np.inf
         if not self._is_reordered:
             last = len(self._held) - 1
             stretches = [(low, min(high + MAX_REORDERED, last)) for low, high in stretches]
@@ -207,9 +232,9 @@ class PlannedPictures:
     ) -> None:
         """Give the decoder a packet, None at the end, and show what comes out."""
         at = float(seconds[index])
-        frames, damaged = self._track.decode(packet)
-        if damaged:
-            self.damage.event(at, index=index)
+        frames, verdict = self._track.decode(packet)
+        if verdict != "sound":
+            self.damage.event(at, index=index, only_said=verdict == "said")
         for frame in frames:
             if frame.pts is not None:
                 self._contradicted |= self._last_out is not None and frame.pts < self._last_out
@@ -238,7 +263,7 @@ class PlannedPictures:
         return self._track.limit_seconds if beyond else self.end_seconds
 
     def _first_time(self) -> float:
-        return float(self.canvas.times[0]) + self.epsilon_seconds
+        return min(float(self.canvas.times[0]) + self.epsilon_seconds, self.since_seconds)
 
     def _is_past(self, packet: Packet) -> bool:
         """True when no later packet can hold a picture that is wanted."""

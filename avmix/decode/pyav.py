@@ -7,7 +7,7 @@ streams start at different times, frame rates vary, and codecs begin with sample
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import av.error
@@ -35,6 +35,8 @@ from avmix.decode.request import Request
 from avmix.decode.video import Canvas, SeekMissed
 from avmix.types import Clip
 
+_UNOPENED = "NULL"
+"""libav's name, in its log, of a parser."""
 _NEAR_SECONDS = 5.0
 """Windows nearer to one another than this are read in one go."""
 
@@ -98,9 +100,7 @@ def _each_outcome(
     return outcomes
 
 
-def _read_sounds(
-    reader: "_Reader", request: Request, starts: list[float]
-) -> _Outcomes[Sounded]:
+def _read_sounds(reader: "_Reader", request: Request, starts: list[float]) -> _Outcomes[Sounded]:
     for media, place in reader.attempts(request.sound_start(starts[0])):
         try:
             sound = _sound(media, request, starts, place)
@@ -142,6 +142,22 @@ class _Place:
     """True when it is in the middle of the file."""
     first: Packet | None = None
     """The first packet of the video, where reading begins farther on."""
+    since_seconds: float = np.inf
+    """As `PlannedPictures.since_seconds`."""
+    bare: bool = False
+    """As `PlannedPictures.bare`."""
+
+    def pictures(self, canvas: Canvas) -> PlannedPictures | LinearPictures:
+        """What fills `canvas` from here."""
+        if not self.planned:
+            return LinearPictures(canvas, bare=self.bare)
+        return PlannedPictures(
+            canvas,
+            from_start=not self.sought,
+            first=self.first,
+            since_seconds=self.since_seconds,
+            bare=self.bare,
+        )
 
 
 @dataclass(slots=True)
@@ -152,6 +168,7 @@ class _Reader:
     _stack: ExitStack = field(default_factory=ExitStack)
     _media: Media | None = None
     _untouched: bool = False
+    _began_at: float = field(default_factory=time.monotonic)
     _first: Packet | None = None
     """The first packet of the video: what it sets for all others is lost by seeking."""
 
@@ -182,7 +199,12 @@ class _Reader:
         if self._media is None or not self._untouched:
             self._stack.close()
             self._media = self._stack.enter_context(
-                open_media(self.request.path, self.request.limits, self.request.origin)
+                open_media(
+                    self.request.path,
+                    self.request.limits,
+                    self.request.origin,
+                    began_at=self._began_at,
+                )
             )
             check_streams(self._media, self.request)
             self._untouched = True
@@ -225,16 +247,66 @@ def check_streams(media: Media, request: Request) -> None:
 def _read_group(
     reader: _Reader, request: Request, starts: list[float]
 ) -> dict[float, Clip | ClipError]:
-    """Read once and cut out every window; one outcome for each of `starts`."""
-    times = np.unique(np.concatenate([request.times(start) for start in starts]))
+    """Read once and cut out every window; one outcome for each of `starts`.
+
+    Where damage is told of, the frames are decoded again from farther back, and if it was only in
+    libav's log, without what describes them: a window is refused for what is decoded, not for what
+    is said.
+    """
     first = min(starts[0], request.sound_start(starts[0]))
-    for media, place in reader.attempts(first):
+    pictures, outcomes = _first_success(request, starts, reader.attempts(first))
+    damaged = [start for start in starts if isinstance(outcomes[start], DecodeError)]
+    if not damaged or not pictures.damage.found:
+        return outcomes
+    since = np.inf
+    if pictures.earlier_seconds is not None:
+        since = pictures.earlier_seconds
+        pictures, again = _again(reader, request, damaged, since, pictures)
+        outcomes |= again
+    if pictures.damage.found and pictures.can_be_bared:
+        damaged = [start for start in starts if isinstance(outcomes[start], DecodeError)]
+        outcomes |= _again(reader, request, damaged, since, pictures, bare=True)[1]
+    return outcomes
+
+
+def _again(
+    reader: _Reader,
+    request: Request,
+    starts: list[float],
+    since: float,
+    before: PlannedPictures | LinearPictures,
+    *,
+    bare: bool = False,
+) -> tuple[PlannedPictures | LinearPictures, dict[float, Clip | ClipError]]:
+    """Those of the windows that can be read in another way; `before` is what found damage."""
+    if not starts:
+        return before, {}
+    first = min(starts[0], request.sound_start(starts[0]), since)
+    attempts = (
+        (media, replace(place, since_seconds=since, bare=bare))
+        for media, place in reader.attempts(first)
+        if place.planned or isinstance(before, LinearPictures)
+    )
+    try:
+        pictures, outcomes = _first_success(request, starts, attempts, before.canvas)
+    except ClipError:
+        return before, {}  # the damage that was found first is what counts
+    return pictures, {s: o for s, o in outcomes.items() if not isinstance(o, ClipError)}
+
+
+def _first_success(
+    request: Request,
+    starts: list[float],
+    attempts: Iterator[tuple[Media, _Place]],
+    before: Canvas | None = None,
+) -> tuple[PlannedPictures | LinearPictures, dict[float, Clip | ClipError]]:
+    """The first of `attempts` that does not miss its place, and what it gives for each window."""
+    times = np.unique(np.concatenate([request.times(start) for start in starts]))
+    for media, place in attempts:
         canvas = Canvas(media, times, request.short_side, len(starts) * request.audio_bytes)
-        pictures = (
-            PlannedPictures(canvas, from_start=not place.sought, first=place.first)
-            if place.planned
-            else LinearPictures(canvas)
-        )
+        if before is not None:
+            canvas.take_over(before)
+        pictures = place.pictures(canvas)
         try:
             sound = _sound(media, request, starts, place)
             _read(media, pictures, sound)
@@ -251,7 +323,7 @@ def _read_group(
                 pictures.finish()
             elif needed.any():
                 pictures.paint(needed)
-            return {
+            return pictures, {
                 start: error or _outcome(media, request, pictures, sound, start, rows[start])
                 for start, error in begun.items()
             }
@@ -283,11 +355,13 @@ def _read(
     streams = [media.video, *streams] if pictures is not None else streams
     lost = media.damaged_at_start
     order = AviOrder(media.path) if media.in_output_order else None
+    # What parsers find in the coding of a packet, its decoder will find as well.
+    codings = {_UNOPENED, *(stream.codec_context.name for stream in streams)}
     media.complaints.fresh()
     try:
         for packet in media.packets(*streams):
             lost |= order is not None and packet.dts is not None and not order.is_next(packet)
-            if media.complaints.fresh() or lost:
+            if media.complaints.fresh(but_of=codings) or lost:
                 lost = False
                 for reader in (pictures, sound):
                     if reader is not None:
@@ -299,6 +373,8 @@ def _read(
                 sound.feed(packet)
             if (pictures is None or pictures.gathered) and (sound is None or sound.done):
                 return
+    except av.error.ExitError as error:
+        raise media.too_slow() from error
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(media.path, f"reading stops early: {error.strerror}") from error
     except IndexError as error:  # of PyAV, which knows the streams of the opening only
@@ -390,6 +466,9 @@ def _range_error(
     declared = media.video.duration
     if declared is not None and media.video.time_base is not None:
         declared_seconds = float(declared * media.video.time_base)
+        if media.video_presented is not None:  # what an edit list cuts away is not missing
+            cut_seconds = media.video_presented.end_seconds - media.zero_seconds
+            declared_seconds = min(declared_seconds, cut_seconds)
         if start < declared_seconds and end < declared_seconds - 0.5:
             return TruncatedMediaError(
                 media.path,

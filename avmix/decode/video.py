@@ -6,9 +6,11 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Literal
 
 import av.error
 import numpy as np
+from av.codec.context import CodecContext
 from av.filter import Graph
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
@@ -17,6 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64, UInt8
 
+from avmix.decode.bare import barer
 from avmix.decode.bitstream import damage_check
 from avmix.decode.container import Media
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
@@ -28,12 +31,22 @@ _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FUL
 _MAX_UNKNOWN = 8
 """Kinds of side data of one frame that PyAV may not know."""
 
+Verdict = Literal["sound", "said", "certain"]
+"""Of a packet: nothing tells of damage, a line in libav's log does, or more than that does."""
+
 
 class SeekMissed(Exception):
     """Seeking did not land where decoding can begin: try from farther back."""
 
 
-@dataclass(frozen=True, slots=True)
+_STUFFED = {"mpeg1video", "mpeg2video"}
+"""Codecs whose frames may end with zeros that fill them up to a constant rate. That a decoder finds
+bits left over there is then no sign of damage."""
+_STUFFING = bytes(3)
+_NOTICE_LESS = "crccheck+buffer"
+
+
+@dataclass(slots=True)
 class Track:
     """The video stream, its decoder and its clock: what both ways to the pictures need."""
 
@@ -45,6 +58,10 @@ class Track:
     """Pictures from here on are cut away by an edit list."""
     is_broken: Callable[[bytes], bool]
     """For the bytes of a packet."""
+    bared: Callable[[Packet], Packet] | None
+    """Leaves out of a packet what describes frames and is no part of them; None to leave it in."""
+    is_stuffed: bool = False
+    """True when a frame ended with zeros that fill it up."""
 
     @property
     def epsilon_seconds(self) -> float:
@@ -60,25 +77,36 @@ class Track:
         """A time of the container on the clip clock."""
         return ticks * self.tick_seconds - self.media.zero_seconds
 
-    def decode(self, packet: Packet | None) -> tuple[list[VideoFrame], bool]:
-        """What the decoder gives for a packet, or at the end (None), and whether it, libav's log or
-        the bytes tell of damage."""
+    def decode(self, packet: Packet | None) -> tuple[list[VideoFrame], Verdict]:
+        """What the decoder gives for a packet, or at the end (None), and what tells of damage."""
         self.media.check_time()
         frames, damaged = [], False
+        if packet is not None and self.bared is not None:
+            packet = self.bared(packet)
         try:
             frames = self.decoder.decode(packet)
         except av.error.EOFError:
             pass
         except av.error.FFmpegError:
             damaged = True
-        damaged |= self.media.complaints.fresh()
+        said = self.media.complaints.fresh()
         if packet is not None:
-            damaged |= packet.is_corrupt or self.is_broken(bytes(packet))
-        return frames, damaged
+            data = bytes(packet)
+            damaged |= packet.is_corrupt or self.is_broken(data)
+            self.is_stuffed |= data.endswith(_STUFFING)
+        return frames, "certain" if damaged else "said" if said else "sound"
+
+    def may_be_harmless(self, *, only_said: bool) -> bool:
+        """True when what tells of damage may be about something else than frames, so that decoding
+        `bare` shows whether it is; `only_said` when nothing but libav's log tells."""
+        if self.stream.codec_context.name in _STUFFED:
+            return self.is_stuffed
+        return only_said and barer(self.stream) is not None
 
 
-def track_of(media: Media) -> Track:
-    """The video of a file that has one."""
+def track_of(media: Media, *, bare: bool = False) -> Track:
+    """The video of a file that has one; `bare` to leave out what is no part of frames, or not to
+    look for it."""
     assert media.video is not None
     assert media.video.time_base is not None
     assert media.decoder is not None
@@ -86,11 +114,22 @@ def track_of(media: Media) -> Track:
     return Track(
         media=media,
         stream=media.video,
-        decoder=media.decoder,
+        decoder=_lenient(media.video) if bare and context.name in _STUFFED else media.decoder,
         tick_seconds=float(media.video.time_base),
         limit_seconds=math.inf if edit is None else edit.end_seconds - media.zero_seconds,
         is_broken=damage_check(context.name, context.extradata or b""),
+        bared=barer(media.video) if bare else None,
     )
+
+
+def _lenient(stream: VideoStream) -> VideoCodecContext:
+    """A decoder that does not look for bits left over."""
+    decoder = CodecContext.create(stream.codec_context.name, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.thread_count = 1
+    decoder.extradata = stream.codec_context.extradata
+    decoder.options = {"err_detect": _NOTICE_LESS}
+    return decoder
 
 
 @dataclass(slots=True)
@@ -111,6 +150,10 @@ class Canvas:
     _upright: Callable[[np.ndarray], np.ndarray] | None = None
     _scaler: VideoReformatter = field(default_factory=VideoReformatter)
     _painter: VideoReformatter = field(default_factory=VideoReformatter)
+
+    def take_over(self, other: "Canvas") -> None:
+        """What frames say of themselves, from an earlier reading of the same window."""
+        self._upright, self.interlaced = other._upright, other.interlaced
 
     def __post_init__(self) -> None:
         """Nothing is painted yet."""
