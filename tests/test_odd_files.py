@@ -330,7 +330,7 @@ def _recoded(
     pix_fmt: str = "yuv420p",
     size: tuple[int, int] = (160, 96),
     seconds: int = 4,
-    **options: str,
+    **options: Any,
 ) -> Path:
     """Frames with their numbers in `codec`, each packet changed."""
     with av.open(str(path), "w") as container:
@@ -425,7 +425,7 @@ def test_zeros_that_fill_up_a_constant_rate_are_no_damage(tmp_path: Path, codec:
     ],
 )
 def test_open_groups_and_intra_refresh(tmp_path: Path, suffix: str, how: str) -> None:
-    options = {"preset": "medium", "crf": "18", "x264-params": f"{how}:scenecut=0:threads=1"}
+    options: dict[str, Any] = {"x264-params": f"{how}:scenecut=0:threads=1", "crf": "18"}
     path = _recoded(tmp_path / f"open{suffix}", "libx264", seconds=6, **options)
     for start in np.linspace(0.0, 4.9, 10):
         clip = decode_clip(path, start_seconds=start, duration_seconds=1, fps=25, audio="silence")
@@ -507,7 +507,7 @@ def test_hostile_headers_are_refused_before_they_cost_anything(tmp_path: Path) -
 def test_a_window_after_the_end_of_a_trimmed_file_is_not_a_cut_file(tmp_path: Path) -> None:
     path = write_flash_beep(tmp_path / "trim.mp4", b_frames=0)
     set_edits(path, 0, [Edit(media_seconds=Fraction(0), seconds=Fraction(2))])
-    with pytest.raises(ClipRangeError, match="the video ends at 2[.]000"):
+    with pytest.raises(ClipRangeError, match="the video ends at 2"):
         decode_clip(path, start_seconds=3, duration_seconds=1, fps=5)
 
 

@@ -175,10 +175,10 @@ class Sound:
         if packet.size and self.skips:
             if at is None:
                 raise SeekMissed
-            self._lasting.note(packet)
             if self.sought:
                 self._check_preroll(packet, at)
             if at < self.starts_seconds[0] - PREROLL_SECONDS:
+                self._lasting.note(packet)
                 self._any_forgotten |= len(self._skipped) == self._skipped.maxlen
                 self._skipped.append(packet)
                 return
@@ -340,7 +340,10 @@ class Sound:
     def _is_near(self, told: float, num_samples: int) -> bool:
         """True when a window may need the samples of a frame."""
         at, near = told / self._rate, PREROLL_SECONDS + num_samples / self._rate
-        return any(s - near <= at <= s + self.duration_seconds + near for s in self.starts_seconds)
+        for start in self.starts_seconds:  # for every frame: a generator would take twice the time
+            if start - near <= at <= start + self.duration_seconds + near:
+                return True
+        return False
 
 
 def _runs(decoded: list[_Decoded], jump: float) -> list[_Run]:

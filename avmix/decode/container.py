@@ -46,6 +46,8 @@ _BACKWARD_SECONDS = 0.1
 _MAX_PENDING_BYTES = 32 << 20
 """Read at most, while a file is opened, to find its first key frame."""
 
+_PACKETS_PER_LOOK = 16
+"""At the clock, while packets are read; decoding looks at it for every frame."""
 _VP9 = "libvpx-vp9"
 _NOTICE = "crccheck+bitstream+buffer"
 """Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
@@ -103,8 +105,9 @@ class Media:
         read = [packet for packet in self.pending if packet.stream_index in indices]
         self.pending.clear()
         is_timed = not self.in_output_order
-        for packet in chain(read, self.container.demux(*streams)):
-            self.check_time()
+        for number, packet in enumerate(chain(read, self.container.demux(*streams))):
+            if number % _PACKETS_PER_LOOK == 0:
+                self.check_time()
             dts = packet.dts
             if is_timed and dts is not None:
                 index = packet.stream_index
