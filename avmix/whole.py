@@ -74,7 +74,7 @@ def sound_alone(path: Path, rate_hz: int) -> Float32[np.ndarray, " s"]:
             sought=False,
         )
         try:
-            for packet in media.container.demux(sound.stream):
+            for packet in media.packets(sound.stream):
                 sound.feed(packet)
         except av.error.FFmpegError as error:
             raise TruncatedMediaError(

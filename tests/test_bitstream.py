@@ -1,5 +1,7 @@
 """Bytes that cannot be there, and the same bytes where they may be."""
 
+import time
+
 import pytest
 
 from avmix.decode.bitstream import damage_check
@@ -48,3 +50,17 @@ def test_holes_in_arithmetic_codes(name: str) -> None:
     assert not check(name, b"a" + bytes(60) + b"b")
     assert check(name, b"a" + bytes(128) + b"b")
     assert not check("mjpeg", bytes(1000))  # nothing is known of others
+
+
+@pytest.mark.parametrize("name", ["h264", "hevc", "mpeg2video", "mpeg4"])
+def test_long_stuffing_is_searched_once(name: str) -> None:
+    # One pass takes some milliseconds; one for every zero took minutes.
+    begin = time.process_time()
+    assert not check(name, b"\x00\x00\x01\x65abc" + bytes(1_000_000))
+    assert not check(name, bytes(1_000_000) + b"\x01\x65abc")
+    assert check(name, b"\x00\x00\x01\x65abc" + bytes(1_000_000) + b"x")
+    if name in ("h264", "hevc"):
+        extra = AVCC if name == "h264" else HVCC
+        assert not check(name, unit(b"\x65abc" + bytes(1_000_000)), extra)
+        assert check(name, unit(bytes(300) + b"x"), extra)
+    assert time.process_time() - begin < 2

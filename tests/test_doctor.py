@@ -216,7 +216,7 @@ MADE: list[tuple[str, Callable[[Path], Path], set[str], str]] = [
     ("sound_gaps", without("a.mkv", lambda p, t: not (is_sound(p) and 1 <= t < 1.3)),
      {"sound_gaps", "av_start"}, "0.30 s at 1.00 s"),
     ("cut_start", without("a.ts", lambda p, t: t > 1.9),
-     {"cut_start"}, "can be decoded is at"),
+     {"cut_start", "av_start"}, r"can be decoded is at 0\.[1-9]"),
     ("from_beginning",
      flash_beep("a.avi", fps=5, seconds=32, audio_codec=None, events_seconds=(), b_frames=0),
      {"from_beginning", "no_sound"}, "from its beginning"),

@@ -1,9 +1,11 @@
 """From packets to a waveform, mono or stereo, whose every sample is where the clock says."""
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any, Literal
 
 import av.error
@@ -14,13 +16,14 @@ from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
-from jaxtyping import Bool, Float, Float32, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
 from torch import Tensor
 from torch.nn import functional
 from torchaudio.transforms import Resample
 
 from avmix.decode.container import Media
-from avmix.decode.errors import DecodeError
+from avmix.decode.errors import DecodeError, UnsupportedMediaError
+from avmix.decode.lasting import Lasting
 from avmix.decode.video import SeekMissed
 
 PREROLL_SECONDS = 0.25
@@ -29,7 +32,15 @@ _PREROLL_NEEDED_SECONDS = 0.2
 _MARGIN_SECONDS = 0.02
 """Kept on both sides of the window, so that the resampler's filter sees real neighbours."""
 _JUMP_SECONDS = 0.015
-"""Times in some containers jitter by a millisecond; only more than this is a gap."""
+"""Times in many containers jitter; only a step of more than this, which lasts, is a gap."""
+_NUM_COMPARED = 9
+"""Frames on either side of a step by whose times it is judged: jitter comes back, a gap lasts."""
+_PREROLL_PACKETS = 2
+"""At least so many are decoded before the window: one may be longer than `PREROLL_SECONDS`. What
+the first of them gives is not used, because it may lack its beginning, which was in the one before,
+and so be told a wrong time (WMA)."""
+_MAX_DELAY_SECONDS = 0.2
+"""By how much a decoder may lag behind its packets."""
 _FINE_TICK_SECONDS = 0.002
 _FILTER_WIDTH = 16
 """Zero crossings of the resampling filter on each side."""
@@ -57,22 +68,34 @@ Channels = tuple[Shaped[np.ndarray, " n"], ...]
 """The samples of a frame, channel by channel, in the number format of the file."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A frame that came out of the decoder."""
+
+    told: float | None
+    """Its time by the file, in samples after zero; None where the file does not say."""
+    num_samples: int
+    layout: str
+    is_apart: bool
+    """True when it does not continue what came before, as after damage."""
+    frame: AudioFrame | None
+    """None where no window needs its samples."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
-    """A stretch of sound without a gap: samples are counted, not timed one by one."""
+    """A stretch of audio without a gap: samples are counted, not timed one by one."""
 
     layout: str
     start: float
     """Time of its first sample by the file, in samples after zero."""
-    num_samples: int = 0
-    """So far, whether kept or not."""
-    told: list[float] = field(default_factory=list)
+    told: Float64[np.ndarray, " k"]
     """For each kept frame its time by the file, in samples after zero."""
-    counted: list[int] = field(default_factory=list)
+    counted: Int64[np.ndarray, " k"]
     """For each kept frame its first sample, counted from the start of the run."""
-    sizes: list[int] = field(default_factory=list)
+    sizes: Int64[np.ndarray, " k"]
     """For each kept frame its number of samples."""
-    frames: list[AudioFrame] = field(default_factory=list)
+    frames: list[AudioFrame]
     """The kept frames as they were decoded."""
 
     def begin(self, low: float, high: float) -> float:
@@ -80,25 +103,21 @@ class _Run:
 
         Files round times to a tick: the mean over some frames is nearer to the truth than one.
         """
-        offsets = np.array(self.told) - np.array(self.counted)
-        inside = (np.array(self.told) >= low) & (np.array(self.told) <= high)
+        offsets = self.told - self.counted
+        inside = (self.told >= low) & (self.told <= high)
         return float(offsets[inside].mean()) if inside.any() else float(offsets.mean())
 
     def mix(
         self, low: int, high: int, num_channels: Literal[1, 2]
     ) -> tuple[int, Float32[np.ndarray, "c s"]]:
         """The kept frames that touch samples [low, high) of the run: the first sample, the mix."""
-        touched = [
-            i
-            for i, (at, size) in enumerate(zip(self.counted, self.sizes, strict=True))
-            if at < high and at + size > low
-        ]
-        if not touched:
+        touched = np.flatnonzero((self.counted < high) & (self.counted + self.sizes > low))
+        if not touched.size:
             return 0, np.zeros((num_channels, 0), np.float32)
         kept = [channels_of(frame) for frame in self.frames[touched[0] : touched[-1] + 1]]
         whole = tuple(np.concatenate(parts) for parts in zip(*kept, strict=True))
         mix = mono(whole, self.layout)[None] if num_channels == 1 else stereo(whole, self.layout)
-        return self.counted[touched[0]], mix
+        return int(self.counted[touched[0]]), mix
 
 
 @dataclass(slots=True)
@@ -120,9 +139,18 @@ class Sound:
     stream: AudioStream = field(init=False)
     _tick: float = field(init=False)
     _rate: int = 0
-    _runs: list[_Run] = field(default_factory=list)
-    _next: float | None = None
-    """Where the next sample is expected; None before the first and after damage."""
+    _decoded: list[_Decoded] = field(default_factory=list)
+    _runs: list[_Run] | None = None
+    """Of all that was decoded; None while more may come."""
+    _is_apart: bool = True
+    """True when the next frame does not continue the last: before the first, and after damage."""
+    _skipped: deque[Packet] = field(default_factory=lambda: deque(maxlen=_PREROLL_PACKETS))
+    """The last packets before the preroll, which are decoded if it turns out to begin in them."""
+    _any_forgotten: bool = False
+    """True when decoding does not begin with the first packet of the stream."""
+    _lasting: Lasting = field(default_factory=Lasting)
+    _num_after: int = 0
+    """Frames decoded after the last window."""
 
     def __post_init__(self) -> None:
         """Take the stream from the file."""
@@ -150,13 +178,27 @@ class Sound:
             if at is None:
                 raise SeekMissed
             if self.sought:
-                self._check_preroll(at)
+                self._check_preroll(packet, at)
             if at < self.starts_seconds[0] - PREROLL_SECONDS:
+                self._lasting.note(packet)
+                self._any_forgotten |= len(self._skipped) == self._skipped.maxlen
+                self._skipped.append(packet)
                 return
-        if at is not None and at > self._end_seconds() + 0.2:
-            self.done = True  # beyond the window by more than any decoder's delay
-            return
-        self.media.check_time()
+        if self._skipped:
+            self._decode_skipped()
+        self._decode(packet)
+        if at is not None and at > self._end_seconds() + _MAX_DELAY_SECONDS:
+            self.done = True  # beyond the window, and what the decoder held back has come
+
+    def _decode_skipped(self) -> None:
+        """Decode the packets before the preroll."""
+        self._lasting.give(self._skipped[0])
+        packets = list(self._skipped)
+        self._skipped.clear()
+        for index, packet in enumerate(packets):
+            self._decode(packet, is_used=index > 0 or not self._any_forgotten)
+
+    def _decode(self, packet: Packet, *, is_used: bool = True) -> None:
         frames: list[AudioFrame] = []
         try:
             if not packet.is_corrupt:
@@ -164,18 +206,25 @@ class Sound:
         except av.error.EOFError:
             pass
         except av.error.FFmpegError:
-            self._next = None
-        if packet.is_corrupt or self.media.complaints.fresh():
-            self._next = None  # zeros instead of noise; `valid` tells
+            self._is_apart = True
+        # What a decoder says of a packet of which it did not have the one before is no damage.
+        if (self.media.complaints.fresh() or packet.is_corrupt) and is_used:
+            self._is_apart = True  # zeros instead of noise; `valid` tells
             return
-        for frame in frames:
+        for frame in frames if is_used else []:
             self._add(frame)
 
-    def waveform(self, start_seconds: float) -> tuple[Float32[np.ndarray, "*c s"], float]:
+    def waveform(
+        self, start_seconds: float, frame_bytes: int = 0
+    ) -> tuple[Float32[np.ndarray, "*c s"], float]:
         """A window at the rate asked for, exactly as long as asked for, and the share covered.
 
-        (s) of one channel, (2, s) of two.
+        (s) of one channel, (2, s) of two. `frame_bytes` are those of the frames beside it, which
+        the limit counts as well. Raises `SeekMissed` when nothing was read after seeking,
+        `UnsupportedMediaError` when it is larger than the limits allow.
         """
+        if self.sought:
+            raise SeekMissed  # no packet came: the one of this window may lie before
         num_samples = round(self.duration_seconds * self.sample_rate)
         wave = np.zeros((self.num_channels, num_samples), np.float32)
         if not self._rate:
@@ -184,9 +233,12 @@ class Sound:
         margin = math.ceil(_MARGIN_SECONDS * self.sample_rate)
         margin_seconds = margin / self.sample_rate
         size = math.ceil((self.duration_seconds + 2 * margin_seconds) * self._rate) + 1
+        self._check_bytes(wave.nbytes + wave.itemsize * self.num_channels * size + frame_bytes)
         buffer = np.zeros((self.num_channels, size), np.float32)
         covered = np.zeros(size, np.bool_)
         origin = (start_seconds - margin_seconds) * self._rate
+        if self._runs is None:
+            self._runs = _runs(self._decoded, _JUMP_SECONDS * self._rate)
         for run in self._runs:
             begin = round(self._begin(run, start_seconds) - origin)
             first, mix = run.mix(-begin, size - begin, self.num_channels)
@@ -204,11 +256,20 @@ class Sound:
         inside = covered[at : at + max(round(self.duration_seconds * self._rate), 1)]
         return self._shaped(wave), float(np.mean(inside))
 
+    def _check_bytes(self, num_bytes: int) -> None:
+        """Raise `UnsupportedMediaError` when a window is too large."""
+        if num_bytes > self.media.limits.max_clip_bytes:
+            raise UnsupportedMediaError(
+                self.media.path,
+                f"{self.duration_seconds:g} s with audio at {self._rate} Hz are "
+                f"{num_bytes >> 20} MiB, more than the limit; ask for shorter windows",
+            )
+
     def _shaped(self, wave: Float32[np.ndarray, "c s"]) -> Float32[np.ndarray, "*c s"]:
         return wave[0] if self.num_channels == 1 else wave
 
     def _begin(self, run: _Run, start_seconds: float) -> float:
-        if not run.told or self._tick > _FINE_TICK_SECONDS:
+        if not len(run.told) or self._tick > _FINE_TICK_SECONDS:
             return run.start  # frames are counted by the file as well
         # The same frames whatever else was read, so that a window does not depend on the others.
         low = (start_seconds - _PREROLL_NEEDED_SECONDS) * self._rate
@@ -235,15 +296,26 @@ class Sound:
     def _end_seconds(self) -> float:
         return self.starts_seconds[-1] + self.duration_seconds
 
-    def _check_preroll(self, at: float) -> None:
+    def _check_preroll(self, packet: Packet, at: float) -> None:
         self.sought = False  # only the first packet tells
         begins = self.stream.start_time
         begins_at = -np.inf if begins is None else begins * self._tick - self.media.zero_seconds
-        if at > self.starts_seconds[0] - _PREROLL_NEEDED_SECONDS and at > begins_at + 0.001:
+        if at <= begins_at + 0.001:
+            return
+        self._any_forgotten = True
+        length = (packet.duration or 0) * self._tick
+        needed = max(_PREROLL_NEEDED_SECONDS, _PREROLL_PACKETS * length)
+        if at > self.starts_seconds[0] - needed:
             raise SeekMissed
 
     def _add(self, frame: AudioFrame) -> None:
         if not self._rate:
+            if frame.sample_rate > self.media.limits.max_sample_rate:
+                raise UnsupportedMediaError(
+                    self.media.path,
+                    f"its audio claims {frame.sample_rate} samples a second; no recording has "
+                    f"more than {self.media.limits.max_sample_rate}: get the file again",
+                )
             self._rate = frame.sample_rate
         elif frame.sample_rate != self._rate:
             raise DecodeError(
@@ -251,34 +323,67 @@ class Sound:
                 f"the sample rate changes from {self._rate} to {frame.sample_rate} Hz; "
                 "transcode the file",
             )
-        expected = self._next
-        if frame.pts is None:
-            told = 0.0 if expected is None else expected
-        else:
+        told = None
+        if frame.pts is not None:
             told = (frame.pts * self._tick - self.media.zero_seconds) * self._rate
-        layout = frame.layout.name
-        if (
-            expected is None
-            or abs(told - expected) > _JUMP_SECONDS * self._rate
-            or layout != self._runs[-1].layout
-        ):
-            self._runs.append(_Run(layout, start=told))
-            expected = told
-        self._next = expected + frame.samples
-        self._keep(self._runs[-1], told, frame)
-        if told > (self._end_seconds() + 2 * _MARGIN_SECONDS) * self._rate:
-            self.done = True
+        self._decoded.append(
+            _Decoded(
+                told=told,
+                num_samples=frame.samples,
+                layout=frame.layout.name,
+                is_apart=self._is_apart,
+                frame=frame if told is None or self._is_near(told, frame.samples) else None,
+            )
+        )
+        self._is_apart = False
+        if told is not None and told > (self._end_seconds() + 2 * _MARGIN_SECONDS) * self._rate:
+            self._num_after += 1
+            self.done = self._num_after >= _NUM_COMPARED // 2
 
-    def _keep(self, run: _Run, told: float, frame: AudioFrame) -> None:
-        """Note a frame, with its samples where a window may need them."""
-        num_samples = frame.samples
+    def _is_near(self, told: float, num_samples: int) -> bool:
+        """True when a window may need the samples of a frame."""
         at, near = told / self._rate, PREROLL_SECONDS + num_samples / self._rate
-        if any(s - near <= at <= s + self.duration_seconds + near for s in self.starts_seconds):
-            run.told.append(told)
-            run.counted.append(run.num_samples)
-            run.sizes.append(num_samples)
-            run.frames.append(frame)
-        run.num_samples += num_samples
+        for start in self.starts_seconds:  # for every frame: a generator would take twice the time
+            if start - near <= at <= start + self.duration_seconds + near:
+                return True
+        return False
+
+
+def _runs(decoded: list[_Decoded], jump: float) -> list[_Run]:
+    """Frames one behind the other, until their times step by more than `jump` samples for good."""
+    if not decoded:
+        return []
+    sizes = np.array([d.num_samples for d in decoded])
+    counted = np.cumsum(sizes) - sizes
+    told = np.array([np.nan if d.told is None else d.told for d in decoded])
+    places = np.arange(len(decoded))
+    # Where the file does not say the time of a frame, it continues what was before.
+    said = np.maximum.accumulate(np.where(np.isnan(told), -1, places))
+    offsets = np.where(said < 0, 0.0, (told - counted)[said])
+    steps = {int(at) for at in np.flatnonzero(np.abs(np.diff(offsets)) > jump) + 1}
+    begins = [0]
+    for at in range(1, len(decoded)):
+        if decoded[at].is_apart or decoded[at].layout != decoded[at - 1].layout:
+            begins.append(at)
+        elif at in steps:
+            before = np.median(offsets[max(begins[-1], at - _NUM_COMPARED) : at])
+            after = np.median(offsets[at : at + _NUM_COMPARED])
+            if abs(after - before) > jump:
+                begins.append(at)
+    runs: list[_Run] = []
+    for begin, end in pairwise([*begins, len(decoded)]):
+        kept = [at for at in range(begin, end) if decoded[at].frame is not None]
+        runs.append(
+            _Run(
+                layout=decoded[begin].layout,
+                start=float(counted[begin] + offsets[begin]),
+                told=(counted + offsets)[kept],
+                counted=counted[kept] - counted[begin],
+                sizes=sizes[kept],
+                frames=[frame for d in decoded[begin:end] if (frame := d.frame) is not None],
+            )
+        )
+    return runs
 
 
 def check_samples(path: str, *channels: Shaped[np.ndarray, "..."]) -> None:

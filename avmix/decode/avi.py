@@ -19,29 +19,42 @@ class AviOrder:
     none (it was cut, or never had one), by the chain of its chunks."""
 
     path: str
-    _num_packets: dict[int, int] = field(default_factory=dict)
+    _places: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By stream the number of the entry of its index that comes next, and how many bytes of it have
+    been read: long chunks of uncompressed audio come in several packets."""
     _has_index: dict[int, bool] = field(default_factory=dict)
     """By stream; asked once, because libav adds to an index what it reads."""
+    _last_byte: int | None = None
+    """Where the data of the last packet end, in bytes."""
     _end: int | None = None
     """Where the chunk after the last packet begins, in bytes."""
 
     def is_next(self, packet: Packet) -> bool:
         """True when nothing was lost or put in before `packet`, which was just read."""
         stream = packet.stream
-        number = self._num_packets.get(stream.index, 0)
-        self._num_packets[stream.index] = number + 1
+        number, num_read = self._places.get(stream.index, (0, 0))
         index = stream.index_entries
         has_index = self._has_index.setdefault(stream.index, len(index) > _MIN_INDEX)
-        if packet.pos is None:
+        if not has_index:
+            return packet.pos is None or self._is_chained(packet.pos, packet.size)
+        if packet.pos is None or number >= len(index):
+            self._places[stream.index] = (number + 1, 0)
             return True
-        if has_index:
-            if number >= len(index):
-                return True
-            entry = index[number]
-            return (packet.pos, packet.size) == (entry.pos + _HEADER_BYTES, entry.size)
-        begin, at = packet.pos - _HEADER_BYTES, self._end
-        self._end = packet.pos + packet.size + packet.size % 2
-        return at is None or at == begin or self._chain(at, begin)
+        entry = index[number]
+        is_next = packet.pos == entry.pos + _HEADER_BYTES + num_read
+        is_next &= num_read + packet.size <= entry.size
+        is_part = is_next and num_read + packet.size < entry.size
+        self._places[stream.index] = (
+            (number, num_read + packet.size) if is_part else (number + 1, 0)
+        )
+        return is_next
+
+    def _is_chained(self, pos: int, size: int) -> bool:
+        """True when the data at `pos` go on with, or follow, the chunk of the last packet."""
+        begin, at, last = pos - _HEADER_BYTES, self._end, self._last_byte
+        self._last_byte = pos + size
+        self._end = self._last_byte + size % 2
+        return at is None or pos == last or at == begin or self._chain(at, begin)
 
     def _chain(self, at: int, begin: int) -> bool:
         """True when chunks of other kinds lead from `at` to `begin`."""

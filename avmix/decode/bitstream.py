@@ -6,14 +6,19 @@ do not forbid long runs of zeros, but do not write them either.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-_FORBIDDEN_IN_UNIT = re.compile(rb"\x00\x00(?:[\x01\x02]|\x00+[^\x00])")
-_FORBIDDEN_IN_STREAM = re.compile(rb"\x00\x00(?:\x02|\x00+[^\x00\x01])")
+# A search tries each zero of a run of them as the first: of a megabyte of zeros that would take
+# minutes. Where there are long runs, a slower expression tries the first of each run only.
+_FORBIDDEN_IN_UNIT = rb"\x00\x00(?:[\x01\x02]|\x00++[^\x00])"
+_FORBIDDEN_IN_STREAM = rb"\x00\x00(?:\x02|\x00++[^\x00\x01])"
 """Here units are separated by 0, 0, 1 with any number of zeros before it."""
-_ZEROS_WITHIN = re.compile(rb"\x00\x00\x00+[^\x00\x01]")
+_ZEROS_WITHIN = rb"\x00\x00\x00++[^\x00\x01]"
 """23 zero bits only come before a start code (ISO/IEC 13818-2, 6.2.1; 14496-2, 6.2)."""
+_LONG_RUN = bytes(64)
 _HOLE = bytes(128)
+_PREFIX_UNIT = 14
+"""Of scalable H.264: stands before the slice it describes (ISO/IEC 14496-10, table 7-1)."""
 
 
 def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
@@ -21,29 +26,56 @@ def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
 
     `extradata` of the stream tells whether units follow their length or a start code.
     """
-    if codec == "h264" and len(extradata) > 6 and extradata[0] == 1:
-        return _units_check((extradata[4] & 3) + 1)
-    if codec == "hevc" and len(extradata) > 22 and extradata[0] == 1:
-        return _units_check((extradata[21] & 3) + 1)
+    length_bytes = bytes_of_lengths(codec, extradata)
+    if length_bytes:
+        return _units_check(length_bytes, is_h264=codec == "h264")
     if codec in ("h264", "hevc"):
-        return lambda data: _FORBIDDEN_IN_STREAM.search(data) is not None
+        return _search(_FORBIDDEN_IN_STREAM)
     if codec in ("mpeg1video", "mpeg2video", "mpeg4"):
-        return lambda data: _ZEROS_WITHIN.search(data) is not None
+        return _search(_ZEROS_WITHIN)
     if codec in ("vp8", "vp9", "av1", "libdav1d", "libvpx-vp9"):
         return lambda data: _HOLE in data
     return lambda data: False
 
 
-def _units_check(length_bytes: int) -> Callable[[bytes], bool]:
+def bytes_of_lengths(codec: str, extradata: bytes) -> int:
+    """How many bytes state the length of each unit of H.264 or H.265; 0 where start codes do."""
+    if codec == "h264" and len(extradata) > 6 and extradata[0] == 1:
+        return (extradata[4] & 3) + 1
+    if codec == "hevc" and len(extradata) > 22 and extradata[0] == 1:
+        return (extradata[21] & 3) + 1
+    return 0
+
+
+def units(data: bytes, length_bytes: int) -> Iterator[tuple[int, int]]:
+    """Where each unit of a packet, which follows its length, begins and ends."""
+    at, end = 0, len(data)
+    while at + length_bytes <= end:
+        begin = at + length_bytes
+        at = begin + int.from_bytes(data[at:begin])
+        yield begin, at
+
+
+def _search(expression: bytes) -> Callable[[bytes], bool]:
+    """Whether an expression that begins with zeros is found, in time that grows with the length."""
+    fast, safe = re.compile(expression), re.compile(rb"(?<!\x00)" + expression)
+
+    def found(data: bytes) -> bool:
+        return (safe if _LONG_RUN in data else fast).search(data) is not None
+
+    return found
+
+
+def _units_check(length_bytes: int, *, is_h264: bool) -> Callable[[bytes], bool]:
     """Each unit of a packet follows its length."""
-    search = _FORBIDDEN_IN_UNIT.search
+    search, search_several = _search(_FORBIDDEN_IN_UNIT), _search(_FORBIDDEN_IN_STREAM)
 
     def check(data: bytes) -> bool:
-        at, end = 0, len(data)
-        while at + length_bytes <= end:
-            begin = at + length_bytes
-            at = begin + int.from_bytes(data[at:begin])
-            if search(data, begin, at):
+        for begin, end in units(data, length_bytes):
+            unit = data[begin:end]  # a slice: zeros of the length are not part of it
+            # Some phones state one length for a prefix unit and, after a start code, its slice.
+            is_prefix = is_h264 and len(unit) > 0 and unit[0] & 0x1F == _PREFIX_UNIT
+            if (search_several if is_prefix else search)(unit):
                 return True
         return False
 

@@ -208,5 +208,8 @@ def decode_sound(
     )
     if request.sha256 is not None:
         verify_hash(request.path, request.sha256)
-    ((audio, valid),) = pyav.decode_sounds(request)
+    (sound,) = pyav.decode_sounds(request)
+    if isinstance(sound, ClipError):
+        raise sound
+    audio, valid = sound
     return Sounding(audio=audio, audio_valid=valid)

@@ -1,7 +1,7 @@
 """What libav says while it works: it reports much damage in its log and nowhere else."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import av.logging
@@ -23,14 +23,19 @@ class Complaints:
         self._lines = lines
         self._num_seen = 0
 
-    def fresh(self) -> bool:
-        """True when there were complaints since the last call."""
+    def fresh(self, *, but_of: Collection[str] = ()) -> bool:
+        """True when there were complaints since the last call, but for those of certain parts.
+
+        `but_of` are names as libav logs them, of a demuxer, a decoder or a parser.
+        """
         if len(self._lines) == self._num_seen:
             return False  # asked some times for every packet: this must cost nothing
         new = self._lines[self._num_seen :]
         self._num_seen += len(new)
         return any(
-            level <= av.logging.ERROR or text.startswith(_PATCHED_UP) for level, _, text in new
+            level <= av.logging.ERROR or text.startswith(_PATCHED_UP)
+            for level, name, text in new
+            if name not in but_of
         )
 
     def last(self) -> str:

@@ -5,10 +5,11 @@ import math
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Literal, TypeVar
 
 import av
@@ -17,13 +18,19 @@ from av.audio.stream import AudioStream
 from av.codec import codecs_available
 from av.codec.context import CodecContext
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from avmix.decode.complaints import Complaints, listen
 from avmix.decode.edits import Presented, presented
-from avmix.decode.errors import DecodeError, MediaOpenError, UnsupportedMediaError
+from avmix.decode.errors import (
+    DecodeError,
+    MediaOpenError,
+    TruncatedMediaError,
+    UnsupportedMediaError,
+)
 from avmix.decode.request import Limits
 
 S = TypeVar("S", VideoStream, AudioStream)
@@ -34,6 +41,13 @@ _SEEK_BACK_SECONDS = {"mov": (0.3, 3.0, 10.0), "matroska": (0.3, 3.0, 10.0), "mp
 """Demuxers that can seek, and how far before a window to aim; where that is not enough, farther.
 The last has no index and lands between key pictures. Every other one is read from its beginning."""
 
+_BACKWARD_SECONDS = 0.1
+"""By how much times of decoding may go backward: some writers let them jitter by a packet."""
+_MAX_PENDING_BYTES = 32 << 20
+"""Read at most, while a file is opened, to find its first key frame."""
+
+_PACKETS_PER_LOOK = 16
+"""At the clock, while packets are read; decoding looks at it for every frame."""
 _VP9 = "libvpx-vp9"
 _NOTICE = "crccheck+bitstream+buffer"
 """Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
@@ -48,6 +62,8 @@ class Media:
     container: InputContainer
     video: VideoStream | None
     audio: AudioStream | None
+    is_audio_unknown: bool
+    """True when there is audio, which this build of libav has no decoder for."""
     decoder: VideoCodecContext | None
     """Of the video stream."""
     zero_seconds: float
@@ -64,23 +80,62 @@ class Media:
     """True when the container counts what it holds, so that a lost part shifts all that follows."""
     damaged_at_start: bool
     """True when libav complained of such a container while it was opened."""
+    pending: list[Packet]
+    """Read while the file was opened, up to the first key frame."""
     complaints: Complaints
     """What libav logged since the file was opened."""
     limits: Limits
-    opened_at: float
-    """Monotonic clock, seconds."""
+    began_at: float
+    """When the limit of time began to run; monotonic clock, seconds."""
 
     @property
     def indexed(self) -> bool:
         """True when seeking can be trusted."""
         return bool(self.seek_back_seconds)
 
+    def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
+        """The packets of `streams` from where reading stands.
+
+        Raises `DecodeError` where time goes backward: what was shown at a time is then not one
+        frame, and the audio of that time may belong to another.
+        """
+        indices = {stream.index for stream in streams}
+        slack = {s.index: _BACKWARD_SECONDS / float(s.time_base or 1) for s in streams}
+        latest: dict[int, int] = {}
+        read = [packet for packet in self.pending if packet.stream_index in indices]
+        self.pending.clear()
+        is_timed = not self.in_output_order
+        for number, packet in enumerate(chain(read, self.container.demux(*streams))):
+            if number % _PACKETS_PER_LOOK == 0:
+                self.check_time()
+            dts = packet.dts
+            if is_timed and dts is not None:
+                index = packet.stream_index
+                before = latest.get(index)
+                if before is None or dts >= before:
+                    latest[index] = dts
+                elif dts < before - slack.get(index, math.inf):
+                    at = before * float(packet.time_base) - self.zero_seconds
+                    raise DecodeError(
+                        self.path,
+                        f"its clock starts again after {at:.3f} s: it is joined from several "
+                        "recordings; split it, or transcode it",
+                    )
+            yield packet
+
+    def seek(self, ticks: int, stream: VideoStream) -> None:
+        """Read on from the key frame before `ticks` of `stream`; raises what libav does."""
+        self.pending.clear()
+        self.container.seek(ticks, backward=True, stream=stream)
+
     def check_time(self) -> None:
         """Raise `UnsupportedMediaError` when reading has taken longer than the limit."""
-        if time.monotonic() - self.opened_at > self.limits.seconds:
-            raise UnsupportedMediaError(
-                self.path, f"decoding takes longer than {self.limits.seconds:g} s; transcode it"
-            )
+        if time.monotonic() - self.began_at > self.limits.seconds:
+            raise self.too_slow()
+
+    def too_slow(self) -> UnsupportedMediaError:
+        """The error of a file that takes longer than the limit."""
+        return _too_slow(self.path, self.limits)
 
 
 @contextmanager
@@ -88,13 +143,22 @@ def open_media(
     path: str,
     limits: Limits = Limits(),  # noqa: B008  frozen
     origin: Literal["video", "container"] = "video",
+    *,
+    began_at: float | None = None,
 ) -> Iterator[Media]:
     """Open `path` for reading and close it in the end.
+
+    `began_at` is where the limit of time begins, on the monotonic clock; None for now.
 
     Raises OSError as the system does, `MediaOpenError` when it is not an accepted media file,
     `UnsupportedMediaError` when it is more than `limits` allow, or cannot be decoded in sync.
     """
     _check_regular(path)
+    edits = presented(path)
+    began_at = time.monotonic() if began_at is None else began_at
+    left_seconds = began_at + limits.seconds - time.monotonic()
+    if left_seconds <= 0:
+        raise _too_slow(path, limits)
     with listen() as complaints:
         try:
             container = av.open(
@@ -111,7 +175,11 @@ def open_media(
                     "max_streams": str(limits.max_streams),
                 },
                 metadata_errors="replace",
+                # Of opening, and of each read: one may go through gigabytes for the next packet.
+                timeout=left_seconds,
             )
+        except av.error.ExitError as error:
+            raise _too_slow(path, limits) from error
         except (av.error.FFmpegError, ValueError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise MediaOpenError(
@@ -120,14 +188,18 @@ def open_media(
                 "than its name says",
             ) from error
         with container:
-            yield _describe(path, container, complaints, limits, origin)
+            yield _describe(path, container, complaints, limits, origin, edits, began_at)
 
 
 def verify_hash(path: str, sha256: str) -> None:
     """Raise `DecodeError` unless the file's content is the one that `sha256` was taken of.
 
+    Raises OSError as the system does, and `MediaOpenError` for what is not a regular file: a pipe
+    or a device has no end.
+
     A file is read once per process, and again when its size or time of change is another.
     """
+    _check_regular(path)
     info = os.stat(path)
     found = _hash(path, info.st_size, info.st_mtime_ns, info.st_ino, info.st_dev)
     if found != sha256.lower():
@@ -145,6 +217,12 @@ def _hash(path: str, *identity: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _too_slow(path: str, limits: Limits) -> UnsupportedMediaError:
+    return UnsupportedMediaError(
+        path, f"decoding takes longer than {limits.seconds:g} s; transcode it"
+    )
+
+
 def _check_regular(path: str) -> None:
     mode = os.stat(path).st_mode
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
@@ -160,11 +238,17 @@ def _describe(
     complaints: Complaints,
     limits: Limits,
     origin: Literal["video", "container"],
+    edits: Mapping[int, Presented],
+    began_at: float,
 ) -> Media:
     names = set(container.format.name.split(","))
     pictures = [s for s in container.streams.video if not is_cover(s)]
     video = _default_of(path, pictures)
-    audio = _default_of(path, list(container.streams.audio))
+    # Without a decoder for the audio the frames are as good as ever.
+    is_audio_unknown = (
+        bool(audios := _flagged(list(container.streams.audio))) and audios[0].codec_context is None
+    )
+    audio = None if is_audio_unknown or not audios else audios[0]
     for stream in container.streams:
         if stream is not video and stream is not audio:
             stream.discard = Discard.all
@@ -182,30 +266,37 @@ def _describe(
                 f"{limits.max_pixels} pixels",
             )
     in_output_order = "avi" in names
+    pending: list[Packet] = []
+    if video is not None and not in_output_order:
+        try:
+            pending = _to_first_key(path, container, video, audio)
+        except av.error.ExitError as error:
+            raise _too_slow(path, limits) from error
     counted = bool(names & {"avi", "ogg"})
-    edits = presented(path) if "mov" in names else {}
     return Media(
         path=path,
         container=container,
         video=video,
         audio=audio,
+        is_audio_unknown=is_audio_unknown,
         decoder=None if video is None else _video_decoder(video),
         zero_seconds=0.0
         if in_output_order
         else _zero_seconds(
-            container, video, origin, None if video is None else edits.get(video.id)
+            container, video, pending, origin, None if video is None else edits.get(video.id)
         ),
         video_presented=None if video is None else edits.get(video.id),
         audio_presented=None if audio is None else edits.get(audio.id),
         seek_back_seconds=next(
             (_SEEK_BACK_SECONDS[n] for n in names & set(_SEEK_BACK_SECONDS)), ()
         ),
+        pending=pending,
         in_output_order=in_output_order,
         counted=counted,
         damaged_at_start=counted and complaints.fresh(),
         complaints=complaints,
         limits=limits,
-        opened_at=time.monotonic(),
+        began_at=began_at,
     )
 
 
@@ -222,9 +313,38 @@ def _video_decoder(stream: VideoStream) -> VideoCodecContext:
     return other
 
 
+def _to_first_key(
+    path: str, container: InputContainer, video: VideoStream, audio: AudioStream | None
+) -> list[Packet]:
+    """The packets up to the first key frame; a recording may begin between two.
+
+    Raises `TruncatedMediaError` where reading stops with an error.
+    """
+    packets: list[Packet] = []
+    num_bytes = 0
+    streams = [stream for stream in (video, audio) if stream is not None]
+    try:
+        for packet in container.demux(*streams):
+            packets.append(packet)
+            num_bytes += packet.size
+            is_first_key = packet.stream_index == video.index and packet.is_keyframe
+            if is_first_key or packet.size == 0 or num_bytes > _MAX_PENDING_BYTES:
+                break
+    except av.error.ExitError:
+        raise
+    except av.error.FFmpegError as error:
+        raise TruncatedMediaError(path, f"reading stops early: {error.strerror}") from error
+    except IndexError as error:  # of PyAV, which knows the streams of the opening only
+        raise DecodeError(
+            path, "a stream appears in the middle; the file is damaged, or joined from others"
+        ) from error
+    return packets
+
+
 def _zero_seconds(
     container: InputContainer,
     video: VideoStream | None,
+    pending: list[Packet],
     origin: Literal["video", "container"],
     edit: Presented | None,
 ) -> float:
@@ -232,7 +352,11 @@ def _zero_seconds(
         return max((container.start_time or 0) / av.time_base, 0.0 if edit else -math.inf)
     if video is None or video.start_time is None or video.time_base is None:
         return 0.0
-    zero = float(video.start_time * video.time_base)
+    start = video.start_time
+    packets = [packet for packet in pending if packet.stream_index == video.index]
+    if packets and not packets[0].is_keyframe and packets[-1].is_keyframe:
+        start = packets[-1].pts or start  # what lies before is not shown: it cannot be decoded
+    zero = float(start * video.time_base)
     # What an edit list cuts away at the beginning has times before the edit's.
     return edit.begin_seconds if edit and zero < edit.begin_seconds - edit.slack_seconds else zero
 
@@ -242,11 +366,15 @@ def is_cover(stream: Stream) -> bool:
     return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
 
+def _flagged(streams: list[S]) -> list[S]:
+    """The streams that players take: those flagged as default, or all."""
+    return [s for s in streams if s.disposition & Disposition.default] or streams
+
+
 def _default_of(path: str, streams: list[S]) -> S | None:
     if not streams:
         return None
-    flagged = [s for s in streams if s.disposition & Disposition.default]
-    chosen = (flagged or streams)[0]
+    chosen = _flagged(streams)[0]
     if chosen.codec_context is None:
         raise UnsupportedMediaError(
             path, f"no decoder for its {chosen.type} stream in this build of libav; transcode it"

@@ -15,6 +15,8 @@ class _Event:
     since_seconds: float
     index: int
     """The packet, in the order of decoding, at which it was noticed."""
+    only_said: bool
+    """True when nothing but a line in libav's log tells of it."""
 
 
 @dataclass(slots=True)
@@ -33,23 +35,34 @@ class Damage:
         """True when there was any."""
         return bool(self._events)
 
+    @property
+    def only_said(self) -> bool:
+        """True when nothing but lines in libav's log tells of damage."""
+        return all(event.only_said for event in self._events)
+
     def packet(self, seconds: float, is_key: bool) -> None:
         """Note the next packet, in the order of decoding."""
         self._packets.append((seconds, is_key))
 
     def event(
-        self, seconds: float, *, index: int | None = None, since_seconds: float | None = None
+        self,
+        seconds: float,
+        *,
+        index: int | None = None,
+        since_seconds: float | None = None,
+        only_said: bool = False,
     ) -> None:
         """Note that what is shown at `seconds` is damaged.
 
         `index` of the packet at which it was noticed (the last one noted); `since_seconds` when
-        everything from there on is known to be damaged.
+        everything from there on is known to be damaged; `only_said` when only libav's log tells.
         """
         self._events.append(
             _Event(
                 seconds,
                 seconds - _SUSPECT_SECONDS if since_seconds is None else since_seconds,
                 len(self._packets) - 1 if index is None else index,
+                only_said,
             )
         )
 

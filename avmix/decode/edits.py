@@ -5,13 +5,19 @@ and picture exactly together; the rest is read here. Source: ISO/IEC 14496-12, 8
 """
 
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from avmix.decode.errors import MediaOpenError, UnsupportedMediaError
 
 _MAX_HEADER_BYTES = 256 << 20
-_CONTAINERS = {b"moov", b"trak", b"edts", b"mdia"}
+_MAX_BOXES = 100_000
+"""In one box; a track of a phone has 20."""
+_MAX_EDITS = 1000
+"""Of one track; editors write one for each cut. libav takes 24 bytes of memory for each, and time
+that grows with their square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +43,68 @@ class _Edit:
 def presented(path: str) -> dict[int, Presented]:
     """For each track (by its number) that has an edit list, what of it is presented.
 
-    Raises `UnsupportedMediaError` where that is not one piece at normal speed, `MediaOpenError`
-    where the lists are not well formed.
+    Nothing where the file is no mp4 or mov. Raises `UnsupportedMediaError` where what is presented
+    is not one piece at normal speed, or the lists are too long; `MediaOpenError` where they are not
+    well formed.
     """
     try:
         header = _header(path)
         return {} if header is None else _tracks(path, header)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, ValueError, zlib.error) as error:
         raise MediaOpenError(path, "its edit lists are damaged") from error
 
 
-def _header(path: str) -> bytes | None:
+def _header(path: str) -> memoryview | None:
     """The contents of the `moov` box, or None."""
     with open(path, "rb") as file:
-        while len(head := file.read(8)) == 8:
+        for _ in range(_MAX_BOXES):
+            head = file.read(8)
+            if len(head) < 8:
+                return None
             size, kind = struct.unpack(">I4s", head)
             length = 8
             if size == 1:
                 (size,) = struct.unpack(">Q", file.read(8))
                 length = 16
-            if kind == b"moov" and (size == 0 or length <= size <= _MAX_HEADER_BYTES):
-                return file.read(_MAX_HEADER_BYTES if size == 0 else size - length)
+            if kind == b"moov" and (size == 0 or size >= length):
+                return _unpacked(memoryview(_content(path, file, size - length)))
             if size < length:
                 return None  # to the end of the file, or damaged: libav decides
             file.seek(size - length, 1)
-    return None
+    raise ValueError(f"more than {_MAX_BOXES} boxes before the header")
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _content(path: str, file: BinaryIO, size: int) -> bytes:
+    """Of a header of `size` bytes, or negative for all there is, within the limit."""
+    data = file.read(min(size, _MAX_HEADER_BYTES + 1) if size >= 0 else _MAX_HEADER_BYTES + 1)
+    if len(data) > _MAX_HEADER_BYTES:
+        raise UnsupportedMediaError(
+            path, f"its header is larger than {_MAX_HEADER_BYTES >> 20} MiB; transcode it"
+        )
+    return data
+
+
+def _unpacked(moov: memoryview) -> memoryview:
+    """The header itself; QuickTime may compress it (`cmov`)."""
+    packed = next((data for kind, data in boxes(moov) if kind == b"cmov"), None)
+    if packed is None:
+        return moov
+    parts = dict(boxes(packed))
+    if bytes(parts.get(b"dcom", b"")) != b"zlib" or b"cmvd" not in parts:
+        raise ValueError("a header compressed in an unknown way")
+    whole = zlib.decompressobj().decompress(parts[b"cmvd"][4:], _MAX_HEADER_BYTES)
+    header = dict(boxes(memoryview(whole))).get(b"moov")
+    if header is None:
+        raise ValueError("a compressed header without a film")
+    return header
+
+
+def boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and content of each box of an mp4, in order; ValueError where there are too many."""
     at = 0
-    while at + 8 <= len(data):
+    for _ in range(_MAX_BOXES):
+        if at + 8 > len(data):
+            return
         size, kind = struct.unpack_from(">I4s", data, at)
         length = 8
         if size == 1:
@@ -77,49 +115,50 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield kind, data[at + length : at + size]
         at += size
+    raise ValueError(f"more than {_MAX_BOXES} boxes in one")
 
 
-def _tracks(path: str, moov: bytes) -> dict[int, Presented]:
-    boxes = list(_boxes(moov))
-    film_scale = next((_time_scale(data) for kind, data in boxes if kind == b"mvhd"), 0)
+def _tracks(path: str, moov: memoryview) -> dict[int, Presented]:
+    parts_of_film = list(boxes(moov))
+    film_scale = next((_time_scale(data) for kind, data in parts_of_film if kind == b"mvhd"), 0)
     found: dict[int, Presented] = {}
-    for trak in (data for kind, data in boxes if kind == b"trak"):
-        parts = dict(_nested(trak))
-        if b"elst" not in parts or b"tkhd" not in parts or b"mdhd" not in parts:
+    for trak in (data for kind, data in parts_of_film if kind == b"trak"):
+        parts = dict(boxes(trak))
+        edit_list = dict(boxes(parts.get(b"edts", _NOTHING))).get(b"elst")
+        media_header = dict(boxes(parts.get(b"mdia", _NOTHING))).get(b"mdhd")
+        if edit_list is None or media_header is None or b"tkhd" not in parts:
             continue
-        media_scale = _time_scale(parts[b"mdhd"])
-        edits = _edits(parts[b"elst"], film_scale, media_scale)
+        edits = _edits(path, edit_list, film_scale, _time_scale(media_header))
         one = _one_piece(path, edits, 1.5 / film_scale if film_scale else 0.0)
         if one is not None:
             found[_track_number(parts[b"tkhd"])] = one
     return found
 
 
-def _nested(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for kind, inner in _boxes(data):
-        yield kind, inner
-        if kind in _CONTAINERS:
-            yield from _nested(inner)
+_NOTHING = memoryview(b"")
 
 
-def _time_scale(data: bytes) -> int:
+def _time_scale(data: memoryview) -> int:
     (scale,) = struct.unpack_from(">I", data, 20 if data[0] == 1 else 12)
     return scale
 
 
-def _track_number(data: bytes) -> int:
+def _track_number(data: memoryview) -> int:
     (number,) = struct.unpack_from(">I", data, 20 if data[0] == 1 else 12)
     return number
 
 
-def _edits(data: bytes, film_scale: int, media_scale: int) -> list[_Edit]:
+def _edits(path: str, data: memoryview, film_scale: int, media_scale: int) -> list[_Edit]:
     if not film_scale or not media_scale:
         return []
     (num_edits,) = struct.unpack_from(">I", data, 4)
     shape = ">QqhH" if data[0] == 1 else ">IihH"
     size = struct.calcsize(shape)
+    num_edits = min(num_edits, (len(data) - 8) // size)
+    if num_edits > _MAX_EDITS:
+        raise UnsupportedMediaError(path, f"its edit list has {num_edits} entries; transcode it")
     edits = []
-    for k in range(min(num_edits, (len(data) - 8) // size)):
+    for k in range(num_edits):
         length, media, whole, part = struct.unpack_from(shape, data, 8 + k * size)
         start = -1.0 if media < 0 else media / media_scale
         edits.append(_Edit(length / film_scale, start, whole + part / 65536))

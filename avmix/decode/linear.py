@@ -8,6 +8,7 @@ from av.video.frame import VideoFrame
 
 from avmix.decode.damage import Damage
 from avmix.decode.errors import DecodeError
+from avmix.decode.planned import MAX_REORDERED, may_reorder
 from avmix.decode.video import Canvas, Track, track_of
 
 
@@ -16,11 +17,17 @@ class LinearPictures:
     """Fills a canvas with the last picture whose time is not after each wanted time."""
 
     canvas: Canvas
+    bare: bool = False
+    """As `PlannedPictures.bare`."""
     damage: Damage = field(init=False)
     end_seconds: float = np.inf
     """End of the last picture; infinite while pictures after the last wanted time exist."""
     _track: Track = field(init=False)
     _clock: "_OutputClock" = field(init=False)
+    _num_beyond: int = 0
+    """Frames decoded after the last one wanted, to see whether time ascends."""
+    _must_see: int = field(init=False)
+    """How many there have to be."""
     _num_shown: int = 0
     _last: VideoFrame | None = None
     _last_seconds: float = -np.inf
@@ -28,8 +35,10 @@ class LinearPictures:
 
     def __post_init__(self) -> None:
         """Set up what follows from the stream."""
-        self._track = track_of(self.canvas.media)
+        self._track = track_of(self.canvas.media, bare=self.bare)
         self.damage = Damage(to_the_end=self.canvas.media.counted)
+        counted = self.canvas.media.in_output_order
+        self._must_see = 0 if counted or not may_reorder(self._track.stream) else MAX_REORDERED
         self._clock = _OutputClock(period=self._track.period_seconds)
 
     @property
@@ -40,6 +49,20 @@ class LinearPictures:
     @property
     def gathered(self) -> bool:
         """True when every wanted time has its picture."""
+        return self._all_shown and self._num_beyond >= self._must_see
+
+    @property
+    def can_be_bared(self) -> bool:
+        """True when decoding `bare` can show whether what tells of damage is about frames."""
+        return not self.bare and self._track.may_be_harmless(only_said=self.damage.only_said)
+
+    @property
+    def earlier_seconds(self) -> None:
+        """As `PlannedPictures.earlier_seconds`: nothing lies before the start of the file."""
+        return None
+
+    @property
+    def _all_shown(self) -> bool:
         return self._num_shown == len(self.canvas.times)
 
     @property
@@ -61,9 +84,9 @@ class LinearPictures:
         at = self._packet_seconds(packet)
         if packet.size:
             self.damage.packet(at, packet.is_keyframe)
-        frames, damaged = self._track.decode(packet if packet.size else None)
-        if damaged:
-            self.damage.event(at)
+        frames, verdict = self._track.decode(packet if packet.size else None)
+        if verdict != "sound":
+            self.damage.event(at, only_said=verdict == "said")
         for frame in frames:
             self._add(frame, self._frame_seconds(frame, packet, at))
         if packet.size == 0:
@@ -106,6 +129,7 @@ class LinearPictures:
         if self._last is None:
             self._last, self._last_seconds = frame, seconds  # nothing earlier exists
         times = self.canvas.times
+        self._num_beyond += self._all_shown
         self._show_until(int(np.searchsorted(times, seconds - self.epsilon_seconds, side="left")))
         self._last, self._last_seconds = frame, seconds
         length = (frame.duration or 0) * self._track.tick_seconds or self._track.period_seconds

@@ -12,11 +12,18 @@ from av.video.stream import VideoStream
 from jaxtyping import Bool, Float64, Int64
 
 from avmix.decode.damage import Damage
-from avmix.decode.errors import UnsupportedMediaError
+from avmix.decode.errors import DecodeError, UnsupportedMediaError
+from avmix.decode.lasting import Lasting, must_be_decoded
 from avmix.decode.video import Canvas, SeekMissed, Track, track_of
 
 _SKIPPABLE = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"}
 """Decoders that can leave out a picture that no other refers to, and change nothing else."""
+_REORDERING = {*_SKIPPABLE, "vc1", "wmv3", "rv30", "rv40", "cavs", "vvc"}
+"""Decoders that return frames in another order than they take packets."""
+MAX_REORDERED = 17
+"""Packets after which a frame has come out of any decoder: 16 frames wait in the largest buffer."""
+_EARLIER_SECONDS = 1.0
+"""By how much earlier decoding begins where it has to show whether there is damage."""
 _WORTH_A_RESTART = 4
 """So many packets between two needed stretches, and the decoder starts again after them."""
 
@@ -31,6 +38,13 @@ class PlannedPictures:
     canvas: Canvas
     from_start: bool
     """True when the first packet is the first of the file: then nothing can be missing before."""
+    first: Packet | None = None
+    """The first packet of the stream, where reading begins farther on."""
+    since_seconds: float = np.inf
+    """Where given, all is decoded from the key picture before it on, nothing is left out: a decoder
+    that begins right before a window complains of what it did not see."""
+    bare: bool = False
+    """True to leave out of packets what describes frames and is no part of them."""
     damage: Damage = field(init=False)
     gathered: bool = False
     """True when every packet that can matter has been seen."""
@@ -43,11 +57,27 @@ class PlannedPictures:
     _num_bytes: int = 0
     _breaks: list[int] = field(default_factory=list)
     """Before which of the held packets something could not be read."""
+    _lasting: Lasting = field(default_factory=Lasting)
+    _is_reordered: bool = False
+    """True when the packets show that their times are those of presentation, or both are one."""
+    _latest: int | None = None
+    """The latest time of presentation of any packet so far, in ticks."""
+    _num_beyond: int = 0
+    """Packets held to see in which order the decoder returns the ones before."""
+    _last_out: int | None = None
+    """Time of the frame that came last out of the decoder in this stretch, in ticks."""
+    _contradicted: bool = False
+    """True when the decoder returned frames in another order than that of their times."""
+    _can_begin_earlier: bool = False
+    """True when there are frames before the ones that were decoded."""
 
     def __post_init__(self) -> None:
         """Set up what follows from the stream."""
-        self._track = track_of(self.canvas.media)
+        self._track = track_of(self.canvas.media, bare=self.bare)
         self.damage = Damage(to_the_end=self.canvas.media.counted)
+        self._is_reordered = not may_reorder(self._track.stream)
+        if self.first is not None:
+            self._lasting.note(self.first)
 
     @property
     def epsilon_seconds(self) -> float:
@@ -59,6 +89,17 @@ class PlannedPictures:
         """True when the file has pictures here."""
         return bool(self._held)
 
+    @property
+    def can_be_bared(self) -> bool:
+        """True when decoding `bare` can show whether what tells of damage is about frames."""
+        return not self.bare and self._track.may_be_harmless(only_said=self.damage.only_said)
+
+    @property
+    def earlier_seconds(self) -> float | None:
+        """From where on to decode to see whether damage is that of a late beginning only; None
+        where all that lies before was decoded."""
+        return self._seconds(self._held[0]) - _EARLIER_SECONDS if self._can_begin_earlier else None
+
     def feed(self, packet: Packet) -> None:
         """Hold the next packet, or only it where decoding may begin with it as well."""
         if self.gathered or (packet.size == 0 and packet.dts is not None):
@@ -69,6 +110,12 @@ class PlannedPictures:
             return
         if packet.pts is None:
             raise SeekMissed
+        self._lasting.note(packet)
+        if packet.is_keyframe:
+            self._lasting.give(packet)
+        if self._latest is not None and packet.pts < self._latest:
+            self._is_reordered = True
+        self._latest = max(packet.pts, self._latest or packet.pts)
         if packet.is_keyframe and self._seconds(packet) <= self._first_time():
             self._held.clear()
             self._breaks.clear()
@@ -90,7 +137,7 @@ class PlannedPictures:
         self.gathered = self._is_past(packet)
 
     def note_break(self) -> None:
-        """Something between the last packet and the next could not be read."""
+        """Something between the last packet and the next could not be read, or was lost."""
         self._breaks.append(len(self._held))
 
     def paint(self, needed: Bool[np.ndarray, " t"]) -> None:
@@ -110,7 +157,17 @@ class PlannedPictures:
             for index in np.unique(shown[needed])
         }
         stretches = _stretches(list(rows), np.array([p.is_keyframe for p in self._held]), seconds)
+        if self.since_seconds < np.inf:
+            stretches = [(0, max(rows))]
+        begins_at_first = self.since_seconds < np.inf or seconds[0] <= self.epsilon_seconds
+        self._can_begin_earlier = not begins_at_first or len(stretches) > 1
         self._decode(stretches, rows, seconds)
+        if self._contradicted and not self.damage.found:
+            raise DecodeError(
+                self.canvas.media.path,
+                "its times contradict the order of its frames: they are those of decoding; "
+                "transcode the file, or write it again from its source",
+            )
         if np.isnan(self.canvas.seconds[needed]).any() and not self.damage.found:
             raise SeekMissed  # pictures and packets do not correspond
 
@@ -139,12 +196,21 @@ class PlannedPictures:
         seconds: Float64[np.ndarray, " p"],
     ) -> None:
         context = self._track.decoder
-        can_skip = context.name in _SKIPPABLE
+        # Where no packet shows that frames are reordered, but the decoder may do so, all is
+        # decoded, and more than is wanted, to see whether frames come out as their times ascend.
+        can_skip = context.name in _SKIPPABLE and self._is_reordered
+        can_skip &= self.since_seconds == np.inf
+        if not self._is_reordered:
+            last = len(self._held) - 1
+            stretches = [(low, min(high + MAX_REORDERED, last)) for low, high in stretches]
         wanted = {self._held[index].pts: index for index in rows}
         was_skipping: bool | None = None
+        if self.first is not None and must_be_decoded(self.first, self._track.stream):
+            self._track.decode(self.first)
         for begin, end in stretches:
             if context.is_open:
                 context.flush_buffers()
+            self._last_out = None
             for index in range(begin, end + 1):
                 # Pictures before the first in time refer to what was not decoded.
                 if seconds[index] < seconds[begin]:
@@ -166,10 +232,13 @@ class PlannedPictures:
     ) -> None:
         """Give the decoder a packet, None at the end, and show what comes out."""
         at = float(seconds[index])
-        frames, damaged = self._track.decode(packet)
-        if damaged:
-            self.damage.event(at, index=index)
+        frames, verdict = self._track.decode(packet)
+        if verdict != "sound":
+            self.damage.event(at, index=index, only_said=verdict == "said")
         for frame in frames:
+            if frame.pts is not None:
+                self._contradicted |= self._last_out is not None and frame.pts < self._last_out
+                self._last_out = frame.pts
             which = wanted.get(frame.pts)
             if frame.is_corrupt:
                 own = at if frame.pts is None else self._track.seconds(frame.pts)
@@ -194,14 +263,17 @@ class PlannedPictures:
         return self._track.limit_seconds if beyond else self.end_seconds
 
     def _first_time(self) -> float:
-        return float(self.canvas.times[0]) + self.epsilon_seconds
+        return min(float(self.canvas.times[0]) + self.epsilon_seconds, self.since_seconds)
 
     def _is_past(self, packet: Packet) -> bool:
         """True when no later packet can hold a picture that is wanted."""
         last = float(self.canvas.times[-1]) + self.epsilon_seconds
         if packet.dts is None:  # Matroska, for some packets after a seek
-            return self._seconds(packet) > last + 1
-        return self._track.seconds(packet.dts) > last
+            is_past = self._seconds(packet) > last + 1
+        else:
+            is_past = self._track.seconds(packet.dts) > last
+        self._num_beyond += is_past
+        return is_past and (self._is_reordered or self._num_beyond > MAX_REORDERED)
 
     def _seconds(self, packet: Packet) -> float:
         assert packet.pts is not None
@@ -224,6 +296,12 @@ def _stretches(
         else:
             runs.append((begin, index))
     return runs
+
+
+def may_reorder(stream: VideoStream) -> bool:
+    """True when the header says that frames are shown in another order than they are decoded."""
+    context = stream.codec_context
+    return context.name in _REORDERING and context.has_b_frames
 
 
 def is_hidden(packet: Packet, stream: VideoStream) -> bool:

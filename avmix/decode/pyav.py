@@ -4,16 +4,20 @@ Everything is addressed by presentation time, never by counting from the first f
 streams start at different times, frame rates vary, and codecs begin with samples nobody hears.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import av.error
 import numpy as np
+from av.packet import Packet
 from jaxtyping import Float32, Int64
 
 from avmix.decode.audio import Sound
 from avmix.decode.avi import AviOrder
+from avmix.decode.clock import restarts
 from avmix.decode.container import Media, open_media, verify_hash
 from avmix.decode.errors import (
     ClipError,
@@ -31,46 +35,90 @@ from avmix.decode.request import Request
 from avmix.decode.video import Canvas, SeekMissed
 from avmix.types import Clip
 
+_UNOPENED = "NULL"
+"""libav's name, in its log, of a parser."""
 _NEAR_SECONDS = 5.0
 """Windows nearer to one another than this are read in one go."""
+
+Sounded = tuple[Float32[np.ndarray, "*c s"], float]
+"""The audio of a window, and the share of it that the file has."""
+T = TypeVar("T")
 
 
 def decode(request: Request) -> list[Clip | ClipError]:
     """One outcome per window; see `decode_clips`."""
     if request.sha256 is not None:
         verify_hash(request.path, request.sha256)
-    outcomes: dict[float, Clip | ClipError] = {}
-    with _Reader(request) as reader:
-        for starts in _groups(request):
-            try:
-                outcomes |= _read_group(reader, request, starts)
-            except (MediaOpenError, NoVideoStreamError, NoAudioStreamError, UnsupportedMediaError):
-                raise
-            except ClipError as error:
-                outcomes |= dict.fromkeys(starts, error)
+    outcomes = _each_outcome(request, _read_group)
+    unsupported = [e for e in outcomes.values() if isinstance(e, UnsupportedMediaError)]
+    if unsupported and len(unsupported) == len(outcomes):
+        raise unsupported[0]
     return [outcomes[start] for start in request.starts_seconds]
 
 
-def decode_sounds(request: Request) -> list[tuple[Float32[np.ndarray, "*c s"], float]]:
-    """Only the sound of each window, and the share of it that the file has.
+def decode_sounds(request: Request) -> list[Sounded | ClipError]:
+    """Only the audio of each window, or the error that is of this window alone.
 
-    For other backends, which take the pictures from elsewhere. Raises as `decode_clip` does.
+    For other backends, which take the frames from elsewhere. Raises as `decode_clips` does.
     """
     if request.audio == "skip":
         return [(request.silence, 0.0) for _ in request.starts_seconds]
-    found: dict[float, tuple[Float32[np.ndarray, "*c s"], float]] = {}
+    outcomes = _each_outcome(request, _read_sounds)
+    return [outcomes[start] for start in request.starts_seconds]
+
+
+_Outcomes = dict[float, T | ClipError]
+"""By the start of each window."""
+
+
+def _each_outcome(
+    request: Request, read: Callable[["_Reader", Request, list[float]], _Outcomes[T]]
+) -> _Outcomes[T]:
+    """What `read` gives for every window: those that lie together at once, others by themselves.
+
+    Raises only what is wrong with the file whatever the window.
+    """
+    deadline = time.monotonic() + request.limits.seconds
+
+    def outcomes_of(starts: list[float]) -> _Outcomes[T]:
+        try:
+            return read(reader, request, starts)
+        except (MediaOpenError, NoVideoStreamError, NoAudioStreamError):
+            raise
+        except ClipError as error:
+            return dict.fromkeys(starts, error)
+
+    outcomes: _Outcomes[T] = {}
     with _Reader(request) as reader:
         for starts in _groups(request):
-            for media, place in reader.attempts(request.sound_start(starts[0])):
-                try:
-                    sound = _sound(media, request, starts, place)
-                    if sound is not None:
-                        _read(media, None, sound)
-                    found |= {start: _waveform(media, request, sound, start) for start in starts}
-                    break
-                except SeekMissed:
-                    continue
-    return [found[start] for start in request.starts_seconds]
+            found = outcomes_of(starts)
+            # What is wrong with one window is no matter of those that were read with it.
+            for start in starts if len(starts) > 1 else ():
+                if isinstance(found[start], ClipError) and time.monotonic() < deadline:
+                    found |= outcomes_of([start])
+            outcomes |= found
+    return outcomes
+
+
+def _read_sounds(reader: "_Reader", request: Request, starts: list[float]) -> _Outcomes[Sounded]:
+    for media, place in reader.attempts(request.sound_start(starts[0])):
+        try:
+            sound = _sound(media, request, starts, place)
+            if sound is not None:
+                _read(media, None, sound)
+            return {start: _sounded(media, request, sound, start) for start in starts}
+        except SeekMissed:
+            continue
+    raise AssertionError("attempts end with an error")
+
+
+def _sounded(
+    media: Media, request: Request, sound: Sound | None, start: float
+) -> Sounded | ClipError:
+    try:
+        return _waveform(media, request, sound, start)
+    except ClipError as error:
+        return error
 
 
 def _groups(request: Request) -> list[list[float]]:
@@ -92,6 +140,24 @@ class _Place:
     """True when packets are to tell the times of their pictures."""
     sought: bool
     """True when it is in the middle of the file."""
+    first: Packet | None = None
+    """The first packet of the video, where reading begins farther on."""
+    since_seconds: float = np.inf
+    """As `PlannedPictures.since_seconds`."""
+    bare: bool = False
+    """As `PlannedPictures.bare`."""
+
+    def pictures(self, canvas: Canvas) -> PlannedPictures | LinearPictures:
+        """What fills `canvas` from here."""
+        if not self.planned:
+            return LinearPictures(canvas, bare=self.bare)
+        return PlannedPictures(
+            canvas,
+            from_start=not self.sought,
+            first=self.first,
+            since_seconds=self.since_seconds,
+            bare=self.bare,
+        )
 
 
 @dataclass(slots=True)
@@ -102,6 +168,9 @@ class _Reader:
     _stack: ExitStack = field(default_factory=ExitStack)
     _media: Media | None = None
     _untouched: bool = False
+    _began_at: float = field(default_factory=time.monotonic)
+    _first: Packet | None = None
+    """The first packet of the video: what it sets for all others is lost by seeking."""
 
     def __enter__(self) -> "_Reader":
         """Nothing is opened before it is needed."""
@@ -114,9 +183,12 @@ class _Reader:
     def attempts(self, start_seconds: float) -> Iterator[tuple[Media, _Place]]:
         """The file, placed before `start_seconds`: the fast ways first, the safe one last."""
         media = self._at_start()
-        for back_seconds in media.seek_back_seconds:
+        seeks = media.seek_back_seconds
+        if seeks and start_seconds > seeks[0] and restarts(media.path, media.container.format.name):
+            seeks = ()
+        for back_seconds in seeks:
             if start_seconds > back_seconds and self._seek(start_seconds - back_seconds):
-                yield media, _Place(planned=True, sought=True)
+                yield media, _Place(planned=True, sought=True, first=self._first)
         for planned in (False,) if media.in_output_order else (True, False):
             media = self._at_start()
             self._untouched = False
@@ -127,7 +199,12 @@ class _Reader:
         if self._media is None or not self._untouched:
             self._stack.close()
             self._media = self._stack.enter_context(
-                open_media(self.request.path, self.request.limits, self.request.origin)
+                open_media(
+                    self.request.path,
+                    self.request.limits,
+                    self.request.origin,
+                    began_at=self._began_at,
+                )
             )
             check_streams(self._media, self.request)
             self._untouched = True
@@ -138,10 +215,12 @@ class _Reader:
         assert media is not None
         assert media.video is not None
         assert media.video.time_base is not None
+        if self._untouched:
+            self._first = next(iter(media.packets(media.video)), None)
         self._untouched = False
         ticks = int((seconds + media.zero_seconds) / media.video.time_base)
         try:
-            media.container.seek(ticks, backward=True, stream=media.video)
+            media.seek(ticks, media.video)
         except av.error.FFmpegError:
             return False
         return True
@@ -151,6 +230,12 @@ def check_streams(media: Media, request: Request) -> None:
     """Raise when the file lacks a stream that `request` cannot do without."""
     if media.video is None:
         raise NoVideoStreamError(media.path, "has no video stream")
+    if media.is_audio_unknown and request.audio != "skip":
+        raise UnsupportedMediaError(
+            media.path,
+            "no decoder for its audio stream in this build of libav; transcode it, or leave the "
+            'audio out (audio="skip")',
+        )
     if media.audio is None and (
         request.audio == "require" or (request.audio == "silence" and request.min_audio_valid > 0)
     ):
@@ -162,16 +247,66 @@ def check_streams(media: Media, request: Request) -> None:
 def _read_group(
     reader: _Reader, request: Request, starts: list[float]
 ) -> dict[float, Clip | ClipError]:
-    """Read once and cut out every window; one outcome for each of `starts`."""
-    times = np.unique(np.concatenate([request.times(start) for start in starts]))
+    """Read once and cut out every window; one outcome for each of `starts`.
+
+    Where damage is told of, the frames are decoded again from farther back, and if it was only in
+    libav's log, without what describes them: a window is refused for what is decoded, not for what
+    is said.
+    """
     first = min(starts[0], request.sound_start(starts[0]))
-    for media, place in reader.attempts(first):
-        canvas = Canvas(media, times, request.short_side)
-        pictures = (
-            PlannedPictures(canvas, from_start=not place.sought)
-            if place.planned
-            else LinearPictures(canvas)
-        )
+    pictures, outcomes = _first_success(request, starts, reader.attempts(first))
+    damaged = [start for start in starts if isinstance(outcomes[start], DecodeError)]
+    if not damaged or not pictures.damage.found:
+        return outcomes
+    since = np.inf
+    if pictures.earlier_seconds is not None:
+        since = pictures.earlier_seconds
+        pictures, again = _again(reader, request, damaged, since, pictures)
+        outcomes |= again
+    if pictures.damage.found and pictures.can_be_bared:
+        damaged = [start for start in starts if isinstance(outcomes[start], DecodeError)]
+        outcomes |= _again(reader, request, damaged, since, pictures, bare=True)[1]
+    return outcomes
+
+
+def _again(
+    reader: _Reader,
+    request: Request,
+    starts: list[float],
+    since: float,
+    before: PlannedPictures | LinearPictures,
+    *,
+    bare: bool = False,
+) -> tuple[PlannedPictures | LinearPictures, dict[float, Clip | ClipError]]:
+    """Those of the windows that can be read in another way; `before` is what found damage."""
+    if not starts:
+        return before, {}
+    first = min(starts[0], request.sound_start(starts[0]), since)
+    attempts = (
+        (media, replace(place, since_seconds=since, bare=bare))
+        for media, place in reader.attempts(first)
+        if place.planned or isinstance(before, LinearPictures)
+    )
+    try:
+        pictures, outcomes = _first_success(request, starts, attempts, before.canvas)
+    except ClipError:
+        return before, {}  # the damage that was found first is what counts
+    return pictures, {s: o for s, o in outcomes.items() if not isinstance(o, ClipError)}
+
+
+def _first_success(
+    request: Request,
+    starts: list[float],
+    attempts: Iterator[tuple[Media, _Place]],
+    before: Canvas | None = None,
+) -> tuple[PlannedPictures | LinearPictures, dict[float, Clip | ClipError]]:
+    """The first of `attempts` that does not miss its place, and what it gives for each window."""
+    times = np.unique(np.concatenate([request.times(start) for start in starts]))
+    for media, place in attempts:
+        canvas = Canvas(media, times, request.short_side, len(starts) * request.audio_bytes)
+        if before is not None:
+            canvas.take_over(before)
+        pictures = place.pictures(canvas)
         try:
             sound = _sound(media, request, starts, place)
             _read(media, pictures, sound)
@@ -188,7 +323,7 @@ def _read_group(
                 pictures.finish()
             elif needed.any():
                 pictures.paint(needed)
-            return {
+            return pictures, {
                 start: error or _outcome(media, request, pictures, sound, start, rows[start])
                 for start, error in begun.items()
             }
@@ -220,11 +355,13 @@ def _read(
     streams = [media.video, *streams] if pictures is not None else streams
     lost = media.damaged_at_start
     order = AviOrder(media.path) if media.in_output_order else None
+    # What parsers find in the coding of a packet, its decoder will find as well.
+    codings = {_UNOPENED, *(stream.codec_context.name for stream in streams)}
     media.complaints.fresh()
     try:
-        for packet in media.container.demux(*streams):
+        for packet in media.packets(*streams):
             lost |= order is not None and packet.dts is not None and not order.is_next(packet)
-            if media.complaints.fresh() or lost:
+            if media.complaints.fresh(but_of=codings) or lost:
                 lost = False
                 for reader in (pictures, sound):
                     if reader is not None:
@@ -236,6 +373,8 @@ def _read(
                 sound.feed(packet)
             if (pictures is None or pictures.gathered) and (sound is None or sound.done):
                 return
+    except av.error.ExitError as error:
+        raise media.too_slow() from error
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(media.path, f"reading stops early: {error.strerror}") from error
     except IndexError as error:  # of PyAV, which knows the streams of the opening only
@@ -285,8 +424,8 @@ def _clip(
             f"{num_held} of {len(times)} pictures lie after the end at {end:.3f} s, max_held is "
             f"{request.max_held}",
         )
-    waveform, valid = _waveform(media, request, sound, start)
     assert canvas.out is not None
+    waveform, valid = _waveform(media, request, sound, start, len(rows) * canvas.out[0].nbytes)
     whole = len(rows) == len(canvas.out)
     return Clip(
         video=canvas.out if whole else canvas.out[rows],
@@ -302,11 +441,11 @@ def _clip(
 
 
 def _waveform(
-    media: Media, request: Request, sound: Sound | None, start: float
-) -> tuple[Float32[np.ndarray, "*c s"], float]:
+    media: Media, request: Request, sound: Sound | None, start: float, frame_bytes: int = 0
+) -> Sounded:
     if sound is None:
         return request.silence, 0.0
-    waveform, valid = sound.waveform(request.sound_start(start))
+    waveform, valid = sound.waveform(request.sound_start(start), frame_bytes)
     if valid < request.min_audio_valid:
         raise ClipRangeError(
             media.path,
@@ -327,6 +466,9 @@ def _range_error(
     declared = media.video.duration
     if declared is not None and media.video.time_base is not None:
         declared_seconds = float(declared * media.video.time_base)
+        if media.video_presented is not None:  # what an edit list cuts away is not missing
+            cut_seconds = media.video_presented.end_seconds - media.zero_seconds
+            declared_seconds = min(declared_seconds, cut_seconds)
         if start < declared_seconds and end < declared_seconds - 0.5:
             return TruncatedMediaError(
                 media.path,

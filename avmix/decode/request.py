@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from avmix.decode.errors import ClipRangeError
+from avmix.decode.errors import ClipRangeError, UnsupportedMediaError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,10 @@ class Limits:
     max_streams: int = 64
     """In one file."""
     max_clip_bytes: int = 4 << 30
-    """Of the pictures and the sound of one window, decoded."""
+    """Of the frames and the audio of one window, decoded, and of the audio at the file's rate."""
+    max_sample_rate: int = 6_144_000
+    """Of the file's audio, samples / second. Far above what is recorded; damaged headers say 2 GHz,
+    at which a second is 8 GB."""
     max_held_bytes: int = 512 << 20
     """Of compressed data held in memory while one window is read."""
     seconds: float = 60.0
@@ -49,6 +52,12 @@ class Request:
     channels: Literal[1, 2] = 1
     sound_shift_seconds: float = 0.0
     """By how much the sound of a window begins after its pictures."""
+
+    @property
+    def audio_bytes(self) -> int:
+        """Of the waveform of one window."""
+        num = 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
+        return np.dtype(np.float32).itemsize * self.channels * num
 
     @property
     def silence(self) -> Float32[np.ndarray, "*c s"]:
@@ -90,7 +99,8 @@ def checked_request(
 ) -> Request:
     """A request that makes sense, whatever the file is.
 
-    Raises `ClipRangeError` for an impossible window, ValueError for anything else.
+    Raises `ClipRangeError` for an impossible window, `UnsupportedMediaError` for one whose audio is
+    larger than `limits` allow, ValueError for anything else.
     """
     path = os.fspath(path)
     for start in starts_seconds:
@@ -112,6 +122,13 @@ def checked_request(
         raise ValueError(f"sound_shift_seconds is {sound_shift_seconds}; it must be finite")
     if origin not in ("video", "container"):
         raise ValueError(f'origin is {origin!r}; it must be "video" or "container"')
+    num_bytes = np.dtype(np.float32).itemsize * channels * duration_seconds * sample_rate
+    if audio != "skip" and num_bytes > limits.max_clip_bytes:
+        raise UnsupportedMediaError(
+            path,
+            f"{duration_seconds:g} s of audio at {sample_rate} Hz are {int(num_bytes) >> 20} MiB, "
+            "more than the limit; ask for shorter windows",
+        )
     return Request(
         path=path,
         starts_seconds=tuple(float(start) for start in starts_seconds),

@@ -26,6 +26,7 @@ from avmix.decode.errors import (
     DecodeError,
     UnsupportedMediaError,
 )
+from avmix.decode.planned import may_reorder
 from avmix.decode.pyav import check_streams, decode_sounds
 from avmix.decode.request import Request
 from avmix.decode.video import (
@@ -157,13 +158,13 @@ def clips(request: Request, index: Index, read: Read) -> list[Clip | ClipError]:
     sound_of = dict(zip(begun, sounds, strict=True))
     outcomes: list[Clip | ClipError] = []
     for start in request.starts_seconds:
-        error = _range_error(request, index, start)
-        if error is None:
-            error = _limit_error(request, index, start, sound_of[start][1])
-        if error is not None:
-            outcomes.append(error)
+        outcome = _range_error(request, index, start) or sound_of[start]
+        if not isinstance(outcome, ClipError):
+            outcome = _limit_error(request, index, start, outcome[1]) or outcome
+        if isinstance(outcome, ClipError):
+            outcomes.append(outcome)
             continue
-        waveform, valid = sound_of[start]
+        waveform, valid = outcome
         rows = np.searchsorted(wanted, numbers[start])
         outcomes.append(
             Clip(
@@ -224,7 +225,7 @@ def _read(media: Media, look: Look) -> tuple[VideoFrame, Float64[np.ndarray, " n
     ticks: list[int] = []
     end, last = 0.0, -np.inf
     try:
-        for packet in media.container.demux(media.video):
+        for packet in media.packets(media.video):
             media.check_time()
             if first is None:
                 first = next(iter(media.decoder.decode(packet if packet.size else None)), None)
@@ -249,6 +250,8 @@ def _read(media: Media, look: Look) -> tuple[VideoFrame, Float64[np.ndarray, " n
     if edit is not None and end > edit.end_seconds + edit.slack_seconds:
         end = edit.end_seconds
     _check_times(media, ticks, end)
+    if len(ticks) > 1 and ticks == sorted(ticks) and may_reorder(media.video):
+        raise refusal(media.path, "may have times of decoding in place of those of presentation")
     seconds = np.sort(np.array(ticks, np.float64)) * tick - media.zero_seconds
     return first, seconds, end - media.zero_seconds
 
@@ -290,7 +293,7 @@ def _check_pictures(path: str, first: VideoFrame) -> None:
     """Refuse what the libraries turn, or colour, in another way than PyAV's side does."""
     if first.is_corrupt:
         raise refusal(path, "its first picture is damaged")
-    if first.rotation % 90 or _mirrored(first):
+    if first.rotation % 90 or _mirrored(path, first):
         raise refusal(path, "its pictures are to be shown mirrored, or askew")
     if first.interlaced_frame:
         raise refusal(path, "its pictures are interlaced")
@@ -317,8 +320,8 @@ def _check_first(index: Index, picture: UInt8[np.ndarray, "h w c"]) -> None:
         )
 
 
-def _mirrored(frame: VideoFrame) -> bool:
-    matrix = display_matrix(frame)
+def _mirrored(path: str, frame: VideoFrame) -> bool:
+    matrix = display_matrix(path, frame)
     if matrix is None:
         return False
     a, b, _, c, d, *_ = matrix

@@ -1,12 +1,17 @@
 """The pictures of a clip: right in time, in shape and in colour."""
 
 import math
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
 
 import av.error
 import numpy as np
+from av.codec.context import CodecContext
+from av.filter import Graph
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -14,6 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64, UInt8
 
+from avmix.decode.bare import barer
 from avmix.decode.bitstream import damage_check
 from avmix.decode.container import Media
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
@@ -22,11 +28,25 @@ _SCALE = Interpolation.BILINEAR
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
+_MAX_UNKNOWN = 8
+"""Kinds of side data of one frame that PyAV may not know."""
+
+Verdict = Literal["sound", "said", "certain"]
+"""Of a packet: nothing tells of damage, a line in libav's log does, or more than that does."""
+
+
 class SeekMissed(Exception):
     """Seeking did not land where decoding can begin: try from farther back."""
 
 
-@dataclass(frozen=True, slots=True)
+_STUFFED = {"mpeg1video", "mpeg2video"}
+"""Codecs whose frames may end with zeros that fill them up to a constant rate. That a decoder finds
+bits left over there is then no sign of damage."""
+_STUFFING = bytes(3)
+_NOTICE_LESS = "crccheck+buffer"
+
+
+@dataclass(slots=True)
 class Track:
     """The video stream, its decoder and its clock: what both ways to the pictures need."""
 
@@ -38,6 +58,10 @@ class Track:
     """Pictures from here on are cut away by an edit list."""
     is_broken: Callable[[bytes], bool]
     """For the bytes of a packet."""
+    bared: Callable[[Packet], Packet] | None
+    """Leaves out of a packet what describes frames and is no part of them; None to leave it in."""
+    is_stuffed: bool = False
+    """True when a frame ended with zeros that fill it up."""
 
     @property
     def epsilon_seconds(self) -> float:
@@ -53,25 +77,36 @@ class Track:
         """A time of the container on the clip clock."""
         return ticks * self.tick_seconds - self.media.zero_seconds
 
-    def decode(self, packet: Packet | None) -> tuple[list[VideoFrame], bool]:
-        """What the decoder gives for a packet, or at the end (None), and whether it, libav's log or
-        the bytes tell of damage."""
+    def decode(self, packet: Packet | None) -> tuple[list[VideoFrame], Verdict]:
+        """What the decoder gives for a packet, or at the end (None), and what tells of damage."""
         self.media.check_time()
         frames, damaged = [], False
+        if packet is not None and self.bared is not None:
+            packet = self.bared(packet)
         try:
             frames = self.decoder.decode(packet)
         except av.error.EOFError:
             pass
         except av.error.FFmpegError:
             damaged = True
-        damaged |= self.media.complaints.fresh()
+        said = self.media.complaints.fresh()
         if packet is not None:
-            damaged |= packet.is_corrupt or self.is_broken(bytes(packet))
-        return frames, damaged
+            data = bytes(packet)
+            damaged |= packet.is_corrupt or self.is_broken(data)
+            self.is_stuffed |= data.endswith(_STUFFING)
+        return frames, "certain" if damaged else "said" if said else "sound"
+
+    def may_be_harmless(self, *, only_said: bool) -> bool:
+        """True when what tells of damage may be about something else than frames, so that decoding
+        `bare` shows whether it is; `only_said` when nothing but libav's log tells."""
+        if self.stream.codec_context.name in _STUFFED:
+            return self.is_stuffed
+        return only_said and barer(self.stream) is not None
 
 
-def track_of(media: Media) -> Track:
-    """The video of a file that has one."""
+def track_of(media: Media, *, bare: bool = False) -> Track:
+    """The video of a file that has one; `bare` to leave out what is no part of frames, or not to
+    look for it."""
     assert media.video is not None
     assert media.video.time_base is not None
     assert media.decoder is not None
@@ -79,11 +114,22 @@ def track_of(media: Media) -> Track:
     return Track(
         media=media,
         stream=media.video,
-        decoder=media.decoder,
+        decoder=_lenient(media.video) if bare and context.name in _STUFFED else media.decoder,
         tick_seconds=float(media.video.time_base),
         limit_seconds=math.inf if edit is None else edit.end_seconds - media.zero_seconds,
         is_broken=damage_check(context.name, context.extradata or b""),
+        bared=barer(media.video) if bare else None,
     )
+
+
+def _lenient(stream: VideoStream) -> VideoCodecContext:
+    """A decoder that does not look for bits left over."""
+    decoder = CodecContext.create(stream.codec_context.name, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.thread_count = 1
+    decoder.extradata = stream.codec_context.extradata
+    decoder.options = {"err_detect": _NOTICE_LESS}
+    return decoder
 
 
 @dataclass(slots=True)
@@ -94,6 +140,8 @@ class Canvas:
     times: Float64[np.ndarray, " t"]
     """Wanted times, ascending, seconds on the clip clock."""
     short_side: int | None
+    audio_bytes: int = 0
+    """Of the windows of these frames: the limit is for both."""
     out: UInt8[np.ndarray, "t h w c"] | None = None
     seconds: Float64[np.ndarray, " t"] = field(init=False)
     """Real time of each picture; not a number where there is none yet."""
@@ -102,6 +150,10 @@ class Canvas:
     _upright: Callable[[np.ndarray], np.ndarray] | None = None
     _scaler: VideoReformatter = field(default_factory=VideoReformatter)
     _painter: VideoReformatter = field(default_factory=VideoReformatter)
+
+    def take_over(self, other: "Canvas") -> None:
+        """What frames say of themselves, from an earlier reading of the same window."""
+        self._upright, self.interlaced = other._upright, other.interlaced
 
     def __post_init__(self) -> None:
         """Nothing is painted yet."""
@@ -112,7 +164,7 @@ class Canvas:
         picture = self._rgb(frame)
         if self.out is None:
             size = len(self.times) * picture.size
-            if size > self.media.limits.max_clip_bytes:
+            if size + self.audio_bytes > self.media.limits.max_clip_bytes:
                 raise UnsupportedMediaError(
                     self.media.path,
                     f"{len(self.times)} pictures of {picture.shape[1]} x {picture.shape[0]} are "
@@ -133,7 +185,7 @@ class Canvas:
         assert self.media.video is not None
         width, height = target_size(self.media, frame, self.short_side)
         if self._upright is None:
-            self._upright = _upright(frame)  # the same for all of a file
+            self._upright = _upright(self.media.path, frame)  # the same for all of a file
         upright = self._upright
         source = {"src_colorspace": _matrix(frame), "src_color_range": _range(frame)}
         if frame.format.name in ("yuv420p", "yuvj420p"):
@@ -172,18 +224,50 @@ class Canvas:
         return upright(scaled.to_ndarray())
 
 
-def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
-    """How the file wants its pictures turned and mirrored: nine numbers (AVDisplayMatrix)."""
+def display_matrix(path: str, frame: VideoFrame) -> tuple[int, ...] | None:
+    """How the file wants its frames turned and mirrored: nine numbers (AVDisplayMatrix).
+
+    Raises `UnsupportedMediaError` where they cannot be read.
+    """
     # Asked for its side data a frame becomes part of a reference cycle and stays in memory until
     # Python looks for those, hence a copy of a few bytes, which keeps the matrix.
     tiny = VideoReformatter().reformat(frame, width=16, height=16, format="gray", threads=1)
-    matrix = tiny.side_data.get("DISPLAYMATRIX")
+    for _ in range(_MAX_UNKNOWN):
+        try:
+            matrix = tiny.side_data.get("DISPLAYMATRIX")
+            break
+        except ValueError as error:  # of PyAV, for kinds that are newer than it (EXIF, LCEVC)
+            number = re.match(r"(\d+) ", str(error))
+            if number is None:
+                raise UnsupportedMediaError(
+                    path, f"its side data cannot be read: {error}"
+                ) from error
+            tiny = _without_side_data(tiny, int(number[1]))
+    else:
+        raise UnsupportedMediaError(path, "its side data cannot be read")
     return None if matrix is None else struct.unpack("=9i", bytes(matrix)[:36])
 
 
-def _upright(frame: VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
+def _without_side_data(frame: VideoFrame, kind: int) -> VideoFrame:
+    """The frame without its side data of one kind (AVFrameSideDataType)."""
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
+    )
+    remove = graph.add("sidedata", f"mode=delete:type={kind}")
+    sink = graph.add("buffersink")
+    source.link_to(remove)
+    remove.link_to(sink)
+    graph.configure()
+    graph.push(frame)
+    pulled = graph.pull()
+    assert isinstance(pulled, VideoFrame)
+    return pulled
+
+
+def _upright(path: str, frame: VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
     """What turns, or mirrors, a stored picture (h, w, c) as the file says it is to be seen."""
-    matrix = display_matrix(frame)
+    matrix = display_matrix(path, frame)
     if matrix is None:
         return lambda picture: picture
     a, b, _, c, d, *_ = matrix

@@ -65,8 +65,11 @@ def _picture(video: VideoReport, linear: Linear, packets: Packets) -> list[Findi
         found.append(
             Finding.of("long_gop", f"key pictures up to {video.key_seconds[1]:.1f} s apart")
         )
-    if linear.num_cut or linear.eye.seconds[0] > 0.001:
-        begin = linear.eye.seconds[0]
+    # What comes before time 0 was cut away by an edit list, or lies before the first key frame.
+    before = max(-float(packets.seconds[0]), 0.0) if packets.seconds.size else 0.0
+    is_cut = before > 0.001 and packets.key_seconds.size and packets.key_seconds[0] > -0.001
+    if linear.num_cut or linear.eye.seconds[0] > 0.001 or is_cut:
+        begin = linear.eye.seconds[0] + (before if is_cut else 0.0)
         found.append(
             Finding.of("cut_start", f"the first picture that can be decoded is at {begin:.2f} s")
         )
@@ -84,10 +87,8 @@ def _picture(video: VideoReport, linear: Linear, packets: Packets) -> list[Findi
         found.append(
             Finding.of("no_pts", f"{min(share, 1):.0%} of the pictures have no time of their own")
         )
-    if packets.seconds.size and packets.seconds[0] < -0.001:
-        found.append(
-            Finding.of("trimmed", f"an edit list cuts the first {-packets.seconds[0]:.3f} s away")
-        )
+    if before > 0.001 and not is_cut:
+        found.append(Finding.of("trimmed", f"an edit list cuts the first {before:.3f} s away"))
     if not 1 / ASPECT < float(Fraction(video.pixel_aspect.replace(":", "/"))) < ASPECT:
         found.append(Finding.of("aspect", f"pixels are {video.pixel_aspect}, not square"))
     if video.interlaced:

@@ -7,6 +7,7 @@ plane, untouched by the conversion to RGB.
 
 import math
 from dataclasses import dataclass, field
+from itertools import chain
 
 import av.error
 import av.logging
@@ -51,7 +52,7 @@ def read_packets(media: Media) -> Packets:
     data_end, last, last_length = -math.inf, -math.inf, 0.0
     in_order = "avi" in media.container.format.name.split(",")
     try:
-        for packet in media.container.demux():
+        for packet in chain(media.pending, media.container.demux()):
             if not packet.size or packet.stream.type not in ("video", "audio"):
                 continue
             end = _packet_seconds(packet, False) + float((packet.duration or 0) * packet.time_base)
@@ -118,7 +119,7 @@ def _decode(
     streams = [s for s in (media.video, media.audio) if s is not None]
     zero, seconds = media.zero_seconds, 0.0
     try:
-        for packet in media.container.demux(*streams):
+        for packet in chain(media.pending, media.container.demux(*streams)):
             if not packet.size and packet.dts is not None:
                 continue  # AVI: the picture before is shown again
             kind = "picture" if packet.stream.type == "video" else "sound"

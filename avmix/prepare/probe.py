@@ -15,7 +15,12 @@ from av.video.frame import VideoFrame
 
 from avmix.decode.audio import channels_of, check_samples, heard, mono
 from avmix.decode.container import Media, open_media
-from avmix.decode.errors import DecodeError, MediaOpenError, TruncatedMediaError
+from avmix.decode.errors import (
+    DecodeError,
+    MediaOpenError,
+    TruncatedMediaError,
+    UnsupportedMediaError,
+)
 from avmix.decode.planned import is_hidden
 from avmix.decode.video import period_seconds, quarter_turns
 from avmix.prepare.melstats import MelTally
@@ -41,9 +46,13 @@ def probe(path: str | os.PathLike[str]) -> tuple[VideoInfo | None, AudioInfo | N
         streams = [s for s in (media.video, media.audio) if s is not None]
         if not streams:
             raise MediaOpenError(media.path, "has neither a video nor an audio stream")
+        if media.is_audio_unknown:
+            raise UnsupportedMediaError(
+                media.path, "no decoder for its audio stream in this build of libav; transcode it"
+            )
         video, audio = _VideoTally(media), _AudioTally(media)
         try:
-            for packet in media.container.demux(*streams):
+            for packet in media.packets(*streams):
                 if media.video is not None and packet.stream.index == media.video.index:
                     video.feed(packet)
                 else:
