@@ -8,6 +8,7 @@ import signal
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -466,7 +467,8 @@ def crash_twice(pid: int) -> None:
     while second is None:
         threading.Event().wait(0.01)
         children = list(multiprocessing.process._children)  # type: ignore[attr-defined]
-        second = next((p.pid for p in children if p.pid not in (None, pid)), None)
+        with suppress(ValueError):  # the first may be closed meanwhile
+            second = next((p.pid for p in children if p.pid not in (None, pid)), None)
     os.kill(second, signal.SIGSEGV)
 
 
