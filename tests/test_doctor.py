@@ -8,6 +8,7 @@ import signal
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -523,8 +524,20 @@ def in_the_background(act: Callable[[int], None]) -> threading.Thread:
     return thread
 
 
+def crash_twice(pid: int) -> None:
+    """That process, and the one that reads the same file again."""
+    os.kill(pid, signal.SIGSEGV)
+    second = None
+    while second is None:
+        threading.Event().wait(0.01)
+        children = list(multiprocessing.process._children)  # type: ignore[attr-defined]
+        with suppress(ValueError):  # the first may be closed meanwhile
+            second = next((p.pid for p in children if p.pid not in (None, pid)), None)
+    os.kill(second, signal.SIGSEGV)
+
+
 def test_a_crash_is_a_finding_and_the_next_file_is_read(long_file: Path, plain: Path) -> None:
-    thread = in_the_background(lambda pid: os.kill(pid, signal.SIGSEGV))
+    thread = in_the_background(crash_twice)
     seen: list[FileReport] = []
     tasks = [Task(path=str(p), seconds=60.0) for p in (long_file, plain)]
     crashed, good = examine_all(tasks, workers=1, done=seen.append)

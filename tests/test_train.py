@@ -147,6 +147,16 @@ def test_weights_do_not_depend_on_the_number_of_loader_processes(
         assert all(torch.equal(other[name], tensor) for name, tensor in weights[0].items())
 
 
+def test_bfloat16_trains_on_a_cpu(toy_set: Path, finished: Path, tmp_path: Path) -> None:
+    run_train([*smoke(toy_set, tmp_path), "--run.precision", "bf16", "--optim.epochs", "1",
+               "--data.val_split", ""])  # fmt: skip
+    full, reduced = losses(finished), losses(tmp_path)
+    assert len(reduced) == 5
+    # The first loss is of the same weights; the others follow other learning rates.
+    assert reduced[0, 0] == pytest.approx(full[0, 0], rel=0.02)
+    assert all(0 < loss < 2 * full[0, 0] for loss in reduced.values())
+
+
 def test_a_run_that_goes_on_elsewhere_says_so(
     toy_set: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,7 +75,9 @@ def _attacks(wave: Float32[np.ndarray, " s"], sample_rate: int) -> Int64[np.ndar
         rises = _rises(peaks)
         for begin in np.flatnonzero(rises):
             near = peaks[begin : begin + _REACHED]
-            found.append((float(rises[begin]), int(begin + (near >= 0.9 * near.max()).argmax())))
+            reached = int(begin + (near >= 0.9 * near.max()).argmax())
+            place = reached + int(peaks[reached : reached + 3].argmax())  # of a click, its peak
+            found.append((float(rises[begin]), place))
     chosen: list[int] = []
     for _, place in sorted(found, key=lambda one: (-one[0], one[1])):
         if all(abs(place - other) >= _APART for other in chosen):

@@ -46,7 +46,8 @@ class _Take(torch.autograd.Function):
         return x.index_select(0, partner)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (grad,) = grad_outputs
         (partner,) = ctx.saved_tensors
         wanted = torch.arange(ctx.size, device=grad.device)[:, None] == partner
         summed = wanted.to(grad.dtype) @ grad.flatten(1)

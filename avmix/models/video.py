@@ -55,7 +55,7 @@ class TimeConv(nn.Conv3d):
         if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         with torch.autocast("cpu", enabled=False):
-            return super().forward(input.float())
+            return super().forward(input.float()).to(torch.get_autocast_dtype("cpu"))
 
 
 class _Stage(nn.Module):
