@@ -44,7 +44,9 @@ def by_formula(wave: np.ndarray, config: FrontendConfig, rate: int) -> np.ndarra
     columns = []
     for first in range(0, len(wave) - n + 1, config.hop_length):
         power = np.abs(np.fft.rfft(wave[first : first + n] * hann)) ** 2
-        columns.append((np.log(power @ filters + 1e-6) - config.mel_mean) / config.mel_std)
+        columns.append(
+            (np.log(power @ filters + 1e-6) - float(config.mel_mean)) / float(config.mel_std)
+        )
     return np.stack(columns, 1)
 
 

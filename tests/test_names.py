@@ -119,10 +119,10 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = write_flash_beep(
         root.parent / "a.mp4", seconds=1, fps=5, size=(64, 48), events_seconds=(0.4,)
     )
+    data = made.read_bytes() + struct.pack(">I4s", 8, b"free")
     for label in ("esc\x1b[31m [/]", "$x$"):
         (root / label).mkdir(parents=True)
         for name in ODD:
-            data = made.read_bytes() + struct.pack(">I4s", 8, b"free")
             (root / label / f"{name}.mp4").write_bytes(data)
         (root / label / os.fsdecode(b"latin1-\xe9.mp4")).write_bytes(data)
     return root

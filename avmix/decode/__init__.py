@@ -12,6 +12,7 @@ from avmix.decode.errors import (
     UnsupportedMediaError,
 )
 from avmix.decode.request import Limits
+from avmix.decode.source import Source
 
 __all__ = [
     "Backend",
@@ -23,6 +24,7 @@ __all__ = [
     "NoAudioStreamError",
     "NoVideoStreamError",
     "Sounding",
+    "Source",
     "TruncatedMediaError",
     "UnsupportedMediaError",
     "decode_clip",

@@ -1,6 +1,5 @@
 """The public call: windows of one file in, clips out, whichever decoder does the work."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
@@ -11,7 +10,8 @@ from jaxtyping import Float32
 from avmix.decode import pyav
 from avmix.decode.container import verify_hash
 from avmix.decode.errors import ClipError
-from avmix.decode.request import Limits, checked_request
+from avmix.decode.request import Limits, Request, checked_request
+from avmix.decode.source import Source, as_file, rename
 from avmix.types import Clip
 
 Backend = Literal["pyav", "decord", "torchcodec"]
@@ -28,7 +28,7 @@ class Sounding:
 
 
 def decode_clip(
-    path: str | os.PathLike[str],
+    path: Source,
     *,
     start_seconds: float | int,
     duration_seconds: float | int,
@@ -54,7 +54,8 @@ def decode_clip(
     picture is held and the sound is zero, and the `Clip` says how much of it.
 
     Args:
-        path: The file.
+        path: The file; or the bytes of one, or a file object that can be sought (read from its
+            first byte): a copy in memory is decoded, with the same result as from a path.
         start_seconds: Start of the window.
         duration_seconds: Length of the window.
         num_frames: N pictures, at the middle of N equal parts of the window. Either this
@@ -112,7 +113,7 @@ def decode_clip(
 
 
 def decode_clips(
-    path: str | os.PathLike[str],
+    path: Source,
     *,
     starts_seconds: Sequence[float | int],
     duration_seconds: float | int,
@@ -136,23 +137,32 @@ def decode_clips(
     `decode_clip` would raise for it. Raises only what concerns the file as a whole: OSError,
     `MediaOpenError`, `UnsupportedMediaError`, a stream that is missing, a wrong hash.
     """
-    request = checked_request(
-        path,
-        starts_seconds=starts_seconds,
-        duration_seconds=duration_seconds,
-        num_frames=num_frames,
-        fps=fps,
-        sample_rate=sample_rate,
-        channels=channels,
-        sound_shift_seconds=sound_shift_seconds,
-        short_side=short_side,
-        audio=audio,
-        origin=origin,
-        max_held=max_held,
-        min_audio_valid=min_audio_valid,
-        sha256=sha256,
-        limits=limits,
-    )
+    with as_file(path, limits) as file:
+        request = checked_request(
+            file,
+            starts_seconds=starts_seconds,
+            duration_seconds=duration_seconds,
+            num_frames=num_frames,
+            fps=fps,
+            sample_rate=sample_rate,
+            channels=channels,
+            sound_shift_seconds=sound_shift_seconds,
+            short_side=short_side,
+            audio=audio,
+            origin=origin,
+            max_held=max_held,
+            min_audio_valid=min_audio_valid,
+            sha256=sha256,
+            limits=limits,
+        )
+        outcomes = _decode(request, backend)
+    for outcome in outcomes:
+        if isinstance(outcome, ClipError):
+            rename(outcome, path)
+    return outcomes
+
+
+def _decode(request: Request, backend: Backend) -> list[Clip | ClipError]:
     match backend:
         case "pyav":
             return pyav.decode(request)
@@ -174,7 +184,7 @@ def decode_clips(
 
 
 def decode_sound(
-    path: str | os.PathLike[str],
+    path: Source,
     *,
     start_seconds: float | int,
     duration_seconds: float | int,
@@ -189,27 +199,28 @@ def decode_sound(
     where pictures end is not looked for: a window after the end of the file is zeros, of which
     `audio_valid`, 0, tells.
     """
-    request = checked_request(
-        path,
-        starts_seconds=(start_seconds,),
-        duration_seconds=duration_seconds,
-        num_frames=1,
-        fps=None,
-        sample_rate=sample_rate,
-        channels=channels,
-        sound_shift_seconds=0.0,
-        short_side=None,
-        audio="require",
-        origin="video",
-        max_held=None,
-        min_audio_valid=0.0,
-        sha256=sha256,
-        limits=limits,
-    )
-    if request.sha256 is not None:
-        verify_hash(request.path, request.sha256)
-    (sound,) = pyav.decode_sounds(request)
-    if isinstance(sound, ClipError):
-        raise sound
-    audio, valid = sound
-    return Sounding(audio=audio, audio_valid=valid)
+    with as_file(path, limits) as file:
+        request = checked_request(
+            file,
+            starts_seconds=(start_seconds,),
+            duration_seconds=duration_seconds,
+            num_frames=1,
+            fps=None,
+            sample_rate=sample_rate,
+            channels=channels,
+            sound_shift_seconds=0.0,
+            short_side=None,
+            audio="require",
+            origin="video",
+            max_held=None,
+            min_audio_valid=0.0,
+            sha256=sha256,
+            limits=limits,
+        )
+        if request.sha256 is not None:
+            verify_hash(request.path, request.sha256)
+        (sound,) = pyav.decode_sounds(request)
+        if isinstance(sound, ClipError):
+            raise sound
+        audio, valid = sound
+        return Sounding(audio=audio, audio_valid=valid)

@@ -22,6 +22,8 @@ class Limits:
     """In one file."""
     max_clip_bytes: int = 4 << 30
     """Of the frames and the audio of one window, decoded, and of the audio at the file's rate."""
+    max_source_bytes: int = 4 << 30
+    """Of what is given as bytes or as a file object, of which a copy is made."""
     max_sample_rate: int = 6_144_000
     """Of the file's audio, samples / second. Far above what is recorded; damaged headers say 2 GHz,
     at which a second is 8 GB."""

@@ -22,6 +22,8 @@ from avmix.decode.errors import (
     UnsupportedMediaError,
 )
 from avmix.decode.planned import is_hidden
+from avmix.decode.request import Limits
+from avmix.decode.source import Source, as_file
 from avmix.decode.video import period_seconds, quarter_turns
 from avmix.prepare.melstats import MelTally
 from avmix.types import AudioInfo, Entry, VideoInfo
@@ -34,15 +36,17 @@ CANCELLED = 0.01
 cancel. One channel of eight alone keeps an eighth."""
 
 
-def probe(path: str | os.PathLike[str]) -> tuple[VideoInfo | None, AudioInfo | None]:
+def probe(path: Source) -> tuple[VideoInfo | None, AudioInfo | None]:
     """Read the whole file: pictures are counted from their packets, sound is decoded once.
+
+    `path` may be the bytes of a file, or a file object, as for `decode_clip`.
 
     A stream that the file does not have is None. Raises as `decode_clip` does: OSError,
     `MediaOpenError` (also where there is neither), `TruncatedMediaError` where reading stops with
     an error, `DecodeError` where a stream yields nothing, or samples that are not finite or beyond
     `MAX_SAMPLE`, `UnsupportedMediaError`.
     """
-    with open_media(os.fspath(path)) as media:
+    with as_file(path, Limits()) as file, open_media(file) as media:
         streams = [s for s in (media.video, media.audio) if s is not None]
         if not streams:
             raise MediaOpenError(media.path, "has neither a video nor an audio stream")
