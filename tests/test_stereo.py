@@ -347,4 +347,5 @@ def test_a_stereo_run_trains_and_is_evaluated(
     scores = evaluation.main(
         EvalConfig(checkpoint=str(out), split="train", num_views=1, num_workers=1, threads=1)
     )
-    assert scores["fused"] is not None and 0 <= scores["fused"].top1 <= 1
+    assert scores["fused"] is not None
+    assert 0 <= scores["fused"].top1 <= 1
