@@ -259,10 +259,10 @@ def test_a_leak_by_definition_is_allowed_and_noted(media, known, capsys) -> None
 def test_the_inventory_comes_also_where_there_can_be_no_manifest(media, tmp_path, capsys) -> None:
     (tmp_path / "empty").mkdir()
     assert run(tmp_path / "empty", tmp_path / "out", table=TABLE) == 1
-    assert "none of 13 clips can be used; is --media the right folder?" in one_line(capsys)
+    assert "none of 13 clips can be used; is --root the right folder?" in one_line(capsys)
     assert set(tree(tmp_path / "out")) == {"excluded.jsonl", "inventory.html", "inventory.json"}
     assert run(tmp_path / "none", tmp_path / "out", table=TABLE) == 1
-    assert "none: no such folder; --media is wrong" in one_line(capsys)
+    assert "none: no such folder; --root is wrong" in one_line(capsys)
 
 
 def test_changed_annotations_say_what_changed_and_replace_only_when_told(

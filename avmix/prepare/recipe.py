@@ -127,7 +127,7 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--root", "--media", dest="media", type=Path, required=True,
         help="folder of the media files, in any layout (as data.root in training)")  # fmt: skip
-    add("--annotations", type=Path, help="folder of the annotation files (that of --media)")
+    add("--annotations", type=Path, help="folder of the annotation files (that of --root)")
     add("--fetch", nargs="+", metavar="URL#sha256=HEX", help="first fetch these files, and unpack "
         "what is an archive, into --annotations; only with the right checksum")  # fmt: skip
     add("--out", type=Path, required=True, help="folder for the manifest; a folder in it for each "
@@ -137,11 +137,11 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
         "one a line; the protocol has another name then (all, also empty ones)")  # fmt: skip
     add("--workers", type=_count, default=2, help="processes that probe files (2)")
     add("--ray", metavar="ADDRESS", help="probe on a Ray cluster: its address, `auto`, or `local` "
-        "to start one here; every machine must see --media under the same path")  # fmt: skip
+        "to start one here; every machine must see --root under the same path")  # fmt: skip
     add("--seconds", type=_positive, default=120.0, help="limit for one file, seconds (120)")
     add("--min-seconds", "--min_seconds", type=_positive, default=0.5,
         help="shortest clip that is kept, seconds (0.5)")  # fmt: skip
-    add("--archives", metavar="FOLDER", help="unpack media files of archives (zip, tar) in --media "
+    add("--archives", metavar="FOLDER", help="unpack media files of archives (zip, tar) in --root "
         "into this folder of it; files that are there stay as they are")  # fmt: skip
     add("--dry-run", "--dry_run", action="store_true", help="only look which file is which clip, "
         "read none, and write mapping.csv and missing.txt: what is found, and missing")  # fmt: skip

@@ -235,7 +235,7 @@ def _placed(judged: Sequence[Judged]) -> list[tuple[Entry, str]]:
 def _check_some(protocol: Protocol, kept: Sequence[Entry]) -> None:
     if not kept:
         raise ManifestError(
-            f"{protocol.name}: none of {len(protocol.expected)} clips can be used; is --media the "
+            f"{protocol.name}: none of {len(protocol.expected)} clips can be used; is --root the "
             "right folder?"
         )
 

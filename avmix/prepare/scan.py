@@ -138,7 +138,7 @@ class Index:
 def scan(root: Path) -> Index:
     """Walk the folder once, and index it. Raises `ManifestError` where there is no folder."""
     if not root.is_dir():
-        raise ManifestError(f"{root}: no such folder; --media is wrong")
+        raise ManifestError(f"{root}: no such folder; --root is wrong")
     found = walk(root)
     index = Index(
         root,

@@ -1,6 +1,6 @@
 """Make manifests of AudioSet: several labels a clip.
 
-    python datasets/audioset/prepare.py --media audioset --annotations audioset/csv \
+    python datasets/audioset/prepare.py --root audioset --annotations audioset/csv \
         --out data/audioset --protocol audioset/balanced
 
 `audioset/balanced` trains on the balanced segments, `audioset/unbalanced` on the others,

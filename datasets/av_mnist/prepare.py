@@ -1,10 +1,10 @@
 """Make digits that are seen and heard, of MNIST and spoken digits, and their manifest.
 
-    python datasets/av_mnist/prepare.py --annotations downloads --media data/av_mnist/clips \
+    python datasets/av_mnist/prepare.py --annotations downloads --root data/av_mnist/clips \
         --out data/av_mnist
 
 `--annotations` has the four IDX files of MNIST and the folder `recordings` of the Free Spoken Digit
-Dataset; the clips are written to `--media`, those that are there already are kept.
+Dataset; the clips are written to `--root`, those that are there already are kept.
 """
 
 import gzip

@@ -1,6 +1,6 @@
 """Make manifests of AVE: the published split, which leaks, and the same without what leaks.
 
-    python datasets/ave/prepare.py --media AVE_Dataset/AVE --annotations AVE_Dataset \
+    python datasets/ave/prepare.py --root AVE_Dataset/AVE --annotations AVE_Dataset \
         --out data/ave --protocol ave/official
 
 `ave/official` and `ave/disjoint` take the whole file, ten seconds, as published results do;

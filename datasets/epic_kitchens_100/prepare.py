@@ -1,6 +1,6 @@
 """Make manifests of EPIC-KITCHENS-100: verbs and nouns of stretches of long videos.
 
-    python datasets/epic_kitchens_100/prepare.py --media EPIC-KITCHENS \
+    python datasets/epic_kitchens_100/prepare.py --root EPIC-KITCHENS \
         --annotations epic-kitchens-100-annotations --out data/epic \
         --protocol epic_kitchens_100/verb_noun
 

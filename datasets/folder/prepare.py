@@ -1,7 +1,7 @@
 """Make a manifest of your own clips: one folder per class, or a table that names them.
 
-    python datasets/folder/prepare.py --media my_clips --out data/mine
-    python datasets/folder/prepare.py --media my_clips --annotations clips.csv --out data/mine
+    python datasets/folder/prepare.py --root my_clips --out data/mine
+    python datasets/folder/prepare.py --root my_clips --annotations clips.csv --out data/mine
 
 The first reads my_clips/CLASS/anything.mp4, or my_clips/train/CLASS/..., my_clips/val/CLASS/...,
 my_clips/test/CLASS/... The table has the columns path and label, and may have start, end, split and

@@ -1,6 +1,6 @@
 """Make manifests of HMDB51: three official splits, pictures only.
 
-    python datasets/hmdb51/prepare.py --media hmdb51 --annotations testTrainMulti_7030_splits \
+    python datasets/hmdb51/prepare.py --root hmdb51 --annotations testTrainMulti_7030_splits \
         --out data/hmdb51 --protocol hmdb51/split1
 """
 

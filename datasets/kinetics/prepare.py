@@ -1,6 +1,6 @@
 """Make a manifest of Kinetics-400, -600 or -700-2020.
 
-    python datasets/kinetics/prepare.py --media k400 --annotations k400/annotations --out data/k400
+    python datasets/kinetics/prepare.py --root k400 --annotations k400/annotations --out data/k400
 
 The release is known by the number of classes; where rows are a part of it, `--protocol` says it:
 kinetics/400, kinetics/600 or kinetics/700_2020.

@@ -1,6 +1,6 @@
 """Make a manifest of Kinetics-Sounds, in every split that was published for it.
 
-    python datasets/kinetics_sounds/prepare.py --media k400 --annotations ks_lists \
+    python datasets/kinetics_sounds/prepare.py --root k400 --annotations ks_lists \
         --out data/ks_ogm --protocol kinetics_sounds/ogm
 
 Every protocol whose lists are in the folder is made; `--protocol` chooses.

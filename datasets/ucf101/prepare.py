@@ -1,6 +1,6 @@
 """Make manifests of UCF101: three official splits, all 101 classes or the 51 that have sound.
 
-    python datasets/ucf101/prepare.py --media UCF-101 --annotations ucfTrainTestlist \
+    python datasets/ucf101/prepare.py --root UCF-101 --annotations ucfTrainTestlist \
         --out data/ucf101 --protocol ucf101/split1
 """
 

@@ -1,6 +1,6 @@
 """Make a manifest of VGGSound.
 
-    python datasets/vggsound/prepare.py --media vggsound/video --annotations vggsound \
+    python datasets/vggsound/prepare.py --root vggsound/video --annotations vggsound \
         --out data/vggsound --protocol vggsound
 
 `vggsound` is the published split, in which videos are in train and test; `vggsound/disjoint` is the
