@@ -1,17 +1,21 @@
 """Names of files and classes where people read them: as they are, whatever is in them."""
 
 import sys
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
-def console_of(*, quiet: bool = False) -> Console:
+def console_of(*, quiet: bool = False) -> "Console":
     """A console for lines that hold names: it neither takes `[x]` for markup nor `:x:` for an emoji
     nor colours numbers. What a terminal would not print as a character is for `printable`."""
+    from rich.console import Console  # slow to import, and not needed by every command
+
     return Console(quiet=quiet, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
-def say(console: Console, text: str) -> None:
+def say(console: "Console", text: str) -> None:
     """Print a line that holds names on the console of `console_of`."""
     console.print(printable(text))
 

@@ -5,9 +5,9 @@ what only makes them long is smaller (`QUICK`, `SMALLER`). Nothing else of a lin
 """
 
 import csv
+import hashlib
 import json
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -101,14 +101,14 @@ def stand_ins(folder: Path, toy: Path) -> None:
         shutil.copy(files[0], folder / letter)
     shutil.copy(folder / "A", folder / "clip.mp4")
 
-    split_of = runpy.run_path(str(ROOT / "datasets/folder/prepare.py"))["split_of"]
     for label, files in clips.items():
         (folder / "my_clips" / label).mkdir(parents=True)
-        names = [f"{label}/1001_{number}.mp4" for number in range(99)]  # of an actor, 1001
-        some = {s: [n for n in names if split_of(n, 0.1, 0.2) == s] for s in ("train", "test")}
-        for file, name in zip(files, [*some["train"][:3], some["test"][0]], strict=False):
+        names = [f"{label}/1001_{number}.mp4" for number in range(4)]  # of an actor, 1001
+        for file, name in zip(files, names, strict=False):
             shutil.copy(file, folder / "my_clips" / name)
-        job = {"id": "0001", "label": label, "text": "a bell", "parent": some["train"][0]}
+        # Dealt out in the order of their hashes: one to test, one to val, the others to train.
+        last = max(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+        job = {"id": "0001", "label": label, "text": "a bell", "parent": last}
         (folder / "jobs.jsonl").write_text(json.dumps(job) + "\n")
     (folder / "bin").mkdir()
     (folder / "bin/foley").write_text(FOLEY.format(python=sys.executable))

@@ -129,7 +129,7 @@ def test_a_dry_run_says_what_would_become_of_each_link(server: str, tmp_path, ca
     assert said[0] == f"{server}/a.mp4 -> {tmp_path}/out/x/first.mp4: to be fetched"
     assert said[2] == "0 of 2 are there; nothing was fetched"
     assert not (tmp_path / "out").exists()
-    download([Item(url=f"{server}/a.mp4", name="x/first.mp4")], tmp_path / "out", QUICK, fetch_file)
+    transfer([Item(url=f"{server}/a.mp4", name="x/first.mp4")], tmp_path / "out", QUICK, fetch_file)
     with pytest.raises(SystemExit):
         main([*command, "--dry-run"])
     said = capsys.readouterr().out.splitlines()

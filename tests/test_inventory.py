@@ -255,7 +255,7 @@ def test_a_journal_does_not_keep_what_may_pass(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["{}", "[]", "nothing", "\0" * 50, '{"version": 0}'])
 def test_lines_of_another_kind_are_passed_over(tmp_path: Path, line: str) -> None:
-    row = {"version": 1, **asdict(FILE), **asdict(GOOD)}
+    row = {"version": 2, **asdict(FILE), **asdict(GOOD)}
     (tmp_path / "j").write_text(f"{line}\n{json.dumps(row)}\n")
     journal = Journal(tmp_path / "j")
     assert journal.found == {FILE: GOOD}

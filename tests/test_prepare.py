@@ -92,8 +92,10 @@ def test_a_folder_is_split_by_source(media: Path, tmp_path: Path) -> None:
                           "--val", "0.45", "--test", "0.2")  # fmt: skip
     assert done.returncode == 0, done.stderr
     sources = {s: {e.source_id for e in read_manifest(out, s).entries} for s in splits_of(out)}
-    # First 8 bytes of the SHA-256 of each name, as a share of 2**64: .78, .77, .60, .12.
-    assert sources == {"train": {"source0", "source1"}, "val": {"source2"}, "test": {"source3"}}
+    # First 8 bytes of the SHA-256 of each name, as a share of 2**64: .78, .77, .60, .12. Of the
+    # four sources of every class, in this order from the lowest, one (.8) is for test, two (1.8)
+    # are for val.
+    assert sources == {"train": {"source0"}, "val": {"source1", "source2"}, "test": {"source3"}}
     assert sum(len(read_manifest(out, split).entries) for split in sources) == 12
 
 
@@ -101,4 +103,4 @@ def test_a_folder_without_classes_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
     done = prepare_folder("--media", str(tmp_path), "--out", str(tmp_path / "out"))
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {tmp_path}: no CLASS/FILE with one of the endings")
+    assert done.stderr.startswith(f"error: {tmp_path}: no CLASS/FILE that is a media file")
