@@ -12,11 +12,12 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo test fuzz lint bench clean
+.PHONY: help env demo test long fuzz lint bench clean
 
 help:
 	@echo "make demo   made videos with sound -> trained -> evaluated: table and pictures"
 	@echo "make test   the tests"
+	@echo "make long   further tests that take ten seconds and more each"
 	@echo "make fuzz   5,000 damaged files through the decoder; the offending ones to runs/fuzz"
 	@echo "make lint   formatting, style, types"
 	@echo "make bench  the benchmarks; of committed code; writes benchmarks/results, tables, figures"
@@ -42,6 +43,9 @@ demo: env
 
 test: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+long: env
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 # Other files with another number: make fuzz SEED=1
 SEED := 0

@@ -392,6 +392,7 @@ def test_the_table_of_a_gpu(load: Any) -> None:
     assert "not yet measured" not in text
 
 
+@pytest.mark.long
 def test_a_quick_run_measures_everything_once(tmp_path: Path, load: Any) -> None:
     out = tmp_path / "mix.json"
     out.write_text(json.dumps({"cuda": {"device": "kept"}}))

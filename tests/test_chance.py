@@ -323,6 +323,7 @@ def test_nothing_is_said_of_a_run_that_learns(
     assert "head *" not in printed
 
 
+@pytest.mark.long
 def test_nothing_is_said_of_two_epochs_nor_of_heads_without_weight(
     toy_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -390,6 +391,7 @@ def test_a_run_that_was_killed_says_what_an_undisturbed_one_says(
     assert torch.equal(ours.sums, theirs.sums)
 
 
+@pytest.mark.long
 def test_of_an_older_checkpoint_it_is_unknown(
     toy_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,6 +142,7 @@ def test_every_line_of_the_pages_is_found():
     assert all(line.split()[0] in ("python", "avmix", "make") for line in lines)
 
 
+@pytest.mark.long
 def test_the_lines_of_the_pages_run_in_their_order(
     toy_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

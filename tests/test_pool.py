@@ -72,7 +72,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("num_workers", [1, 3])
+@pytest.mark.parametrize("num_workers", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_whatever_reading_does_every_batch_arrives_in_order(
     tmp_path: Path, num_workers: int
 ) -> None:
@@ -162,6 +162,7 @@ def test_no_clip_pays_for_what_befalls_its_process(tmp_path: Path, fate: Fate, t
     pool.close()
 
 
+@pytest.mark.long
 def test_a_clip_whose_process_is_always_killed_ends_the_run_and_is_not_blamed(
     tmp_path: Path,
 ) -> None:

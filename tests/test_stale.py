@@ -54,7 +54,9 @@ def test_a_committed_result_is_of_committed_code(name: str, load: Any) -> None:
         pytest.fail(said, pytrace=False)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "demo" else pytest.mark.long) for n in TRAINED]
+)
 def test_a_committed_table_is_what_the_code_computes(name: str, load: Any, take: Any) -> None:
     result = COMMITTED[name]
     where = load("paste").where(name, result)

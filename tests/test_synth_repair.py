@@ -183,6 +183,7 @@ def test_unreadable_clips_are_named_and_too_many_stop(
     assert {row["path"] for row in report["unreadable"]} == {"y1.mp4", "brief.mp4"}
 
 
+@pytest.mark.long
 def test_killed_and_gone_on_gives_the_same_bytes(real: Path, made: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
     code = "import sys; from avmix.cli import main; main(sys.argv[1:])"

@@ -203,7 +203,7 @@ def wait_for_steps(process: "subprocess.Popen[bytes]", out: Path, num_steps: int
             process.wait(0.005)
 
 
-@pytest.mark.parametrize("save_every", ["0", "2"])
+@pytest.mark.parametrize("save_every", [pytest.param("0", marks=pytest.mark.long), "2"])
 def test_killed_in_the_middle_and_resumed_is_bit_identical(
     toy_set: Path, finished: Path, tmp_path: Path, save_every: str
 ) -> None:
@@ -237,6 +237,7 @@ def test_the_losses_do_not_depend_on_the_number_of_loaders(
     assert losses(tmp_path / "run") == losses(finished)
 
 
+@pytest.mark.long
 def test_a_killed_run_leaves_no_process_behind(toy_set: Path, tmp_path: Path) -> None:
     arguments = smoke(toy_set, tmp_path / "run", "--data.num_workers", "1")
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
@@ -393,6 +394,7 @@ def fragile(toy_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return data
 
 
+@pytest.mark.long
 def test_files_that_crash_or_hang_the_decoder_end_no_run(
     fragile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

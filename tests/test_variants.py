@@ -74,6 +74,10 @@ VARIANTS: dict[str, list[str]] = {
                "--mix.method", "mixup@layer"],
 }  # fmt: skip
 """What differs from configs/smoke.yaml."""
+EVERY_TIME = ("mixup@layer", "dropout", "cutmix_spatiotemporal", "energy", "cross, own", "one lambda",
+              "second_batch, inside", "different_class", "everything", "binary", "torch", "time",
+              "sound", "background", "hidden")  # fmt: skip
+"""One of each kind; the others are `long`."""
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +129,10 @@ def plain(
     return found
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in EVERY_TIME else pytest.mark.long) for n in VARIANTS],
+)
 def test_it_trains_is_saved_and_goes_on_as_if_nothing_had_happened(
     name: str, toy_set: Path, eight: Path, plain: dict[str, list[float]], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
