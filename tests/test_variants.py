@@ -74,9 +74,9 @@ VARIANTS: dict[str, list[str]] = {
                "--mix.method", "mixup@layer"],
 }  # fmt: skip
 """What differs from configs/smoke.yaml."""
-EVERY_TIME = ("mixup@layer", "dropout", "cutmix_spatiotemporal", "energy", "cross, own", "one lambda",
-              "second_batch, inside", "different_class", "everything", "binary", "torch", "time",
-              "sound", "background", "hidden")  # fmt: skip
+EVERY_TIME = ("mixup@layer", "dropout", "cutmix_spatiotemporal", "energy", "cross, own",
+              "one lambda", "second_batch, inside", "different_class", "everything", "binary",
+              "torch", "time", "sound", "background", "hidden")  # fmt: skip
 """One of each kind; the others are `long`."""
 
 
