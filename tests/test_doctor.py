@@ -559,11 +559,16 @@ def test_a_file_that_takes_too_long_is_killed(long_file: Path, plain: Path) -> N
 
 
 def test_an_interrupt_leaves_no_process_behind(long_file: Path) -> None:
-    thread = in_the_background(lambda pid: os.kill(os.getpid(), signal.SIGINT))
-    task = Task(path=str(long_file), seconds=60.0)
-    with pytest.raises(KeyboardInterrupt):
-        examine_all([task] * 3, workers=2, done=lambda report: None)
-    thread.join()
+    # Python leaves SIGINT ignored where it was started so, as shells do in the background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread = in_the_background(lambda pid: os.kill(os.getpid(), signal.SIGINT))
+        task = Task(path=str(long_file), seconds=60.0)
+        with pytest.raises(KeyboardInterrupt):
+            examine_all([task] * 3, workers=2, done=lambda report: None)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not multiprocessing.active_children()
 
 
