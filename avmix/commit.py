@@ -1,5 +1,6 @@
 """Which commit the code is of, and whether it is all in it."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -41,5 +42,5 @@ def same_code(folder: Path, one: str, other: str) -> bool:
 
 
 def _git(folder: Path, *args: str) -> str:
-    done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout
+    done = subprocess.run(["git", *args], cwd=folder, capture_output=True, check=True)
+    return os.fsdecode(done.stdout)  # names of files are in it, which need not be UTF-8

@@ -1,5 +1,6 @@
 """Commits are those of a real repository."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -47,8 +48,10 @@ def test_results_pages_and_figures_leave_a_commit_clean(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["avmix/a.py", "configs/a.yaml", "avmix/new.py", "new/ä b.py", "benchmarks/a.py"]
-)
+    "path",
+    ["avmix/a.py", "configs/a.yaml", "avmix/new.py", "new/ä b.py", os.fsdecode(b"no\xff.mp4"),
+     "benchmarks/a.py"],
+)  # fmt: skip
 def test_code_and_configuration_do_not(checkout: Path, path: str) -> None:
     write(checkout / path, "2")
     # Asked from a folder below: the whole checkout counts.
