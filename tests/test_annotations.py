@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import tarfile
 import threading
 import zipfile
@@ -165,6 +166,14 @@ def test_names_that_leave_the_media_folder_are_refused(tmp_path: Path, name: str
     add(annotations, 1, names=["x.mp4", name])
     assert not annotations.clips
     assert annotations.problems[0].reason == f"{name!r} does not stay within the media folder"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="on Windows it is on another disk: no such folder")
+def test_a_folder_with_a_colon_is_an_ordinary_one(tmp_path: Path) -> None:
+    annotations = Annotations(tmp_path)
+    add(annotations, 1, names=["a:b|c/x.mp4"])
+    assert [clip.names for clip in annotations.clips.values()] == [("a:b|c/x.mp4",)]
+    assert not annotations.problems
 
 
 def test_stretches_of_time_that_cannot_be(tmp_path: Path) -> None:

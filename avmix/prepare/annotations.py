@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -468,4 +469,6 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 def _leaves(name: str) -> bool:
     parts = name.replace("\\", "/").split("/")
-    return parts[0] == "" or name[1:2] == ":" or ".." in parts or "\0" in name
+    # `C:/x` is another disk's in a table of Windows; `a:b/x` is a folder, but for Windows.
+    is_drive = name[1:2] == ":" and (os.name == "nt" or name[2:3] in ("/", "\\"))
+    return parts[0] == "" or is_drive or ".." in parts or "\0" in name
