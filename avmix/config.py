@@ -163,7 +163,7 @@ class AugmentConfig:
     """Pictures and sound are played faster or slower by one factor, drawn from [1 / speed, speed]
     with a uniform logarithm; >= 1, at most 4. 1: never."""
     speed_keeps_pitch: bool = False
-    """True: sound that is played faster or slower keeps its pitch; else it is a tape's. Attacks
+    """True: audio that is played faster or slower keeps its pitch; else it is a tape's. Attacks
     keep their place to 1 ms at speeds from 0.8 to 1.25; docs/augment.md says what may move."""
     reverse: float = 0.0
     """Probability that pictures and sound run backwards, 0 to 1."""
@@ -563,8 +563,9 @@ class RunConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the network's forward pass; spectrograms, targets and losses are always fp32."""
     threads: int = 0
-    """Threads of torch on the CPU; 0: as many as cores. Another number gives other last digits; the
-    number of loader processes does not. A run that goes on with another number says so."""
+    """Threads of torch on the CPU; 0: as many as cores, shared by the processes of a machine that
+    train together. Another number gives other last digits; the number of loader processes does not.
+    A run that goes on with another number says so."""
     log_every: int = 10
     """Steps between two writings of metrics.jsonl, >= 1."""
     save_every: int = 0
@@ -835,7 +836,7 @@ def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
     return config
 
 
-_PATHS = ("root", "manifest", "extra", "out", "checkpoint")
+_PATHS = ("root", "manifest", "table", "extra", "out", "checkpoint")
 """Options that are paths, in whatever section."""
 
 

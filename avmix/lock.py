@@ -38,11 +38,21 @@ def alone_in(folder: Path) -> Iterator[None]:
         _write(file)
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: nobody else's file can have this name
-        os.close(file)
+        _delete(path, file)
         if is_new:
             with suppress(OSError):  # something is in it
                 folder.rmdir()
+
+
+def _delete(path: Path, file: int) -> None:
+    """Delete the file and give up the lock."""
+    try:
+        path.unlink(missing_ok=True)  # while it is held: nobody else's file can have this name
+        os.close(file)
+    except PermissionError:  # Windows deletes no file that is open, also for another by now
+        os.close(file)
+        with suppress(PermissionError):
+            path.unlink(missing_ok=True)
 
 
 def _opened(path: Path) -> int:

@@ -1,7 +1,7 @@
 """Time and memory of preparing a list of millions of rows, as those of AudioSet.
 
-`python benchmarks/rows.py` writes a made list of the same form, with one class name for each row
-and 0.1 % of the files there, prepares it with the recipe in a process of its own, and keeps the
+`python benchmarks/rows.py` writes a synthetic list of the same form, with one class name for each
+row and 0.1 % of the files there, prepares it with the recipe in a process of its own, and keeps the
 seconds and the largest memory of that process in benchmarks/results/rows.json. The files are empty,
 and the journal says what probing them found: what is measured is everything but probing, which
 benchmarks/prepare.py measures for real files.
@@ -24,7 +24,7 @@ from avmix.prepare.scan import File
 from avmix.types import AudioInfo, VideoInfo
 
 RESULTS = Path(__file__).parent / "results" / "rows.json"
-SEGMENTS = "# made\n# made\n# YTID, start_seconds, end_seconds, positive_labels\n"
+SEGMENTS = "# synthetic\n# synthetic\n# YTID, start_seconds, end_seconds, positive_labels\n"
 VIDEO = VideoInfo(fps=25.0, num_frames=250, width=320, height=240, start_seconds=0.0,
                   duration_seconds=10.0, codec="h264", rotation=0, vfr=False)  # fmt: skip
 AUDIO = AudioInfo(rate_hz=44_100, channels=2, start_seconds=0.0, duration_seconds=10.0, codec="aac",

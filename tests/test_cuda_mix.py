@@ -47,7 +47,10 @@ def test_results_beyond_2_to_the_31_are_written() -> None:
     rows, size = 700, (8, 400, 400)
     need = rows * 3 * 8 * 400 * 400 * 3 + 2**30
     if torch.cuda.mem_get_info()[0] < need:
-        pytest.skip(f"needs {need / 2**30:.0f} GiB of GPU memory")
+        pytest.skip(
+            f"results beyond 2**31 elements were not tested: they need {need / 2**30:.0f} GiB "
+            "of free GPU memory"
+        )
     video = torch.zeros(rows, *size, 3, dtype=torch.uint8, device="cuda")
     video[-1], video[1] = 100, 200
     partner = torch.ones(rows, dtype=torch.int32, device="cuda")

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,25 @@ def test_the_owner_is_named_while_it_works_and_nothing_is_left_of_it(tmp_path):
         assert json.loads((folder / NAME).read_text())["pid"] == os.getpid()
         (folder / "kept").touch()
     assert [path.name for path in folder.iterdir()] == ["kept"]
+
+
+def test_where_an_open_file_cannot_be_deleted_it_is_closed_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows: `os.unlink` refuses what this process has open."""
+    unlink = os.unlink
+
+    def refusing(path: Path, **options: Any) -> None:
+        for number in Path("/proc/self/fd").iterdir():
+            if number.is_symlink() and os.readlink(number) == str(path):
+                raise PermissionError(13, "in use", str(path))
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", refusing)
+    folder = tmp_path / "run"
+    with alone_in(folder), pytest.raises(PermissionError):
+        (folder / NAME).unlink()
+    assert not folder.exists()
 
 
 def test_what_a_killed_process_left_is_taken_over(tmp_path):

@@ -27,10 +27,11 @@ def test_the_home_is_spelled_out_in_every_word(at_home: Path) -> None:
 
 
 def test_configs_know_the_home_on_the_command_line_and_in_yaml(at_home: Path) -> None:
-    (at_home / "c.yaml").write_text("data: {root: ~/clips, extra: [~/more, b]}\n")
+    (at_home / "c.yaml").write_text("data: {root: ~/clips, table: ~/t.csv, extra: [~/more, b]}\n")
     config = load_config(TrainConfig, ["--config", "~/c.yaml", "--run.out=~/runs/a"])
     assert (config.data.root, config.data.extra) == (f"{at_home}/clips", [f"{at_home}/more", "b"])
     assert (config.run.out, config.data.manifest) == (f"{at_home}/runs/a", "")
+    assert config.data.table == f"{at_home}/t.csv"
     config = load_config(EvalConfig, ["--checkpoint=~/runs/a", "--out", "~/e"])
     assert (config.checkpoint, config.out) == (f"{at_home}/runs/a", f"{at_home}/e")
 

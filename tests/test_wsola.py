@@ -78,29 +78,36 @@ def test_a_quiet_click_after_a_loud_tone_is_where_time_puts_it(speed: float):
     assert abs(found - at / speed) < 0.001 * RATE
 
 
+def promised(speed: float) -> float:
+    """Seconds, by docs/augment.md."""
+    return 1e-3 if 0.8 <= speed <= 1.25 else 4e-3
+
+
 def begins(wave: np.ndarray, low: float, high: float) -> float:
     """Seconds at which what is heard between these two first exceeds half of its peak."""
     near = np.abs(wave[round(low * RATE) : round(high * RATE)])
     return low + int((near > near.max() / 2).argmax()) / RATE
 
 
-@pytest.mark.parametrize("speed", [0.8, 0.93, 1.07, 1.25])
-@pytest.mark.parametrize("hz", [150.0, 440.0, 1500.0])
+@pytest.mark.parametrize("speed", SPEEDS)
+@pytest.mark.parametrize("hz", [150.0, 440.0, 1500.0, 2700.0])
 @pytest.mark.parametrize("decay_seconds", [0.08, 10.0])
 def test_a_tone_that_begins_and_lasts_begins_where_time_puts_it(
     speed: float, hz: float, decay_seconds: float
 ):
-    for shift in (0.0, 0.0037, 0.0071):
+    for shift in (0.0, 0.0011, 0.0037, 0.0071):
         at = (0.9 + shift) * speed
         time = np.arange(round(SIZE * speed)) / RATE - at
         shape = np.clip(time / 0.002, 0, 1) * np.clip((0.3 - time) / 0.005, 0, 1)
         source = 0.3 * np.sin(2 * np.pi * hz * time) * shape * np.exp(-time / decay_seconds)
         out = stretch(np.where(time > 0, source, 0).astype(np.float32), SIZE, RATE)
         there = begins(source, at, at + 0.02) - at
-        assert abs(begins(out, at / speed - 0.04, at / speed + 0.02) - at / speed - there) < 1e-3
+        assert abs(
+            begins(out, at / speed - 0.04, at / speed + 0.02) - at / speed - there
+        ) < promised(speed)
 
 
-@pytest.mark.parametrize("speed", [0.8, 0.93, 1.07, 1.25])
+@pytest.mark.parametrize("speed", SPEEDS)
 @pytest.mark.parametrize("apart", [0.025, 0.030, 0.035, 0.045])
 def test_two_sounds_in_close_succession_both_keep_their_place(speed: float, apart: float):
     for shift in (0.0, 0.0037, 0.0071):
@@ -116,4 +123,4 @@ def test_two_sounds_in_close_succession_both_keep_their_place(speed: float, apar
         for place in places:
             low = round((place - apart / speed / 2.2) * RATE)
             found = low + int(out[low : round((place + apart / speed / 2.2) * RATE)].argmax())
-            assert abs(found / RATE - place) < 1e-3
+            assert abs(found / RATE - place) < promised(speed)

@@ -1,15 +1,15 @@
-"""Longer or shorter sound of the same pitch, with every attack in its place.
+"""Longer or shorter audio of the same pitch, with every attack in its place.
 
 Waveform similarity overlap-add (Verhelst and Roelands, "An overlap-add technique based on waveform
 similarity (WSOLA) for high quality time-scale modification of speech", ICASSP 1993), with one
-addition: around every attack the sound is copied as it is, at the place where the linear change of
+addition: around every attack the audio is copied as it is, at the place where the linear change of
 time puts the attack. A phase vocoder smears attacks over tens of milliseconds, and plain WSOLA
-moves them by as much as it searches: both would part the sound from its picture.
+moves them by as much as it searches: both would part audio and video.
 
-Attacks are in their place to 1 ms at speeds from 0.8 to 1.25 (from 0.5 to 2, 2.5 ms): clicks,
-tones that decay or last, double clicks 25 to 45 ms apart. What rises less than twofold above a
-sound that goes on is no attack, and moves by up to 5 ms, as in plain WSOLA, and by what is copied
-beside it: up to 18 ms times the change of speed.
+Attacks that rise within 2 ms are in their place to 1 ms at speeds from 0.8 to 1.25, and to 4 ms
+from 0.5 to 2: clicks, tones that decay or last, double clicks 25 to 45 ms apart. What rises less
+than twofold above what goes on is no attack, and moves by up to 5 ms, as in plain WSOLA, and by
+what is copied beside it: up to 18 ms times the change of speed.
 """
 
 import numpy as np
@@ -26,6 +26,8 @@ _APART = 12
 _BEFORE, _AFTER, _REACHED = (2, 18), 5, 8
 """Milliseconds before an attack, and after its begin, whose levels are compared; and within which
 it reaches its level."""
+_LEVEL = 0.97
+"""The same level: the peaks of a tone differ by what is sampled of them."""
 _SUDDEN = 2.0
 """The peak level after the begin of an attack is so many times that before it."""
 _FAINT = 1e-3
@@ -76,7 +78,10 @@ def _attacks(wave: Float32[np.ndarray, " s"], sample_rate: int) -> Int64[np.ndar
         for begin in np.flatnonzero(rises):
             near = peaks[begin : begin + _REACHED]
             reached = int(begin + (near >= 0.9 * near.max()).argmax())
-            place = reached + int(peaks[reached : reached + 3].argmax())  # of a click, its peak
+            top = peaks[
+                reached : reached + 3
+            ]  # of a click its peak; of a tone that lasts the first
+            place = reached + int((top >= _LEVEL * top.max()).argmax())
             found.append((float(rises[begin]), place))
     chosen: list[int] = []
     for _, place in sorted(found, key=lambda one: (-one[0], one[1])):

@@ -187,14 +187,15 @@ def _events(line: bytes, where: str) -> tuple[str, tuple[float, ...]]:
 
 
 def row_of(entry: Entry) -> str:
-    """The line of JSON of one clip; `synthetic` is left out of it where the clip is real."""
+    """The line of JSON of one clip; fields that came later are left out of it where they say
+    nothing: manifests keep their bytes, and so their hashes."""
     row = asdict(entry)
+    if entry.synthetic is None:
+        del row["synthetic"]
     if entry.audio is not None and entry.audio.log_mel_mean is None:
         del row["audio"]["log_mel_mean"], row["audio"]["log_mel_std"]
-    if entry.synthetic is None:
-        del row["synthetic"]  # manifests of real clips keep their bytes, and so their hashes
     if entry.audio is not None and not entry.audio.mono_cancels:
-        del row["audio"]["mono_cancels"]  # likewise
+        del row["audio"]["mono_cancels"]
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 

@@ -92,7 +92,7 @@ def fork_server() -> "ForkServerContext | SpawnContext":
 
     Forking the training process would copy the state of OpenMP's and CUDA's threads. The server has
     no thread but its own, and a process that takes the place of a dead one is there at once, not
-    after seconds of imports. Where the system has no such server, each process imports anew.
+    after seconds of imports. Where the system has no such server, each process imports for itself.
     """
     context = child_context([__name__])
     if context.get_start_method() != "forkserver":

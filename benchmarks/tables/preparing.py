@@ -62,11 +62,11 @@ def prepare_table(result: dict[str, Any]) -> str:
 
 
 def rows_table(result: dict[str, Any]) -> str:
-    """What a list of millions of rows costs besides probing."""
+    """What a list of millions of rows costs, probing apart."""
     per_million = result["cpu_seconds"] * 1e6 / result["num_rows"]
     return (
-        f"{result['num_rows']:,} rows of a made list as AudioSet's, {result['num_there']:,} of its "
-        f"files there: {result['cpu_seconds']:.0f} CPU seconds ({per_million:.0f} per million "
-        f"rows) and at most {result['peak_bytes'] / 1e9:.2f} GB of memory, probing apart. "
-        f"{result['cpu']}.\n"
+        f"{result['num_rows']:,} rows of a synthetic list as AudioSet's, "
+        f"{result['num_there']:,} of its files there: {result['cpu_seconds']:.0f} CPU seconds "
+        f"({per_million:.0f} per million rows) and at most {result['peak_bytes'] / 1e9:.2f} GB "
+        f"of memory, probing apart. {result['cpu']}.\n"
     )
