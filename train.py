@@ -294,7 +294,8 @@ def _resume(path: Path, begun: Checkpoint) -> tuple[Checkpoint, str]:
     if done != epochs:
         notice = (
             f"this run had ended after {done} epochs and goes on to {epochs}: the learning rate "
-            f"rises to where it is in a run of {epochs}; the result is that of neither"
+            f"rises to where it is in a run of {epochs}; the result is neither that of a run of "
+            f"{done} epochs nor that of one of {epochs} from its beginning"
         )
     return replace(state, config=begun.config), notice
 
@@ -352,6 +353,8 @@ def _headline(
     resumed = ""
     if (state.epoch, state.step) != (0, 0):
         resumed = f", resumed at epoch {state.epoch + 1}, step {state.step}"
+    if state.epoch >= config.optim.epochs:
+        resumed = f", complete: {state.epoch} epochs are done (--optim.epochs N for more)"
     return (
         f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
         f"{len(train.classes)} classes; {millions:.2f} M parameters; mix {_mix(config)}; "

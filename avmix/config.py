@@ -628,7 +628,8 @@ class TrainConfig:
                      f"must be sum for loss.kind {self.loss.kind}", self.mix.labels)  # fmt: skip
         unmixed = self.mix.ramp_epochs + self.mix.off_epochs
         _require(unmixed <= self.optim.epochs, "mix.ramp_epochs + mix.off_epochs",
-                 f"must be <= optim.epochs (={self.optim.epochs})", unmixed)  # fmt: skip
+                 f"must be <= optim.epochs (={self.optim.epochs}; for a short run "
+                 "--mix.ramp_epochs 0)", unmixed)  # fmt: skip
         for key in ("min_seconds", "hide_seconds"):
             _require(getattr(self.augment, key) <= self.clip.duration_seconds, f"augment.{key}",
                      f"must be <= clip.duration_seconds (={self.clip.duration_seconds})",

@@ -105,10 +105,15 @@ def test_evaluation_covers_the_split(finished: Path, capsys: pytest.CaptureFixtu
     assert f"{finished}/best.pt is the one that was best on val" in said
 
 
-def test_a_finished_run_is_not_done_again(toy_set: Path, finished: Path) -> None:
+def test_a_finished_run_is_not_done_again(
+    toy_set: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (finished / "last.pt").read_bytes()
     steps = losses(finished)
     run_train(smoke(toy_set, finished))
+    assert "complete: 2 epochs are done (--optim.epochs N for more)" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert (finished / "last.pt").read_bytes() == before
     assert losses(finished) == steps
 

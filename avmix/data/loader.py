@@ -78,7 +78,8 @@ class EpochSampler:
             raise ValueError(
                 f"a step reads {batch_size} clips (optim.batch_size, or twice as many with "
                 f"mix.pairing second_batch; {repeats} of a file) x {world_size} processes, more "
-                f"than the {num_clips} clips of the train split"
+                f"than the {num_clips} clips of the train split; a smaller --optim.batch_size is "
+                "needed"
             )
         self.batch_size = batch_size
         self._rank = rank
