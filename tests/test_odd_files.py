@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from avmix.decode import (
     ClipError,
     ClipRangeError,
+    DecodeError,
     Limits,
     MediaOpenError,
     UnsupportedMediaError,
@@ -27,7 +28,9 @@ from avmix.decode import (
     pyav,
 )
 from avmix.decode.bitstream import damage_check
+from avmix.decode.container import open_media
 from avmix.decode.request import checked_request
+from avmix.prepare.probe import probe
 from avmix.types import Clip
 from tests.media import (
     Edit,
@@ -531,6 +534,35 @@ def test_gigabytes_of_nothing_end_at_the_limit_of_time(
     with pytest.raises(ClipError):
         decode_clip(path, start_seconds=0.9, duration_seconds=1, fps=5, limits=Limits(seconds=0.3))
     assert time.monotonic() - began < 5
+
+
+def test_a_limit_of_time_is_no_cut_file(tmp_path: Path) -> None:
+    path = write_flash_beep(tmp_path / "tail.mkv", seconds=1)
+    os.truncate(path, 16 << 30)
+    with open_media(str(path), Limits(seconds=0.3)) as media:
+        assert media.video is not None
+        with pytest.raises(UnsupportedMediaError, match=r"longer than 0\.3 s"):
+            list(media.packets(media.video))
+
+
+def test_a_stream_that_appears_in_the_middle_is_an_error_that_names_the_file(
+    tmp_path: Path,
+) -> None:
+    # After more than libav looks at to find the streams.
+    frames = write_flash_beep(
+        tmp_path / "frames.flv", audio_codec=None, b_frames=0, seconds=8, events_seconds=()
+    )
+    both = write_flash_beep(tmp_path / "both.flv", audio_codec="aac", b_frames=0, seconds=1)
+    data, later, at = bytearray(frames.read_bytes()), both.read_bytes(), 13
+    data[4] = 1  # the header says: video only
+    while at + 11 < len(later):
+        end = at + 15 + int.from_bytes(later[at + 1 : at + 4])
+        data += later[at:end] if later[at] == 8 else b""  # audio
+        at = end
+    path = tmp_path / "joined.flv"
+    path.write_bytes(data)
+    with pytest.raises(DecodeError, match=r"joined\.flv: a stream appears in the middle"):
+        probe(path)
 
 
 def test_side_data_that_pyav_does_not_know(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Whether the clock of a file starts again in the middle, as in recordings joined byte by byte.
 
-Seeking goes by time: in such a file it ends in either of them. What is read here is little and
-needs no decoder: the times of clusters, fragments or of the transport stream.
+Seeking goes by time: in such a file it ends in either of them. What is looked at here needs
+no decoder: the times of clusters or fragments, which are few; of MPEG-TS those of every packet, for
+which the whole file is read, once per process.
 """
 
 import math

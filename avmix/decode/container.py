@@ -96,8 +96,9 @@ class Media:
     def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
         """The packets of `streams` from where reading stands.
 
-        Raises `DecodeError` where time goes backward: what was shown at a time is then not one
-        frame, and the audio of that time may belong to another.
+        Raises `UnsupportedMediaError` at the limit of time; `DecodeError` where a stream appears in
+        the middle, and where time goes backward: what was shown at a time is then not one frame,
+        and the audio of that time may belong to another. What else libav raises is not changed.
         """
         indices = {stream.index for stream in streams}
         slack = {s.index: _BACKWARD_SECONDS / float(s.time_base or 1) for s in streams}
@@ -105,7 +106,8 @@ class Media:
         read = [packet for packet in self.pending if packet.stream_index in indices]
         self.pending.clear()
         is_timed = not self.in_output_order
-        for number, packet in enumerate(chain(read, self.container.demux(*streams))):
+        demuxed = _demux(self.path, self.limits, self.container, *streams)
+        for number, packet in enumerate(chain(read, demuxed)):
             if number % _PACKETS_PER_LOOK == 0:
                 self.check_time()
             dts = packet.dts
@@ -131,11 +133,7 @@ class Media:
     def check_time(self) -> None:
         """Raise `UnsupportedMediaError` when reading has taken longer than the limit."""
         if time.monotonic() - self.began_at > self.limits.seconds:
-            raise self.too_slow()
-
-    def too_slow(self) -> UnsupportedMediaError:
-        """The error of a file that takes longer than the limit."""
-        return _too_slow(self.path, self.limits)
+            raise _too_slow(self.path, self.limits)
 
 
 @contextmanager
@@ -217,6 +215,20 @@ def _hash(path: str, *identity: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _demux(
+    path: str, limits: Limits, container: InputContainer, *streams: VideoStream | AudioStream
+) -> Iterator[Packet]:
+    """The packets of `streams`; raises as `Media.packets`, but does not look at their times."""
+    try:
+        yield from container.demux(*streams)
+    except av.error.ExitError as error:  # the `timeout` of the opening
+        raise _too_slow(path, limits) from error
+    except IndexError as error:  # of PyAV, which knows the streams of the opening only
+        raise DecodeError(
+            path, "a stream appears in the middle; the file is damaged, or joined from others"
+        ) from error
+
+
 def _too_slow(path: str, limits: Limits) -> UnsupportedMediaError:
     return UnsupportedMediaError(
         path, f"decoding takes longer than {limits.seconds:g} s; transcode it"
@@ -268,10 +280,7 @@ def _describe(
     in_output_order = "avi" in names
     pending: list[Packet] = []
     if video is not None and not in_output_order:
-        try:
-            pending = _to_first_key(path, container, video, audio)
-        except av.error.ExitError as error:
-            raise _too_slow(path, limits) from error
+        pending = _to_first_key(path, limits, container, video, audio)
     counted = bool(names & {"avi", "ogg"})
     return Media(
         path=path,
@@ -314,30 +323,28 @@ def _video_decoder(stream: VideoStream) -> VideoCodecContext:
 
 
 def _to_first_key(
-    path: str, container: InputContainer, video: VideoStream, audio: AudioStream | None
+    path: str,
+    limits: Limits,
+    container: InputContainer,
+    video: VideoStream,
+    audio: AudioStream | None,
 ) -> list[Packet]:
     """The packets up to the first key frame; a recording may begin between two.
 
-    Raises `TruncatedMediaError` where reading stops with an error.
+    Raises `TruncatedMediaError` where reading stops with an error, and as `_demux`.
     """
     packets: list[Packet] = []
     num_bytes = 0
     streams = [stream for stream in (video, audio) if stream is not None]
     try:
-        for packet in container.demux(*streams):
+        for packet in _demux(path, limits, container, *streams):
             packets.append(packet)
             num_bytes += packet.size
             is_first_key = packet.stream_index == video.index and packet.is_keyframe
             if is_first_key or packet.size == 0 or num_bytes > _MAX_PENDING_BYTES:
                 break
-    except av.error.ExitError:
-        raise
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(path, f"reading stops early: {error.strerror}") from error
-    except IndexError as error:  # of PyAV, which knows the streams of the opening only
-        raise DecodeError(
-            path, "a stream appears in the middle; the file is damaged, or joined from others"
-        ) from error
     return packets
 
 

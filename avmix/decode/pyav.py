@@ -373,14 +373,8 @@ def _read(
                 sound.feed(packet)
             if (pictures is None or pictures.gathered) and (sound is None or sound.done):
                 return
-    except av.error.ExitError as error:
-        raise media.too_slow() from error
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(media.path, f"reading stops early: {error.strerror}") from error
-    except IndexError as error:  # of PyAV, which knows the streams of the opening only
-        raise DecodeError(
-            media.path, "a stream appears in the middle; the file is damaged, or joined from others"
-        ) from error
 
 
 def _outcome(

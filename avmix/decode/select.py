@@ -226,7 +226,6 @@ def _read(media: Media, look: Look) -> tuple[VideoFrame, Float64[np.ndarray, " n
     end, last = 0.0, -np.inf
     try:
         for packet in media.packets(media.video):
-            media.check_time()
             if first is None:
                 first = next(iter(media.decoder.decode(packet if packet.size else None)), None)
             if packet.size == 0:

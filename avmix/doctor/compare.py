@@ -115,7 +115,7 @@ def _sound_differs(clip: Clip, window: int, ear: Ear) -> str:
 def _heard_differs(
     found: Float32[np.ndarray, " s"], right: Float32[np.ndarray, " s"], rate: int
 ) -> str:
-    """How sound differs of which one part was drawn as noise: by its waveform where no noise is
+    """How audio differs of which one part was drawn as noise: by its waveform where no noise is
     drawn, and by its power in blocks where it is. `NOISE` where neither does."""
     (low, high), (right_low, right_high) = (_bands(wave, rate) for wave in (found, right))
     if problem := _waves_differ(low, right_low, rate, level=_level(right)):
@@ -126,7 +126,7 @@ def _heard_differs(
     off = (np.maximum(power, least) / np.maximum(expected, least)).clip(1e-9)
     worst = float(np.maximum(off, 1 / off).max(initial=1.0))
     if worst > _NOISE_RATIO:
-        return f"above {_NOISE_HZ:g} Hz the sound has {worst:.1f} times another power at one place"
+        return f"above {_NOISE_HZ:g} Hz the audio has {worst:.1f} times another power at one place"
     return NOISE
 
 

@@ -74,7 +74,7 @@ KINDS: dict[Code, Kind] = {
         "warning", "channels cancel in mono", "mono takes the left one alone; or set clip.stereo"
     ),
     "sound_broken": Kind(
-        "error", "samples that are no sound", "the file is refused: encode its sound again"
+        "error", "samples that are no audio", "the file is refused: encode its audio again"
     ),
     "sound_short": Kind(
         "warning", "sound covers less than 90 %", "windows without sound are masked, or set limits"
