@@ -6,6 +6,7 @@ whole where a member would land elsewhere.
 """
 
 import hashlib
+import lzma
 import re
 import shutil
 import tarfile
@@ -91,7 +92,8 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
                 file.extractall(partial, filter="data")
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,
+            RuntimeError) as error:  # fmt: skip
         raise AnnotationError(f"{archive}: cannot be unpacked: {error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
