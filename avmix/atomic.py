@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and errors of the disk that name the file."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,11 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def remove_partial(folder: Path) -> None:
-    """Delete what killed writers left in `folder`. Only for who holds it alone."""
-    for path in folder.glob(f"*{PARTIAL}"):
-        path.unlink(missing_ok=True)
+def remove_partial(folder: Path, of: str = "*") -> None:
+    """Delete what killed writers of the files, or folders, that the pattern `of` means left in
+    `folder`. Only for who holds these alone."""
+    for path in folder.glob(f"{of}.*{PARTIAL}"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
