@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and errors of the disk that name the file."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from uuid import uuid4
 
 PARTIAL = ".partial"
 """Ending of what is being written."""
+DISK_REFUSES = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+"""Errors after which nothing can be written any more."""
 
 
 @contextmanager

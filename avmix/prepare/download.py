@@ -25,6 +25,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
@@ -33,7 +34,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from avmix.atomic import naming, replace_text
+from avmix.atomic import DISK_REFUSES, naming, replace_text, replacing_path
 from avmix.data.manifest import ManifestError
 from avmix.decode import ClipError
 from avmix.killable import Failure, run_each
@@ -46,8 +47,6 @@ _LOOK_SECONDS = 600.0
 """Limit for probing and cutting one file."""
 _WHOLE_SIZE = 1 << 14
 """Pixels: cut files keep the size of their frames."""
-_ENDS_ALL = (28, 30, 122)
-"""ENOSPC, EROFS, EDQUOT: nothing can be written any more."""
 
 EPILOG = """\
 exit:   0 everything is there   1 some are not (download.jsonl says why); the same command tries them
@@ -229,9 +228,17 @@ def fetch_file(item: Item, out: Path, manners: Manners) -> Path:
         if length is not None and got != int(length):
             raise ValueError(f"ended after {start + got} of {start + int(length)} bytes")
     if packed:
-        with gzip.open(partial) as data, path.open("wb") as file:
-            shutil.copyfileobj(data, file)
-        partial.unlink()
+        try:
+            with (
+                gzip.open(partial) as data,
+                replacing_path(path) as whole,
+                whole.open("wb") as file,
+            ):
+                shutil.copyfileobj(data, file)
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"its gzip cannot be unpacked: {error}") from None
+        finally:
+            partial.unlink()  # all of it is here: there is nothing to go on with
     else:
         partial.replace(path)
     mark.unlink(missing_ok=True)
@@ -401,7 +408,7 @@ def _try(
         except ManifestError:
             raise
         except (OSError, ValueError, HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in _ENDS_ALL:
+            if isinstance(error, OSError) and error.errno in DISK_REFUSES:
                 raise
             problem = f"{type(error).__name__}: {error}"
     return Outcome(url=item.url, name=item.name, problem=problem)
