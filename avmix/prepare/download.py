@@ -45,6 +45,8 @@ JOURNAL = "download.jsonl"
 _PIECE = 1 << 16
 _LOOK_SECONDS = 600.0
 """Limit for probing and cutting one file."""
+_PRELOAD = ("avmix.prepare.download", "avmix.prepare.probe", "avmix.prepare.transcode")
+"""Imported once, not by the process of every file."""
 _WHOLE_SIZE = 1 << 14
 """Pixels: cut files keep the size of their frames."""
 
@@ -264,13 +266,13 @@ def arrived(path: Path, item: Item) -> tuple[str, Path]:
         return "it is compressed (gzip), and no media file", path
     with closing(run_each(_probe_and_cut, [(path, item.cut_seconds)], workers=1,
                           seconds=lambda task: _LOOK_SECONDS,
-                          preload=("avmix.prepare.download",))) as running:  # fmt: skip
+                          preload=_PRELOAD)) as running:  # fmt: skip
         _, outcome = next(iter(running))
     return (outcome.text, path) if isinstance(outcome, Failure) else outcome
 
 
 def _probe_and_cut(task: tuple[Path, tuple[float, float] | None]) -> tuple[str, Path]:
-    from avmix.prepare.probe import entry_of  # decoders, and torch with them
+    from avmix.prepare.probe import entry_of  # only this process needs them
     from avmix.prepare.transcode import Form, Job, make_one
 
     path, cut = task
