@@ -26,7 +26,7 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
@@ -34,7 +34,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from avmix.atomic import DISK_REFUSES, naming, replace_text, replacing_path
+from avmix.atomic import DISK_REFUSES, naming, replacing, replacing_path
 from avmix.data.manifest import ManifestError
 from avmix.decode import ClipError
 from avmix.killable import Failure, run_each
@@ -128,13 +128,18 @@ def _cut_of(text: str, where: str) -> tuple[float, float] | None:
     return float(found[1]), float(found[2])
 
 
-def write_list(path: Path, items: Sequence[Item]) -> None:
-    """Write a list that `read_list` reads: what is missing, for this or any other program."""
-    lines = []
-    for item in items:
-        cut = "" if item.cut_seconds is None else "\t{:g}-{:g}".format(*item.cut_seconds)
-        lines.append(f"{item.url}\t{item.name}{cut}\n")
-    replace_text(path, "".join(lines))
+def write_list(path: Path, items: Iterable[Item]) -> int:
+    """Write a list that `read_list` reads: what is missing, for this or any other program.
+
+    Returns how many there are; one by one, for there may be millions.
+    """
+    count = 0
+    with replacing(path) as file:
+        for item in items:
+            cut = "" if item.cut_seconds is None else "\t{:g}-{:g}".format(*item.cut_seconds)
+            file.write(f"{item.url}\t{item.name}{cut}\n".encode())
+            count += 1
+    return count
 
 
 Look = Callable[[Path, Item], tuple[str, Path]]
