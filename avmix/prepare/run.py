@@ -12,7 +12,7 @@ from typing import Any
 
 from avmix.data.manifest import ManifestError, write_manifest
 from avmix.names import tell
-from avmix.prepare.annotations import plain
+from avmix.prepare.annotations import in_two_splits, plain
 from avmix.prepare.archives import Archive, look_into, unpack
 from avmix.prepare.download import write_list
 from avmix.prepare.expected import Expected, Problem, Protocol
@@ -259,7 +259,7 @@ def restricted(protocol: Protocol, classes: Collection[str]) -> Protocol:
                    f"{len(protocol.expected)} clips")  # fmt: skip
     return replace(protocol, name=f"{protocol.name}/{len(chosen)}_classes_{digest}",
                    classes=chosen, expected=kept, problems=(*protocol.problems, said),
-                   published={})  # fmt: skip
+                   published={}, leaks=protocol.leaks if in_two_splits(kept) else "")  # fmt: skip
 
 
 def _notes(protocol: Protocol, inventory: Mapping[str, Any], options: Options) -> dict[str, Any]:
