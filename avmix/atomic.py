@@ -1,6 +1,8 @@
 """Files that are there whole or not at all, and errors of the disk that name the file."""
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,8 @@ from uuid import uuid4
 
 PARTIAL = ".partial"
 """Ending of what is being written."""
+DISK_REFUSES = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+"""Errors after which nothing can be written any more."""
 
 
 @contextmanager
@@ -62,7 +66,11 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def remove_partial(folder: Path) -> None:
-    """Delete what killed writers left in `folder`. Only for who holds it alone."""
-    for path in folder.glob(f"*{PARTIAL}"):
-        path.unlink(missing_ok=True)
+def remove_partial(folder: Path, of: str = "*") -> None:
+    """Delete what killed writers of the files, or folders, that the pattern `of` means left in
+    `folder`. Only for who holds these alone."""
+    for path in folder.glob(f"{of}.*{PARTIAL}"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

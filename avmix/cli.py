@@ -24,10 +24,10 @@ _COMMANDS = {
     "leaks": ("avmix.prepare.leaks", "Find",
               "what is in two splits of a data set and must not be"),
     "transcode": ("avmix.prepare.transcode", "Make",
-                  "a data set anew, in small files that are read fast"),
+                  "a data set once more, in small files that are read fast"),
     "shards": ("avmix.prepare.shards", "Write",
                "a data set as tar files in the layout of WebDataset"),
-    "synth": ("avmix.synth.command", "Make", "clips that nobody filmed, to train on besides"),
+    "synth": ("avmix.synth.command", "Make", "synthetic clips, to train on as well"),
 }  # fmt: skip
 """Module of each command, and what it does; `preview` is here."""
 

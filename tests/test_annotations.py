@@ -320,6 +320,9 @@ def test_archives_are_unpacked_and_dangerous_ones_refused(
         return fetch_annotations([f"{address}/{name}#sha256={digest}"], out)
 
     assert Annotations(get("good.zip")).need("train.txt").read_text() == "x"
+    killed = _made(out / "good.zip.d.0123456789ab.partial")
+    (killed / "train.txt").write_text("half")
+    assert Annotations(get("good.zip")).need("train.txt").read_text() == "x"
     for name in ("bad.zip", "up.tgz", "root.tgz", "link.tgz"):
         with pytest.raises(AnnotationError, match=r"refused"):
             get(name)

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from conftest import AUDIO, VIDEO
 
+from avmix.prepare.download import Item, read_list, write_list
 from avmix.prepare.expected import Expected, Protocol
 from avmix.prepare.inventory import like_missing
 from avmix.prepare.journal import Probed
@@ -184,12 +185,17 @@ def test_unexpected_files_that_begin_as_missing_clips_are_said() -> None:
     ]  # fmt: skip
 
 
-def test_what_is_missing_is_a_list_for_download() -> None:
+def test_what_is_missing_is_a_list_for_download(tmp_path: Path) -> None:
     clips = [cut("a", 417.0), cut("again", 417.0), cut("c", 0.0, cut_seconds=None),
              cut("no link", 1.0, video="P01_01")]  # fmt: skip
     link = f"https://www.youtube.com/watch?v={ID}"
     cut_line = f"{link}\t{ID}_000417_000427\t417-427"
-    assert list(missing_links(clips)) == [cut_line, cut_line, f"{link}\t{ID}"]
+    path = tmp_path / "missing.txt"
+    assert write_list(path, missing_links(clips)) == 3
+    assert path.read_text().splitlines() == [cut_line, cut_line, f"{link}\t{ID}"]
+    assert read_list(path)[0] == Item(
+        url=link, name=f"{ID}_000417_000427", cut_seconds=(417.0, 427.0)
+    )
     assert not list(missing_links([]))
 
 

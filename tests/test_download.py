@@ -40,6 +40,7 @@ class _Server(BaseHTTPRequestHandler):
     cuts = 0
     """Answers to come that end early."""
     tag = '"one"'
+    broken: dict[str, bytes] = {}  # noqa: RUF012
 
     def do_GET(self) -> None:
         kind = type(self)
@@ -47,7 +48,8 @@ class _Server(BaseHTTPRequestHandler):
         if self.path.startswith("/gone"):
             self.send_error(404)
             return
-        data = self.answers().get(self.path.split("?")[0].rpartition("/")[2], DATA)
+        name = self.path.split("?")[0].rpartition("/")[2]
+        data = kind.broken.get(name) or self.answers().get(name, DATA)
         start = 0
         if "Range" in self.headers and self.headers.get("If-Range") == kind.tag:
             start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
@@ -91,7 +93,7 @@ class _Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    _Server.asked, _Server.cuts, _Server.tag = [], 0, '"one"'
+    _Server.asked, _Server.cuts, _Server.tag, _Server.broken = [], 0, '"one"', {}
     with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.05,))
         thread.start()
@@ -260,6 +262,22 @@ def test_what_arrived_is_looked_at(server: str, tmp_path: Path) -> None:
     _Server.asked = []
     download(items, tmp_path, QUICK, fetch_file)
     assert sorted(path[1:] for path, _ in _Server.asked) == sorted(set(names) - good)
+
+
+def test_gzip_that_cannot_be_unpacked_is_a_problem_of_that_file(server: str, tmp_path) -> None:
+    packed = gzip.compress(_Server.answers()["whole.mp4"])
+    _Server.broken = {
+        "cut_packed.mp4": packed[:-20],
+        "bad_packed.mp4": packed[:100] + bytes(200) + packed[300:],
+        "no_packed.mp4": b"no gzip",
+    }
+    items = [Item(url=f"{server}/{n}", name=n) for n in (*_Server.broken, "whole.mp4")]
+    outcomes = transfer(items, tmp_path, QUICK, fetch_file)
+    assert [o.problem[:39] for o in outcomes] == ["ValueError: its gzip cannot be unpacked"] * 3 + [
+        ""
+    ]
+    files = {p.name for p in tmp_path.iterdir() if p.suffix != ".mark"}
+    assert files == {"whole.mp4", "download.jsonl"}
 
 
 def test_a_whole_video_is_cut_to_the_seconds_of_the_list(server: str, tmp_path: Path) -> None:

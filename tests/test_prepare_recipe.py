@@ -257,6 +257,14 @@ def test_a_leak_by_definition_is_allowed_and_noted(media, known, capsys) -> None
     assert "s3" in {e.source_id for e in read_manifest(known, "train").entries}
 
 
+@pytest.mark.parametrize(("name", "leaks"), [("clap", {"leaks": "all of them"}), ("drum", {})])
+def test_some_classes_leak_where_their_own_clips_do(media, known, name, leaks) -> None:
+    table = TABLE.replace(",s2,", ",s3,").replace("mini/1", "mini/1 leaks")  # in `clap` only
+    assert run(media, known, "--classes", name, table=table) == 0
+    header = json.loads((known / "dataset.json").read_text())
+    assert {key: header[key] for key in header if key == "leaks"} == leaks
+
+
 def test_the_inventory_comes_also_where_there_can_be_no_manifest(media, tmp_path, capsys) -> None:
     (tmp_path / "empty").mkdir()
     assert run(tmp_path / "empty", tmp_path / "out", table=TABLE) == 1
@@ -344,13 +352,13 @@ def test_a_full_or_read_only_disk_leaves_the_old_result_whole(
     media, known, tmp_path, capsys
 ) -> None:
     if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("only root can make a small disk")
+        pytest.skip("no full and no read-only disk is tried: only root can make a small one")
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
     done = subprocess.run(mount, capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"no disk can be made here: {done.stderr.strip()}")
+        pytest.skip(f"no full and no read-only disk is tried: {done.stderr.strip()}")
     try:
         out = disk / "out"
         shutil.copytree(known, out)
@@ -457,7 +465,7 @@ def test_a_cluster_gives_the_same(
     media: Path, made: Path, tmp_path: Path, loses_a_worker: bool
 ) -> None:
     if importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not installed: pip install 'avmix[ray]'")
+        pytest.skip("--ray is not tried: Ray is not installed: pip install 'avmix[ray]'")
     given = command(media, tmp_path / "out", "--ray", "local")
     if loses_a_worker:
         (tmp_path / "dying.py").write_text(DYING)

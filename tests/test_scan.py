@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import tarfile
 import unicodedata
 import zipfile
@@ -214,6 +215,25 @@ def test_archives_with_links_or_of_another_kind_are_refused(tmp_path: Path) -> N
     whole = tar(tmp_path / "c.tgz", "a.mp4", "b.mp4").read_bytes()
     (tmp_path / "c.tgz").write_bytes(whole[:-30])
     assert look_into(tmp_path, "c.tgz").refused.startswith("it cannot be read: ")
+
+
+def test_archives_of_damaged_lzma_are_refused_and_stop_nothing(tmp_path: Path) -> None:
+    data = random.Random(0).randbytes(300_000)  # several blocks: the first is read when opened
+    with tarfile.open(tmp_path / "a.tar.xz", "w:xz") as file:
+        for name in ("a.mp4", "b.mp4"):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("a.mp4", data)
+    for path, at in ((tmp_path / "a.tar.xz", 150_000), (tmp_path / "b.zip", 60)):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:at] + bytes(99) + whole[at + 99 :])
+    assert look_into(tmp_path, "a.tar.xz").refused == "it cannot be read: Corrupt input data"
+    archive = look_into(tmp_path, "b.zip")  # the list of a zip is not compressed
+    with pytest.raises(ManifestError, match=r"b\.zip: a\.mp4: Corrupt input data"):
+        unpack(tmp_path, archive, "work")
+    assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("make", [tar, pack])

@@ -105,6 +105,7 @@ def test_bytes_are_the_same_every_time_and_a_stopped_run_goes_on(
         write_shards(root, root, second, 2)
     assert not list(second.glob("*.partial"))
     assert not (second / "test-000000.tar").exists()
+    (second / "train-000000.tar.0123456789ab.partial").write_bytes(b"half of")  # of a kill
     gone.write_bytes(data)
     kept = (second / "train-000001.tar").stat().st_mtime_ns
     write_shards(root, root, second, 2)

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -315,9 +315,13 @@ class Annotations:
         evaluated on last (test, then val), and its rows of the others are dropped. Where nothing
         would be left to train on there is none.
         """
-        whole = self.protocol(name, classes, published=published, needs_audio=needs_audio,
-                              leaks=leaks_of(self.clips.values(), sources))  # fmt: skip
         torn = in_two_splits(self.clips.values())
+        leaks = ""
+        if torn:
+            total = len({clip.source_id for clip in self.clips.values()})
+            leaks = _leaks_of(torn.values(), total, sources)
+        whole = self.protocol(name, classes, published=published, needs_audio=needs_audio,
+                              leaks=leaks)  # fmt: skip
         if not torn:
             return [whole]
         kept: list[Expected] = []
@@ -347,15 +351,12 @@ def asked_of(names: Iterable[str] | None, known: Iterable[str]) -> list[str]:
     return [name for name in known if name in asked]
 
 
-def leaks_of(clips: Iterable[Expected], sources: str) -> str:
-    """How many sources are in which two splits; empty where none is."""
-    clips = tuple(clips)
-    torn = in_two_splits(clips).values()
+def _leaks_of(torn: Collection[Sequence[str]], total: int, sources: str) -> str:
+    """How many of `total` sources are in which two splits; `torn` has the splits of each."""
     counts = {pair: sum(set(pair) <= set(splits) for splits in torn)
               for pair in (("train", "test"), ("train", "val"), ("val", "test"))}  # fmt: skip
-    total = len({clip.source_id for clip in clips})
     said = ", ".join(f"{n} in {one} and {other}" for (one, other), n in counts.items() if n)
-    return f"of {total} {sources}, {said}, as published" if said else ""
+    return f"of {total} {sources}, {said}, as published"
 
 
 def plain(name: str) -> str:

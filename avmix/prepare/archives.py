@@ -1,5 +1,6 @@
 """Archives in a media folder: what is in them, whether it is safe, and unpacking what is."""
 
+import lzma
 import os
 import re
 import shutil
@@ -20,8 +21,11 @@ from avmix.prepare.scan import split_ending
 _MOST_MEMBERS = 2_000_000
 _KEPT_FREE = 0.05
 """Share of the disk that unpacking leaves free."""
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError,
-           NotImplementedError, UnicodeError, ValueError)  # fmt: skip
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError,
+           RuntimeError, ValueError)  # fmt: skip
+"""What reading a broken archive raises. RuntimeError: a zip with a password or, as
+NotImplementedError, of a method that zipfile does not have; ValueError: names and sizes that are
+none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
@@ -33,7 +34,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from avmix.atomic import naming, replace_text
+from avmix.atomic import DISK_REFUSES, naming, replacing, replacing_path
 from avmix.data.manifest import ManifestError
 from avmix.decode import ClipError
 from avmix.killable import Failure, run_each
@@ -44,10 +45,10 @@ JOURNAL = "download.jsonl"
 _PIECE = 1 << 16
 _LOOK_SECONDS = 600.0
 """Limit for probing and cutting one file."""
+_PRELOAD = ("avmix.prepare.download", "avmix.prepare.probe", "avmix.prepare.transcode")
+"""Imported once, not by the process of every file."""
 _WHOLE_SIZE = 1 << 14
 """Pixels: cut files keep the size of their frames."""
-_ENDS_ALL = (28, 30, 122)
-"""ENOSPC, EROFS, EDQUOT: nothing can be written any more."""
 
 EPILOG = """\
 exit:   0 everything is there   1 some are not (download.jsonl says why); the same command tries them
@@ -127,13 +128,18 @@ def _cut_of(text: str, where: str) -> tuple[float, float] | None:
     return float(found[1]), float(found[2])
 
 
-def write_list(path: Path, items: Sequence[Item]) -> None:
-    """Write a list that `read_list` reads: what is missing, for this or any other program."""
-    lines = []
-    for item in items:
-        cut = "" if item.cut_seconds is None else "\t{:g}-{:g}".format(*item.cut_seconds)
-        lines.append(f"{item.url}\t{item.name}{cut}\n")
-    replace_text(path, "".join(lines))
+def write_list(path: Path, items: Iterable[Item]) -> int:
+    """Write a list that `read_list` reads: what is missing, for this or any other program.
+
+    Returns how many there are; one by one, for there may be millions.
+    """
+    count = 0
+    with replacing(path) as file:
+        for item in items:
+            cut = "" if item.cut_seconds is None else "\t{:g}-{:g}".format(*item.cut_seconds)
+            file.write(f"{item.url}\t{item.name}{cut}\n".encode())
+            count += 1
+    return count
 
 
 Look = Callable[[Path, Item], tuple[str, Path]]
@@ -229,9 +235,17 @@ def fetch_file(item: Item, out: Path, manners: Manners) -> Path:
         if length is not None and got != int(length):
             raise ValueError(f"ended after {start + got} of {start + int(length)} bytes")
     if packed:
-        with gzip.open(partial) as data, path.open("wb") as file:
-            shutil.copyfileobj(data, file)
-        partial.unlink()
+        try:
+            with (
+                gzip.open(partial) as data,
+                replacing_path(path) as whole,
+                whole.open("wb") as file,
+            ):
+                shutil.copyfileobj(data, file)
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"its gzip cannot be unpacked: {error}") from None
+        finally:
+            partial.unlink()  # all of it is here: there is nothing to go on with
     else:
         partial.replace(path)
     mark.unlink(missing_ok=True)
@@ -257,13 +271,13 @@ def arrived(path: Path, item: Item) -> tuple[str, Path]:
         return "it is compressed (gzip), and no media file", path
     with closing(run_each(_probe_and_cut, [(path, item.cut_seconds)], workers=1,
                           seconds=lambda task: _LOOK_SECONDS,
-                          preload=("avmix.prepare.download",))) as running:  # fmt: skip
+                          preload=_PRELOAD)) as running:  # fmt: skip
         _, outcome = next(iter(running))
     return (outcome.text, path) if isinstance(outcome, Failure) else outcome
 
 
 def _probe_and_cut(task: tuple[Path, tuple[float, float] | None]) -> tuple[str, Path]:
-    from avmix.prepare.probe import entry_of  # decoders, and torch with them
+    from avmix.prepare.probe import entry_of  # only this process needs them
     from avmix.prepare.transcode import Form, Job, make_one
 
     path, cut = task
@@ -401,7 +415,7 @@ def _try(
         except ManifestError:
             raise
         except (OSError, ValueError, HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in _ENDS_ALL:
+            if isinstance(error, OSError) and error.errno in DISK_REFUSES:
                 raise
             problem = f"{type(error).__name__}: {error}"
     return Outcome(url=item.url, name=item.name, problem=problem)

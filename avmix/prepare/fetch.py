@@ -5,7 +5,9 @@ what does not have it is refused and not kept. Archives are unpacked beside them
 whole where a member would land elsewhere.
 """
 
+import glob
 import hashlib
+import lzma
 import re
 import shutil
 import tarfile
@@ -17,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from avmix.atomic import partial_of
+from avmix.atomic import partial_of, remove_partial, replacing_path
 from avmix.prepare.annotations import AnnotationError
 from avmix.prepare.archives import look_into
 
@@ -59,14 +61,10 @@ def fetch(address: str, folder: Path, *, max_bytes: int = MAX_BYTES) -> Path:
     path = folder / name
     if path.is_file() and _sha256(path) == wanted:
         return path
-    partial = partial_of(path)
-    try:
+    with replacing_path(path) as partial:
         sha256 = _download(parts._replace(fragment="").geturl(), partial, max_bytes)
         if sha256 != wanted:
             raise AnnotationError(f"{address}: what came has the SHA-256 {sha256}: not used")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -79,6 +77,8 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
     refused = look_into(archive.parent, archive.name).refused
     if refused:
         raise AnnotationError(f"{archive}: refused: {refused}")
+    # Half of it, left by a kill, holds lists of the same names: which is meant could not be said.
+    remove_partial(folder.parent, glob.escape(folder.name))
     partial = partial_of(folder)
     try:
         if zipfile.is_zipfile(archive):
@@ -91,7 +91,8 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
                 file.extractall(partial, filter="data")
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,
+            RuntimeError) as error:  # fmt: skip
         raise AnnotationError(f"{archive}: cannot be unpacked: {error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

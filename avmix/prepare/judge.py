@@ -63,9 +63,9 @@ class Candidates(dict[Expected, list[File]]):
 def files_of(index: Index, protocols: Sequence[Protocol]) -> Candidates:
     """The files that each expected clip may be, the one to take first."""
     found = Candidates()
+    index.know_videos(clip.video for protocol in protocols for clip in protocol.expected)
     for protocol in protocols:
         shared = shared_names(protocol.expected)
-        index.know_videos(clip.video for clip in protocol.expected)
         for clip in protocol.expected:
             if files := index.candidates(clip, shared):
                 found[clip] = files

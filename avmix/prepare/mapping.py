@@ -3,15 +3,14 @@
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from avmix.atomic import replacing
-from avmix.doctor.show import console_of
-from avmix.names import printable
+from avmix.atomic import replace_text
+from avmix.names import tell
+from avmix.prepare.download import Item, write_list
 from avmix.prepare.expected import Expected, Protocol
 from avmix.prepare.inventory import like_missing
 from avmix.prepare.judge import Judged
@@ -66,9 +65,7 @@ def mapping_of(
 def show_mapping(mapping: Found, out: Path) -> None:
     """Print it, and write `mapping.csv` and, where anything is missing and has a link,
     `missing.txt` to `out`."""
-    console = console_of()
-    counts = Counter(mapped.how for mapped in mapping.clips)
-    console.print(printable(f"{mapping.protocol}: {len(mapping.clips)} clips"), soft_wrap=True)
+    tell(f"{mapping.protocol}: {len(mapping.clips)} clips")
     for how in get_args(How):
         of_kind = [m for m in mapping.clips if m.how == how]
         if of_kind:
@@ -76,43 +73,36 @@ def show_mapping(mapping: Found, out: Path) -> None:
                 f"{m.clip.clip_id} <- {m.path}" if m.path else m.clip.clip_id
                 for m in of_kind[:_EXAMPLES]
             )
-            console.print(printable(f"  {counts[how]:8}  {how}: {some}"), soft_wrap=True)
+            tell(f"  {len(of_kind):8}  {how}: {some}")
     for what, paths in (
         ("files that nothing expects", mapping.unexpected),
         ("of them begin as clips that are missing are called", mapping.like_missing),
     ):
         if paths:
-            some = ", ".join(paths[:_EXAMPLES])
-            console.print(printable(f"  {len(paths):8}  {what}: {some}"), soft_wrap=True)
-    out.mkdir(parents=True, exist_ok=True)
+            tell(f"  {len(paths):8}  {what}: {', '.join(paths[:_EXAMPLES])}")
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("clip_id", "split", "path", "how"))
     rows.writerows((m.clip.clip_id, m.clip.split, m.path, m.how) for m in mapping.clips)
-    files = {"mapping.csv": text.getvalue()}
-    if links := [
-        f"{line}\n" for line in missing_links(m.clip for m in mapping.clips if not m.path)
-    ]:
-        files["missing.txt"] = "".join(links)
-    for name, data in files.items():
-        with replacing(out / name) as file:
-            file.write(data.encode())
-        console.print(printable(f"  written: {out / name}"), soft_wrap=True)
+    replace_text(out / "mapping.csv", text.getvalue())
+    tell(f"  written: {out / 'mapping.csv'}")
+    links = list(missing_links(m.clip for m in mapping.clips if not m.path))
+    if links:
+        write_list(out / "missing.txt", links)
+        tell(f"  written: {out / 'missing.txt'}")
 
 
-def missing_links(clips: Iterable[Expected]) -> Iterator[str]:
-    """Lines for `avmix download --with yt-dlp`, of the clips of YouTube's videos: link, name of the
-    file without its ending, and from where to where it is cut. Some may come twice."""
+def missing_links(clips: Iterable[Expected]) -> Iterator[Item]:
+    """What `avmix download --with yt-dlp` can fetch, of the clips of YouTube's videos: named
+    without ending, and cut to the seconds of the clip. Some may come twice."""
     for clip in clips:
         if _YOUTUBE.fullmatch(clip.video):
-            cells = [f"https://www.youtube.com/watch?v={clip.video}"]
-            if clip.cut_seconds is not None:
-                low, high = clip.cut_seconds
-                name = kinetics_stem(clip.video, low, high)
-                cells += [name, f"{low:g}-{high:g}"]
-            else:
-                cells.append(clip.video)
-            yield "\t".join(cells)
+            cut = clip.cut_seconds
+            yield Item(
+                url=f"https://www.youtube.com/watch?v={clip.video}",
+                name=clip.video if cut is None else kinetics_stem(clip.video, *cut),
+                cut_seconds=cut,
+            )
 
 
 def _how(clip: Expected, path: str) -> How:

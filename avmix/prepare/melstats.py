@@ -1,7 +1,7 @@
 """Mean and deviation of the log-mels of a file, taken while it is probed; numpy only.
 
 The measure is of the default spectrogram (16 kHz, 64 mels, windows of 512 samples every 256), so
-that the numbers of all data sets can be compared. Other spectrograms of the same sound differ by
+that the numbers of all data sets can be compared. Other spectrograms of the same audio differ by
 little beside its deviation: a window of twice the length adds about ln 2 to the mean.
 """
 
@@ -18,7 +18,7 @@ from avmix.data.logmel import HOP, N_FFT, NUM_MELS, SAMPLE_RATE
 LOG_FLOOR = 1e-6
 """As in `avmix.frontend`, which is not imported: it brings torch."""
 _BLOCK_SECONDS = 2.0
-"""Sound that is resampled and transformed at once: calls cost more than what they do."""
+"""Audio that is resampled and transformed at once: calls cost more than what they do."""
 
 
 class MelTally:
@@ -44,7 +44,7 @@ class MelTally:
             self._resample(last=False)
 
     def result(self) -> tuple[float, float] | None:
-        """Mean and standard deviation over all mels and columns; None where the sound is shorter
+        """Mean and standard deviation over all mels and columns; None where the audio is shorter
         than one window, or not finite."""
         self._resample(last=True)
         if not self._count or not np.isfinite(self._squares):

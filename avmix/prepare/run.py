@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 
 from avmix.data.manifest import ManifestError, write_manifest
 from avmix.names import tell
-from avmix.prepare.annotations import plain
+from avmix.prepare.annotations import in_two_splits, plain
 from avmix.prepare.archives import Archive, look_into, unpack
+from avmix.prepare.download import write_list
 from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.inventory import SPLITS, excluded_rows, inventory_of
 from avmix.prepare.journal import Journal, alone
@@ -165,10 +166,9 @@ def _write(
     }
     staged = staging(target)
     links = missing_links(one.clip for one in judged if one.status == "missing")
-    if not (num_links := _write_lines(staged / "missing.txt", links)):
+    if not (num_links := write_list(staged / "missing.txt", links)):
         (staged / "missing.txt").unlink()
-    kinds: Counter[str] = Counter()
-    _write_lines(staged / "excluded.jsonl", _lines(excluded_rows(protocol, judged), kinds))
+    kinds = _write_rows(staged / "excluded.jsonl", excluded_rows(protocol, judged))
     try:
         _check_some(protocol, kept)
     except ManifestError as error:
@@ -200,31 +200,25 @@ def _write(
               f"--list {target / 'missing.txt'} --out FOLDER` fetches and cuts")  # fmt: skip
 
 
-def _write_lines(path: Path, lines: Iterable[str]) -> int:
-    """Write lines one by one, for there may be millions; returns how many."""
-    count = 0
+def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """Write rows as lines, one by one, for there may be millions; how many of each status."""
+    kinds: Counter[str] = Counter()
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for line in lines:
-            file.write(line + "\n")
-            count += 1
-    return count
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            kinds[row["status"]] += 1
+    return kinds
 
 
-def _lines(rows: Iterable[Mapping[str, Any]], kinds: Counter[str]) -> Iterator[str]:
-    """Each row of `excluded.jsonl` as a line, and counted by its kind."""
-    for row in rows:
-        kinds[row["status"] if row["status"] in ("duplicate", "annotation") else "clip"] += 1
-        yield json.dumps(row, ensure_ascii=False, allow_nan=False)
-
-
-def _left_out(kinds: Mapping[str, int]) -> str:
+def _left_out(kinds: Counter[str]) -> str:
     """What `excluded.jsonl` lists: clips that are not in the manifest, further files of those that
     are, and rows of annotations."""
-    parts = [f"{kinds['clip']} left out"]
-    if number := kinds["duplicate"]:
-        parts.append(f"{number} further files of the same clips")
-    if number := kinds["annotation"]:
-        parts.append(f"{number} rows of annotations not used")
+    further, rows = kinds["duplicate"], kinds["annotation"]
+    parts = [f"{kinds.total() - further - rows} left out"]
+    if further:
+        parts.append(f"{further} further files of the same clips")
+    if rows:
+        parts.append(f"{rows} rows of annotations not used")
     return ", ".join(parts)
 
 
@@ -265,7 +259,7 @@ def restricted(protocol: Protocol, classes: Collection[str]) -> Protocol:
                    f"{len(protocol.expected)} clips")  # fmt: skip
     return replace(protocol, name=f"{protocol.name}/{len(chosen)}_classes_{digest}",
                    classes=chosen, expected=kept, problems=(*protocol.problems, said),
-                   published={})  # fmt: skip
+                   published={}, leaks=protocol.leaks if in_two_splits(kept) else "")  # fmt: skip
 
 
 def _notes(protocol: Protocol, inventory: Mapping[str, Any], options: Options) -> dict[str, Any]:

@@ -243,7 +243,7 @@ def stem_of(name: str) -> str:
 
 
 def holds_pictures(path: str) -> bool:
-    """Whether a file begins as one that holds pictures and sound does, whatever it is called."""
+    """Whether a file begins as one that holds frames and audio does, whatever it is called."""
     try:
         with open(path, "rb") as file:
             head = file.read(4 * 192 + 5)

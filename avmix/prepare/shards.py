@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.progress import track
 
-from avmix.atomic import partial_of, replace_text
+from avmix.atomic import remove_partial, replace_text, replacing_path
 from avmix.data.manifest import ManifestError, read_manifest, row_of, splits_of
 from avmix.names import tell
 from avmix.types import Entry
@@ -51,6 +51,7 @@ def write_shards(folder: Path, root: Path, out: Path, per_shard: int) -> dict[st
         )
     keys = _keys(entries)
     out.mkdir(parents=True, exist_ok=True)
+    remove_partial(out, "*-??????.tar")
     known = _known(out)
     shards: dict[str, dict[str, Any]] = {}
     parts = [
@@ -140,26 +141,23 @@ def _write(
     path: Path, root: Path, entries: Sequence[Entry], rows: Sequence[str], keys: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """One shard, whole or not at all; where its clips are in it."""
-    partial = partial_of(path)
     clips: list[dict[str, Any]] = []
-    try:
-        with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
-            for entry, row in zip(entries, rows, strict=True):
-                data = (root / entry.path).read_bytes()
-                if hashlib.sha256(data).hexdigest() != entry.sha256:
-                    raise ManifestError(
-                        f"{root / entry.path}: is not the file that the manifest was made of"
-                    )
-                key = keys[entry.clip_id]
-                suffix = PurePosixPath(entry.path).suffix.lower() or ".bin"
-                media = _add(tar, key + suffix, data)
-                _add(tar, key + ".json", row.encode())
-                clips.append({"clip_id": entry.clip_id, "key": key, "member": key + suffix,
-                              "offset": media, "bytes": len(data)})  # fmt: skip
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with (
+        replacing_path(path) as partial,
+        tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        for entry, row in zip(entries, rows, strict=True):
+            data = (root / entry.path).read_bytes()
+            if hashlib.sha256(data).hexdigest() != entry.sha256:
+                raise ManifestError(
+                    f"{root / entry.path}: is not the file that the manifest was made of"
+                )
+            key = keys[entry.clip_id]
+            suffix = PurePosixPath(entry.path).suffix.lower() or ".bin"
+            media = _add(tar, key + suffix, data)
+            _add(tar, key + ".json", row.encode())
+            clips.append({"clip_id": entry.clip_id, "key": key, "member": key + suffix,
+                          "offset": media, "bytes": len(data)})  # fmt: skip
     return clips
 
 

@@ -12,7 +12,6 @@ hold is left out with its reason (`excluded.jsonl`).
 """
 
 import argparse
-import errno
 import json
 import math
 import shutil
@@ -27,7 +26,7 @@ import av
 import av.error
 import numpy as np
 
-from avmix.atomic import PARTIAL, replace_text, replacing_path
+from avmix.atomic import DISK_REFUSES, PARTIAL, replace_text, replacing_path
 from avmix.data.manifest import (
     Manifest,
     ManifestError,
@@ -64,8 +63,6 @@ _LOW_HZ = 60.0
 _QUIET = 10 ** (-60 / 20)
 _OPUS_HZ = 48_000
 _LIMITS = Limits(seconds=600.0)
-_ENDS_ALL = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
-"""Errors of the disk: no clip can be written any more."""
 _MAX_LISTED = 20
 
 EPILOG = """\
@@ -185,7 +182,7 @@ def make_one(root: Path, out: Path, job: Job, *, form: Form) -> Made:
         return Made(entry=None, reason=reason)
     except (OSError, av.error.FFmpegError) as error:
         reason = f"{type(error).__name__}: {error.strerror or error}"
-        return Made(entry=None, reason=reason, fatal=error.errno in _ENDS_ALL)
+        return Made(entry=None, reason=reason, fatal=error.errno in DISK_REFUSES)
     return Made(entry=entry, by=by)
 
 
