@@ -191,7 +191,7 @@ def _preview_augment(args: argparse.Namespace, config: "TrainConfig | None") -> 
         paths = draw_grid(
             args.own, args.partner, args.grid, clip=clip, frontend=frontend, seed=args.seed
         )
-        tell(f"wrote {len(paths)} pictures to {args.grid}")
+        tell(f"wrote {len(paths)} images to {args.grid}")
         return
     out = args.out or Path("augment.png")
     preview_augment(

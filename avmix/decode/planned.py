@@ -41,7 +41,7 @@ class PlannedPictures:
     first: Packet | None = None
     """The first packet of the stream, where reading begins farther on."""
     since_seconds: float = np.inf
-    """Where given, all is decoded from the key picture before it on, nothing is left out: a decoder
+    """Where given, all is decoded from the key frame before it on, nothing is left out: a decoder
     that begins right before a window complains of what it did not see."""
     bare: bool = False
     """True to leave out of packets what describes frames and is no part of them."""
