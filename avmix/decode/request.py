@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -185,7 +185,7 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _is_between(value: object, low: float | int, high: float | int) -> bool:
+def _is_between(value: Any, low: float | int, high: float | int) -> bool:
     """True for a finite number in [low, high]."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
