@@ -82,6 +82,7 @@ def decode_clip(
 
     Raises:
         ValueError: An argument is out of its range, or not a number where one is needed.
+        TypeError: `path` is no path, no bytes and no file object that gives bytes.
         OSError: The file is missing, is a directory, may not be read.
         MediaOpenError: Not an accepted media file.
         NoVideoStreamError, NoAudioStreamError: What is required is not there.

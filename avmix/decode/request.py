@@ -4,8 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -182,14 +181,14 @@ def checked_request(
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _is_between(value: Any, low: float | int, high: float | int) -> bool:
+def _is_between(value: object, low: float | int, high: float | int) -> bool:
     """True for a finite number in [low, high]."""
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not isinstance(value, float | int | np.floating | np.integer) or isinstance(value, bool):
         return False
-    return low <= value <= high and value not in (math.inf, -math.inf)
+    return bool(low <= value <= high) and value not in (math.inf, -math.inf)
 
 
 def _check_whole(name: str, value: int, low: int, high: int | None) -> None:
