@@ -20,6 +20,7 @@ from avmix.decode import (
     decode_clips,
 )
 from avmix.decode.planned import PlannedPictures
+from avmix.decode.request import MAX_SECONDS
 from avmix.types import Clip
 from tests.media import read_counter, write_flash_beep
 
@@ -68,6 +69,17 @@ def test_one_outcome_for_each_window(film: Callable[[str], Path], suffix: str) -
     assert "ends at 20.000 s" in str(late)
     assert isinstance(last, Clip)
     assert decode_clips(film(suffix), starts_seconds=[], **FORM) == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".ts"])
+def test_a_time_that_no_file_has_is_after_the_end(film: Callable[[str], Path], suffix: str) -> None:
+    form: dict[str, Any] = {"start_seconds": MAX_SECONDS, "duration_seconds": 1e9, "num_frames": 2}
+    with pytest.raises(ClipRangeError, match="the window begins at 1000000000"):
+        decode_clip(film(suffix), audio="skip", **form)
+    clip = decode_clip(film(suffix), start_seconds=0, sound_shift_seconds=-MAX_SECONDS, **FORM)
+    assert clip.audio_valid == 0
+    clip = decode_clip(film(suffix), start_seconds=0, sound_shift_seconds=MAX_SECONDS, **FORM)
+    assert clip.audio_valid == 0
 
 
 def test_overlapping_windows_are_decoded_once(

@@ -175,7 +175,8 @@ def test_window_after_the_end(file_of: Callable[[str], Path], name: str, start: 
 
 
 @pytest.mark.parametrize(
-    "window", [(-0.01, 1.0), (0.0, 0.0), (0.0, -1.0), (float("nan"), 1.0), (0.0, float("inf"))]
+    "window",
+    [(-0.01, 1.0), (0.0, 0.0), (0.0, -1.0), (float("nan"), 1.0), (0.0, float("inf")), (1e18, 1.0)],
 )
 def test_impossible_windows(file_of: Callable[[str], Path], window: tuple[float, float]) -> None:
     with pytest.raises(ClipRangeError, match="seconds is"):
@@ -186,7 +187,7 @@ def test_impossible_windows(file_of: Callable[[str], Path], window: tuple[float,
     "wrong", [{}, {"fps": 5, "num_frames": 5}, {"num_frames": 0}, {"fps": 0.0}, {"fps": -1.0}]
 )
 def test_one_way_to_say_how_many(file_of: Callable[[str], Path], wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="num_frames or fps"):
+    with pytest.raises(ValueError, match=r"num_frames or fps|num_frames is 0|fps is"):
         decode_clip(file_of("mp4"), start_seconds=0, duration_seconds=1, **wrong)
 
 

@@ -23,10 +23,12 @@ from av.video.frame import VideoFrame
 from avmix.cli import main
 from avmix.data.manifest import write_manifest
 from avmix.decode import decode_clip
+from avmix.decode.container import open_media
 from avmix.doctor import compare as compare_module
 from avmix.doctor.boxes import Edit, read_edits, shown_of
 from avmix.doctor.environment import version_findings
 from avmix.doctor.examine import Task, examine
+from avmix.doctor.linear import read_packets
 from avmix.doctor.manifest import _compare
 from avmix.doctor.pool import examine_all
 from avmix.doctor.report import FileReport
@@ -278,6 +280,18 @@ def test_cut_off(tmp_path: Path, plain: Path, suffix: str, share: float) -> None
     assert report.level == "error"
     assert "truncated" in codes(report)
     assert "seek_differs" not in codes(report)
+
+
+def test_a_last_packet_that_does_not_say_its_length_is_not_missing(tmp_path: Path) -> None:
+    # WavPack in Matroska: the last packet begins at 3 s, and lasts until 4 s as the header says.
+    path = tmp_path / "x.mkv"
+    write_flash_beep(
+        path, audio_codec="wavpack", sample_rate=44_100, fps=5, gop=5, seconds=2, audio_seconds=4
+    )
+    with open_media(str(path)) as media:
+        assert media.container.duration == 4_000_000
+        assert read_packets(media).data_end_seconds == 4.0
+    assert "truncated" not in codes(look(path))
 
 
 def test_damaged_pictures(tmp_path: Path, plain: Path) -> None:

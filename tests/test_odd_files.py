@@ -219,6 +219,50 @@ def test_long_audio_packets_leave_no_hole_and_no_offset(
             assert abs((beep - 0.2) / 0.4 - round((beep - 0.2) / 0.4)) * 0.4 < 0.004
 
 
+@pytest.mark.parametrize("codec", ["wavpack", "tta"])
+def test_packets_of_a_second_give_the_same_alone_and_together(tmp_path: Path, codec: str) -> None:
+    # In Matroska those of WavPack do not say how long they last. Those of TTA are 46,080 samples,
+    # and their times are rounded to 1 ms, which is 44.1 samples.
+    rate, events = 44_100, [round(0.4 * k + 0.2, 1) for k in range(20)]
+    path = write_flash_beep(
+        tmp_path / "long.mkv",
+        audio_codec=codec,
+        sample_rate=rate,
+        seconds=8,
+        fps=5,
+        gop=5,
+        events_seconds=events,
+    )
+    form: dict[str, Any] = {"duration_seconds": 0.7, "num_frames": 1, "sample_rate": rate}
+    starts = (0.4, 1.7, 2.61, 3.3, 4.4, 6.4, 7.3)
+    together = decode_clips(path, starts_seconds=starts, **form)
+    for start, same in zip(starts, together, strict=True):
+        alone = decode_clip(path, start_seconds=start, **form)
+        assert isinstance(same, Clip)
+        np.testing.assert_array_equal(alone.audio, same.audio)
+        assert alone.audio_valid == same.audio_valid > 0.999
+        inside = [e for e in events if start + 0.02 < e < start + 0.68]
+        found = start + beep_times(alone.audio, rate)
+        found = [t for t in found if start + 0.02 < t < start + 0.68]
+        np.testing.assert_allclose(found, inside, atol=2e-3)
+
+
+def test_a_wrong_length_of_packets_loses_no_audio(tmp_path: Path) -> None:
+    # Each packet lasts 46,080 samples; the header says 1 ms (DefaultDuration, in nanoseconds).
+    path = write_flash_beep(
+        tmp_path / "x.mkv", audio_codec="tta", sample_rate=44_100, seconds=6, fps=5, gop=5
+    )
+    data, lasts = path.read_bytes(), struct.pack(">3sBI", b"\x23\xe3\x83", 0x84, 1_044_897_959)
+    assert data.count(lasts) == 1
+    form: dict[str, Any] = {"duration_seconds": 0.7, "num_frames": 1}
+    before = [decode_clip(path, start_seconds=start, **form) for start in (1.7, 3.3, 4.3)]
+    path.write_bytes(data.replace(lasts, lasts[:4] + struct.pack(">I", 1_000_000)))
+    for clip in before:
+        other = decode_clip(path, start_seconds=clip.start_seconds, **form)
+        np.testing.assert_array_equal(other.audio, clip.audio)
+        assert other.audio_valid == 1
+
+
 def test_times_that_jitter_are_no_gaps_and_a_lost_packet_is_one(tmp_path: Path) -> None:
     whole = write_flash_beep(tmp_path / "whole.mkv", audio_codec="aac", events_seconds=EVENTS)
     rng = np.random.default_rng(0)

@@ -1,7 +1,10 @@
 """Bytes and file objects give what the path gives: frames, audio, errors and limits."""
 
+import array
 import hashlib
 import io
+import mmap
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from avmix.decode import (
 from avmix.prepare.probe import probe
 from avmix.types import Clip
 from tests.media import write_flash_beep
+from tests.unchecked import unchecked
 
 FORM: dict[str, Any] = {"duration_seconds": 0.6, "fps": 25}
 CONTAINERS: dict[str, dict[str, Any]] = {
@@ -84,3 +88,123 @@ def test_errors_name_the_source_and_limits_hold(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedMediaError, match="give a path"):
         decode_clip(data, start_seconds=0, limits=Limits(max_source_bytes=len(data) - 1), **FORM)
     assert decode_clip(data, start_seconds=0, limits=Limits(max_source_bytes=len(data)), **FORM)
+
+
+as_file = unchecked("avmix.decode.source").as_file
+
+
+class Lying(io.BytesIO):
+    """A file object that says it has another number of bytes than it gives."""
+
+    def __init__(self, data: bytes, says: int) -> None:
+        super().__init__(data)
+        self.says, self.num_read = says, 0
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self.says if (offset, whence) == (0, io.SEEK_END) else super().seek(offset, whence)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.num_read += len(data)
+        return data
+
+
+class Endless(Lying):
+    """A file object that never ends."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert size >= 0
+        self.num_read += size
+        return bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (Endless(b"", 3_000_000), "says that it has 3000000 bytes, and gives more than 3000000"),
+        (Lying(bytes(10), 9), "says that it has 9 bytes, and gives more than 9"),
+        (Lying(bytes(10), 0), "says that it has 0 bytes, and gives more than 0"),
+        (Lying(bytes(10), 11), "says that it has 11 bytes, and gives 10"),
+    ],
+)
+def test_a_file_object_gives_what_it_says(source: Lying, says: str) -> None:
+    source.seek(3)
+    with pytest.raises(MediaOpenError, match=f"<{type(source).__name__}>: {says}"):  # noqa: SIM117
+        with as_file(source, Limits()):
+            pass
+    assert source.num_read <= source.says + 1
+    assert source.tell() == 3
+
+
+def test_no_more_than_the_limit_is_read() -> None:
+    source = Endless(b"", 1000)
+    for limit, num_read in ((999, 0), (1000, 1001)):
+        with pytest.raises(ClipError), as_file(source, Limits(max_source_bytes=limit)):
+            pass
+        assert source.num_read == num_read
+
+
+def test_a_large_file_object_is_not_held_in_memory() -> None:
+    with open("/dev/zero", "rb") as zeros:
+        tracemalloc.start()
+        data = Lying(zeros.read(20 << 20), 20 << 20)
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        with as_file(data, Limits()) as path, open(path, "rb") as copy:
+            assert copy.seek(0, io.SEEK_END) == 20 << 20
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak - before < 4 << 20
+
+
+class Nothing(io.BytesIO):
+    """As a raw file that would block."""
+
+    def read(self, size: int | None = -1, /) -> Any:
+        del size
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (None, r"<NoneType> is no source of media \(NoneType\)"),
+        (5, "<int> is no source"),
+        ((part for part in [b"x"]), "<generator> is no source"),
+        ([b"x"], "<list> is no source"),
+        (np.zeros(3, np.uint8), "<ndarray> is no source"),
+        (array.array("b", [1]), "<array> is no source"),
+        (io.StringIO("x"), "<StringIO> is no source"),
+        (Nothing(b"x"), r"<Nothing>: read\(\) gives NoneType, not bytes"),
+    ],
+)
+def test_what_is_no_source_is_told_what_is(source: Any, says: str) -> None:
+    accepts = "give a path, the bytes of a whole file .*, or a file object"
+    with pytest.raises(TypeError, match=f"{says}.*: {accepts}"), as_file(source, Limits()):
+        pass
+
+
+def test_files_opened_as_text_and_maps(tmp_path: Path) -> None:
+    path = tmp_path / "x.mp4"
+    path.write_bytes(b"abc")
+    with (
+        path.open() as text,
+        pytest.raises(TypeError, match=r"x\.mp4 is no source of media \(TextIOWrapper\)"),
+        as_file(text, Limits()),
+    ):
+        pass
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+    ):
+        if mapped.seek(0) is None:  # before Python 3.13
+            with pytest.raises(TypeError, match=r"seek\(\) gives None"), as_file(mapped, Limits()):
+                pass
+        with memoryview(mapped) as view, as_file(view, Limits()) as copy:
+            assert Path(copy).read_bytes() == b"abc"
+    numbers = memoryview(array.array("i", [1, 2, 3, 4]))
+    with as_file(numbers[::2], Limits()) as copy:
+        assert Path(copy).read_bytes() == numbers[::2].tobytes()
+    with pytest.raises(UnsupportedMediaError, match="<16 bytes>"):  # noqa: SIM117
+        with as_file(numbers, Limits(max_source_bytes=15)):
+            pass

@@ -102,10 +102,14 @@ class _Run:
         """Where the run begins, in samples after zero, by its frames told to lie in [low, high].
 
         Files round times to a tick: the mean over some frames is nearer to the truth than one.
+        Where none begins there, it is the one frame that lasts from before `low`, else the next.
         """
         offsets = self.told - self.counted
         inside = (self.told >= low) & (self.told <= high)
-        return float(offsets[inside].mean()) if inside.any() else float(offsets.mean())
+        if not inside.any():
+            before = np.flatnonzero(self.told < low)
+            return float(offsets[before[-1] if before.size else 0])
+        return float(offsets[inside].mean())
 
     def mix(
         self, low: int, high: int, num_channels: Literal[1, 2]
@@ -148,6 +152,8 @@ class Sound:
     """The last packets before the preroll, which are decoded if it turns out to begin in them."""
     _any_forgotten: bool = False
     """True when decoding does not begin with the first packet of the stream."""
+    _sought_at: float | None = None
+    """Time of the first packet that was read, where it is not the first of the stream."""
     _lasting: Lasting = field(default_factory=Lasting)
     _num_after: int = 0
     """Frames decoded after the last window."""
@@ -223,8 +229,8 @@ class Sound:
         the limit counts as well. Raises `SeekMissed` when nothing was read after seeking,
         `UnsupportedMediaError` when it is larger than the limits allow.
         """
-        if self.sought:
-            raise SeekMissed  # no packet came: the one of this window may lie before
+        if self.sought or self._begins_late():
+            raise SeekMissed  # what this window needs may lie before
         num_samples = round(self.duration_seconds * self.sample_rate)
         wave = np.zeros((self.num_channels, num_samples), np.float32)
         if not self._rate:
@@ -297,16 +303,33 @@ class Sound:
         return self.starts_seconds[-1] + self.duration_seconds
 
     def _check_preroll(self, packet: Packet, at: float) -> None:
-        self.sought = False  # only the first packet tells
-        begins = self.stream.start_time
-        begins_at = -np.inf if begins is None else begins * self._tick - self.media.zero_seconds
-        if at <= begins_at + 0.001:
-            return
-        self._any_forgotten = True
+        """Raise `SeekMissed` when the first packet that was read is not early enough."""
         length = (packet.duration or 0) * self._tick
+        if self._sought_at is None:
+            begins = self.stream.start_time
+            begins_at = -np.inf if begins is None else begins * self._tick - self.media.zero_seconds
+            if at <= begins_at + 0.001:
+                self.sought = False
+                return
+            self._any_forgotten, self._sought_at = True, at
+            if not length and at < self.starts_seconds[0] - PREROLL_SECONDS:
+                return  # the file does not say how long it lasts: the step to the next one tells
+        else:
+            length = at - self._sought_at
+        self.sought = False
         needed = max(_PREROLL_NEEDED_SECONDS, _PREROLL_PACKETS * length)
-        if at > self.starts_seconds[0] - needed:
+        if not length or self._sought_at > self.starts_seconds[0] - needed:
             raise SeekMissed
+
+    def _begins_late(self) -> bool:
+        """True when decoding began in the middle, and what is used of it begins too late.
+
+        Whatever the file says of the lengths of its packets: these are the samples themselves.
+        """
+        if self._sought_at is None:
+            return False
+        told = self._decoded[0].told if self._decoded else None
+        return told is None or told > (self.starts_seconds[0] - _MARGIN_SECONDS) * self._rate
 
     def _add(self, frame: AudioFrame) -> None:
         if not self._rate:

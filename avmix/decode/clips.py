@@ -81,6 +81,8 @@ def decode_clip(
             what they would not do exactly as "pyav".
 
     Raises:
+        ValueError: An argument is out of its range, or not a number where one is needed.
+        TypeError: `path` is no path, no bytes and no file object that gives bytes.
         OSError: The file is missing, is a directory, may not be read.
         MediaOpenError: Not an accepted media file.
         NoVideoStreamError, NoAudioStreamError: What is required is not there.
@@ -135,7 +137,8 @@ def decode_clips(
 
     One outcome per window, in the order of `starts_seconds`: the clip, or the error that
     `decode_clip` would raise for it. Raises only what concerns the file as a whole: OSError,
-    `MediaOpenError`, `UnsupportedMediaError`, a stream that is missing, a wrong hash.
+    `MediaOpenError`, `UnsupportedMediaError`, a stream that is missing, a wrong hash; and what is
+    wrong with an argument whatever the file is: ValueError, `ClipRangeError`.
     """
     with as_file(path, limits) as file:
         request = checked_request(

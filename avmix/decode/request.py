@@ -11,6 +11,11 @@ from jaxtyping import Float32, Float64
 
 from avmix.decode.errors import ClipRangeError, UnsupportedMediaError
 
+MAX_SECONDS = 1e9
+"""31 years: times beyond it no file has, and in ticks they may be more than 64 bits."""
+MAX_FRAMES = 1_000_000
+"""Of one window: their times alone are held in memory before the size of a frame is known."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -101,27 +106,52 @@ def checked_request(
 ) -> Request:
     """A request that makes sense, whatever the file is.
 
-    Raises `ClipRangeError` for an impossible window, `UnsupportedMediaError` for one whose audio is
-    larger than `limits` allow, ValueError for anything else.
+    Nothing is allocated or opened before. Raises `ClipRangeError` for an impossible window,
+    `UnsupportedMediaError` for one whose audio is larger than `limits` allow, ValueError for any
+    other argument of the wrong kind or out of its range, which it names.
     """
     path = os.fspath(path)
+    starts_seconds = tuple(starts_seconds)
     for start in starts_seconds:
-        if not (math.isfinite(start) and start >= 0):
-            raise ClipRangeError(path, f"start_seconds is {start}; the first picture is at 0")
-    if not (math.isfinite(duration_seconds) and duration_seconds > 0):
-        raise ClipRangeError(path, f"duration_seconds is {duration_seconds}; it must be positive")
-    by_number = num_frames is not None and fps is None and num_frames >= 1
-    by_rate = fps is not None and num_frames is None and fps > 0 and math.isfinite(fps)
-    if not (by_number or by_rate):
+        if not _is_between(start, 0, MAX_SECONDS):
+            raise ClipRangeError(
+                path,
+                f"start_seconds is {start!r}; the first picture is at 0, the last before "
+                f"{MAX_SECONDS:g}",
+            )
+    if not (_is_between(duration_seconds, 0, MAX_SECONDS) and duration_seconds > 0):
+        raise ClipRangeError(
+            path,
+            f"duration_seconds is {duration_seconds!r}; it must be positive, and at most "
+            f"{MAX_SECONDS:g}",
+        )
+    if (num_frames is None) == (fps is None):
         raise ValueError(f"give num_frames or fps, positive, not both: {num_frames=}, {fps=}")
-    if sample_rate <= 0 or (short_side is not None and short_side <= 0):
-        raise ValueError(f"sample_rate {sample_rate} and short_side {short_side} must be positive")
+    if num_frames is not None:
+        _check_whole("num_frames", num_frames, 1, MAX_FRAMES)
+    if fps is not None and not (
+        _is_between(fps, 0, math.inf) and 0 < fps <= (MAX_FRAMES + 0.5) / duration_seconds
+    ):
+        raise ValueError(
+            f"fps is {fps!r}; it must be positive, and give at most {MAX_FRAMES} frames in "
+            f"{duration_seconds:g} s"
+        )
+    _check_whole("sample_rate", sample_rate, 1, limits.max_sample_rate)
+    if short_side is not None:
+        _check_whole("short_side", short_side, 1, math.isqrt(limits.max_pixels))
+    if max_held is not None:
+        _check_whole("max_held", max_held, 0, None)
+    if not _is_between(min_audio_valid, 0, 1):
+        raise ValueError(f"min_audio_valid is {min_audio_valid!r}; it must be a share, 0 to 1")
     if audio not in ("require", "silence", "skip"):
         raise ValueError(f'audio is {audio!r}; it must be "require", "silence" or "skip"')
-    if channels not in (1, 2):
+    if not (_is_whole(channels) and channels in (1, 2)):
         raise ValueError(f"channels is {channels!r}; it must be 1 (mono) or 2 (left and right)")
-    if not math.isfinite(sound_shift_seconds):
-        raise ValueError(f"sound_shift_seconds is {sound_shift_seconds}; it must be finite")
+    if not _is_between(sound_shift_seconds, -MAX_SECONDS, MAX_SECONDS):
+        raise ValueError(
+            f"sound_shift_seconds is {sound_shift_seconds!r}; it must be from {-MAX_SECONDS:g} to "
+            f"{MAX_SECONDS:g}"
+        )
     if origin not in ("video", "container"):
         raise ValueError(f'origin is {origin!r}; it must be "video" or "container"')
     num_bytes = np.dtype(np.float32).itemsize * channels * duration_seconds * sample_rate
@@ -135,10 +165,10 @@ def checked_request(
         path=path,
         starts_seconds=tuple(float(start) for start in starts_seconds),
         duration_seconds=float(duration_seconds),
-        num_frames=num_frames,
+        num_frames=None if num_frames is None else int(num_frames),
         fps=None if fps is None else float(fps),
-        sample_rate=sample_rate,
-        short_side=short_side,
+        sample_rate=int(sample_rate),
+        short_side=None if short_side is None else int(short_side),
         audio=audio,
         origin=origin,
         max_held=max_held,
@@ -148,3 +178,21 @@ def checked_request(
         channels=channels,
         sound_shift_seconds=float(sound_shift_seconds),
     )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_between(value: object, low: float | int, high: float | int) -> bool:
+    """True for a finite number in [low, high]."""
+    if not isinstance(value, float | int | np.floating | np.integer) or isinstance(value, bool):
+        return False
+    return bool(low <= value <= high) and value not in (math.inf, -math.inf)
+
+
+def _check_whole(name: str, value: int, low: int, high: int | None) -> None:
+    """Raise ValueError unless `value` is a whole number in [low, high]."""
+    if not (_is_whole(value) and low <= value and (high is None or value <= high)):
+        most = "" if high is None else f", at most {high}"
+        raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {low}{most}")

@@ -1,15 +1,14 @@
 """Media that are no file: bytes, or a file object, read under the same rules as a path."""
 
+import io
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from typing import BinaryIO, Protocol, runtime_checkable
 
-from avmix.decode.errors import ClipError, UnsupportedMediaError
+from avmix.decode.errors import ClipError, MediaOpenError, UnsupportedMediaError
 from avmix.decode.request import Limits
 
 
@@ -30,6 +29,12 @@ class FileObject(Protocol):
         ...
 
 
+_ACCEPTED = (
+    "give a path, the bytes of a whole file (bytes, bytearray, memoryview), or a file object that "
+    "is opened for reading bytes and can be sought"
+)
+_BYTES_PER_READ = 1 << 20
+
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | FileObject
 """A path, the bytes of a whole file, or a file object that can be sought."""
 
@@ -39,33 +44,73 @@ def as_file(source: Source, limits: Limits) -> Iterator[str]:
     """A path by which `source` can be read: its own, or that of a copy in memory.
 
     Every decoder seeks, so a copy is what makes results the same as from the path. A file object is
-    read from its first byte, and left where it stood. Raises `UnsupportedMediaError` for more than
-    `limits.max_source_bytes`; a `ClipError` raised within names `source`, not the copy.
+    read from its first byte, never by more than one byte beyond `limits.max_source_bytes`, and left
+    where it stood. A `ClipError` raised within names `source`, not the copy.
+
+    Raises TypeError for what is no source, `UnsupportedMediaError` for more than
+    `limits.max_source_bytes`, `MediaOpenError` where a file object gives fewer or more bytes than
+    it says it has; OSError as the file object does, as where it cannot be sought.
     """
     if isinstance(source, str | os.PathLike):
         yield os.fspath(source)
         return
-    name = _name(source)
-    whole = BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
     with _nameable() as (path, copy):
-        position = whole.tell()
-        num_bytes = whole.seek(0, os.SEEK_END)
-        if num_bytes > limits.max_source_bytes:
-            whole.seek(position)
-            raise UnsupportedMediaError(
-                name,
-                f"has {num_bytes >> 20} MiB, more than the limit for what is no file of its own; "
-                "give a path",
-            )
-        whole.seek(0)
-        shutil.copyfileobj(whole, copy)
-        whole.seek(position)
+        if isinstance(source, bytes | bytearray | memoryview):
+            _check_size(source, _num_bytes(source), limits)
+            copy.write(source if not isinstance(source, memoryview) else source.tobytes())
+        elif isinstance(source, io.TextIOBase) or not isinstance(source, FileObject):
+            kind = type(source).__name__
+            raise TypeError(f"{_name(source)} is no source of media ({kind}): {_ACCEPTED}")
+        else:
+            _copy(source, copy, limits)
         copy.flush()
         try:
             yield path
         except ClipError as error:
             rename(error, source)
             raise
+
+
+def _copy(source: FileObject, copy: BinaryIO, limits: Limits) -> None:
+    """Write all bytes of a file object into `copy`; raises as `as_file`."""
+    position = source.tell()
+    try:
+        said = source.seek(0, os.SEEK_END)
+        if not isinstance(said, int):  # `mmap` before Python 3.13
+            raise TypeError(f"{_name(source)}: seek() gives {said!r}, not a number: {_ACCEPTED}")
+        _check_size(source, said, limits)
+        source.seek(0)
+        left = said + 1  # one more than there should be, to see that it ends
+        while left > 0:
+            part = source.read(min(left, _BYTES_PER_READ))
+            if not isinstance(part, bytes | bytearray | memoryview):
+                raise TypeError(
+                    f"{_name(source)}: read() gives {type(part).__name__}, not bytes: {_ACCEPTED}"
+                )
+            if not part:
+                break
+            copy.write(part)
+            left -= _num_bytes(part)
+    finally:
+        source.seek(position)
+    if left != 1:
+        given = f"more than {said}" if left < 1 else str(said + 1 - left)
+        raise MediaOpenError(
+            _name(source), f"says that it has {said} bytes, and gives {given}; open it again"
+        )
+
+
+def _check_size(source: Source, num_bytes: int, limits: Limits) -> None:
+    if num_bytes > limits.max_source_bytes:
+        raise UnsupportedMediaError(
+            _name(source),
+            f"has {num_bytes >> 20} MiB, more than the limit for what is no file of its own; "
+            "give a path",
+        )
+
+
+def _num_bytes(data: bytes | bytearray | memoryview) -> int:
+    return data.nbytes if isinstance(data, memoryview) else len(data)
 
 
 def rename(error: ClipError, source: Source) -> None:
@@ -75,9 +120,9 @@ def rename(error: ClipError, source: Source) -> None:
         error.args = (error.path, error.problem)
 
 
-def _name(source: bytes | bytearray | memoryview | FileObject) -> str:
+def _name(source: object) -> str:
     if isinstance(source, bytes | bytearray | memoryview):
-        return f"<{len(source)} bytes>"
+        return f"<{_num_bytes(source)} bytes>"
     return str(getattr(source, "name", f"<{type(source).__name__}>"))
 
 

@@ -49,21 +49,27 @@ class Linear:
 def read_packets(media: Media) -> Packets:
     """Read the file without decoding it; ends where reading fails, as `decode_all` will report."""
     times, keys = [], []
+    begins: dict[int, float] = {}
     data_end, last, last_length = -math.inf, -math.inf, 0.0
     in_order = "avi" in media.container.format.name.split(",")
     try:
         for packet in chain(media.pending, media.container.demux()):
             if not packet.size or packet.stream.type not in ("video", "audio"):
                 continue
-            end = _packet_seconds(packet, False) + float((packet.duration or 0) * packet.time_base)
-            data_end = max(data_end, end)
+            begin = _packet_seconds(packet, False)
+            end = begin + float((packet.duration or 0) * packet.time_base)
+            # Where the file does not say how long a packet lasts, it is as long as the one before.
+            step = 0.0 if packet.duration else begin - begins.get(packet.stream_index, begin)
+            if math.isfinite(begin):
+                begins[packet.stream_index] = begin
+            data_end = max(data_end, end + step if step > 0 else end)
             if media.video is None or packet.stream_index != media.video.index:
                 continue
             seconds = _packet_seconds(packet, in_order)
             if math.isfinite(seconds):
                 times.append(seconds)
                 if seconds > last:
-                    last, last_length = seconds, end - _packet_seconds(packet, False)
+                    last, last_length = seconds, end - begin
                 if packet.is_keyframe:
                     keys.append(seconds)
     except av.error.FFmpegError:
