@@ -32,8 +32,9 @@ from avmix.doctor.linear import read_packets
 from avmix.doctor.manifest import _compare
 from avmix.doctor.pool import examine_all
 from avmix.doctor.report import FileReport
+from avmix.judgement import entry_of
 from avmix.names import printable
-from avmix.prepare.probe import entry_of, probe
+from avmix.prepare.probe import probe
 from tests.media import draw_frame, write_flash_beep
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

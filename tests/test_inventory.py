@@ -15,6 +15,7 @@ from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.inventory import excluded_rows, inventory_of
 from avmix.prepare.journal import Journal, Probed, alone
 from avmix.prepare.judge import Judged, judge
+from avmix.prepare.looks import looks_of
 from avmix.prepare.page import page_of
 from avmix.prepare.scan import File, Index
 from avmix.prepare.show import lines_of, show_inventory, table_of
@@ -147,7 +148,13 @@ def an_inventory() -> tuple[Protocol, list[Judged], dict[str, Any]]:
     found = judge(made, files, probed, min_seconds=0.5)
     index = Index(Path("m"), unusable=[("q.mp4", "gone")], links_outside=["disk"])
     archives = [Archive(path="r.tgz", media=("x/d.mp4",)), Archive(path="e.zip", refused="evil")]
-    return made, found, inventory_of(made, found, index, archives, ["u.mp4"], min_seconds=0.5)
+    return (
+        made,
+        found,
+        inventory_of(
+            made, found, index, archives, ["u.mp4"], min_seconds=0.5, looks=looks_of("fast", probed)
+        ),
+    )
 
 
 def test_everything_is_counted_per_split_and_class() -> None:
@@ -229,7 +236,7 @@ def test_a_journal_that_was_cut_anywhere_keeps_its_whole_lines(tmp_path: Path) -
         File("b.mp4", 6, 2): Probed(sha256="22", problem="broken"),
         File("c.mp4", 7, 3): replace(GOOD, audio=None),
     }
-    journal = Journal(path)
+    journal = Journal(path, "fast")
     for file, probed in results.items():
         journal.add(file, probed)
     journal.close()
@@ -237,7 +244,7 @@ def test_a_journal_that_was_cut_anywhere_keeps_its_whole_lines(tmp_path: Path) -
     ends = [at + 1 for at, byte in enumerate(whole) if byte == ord("\n")]
     for cut in range(0, len(whole) + 1, 7):
         path.write_bytes(whole[:cut])
-        journal = Journal(path)
+        journal = Journal(path, "fast")
         known = sum(end <= cut for end in ends)
         assert journal.found == dict(list(results.items())[:known])
         for file, probed in list(results.items())[known:]:
@@ -247,7 +254,7 @@ def test_a_journal_that_was_cut_anywhere_keeps_its_whole_lines(tmp_path: Path) -
 
 
 def test_a_journal_does_not_keep_what_may_pass(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
+    journal = Journal(tmp_path / "j", "fast")
     journal.add(FILE, Probed(problem="Input/output error", passing=True))
     journal.close()
     assert (tmp_path / "j").read_bytes() == b""
@@ -257,7 +264,7 @@ def test_a_journal_does_not_keep_what_may_pass(tmp_path: Path) -> None:
 def test_lines_of_another_kind_are_passed_over(tmp_path: Path, line: str) -> None:
     row = {"version": 2, **asdict(FILE), **asdict(GOOD)}
     (tmp_path / "j").write_text(f"{line}\n{json.dumps(row)}\n")
-    journal = Journal(tmp_path / "j")
+    journal = Journal(tmp_path / "j", "fast")
     assert journal.found == {FILE: GOOD}
     journal.close()
 

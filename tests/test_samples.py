@@ -17,7 +17,8 @@ from avmix.data.dataset import EvalSet
 from avmix.data.manifest import Manifest, ManifestError, parse_row, row_of
 from avmix.decode import DecodeError, decode_clip
 from avmix.doctor.examine import Task, examine
-from avmix.prepare.probe import entry_of, probe
+from avmix.judgement import entry_of
+from avmix.prepare.probe import probe
 from avmix.prepare.probing import Look, probe_one
 from avmix.prepare.scan import File
 

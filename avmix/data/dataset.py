@@ -143,6 +143,7 @@ class _Reader:
             audio="silence" if entry.audio is None else "require",
             sound_shift_seconds=first.sound_shift_seconds,
             sha256=self._hash(entry),
+            until_seconds=entry.usable_until_seconds,
             limits=self.limits,
         )
         if not alone:
@@ -445,6 +446,7 @@ class TrainSet(_Reader):
             sample_rate=self.clip.sample_rate,
             channels=2 if alone else self.clip.audio_channels,
             sha256=self._hash(entry),
+            until_seconds=entry.usable_until_seconds,
             limits=self.limits,
         ).audio
         return sound[0] if alone else sound

@@ -285,22 +285,21 @@ class Sound:
     def _cut(
         self, buffer: Float32[np.ndarray, "c n"], covered: Bool[np.ndarray, " n"], origin: float
     ) -> None:
-        """Silence what an edit list does not present."""
-        edit = self.media.audio_presented
-        if edit is None:
-            return
-        zero = self.media.zero_seconds
-        low = (edit.begin_seconds - edit.slack_seconds - zero) * self._rate - origin
-        high = (edit.end_seconds + edit.slack_seconds - zero) * self._rate - origin
-        size = len(covered)
+        """Silence what an edit list does not present, and what is not to be read."""
+        edit, zero, size = self.media.audio_presented, self.media.zero_seconds, len(covered)
+        low, high = -math.inf, self.media.until_seconds * self._rate - origin
+        if edit is not None:
+            low = (edit.begin_seconds - edit.slack_seconds - zero) * self._rate - origin
+            high = min(high, (edit.end_seconds + edit.slack_seconds - zero) * self._rate - origin)
         for part in (
-            slice(0, max(round(low), 0)),
+            slice(0, round(min(max(low, 0), size))),
             slice(max(round(min(high, size)), 0), None),
         ):
             buffer[:, part], covered[part] = 0, False
 
     def _end_seconds(self) -> float:
-        return self.starts_seconds[-1] + self.duration_seconds
+        end_seconds = self.starts_seconds[-1] + self.duration_seconds
+        return min(end_seconds, self.media.until_seconds)
 
     def _check_preroll(self, packet: Packet, at: float) -> None:
         """Raise `SeekMissed` when the first packet that was read is not early enough."""

@@ -17,6 +17,14 @@ _ZEROS_WITHIN = rb"\x00\x00\x00++[^\x00\x01]"
 """23 zero bits only come before a start code (ISO/IEC 13818-2, 6.2.1; 14496-2, 6.2)."""
 _LONG_RUN = bytes(64)
 _HOLE = bytes(128)
+_SET = rb"\x00\x00\x01(%b(?:(?!\x00\x00[\x00\x01]).){3,256})"
+_SETS = {
+    "h264": (re.compile(_SET % b"[\x07\x27\x47\x67]", re.DOTALL), 0x1F, 7),
+    "hevc": (re.compile(_SET % b"\x42", re.DOTALL), 0x7E, 0x42),
+}
+"""How sequence parameter sets are found after a start code, and by the first byte of a unit."""
+_SIZE = re.compile(rb"\x00\x00\x01\xb3(...)", re.DOTALL)
+"""Width and height, 12 bits each (ISO/IEC 13818-2, 6.2.2.1)."""
 _PREFIX_UNIT = 14
 """Of scalable H.264: stands before the slice it describes (ISO/IEC 14496-10, table 7-1)."""
 
@@ -36,6 +44,27 @@ def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
     if codec in ("vp8", "vp9", "av1", "libdav1d", "libvpx-vp9"):
         return lambda data: _HOLE in data
     return lambda data: False
+
+
+def parameter_sets(codec: str, extradata: bytes) -> Callable[[bytes], bytes]:
+    """What of the packet of a key frame says which form frames have; nothing where none does.
+
+    Of H.264 and H.265 the sequence parameter sets, of MPEG-1 and MPEG-2 the size of frames.
+    """
+    length_bytes = bytes_of_lengths(codec, extradata)
+    if codec in ("mpeg1video", "mpeg2video"):
+        return lambda data: b"".join(_SIZE.findall(data))
+    if codec not in _SETS:
+        return lambda data: b""
+    first, mask, kind = _SETS[codec]
+    if not length_bytes:
+        return lambda data: b"".join(dict.fromkeys(first.findall(data)))
+
+    def found(data: bytes) -> bytes:
+        parts = (data[begin:end] for begin, end in units(data, length_bytes))
+        return b"".join(dict.fromkeys(part for part in parts if part and part[0] & mask == kind))
+
+    return found
 
 
 def bytes_of_lengths(codec: str, extradata: bytes) -> int:

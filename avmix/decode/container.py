@@ -87,6 +87,8 @@ class Media:
     limits: Limits
     began_at: float
     """When the limit of time began to run; monotonic clock, seconds."""
+    until_seconds: float
+    """Where the file is taken to end, on the clip clock; infinite where it is whole."""
 
     @property
     def indexed(self) -> bool:
@@ -143,10 +145,12 @@ def open_media(
     origin: Literal["video", "container"] = "video",
     *,
     began_at: float | None = None,
+    until_seconds: float = math.inf,
 ) -> Iterator[Media]:
     """Open `path` for reading and close it in the end.
 
     `began_at` is where the limit of time begins, on the monotonic clock; None for now.
+    `until_seconds` is where the file is taken to end, on the clip clock.
 
     Raises OSError as the system does, `MediaOpenError` when it is not an accepted media file,
     `UnsupportedMediaError` when it is more than `limits` allow, or cannot be decoded in sync.
@@ -186,7 +190,9 @@ def open_media(
                 "than its name says",
             ) from error
         with container:
-            yield _describe(path, container, complaints, limits, origin, edits, began_at)
+            yield _describe(
+                path, container, complaints, limits, origin, edits, began_at, until_seconds
+            )
 
 
 def verify_hash(path: str, sha256: str) -> None:
@@ -252,6 +258,7 @@ def _describe(
     origin: Literal["video", "container"],
     edits: Mapping[int, Presented],
     began_at: float,
+    until_seconds: float,
 ) -> Media:
     names = set(container.format.name.split(","))
     pictures = [s for s in container.streams.video if not is_cover(s)]
@@ -306,6 +313,7 @@ def _describe(
         complaints=complaints,
         limits=limits,
         began_at=began_at,
+        until_seconds=until_seconds,
     )
 
 

@@ -257,17 +257,20 @@ class PlannedPictures:
     def end(self) -> float:
         """End of the video on the clip clock, edit lists included; infinite where not reached."""
         edit = self.canvas.media.video_presented
-        beyond = (
-            edit is not None and self.end_seconds > self._track.limit_seconds + edit.slack_seconds
+        slack = 0.0 if edit is None else edit.slack_seconds
+        return (
+            self._track.limit_seconds
+            if self.end_seconds > self._track.limit_seconds + slack
+            else self.end_seconds
         )
-        return self._track.limit_seconds if beyond else self.end_seconds
 
     def _first_time(self) -> float:
         return min(float(self.canvas.times[0]) + self.epsilon_seconds, self.since_seconds)
 
     def _is_past(self, packet: Packet) -> bool:
         """True when no later packet can hold a picture that is wanted."""
-        last = float(self.canvas.times[-1]) + self.epsilon_seconds
+        last = min(float(self.canvas.times[-1]), self.canvas.media.until_seconds)
+        last += self.epsilon_seconds
         if packet.dts is None:  # Matroska, for some packets after a seek
             is_past = self._seconds(packet) > last + 1
         else:

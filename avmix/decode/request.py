@@ -59,6 +59,8 @@ class Request:
     channels: Literal[1, 2] = 1
     sound_shift_seconds: float = 0.0
     """By how much the sound of a window begins after its pictures."""
+    until_seconds: float = math.inf
+    """Where the file is taken to end; what follows is not read."""
 
     @property
     def audio_bytes(self) -> int:
@@ -103,6 +105,7 @@ def checked_request(
     limits: Limits,
     channels: Literal[1, 2] = 1,
     sound_shift_seconds: float | int = 0.0,
+    until_seconds: float | int | None = None,
 ) -> Request:
     """A request that makes sense, whatever the file is.
 
@@ -152,6 +155,12 @@ def checked_request(
             f"sound_shift_seconds is {sound_shift_seconds!r}; it must be from {-MAX_SECONDS:g} to "
             f"{MAX_SECONDS:g}"
         )
+    if until_seconds is not None and not (
+        _is_between(until_seconds, 0, MAX_SECONDS) and until_seconds > 0
+    ):
+        raise ValueError(
+            f"until_seconds is {until_seconds!r}; it must be positive, and at most {MAX_SECONDS:g}"
+        )
     if origin not in ("video", "container"):
         raise ValueError(f'origin is {origin!r}; it must be "video" or "container"')
     num_bytes = np.dtype(np.float32).itemsize * channels * duration_seconds * sample_rate
@@ -177,6 +186,7 @@ def checked_request(
         limits=limits,
         channels=channels,
         sound_shift_seconds=float(sound_shift_seconds),
+        until_seconds=math.inf if until_seconds is None else float(until_seconds),
     )
 
 

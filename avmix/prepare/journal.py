@@ -11,11 +11,12 @@ from typing import Any
 
 from avmix.atomic import naming
 from avmix.data.manifest import ManifestError
+from avmix.prepare.probe import Check
 from avmix.prepare.scan import File
 from avmix.system import lock_file
 from avmix.types import AudioInfo, VideoInfo
 
-_VERSION = 2
+_VERSION = 3
 """Of what probing finds; raised when the same file would give something else."""
 
 
@@ -29,6 +30,16 @@ class Probed:
     """Of the content; empty where the file could not be read."""
     problem: str = ""
     """Why it cannot be used; empty where it can."""
+    good: tuple[tuple[float, float], ...] = ()
+    """As `Judgement.good`, where it is usable in part; () where it is whole."""
+    in_part: str = ""
+    """What of it can be read and why not all, in one line; empty where it is whole."""
+    damaged_audio: str = ""
+    """As `Judgement.damaged_audio`."""
+    looked: str = ""
+    """As `Judgement.looked`; empty where the file could not be read."""
+    cpu_seconds: float = 0.0
+    """What reading it has cost."""
     limit_seconds: float | None = None
     """The limit that it did not keep, where that is the problem."""
     passing: bool = False
@@ -36,13 +47,18 @@ class Probed:
 
 
 class Journal:
-    """Results by file: path, size and time of change; whatever differs is another file."""
+    """Results by file: path, size and time of change; whatever differs is another file.
 
-    def __init__(self, path: Path) -> None:
-        """Read what is there, without a last line that a kill has torn, and go on behind it."""
+    What was found by one way of looking does not serve for another: results would depend on what
+    was run before.
+    """
+
+    def __init__(self, path: Path, check: Check) -> None:
+        """Read what `check` has found, without a last line that a kill has torn, and go on behind
+        it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.found: dict[File, Probed] = {}
-        self._path = path
+        self._path, self._check = path, check
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         end = 0
         with path.open("rb") as file:
@@ -50,7 +66,7 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 end += len(line)
-                known = _parse(line)
+                known = _parse(line, check)
                 if known is not None:
                     self.found[known[0]] = known[1]
         if os.fstat(self._file).st_size > end:
@@ -60,7 +76,7 @@ class Journal:
         """Keep a result; after this a kill does not lose it. Raises OSError on a full disk."""
         self.found[file] = probed
         if not probed.passing:
-            row = {"version": _VERSION, **asdict(file), **asdict(probed)}
+            row = {"version": _VERSION, "check": self._check, **asdict(file), **asdict(probed)}
             line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
             with naming(self._path):
                 if os.write(self._file, line) < len(line):
@@ -88,15 +104,16 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _parse(line: bytes) -> tuple[File, Probed] | None:
-    """The result in a line; None for one of another version, or damaged."""
+def _parse(line: bytes, check: Check) -> tuple[File, Probed] | None:
+    """The result in a line; None for one of another version or check, or damaged."""
     try:
         row = json.loads(line)
-        if row.pop("version") != _VERSION:
+        if (row.pop("version"), row.pop("check")) != (_VERSION, check):
             return None
         file = File(row.pop("path"), row.pop("bytes"), row.pop("mtime_ns"))
         video, audio = _info(VideoInfo, row.pop("video")), _info(AudioInfo, row.pop("audio"))
-        return file, Probed(video=video, audio=audio, **row)
+        good = tuple((float(begin), float(end)) for begin, end in row.pop("good"))
+        return file, Probed(video=video, audio=audio, good=good, **row)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -19,7 +20,9 @@ from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.inventory import SPLITS, excluded_rows, inventory_of
 from avmix.prepare.journal import Journal, alone
 from avmix.prepare.judge import Judged, files_of, judge
+from avmix.prepare.looks import cost_of, looks_of
 from avmix.prepare.mapping import mapping_of, missing_links, show_mapping
+from avmix.prepare.probe import Check
 from avmix.prepare.probing import probe_files
 from avmix.prepare.publish import WORK, publish, stage, staging
 from avmix.prepare.scan import Index, scan
@@ -42,6 +45,8 @@ class Options:
     """Address of a cluster that probes instead, or `local`."""
     seconds: float = 120.0
     """Limit for probing one file."""
+    check: Check = "fast"
+    """What of every file is looked at: packets and audio, or every frame too."""
     min_seconds: float = 0.5
     """The shortest clip that is kept."""
     archives: str | None = None
@@ -75,20 +80,34 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
                 show_mapping(mapping_of(protocol, index, candidates), target)
             return
         wanted = sorted({file for files in candidates.values() for file in files})
-        with closing(Journal(options.out / WORK / "probe.jsonl")) as journal:
+        began, journal = (
+            time.monotonic(),
+            Journal(options.out / WORK / "probe.jsonl", options.check),
+        )
+        with closing(journal):
+            num_known = sum(file in journal.found for file in wanted)
             probed = probe_files(
                 options.media,
                 wanted,
                 journal,
                 workers=options.workers,
                 seconds=options.seconds,
+                check=options.check,
                 ray=options.ray,
             )
+        tell(cost_of(options.check, probed, num_known, time.monotonic() - began))
         unexpected = sorted(set(index.files) - {file.path for file in wanted})
         for protocol in protocols:
             judged = judge(protocol, candidates, probed, min_seconds=options.min_seconds)
+            of_it = {file: probed[file] for clip in protocol.expected for file in candidates[clip]}
             inventory = inventory_of(
-                protocol, judged, index, archives, unexpected, min_seconds=options.min_seconds
+                protocol,
+                judged,
+                index,
+                archives,
+                unexpected,
+                min_seconds=options.min_seconds,
+                looks=looks_of(options.check, of_it),
             )
             target = folder_of(options.out, protocol, len(protocols))
             show_inventory(inventory)
@@ -274,5 +293,6 @@ def _notes(protocol: Protocol, inventory: Mapping[str, Any], options: Options) -
             for split, counts in inventory["splits"].items()
         },
         "rules": inventory["rules"],
+        "looks": inventory["looks"],
         "needs_audio": protocol.needs_audio,
     }

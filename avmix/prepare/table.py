@@ -16,13 +16,15 @@ from rich.progress import track
 from avmix.config import DataConfig
 from avmix.data.manifest import ManifestError, write_manifest
 from avmix.decode import ClipError
+from avmix.judgement import entry_of
 from avmix.killable import Failure, run_each
-from avmix.prepare.probe import entry_of
+from avmix.names import tell
 from avmix.types import Entry
 
 SPLITS = ("train", "val", "test")
 _LIMIT_SECONDS = 600.0
 """For one file, after which its process is killed."""
+_EXAMPLES = 5
 _PER_PROCESS = 200
 """Files that a process reads before another takes its place."""
 
@@ -99,6 +101,11 @@ def prepare_rows(
             f"{max_bad_share}, which is allowed:\n{listed}"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    in_part = [e.path for es in entries.values() for e in es if e.usable_until_seconds is not None]
+    if in_part:
+        tell(f"{folder}: of {len(in_part)} files only a part can be read, which is their clip: "
+             f"{', '.join(in_part[:_EXAMPLES])}{', ...' * (len(in_part) > _EXAMPLES)}; "
+             "avmix doctor says why", error=True)  # fmt: skip
     lines = [json.dumps(e, ensure_ascii=False, allow_nan=False) + "\n" for e in excluded]
     (folder / "excluded.jsonl").write_text("".join(lines))
     write_manifest(
@@ -171,6 +178,7 @@ def _probe(root: Path, row: Row) -> Entry | str:
             clip_id=row.path,
             labels=(row.label,),
             source_id=row.source_id,
+            in_part=True,
         )
     except (ClipError, OSError) as error:
         return f"{type(error).__name__}: {error}"

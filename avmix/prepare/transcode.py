@@ -37,11 +37,12 @@ from avmix.data.manifest import (
     write_manifest,
 )
 from avmix.decode import ClipError, Limits, decode_clip, decode_sound
+from avmix.judgement import entry_of
 from avmix.killable import Failure
 from avmix.names import tell
 from avmix.prepare.each import each, failed
 from avmix.prepare.fingerprint import shrunk
-from avmix.prepare.probe import entry_of, probe
+from avmix.prepare.probe import probe
 from avmix.synth.write import sound_rate, write_mp4
 from avmix.types import Entry
 from avmix.whole import fps_of, num_pictures, pictures_of

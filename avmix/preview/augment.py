@@ -18,7 +18,7 @@ from avmix.engine import targets_of
 from avmix.events import events_of
 from avmix.figures import OWN, PARTNER, Strip, draw_strips
 from avmix.frontend import Frontend
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 from avmix.synth.write import sound_rate, write_mp4
 from avmix.types import Batch, Clip, Entry
 

@@ -19,7 +19,7 @@ from jaxtyping import Float32, UInt8
 from avmix.atomic import replace_text
 from avmix.data.dataset import has_sound
 from avmix.decode import ClipError, decode_clip
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 from avmix.rng import rng
 from avmix.synth import actions as act
 from avmix.synth.output import (
