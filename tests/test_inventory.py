@@ -17,6 +17,7 @@ from avmix.prepare.journal import Journal, Probed, alone
 from avmix.prepare.judge import Judged, judge
 from avmix.prepare.looks import looks_of
 from avmix.prepare.page import page_of
+from avmix.prepare.probe import Check
 from avmix.prepare.scan import File, Index
 from avmix.prepare.show import lines_of, show_inventory, table_of
 
@@ -262,11 +263,25 @@ def test_a_journal_does_not_keep_what_may_pass(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["{}", "[]", "nothing", "\0" * 50, '{"version": 0}'])
 def test_lines_of_another_kind_are_passed_over(tmp_path: Path, line: str) -> None:
-    row = {"version": 2, **asdict(FILE), **asdict(GOOD)}
+    row = {"version": 3, "check": "fast", **asdict(FILE), **asdict(GOOD)}
     (tmp_path / "j").write_text(f"{line}\n{json.dumps(row)}\n")
     journal = Journal(tmp_path / "j", "fast")
     assert journal.found == {FILE: GOOD}
     journal.close()
+
+
+def test_what_one_check_has_found_does_not_serve_another(tmp_path: Path) -> None:
+    part = replace(GOOD, good=((0.0, 1.5), (2.0, 9.0)), in_part="usable from 0 to 1.5 s")
+    checks: list[tuple[Check, Probed]] = [("fast", GOOD), ("full", part)]
+    for check, probed in checks:
+        journal = Journal(tmp_path / "j", check)
+        assert journal.found == {}
+        journal.add(FILE, probed)
+        journal.close()
+    for check, probed in checks:
+        journal = Journal(tmp_path / "j", check)
+        assert journal.found == {FILE: probed}
+        journal.close()
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:

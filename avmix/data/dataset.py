@@ -50,6 +50,13 @@ MAX_IN_A_ROW = 100
 """Unreadable clips of one order after which training looks no further."""
 
 
+WORTH_HINT = (
+    ". `avmix doctor` says what files are worth; prepared with --check full, a data set holds what "
+    "can be read"
+)
+"""Ends messages about many clips that cannot be read."""
+
+
 class TooManyBadClips(RuntimeError):
     """More clips of a split are unreadable than `data.max_bad_share` allows; names them."""
 

@@ -96,8 +96,8 @@ def judge(
 ) -> list[Judged]:
     """Every expected clip, in the order of the protocol.
 
-    Of several files of a clip the first that can be read as a whole is taken, else in part. `min_seconds` is the shortest
-    stretch that is kept.
+    Of several files of a clip the first that can be read as a whole is taken, else in part.
+    `min_seconds` is the shortest stretch that is kept.
     """
     folders = {plain(name): name for name in protocol.classes}
     judged = [

@@ -195,7 +195,7 @@ def stretch_of(entry: Entry, margin_seconds: float) -> tuple[Entry, int]:
     """
     if entry.video is None:
         raise TranscodeError("has no pictures")
-    fps, limit = float(fps_of(entry)), entry.video.duration_seconds
+    fps, limit = float(fps_of(entry)), entry.usable_until_seconds or entry.video.duration_seconds
     first = max(math.floor((entry.start_seconds - margin_seconds) * fps + 0.01), 0)
     last = math.ceil((min(entry.end_seconds + margin_seconds, limit)) * fps - 0.01)
     last = max(min(last, math.floor(limit * fps + 0.01)), first + 1)
@@ -415,7 +415,8 @@ def _check_sound(root: Path, stretch: Entry, path: Path, start: float, seconds: 
 
 def _row(job: Job, stretch: Entry, path: Path, out: Path) -> Entry:
     old = job.entry
-    new = entry_of(path, out, clip_id=old.clip_id, labels=old.labels, source_id=old.source_id)
+    new = entry_of(path, out, clip_id=old.clip_id, labels=old.labels, source_id=old.source_id,
+                   check="full")  # fmt: skip
     return replace(
         new,
         start_seconds=round(old.start_seconds - stretch.start_seconds, 6),

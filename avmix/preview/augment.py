@@ -144,7 +144,9 @@ def _augmented(
 def _entry(path: Path, root: Path, number: int) -> Entry:
     # Numbered: both may be the same file, or files of one name.
     name = f"{path.stem} ({number + 1})"
-    return entry_of(path.absolute(), root, clip_id=name, labels=[name], source_id=name)
+    return entry_of(
+        path.absolute(), root, clip_id=name, labels=[name], source_id=name, in_part=True
+    )
 
 
 def _draw(found: Augmented, frontend: FrontendConfig, title: str, out: Path, scale: float) -> None:
