@@ -121,7 +121,7 @@ def _read(path: str, sha256: str, look: Look) -> Probed:
         good=judged.good if is_part else (),
         in_part=judged.said() if is_part else "",
         damaged_audio=judged.damaged_audio,
-        looked=judged.looked,
+        looked="" if is_none else judged.looked,
     )
 
 
