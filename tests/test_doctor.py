@@ -306,7 +306,7 @@ def test_damaged_pictures(tmp_path: Path, plain: Path) -> None:
     path.write_bytes(data)
     report = look(path)
     assert report.level == "error"
-    assert codes(report) == {"damaged_picture"}
+    assert codes(report) == {"damaged_picture", "in_part"}
     (damage,) = report.damage
     assert damage.stream == "picture"
     assert damage.first_seconds == pytest.approx(3.2)

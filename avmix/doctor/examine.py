@@ -78,7 +78,7 @@ def examine(task: Task) -> FileReport:
 def _judged(task: Task, report: FileReport) -> FileReport:
     """The report with the judgement that preparing comes to, and findings that agree with it."""
     try:
-        judged = judge_file(task.path, "full", limits=Limits(seconds=task.seconds))
+        judged = judge_file(task.path, "full")
     except OSError:
         return report
     worth = JudgementReport(worth=judged.worth, good=judged.good, reasons=judged.reasons)
