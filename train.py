@@ -53,7 +53,7 @@ from avmix.lock import alone_in
 from avmix.metrics import Scores, all_scores
 from avmix.mix.frames import kernel_of
 from avmix.models import LateFusionClassifier, build_model
-from avmix.names import printable, say
+from avmix.names import listed, printable, say
 from avmix.prepare.table import prepare_table
 from avmix.rng import rng
 from avmix.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
@@ -218,9 +218,9 @@ def _train(run: Training) -> Path:
               loss_sum=state.loss_sum and LossSum(*state.loss_sum))  # fmt: skip
     say(log.console, _headline(config, here, model, run.train, state))
     if empty := empty_classes(run.train.entries, run.train.classes):
-        some = ", ".join(empty[:8]) + (", ..." if len(empty) > 8 else "")
         total = len(run.train.classes)
-        say(log.console, f"{len(empty)} of {total} classes have no clip to train on: {some}")
+        lacking = f"{len(empty)} of {total} classes have no clip to train on: {listed(empty)}"
+        say(log.console, lacking)
     for message in idle_options(config).values():
         say(log.console, f"switched off: {message}")
     if val is None:

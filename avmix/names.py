@@ -1,10 +1,14 @@
 """Names of files and classes where people read them: as they are, whatever is in them."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_LONGEST = 120
+"""Characters of a name among others; none of a usual length is shortened."""
 
 
 def console_of(*, quiet: bool = False) -> "Console":
@@ -38,6 +42,13 @@ def shortened(text: str, most: int) -> str:
         return text
     end = (most - 1) // 2
     return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+
+
+def listed(names: Sequence[str], total: int | None = None, *, most: int = 8) -> str:
+    """The first `most` names, and how many more there are: of `total` where `names` are a part."""
+    more = (len(names) if total is None else total) - most
+    some = ", ".join(shortened(name, _LONGEST) for name in names[:most])
+    return f"{some} and {more} more" if more > 0 else some
 
 
 def drawable(text: str) -> str:

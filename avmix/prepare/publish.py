@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from avmix.data.manifest import ManifestError
+from avmix.names import listed
 
 WORK = ".prepare"
 """Folder beside the results for what is not a result."""
@@ -100,8 +101,7 @@ def changes(old: Path, new: Path) -> str:
 
 
 def _count(what: str, ids: list[str]) -> str:
-    some = ", ".join(ids[:_EXAMPLES]) + (", ..." if len(ids) > _EXAMPLES else "")
-    return f"{len(ids)} clip{'s' * (len(ids) != 1)} {what} ({some})"
+    return f"{len(ids)} clip{'s' * (len(ids) != 1)} {what} ({listed(ids, most=_EXAMPLES)})"
 
 
 def _read(folder: Path) -> dict[str, _Said]:

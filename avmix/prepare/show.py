@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from avmix.doctor.show import console_of
-from avmix.names import printable
+from avmix.names import listed, printable
 
 TITLES = {
     "expected": "expected",
@@ -61,7 +61,9 @@ def table_of(data: Mapping[str, Any]) -> Table:
     for key in columns:
         table.add_column(TITLES[key], justify="right")
     for name, row in rows.items():
-        table.add_row(name, *("" if row.get(k) is None else f"{row[k]}" for k in columns))
+        table.add_row(
+            printable(name), *("" if row.get(k) is None else f"{row[k]}" for k in columns)
+        )
     return table
 
 
@@ -74,25 +76,25 @@ def lines_of(data: Mapping[str, Any]) -> list[str]:
         out.append(f"LEAK by definition of this protocol: {data['leaks']}")
     if untrained := data["untrained_classes"]:
         out.append(f"{len(untrained)} classes have clips and none in train, so nothing can learn "
-                   f"them: {_some(untrained)}")  # fmt: skip
+                   f"them: {listed(untrained)}")  # fmt: skip
     absent, total = data["absent_classes"], len(data["classes"])
     if absent:
-        out.append(f"{len(absent)} of {total} classes have no clip: {_some(absent)}")
+        out.append(f"{len(absent)} of {total} classes have no clip: {listed(absent)}")
         if num_missing := data["missing_of_present_classes"]:
             out.append(f"of the other {total - len(absent)} classes, {num_missing} clips are "
                        "missing: they are listed in excluded.jsonl")  # fmt: skip
     if media["num_unexpected"]:
         out.append(f"{media['num_unexpected']} of {media['num_files']} media files are not "
-                   f"expected: {_some(media['unexpected'], media['num_unexpected'])}")  # fmt: skip
+                   f"expected: {listed(media['unexpected'], media['num_unexpected'])}")  # fmt: skip
     if like := data["like_missing"]:
-        listed = _some([f"{row['path']} (as {row['clip_id']})" for row in like])
-        out.append(f"{len(like)} of them begin as clips that are missing are called: {listed}; "
+        files = listed([f"{row['path']} (as {row['clip_id']})" for row in like])
+        out.append(f"{len(like)} of them begin as clips that are missing are called: {files}; "
                    "rename them")  # fmt: skip
     if media["num_hidden"]:
         out.append(f"{media['num_hidden']} hidden files and folders were not looked at")
     if media["links_outside"]:
-        listed = _some(media["links_outside"], media["num_links_outside"])
-        out.append(f"links to outside of the media folder, followed: {listed}")
+        files = listed(media["links_outside"], media["num_links_outside"])
+        out.append(f"links to outside of the media folder, followed: {files}")
     out += [f"{bad['path']}: {bad['reason']}" for bad in media["unusable"][:_MOST]]
     for archive in media["archives"]:
         if archive["refused"]:
@@ -106,8 +108,3 @@ def lines_of(data: Mapping[str, Any]) -> list[str]:
     if len(problems) > _MOST:
         out.append(f"and {len(problems) - _MOST} more rows of annotations: see inventory.json")
     return out
-
-
-def _some(names: Sequence[str], total: int | None = None) -> str:
-    total = len(names) if total is None else total
-    return ", ".join(names[:_MOST]) + (f" and {total - _MOST} more" if total > _MOST else "")
