@@ -118,7 +118,7 @@ def test_of_two_files_the_first_that_can_be_read_is_taken() -> None:
     found = judged(clip(), dict(zip(files, (bad, GOOD, other), strict=True)))
     assert (found.path, found.flags) == ("b.mp4", ("duplicate",))
     assert found.others == (("a.mp4", "unreadable: cut off"),
-                            ("c.mp4", "b.mp4 was taken: by name, then size"))  # fmt: skip
+                            ("c.mp4", "b.mp4 was taken: by folder, name, then size"))  # fmt: skip
     found = judged(clip(), dict.fromkeys(files, GOOD))
     assert found.others[0] == ("b.mp4", "the same content as a.mp4, which was taken")
 
