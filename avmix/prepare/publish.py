@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avmix import strictjson
 from avmix.data.manifest import ManifestError
 from avmix.names import listed
 
@@ -77,7 +78,7 @@ def stage(staged: Path, files: Mapping[str, bytes]) -> None:
     names = sorted(p.name for p in staged.iterdir() if p.name not in ("ready", "files.json"))
     # The header is the last: until then the old one finds that its splits have changed.
     names = [name for name in names if name != "dataset.json"] + ["dataset.json"]
-    (staged / "files.json").write_text(json.dumps(names, allow_nan=False))
+    (staged / "files.json").write_bytes(strictjson.dumps(names).encode())
 
 
 def changes(old: Path, new: Path) -> str:
