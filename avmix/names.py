@@ -9,14 +9,24 @@ if TYPE_CHECKING:
 
 _LONGEST = 120
 """Characters of a name among others; none of a usual length is shortened."""
+_PIPE_COLUMNS = 100
 
 
-def console_of(*, quiet: bool = False) -> "Console":
-    """A console for lines that hold names: it neither takes `[x]` for markup nor `:x:` for an emoji
-    nor colours numbers. What a terminal would not print as a character is for `printable`."""
+def console_of(*, quiet: bool = False, stderr: bool = False, tables: bool = False) -> "Console":
+    """A console for text that holds names: it neither takes `[x]` for markup nor `:x:` for an emoji
+    nor colours numbers. What a terminal would not print as a character is for `printable`.
+
+    Lines are as long as they are; with `tables` everything fits the terminal, or `_PIPE_COLUMNS`
+    where there is none.
+    """
     from rich.console import Console  # slow to import, and not needed by every command
 
-    return Console(quiet=quiet, soft_wrap=True, markup=False, emoji=False, highlight=False)
+    console = Console(
+        quiet=quiet, stderr=stderr, soft_wrap=not tables, markup=False, emoji=False, highlight=False
+    )
+    if tables and not console.is_terminal:
+        console.width = _PIPE_COLUMNS
+    return console
 
 
 def say(console: "Console", text: str) -> None:

@@ -1,5 +1,6 @@
 """Every kind of finding on a file that was made to have it, and nothing on one that was not."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -651,7 +652,9 @@ def test_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert files["a.mp4"]["windows"][0]["outcome"] == "same"
     assert data["environment"]["packages"]["av"] == av.__version__
     assert doctor(folder / "a.mp4", "--json", tmp_path / "out.json") == 0
-    assert "h264" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("environment")  # the file comes last, where it is seen
+    assert "h264" in said[said.index("a.mp4") :]
     assert json.loads((tmp_path / "out.json").read_text())["levels"] == {"ok": 1}
 
 
@@ -677,6 +680,21 @@ def test_without_arguments_only_the_environment(capsys: pytest.CaptureFixture[st
     assert out.startswith("environment")
     assert f"av            {av.__version__} with FFmpeg" in out
     assert "CUDA" in out
+
+
+def test_where_no_process_can_begin_no_file_is_to_blame(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "vanished.py").write_text("def examine(task):\n    return task\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    monkeypatch.setattr("avmix.doctor.pool.examine", importlib.import_module("vanished").examine)
+    (tmp_path / "vanished.py").unlink()  # so that no child can import it
+    assert doctor(plain, "--workers", "1") == 1
+    said = capsys.readouterr()
+    assert "error: no file was examined: no process can begin its work" in said.err
+    assert said.out.startswith("environment")
+    assert plain.name not in said.out
 
 
 def test_names_are_printed_safely() -> None:
@@ -740,6 +758,10 @@ def test_a_manifest_elsewhere_and_a_changed_one(
         (elsewhere / name).write_bytes((data_set / name).read_bytes())
     assert doctor(elsewhere / "train.jsonl", "--root", data_set, "--json", "-") == 0
     assert len(of_file(capsys)) == 5
+    for more, hint in (((), "name their folder, --root MEDIA"),
+                       (("--root", elsewhere), "--root is wrong")):  # fmt: skip
+        assert doctor(elsewhere, *more) == 2
+        assert f"none of its 6 files is below {elsewhere}: {hint}" in capsys.readouterr().err
     with (elsewhere / "train.jsonl").open("a") as file:
         file.write("\n")
     assert doctor(elsewhere, "--root", data_set) == 1

@@ -197,6 +197,20 @@ def test_the_terminal_shows_what_matters(capsys: pytest.CaptureFixture[str]) -> 
         assert said in shown
 
 
+def test_a_split_of_one_clip_a_class_is_remarked_upon() -> None:
+    def lines(*labels: str) -> list[str]:
+        clips = [clip(f"{k}", split="val", labels=(label,)) for k, label in enumerate(labels)]
+        clips += [clip(f"t{k}", labels=(label,)) for k, label in enumerate("xxyy")]
+        found = [Judged(clip=c, status="found", entry=replace(ENTRY, labels=c.labels))
+                 for c in clips]  # fmt: skip
+        made = inventory_of(protocol(*clips), found, Index(Path()), (), (), min_seconds=0.5)
+        return [line for line in lines_of(made) if "accuracy" in line]
+
+    said = "val has one clip of each class that it has, 2 in all: one clip more or less is 50.0 %"
+    assert lines("x", "y") == [f"{said} of its accuracy"]
+    assert lines("x", "y", "y") == lines() == []
+
+
 def test_the_page_needs_nothing_else_and_is_the_same_again() -> None:
     _, found, data = an_inventory()
     kept = [one.entry for one in found if one.entry is not None]

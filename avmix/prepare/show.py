@@ -6,8 +6,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from avmix.doctor.show import console_of
-from avmix.names import listed, printable
+from avmix.names import console_of, listed, printable
 
 TITLES = {
     "expected": "expected",
@@ -35,7 +34,7 @@ _MOST = 8
 
 def show_inventory(data: Mapping[str, Any]) -> None:
     """Print it to the standard output."""
-    console = console_of()
+    console = console_of(tables=True)
     for line in (table_of(data), *lines_of(data)):
         if isinstance(line, str):
             console.print(printable(line), soft_wrap=True)
@@ -83,6 +82,12 @@ def lines_of(data: Mapping[str, Any]) -> list[str]:
         if num_missing := data["missing_of_present_classes"]:
             out.append(f"of the other {total - len(absent)} classes, {num_missing} clips are "
                        "missing: they are listed in excluded.jsonl")  # fmt: skip
+    out += [
+        f"{split} has one clip of each class that it has, {num} in all: one clip more or less is "
+        f"{100 / num:.1f} % of its accuracy"
+        for split in ("val", "test")
+        if (num := _one_of_each(data, split))
+    ]
     if media["num_unexpected"]:
         out.append(f"{media['num_unexpected']} of {media['num_files']} media files are not "
                    f"expected: {listed(media['unexpected'], media['num_unexpected'])}")  # fmt: skip
@@ -108,3 +113,9 @@ def lines_of(data: Mapping[str, Any]) -> list[str]:
     if len(problems) > _MOST:
         out.append(f"and {len(problems) - _MOST} more rows of annotations: see inventory.json")
     return out
+
+
+def _one_of_each(data: Mapping[str, Any], split: str) -> int:
+    """Clips of a split that has one clip of each class and no more; 0 where it has more."""
+    counts = [splits.get(split, {}).get("found", 0) for splits in data["classes"].values()]
+    return sum(counts) if max(counts, default=0) == 1 else 0
