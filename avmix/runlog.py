@@ -2,7 +2,8 @@
 
 config.yaml        every option, resolved; `--config` reads it back
 environment.json   versions, machine, git commit, command of every start
-metrics.jsonl      one line a step, an epoch, an unreadable clip, a head at chance
+metrics.jsonl      one line a step, an epoch, an unreadable clip, a head at chance; epochs and steps
+                   from 0, where the console counts epochs from 1
 plans_rankN.jsonl  how each batch of process N was mixed, with run.save_plans
 tensorboard/       the same numbers as curves
 quarantine.jsonl   clips whose reading crashed or took too long (avmix.data.quarantine writes it)
