@@ -153,7 +153,7 @@ def run_each(
                 running.remove(worker)
                 if num_lost >= 0:
                     num_lost = -1 if worker.has_begun else num_lost + 1
-                if num_lost > workers:
+                if num_lost > workers + 1:
                     _end(worker)
                     assert isinstance(outcome, Failure)
                     raise CannotStart(
