@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 import provenance
 from machine import cpu_name
 
+from avmix import strictjson
 from avmix.prepare.journal import Journal, Probed
 from avmix.prepare.scan import File
 from avmix.types import AudioInfo, VideoInfo
@@ -66,7 +67,7 @@ def main() -> None:
         "wall_seconds": round(seconds, 1),
         "peak_bytes": used.ru_maxrss * 1024,
     }
-    text = json.dumps(result, indent=1) + "\n"
+    text = strictjson.dumps(result, indent=1) + "\n"
     print(text, end="")
     if not args.trial:
         RESULTS.write_text(text)

@@ -1,5 +1,6 @@
 """Every kind of finding on a file that was made to have it, and nothing on one that was not."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -538,20 +539,29 @@ def in_the_background(act: Callable[[int], None]) -> threading.Thread:
     return thread
 
 
-def crash_twice(pid: int) -> None:
-    """That process, and the one that reads the same file again."""
+def crash(pid: int, path: Path) -> None:
+    """As a decoder does: while the file is read. One that dies before is no fault of the file."""
+    for _ in range(6000):
+        if path.as_posix() in map(os.path.realpath, Path(f"/proc/{pid}/fd").glob("*")):
+            break
+        threading.Event().wait(0.01)
     os.kill(pid, signal.SIGSEGV)
+
+
+def crash_twice(pid: int, path: Path) -> None:
+    """That process, and the one that reads the same file again."""
+    crash(pid, path)
     second = None
     while second is None:
         threading.Event().wait(0.01)
         children = list(multiprocessing.process._children)  # type: ignore[attr-defined]
         with suppress(ValueError):  # the first may be closed meanwhile
             second = next((p.pid for p in children if p.pid not in (None, pid)), None)
-    os.kill(second, signal.SIGSEGV)
+    crash(second, path)
 
 
 def test_a_crash_is_a_finding_and_the_next_file_is_read(long_file: Path, plain: Path) -> None:
-    thread = in_the_background(crash_twice)
+    thread = in_the_background(lambda pid: crash_twice(pid, long_file))
     seen: list[FileReport] = []
     tasks = [Task(path=str(p), seconds=60.0) for p in (long_file, plain)]
     crashed, good = examine_all(tasks, workers=1, done=seen.append)
@@ -616,8 +626,10 @@ def test_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor(folder, "--workers", "2") == 1
     out = capsys.readouterr().out
     lines = out.splitlines()
-    assert lines[0].startswith(f"error   {folder}/broken.mp4  cannot be opened")
-    assert lines[1] == f"warning {folder}/in ner/mute.mp4  no sound"
+    assert lines[0] == "environment"
+    files = [line for line in lines if f" {folder}/" in line]
+    assert files[0].startswith(f"error   {folder}/broken.mp4  cannot be opened")
+    assert files[1] == f"warning {folder}/in ner/mute.mp4  no sound"
     assert f"{folder}/a.mp4" not in out
     assert "4 files in" in out
     assert "1 error, 1 warning, 2 ok" in out
@@ -651,7 +663,9 @@ def test_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert files["a.mp4"]["windows"][0]["outcome"] == "same"
     assert data["environment"]["packages"]["av"] == av.__version__
     assert doctor(folder / "a.mp4", "--json", tmp_path / "out.json") == 0
-    assert "h264" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("environment")  # the file comes last, where it is seen
+    assert "h264" in said[said.index("a.mp4") :]
     assert json.loads((tmp_path / "out.json").read_text())["levels"] == {"ok": 1}
 
 
@@ -677,6 +691,21 @@ def test_without_arguments_only_the_environment(capsys: pytest.CaptureFixture[st
     assert out.startswith("environment")
     assert f"av            {av.__version__} with FFmpeg" in out
     assert "CUDA" in out
+
+
+def test_where_no_process_can_begin_no_file_is_to_blame(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "vanished.py").write_text("def examine(task):\n    return task\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    monkeypatch.setattr("avmix.doctor.pool.examine", importlib.import_module("vanished").examine)
+    (tmp_path / "vanished.py").unlink()  # so that no child can import it
+    assert doctor(plain, "--workers", "1") == 1
+    said = capsys.readouterr()
+    assert "error: no file was examined: no process can begin its work" in said.err
+    assert said.out.startswith("environment")
+    assert plain.name not in said.out
 
 
 def test_names_are_printed_safely() -> None:
@@ -740,6 +769,10 @@ def test_a_manifest_elsewhere_and_a_changed_one(
         (elsewhere / name).write_bytes((data_set / name).read_bytes())
     assert doctor(elsewhere / "train.jsonl", "--root", data_set, "--json", "-") == 0
     assert len(of_file(capsys)) == 5
+    for more, hint in (((), "name their folder, --root MEDIA"),
+                       (("--root", elsewhere), "--root is wrong")):  # fmt: skip
+        assert doctor(elsewhere, *more) == 2
+        assert f"none of its 6 files is below {elsewhere}: {hint}" in capsys.readouterr().err
     with (elsewhere / "train.jsonl").open("a") as file:
         file.write("\n")
     assert doctor(elsewhere, "--root", data_set) == 1

@@ -36,6 +36,7 @@ from avmix.data.manifest import Manifest, ManifestError
 from avmix.data.windows import view_windows
 from avmix.decode import ClipError, Limits, decode_clips, decode_sound
 from avmix.mix.grid import Grid, clip_grids
+from avmix.names import listed
 from avmix.rng import rng
 from avmix.types import Batch, Clip, Entry
 
@@ -233,7 +234,7 @@ class TrainSet(_Reader):
         if unknown:
             raise ManifestError(
                 f"augment.never_flip: {self.manifest.protocol} has no class {unknown[0]!r}; its "
-                f"classes: {', '.join(self.manifest.classes)}"
+                f"classes: {listed(self.manifest.classes)}"
             )
         if self.augment.window == "event":
             ids = (entry.clip_id for entry in self.manifest.entries)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from avmix import strictjson
 from avmix.atomic import replacing
 from avmix.data.logmel import log_mel_of_clips
 from avmix.types import AudioInfo, Entry, Synthetic, VideoInfo
@@ -43,8 +44,13 @@ class Manifest:
 
 
 def splits_of(folder: Path) -> tuple[str, ...]:
-    """Names of the splits that the data set in `folder` has."""
-    return tuple(_read_header(folder)["splits"])
+    """Names of the splits that the data set in `folder` has; `ManifestError` where it has none."""
+    names = tuple(_read_header(folder)["splits"])
+    if not names:
+        raise ManifestError(
+            f"{folder / 'dataset.json'}: lists no split; prepare the data set again"
+        )
+    return names
 
 
 def read_manifest(folder: Path, split: str) -> Manifest:
@@ -126,7 +132,7 @@ def write_manifest(
             "per_class": dict(sorted(Counter(c for e in entries for c in e.labels).items())),
             "sha256": hashlib.sha256(text).hexdigest(),
         }
-    _write(folder / "dataset.json", json.dumps(header, indent=2, allow_nan=False).encode() + b"\n")
+    _write(folder / "dataset.json", strictjson.dumps(header, indent=2).encode() + b"\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +202,7 @@ def row_of(entry: Entry) -> str:
         del row["audio"]["log_mel_mean"], row["audio"]["log_mel_std"]
     if entry.audio is not None and not entry.audio.mono_cancels:
         del row["audio"]["mono_cancels"]
-    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+    return strictjson.dumps(row)
 
 
 def parse_row(line: str, where: str) -> Entry:

@@ -107,7 +107,7 @@ class Annotations:
                 f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert it, for "
                 "example with `iconv -f latin1 -t utf-8`"
             ) from None
-        if not text.strip():
+        if not any(map(_stripped, _lines_of(text))):
             raise AnnotationError(f"{path}: the file is empty")
         return text
 
@@ -119,7 +119,7 @@ class Annotations:
         """
         # splitlines() would also split at U+2028 and the like, which occur in titles.
         for number, line in enumerate(_lines_of(self.text(path)), 1):
-            stripped = unicodedata.normalize("NFC", line.strip("\ufeff \t\r"))
+            stripped = unicodedata.normalize("NFC", _stripped(line))
             if stripped and not (comment and stripped.startswith(comment)):
                 yield Row(cells={"line": stripped}, where=f"{path.name}:{number}", text=line)
 
@@ -401,6 +401,12 @@ def in_two_splits(clips: Iterable[Expected]) -> dict[str, tuple[str, ...]]:
         if split != clip.split:
             torn.setdefault(clip.source_id, {split: None})[clip.split] = None
     return {source: tuple(splits) for source, splits in torn.items()}
+
+
+def _stripped(line: str) -> str:
+    """A line without what is not seen: also a mark of the byte order, which files that were put
+    together have several of."""
+    return line.strip("\ufeff \t\r")
 
 
 def _lines_of(text: str) -> Iterator[str]:

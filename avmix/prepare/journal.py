@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from avmix import strictjson
 from avmix.atomic import naming
 from avmix.data.manifest import ManifestError
 from avmix.prepare.scan import File
@@ -61,7 +62,7 @@ class Journal:
         self.found[file] = probed
         if not probed.passing:
             row = {"version": _VERSION, **asdict(file), **asdict(probed)}
-            line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+            line = strictjson.dumps(row).encode() + b"\n"
             with naming(self._path):
                 if os.write(self._file, line) < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

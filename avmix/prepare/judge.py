@@ -61,13 +61,19 @@ class Candidates(dict[Expected, list[File]]):
 
 
 def files_of(index: Index, protocols: Sequence[Protocol]) -> Candidates:
-    """The files that each expected clip may be, the one to take first."""
+    """The files that each expected clip may be, the one to take first.
+
+    The order is that of `Index.candidates`, but files in the folder of another class come last: the
+    same name there may be another clip. One whose path the annotations give stays where it is.
+    """
     found = Candidates()
     index.know_videos(clip.video for protocol in protocols for clip in protocol.expected)
     for protocol in protocols:
-        shared = shared_names(protocol.expected)
+        shared, folders = shared_names(protocol.expected), _class_folders(protocol)
         for clip in protocol.expected:
             if files := index.candidates(clip, shared):
+                if len(files) > 1:
+                    files.sort(key=lambda file: _is_elsewhere(clip, file, index, folders))
                 found[clip] = files
         # `x.mkv` stands in for `x.mp4`, unless it is what another clip is called.
         own = {
@@ -98,7 +104,7 @@ def judge(
     Of several files of a clip the first that can be read is taken. `min_seconds` is the shortest
     stretch that is kept.
     """
-    folders = {plain(name): name for name in protocol.classes}
+    folders = _class_folders(protocol)
     judged = [
         _judge(clip, files[clip], probed, protocol.needs_audio, min_seconds, folders)
         for clip in protocol.expected
@@ -184,13 +190,29 @@ def is_by_id(clip: Expected, path: str) -> bool:
     return bool(clip.video) and times_in(stem, clip.video) == ()
 
 
-def _place(clip: Expected, path: str, folders: Mapping[str, str]) -> list[tuple[Flag, str]]:
-    """A remark where the file lies in the folder of another class."""
+def _class_folders(protocol: Protocol) -> dict[str, str]:
+    """What a folder of a class may be called, and the class."""
+    return {plain(name): name for name in protocol.classes}
+
+
+def _other_class(clip: Expected, path: str, folders: Mapping[str, str]) -> str | None:
+    """The class in whose folder a file lies, where none of its folders is of the clip's own."""
     parts = path.split("/")[:-1]
     named = [folders[plain(part)] for part in parts if plain(part) in folders]
-    if not named or set(named) & set(clip.labels):
-        return []
-    return [("other_folder", f"it lies in the folder of class {named[-1]!r}")]
+    return named[-1] if named and not set(named) & set(clip.labels) else None
+
+
+def _is_elsewhere(clip: Expected, file: File, index: Index, folders: Mapping[str, str]) -> bool:
+    """Whether a file is in another class's folder, and not because the annotations say so."""
+    return _other_class(clip, file.path, folders) is not None and not any(
+        index.is_at(file.path, name) for name in clip.names
+    )
+
+
+def _place(clip: Expected, path: str, folders: Mapping[str, str]) -> list[tuple[Flag, str]]:
+    """A remark where the file lies in the folder of another class."""
+    other = _other_class(clip, path, folders)
+    return [("other_folder", f"it lies in the folder of class {other!r}")] if other else []
 
 
 def _once_by_id(judged: Sequence[Judged]) -> list[Judged]:
@@ -274,7 +296,7 @@ def _why_not(file: File, taken: File, probed: Mapping[File, Probed]) -> str:
         return f"unreadable: {this.problem}"
     if this.sha256 and this.sha256 == that.sha256:
         return f"the same content as {taken.path}, which was taken"
-    return f"{taken.path} was taken: by name, then size"
+    return f"{taken.path} was taken: by folder, name, then size"
 
 
 def _with_same_content(judged: Sequence[Judged]) -> list[Judged]:

@@ -19,8 +19,8 @@ from rich.progress import (
 )
 
 from avmix.decode import ClipError
-from avmix.doctor.show import console_of
 from avmix.killable import Failure, run_each
+from avmix.names import console_of
 from avmix.prepare.journal import Journal, Probed
 from avmix.prepare.probe import probe
 from avmix.prepare.scan import File
@@ -136,7 +136,7 @@ def _running(tasks: Sequence[Look], workers: int, ray: str | None) -> Results:
 @contextmanager
 def _bar(total: int, done: int) -> Iterator[Callable[[bool], None]]:
     """A bar with the time left, on a terminal; `advance(bad)` counts one file more."""
-    console = console_of(stderr=True)
+    console = console_of(stderr=True, tables=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),

@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from avmix.data.manifest import ManifestError
+from avmix.killable import CannotStart
 from avmix.names import tell
+from avmix.options import idle_option
 from avmix.paths import with_home
+from avmix.pipe import readers_may_leave
 from avmix.prepare.annotations import read_classes
 from avmix.prepare.expected import Protocol
 from avmix.prepare.fetch import fetch_annotations
-from avmix.prepare.follow import FOLLOW, add_follow_arguments, after
+from avmix.prepare.follow import FOLLOW, NEEDS, add_follow_arguments, after
 from avmix.prepare.run import Options, folder_of, prepare, restricted
 
 EPILOG = """\
@@ -37,14 +40,27 @@ def run_recipe(
     looked for in the media folder) and nothing of the media. `arguments` adds options of its own,
     which it finds in `options`. Errors are one line on the standard error.
     """
+    with readers_may_leave():
+        return _run(name, doc, protocols, arguments, sys.argv[1:] if argv is None else argv)
+
+
+def _run(
+    name: str,
+    doc: str | None,
+    protocols: Protocols,
+    arguments: Callable[[argparse.ArgumentParser], None] | None,
+    argv: Sequence[str],
+) -> int:
     parser = _parser(name, doc)
     if arguments is not None:
         arguments(parser)
     try:
-        options = parser.parse_args(with_home(sys.argv[1:] if argv is None else argv))
+        options = parser.parse_args(with_home(argv))
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
+        if message := idle_option(options, NEEDS):
+            raise _UsageError(message)
         if options.fetch:
             folder = options.annotations or options.out / "annotations"
             options.annotations = fetch_annotations(options.fetch, folder)
@@ -61,7 +77,7 @@ def run_recipe(
     except _UsageError as error:
         tell(f"error: {error}", error=True)
         return 2
-    except ManifestError as error:
+    except (ManifestError, CannotStart) as error:
         tell(f"error: {error}", error=True)
         return 1
     except OSError as error:

@@ -2,7 +2,6 @@
 
 import difflib
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from avmix import strictjson
 from avmix.data.manifest import ManifestError, write_manifest
 from avmix.names import tell
 from avmix.prepare.annotations import in_two_splits, plain
@@ -159,7 +159,7 @@ def _write(
     from avmix.prepare.page import page_of  # matplotlib: slow to import, and only needed here
 
     kept = [one.entry for one in judged if one.entry is not None]
-    text = json.dumps(inventory, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = strictjson.dumps(inventory, indent=1) + "\n"
     files = {
         "inventory.json": text.encode(),
         "inventory.html": page_of(inventory, kept),
@@ -205,7 +205,7 @@ def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
     kinds: Counter[str] = Counter()
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(strictjson.dumps(row) + "\n")
             kinds[row["status"]] += 1
     return kinds
 

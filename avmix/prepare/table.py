@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.progress import track
 
+from avmix import strictjson
 from avmix.config import DataConfig
 from avmix.data.manifest import ManifestError, write_manifest
 from avmix.decode import ClipError
@@ -99,8 +100,7 @@ def prepare_rows(
             f"{max_bad_share}, which is allowed:\n{listed}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(e, ensure_ascii=False, allow_nan=False) + "\n" for e in excluded]
-    (folder / "excluded.jsonl").write_text("".join(lines))
+    (folder / "excluded.jsonl").write_bytes(strictjson.lines(excluded).encode())
     write_manifest(
         folder,
         classes=sorted({row.label for row in rows}),

@@ -26,6 +26,7 @@ import av
 import av.error
 import numpy as np
 
+from avmix import strictjson
 from avmix.atomic import DISK_REFUSES, PARTIAL, replace_text, replacing_path
 from avmix.data.manifest import (
     Manifest,
@@ -142,7 +143,7 @@ def transcode(
     }  # fmt: skip
     todo = [job for job in jobs if _key(job) not in kept]
     make = partial(make_one, root, out, form=form)
-    with (out / _JOURNAL).open("a") as journal:
+    with (out / _JOURNAL).open("a", encoding="utf-8") as journal:
         for at, made in each(make, todo, workers=workers, seconds=seconds, what="transcoding"):
             if isinstance(made, Failure):
                 made = Made(entry=None, reason=failed(made))
@@ -152,7 +153,7 @@ def transcode(
             row = None if made.entry is None else row_of(made.entry)
             line = {"key": _key(todo[at]), "row": row, "reason": made.reason, "by": made.by}
             # A line that a kill cut in two must not swallow this one.
-            journal.write("\n" + json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+            journal.write("\n" + strictjson.dumps(line) + "\n")
             journal.flush()
     return _finish(folder, out, manifests, notes, jobs, kept)
 
@@ -473,16 +474,14 @@ def _begin(out: Path, notes: Mapping[str, Any]) -> dict[tuple, Made]:
         if out.exists() and any(out.iterdir()):
             raise TranscodeError(f"{out} is not empty and was not made by this; choose another")
         out.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps(notes, allow_nan=False) + "\n")
+        replace_text(path, strictjson.dumps(notes) + "\n")
         return {}
     for left in out.rglob(f"*{PARTIAL}"):  # by a kill
         left.unlink()
     lines = [_parsed(text) for text in path.read_text().split("\n")]
     if not lines or lines[0] is None or "made_by" not in lines[0]:
         raise TranscodeError(f"{path} is damaged; remove {out}")
-    differ = [
-        k for k in notes if json.loads(json.dumps(notes[k], allow_nan=False)) != lines[0].get(k)
-    ]
+    differ = [k for k in notes if json.loads(strictjson.dumps(notes[k])) != lines[0].get(k)]
     if differ:
         raise TranscodeError(
             f"{out} was made otherwise ({', '.join(differ)}); choose another --out"
@@ -531,7 +530,7 @@ def _finish(
             else:
                 excluded.append({"clip_id": old.clip_id, "path": old.path, "split": split,
                                  "reason": one.reason})  # fmt: skip
-    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in excluded)
+    text = strictjson.lines(excluded)
     replace_text(out / "excluded.jsonl", text)
     if not splits:
         raise TranscodeError(f"{out}: no clip could be made; the first: {excluded[0]['reason']}")

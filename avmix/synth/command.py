@@ -6,6 +6,7 @@ from pathlib import Path
 from avmix.data.manifest import ManifestError, read_manifest
 from avmix.decode import ClipError
 from avmix.names import tell
+from avmix.options import Needs
 from avmix.synth.output import SynthError
 
 EPILOG = """\
@@ -22,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _compose_arguments(_method(methods, "compose", "made actions, seen and heard over real clips"))
     _external_arguments(_method(methods, "external", "by another program, checked and brought "
                                 "into one form"))  # fmt: skip
+
+
+NEEDS = (
+    Needs(option="--shots-seed", default=0, says="--shots above 0", met=lambda args: args.shots),
+)
+"""Options that cannot act without others."""
 
 
 def run(args: argparse.Namespace) -> int:

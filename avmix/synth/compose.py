@@ -5,7 +5,6 @@ it is a stretch of a real clip instead of a painted backdrop, and its sound is h
 the action. The label is the action's; what the background shows is of no account.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from avmix import strictjson
 from avmix.atomic import replace_text
 from avmix.data.dataset import has_sound
 from avmix.decode import ClipError, decode_clip
@@ -27,6 +27,7 @@ from avmix.synth.output import (
     Plan,
     SynthError,
     do_all,
+    fell_short,
     finish,
     one_line,
     prepare,
@@ -117,13 +118,12 @@ def compose(
     outcomes = do_all(plan, jobs, make_composition, names=[j.clip_id for j in jobs],
                       workers=workers)  # fmt: skip
     truth = [{"clip_id": o.name, **o.facts} for o in outcomes if o.entry and o.facts]
-    replace_text(
-        out / "events.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in truth)
-    )
+    replace_text(out / "events.jsonl", strictjson.lines(truth))
     report: dict[str, Any] = {"backgrounds": len(usable), "not_backgrounds": dict(unusable)}
     finish(plan, outcomes, report, max_bad_share)
     left_out = "".join(f", {n} {reason}" for reason, n in sorted(unusable.items()))
-    return f"{out}: {len(truth)} of {len(jobs)} made, over {len(usable)} clips{left_out}"
+    short = fell_short(outcomes, [action.name for action in wanted], options.per_class)
+    return f"{out}: {len(truth)} of {len(jobs)} made, over {len(usable)} clips{left_out}{short}"
 
 
 def action_set(wanted: Sequence[str], classes: Sequence[str] | None) -> tuple[act.Action, ...]:
