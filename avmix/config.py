@@ -164,7 +164,8 @@ class AugmentConfig:
     with a uniform logarithm; >= 1, at most 4. 1: never."""
     speed_keeps_pitch: bool = False
     """True: audio that is played faster or slower keeps its pitch; else it is a tape's. Attacks
-    keep their place to 1 ms at speeds from 0.8 to 1.25; docs/augment.md says what may move."""
+    that rise within 2 ms keep their place to 1 ms at speeds from 0.8 to 1.25; docs/augment.md says
+    what may move, and how far."""
     reverse: float = 0.0
     """Probability that pictures and sound run backwards, 0 to 1."""
     hide_seconds: float = 0.0
