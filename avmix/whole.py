@@ -22,6 +22,7 @@ from avmix.decode import (
 )
 from avmix.decode.audio import Sound
 from avmix.decode.container import open_media
+from avmix.mono import channels_to_read, one_channel
 from avmix.onsets import motion_energy
 from avmix.prepare.probe import probe
 from avmix.types import Entry
@@ -46,17 +47,20 @@ def num_pictures(entry: Entry) -> int:
 
 
 def sound_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"]:
-    """The sound of the stretch, mono; zeros where the file has none. No picture is decoded."""
+    """The audio of the stretch, mono (`avmix.mono`); zeros where the file has none. No frame is
+    decoded."""
     if entry.audio is None:
         return np.zeros(round(entry.duration_seconds * rate_hz), np.float32)
-    return decode_sound(
+    wave = decode_sound(
         root / entry.path,
         start_seconds=entry.start_seconds,
         duration_seconds=entry.duration_seconds,
         sample_rate=rate_hz,
+        channels=channels_to_read(entry.audio),
         sha256=entry.sha256 or None,
         limits=_LIMITS,
     ).audio
+    return one_channel(entry.audio, wave)
 
 
 def sound_alone(path: Path, rate_hz: int) -> Float32[np.ndarray, " s"]:
@@ -72,6 +76,7 @@ def sound_alone(path: Path, rate_hz: int) -> Float32[np.ndarray, " s"]:
             rate_hz,
             skips=False,
             sought=False,
+            num_channels=channels_to_read(audio),
         )
         try:
             for packet in media.packets(sound.stream):
@@ -80,7 +85,7 @@ def sound_alone(path: Path, rate_hz: int) -> Float32[np.ndarray, " s"]:
             raise TruncatedMediaError(
                 media.path, f"reading stops early: {error.strerror}"
             ) from error
-        return sound.waveform(sound.starts_seconds[0])[0]
+        return one_channel(audio, sound.waveform(sound.starts_seconds[0])[0])
 
 
 def pictures_of(

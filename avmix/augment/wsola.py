@@ -18,6 +18,8 @@ from 0.8 to 1.25; docs/augment.md has the rest).
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from avmix.mono import cancels
+
 _HOP_SECONDS = 0.010
 """Half a frame: frames overlap by half, and their Hann windows add up to 1."""
 _SEARCH_SECONDS = 0.005
@@ -46,6 +48,8 @@ def stretch(
         return audio if size == num_samples else np.zeros((*audio.shape[:-1], num_samples), "f4")
     channels = audio.reshape(-1, size)
     guide = channels.mean(0)
+    if cancels(float((guide**2).sum()), float((channels**2).sum()) / len(channels)):
+        guide = channels[0]
     hop, reach = round(_HOP_SECONDS * sample_rate), round(_SEARCH_SECONDS * sample_rate)
     # Frame k is centred on sample k * hop of the result.
     centres = np.arange(0, num_samples + hop, hop)

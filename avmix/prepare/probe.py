@@ -25,15 +25,13 @@ from avmix.decode.planned import is_hidden
 from avmix.decode.request import Limits
 from avmix.decode.source import Source, as_file
 from avmix.decode.video import period_seconds, quarter_turns
+from avmix.mono import cancels
 from avmix.prepare.melstats import MelTally
 from avmix.types import AudioInfo, Entry, VideoInfo
 
 _SILENT_PEAK = 1e-4
 """-80 dBFS: dither and codec noise stay below it, everything audible is above."""
 _FLOOR_DBFS = -120.0
-CANCELLED = 0.01
-"""Share of the mean power of its channels, 20 dB below it, under which a mono mix is said to
-cancel. One channel of eight alone keeps an eighth."""
 
 
 def probe(path: Source) -> tuple[VideoInfo | None, AudioInfo | None]:
@@ -197,11 +195,13 @@ class _AudioTally:
                 self._start_seconds = float(frame.time or 0.0)
                 self._rate, self._channels = frame.sample_rate, frame.layout.nb_channels
             self._num_samples += len(wave)
-            self._mel.feed(wave, frame.sample_rate)
             self._energy += float(np.sum(wave.astype(np.float64) ** 2))
             powers = np.sum(each.astype(np.float64) ** 2, axis=1)
             self._first += float(powers[0])
             self._each += float(powers.mean())
+            # As far as is known by now: a file that cancels does so from its first sound on.
+            left = cancels(self._energy, self._each)
+            self._mel.feed(np.ascontiguousarray(each[0]) if left else wave, frame.sample_rate)
             self._peak = max(self._peak, float(np.abs(each).max(initial=0.0)))
 
     def info(self) -> AudioInfo:
@@ -210,8 +210,8 @@ class _AudioTally:
         if self._start_seconds is None:
             raise DecodeError(self.media.path, "its audio stream holds no sound that decodes")
         silent = self._peak < _SILENT_PEAK
-        cancels = not silent and self._energy < CANCELLED * self._each
-        mean = (self._first if cancels else self._energy) / max(self._num_samples, 1)
+        lost = not silent and cancels(self._energy, self._each)
+        mean = (self._first if lost else self._energy) / max(self._num_samples, 1)
         log_mel_mean, log_mel_std = self._mel.result() or (None, None)
         return AudioInfo(
             rate_hz=self._rate,
@@ -221,7 +221,7 @@ class _AudioTally:
             codec=stream.codec_context.name,
             rms_dbfs=max(10 * math.log10(mean), _FLOOR_DBFS) if mean > 0 else _FLOOR_DBFS,
             silent=silent,
-            mono_cancels=cancels,
+            mono_cancels=lost,
             log_mel_mean=None if log_mel_mean is None else round(log_mel_mean, 4),
             log_mel_std=None if log_mel_std is None else round(log_mel_std, 4),
         )

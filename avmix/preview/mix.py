@@ -17,6 +17,8 @@ from avmix.engine import clips_of
 from avmix.figures import OWN, PARTNER, Strip, draw_strips
 from avmix.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
 from avmix.mix import MixPlan, clip_grids, draw_plan, mixed_targets
+from avmix.mono import channels_to_read, one_channel
+from avmix.prepare.probe import probe
 from avmix.rng import rng
 from avmix.types import Batch, Clip
 
@@ -126,16 +128,19 @@ def _title(plan: MixPlan) -> str:
 
 
 def _read(path: Path, window: Window, config: ClipConfig) -> Clip:
+    wanted = config.audio_channels
+    sound = probe(path)[1] if wanted == 1 else None  # training knows it from the manifest
     clip = decode_clip(
         path,
         start_seconds=window.start_seconds,
         duration_seconds=window.duration_seconds,
         num_frames=config.num_frames,
         sample_rate=config.sample_rate,
-        channels=config.audio_channels,
+        channels=channels_to_read(sound, wanted),
         short_side=config.short_side,
         audio="silence",
     )
+    clip = replace(clip, audio=one_channel(sound, clip.audio, wanted))
     plan = centred(clip.video.shape[1], clip.video.shape[2])
     return replace(clip, video=apply_pictures(clip.video, plan, config.crop))
 
