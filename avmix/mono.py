@@ -16,6 +16,11 @@ CANCELLED = 0.01
 cancel. One channel of eight alone keeps an eighth."""
 
 
+def track_of(audio: AudioInfo | None) -> int | None:
+    """To ask the decoder for: the audio track that the manifest speaks of."""
+    return None if audio is None else audio.track
+
+
 def cancels(mixed: float, each: float) -> bool:
     """Whether a mono mix of the energy `mixed` has lost its channels, whose mean energy is
     `each`."""

@@ -22,7 +22,7 @@ from avmix.decode import (
 )
 from avmix.decode.audio import Sound
 from avmix.decode.container import open_media
-from avmix.mono import channels_to_read, one_channel
+from avmix.mono import channels_to_read, one_channel, track_of
 from avmix.onsets import motion_energy
 from avmix.prepare.probe import probe
 from avmix.types import Entry
@@ -57,18 +57,20 @@ def sound_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"
         duration_seconds=entry.duration_seconds,
         sample_rate=rate_hz,
         channels=channels_to_read(entry.audio),
+        audio_track=track_of(entry.audio),
         sha256=entry.sha256 or None,
         limits=_LIMITS,
     ).audio
     return one_channel(entry.audio, wave)
 
 
-def sound_alone(path: Path, rate_hz: int) -> Float32[np.ndarray, " s"]:
-    """All sound of a file that need not have pictures, mono, from its first sample on."""
-    _, audio = probe(path)
+def sound_alone(path: Path, rate_hz: int, track: int | None = None) -> Float32[np.ndarray, " s"]:
+    """All sound of a file that need not have pictures, mono, from its first sample on; `track` is
+    as `AudioInfo.track`."""
+    _, audio = probe(path, track)
     if audio is None:
         raise NoAudioStreamError(str(path), "has no audio stream")
-    with open_media(str(path), _LIMITS) as media:
+    with open_media(str(path), _LIMITS, audio_track=track) as media:
         sound = Sound(
             media,
             [audio.start_seconds - media.zero_seconds],

@@ -24,6 +24,7 @@ from avmix.prepare.fingerprint import fingerprint_of
 from avmix.prepare.probe import entry_of, probe
 from avmix.prepare.probing import Look, probe_one
 from avmix.prepare.scan import File
+from avmix.prepare.transcode import _check_sound
 from avmix.preview import mix
 from avmix.preview.augment import _augmented
 from avmix.synth import compose
@@ -172,6 +173,13 @@ def test_whoever_wants_mono_hears_the_left_channel_where_both_cancel(
     plain, cancelling = (MONO_READERS[reader](*twin) for twin in twins)
     assert plain.any()
     np.testing.assert_allclose(cancelling, plain, atol=1e-5)
+
+
+def test_what_is_transcoded_of_channels_that_cancel_is_compared_by_one_of_them(
+    twins: list[tuple[Path, Entry]],
+) -> None:
+    path, entry = twins[1]
+    _check_sound(path.parent, entry, path, 0.0, 1.0)
 
 
 def test_stretching_finds_attacks_where_both_channels_cancel() -> None:

@@ -36,7 +36,7 @@ from avmix.data.manifest import Manifest, ManifestError
 from avmix.data.windows import view_windows
 from avmix.decode import ClipError, Limits, decode_clips, decode_sound
 from avmix.mix.grid import Grid, clip_grids
-from avmix.mono import channels_to_read, one_channel
+from avmix.mono import channels_to_read, one_channel, track_of
 from avmix.rng import rng
 from avmix.types import Batch, Clip, Entry
 
@@ -140,6 +140,7 @@ class _Reader:
             num_frames=first.num_frames,
             sample_rate=first.decoded_rate,
             channels=channels_to_read(entry.audio, wanted),
+            audio_track=track_of(entry.audio),
             short_side=self.clip.short_side,
             audio="silence" if entry.audio is None else "require",
             sound_shift_seconds=first.sound_shift_seconds,
@@ -434,17 +435,18 @@ class TrainSet(_Reader):
 
     def _sound_of(self, entry: Entry, wanted: Background) -> np.ndarray:
         slack = max(0.0, entry.duration_seconds - self.clip.duration_seconds)
-        wanted = self.clip.audio_channels
+        channels = self.clip.audio_channels
         sound = decode_sound(
             self.path_of(entry),
             start_seconds=entry.start_seconds + wanted.place * slack,
             duration_seconds=self.clip.duration_seconds,
             sample_rate=self.clip.sample_rate,
-            channels=channels_to_read(entry.audio, wanted),
+            channels=channels_to_read(entry.audio, channels),
+            audio_track=track_of(entry.audio),
             sha256=self._hash(entry),
             limits=self.limits,
         ).audio
-        return one_channel(entry.audio, sound, wanted)
+        return one_channel(entry.audio, sound, channels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -196,6 +196,8 @@ def row_of(entry: Entry) -> str:
         del row["audio"]["log_mel_mean"], row["audio"]["log_mel_std"]
     if entry.audio is not None and not entry.audio.mono_cancels:
         del row["audio"]["mono_cancels"]
+    if entry.audio is not None and entry.audio.track is None:
+        del row["audio"]["track"]
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import av.error
@@ -22,7 +22,7 @@ from avmix.decode.errors import (
     UnsupportedMediaError,
 )
 from avmix.decode.planned import is_hidden
-from avmix.decode.request import Limits
+from avmix.decode.request import Limits, Track
 from avmix.decode.source import Source, as_file
 from avmix.decode.video import period_seconds, quarter_turns
 from avmix.mono import cancels
@@ -34,17 +34,18 @@ _SILENT_PEAK = 1e-4
 _FLOOR_DBFS = -120.0
 
 
-def probe(path: Source) -> tuple[VideoInfo | None, AudioInfo | None]:
+def probe(path: Source, audio_track: Track = None) -> tuple[VideoInfo | None, AudioInfo | None]:
     """Read the whole file: pictures are counted from their packets, sound is decoded once.
 
     `path` may be the bytes of a file, or a file object, as for `decode_clip`.
 
-    A stream that the file does not have is None. Raises as `decode_clip` does: OSError,
+    A stream that the file does not have is None. `audio_track` is as for `decode_clip`, and noted.
+    Raises as `decode_clip` does: OSError,
     `MediaOpenError` (also where there is neither), `TruncatedMediaError` where reading stops with
     an error, `DecodeError` where a stream yields nothing, or samples that are not finite or beyond
     `MAX_SAMPLE`, `UnsupportedMediaError`.
     """
-    with as_file(path, Limits()) as file, open_media(file) as media:
+    with as_file(path, Limits()) as file, open_media(file, audio_track=audio_track) as media:
         streams = [s for s in (media.video, media.audio) if s is not None]
         if not streams:
             raise MediaOpenError(media.path, "has neither a video nor an audio stream")
@@ -65,8 +66,16 @@ def probe(path: Source) -> tuple[VideoInfo | None, AudioInfo | None]:
             ) from error
         return (
             None if media.video is None else video.info(),
-            None if media.audio is None else audio.info(),
+            None if media.audio is None else _of_track(audio.info(), media, audio_track),
         )
+
+
+def _of_track(info: AudioInfo, media: Media, wanted: Track) -> AudioInfo:
+    if wanted is None:
+        return info
+    tracks = [stream.index for stream in media.container.streams.audio]
+    assert media.audio is not None
+    return replace(info, track=tracks.index(media.audio.index))
 
 
 def entry_of(

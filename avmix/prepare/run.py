@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avmix.data.manifest import ManifestError, write_manifest
+from avmix.decode.request import Track
 from avmix.names import tell
 from avmix.prepare.annotations import in_two_splits, plain
 from avmix.prepare.archives import Archive, look_into, unpack
@@ -40,6 +41,8 @@ class Options:
     """Processes that probe."""
     ray: str | None = None
     """Address of a cluster that probes instead, or `local`."""
+    audio_track: Track = None
+    """Which of several audio tracks, as for `decode_clip`; the manifest notes it."""
     seconds: float = 120.0
     """Limit for probing one file."""
     min_seconds: float = 0.5
@@ -75,7 +78,7 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
                 show_mapping(mapping_of(protocol, index, candidates), target)
             return
         wanted = sorted({file for files in candidates.values() for file in files})
-        with closing(Journal(options.out / WORK / "probe.jsonl")) as journal:
+        with closing(Journal(options.out / WORK / _journal(options.audio_track))) as journal:
             probed = probe_files(
                 options.media,
                 wanted,
@@ -83,6 +86,7 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
                 workers=options.workers,
                 seconds=options.seconds,
                 ray=options.ray,
+                audio_track=options.audio_track,
             )
         unexpected = sorted(set(index.files) - {file.path for file in wanted})
         for protocol in protocols:
@@ -93,6 +97,13 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
             target = folder_of(options.out, protocol, len(protocols))
             show_inventory(inventory)
             _write(protocol, judged, inventory, target, options)
+
+
+def _journal(audio_track: Track) -> str:
+    """What is known of files with another track is not what is asked for."""
+    if audio_track is None:
+        return "probe.jsonl"
+    return f"probe_track_{hashlib.sha256(repr(audio_track).encode()).hexdigest()[:8]}.jsonl"
 
 
 def folder_of(out: Path, protocol: Protocol, num_protocols: int) -> Path:

@@ -19,7 +19,7 @@ from jaxtyping import Float32, UInt8
 from avmix.atomic import replace_text
 from avmix.data.dataset import has_sound
 from avmix.decode import ClipError, decode_clip
-from avmix.mono import channels_to_read, one_channel
+from avmix.mono import channels_to_read, one_channel, track_of
 from avmix.prepare.probe import entry_of
 from avmix.rng import rng
 from avmix.synth import actions as act
@@ -197,6 +197,7 @@ def make_composition(job: Composition) -> Outcome:
             short_side=act.SIDE_PX,
             audio="require" if has_sound(background) else "skip",
             channels=channels_to_read(background.audio),
+            audio_track=track_of(background.audio),
             sha256=background.sha256 or None,
         )
         pictures = act.pictures_of(scene, square_of(behind.video, job.across))
