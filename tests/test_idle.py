@@ -257,8 +257,10 @@ def test_nothing_and_too_much_are_taken_or_refused_in_one_line(key, value, capsy
 def test_what_no_machine_has_room_for_is_refused(key):
     section, _, name = key.rpartition(".")
     kind = type(getattr(TrainConfig(), section)) if section else partial(EvalConfig, checkpoint="x")
-    more: Any = LARGEST[key] + 1
-    more = [1, more] if isinstance(getattr(kind(), name), list) else more
+    default = getattr(kind(), name)
+    element = default[0] if isinstance(default, list) else default
+    more: Any = type(element)(LARGEST[key] + 1)
+    more = [type(element)(1), more] if isinstance(default, list) else more
     also = {"short_side": more} if key == "clip.crop" else {}
     with pytest.raises(ValueError, match=rf"^{key} must be <= {LARGEST[key]}, got "):
         kind(**{name: more, **also})

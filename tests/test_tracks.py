@@ -87,14 +87,14 @@ def test_a_track_is_chosen_by_number_or_language(file: Path, track: int | str | 
 
 @pytest.mark.parametrize("track", [3, "fra"])
 def test_a_track_that_is_not_there_lists_those_that_are(file: Path, track: int | str):
-    listed = r"it has 0: eng, pcm_s16le mono; 1: deu, pcm_s16le mono; 2: no language, pcm_s16le"
+    listed = "it has 0: eng, pcm_s16le, 1 channel; 1: deu, pcm_s16le, 1 channel; 2: no language, "
     with pytest.raises(NoAudioStreamError, match=rf"no audio track {track!r}; {listed}"):
         decode_clip(file, start_seconds=0, duration_seconds=1, num_frames=1, audio_track=track)
 
 
-@pytest.mark.parametrize("track", [-1, 1.0, True, " "])
+@pytest.mark.parametrize("track", [-1, True, " "])
 def test_a_track_is_a_number_or_a_word(file: Path, track):
-    with pytest.raises(ValueError, match=r"^audio_track is .*whole number, at least 0"):
+    with pytest.raises(ValueError, match=r"^audio_track is .*it must be a (whole|language)"):
         decode_sound(file, start_seconds=0, duration_seconds=1, audio_track=track)
 
 

@@ -402,7 +402,9 @@ def _track_of(path: str, streams: list[AudioStream], wanted: Track) -> AudioStre
 
 def _track_words(stream: AudioStream) -> str:
     context = stream.codec_context
-    codec = "no decoder" if context is None else f"{context.name} {context.layout.name}"
+    codec = "no decoder"
+    if context is not None:
+        codec = f"{context.name}, {context.channels} channel{'s' * (context.channels != 1)}"
     title = f" {stream.metadata['title']!r}" if stream.metadata.get("title") else ""
     return f"{stream.language or 'no language'}, {codec}{title}"
 

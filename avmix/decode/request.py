@@ -160,8 +160,11 @@ def checked_request(
             f"sound_shift_seconds is {sound_shift_seconds!r}; it must be from {-MAX_SECONDS:g} to "
             f"{MAX_SECONDS:g}"
         )
-    if not (audio_track is None or (isinstance(audio_track, str) and audio_track.strip())):
-        _check_whole("audio_track", audio_track, 0, limits.max_streams)  # type: ignore[arg-type]
+    if isinstance(audio_track, str):
+        if not audio_track.strip():
+            raise ValueError(f"audio_track is {audio_track!r}; it must be a language, or a number")
+    elif audio_track is not None:
+        _check_whole("audio_track", audio_track, 0, limits.max_streams)
     if origin not in ("video", "container"):
         raise ValueError(f'origin is {origin!r}; it must be "video" or "container"')
     num_bytes = np.dtype(np.float32).itemsize * channels * duration_seconds * sample_rate

@@ -18,12 +18,12 @@ from avmix.prepare.archives import Archive, look_into, unpack
 from avmix.prepare.download import write_list
 from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.inventory import SPLITS, excluded_rows, inventory_of
-from avmix.prepare.journal import Journal, alone
+from avmix.prepare.journal import Journal, Probed, alone
 from avmix.prepare.judge import Judged, files_of, judge
 from avmix.prepare.mapping import mapping_of, missing_links, show_mapping
 from avmix.prepare.probing import probe_files
 from avmix.prepare.publish import WORK, publish, stage, staging
-from avmix.prepare.scan import Index, scan
+from avmix.prepare.scan import File, Index, scan
 from avmix.prepare.show import show_inventory
 from avmix.types import Entry
 
@@ -77,26 +77,36 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
                 target = folder_of(options.out, protocol, len(protocols))
                 show_mapping(mapping_of(protocol, index, candidates), target)
             return
+        index.forget_names()
         wanted = sorted({file for files in candidates.values() for file in files})
-        with closing(Journal(options.out / WORK / _journal(options.audio_track))) as journal:
-            probed = probe_files(
-                options.media,
-                wanted,
-                journal,
-                workers=options.workers,
-                seconds=options.seconds,
-                ray=options.ray,
-                audio_track=options.audio_track,
-            )
+        probed = _probed(wanted, options)
         unexpected = sorted(set(index.files) - {file.path for file in wanted})
-        for protocol in protocols:
+        del wanted
+        for number, protocol in enumerate(protocols, 1):
             judged = judge(protocol, candidates, probed, min_seconds=options.min_seconds)
+            if number == len(protocols):  # of millions of files this is what else takes most memory
+                candidates.clear()
+                probed.clear()
             inventory = inventory_of(
                 protocol, judged, index, archives, unexpected, min_seconds=options.min_seconds
             )
             target = folder_of(options.out, protocol, len(protocols))
             show_inventory(inventory)
             _write(protocol, judged, inventory, target, options)
+
+
+def _probed(wanted: Sequence[File], options: Options) -> dict[File, Probed]:
+    """What is in the files. The journal goes when it is known: it has all of it a second time."""
+    with closing(Journal(options.out / WORK / _journal(options.audio_track))) as journal:
+        return probe_files(
+            options.media,
+            wanted,
+            journal,
+            workers=options.workers,
+            seconds=options.seconds,
+            ray=options.ray,
+            audio_track=options.audio_track,
+        )
 
 
 def _journal(audio_track: Track) -> str:
