@@ -37,3 +37,12 @@ def one_channel(
 ) -> Float32[np.ndarray, "*wanted s"]:
     """What is `wanted` of the `channels_to_read`."""
     return wave[0] if channels_to_read(audio, wanted) != wanted else wave
+
+
+def hearing(audio: AudioInfo | None) -> str:
+    """What a reader of mono takes, where it is not the mix of the usual track: for what is kept of
+    it, which is of nothing else."""
+    if audio is None:
+        return ""
+    track = "" if audio.track is None else f"track {audio.track} "
+    return (track + "left" * audio.mono_cancels).strip()

@@ -20,11 +20,13 @@ import pytest
 import torch
 from options import OPTIONS
 
+import eval as evaluation
 import train
 from avmix import checkpoint
 from avmix.config import (
     ClipConfig,
     DataConfig,
+    EvalConfig,
     FrontendConfig,
     ModelConfig,
     OptimConfig,
@@ -264,3 +266,31 @@ def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
     without = runs.train(needs)[1]
     if key not in MAY_CHANGE_DIGITS:
         assert same(weights, without) == (key in LEAVES_THE_RESULT)
+
+
+EVAL = {"num_views": 1, "batch_size": 3, "clip_seconds": 9.0, "verify": "never", "device": "auto",
+        "threads": 2, "root": "{other}", "manifest": "{other}", "out": "{data}_eval",
+        "split": "train"}  # fmt: skip
+"""Another value of every option of evaluation, but for processes (test_train.py)."""
+EVAL_CHANGES = {"num_views", "split"}
+
+
+@pytest.mark.long
+def test_every_option_of_evaluation_is_heeded(runs: Runs) -> None:
+    known = {f.name for f in fields(EvalConfig)}
+    assert known == {*EVAL, "checkpoint", "num_workers"}
+    checkpoint_of_run = str(runs.train({})[0] / "last.pt")
+    usual: dict[str, Any] = {"checkpoint": checkpoint_of_run, "split": "val", "num_workers": 0,
+                             "threads": 1, "device": "cpu"}  # fmt: skip
+    places = {name: str(runs.folder / name) for name in ("data", "other")}
+    scores = evaluation.main(EvalConfig(**usual))
+    for key, value in EVAL.items():
+        value = value.format(**places) if isinstance(value, str) else value
+        found = evaluation.main(EvalConfig(**{**usual, key: value}))["fused"]
+        assert found is not None
+        assert math.isfinite(found.nll)
+        before = scores["fused"]
+        assert before is not None
+        same_nll = found.nll == pytest.approx(before.nll, abs=1e-6)
+        assert same_nll == (key not in EVAL_CHANGES), key
+    assert (runs.folder / "data_eval/result.json").is_file()

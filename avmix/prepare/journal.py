@@ -16,8 +16,10 @@ from avmix.prepare.scan import File
 from avmix.system import lock_file
 from avmix.types import AudioInfo, VideoInfo
 
-_VERSION = 2
+_VERSION = 3
 """Of what probing finds; raised when the same file would give something else."""
+_STILL_TRUE = 2
+"""An earlier one, which said something else only of audio whose channels cancel in mono."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,8 @@ def _parse(line: bytes, shared: dict[VideoInfo, VideoInfo]) -> tuple[File, Probe
     have the same size, rate and length: `shared` has each once."""
     try:
         row = json.loads(line)
-        if row.pop("version") != _VERSION:
+        version = row.pop("version")
+        if version != _VERSION and (version != _STILL_TRUE or _is_lost(row)):
             return None
         file = File(row.pop("path"), row.pop("bytes"), row.pop("mtime_ns"))
         video, audio = _info(VideoInfo, row.pop("video")), _info(AudioInfo, row.pop("audio"))
@@ -111,6 +114,11 @@ def _parse(line: bytes, shared: dict[VideoInfo, VideoInfo]) -> tuple[File, Probe
         return file, Probed(video=video, audio=audio, **row)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _is_lost(row: Mapping[str, Any]) -> bool:
+    audio = row["audio"]
+    return audio is not None and audio.get("mono_cancels", False)
 
 
 def _info(kind: Any, row: Mapping[str, Any] | None) -> Any:
