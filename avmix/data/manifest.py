@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from avmix.atomic import replacing
+from avmix.atomic import replace_text, replacing
 from avmix.data.logmel import log_mel_of_clips
 from avmix.types import AudioInfo, Entry, Synthetic, VideoInfo
 
@@ -118,15 +118,19 @@ def write_manifest(
         "notes": dict(notes or {}),
     }
     for split, entries in splits.items():
-        text = "".join(row_of(entry) + "\n" for entry in entries).encode()
-        _write(folder / f"{split}.jsonl", text)
+        sha256 = hashlib.sha256()
+        with replacing(folder / f"{split}.jsonl") as file:
+            for entry in entries:  # not all at once: there may be millions
+                line = row_of(entry).encode() + b"\n"
+                sha256.update(line)
+                file.write(line)
         header["splits"][split] = {
             "num_clips": len(entries),
             "num_with_audio": sum(e.audio is not None for e in entries),
             "per_class": dict(sorted(Counter(c for e in entries for c in e.labels).items())),
-            "sha256": hashlib.sha256(text).hexdigest(),
+            "sha256": sha256.hexdigest(),
         }
-    _write(folder / "dataset.json", json.dumps(header, indent=2, allow_nan=False).encode() + b"\n")
+    replace_text(folder / "dataset.json", json.dumps(header, indent=2, allow_nan=False) + "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +279,8 @@ def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -
 def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, path: Path) -> None:
     if not entries:
         raise ManifestError(f"{path}: the split {split!r} has no clips")
-    twice = [i for i, n in Counter(e.clip_id for e in entries).items() if n > 1]
-    if twice:
+    if len({entry.clip_id for entry in entries}) < len(entries):
+        twice = [i for i, n in Counter(e.clip_id for e in entries).items() if n > 1]
         raise ManifestError(f"{path}: clip_id {twice[0]!r} occurs more than once")
     known = frozenset(classes)
     for entry in entries:
@@ -309,8 +313,3 @@ def _check_disjoint(splits: Mapping[str, Sequence[Entry]], folder: Path) -> None
                     "a leak; split by source"
                 )
             seen[source] = split
-
-
-def _write(path: Path, data: bytes) -> None:
-    with replacing(path) as file:
-        file.write(data)

@@ -204,11 +204,7 @@ def _write(
         staged,
         classes=protocol.classes,
         protocol=protocol.name,
-        splits={
-            split: entries
-            for split in SPLITS
-            if (entries := [e for e, s in _placed(judged) if s == split])
-        },
+        splits={split: entries for split in SPLITS if (entries := _kept_in(split, judged))},
         notes=_notes(protocol, inventory, options),
         leaks=protocol.leaks,
     )
@@ -243,8 +239,8 @@ def _left_out(kinds: Counter[str]) -> str:
     return ", ".join(parts)
 
 
-def _placed(judged: Sequence[Judged]) -> list[tuple[Entry, str]]:
-    return [(one.entry, one.clip.split) for one in judged if one.entry is not None]
+def _kept_in(split: str, judged: Sequence[Judged]) -> list[Entry]:
+    return [one.entry for one in judged if one.entry is not None and one.clip.split == split]
 
 
 def _check_some(protocol: Protocol, kept: Sequence[Entry]) -> None:
