@@ -50,10 +50,11 @@ BASE = TrainConfig(
 
 # In place of the value in the table of all options, which no run could use, or which chance would
 # not let act on eight clips. {data}, {other} and {extra} are folders of the fixture.
-CERTAIN = ("reverse", "flip", "brightness", "contrast", "saturation", "erase", "invert", "filter",
+CERTAIN = ("reverse", "flip", "brightness", "contrast", "saturation", "erase", "filter",
            "reverb", "noise", "background")  # fmt: skip
 VALUES: dict[str, Any] = {
     **{f"augment.{key}": 1.0 for key in CERTAIN},
+    "augment.invert": 0.5,  # of all clips would be the same as of none
     "data.root": "{other}",
     "data.manifest": "{other}",
     "data.table": "clips.csv",
