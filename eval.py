@@ -37,6 +37,7 @@ from avmix.metrics import (
 )
 from avmix.models import build_model
 from avmix.names import console_of, printable, say
+from avmix.paths import unmakable
 from avmix.pipe import readers_may_leave
 from avmix.runlog import environment
 
@@ -73,6 +74,8 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
             f"{path}: its only class is {state.classes[0]!r}; there is nothing to evaluate"
         )
     out = Path(config.out) if config.out else path.parent / f"eval_{config.split}"
+    if why := unmakable(out):
+        raise ValueError(f"out: {out} {why}")
     quarantine = Quarantine(out / "quarantine.jsonl", also=[path.parent / "quarantine.jsonl"])
     with runtime.start(device=config.device, threads=config.threads) as here:
         model = build_model(

@@ -157,6 +157,7 @@ def _preview_run(args: argparse.Namespace, out: Path) -> None:
         labels=tuple(args.labels) if args.labels else found.labels,
         clip=found.config.clip,
         frontend=found.config.frontend,
+        tracks=found.tracks,
     )
     if args.save_plan:
         args.save_plan.write_text("".join(plan.to_json() + "\n" for plan in plans))

@@ -22,6 +22,7 @@ from avmix.data.manifest import ManifestError, read_manifest, splits_of
 from avmix.decode import ClipError
 from avmix.names import tell
 from avmix.onsets import onset_times
+from avmix.paths import unwritable
 from avmix.types import Entry
 from avmix.whole import sound_of
 
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
             raise ManifestError(f"--workers must be at least 1, got {args.workers}")
         if path.exists() and not args.overwrite:
             raise ManifestError(f"{path} is there already; replace it with --overwrite")
+        if why := unwritable(path):
+            raise ManifestError(f"{path} {why}")
         known = splits_of(folder)
         for split in args.splits:
             if split not in known:

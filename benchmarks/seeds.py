@@ -87,7 +87,7 @@ def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
 def splits_that_will_be(data: DataConfig) -> Sequence[str]:
     """Of the data set; of a table that is not prepared yet, those that its rows name."""
     if data.table and not (data.manifest_folder / "dataset.json").exists():
-        return sorted({row.split for row in read_table(data)})
+        return sorted({row.split for row in read_table(data).rows})
     return splits_of(data.manifest_folder)
 
 

@@ -1,6 +1,7 @@
 """What is said of every expected clip, and what a journal keeps of a killed run."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +19,7 @@ from avmix.prepare.judge import Judged, judge
 from avmix.prepare.page import page_of
 from avmix.prepare.scan import File, Index
 from avmix.prepare.show import lines_of, show_inventory, table_of
+from avmix.types import Entry
 
 FILE = File("a.mp4", 1000, 1)
 GOOD = Probed(video=VIDEO, audio=AUDIO, sha256="00")
@@ -269,10 +271,25 @@ def test_a_journal_does_not_keep_what_may_pass(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["{}", "[]", "nothing", "\0" * 50, '{"version": 0}'])
 def test_lines_of_another_kind_are_passed_over(tmp_path: Path, line: str) -> None:
-    row = {"version": 2, **asdict(FILE), **asdict(GOOD)}
+    row = {"version": 3, **asdict(FILE), **asdict(GOOD)}
     (tmp_path / "j").write_text(f"{line}\n{json.dumps(row)}\n")
     journal = Journal(tmp_path / "j")
     assert journal.found == {FILE: GOOD}
+    journal.close()
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_what_an_earlier_version_said_of_channels_that_cancel_is_not_true_any_more(
+    tmp_path: Path, make_entry: Callable[..., Entry], cancels: bool
+) -> None:
+    audio = make_entry().audio
+    assert audio is not None
+    probed = replace(GOOD, audio=replace(audio, mono_cancels=cancels))
+    row = {"version": 2, **asdict(FILE), **asdict(probed)}
+    del row["audio"]["track"]
+    (tmp_path / "j").write_text(json.dumps(row) + "\n")
+    journal = Journal(tmp_path / "j")
+    assert journal.found == ({} if cancels else {FILE: probed})
     journal.close()
 
 

@@ -28,10 +28,11 @@ from avmix.decode.edits import Presented, presented
 from avmix.decode.errors import (
     DecodeError,
     MediaOpenError,
+    NoAudioStreamError,
     TruncatedMediaError,
     UnsupportedMediaError,
 )
-from avmix.decode.request import Limits
+from avmix.decode.request import Limits, Track
 
 S = TypeVar("S", VideoStream, AudioStream)
 
@@ -143,13 +144,15 @@ def open_media(
     origin: Literal["video", "container"] = "video",
     *,
     began_at: float | None = None,
+    audio_track: Track = None,
 ) -> Iterator[Media]:
     """Open `path` for reading and close it in the end.
 
     `began_at` is where the limit of time begins, on the monotonic clock; None for now.
 
     Raises OSError as the system does, `MediaOpenError` when it is not an accepted media file,
-    `UnsupportedMediaError` when it is more than `limits` allow, or cannot be decoded in sync.
+    `UnsupportedMediaError` when it is more than `limits` allow, or cannot be decoded in sync,
+    `NoAudioStreamError` when there is audio, and no such `audio_track`.
     """
     _check_regular(path)
     edits = presented(path)
@@ -186,7 +189,9 @@ def open_media(
                 "than its name says",
             ) from error
         with container:
-            yield _describe(path, container, complaints, limits, origin, edits, began_at)
+            yield _describe(
+                path, container, complaints, limits, origin, edits, began_at, audio_track
+            )
 
 
 def verify_hash(path: str, sha256: str) -> None:
@@ -252,15 +257,15 @@ def _describe(
     origin: Literal["video", "container"],
     edits: Mapping[int, Presented],
     began_at: float,
+    audio_track: Track,
 ) -> Media:
     names = set(container.format.name.split(","))
     pictures = [s for s in container.streams.video if not is_cover(s)]
     video = _default_of(path, pictures)
     # Without a decoder for the audio the frames are as good as ever.
-    is_audio_unknown = (
-        bool(audios := _flagged(list(container.streams.audio))) and audios[0].codec_context is None
-    )
-    audio = None if is_audio_unknown or not audios else audios[0]
+    track = _track_of(path, list(container.streams.audio), audio_track)
+    is_audio_unknown = track is not None and track.codec_context is None
+    audio = None if is_audio_unknown else track
     for stream in container.streams:
         if stream is not video and stream is not audio:
             stream.discard = Discard.all
@@ -376,6 +381,32 @@ def is_cover(stream: Stream) -> bool:
 def _flagged(streams: list[S]) -> list[S]:
     """The streams that players take: those flagged as default, or all."""
     return [s for s in streams if s.disposition & Disposition.default] or streams
+
+
+def _track_of(path: str, streams: list[AudioStream], wanted: Track) -> AudioStream | None:
+    """The audio track that is asked for; None where the file has no audio at all."""
+    if not streams:
+        return None
+    if wanted is None:
+        return _flagged(streams)[0]
+    found = [
+        stream
+        for number, stream in enumerate(streams)
+        if number == wanted or str(stream.language or "").casefold() == str(wanted).casefold()
+    ]
+    if not found:
+        has = "; ".join(f"{n}: {_track_words(stream)}" for n, stream in enumerate(streams))
+        raise NoAudioStreamError(path, f"has no audio track {wanted!r}; it has {has}")
+    return found[0]
+
+
+def _track_words(stream: AudioStream) -> str:
+    context = stream.codec_context
+    codec = "no decoder"
+    if context is not None:
+        codec = f"{context.name}, {context.channels} channel{'s' * (context.channels != 1)}"
+    title = f" {stream.metadata['title']!r}" if stream.metadata.get("title") else ""
+    return f"{stream.language or 'no language'}, {codec}{title}"
 
 
 def _default_of(path: str, streams: list[S]) -> S | None:

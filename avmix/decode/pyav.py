@@ -204,6 +204,7 @@ class _Reader:
                     self.request.limits,
                     self.request.origin,
                     began_at=self._began_at,
+                    audio_track=self.request.audio_track,
                 )
             )
             check_streams(self._media, self.request)

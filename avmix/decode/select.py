@@ -114,7 +114,7 @@ def index_of(request: Request, look: Callable[[Media], Look] | None = None) -> I
         raise refusal(path, 'origin="container" is read by PyAV only')
     if request.sha256 is not None:
         verify_hash(path, request.sha256)
-    with open_media(path, request.limits) as media:
+    with open_media(path, request.limits, audio_track=request.audio_track) as media:
         check_streams(media, request)
         names = media.container.format.name.split(",")
         if not _FORMATS & set(names):

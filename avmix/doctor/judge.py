@@ -24,6 +24,8 @@ TRUNCATED_SECONDS = 0.5
 ASPECT = 1.01
 LONG_READ_SECONDS = 30.0
 """A window costs the reading of everything before it, where seeking is not exact."""
+_HDR = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
+"""Transfer curves, as AVColorTransferCharacteristic numbers them."""
 
 
 def findings_of(
@@ -94,8 +96,8 @@ def _picture(video: VideoReport, linear: Linear, packets: Packets) -> list[Findi
     if video.interlaced:
         found.append(Finding.of("interlaced", "interlaced pictures"))
     frame = linear.eye.first
-    if frame is not None and int(frame.color_trc) in (16, 18):
-        found.append(Finding.of("hdr", "high dynamic range"))
+    if frame is not None and (curve := _HDR.get(int(frame.color_trc))):
+        found.append(Finding.of("hdr", f"high dynamic range, {curve}"))
     return found
 
 

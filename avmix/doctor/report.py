@@ -105,11 +105,17 @@ KINDS: dict[Code, Kind] = {
     "interlaced": Kind(
         "note", "interlaced", "moving edges are combed: deinterlace when it matters"
     ),
-    "hdr": Kind("note", "high dynamic range", "colours come out flat: tone-map when it matters"),
+    "hdr": Kind(
+        "note", "high dynamic range", "colours come out flat, as stored: see docs/decoding.md"
+    ),
     "mp3_in_avi": Kind(
         "note", "MP3 in AVI", "nothing: the encoder's delay (25 ms) is not written in the file"
     ),
-    "several_streams": Kind("note", "several streams to choose from", "check the one chosen"),
+    "several_streams": Kind(
+        "note",
+        "several streams to choose from",
+        "check the one chosen; of audio --audio-track of a recipe takes another",
+    ),
     "cover_art": Kind("note", "cover art", "nothing: it is not taken for the video"),
     "version": Kind("note", "version", "install the versions of constraints.txt"),
 }

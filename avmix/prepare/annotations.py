@@ -24,6 +24,13 @@ from typing import Any
 from avmix.data.manifest import ManifestError
 from avmix.prepare.expected import Expected, Problem, Protocol
 
+SPLIT_WORDS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val", "development": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""What people call a split, as `plain` leaves it."""
+
 
 class AnnotationError(ManifestError):
     """Annotations are missing, or none of it can be read; the message names the file."""
@@ -239,7 +246,7 @@ class Annotations:
 
         A clip of an official list that is in a further split, too, is called `CLIP_ID/SPLIT` there.
         """
-        bad = next((n for n in names if _leaves(n)), None)
+        bad = next((n for n in names if leaves(n)), None)
         if bad is not None:
             self.drop(row, f"{bad!r} does not stay within the media folder")
             return
@@ -474,7 +481,21 @@ def _cells(line: str, delimiter: str) -> list[str]:
     return [cell.strip() for cell in next(reader, [])]
 
 
-def _leaves(name: str) -> bool:
+def path_below(text: str, root: Path) -> str | None:
+    """The path of a table relative to `root`, however it is written; None: it is elsewhere."""
+    if Path(text).is_absolute():
+        for folder in (root.absolute(), root.resolve()):
+            if Path(text).is_relative_to(folder):
+                return Path(text).relative_to(folder).as_posix()
+        return None
+    name = text.removeprefix("./")
+    slashed = name.replace("\\", "/")
+    inside = slashed.removeprefix(f"{root.resolve().name}/")
+    return next((n for n in (name, slashed, inside) if (root / n).exists()), name)
+
+
+def leaves(name: str) -> bool:
+    """Whether a relative path leads out of the folder that it is relative to."""
     parts = name.replace("\\", "/").split("/")
     # `C:/x` is another disk's in a table of Windows; `a:b/x` is a folder, but for Windows.
     is_drive = name[1:2] == ":" and (os.name == "nt" or name[2:3] in ("/", "\\"))

@@ -31,6 +31,7 @@ from avmix import strictjson
 from avmix.atomic import replace_text
 from avmix.data.manifest import Manifest, ManifestError, read_manifest, splits_of
 from avmix.killable import Failure
+from avmix.mono import hearing
 from avmix.names import tell
 from avmix.options import Needs
 from avmix.paths import unwritable
@@ -426,8 +427,12 @@ def _candidates(
         yield pair // len(b), pair % len(b), near
 
 
-def _key(entry: Entry) -> tuple[str, str, float, float]:
-    return entry.clip_id, entry.sha256, entry.start_seconds, entry.end_seconds
+_Key = tuple[str, str, float, float, str]
+
+
+def _key(entry: Entry) -> _Key:
+    heard = hearing(entry.audio)
+    return entry.clip_id, entry.sha256, entry.start_seconds, entry.end_seconds, heard
 
 
 def _line(entry: Entry, found: Fingerprint) -> dict[str, Any]:
@@ -437,13 +442,14 @@ def _line(entry: Entry, found: Fingerprint) -> dict[str, Any]:
         "sha256": entry.sha256,
         "start_seconds": entry.start_seconds,
         "end_seconds": entry.end_seconds,
+        "audio": hearing(entry.audio),
         "pictures": base64.b64encode(found.pictures.astype("<u8").tobytes()).decode(),
         "sound": base64.b64encode(found.sound.astype("<u4").tobytes()).decode(),
     }
 
 
-def _read_journal(path: Path) -> dict[tuple[str, str, float, float], Fingerprint]:
-    done: dict[tuple[str, str, float, float], Fingerprint] = {}
+def _read_journal(path: Path) -> dict[_Key, Fingerprint]:
+    done: dict[_Key, Fingerprint] = {}
     if not path.exists():
         return done
     with path.open() as file:
@@ -454,7 +460,8 @@ def _read_journal(path: Path) -> dict[tuple[str, str, float, float], Fingerprint
                     continue
                 pictures = np.frombuffer(base64.b64decode(line["pictures"]), "<u8")
                 sound = np.frombuffer(base64.b64decode(line["sound"]), "<u4")
-                key = (line["clip_id"], line["sha256"], line["start_seconds"], line["end_seconds"])
+                key = (line["clip_id"], line["sha256"], line["start_seconds"], line["end_seconds"],
+                       line.get("audio", ""))  # fmt: skip
                 done[key] = Fingerprint(
                     clip_id=key[0],
                     pictures=pictures.astype(np.uint64).reshape(-1, 2),

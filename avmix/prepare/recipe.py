@@ -120,6 +120,7 @@ def _options(options: argparse.Namespace) -> Options:
         workers=options.workers,
         ray=options.ray,
         seconds=options.seconds,
+        audio_track=options.audio_track,
         min_seconds=options.min_seconds,
         archives=options.archives,
         overwrite=options.overwrite,
@@ -128,7 +129,7 @@ def _options(options: argparse.Namespace) -> Options:
         arguments={
             key: str(value) if isinstance(value, Path) else value
             for key, value in sorted(vars(options).items())
-            if key not in own
+            if key not in own and not (key == "audio_track" and value is None)
         },
     )
 
@@ -157,6 +158,10 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add("--seconds", type=_positive, default=120.0, help="limit for one file, seconds (120)")
     add("--min-seconds", "--min_seconds", type=_positive, default=0.5,
         help="shortest clip that is kept, seconds (0.5)")  # fmt: skip
+    add("--audio-track", "--audio_track", type=_track, metavar="N|LANG", help="which of several "
+        "audio tracks of each file: its number from 0, or its language as the file has it, `eng` "
+        "(the one players take); a file with other ones only is unreadable, and they are "
+        "listed")  # fmt: skip
     add("--archives", metavar="FOLDER", help="unpack media files of archives (zip, tar) in --root "
         "into this folder of it; files that are there stay as they are")  # fmt: skip
     add("--dry-run", "--dry_run", action="store_true", help="only look which file is which clip, "
@@ -164,6 +169,12 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace a data set that says something else")
     add_follow_arguments(parser)
     return parser
+
+
+def _track(text: str) -> int | str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must be a number from 0, or a language")
+    return int(text) if text.isdecimal() else text
 
 
 def _positive(text: str) -> float:

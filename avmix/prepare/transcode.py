@@ -39,6 +39,7 @@ from avmix.data.manifest import (
 )
 from avmix.decode import ClipError, Limits, decode_clip, decode_sound
 from avmix.killable import Failure
+from avmix.mono import channels_to_read, one_channel, track_of
 from avmix.names import tell
 from avmix.prepare.each import each, failed
 from avmix.prepare.fingerprint import shrunk
@@ -325,6 +326,7 @@ def _by_pyav(root: Path, stretch: Entry, path: Path, form: Form) -> None:
             duration_seconds=stretch.duration_seconds,
             sample_rate=rate,
             channels=2 if stretch.audio.channels > 1 else 1,
+            audio_track=track_of(stretch.audio),
             limits=_LIMITS,
         ).audio
     pieces = pictures_of(root, stretch, short_side=form.short_side)
@@ -340,6 +342,7 @@ def _by_ffmpeg(root: Path, stretch: Entry, path: Path, num: int, form: Form) -> 
     size = f"{side}:-2" if tall else f"-2:{side}"
     fps = fps_of(stretch)
     sound: list[str] = ["-an"]
+    track = track_of(stretch.audio) or 0
     if stretch.audio is not None:
         rate = _OPUS_HZ if form.audio == "opus" else min(sound_rate(stretch.audio.rate_hz), 48_000)
         channels = 2 if stretch.audio.channels > 1 else 1
@@ -353,7 +356,7 @@ def _by_ffmpeg(root: Path, stretch: Entry, path: Path, num: int, form: Form) -> 
         form.ffmpeg, "-nostdin", "-v", "error", "-y", "-seek_timestamp", "1",
         "-ss", f"{stretch.video.start_seconds + stretch.start_seconds:.6f}",
         "-i", str((root / stretch.path).absolute()), "-map", "0:v:0",
-        *(["-map", "0:a:0"] if stretch.audio is not None else []), "-map_metadata", "-1",
+        *(["-map", f"0:a:{track}"] if stretch.audio is not None else []), "-map_metadata", "-1",
         "-vf", f"scale=iw*sar:ih,setsar=1,scale={size},fps={fps}:start_time=0",
         "-frames:v", str(num), "-c:v", "libx264", "-preset", "veryfast", "-crf", str(form.crf),
         "-g", str(form.gop), "-bf", "0", "-pix_fmt", "yuv420p", "-threads", "1", *sound,
@@ -396,16 +399,20 @@ def _check_pictures(
 
 
 def _check_sound(root: Path, stretch: Entry, path: Path, start: float, seconds: float) -> None:
-    def heard(file: Path, first: float) -> np.ndarray:
-        return decode_sound(
+    def heard(file: Path, first: float, track: int | None) -> np.ndarray:
+        wave = decode_sound(
             file,
             start_seconds=first + start,
             duration_seconds=seconds,
             sample_rate=_LISTEN_HZ,
+            channels=channels_to_read(stretch.audio),
+            audio_track=track,
             limits=_LIMITS,
         ).audio
+        return one_channel(stretch.audio, wave)
 
-    source, result = heard(root / stretch.path, stretch.start_seconds), heard(path, 0.0)
+    source = heard(root / stretch.path, stretch.start_seconds, track_of(stretch.audio))
+    result = heard(path, 0.0, None)
     shift = sound_shift(source, result, _LISTEN_HZ)
     if shift is None:
         raise TranscodeError(f"at {start:.2f} s the sound is not the source's")

@@ -7,6 +7,7 @@ from avmix.data.manifest import ManifestError, read_manifest
 from avmix.decode import ClipError
 from avmix.names import tell
 from avmix.options import Needs
+from avmix.paths import unmakable
 from avmix.synth.output import SynthError
 
 EPILOG = """\
@@ -38,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
             raise SynthError(f"--workers must be at least 1, got {args.workers}")
         if not 0 <= args.max_bad_share <= 1:
             raise SynthError(f"--max-bad-share must be from 0 to 1, got {args.max_bad_share}")
+        if why := unmakable(args.out):
+            raise SynthError(f"--out: {args.out} {why}")
         tell(_MAKE[args.method](args), keep="\n")
     except (SynthError, ManifestError, ClipError, OSError) as error:
         tell(f"error: {error}", error=True)

@@ -19,6 +19,7 @@ from avmix import strictjson
 from avmix.atomic import replace_text
 from avmix.data.dataset import has_sound
 from avmix.decode import ClipError, decode_clip
+from avmix.mono import channels_to_read, one_channel, track_of
 from avmix.prepare.probe import entry_of
 from avmix.rng import rng
 from avmix.synth import actions as act
@@ -195,10 +196,12 @@ def make_composition(job: Composition) -> Outcome:
             sample_rate=act.RATE_HZ,
             short_side=act.SIDE_PX,
             audio="require" if has_sound(background) else "skip",
+            channels=channels_to_read(background.audio),
+            audio_track=track_of(background.audio),
             sha256=background.sha256 or None,
         )
         pictures = act.pictures_of(scene, square_of(behind.video, job.across))
-        sound = over(act.sound_of(scene), _heard(behind), job.background_db)
+        sound = over(act.sound_of(scene), _heard(background, behind), job.background_db)
         write_mp4(path, [pictures], sound, fps=Fraction(act.FPS), rate_hz=act.RATE_HZ)
         entry = entry_of(path, job.out, clip_id=job.clip_id, labels=(job.action.name,),
                          source_id=background.source_id)  # fmt: skip
@@ -243,8 +246,8 @@ def over(
     return (mixed * min(1.0, 0.98 / float(np.abs(mixed).max()))).astype(np.float32)
 
 
-def _heard(clip: Clip) -> np.ndarray | None:
-    return clip.audio if clip.audio.size else None
+def _heard(background: Entry, clip: Clip) -> np.ndarray | None:
+    return one_channel(background.audio, clip.audio) if clip.audio.size else None
 
 
 def _usable(entries: Sequence[Entry]) -> tuple[list[Entry], Counter[str]]:

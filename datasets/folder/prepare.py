@@ -21,17 +21,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from avmix.names import listed
-from avmix.prepare.annotations import AnnotationError, Annotations, Row, clock_seconds, plain
+from avmix.prepare.annotations import (
+    SPLIT_WORDS,
+    AnnotationError,
+    Annotations,
+    Row,
+    clock_seconds,
+    path_below,
+    plain,
+)
 from avmix.prepare.expected import Expected, Protocol
 from avmix.prepare.recipe import run_recipe
 from avmix.prepare.scan import walk
 
 SPLITS = ("train", "val", "test")
-SPLIT_WORDS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val", "development": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 COLUMNS = {
     "path": ("file", "filename", "file name", "filepath", "file path", "video", "video path",
              "clip", "clip path"),
@@ -134,7 +137,7 @@ def _splits_of(media: Path, folders: set[str]) -> bool:
 
 def _from_table(read: Annotations, table: Path, media: Path, options: Namespace) -> None:
     for row in _rows(read, table):
-        path = _path(row["path"], media)
+        path = path_below(row["path"], media)
         if path is None:
             read.drop(row, f"{row['path']!r} does not lie below {media}")
             continue
@@ -189,22 +192,6 @@ def _rows(read: Annotations, table: Path) -> Iterable[Row]:
         return
     yield from read.csv(table, ("path", "label"), optional=("start", "end", "split", "source"),
                         aliases=COLUMNS, comment="# " if remark else "")  # fmt: skip
-
-
-def _path(text: str, media: Path) -> str | None:
-    """The path of a table relative to the media folder, however it is written; None: elsewhere."""
-    if Path(text).is_absolute():
-        for root in (media.absolute(), media.resolve()):
-            if Path(text).is_relative_to(root):
-                return Path(text).relative_to(root).as_posix()
-        return None
-    name = text.removeprefix("./")
-    slashed = name.replace("\\", "/")
-    inside = slashed.removeprefix(f"{media.resolve().name}/")
-    for known in (name, slashed, inside):
-        if (media / known).exists():
-            return known
-    return name
 
 
 def _is_there(path: Path) -> bool:
