@@ -231,7 +231,7 @@ MADE: list[tuple[str, Callable[[Path], Path], set[str], str]] = [
     ("hdr", pictures("a.mp4", color_trc=16), {"hdr", "no_sound"}, "high dynamic range"),
     ("cover_art", pictures("a.mp4", cover=True), {"cover_art", "no_sound"}, "cover art"),
     ("several_streams", two_sounds, {"several_streams", "av_start"}, "2 sound streams, number 1"),
-    ("mp3_in_avi", flash_beep("a.avi", seconds=2, b_frames=0), {"mp3_in_avi"}, "25 ms late"),
+    ("late_in_avi", flash_beep("a.avi", seconds=2, b_frames=0), {"late_in_avi"}, "23 ms late"),
     ("no_pts", flash_beep("a.avi", video_codec="libx264", seconds=2, audio_codec=None),
      {"no_pts", "no_sound"}, "of the pictures have no time of their own"),
 ]  # fmt: skip

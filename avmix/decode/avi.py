@@ -12,6 +12,11 @@ _MIN_INDEX = 2
 _MAX_CHUNKS = 1000
 """Between two packets; there is one or none in a file that is well."""
 
+LATE_SAMPLES = {"mp3": 1105, "mp2": 481, "aac": 1024, "ac3": 256, "eac3": 256}
+"""By how much audio in AVI comes late, by libav's name of the codec: what its encoders put before
+the first sample (LAME for MP3; of AAC other encoders up to 2,112). In other containers the times
+allow for it; AVI cannot say it."""
+
 
 @dataclass(slots=True)
 class AviOrder:

@@ -52,6 +52,9 @@ _VP9 = "libvpx-vp9"
 _NOTICE = "crccheck+bitstream+buffer"
 """Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
 end of a picture, which is how most damage of older codecs shows."""
+_OPTIONS = {"ac3": {"cons_noisegen": "1"}, "eac3": {"cons_noisegen": "1"}}
+"""Of decoders: the noise that AC-3 leaves to them follows from the frame that it belongs to, not
+from how many were decoded before. libav's decoder of AAC has no such option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +271,8 @@ def _describe(
         if stream is not None:
             # Frame threads hang when reading stops early.
             stream.codec_context.thread_count = 1
-            stream.codec_context.options = {"err_detect": _NOTICE}
+            name = stream.codec_context.name
+            stream.codec_context.options = {"err_detect": _NOTICE, **_OPTIONS.get(name, {})}
     if video is not None:
         context = video.codec_context
         if context.width * context.height > limits.max_pixels:
