@@ -483,6 +483,30 @@ def test_frames_beside_audio_without_a_decoder(tmp_path: Path) -> None:
             decode_clip(path, start_seconds=1, duration_seconds=0.4, fps=25, audio=audio)
 
 
+@pytest.mark.parametrize(("codec", "rate"), [("pcm_s16le", 16_000), ("ac3", 48_000)])
+def test_avi_cut_in_its_last_chunk_of_audio(tmp_path: Path, codec: str, rate: int) -> None:
+    # Where there is no index, libav reads ahead of packets of AC-3: they come out of their order.
+    path = write_odd(tmp_path / "cut.avi", video="mpeg4", audio=codec, rate=rate, chunk=1600)
+    data = path.read_bytes()
+    at = data.rindex(b"01wb", 0, data.rindex(b"idx1"))
+    size = int.from_bytes(data[at + 4 : at + 8], "little")
+    form: dict[str, Any] = {"duration_seconds": 0.4, "fps": 25, "sample_rate": rate}
+    starts = (0.0, 1.0, 3.6)
+    whole = decode_clips(path, starts_seconds=starts, **form)
+    path.write_bytes(data[: at + 8 + size // 2])
+    for start, before in zip(starts, whole, strict=True):
+        clip = decode_clip(path, start_seconds=start, **form)
+        assert isinstance(before, Clip)
+        there = 10 - clip.num_held
+        assert clip.num_held <= (2 if start == 3.6 else 0)  # the last frames follow that chunk
+        np.testing.assert_array_equal(clip.video[:there], before.video[:there])
+        valid = round(clip.audio_valid * 0.4 * rate)
+        assert (clip.audio_valid == 1) == (start < 3.6)
+        assert clip.audio_valid > 0.6
+        np.testing.assert_array_equal(clip.audio[:valid], before.audio[:valid])
+        assert not clip.audio[valid:].any()
+
+
 def test_a_pipe_is_not_read_for_its_hash(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(MediaOpenError, match="regular"):
