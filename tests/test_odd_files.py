@@ -12,6 +12,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 import pytest
+from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from avmix.decode import (
@@ -26,7 +27,7 @@ from avmix.decode import (
     decode_sound,
     pyav,
 )
-from avmix.decode.bitstream import damage_check
+from avmix.decode.bitstream import damage_check, units
 from avmix.decode.container import open_media
 from avmix.decode.request import checked_request
 from avmix.prepare.probe import probe
@@ -44,6 +45,8 @@ from tests.odd_media import (
     FILES,
     Odd,
     compress_header,
+    copied,
+    replaced,
     sound_of,
     write_odd,
     write_times_of_decoding,
@@ -346,6 +349,49 @@ def test_exif_that_is_no_tiff_is_no_damage(tmp_path: Path) -> None:
     )
     clip = decode_clip(path, start_seconds=1, duration_seconds=1, fps=25, audio="silence")
     assert [read_counter(f) for f in clip.video] == list(range(25, 50))
+
+
+def _joined(data: bytes, *, first: bytes = b"", length: bool = True) -> bytes:
+    """The units of a packet behind start codes, after `first`; `length` states one for them all."""
+    parts = [data[begin:end] for begin, end in units(data, 4)]
+    whole = first + b"".join(b"\0\0\0\1" + part for part in parts)
+    return len(whole).to_bytes(4) + whole if length else whole
+
+
+@pytest.mark.parametrize(
+    ("how", "codec"),
+    [
+        ({"length": False}, "libx264"),
+        ({}, "libx264"),
+        ({"first": b"\x09\xf0"}, "libx264"),
+        ({"first": b"\x46\x01\x50"}, "libx265"),
+    ],
+    ids=["start codes", "start codes in one length", "delimiter first", "H.265"],
+)
+def test_start_codes_among_lengths(tmp_path: Path, how: dict[str, Any], codec: str) -> None:
+    options = {"slices": "2"} if codec == "libx264" else {"x265-params": "log-level=none:pools=1"}
+    whole = write_odd(tmp_path / "whole.mp4", video=codec, audio=None, b_frames=2, **options)
+    numbers = iter(range(1000))
+
+    def change(packet: Packet) -> Packet:
+        is_left = next(numbers) % 3
+        return packet if is_left else replaced(packet, _joined(bytes(packet), **how))
+
+    path = copied(whole, tmp_path / "mixed.mp4", change)
+    form: dict[str, Any] = {"start_seconds": 1.5, "duration_seconds": 1, "fps": 25, "audio": "skip"}
+    clip = decode_clip(path, **form)
+    assert [read_counter(f) for f in clip.video] == list(range(37, 62))
+    np.testing.assert_array_equal(clip.video, decode_clip(whole, **form).video)
+    # A hole of zeros in such a packet is seen as in any other.
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+    hit = next(p for p in packets[40:] if b"\0\0\0\1" in bytes(p)[:12])
+    data = bytearray(path.read_bytes())
+    assert hit.pos is not None
+    data[hit.pos + 40 : hit.pos + 60] = bytes(20)
+    path.write_bytes(data)
+    with pytest.raises(DecodeError, match="damaged"):
+        decode_clip(path, **form)
 
 
 def test_one_length_for_a_prefix_and_its_slice() -> None:

@@ -338,18 +338,36 @@ def _to_first_key(
     Raises `TruncatedMediaError` where reading stops with an error, and as `_demux`.
     """
     packets: list[Packet] = []
-    num_bytes = 0
+    num_bytes, has_video = 0, False
     streams = [stream for stream in (video, audio) if stream is not None]
     try:
         for packet in _demux(path, limits, container, *streams):
             packets.append(packet)
             num_bytes += packet.size
-            is_first_key = packet.stream_index == video.index and packet.is_keyframe
+            is_video = packet.stream_index == video.index
+            if is_video and not has_video and not packet.is_keyframe and packet.size:
+                packet.is_keyframe = _is_decoded_alone(packet, video)
+            has_video |= is_video
+            is_first_key = is_video and packet.is_keyframe
             if is_first_key or packet.size == 0 or num_bytes > _MAX_PENDING_BYTES:
                 break
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(path, f"reading stops early: {error.strerror}") from error
     return packets
+
+
+def _is_decoded_alone(packet: Packet, video: VideoStream) -> bool:
+    """True when a packet is a key frame that is not marked as one: libav does not know those of
+    H.264 in mp4 that have start codes in place of lengths."""
+    decoder = CodecContext.create(video.codec_context.name, "r")
+    decoder.extradata = video.codec_context.extradata
+    decoder.thread_count = 1
+    assert isinstance(decoder, VideoCodecContext)
+    try:
+        frames = [*decoder.decode(packet), *decoder.decode(None)]
+    except av.error.FFmpegError:
+        return False
+    return bool(frames) and frames[0].key_frame and not frames[0].is_corrupt
 
 
 def _zero_seconds(
