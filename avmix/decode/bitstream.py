@@ -17,6 +17,7 @@ _ZEROS_WITHIN = rb"\x00\x00\x00++[^\x00\x01]"
 """23 zero bits only come before a start code (ISO/IEC 13818-2, 6.2.1; 14496-2, 6.2)."""
 _LONG_RUN = bytes(64)
 _HOLE = bytes(128)
+_IDR = 5
 _START_CODES = (b"\0\0\1", b"\0\0\0\1")
 _BEFORE_SLICES = {"h264": {6, 7, 8, 9, 14}, "hevc": {32, 33, 34, 35, 39}}
 """Types of units that stand before the slices they describe: SEI, parameter sets, delimiters, the
@@ -56,6 +57,18 @@ def units(data: bytes, length_bytes: int) -> Iterator[tuple[int, int]]:
         begin = at + length_bytes
         at = begin + int.from_bytes(data[at:begin])
         yield begin, at
+
+
+def refers_to_earlier(data: bytes, codec: str, extradata: bytes) -> bool:
+    """True for a key frame of H.264 after which frames may refer to ones before it (no IDR)."""
+    if codec != "h264":
+        return False
+    length_bytes = bytes_of_lengths(codec, extradata)
+    if length_bytes:
+        begins = [begin for begin, end in units(data, length_bytes) if begin < end]
+    else:
+        begins = [match.end() for match in re.finditer(rb"\x00\x00\x01", data)]
+    return not any(data[at] & 0x1F == _IDR for at in begins if at < len(data))
 
 
 def _search(expression: bytes) -> Callable[[bytes], bool]:
