@@ -227,6 +227,12 @@ def compress_header(path: Path) -> None:
     path.write_bytes(pack_boxes([*before, (b"moov", packed)]))
 
 
+def _write_gif(path: Path) -> None:
+    source = write_odd(path.with_name("gif.mov"), video="gif", audio="alac", pix_fmt="gray")
+    # PyAV does not write it into Matroska.
+    subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-c", "copy", path], check=True)
+
+
 def _write_trimmed(path: Path) -> None:
     """Video and audio begin 0.8 s into their tracks, as a header says that is compressed."""
     write_odd(path, gop=20)
@@ -259,6 +265,8 @@ def _lossy(codec: str, *, bit_rate: int = 96_000, differs: float = _ROUNDED) -> 
 
 FILES: dict[str, Odd] = {
     "palette.mov": Odd(write=write_palettized),
+    # Matroska marks no frame of it as a key frame.
+    "palette.mkv": Odd(write=_write_gif, program="ffmpeg"),
     "chunks.avi": Odd(write=partial(write_odd, video="mpeg4", chunk=2400)),
     "half_second.avi": Odd(write=partial(write_odd, video="mpeg4", chunk=8000)),
     "packed.avi": Odd(

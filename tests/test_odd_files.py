@@ -187,6 +187,26 @@ def test_a_cut_before_a_key_frame_that_others_came_before(
         assert clip.num_held == 0
 
 
+def test_a_gap_between_joined_recordings_is_named(tmp_path: Path) -> None:
+    part = write_odd(tmp_path / "part.ts", audio="mp2", gop=20)
+
+    def later(packet: Packet) -> Packet:
+        assert packet.pts is not None
+        assert packet.dts is not None
+        packet.pts, packet.dts = packet.pts + 14 * 90_000, packet.dts + 14 * 90_000
+        return packet
+
+    path = tmp_path / "joined.ts"
+    path.write_bytes(part.read_bytes() + copied(part, tmp_path / "later.ts", later).read_bytes())
+    for start in (3.8, 4.5, 9.0, 13.0):
+        with pytest.raises(DecodeError, match=r"no frames between 4\.000 and 14\.\d+ s"):
+            decode_clip(path, start_seconds=start, duration_seconds=0.5, fps=25)
+    clip = decode_clip(path, start_seconds=15.0, duration_seconds=0.5, fps=25, audio="skip")
+    offset = round(clip.pts_seconds[0] * 25) - read_counter(clip.video[0])
+    assert abs(offset / 25 - 14) < 1.5  # wherever the writer let the second begin
+    assert all(np.diff([read_counter(frame) for frame in clip.video]) == 1)
+
+
 def test_what_the_first_packet_says_of_all_frames_counts_after_a_seek(tmp_path: Path) -> None:
     # Builds of x264 before 151 wrote 4:4:4 in another way; that of a later one, said to be of such
     # a build, is therefore damaged, wherever reading begins.

@@ -405,12 +405,7 @@ def _clip(
     for suspect in (seconds, times[times < end]):
         bad = pictures.damage.touches(suspect)
         if bad is not None or np.isnan(seconds).any():
-            where = start if bad is None else bad
-            raise DecodeError(
-                media.path,
-                f"the picture at {where:.3f} s depends on damaged data; leave this window out, or "
-                "get the file again",
-            )
+            raise _damaged(media, request, pictures, start, start if bad is None else bad)
     num_held = int(np.sum(times >= end - pictures.epsilon_seconds))
     if request.max_held is not None and num_held > request.max_held:
         raise ClipRangeError(
@@ -431,6 +426,31 @@ def _clip(
         audio_valid=valid,
         num_held=num_held,
         interlaced=canvas.interlaced,
+    )
+
+
+def _damaged(
+    media: Media,
+    request: Request,
+    pictures: PlannedPictures | LinearPictures,
+    start: float,
+    bad_seconds: float,
+) -> DecodeError:
+    """Why a window cannot be read of whose frames the one at `bad_seconds` is damaged."""
+    gap = None
+    if isinstance(pictures, PlannedPictures):
+        gap = pictures.gap(start, start + request.duration_seconds)
+    if gap is not None:
+        return DecodeError(
+            media.path,
+            f"there are no frames between {gap[0]:.3f} and {gap[1]:.3f} s, and data are missing "
+            "there: it is joined from several recordings, or a part of it was lost; leave this "
+            "window out",
+        )
+    return DecodeError(
+        media.path,
+        f"the picture at {bad_seconds:.3f} s depends on damaged data; leave this window out, or "
+        "get the file again",
     )
 
 
