@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 
 from avmix.cli import main
 from avmix.data.manifest import write_manifest
-from avmix.decode import decode_clip
+from avmix.decode import Limits, UnsupportedMediaError, decode_clip
 from avmix.decode.container import open_media
 from avmix.doctor import compare as compare_module
 from avmix.doctor.boxes import Edit, read_edits, shown_of
@@ -801,3 +801,13 @@ def test_real_files() -> None:
 def test_all_real_files() -> None:
     assert len(REAL) == 52
     check_real(REAL)
+
+
+def test_a_read_that_takes_too_long_is_no_damage(tmp_path: Path) -> None:
+    path = flash_beep("tail.mkv", seconds=1)(tmp_path)
+    os.truncate(path, 16 << 30)  # sparse: takes no space
+    with (
+        open_media(str(path), Limits(seconds=0.3)) as media,
+        pytest.raises(UnsupportedMediaError, match=r"longer than 0\.3 s"),
+    ):
+        read_packets(media)

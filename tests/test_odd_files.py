@@ -166,7 +166,7 @@ def test_a_cut_before_a_key_frame_that_others_came_before(
     tmp_path: Path, suffix: str, how: str
 ) -> None:
     # The first frames order to forget frames that were cut away; what is shown needs none of them.
-    options = {"x264-params": f"open-gop=1:{how}:b-adapt=0:scenecut=0:threads=1"}
+    options: dict[str, Any] = {"x264-params": f"open-gop=1:{how}:b-adapt=0:scenecut=0:threads=1"}
     whole = write_odd(tmp_path / "whole.mp4", audio="aac", b_frames=3, **options)
     with av.open(str(whole)) as container:
         packets = [p for p in container.demux(video=0) if p.size]
@@ -445,7 +445,9 @@ def _joined(data: bytes, *, first: bytes = b"", length: bool = True) -> bytes:
     ids=["start codes", "start codes in one length", "delimiter first", "H.265"],
 )
 def test_start_codes_among_lengths(tmp_path: Path, how: dict[str, Any], codec: str) -> None:
-    options = {"slices": "2"} if codec == "libx264" else {"x265-params": "log-level=none:pools=1"}
+    options: dict[str, Any] = (
+        {"slices": "2"} if codec == "libx264" else {"x265-params": "log-level=none:pools=1"}
+    )
     whole = write_odd(tmp_path / "whole.mp4", video=codec, audio=None, b_frames=2, **options)
     numbers = iter(range(1000))
 

@@ -99,18 +99,14 @@ class Media:
     def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
         """The packets of `streams` from where reading stands.
 
-        Raises `UnsupportedMediaError` at the limit of time; `DecodeError` where a stream appears in
-        the middle, and where time goes backward: what was shown at a time is then not one frame,
-        and the audio of that time may belong to another. What else libav raises is not changed.
+        Raises as `read`, `UnsupportedMediaError` also where reading has taken longer than the limit
+        in all, and `DecodeError` where time goes backward: what was shown at a time is then not one
+        frame, and the audio of that time may belong to another.
         """
-        indices = {stream.index for stream in streams}
         slack = {s.index: _BACKWARD_SECONDS / float(s.time_base or 1) for s in streams}
         latest: dict[int, int] = {}
-        read = [packet for packet in self.pending if packet.stream_index in indices]
-        self.pending.clear()
         is_timed = not self.in_output_order
-        demuxed = _demux(self.path, self.limits, self.container, *streams)
-        for number, packet in enumerate(chain(read, demuxed)):
+        for number, packet in enumerate(self.read(*streams)):
             if number % _PACKETS_PER_LOOK == 0:
                 self.check_time()
             dts = packet.dts
@@ -127,6 +123,17 @@ class Media:
                         "recordings; split it, or transcode it",
                     )
             yield packet
+
+    def read(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
+        """The packets of `streams`, or of all, from where reading stands, whatever their times.
+
+        Raises `UnsupportedMediaError` where one packet takes longer than the limit of time;
+        `DecodeError` where a stream appears in the middle. What else libav raises is not changed.
+        """
+        indices = {stream.index for stream in streams}
+        read = [p for p in self.pending if not indices or p.stream_index in indices]
+        self.pending.clear()
+        yield from chain(read, _demux(self.path, self.limits, self.container, *streams))
 
     def seek(self, ticks: int, stream: VideoStream) -> None:
         """Read on from the key frame before `ticks` of `stream`; raises what libav does."""
@@ -221,7 +228,7 @@ def _hash(path: str, *identity: int) -> str:
 def _demux(
     path: str, limits: Limits, container: InputContainer, *streams: VideoStream | AudioStream
 ) -> Iterator[Packet]:
-    """The packets of `streams`; raises as `Media.packets`, but does not look at their times."""
+    """The packets of `streams`, or of all; raises as `Media.read`."""
     try:
         yield from container.demux(*streams)
     except av.error.ExitError as error:  # the `timeout` of the opening

@@ -78,7 +78,6 @@ def _each_outcome(
 
     Raises only what is wrong with the file whatever the window.
     """
-    deadline = time.monotonic() + request.limits.seconds
 
     def outcomes_of(starts: list[float]) -> _Outcomes[T]:
         try:
@@ -94,7 +93,7 @@ def _each_outcome(
             found = outcomes_of(starts)
             # What is wrong with one window is no matter of those that were read with it.
             for start in starts if len(starts) > 1 else ():
-                if isinstance(found[start], ClipError) and time.monotonic() < deadline:
+                if isinstance(found[start], ClipError) and not reader.is_late:
                     found |= outcomes_of([start])
             outcomes |= found
     return outcomes
@@ -179,6 +178,11 @@ class _Reader:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         self._stack.close()
+
+    @property
+    def is_late(self) -> bool:
+        """True when the limit of time is reached."""
+        return time.monotonic() - self._began_at > self.request.limits.seconds
 
     def attempts(self, start_seconds: float) -> Iterator[tuple[Media, _Place]]:
         """The file, placed before `start_seconds`: the fast ways first, the safe one last."""
