@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 
 from avmix.cli import main
 from avmix.data.manifest import write_manifest
-from avmix.decode import decode_clip
+from avmix.decode import Limits, UnsupportedMediaError, decode_clip
 from avmix.decode.container import open_media
 from avmix.doctor import compare as compare_module
 from avmix.doctor.boxes import Edit, read_edits, shown_of
@@ -232,7 +232,7 @@ MADE: list[tuple[str, Callable[[Path], Path], set[str], str]] = [
     ("hdr", pictures("a.mp4", color_trc=16), {"hdr", "no_sound"}, "high dynamic range"),
     ("cover_art", pictures("a.mp4", cover=True), {"cover_art", "no_sound"}, "cover art"),
     ("several_streams", two_sounds, {"several_streams", "av_start"}, "2 sound streams, number 1"),
-    ("mp3_in_avi", flash_beep("a.avi", seconds=2, b_frames=0), {"mp3_in_avi"}, "25 ms late"),
+    ("late_in_avi", flash_beep("a.avi", seconds=2, b_frames=0), {"late_in_avi"}, "23 ms late"),
     ("no_pts", flash_beep("a.avi", video_codec="libx264", seconds=2, audio_codec=None),
      {"no_pts", "no_sound"}, "of the pictures have no time of their own"),
 ]  # fmt: skip
@@ -834,3 +834,13 @@ def test_real_files() -> None:
 def test_all_real_files() -> None:
     assert len(REAL) == 52
     check_real(REAL)
+
+
+def test_a_read_that_takes_too_long_is_no_damage(tmp_path: Path) -> None:
+    path = flash_beep("tail.mkv", seconds=1)(tmp_path)
+    os.truncate(path, 16 << 30)  # sparse: takes no space
+    with (
+        open_media(str(path), Limits(seconds=0.3)) as media,
+        pytest.raises(UnsupportedMediaError, match=r"longer than 0\.3 s"),
+    ):
+        read_packets(media)

@@ -53,6 +53,9 @@ _VP9 = "libvpx-vp9"
 _NOTICE = "crccheck+bitstream+buffer"
 """Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
 end of a picture, which is how most damage of older codecs shows."""
+_OPTIONS = {"ac3": {"cons_noisegen": "1"}, "eac3": {"cons_noisegen": "1"}}
+"""Of decoders: the noise that AC-3 leaves to them follows from the frame that it belongs to, not
+from how many were decoded before. libav's decoder of AAC has no such option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +100,14 @@ class Media:
     def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
         """The packets of `streams` from where reading stands.
 
-        Raises `UnsupportedMediaError` at the limit of time; `DecodeError` where a stream appears in
-        the middle, and where time goes backward: what was shown at a time is then not one frame,
-        and the audio of that time may belong to another. What else libav raises is not changed.
+        Raises as `read`, `UnsupportedMediaError` also where reading has taken longer than the limit
+        in all, and `DecodeError` where time goes backward: what was shown at a time is then not one
+        frame, and the audio of that time may belong to another.
         """
-        indices = {stream.index for stream in streams}
         slack = {s.index: _BACKWARD_SECONDS / float(s.time_base or 1) for s in streams}
         latest: dict[int, int] = {}
-        read = [packet for packet in self.pending if packet.stream_index in indices]
-        self.pending.clear()
         is_timed = not self.in_output_order
-        demuxed = _demux(self.path, self.limits, self.container, *streams)
-        for number, packet in enumerate(chain(read, demuxed)):
+        for number, packet in enumerate(self.read(*streams)):
             if number % _PACKETS_PER_LOOK == 0:
                 self.check_time()
             dts = packet.dts
@@ -125,6 +124,17 @@ class Media:
                         "recordings; split it, or transcode it",
                     )
             yield packet
+
+    def read(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
+        """The packets of `streams`, or of all, from where reading stands, whatever their times.
+
+        Raises `UnsupportedMediaError` where one packet takes longer than the limit of time;
+        `DecodeError` where a stream appears in the middle. What else libav raises is not changed.
+        """
+        indices = {stream.index for stream in streams}
+        read = [p for p in self.pending if not indices or p.stream_index in indices]
+        self.pending.clear()
+        yield from chain(read, _demux(self.path, self.limits, self.container, *streams))
 
     def seek(self, ticks: int, stream: VideoStream) -> None:
         """Read on from the key frame before `ticks` of `stream`; raises what libav does."""
@@ -223,7 +233,7 @@ def _hash(path: str, *identity: int) -> str:
 def _demux(
     path: str, limits: Limits, container: InputContainer, *streams: VideoStream | AudioStream
 ) -> Iterator[Packet]:
-    """The packets of `streams`; raises as `Media.packets`, but does not look at their times."""
+    """The packets of `streams`, or of all; raises as `Media.read`."""
     try:
         yield from container.demux(*streams)
     except av.error.ExitError as error:  # the `timeout` of the opening
@@ -273,7 +283,8 @@ def _describe(
         if stream is not None:
             # Frame threads hang when reading stops early.
             stream.codec_context.thread_count = 1
-            stream.codec_context.options = {"err_detect": _NOTICE}
+            name = stream.codec_context.name
+            stream.codec_context.options = {"err_detect": _NOTICE, **_OPTIONS.get(name, {})}
     if video is not None:
         context = video.codec_context
         if context.width * context.height > limits.max_pixels:
@@ -339,18 +350,36 @@ def _to_first_key(
     Raises `TruncatedMediaError` where reading stops with an error, and as `_demux`.
     """
     packets: list[Packet] = []
-    num_bytes = 0
+    num_bytes, has_video = 0, False
     streams = [stream for stream in (video, audio) if stream is not None]
     try:
         for packet in _demux(path, limits, container, *streams):
             packets.append(packet)
             num_bytes += packet.size
-            is_first_key = packet.stream_index == video.index and packet.is_keyframe
+            is_video = packet.stream_index == video.index
+            if is_video and not has_video and not packet.is_keyframe and packet.size:
+                packet.is_keyframe = _is_decoded_alone(packet, video)
+            has_video |= is_video
+            is_first_key = is_video and packet.is_keyframe
             if is_first_key or packet.size == 0 or num_bytes > _MAX_PENDING_BYTES:
                 break
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(path, f"reading stops early: {error.strerror}") from error
     return packets
+
+
+def _is_decoded_alone(packet: Packet, video: VideoStream) -> bool:
+    """True when a packet is a key frame that is not marked as one: libav does not know those of
+    H.264 in mp4 that have start codes in place of lengths."""
+    decoder = CodecContext.create(video.codec_context.name, "r")
+    decoder.extradata = video.codec_context.extradata
+    decoder.thread_count = 1
+    assert isinstance(decoder, VideoCodecContext)
+    try:
+        frames = [*decoder.decode(packet), *decoder.decode(None)]
+    except av.error.FFmpegError:
+        return False
+    return bool(frames) and frames[0].key_frame and not frames[0].is_corrupt
 
 
 def _zero_seconds(

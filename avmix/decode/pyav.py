@@ -78,7 +78,6 @@ def _each_outcome(
 
     Raises only what is wrong with the file whatever the window.
     """
-    deadline = time.monotonic() + request.limits.seconds
 
     def outcomes_of(starts: list[float]) -> _Outcomes[T]:
         try:
@@ -94,7 +93,7 @@ def _each_outcome(
             found = outcomes_of(starts)
             # What is wrong with one window is no matter of those that were read with it.
             for start in starts if len(starts) > 1 else ():
-                if isinstance(found[start], ClipError) and time.monotonic() < deadline:
+                if isinstance(found[start], ClipError) and not reader.is_late:
                     found |= outcomes_of([start])
             outcomes |= found
     return outcomes
@@ -179,6 +178,11 @@ class _Reader:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         self._stack.close()
+
+    @property
+    def is_late(self) -> bool:
+        """True when the limit of time is reached."""
+        return time.monotonic() - self._began_at > self.request.limits.seconds
 
     def attempts(self, start_seconds: float) -> Iterator[tuple[Media, _Place]]:
         """The file, placed before `start_seconds`: the fast ways first, the safe one last."""
@@ -406,12 +410,7 @@ def _clip(
     for suspect in (seconds, times[times < end]):
         bad = pictures.damage.touches(suspect)
         if bad is not None or np.isnan(seconds).any():
-            where = start if bad is None else bad
-            raise DecodeError(
-                media.path,
-                f"the picture at {where:.3f} s depends on damaged data; leave this window out, or "
-                "get the file again",
-            )
+            raise _damaged(media, request, pictures, start, start if bad is None else bad)
     num_held = int(np.sum(times >= end - pictures.epsilon_seconds))
     if request.max_held is not None and num_held > request.max_held:
         raise ClipRangeError(
@@ -432,6 +431,31 @@ def _clip(
         audio_valid=valid,
         num_held=num_held,
         interlaced=canvas.interlaced,
+    )
+
+
+def _damaged(
+    media: Media,
+    request: Request,
+    pictures: PlannedPictures | LinearPictures,
+    start: float,
+    bad_seconds: float,
+) -> DecodeError:
+    """Why a window cannot be read of whose frames the one at `bad_seconds` is damaged."""
+    gap = None
+    if isinstance(pictures, PlannedPictures):
+        gap = pictures.gap(start, start + request.duration_seconds)
+    if gap is not None:
+        return DecodeError(
+            media.path,
+            f"there are no frames between {gap[0]:.3f} and {gap[1]:.3f} s, and data are missing "
+            "there: it is joined from several recordings, or a part of it was lost; leave this "
+            "window out",
+        )
+    return DecodeError(
+        media.path,
+        f"the picture at {bad_seconds:.3f} s depends on damaged data; leave this window out, or "
+        "get the file again",
     )
 
 

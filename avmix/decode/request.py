@@ -70,13 +70,17 @@ class Request:
     @property
     def audio_bytes(self) -> int:
         """Of the waveform of one window."""
-        num = 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
-        return np.dtype(np.float32).itemsize * self.channels * num
+        return np.dtype(np.float32).itemsize * self.channels * self.num_samples
+
+    @property
+    def num_samples(self) -> int:
+        """Of each channel of the waveform of one window."""
+        return 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
 
     @property
     def silence(self) -> Float32[np.ndarray, "*c s"]:
         """The waveform of a window without sound: (s), with two channels (2, s)."""
-        num = 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
+        num = self.num_samples
         return np.zeros(num if self.channels == 1 else (2, num), np.float32)
 
     def sound_start(self, start_seconds: float) -> float:
@@ -167,14 +171,7 @@ def checked_request(
         _check_whole("audio_track", audio_track, 0, limits.max_streams)
     if origin not in ("video", "container"):
         raise ValueError(f'origin is {origin!r}; it must be "video" or "container"')
-    num_bytes = np.dtype(np.float32).itemsize * channels * duration_seconds * sample_rate
-    if audio != "skip" and num_bytes > limits.max_clip_bytes:
-        raise UnsupportedMediaError(
-            path,
-            f"{duration_seconds:g} s of audio at {sample_rate} Hz are {int(num_bytes) >> 20} MiB, "
-            "more than the limit; ask for shorter windows",
-        )
-    return Request(
+    request = Request(
         path=path,
         starts_seconds=tuple(float(start) for start in starts_seconds),
         duration_seconds=float(duration_seconds),
@@ -192,6 +189,13 @@ def checked_request(
         sound_shift_seconds=float(sound_shift_seconds),
         audio_track=audio_track,
     )
+    if request.audio_bytes > limits.max_clip_bytes:
+        raise UnsupportedMediaError(
+            path,
+            f"{duration_seconds:g} s of audio at {sample_rate} Hz are {request.audio_bytes >> 20} "
+            "MiB, more than the limit; ask for shorter windows",
+        )
+    return request
 
 
 def _is_whole(value: object) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
+from avmix.decode.avi import LATE_SAMPLES
 from avmix.doctor.linear import Linear, Packets
 from avmix.doctor.report import (
     Damage,
@@ -169,8 +170,15 @@ def _sound(file: FileReport) -> list[Finding]:
         found.append(Finding.of("av_start", f"sound starts {_later(file.av_start_ms)}"))
     if audio.gaps:
         found.append(Finding.of("sound_gaps", f"gaps in the sound: {_gaps(audio.gaps)}"))
-    if audio.codec.startswith("mp3") and "AVI" in (file.container or ""):
-        found.append(Finding.of("mp3_in_avi", "MP3 in AVI: sound may be about 25 ms late"))
+    late = LATE_SAMPLES.get(audio.codec.removesuffix("float"), 0)
+    if late and "AVI" in (file.container or ""):
+        milliseconds = 1000 * late / audio.rate_hz
+        found.append(
+            Finding.of(
+                "late_in_avi",
+                f"{audio.codec} in AVI: audio may be about {milliseconds:.0f} ms late",
+            )
+        )
     return found
 
 

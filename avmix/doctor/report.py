@@ -16,7 +16,7 @@ Code = Literal[
     "manifest", "missing", "changed", "row_differs", "window_outside", "no_sound", "silent",
     "mono_cancels", "sound_broken", "sound_short", "long_gop", "vfr", "rotated", "av_start",
     "sound_ends_early", "sound_gaps", "picture_gaps", "cut_start", "from_beginning", "no_pts",
-    "trimmed", "aspect", "interlaced", "hdr", "mp3_in_avi", "several_streams", "cover_art",
+    "trimmed", "aspect", "interlaced", "hdr", "late_in_avi", "several_streams", "cover_art",
     "version",
 ]  # fmt: skip
 
@@ -108,8 +108,8 @@ KINDS: dict[Code, Kind] = {
     "hdr": Kind(
         "note", "high dynamic range", "colours come out flat, as stored: see docs/decoding.md"
     ),
-    "mp3_in_avi": Kind(
-        "note", "MP3 in AVI", "nothing: the encoder's delay (25 ms) is not written in the file"
+    "late_in_avi": Kind(
+        "note", "audio late in AVI", "nothing: the encoder's delay is not written in the file"
     ),
     "several_streams": Kind(
         "note",
