@@ -44,7 +44,7 @@ class Answer:
 
 def decode_window(path: str, start_seconds: float, sha256: str | None) -> Answer:
     """Decode one window through the public call; never raises."""
-    _forget_peak()
+    forget_peak()
     since = time.perf_counter()
     try:
         clip = decode_clip(
@@ -56,22 +56,26 @@ def decode_window(path: str, start_seconds: float, sha256: str | None) -> Answer
             sha256=sha256,
         )
     except BaseException as error:  # whatever it is, it is judged
-        # The errors of libav are OSErrors too, and nobody promises those.
-        promised = isinstance(error, ClipError | OSError)
-        promised &= type(error).__module__.split(".")[0] != "av" and path in str(error)
         return Answer(
             error=f"{type(error).__name__}: {error}",
-            promised_error=promised,
+            promised_error=is_promised(error, path),
             seconds=time.perf_counter() - since,
-            peak_bytes=_peak_bytes(),
+            peak_bytes=peak_bytes(),
         )
     return Answer(
         video=clip.video if clip.video.nbytes <= _MOST_SENT_BYTES else clip.video.shape,
         pts_seconds=clip.pts_seconds,
         num_held=clip.num_held,
         seconds=time.perf_counter() - since,
-        peak_bytes=_peak_bytes(),
+        peak_bytes=peak_bytes(),
     )
+
+
+def is_promised(error: BaseException, path: str) -> bool:
+    """True for an error that the public calls promise for a file, and which names it."""
+    # The errors of libav are OSErrors too, and nobody promises those.
+    promised = isinstance(error, ClipError | OSError)
+    return promised and type(error).__module__.split(".")[0] != "av" and path in str(error)
 
 
 class Child:
@@ -158,12 +162,14 @@ def _serve(pipe: Connection, answer: Callable[[str, float, str | None], Answer])
             pipe.send(answer(path, start, sha256))
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
+    """Let `peak_bytes` begin anew."""
     with suppress(OSError):  # where it is not allowed the peak is that of all files so far
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """Most memory resident, of this process."""
     return _status_bytes("VmHWM")
 
 

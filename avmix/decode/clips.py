@@ -221,7 +221,7 @@ def decode_sound(
             limits=limits,
         )
         if request.sha256 is not None:
-            verify_hash(request.path, request.sha256)
+            verify_hash(request.path, request.sha256, limits)
         (sound,) = pyav.decode_sounds(request)
         if isinstance(sound, ClipError):
             raise sound

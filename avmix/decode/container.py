@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from typing import Literal, TypeVar
 
@@ -31,6 +30,7 @@ from avmix.decode.errors import (
     TruncatedMediaError,
     UnsupportedMediaError,
 )
+from avmix.decode.perfile import PerFile
 from avmix.decode.request import Limits
 
 S = TypeVar("S", VideoStream, AudioStream)
@@ -46,6 +46,7 @@ _BACKWARD_SECONDS = 0.1
 _MAX_PENDING_BYTES = 32 << 20
 """Read at most, while a file is opened, to find its first key frame."""
 
+_BYTES_PER_HASH = 1 << 20
 _PACKETS_PER_LOOK = 16
 """At the clock, while packets are read; decoding looks at it for every frame."""
 _VP9 = "libvpx-vp9"
@@ -179,6 +180,8 @@ def open_media(
         except av.error.ExitError as error:
             raise _too_slow(path, limits) from error
         except (av.error.FFmpegError, ValueError, OverflowError) as error:
+            if time.monotonic() - began_at > limits.seconds:
+                raise _too_slow(path, limits) from error
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise MediaOpenError(
                 path,
@@ -186,20 +189,21 @@ def open_media(
                 "than its name says",
             ) from error
         with container:
+            if time.monotonic() - began_at > limits.seconds:
+                raise _too_slow(path, limits)  # what was not read yet would seem not to be there
             yield _describe(path, container, complaints, limits, origin, edits, began_at)
 
 
-def verify_hash(path: str, sha256: str) -> None:
+def verify_hash(path: str, sha256: str, limits: Limits) -> None:
     """Raise `DecodeError` unless the file's content is the one that `sha256` was taken of.
 
-    Raises OSError as the system does, and `MediaOpenError` for what is not a regular file: a pipe
-    or a device has no end.
+    Raises OSError as the system does, `MediaOpenError` for what is not a regular file (a pipe or a
+    device has no end), and `UnsupportedMediaError` where reading takes longer than the limit.
 
     A file is read once per process, and again when its size or time of change is another.
     """
     _check_regular(path)
-    info = os.stat(path)
-    found = _hash(path, info.st_size, info.st_mtime_ns, info.st_ino, info.st_dev)
+    found = _hashes.get(path, lambda: _hash(path, limits))
     if found != sha256.lower():
         raise DecodeError(
             path,
@@ -208,11 +212,21 @@ def verify_hash(path: str, sha256: str) -> None:
         )
 
 
-@lru_cache(maxsize=1 << 16)
-def _hash(path: str, *identity: int) -> str:
-    del identity
+_hashes: PerFile[str] = PerFile()
+
+
+def _hash(path: str, limits: Limits) -> str:
+    until, digest = time.monotonic() + limits.seconds, hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while data := file.read(_BYTES_PER_HASH):
+            digest.update(data)
+            if time.monotonic() > until:
+                raise UnsupportedMediaError(
+                    path,
+                    f"taking its SHA-256 takes longer than {limits.seconds:g} s; allow more "
+                    "(Limits.seconds), or leave it out",
+                )
+    return digest.hexdigest()
 
 
 def _demux(

@@ -57,6 +57,8 @@ def presented(path: str) -> dict[int, Presented]:
 def _header(path: str) -> memoryview | None:
     """The contents of the `moov` box, or None."""
     with open(path, "rb") as file:
+        num_bytes = file.seek(0, 2)
+        file.seek(0)
         for _ in range(_MAX_BOXES):
             head = file.read(8)
             if len(head) < 8:
@@ -67,24 +69,48 @@ def _header(path: str) -> memoryview | None:
                 (size,) = struct.unpack(">Q", file.read(8))
                 length = 16
             if kind == b"moov" and (size == 0 or size >= length):
-                return _unpacked(memoryview(_content(path, file, size - length)))
-            if size < length:
+                header = _content(path, file, size - length)
+                _check_lists(path, header)
+                return _unpacked(path, memoryview(header))
+            if not length <= size <= num_bytes:
                 return None  # to the end of the file, or damaged: libav decides
             file.seek(size - length, 1)
     raise ValueError(f"more than {_MAX_BOXES} boxes before the header")
+
+
+def _check_lists(path: str, header: bytes) -> None:
+    """Raise `UnsupportedMediaError` where an edit list is too long, wherever in the header it is:
+    libav reads those that are out of place, too."""
+    at = header.find(b"elst", 4)
+    while 0 <= at <= len(header) - 12:
+        (size,) = struct.unpack_from(">I", header, at - 4)
+        if size <= len(header) - (at - 4):  # else it is some text
+            (num_edits,) = struct.unpack_from(">I", header, at + 8)
+            # A size of 0 goes to the end, 1 stands for a longer number.
+            _check_length(path, min(num_edits, (size if size > 1 else len(header)) // 12))
+        at = header.find(b"elst", at + 4)
+
+
+def _check_length(path: str, num_edits: int) -> None:
+    if num_edits > _MAX_EDITS:
+        raise UnsupportedMediaError(path, f"its edit list has {num_edits} entries; transcode it")
 
 
 def _content(path: str, file: BinaryIO, size: int) -> bytes:
     """Of a header of `size` bytes, or negative for all there is, within the limit."""
     data = file.read(min(size, _MAX_HEADER_BYTES + 1) if size >= 0 else _MAX_HEADER_BYTES + 1)
     if len(data) > _MAX_HEADER_BYTES:
-        raise UnsupportedMediaError(
-            path, f"its header is larger than {_MAX_HEADER_BYTES >> 20} MiB; transcode it"
-        )
+        raise _too_large(path)
     return data
 
 
-def _unpacked(moov: memoryview) -> memoryview:
+def _too_large(path: str) -> UnsupportedMediaError:
+    return UnsupportedMediaError(
+        path, f"its header is larger than {_MAX_HEADER_BYTES >> 20} MiB; transcode it"
+    )
+
+
+def _unpacked(path: str, moov: memoryview) -> memoryview:
     """The header itself; QuickTime may compress it (`cmov`)."""
     packed = next((data for kind, data in boxes(moov) if kind == b"cmov"), None)
     if packed is None:
@@ -92,7 +118,12 @@ def _unpacked(moov: memoryview) -> memoryview:
     parts = dict(boxes(packed))
     if bytes(parts.get(b"dcom", b"")) != b"zlib" or b"cmvd" not in parts:
         raise ValueError("a header compressed in an unknown way")
-    whole = zlib.decompressobj().decompress(parts[b"cmvd"][4:], _MAX_HEADER_BYTES)
+    (size,) = struct.unpack_from(">I", parts[b"cmvd"])  # libav takes memory for so much
+    if size > _MAX_HEADER_BYTES:
+        raise _too_large(path)
+    # What is more, libav does not unpack.
+    whole = zlib.decompressobj().decompress(parts[b"cmvd"][4:], size)
+    _check_lists(path, whole)
     header = dict(boxes(memoryview(whole))).get(b"moov")
     if header is None:
         raise ValueError("a compressed header without a film")
@@ -155,8 +186,7 @@ def _edits(path: str, data: memoryview, film_scale: int, media_scale: int) -> li
     shape = ">QqhH" if data[0] == 1 else ">IihH"
     size = struct.calcsize(shape)
     num_edits = min(num_edits, (len(data) - 8) // size)
-    if num_edits > _MAX_EDITS:
-        raise UnsupportedMediaError(path, f"its edit list has {num_edits} entries; transcode it")
+    _check_length(path, num_edits)
     edits = []
     for k in range(num_edits):
         length, media, whole, part = struct.unpack_from(shape, data, 8 + k * size)

@@ -36,17 +36,22 @@ CANCELLED = 0.01
 cancel. One channel of eight alone keeps an eighth."""
 
 
-def probe(path: Source) -> tuple[VideoInfo | None, AudioInfo | None]:
+def probe(
+    path: Source,
+    *,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+) -> tuple[VideoInfo | None, AudioInfo | None]:
     """Read the whole file: pictures are counted from their packets, sound is decoded once.
 
-    `path` may be the bytes of a file, or a file object, as for `decode_clip`.
+    `path` may be the bytes of a file, or a file object, as for `decode_clip`; `limits` are what it
+    may cost before it is refused.
 
     A stream that the file does not have is None. Raises as `decode_clip` does: OSError,
     `MediaOpenError` (also where there is neither), `TruncatedMediaError` where reading stops with
     an error, `DecodeError` where a stream yields nothing, or samples that are not finite or beyond
     `MAX_SAMPLE`, `UnsupportedMediaError`.
     """
-    with as_file(path, Limits()) as file, open_media(file) as media:
+    with as_file(path, limits) as file, open_media(file, limits) as media:
         streams = [s for s in (media.video, media.audio) if s is not None]
         if not streams:
             raise MediaOpenError(media.path, "has neither a video nor an audio stream")
