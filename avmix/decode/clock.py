@@ -8,6 +8,7 @@ is in memory at a time, and the limit of time is looked at on the way.
 
 import math
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import BinaryIO
@@ -15,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from avmix.decode.edits import boxes
+from avmix.decode.boxes import CLUSTER, EBML, SEGMENT, TIMECODE, boxes, content, element, size_of
 from avmix.decode.perfile import PerFile
 
 _SYNC = 0x47
@@ -26,10 +27,7 @@ _PACKET_FORMS = ((188, 0), (192, 4), (204, 0))
 """Of MPEG-TS: bytes of a packet, and where in it the sync byte is."""
 _BLOCK_PACKETS = 1 << 17
 _BLOCK_BYTES = 1 << 24
-_EBML, _SEGMENT, _CLUSTER, _TIMECODE = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xE7
-_CLUSTER_BYTES = _CLUSTER.to_bytes(4)
-_MAX_FRAGMENT_BYTES = 16 << 20
-"""Of the header of one; it has some bytes for each of its frames."""
+_CLUSTER_BYTES = CLUSTER.to_bytes(4)
 _PARTS_PER_LOOK = 1000
 
 _found: PerFile[bool] = PerFile()
@@ -51,9 +49,7 @@ def _restarts(path: str, format_name: str, check_time: Callable[[], None]) -> bo
                 return _transport_restarts(file, check_time)
             if "matroska" in format_name:
                 times = _cluster_times(file, check_time)
-                return any(
-                    a is None or b is None or b < a for a, b in pairwise([*times, math.inf])
-                )
+                return any(a is None or b is None or b < a for a, b in pairwise([*times, math.inf]))
             return _fragments_restart(file, check_time)
     except (struct.error, IndexError, ValueError):
         return True
@@ -62,9 +58,7 @@ def _restarts(path: str, format_name: str, check_time: Callable[[], None]) -> bo
 def _transport_restarts(file: BinaryIO, check_time: Callable[[], None]) -> bool:
     """By the clock references (PCR) of each program; True where the packets are not in step."""
     head = file.read(3 * 204)
-    fits = (
-        (size, lead) for size, lead in _PACKET_FORMS if set(head[lead::size]) == {_SYNC}
-    )
+    fits = ((size, lead) for size, lead in _PACKET_FORMS if set(head[lead::size]) == {_SYNC})
     size, lead = next(fits, (0, 0))
     if not size:
         return True
@@ -99,102 +93,74 @@ def _references(
 
 def _cluster_times(file: BinaryIO, check_time: Callable[[], None]) -> Iterator[int | None]:
     """The time of each cluster of a Matroska file; None where another file begins."""
-    inside, num_seen, num_bytes = False, 0, file.seek(0, 2)
-    file.seek(0)
-    while file.tell() < num_bytes:
+    at, inside, num_seen, num_bytes = 0, False, 0, size_of(file)
+    while at < num_bytes:
         if num_seen % _PARTS_PER_LOOK == 0:
             check_time()
         num_seen += 1
-        element, size = _element(file)
-        if element == _SEGMENT and not inside:
-            inside = True
+        here = element(file, at)
+        if here.kind == SEGMENT and not inside:
+            inside, at = True, here.begin
             continue
-        if element in (_SEGMENT, _EBML) and inside:
+        if here.kind in (SEGMENT, EBML) and inside:
             yield None
             return
-        begin = file.tell()
-        if element == _CLUSTER:
-            yield _time_of(file)
-            if size is None:
-                if not _find_cluster(file, begin, check_time):
-                    return
-                continue
-        elif size is None:
+        if here.kind == CLUSTER:
+            yield _time_of(file, here.begin, num_bytes)
+        elif here.size is None:
             yield None
             return
-        file.seek(begin + size)
+        at = (
+            _next_cluster(file, here.begin, num_bytes, check_time)
+            if here.size is None
+            else here.begin + here.size
+        )
 
 
-def _time_of(file: BinaryIO) -> int | None:
+def _time_of(file: BinaryIO, at: int, num_bytes: int) -> int | None:
     """What the timecode says, which is among the first elements of a cluster."""
     for _ in range(4):
-        element, size = _element(file)
-        if size is None:
+        if at >= num_bytes:
             return None
-        if element == _TIMECODE:
-            return int.from_bytes(file.read(min(size, 8)))
-        file.seek(size, 1)
+        part = element(file, at)
+        if part.size is None:
+            return None
+        if part.kind == TIMECODE:
+            return int.from_bytes(_bytes(file, part.begin, min(part.size, 8)))
+        at = part.begin + part.size
     return None
 
 
-def _find_cluster(file: BinaryIO, at: int, check_time: Callable[[], None]) -> bool:
-    """Go to the next cluster from `at` on; False where there is none."""
-    while True:
+def _bytes(file: BinaryIO, at: int, size: int) -> bytes:
+    """So many bytes from `at` on."""
+    file.seek(at)
+    return file.read(size)
+
+
+def _next_cluster(file: BinaryIO, at: int, num_bytes: int, check_time: Callable[[], None]) -> int:
+    """Where the next cluster from `at` on begins, or the end."""
+    while at < num_bytes:
         check_time()
-        file.seek(at)
-        data = file.read(_BLOCK_BYTES)
-        found = data.find(_CLUSTER_BYTES)
+        found = _bytes(file, at, _BLOCK_BYTES).find(_CLUSTER_BYTES)
         if found >= 0:
-            file.seek(at + found)
-            return True
-        if len(data) < _BLOCK_BYTES:
-            return False
-        at += len(data) - len(_CLUSTER_BYTES) + 1
-
-
-def _element(file: BinaryIO) -> tuple[int, int | None]:
-    """The kind and size of an element of EBML; None for one whose end is not known.
-
-    Raises ValueError where there is none.
-    """
-    kind, _ = _number(file, keep_mark=True)
-    size, length = _number(file, keep_mark=False)
-    return kind, None if size == (1 << 7 * length) - 1 else size
-
-
-def _number(file: BinaryIO, *, keep_mark: bool) -> tuple[int, int]:
-    """A number of EBML, and of how many bytes; IndexError, ValueError where there is none."""
-    first = file.read(1)[0]
-    if not first:
-        raise ValueError("no number of EBML")
-    length = 9 - first.bit_length()
-    value = int.from_bytes(bytes([first]) + file.read(length - 1))
-    return (value if keep_mark else value & ((1 << 7 * length) - 1)), length
+            return at + found
+        at += _BLOCK_BYTES - len(_CLUSTER_BYTES) + 1
+    return num_bytes
 
 
 def _fragments_restart(file: BinaryIO, check_time: Callable[[], None]) -> bool:
     """By the decode time (tfdt) of each track in each fragment."""
     last: dict[int, int] = {}
-    num_seen, num_bytes = 0, file.seek(0, 2)
-    file.seek(0)
-    while len(head := file.read(8)) == 8:
-        if num_seen % _PARTS_PER_LOOK == 0:
+    whole = boxes(file, 0, size_of(file), most=sys.maxsize)  # a chunk may be a frame
+    for number, box in enumerate(whole):
+        if number % _PARTS_PER_LOOK == 0:
             check_time()
-        num_seen += 1
-        size, kind = struct.unpack(">I4s", head)
-        left = size - 8
-        if size == 1:
-            (size,) = struct.unpack(">Q", file.read(8))
-            left = size - 16
-        if not 0 <= left <= num_bytes - file.tell():
-            break
-        if kind != b"moof":
-            file.seek(left, 1)
-            continue
-        if left > _MAX_FRAGMENT_BYTES:
-            return True
-        for inner, body in boxes(memoryview(file.read(left))):
-            parts = dict(boxes(body)) if inner == b"traf" else {}
+        for inner in boxes(file, box.begin, box.end) if box.kind == b"moof" else ():
+            if inner.kind != b"traf":
+                continue
+            parts = {
+                part.kind: content(file, part, 16) for part in boxes(file, inner.begin, inner.end)
+            }
             if b"tfhd" not in parts or b"tfdt" not in parts:
                 continue
             (track,) = struct.unpack_from(">I", parts[b"tfhd"], 4)

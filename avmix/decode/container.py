@@ -22,6 +22,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from avmix.decode.boxes import MAX_HEADER_BYTES, bytes_before_clusters
 from avmix.decode.complaints import Complaints, listen
 from avmix.decode.edits import Presented, presented
 from avmix.decode.errors import (
@@ -154,6 +155,7 @@ def open_media(
     """
     _check_regular(path)
     edits = presented(path)
+    _check_matroska(path)
     began_at = time.monotonic() if began_at is None else began_at
     left_seconds = began_at + limits.seconds - time.monotonic()
     if left_seconds <= 0:
@@ -256,6 +258,16 @@ def _check_regular(path: str) -> None:
     with open(path, "rb") as file:  # raises what the system says of directories and permissions
         if not file.read(1):
             raise MediaOpenError(path, "is empty (0 bytes)")
+
+
+def _check_matroska(path: str) -> None:
+    """Raise `UnsupportedMediaError` where there is more before the first cluster than any file
+    needs: libav takes all of it into memory."""
+    with open(path, "rb") as file:
+        if bytes_before_clusters(file) > MAX_HEADER_BYTES:
+            raise UnsupportedMediaError(
+                path, f"its header is larger than {MAX_HEADER_BYTES >> 20} MiB; transcode it"
+            )
 
 
 def _describe(
