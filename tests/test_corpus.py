@@ -72,8 +72,11 @@ HOW: dict[str, How] = {
     "dvvideo": How(("-pix_fmt", "yuv420p"), (720, 576)),
 }
 LOSSY_BITS = ("-b:v", "1500k")
-EXCLUDED: dict[str, str] = {}
-"""Encoders whose files are not decoded here, with the reason."""
+EXCLUDED: dict[str, str] = {
+    "bmp.avi": "read as raw video, upside down",
+    "avrp.avi": "read as another order of colours",
+}
+"""Files that the ffmpeg program itself does not read as they were written."""
 _HARDWARE = re.compile(r"_(nvenc|omx|qsv|v4l2m2m|vaapi|cuvid|amf|mf)$")
 
 
@@ -129,7 +132,8 @@ def write_corpus(source: Path, encoder: str, turn: int, folder: Path) -> list[Pa
         command += ["-s", "{}x{}".format(*how.size), "-sws_flags", "bilinear"]
         command += [*audio, "-b:a", "96k", "-flags", flags, "-f", "tee", "|".join(outputs)]
         subprocess.run(command, capture_output=True, timeout=120, check=False)
-    return [path for path in sorted(folder.glob(f"{encoder}_*")) if _is_clean(path)]
+    written = sorted(folder.glob(f"{encoder}_*"))
+    return [p for p in written if f"{encoder}{p.suffix}" not in EXCLUDED and _is_clean(p)]
 
 
 def _is_clean(path: Path) -> bool:
@@ -183,7 +187,7 @@ def look(path: Path, tally: Tally) -> None:
                 break
 
 
-@pytest.mark.parametrize("encoder", [e for e in encoders() if e not in EXCLUDED])
+@pytest.mark.parametrize("encoder", encoders())
 def test_no_clean_file_is_refused(
     source: Path, tmp_path: Path, encoder: str, record_property: Callable[[str, object], None]
 ) -> None:
