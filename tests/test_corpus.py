@@ -75,8 +75,12 @@ LOSSY_BITS = ("-b:v", "1500k")
 EXCLUDED: dict[str, str] = {
     "bmp.avi": "read as raw video, upside down",
     "avrp.avi": "read as another order of colours",
+    "exr.avi": "read as raw video",
+    "libx264.wmv": "B-frames: ASF loses in which order they are shown; refused by name",
+    "libx264rgb.wmv": "B-frames, as libx264",
+    "libx265.wmv": "B-frames, as libx264",
 }
-"""Files that the ffmpeg program itself does not read as they were written."""
+"""Files that libav, the ffmpeg program's too, does not read as they were written."""
 _HARDWARE = re.compile(r"_(nvenc|omx|qsv|v4l2m2m|vaapi|cuvid|amf|mf)$")
 
 

@@ -312,8 +312,8 @@ def _first_success(
             sound = _sound(media, request, starts, place)
             _read(media, pictures, sound)
             if not pictures.any_seen:
-                if place.sought:
-                    raise SeekMissed  # landed behind the last picture
+                if place.sought or place.planned:
+                    raise SeekMissed  # landed behind the last frame, or no packet says it is a key
                 raise DecodeError(media.path, "no picture could be decoded")
             begun = {start: _range_error(media, pictures, start) for start in starts}
             rows = {start: np.searchsorted(times, request.times(start)) for start in starts}
