@@ -12,6 +12,8 @@ from io import BufferedIOBase, BytesIO
 from avmix.decode.boxes import MAX_HEADER_BYTES, Box, boxes, content, named, size_of
 from avmix.decode.errors import MediaOpenError, UnsupportedMediaError
 
+_BUFFER_BYTES = 1 << 16
+"""Read at once: most headers are that small, and boxes are sought in them."""
 _MAX_EDITS = 1000
 """Of one track; editors write one for each cut. libav takes 24 bytes of memory for each, and time
 that grows with their square."""
@@ -45,7 +47,7 @@ def presented(path: str) -> dict[int, Presented]:
     well formed.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", _BUFFER_BYTES) as file:
             header = _header(path, file)
             return {} if header is None else _tracks(path, *header)
     except (struct.error, IndexError, ValueError, zlib.error) as error:
