@@ -438,3 +438,22 @@ def test_real_files_are_there() -> None:
     if not REAL:
         pytest.skip(f"no real files in {DATA}: decoding was not compared with theirs")
     assert len(REAL) == 52
+
+
+def test_a_file_none_of_whose_frames_is_said_to_be_a_key(tmp_path: Path) -> None:
+    # As some writers of ASF leave it; read from its beginning.
+    whole = write_flash_beep(
+        tmp_path / "whole.wmv", video_codec="wmv2", audio_codec="wmav2", seconds=2, b_frames=0
+    )
+    path = tmp_path / "no_key.wmv"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.is_keyframe &= packet.stream.type == "audio"
+                packet.stream = streams[packet.stream_index]
+                target.mux(packet)
+    for start in (0.0, 0.7):
+        clip = decode_clip(path, start_seconds=start, duration_seconds=0.4, fps=25)
+        first = int(start * 25 + 0.02)
+        assert [read_counter(frame) for frame in clip.video] == list(range(first, first + 10))

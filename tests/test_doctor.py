@@ -25,6 +25,7 @@ from avmix.cli import main
 from avmix.data.manifest import write_manifest
 from avmix.decode import Limits, UnsupportedMediaError, decode_clip
 from avmix.decode.container import open_media
+from avmix.decode.lasting import Lasting
 from avmix.doctor import compare as compare_module
 from avmix.doctor.boxes import Edit, read_edits, shown_of
 from avmix.doctor.environment import version_findings
@@ -402,6 +403,27 @@ def hole_in_sound(clip: Any) -> Any:
     return replace(clip, audio=audio)
 
 
+def test_a_palette_that_is_lost_by_seeking_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, shades = tmp_path / "palette.mov", np.full((256, 4), 255, np.uint8)
+    shades[:, 1:] = 255 - np.arange(256, dtype=np.uint8)[:, None]  # the header states them once
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("rawvideo", rate=25)
+        video.width, video.height, video.pix_fmt = 160, 96, "pal8"
+        for number in range(100):
+            levels = 255 - draw_frame(number, size=(160, 96), flash=False)[..., 0]
+            picture: Any = (np.ascontiguousarray(levels), shades)
+            frame = VideoFrame.from_ndarray(picture, format="pal8")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(video.encode(frame))
+    assert "seek_differs" not in codes(look(path))
+    monkeypatch.setattr(Lasting, "give", lambda self, packet: None)  # then all is black
+    report = look(path)
+    assert "of the pixels differ" in text_of(report, "seek_differs")
+    assert report.level == "error"
+
+
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
@@ -624,7 +646,15 @@ def folder(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor(folder, "--workers", "2") == 1
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    # Each file as it is done, in whatever order.
+    assert [line.split()[0] for line in err.splitlines()] == ["1/4", "2/4", "3/4", "4/4"]
+    assert {line[4:] for line in err.splitlines()} == {
+        f"error   {folder}/broken.mp4",
+        f"warning {folder}/in ner/mute.mp4",
+        f"ok      {folder}/a.mp4",
+        f"ok      {folder}/b.MP4",
+    }
     lines = out.splitlines()
     assert lines[0] == "environment"
     files = [line for line in lines if f" {folder}/" in line]

@@ -55,8 +55,9 @@ def decode_clip(
     picture is held and the sound is zero, and the `Clip` says how much of it.
 
     Args:
-        path: The file; or the bytes of one, or a file object that can be sought (read from its
-            first byte): a copy in memory is decoded, with the same result as from a path.
+        path: The file; or the bytes of one, a file object that can be sought (read from its first
+            byte), or a URL (a string, read by fsspec): a copy in memory is decoded, with the same
+            result as from a path.
         start_seconds: Start of the window.
         duration_seconds: Length of the window.
         num_frames: N pictures, at the middle of N equal parts of the window. Either this
@@ -94,6 +95,7 @@ def decode_clip(
         TruncatedMediaError: It does by the file's header, but the data end before it.
         DecodeError: A picture asked for depends on damaged data.
         UnsupportedMediaError: No decoder for the codec, or the backend cannot do it right.
+        ImportError: A URL, and fsspec or what it needs for it is missing.
     """
     (clip,) = decode_clips(
         path,
@@ -230,7 +232,7 @@ def decode_sound(
             limits=limits,
         )
         if request.sha256 is not None:
-            verify_hash(request.path, request.sha256)
+            verify_hash(request.path, request.sha256, limits)
         (sound,) = pyav.decode_sounds(request)
         if isinstance(sound, ClipError):
             raise sound

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from typing import Literal, TypeVar
 
@@ -23,6 +22,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from avmix.decode.boxes import MAX_HEADER_BYTES, bytes_before_clusters
 from avmix.decode.complaints import Complaints, listen
 from avmix.decode.edits import Presented, presented
 from avmix.decode.errors import (
@@ -32,6 +32,7 @@ from avmix.decode.errors import (
     TruncatedMediaError,
     UnsupportedMediaError,
 )
+from avmix.decode.perfile import PerFile
 from avmix.decode.request import Limits, Track
 
 S = TypeVar("S", VideoStream, AudioStream)
@@ -47,6 +48,7 @@ _BACKWARD_SECONDS = 0.1
 _MAX_PENDING_BYTES = 32 << 20
 """Read at most, while a file is opened, to find its first key frame."""
 
+_BYTES_PER_HASH = 1 << 20
 _PACKETS_PER_LOOK = 16
 """At the clock, while packets are read; decoding looks at it for every frame."""
 _VP9 = "libvpx-vp9"
@@ -166,6 +168,7 @@ def open_media(
     """
     _check_regular(path)
     edits = presented(path)
+    _check_matroska(path)
     began_at = time.monotonic() if began_at is None else began_at
     left_seconds = began_at + limits.seconds - time.monotonic()
     if left_seconds <= 0:
@@ -192,6 +195,8 @@ def open_media(
         except av.error.ExitError as error:
             raise _too_slow(path, limits) from error
         except (av.error.FFmpegError, ValueError, OverflowError) as error:
+            if time.monotonic() - began_at > limits.seconds:
+                raise _too_slow(path, limits) from error
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise MediaOpenError(
                 path,
@@ -199,22 +204,23 @@ def open_media(
                 "than its name says",
             ) from error
         with container:
+            if time.monotonic() - began_at > limits.seconds:
+                raise _too_slow(path, limits)  # what was not read yet would seem not to be there
             yield _describe(
                 path, container, complaints, limits, origin, edits, began_at, audio_track
             )
 
 
-def verify_hash(path: str, sha256: str) -> None:
+def verify_hash(path: str, sha256: str, limits: Limits) -> None:
     """Raise `DecodeError` unless the file's content is the one that `sha256` was taken of.
 
-    Raises OSError as the system does, and `MediaOpenError` for what is not a regular file: a pipe
-    or a device has no end.
+    Raises OSError as the system does, `MediaOpenError` for what is not a regular file (a pipe or a
+    device has no end), and `UnsupportedMediaError` where reading takes longer than the limit.
 
     A file is read once per process, and again when its size or time of change is another.
     """
     _check_regular(path)
-    info = os.stat(path)
-    found = _hash(path, info.st_size, info.st_mtime_ns, info.st_ino, info.st_dev)
+    found = _hashes.get(path, lambda: _hash(path, limits))
     if found != sha256.lower():
         raise DecodeError(
             path,
@@ -223,11 +229,21 @@ def verify_hash(path: str, sha256: str) -> None:
         )
 
 
-@lru_cache(maxsize=1 << 16)
-def _hash(path: str, *identity: int) -> str:
-    del identity
+_hashes: PerFile[str] = PerFile()
+
+
+def _hash(path: str, limits: Limits) -> str:
+    until, digest = time.monotonic() + limits.seconds, hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while data := file.read(_BYTES_PER_HASH):
+            digest.update(data)
+            if time.monotonic() > until:
+                raise UnsupportedMediaError(
+                    path,
+                    f"taking its SHA-256 takes longer than {limits.seconds:g} s; allow more "
+                    "(Limits.seconds), or leave it out",
+                )
+    return digest.hexdigest()
 
 
 def _demux(
@@ -257,6 +273,16 @@ def _check_regular(path: str) -> None:
     with open(path, "rb") as file:  # raises what the system says of directories and permissions
         if not file.read(1):
             raise MediaOpenError(path, "is empty (0 bytes)")
+
+
+def _check_matroska(path: str) -> None:
+    """Raise `UnsupportedMediaError` where there is more before the first cluster than any file
+    needs: libav takes all of it into memory."""
+    with open(path, "rb") as file:
+        if bytes_before_clusters(file) > MAX_HEADER_BYTES:
+            raise UnsupportedMediaError(
+                path, f"its header is larger than {MAX_HEADER_BYTES >> 20} MiB; transcode it"
+            )
 
 
 def _describe(

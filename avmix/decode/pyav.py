@@ -48,7 +48,7 @@ T = TypeVar("T")
 def decode(request: Request) -> list[Clip | ClipError]:
     """One outcome per window; see `decode_clips`."""
     if request.sha256 is not None:
-        verify_hash(request.path, request.sha256)
+        verify_hash(request.path, request.sha256, request.limits)
     outcomes = _each_outcome(request, _read_group)
     unsupported = [e for e in outcomes.values() if isinstance(e, UnsupportedMediaError)]
     if unsupported and len(unsupported) == len(outcomes):
@@ -188,8 +188,9 @@ class _Reader:
         """The file, placed before `start_seconds`: the fast ways first, the safe one last."""
         media = self._at_start()
         seeks = media.seek_back_seconds
-        if seeks and start_seconds > seeks[0] and restarts(media.path, media.container.format.name):
-            seeks = ()
+        if seeks and start_seconds > seeks[0]:
+            name = media.container.format.name
+            seeks = () if restarts(media.path, name, media.check_time) else seeks
         for back_seconds in seeks:
             if start_seconds > back_seconds and self._seek(start_seconds - back_seconds):
                 yield media, _Place(planned=True, sought=True, first=self._first)
@@ -316,8 +317,8 @@ def _first_success(
             sound = _sound(media, request, starts, place)
             _read(media, pictures, sound)
             if not pictures.any_seen:
-                if place.sought:
-                    raise SeekMissed  # landed behind the last picture
+                if place.sought or place.planned:
+                    raise SeekMissed  # landed behind the last frame, or no packet says it is a key
                 raise DecodeError(media.path, "no picture could be decoded")
             begun = {start: _range_error(media, pictures, start) for start in starts}
             rows = {start: np.searchsorted(times, request.times(start)) for start in starts}

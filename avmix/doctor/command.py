@@ -26,7 +26,7 @@ from avmix.doctor.show import (
     show_totals,
 )
 from avmix.killable import CannotStart
-from avmix.names import console_of, tell
+from avmix.names import console_of, printable, tell
 from avmix.options import Needs
 from avmix.paths import unwritable
 from avmix.prepare.scan import ENDINGS, walk
@@ -228,6 +228,9 @@ def _examine(tasks: Sequence[Task], workers: int) -> list[FileReport]:
 
         def done(report: FileReport) -> None:
             so_far.append(report)
+            if len(tasks) > _IN_FULL:
+                name = f"{len(so_far)}/{len(tasks)} {report.level:8}{printable(report.path)}"
+                console.print(name, soft_wrap=True)
             errors = sum(r.level == "error" for r in so_far)
             said = f"examining, {errors} with errors" if errors else "examining"
             bar.update(shown, advance=1, description=said)

@@ -34,10 +34,16 @@ _SILENT_PEAK = 1e-4
 _FLOOR_DBFS = -120.0
 
 
-def probe(path: Source, audio_track: Track = None) -> tuple[VideoInfo | None, AudioInfo | None]:
+def probe(
+    path: Source,
+    audio_track: Track = None,
+    *,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+) -> tuple[VideoInfo | None, AudioInfo | None]:
     """Read the whole file: pictures are counted from their packets, sound is decoded once.
 
-    `path` may be the bytes of a file, or a file object, as for `decode_clip`.
+    `path` may be the bytes of a file, or a file object, as for `decode_clip`; `limits` are what it
+    may cost before it is refused.
 
     A stream that the file does not have is None. `audio_track` is as for `decode_clip`, and noted.
     Raises as `decode_clip` does: OSError,
@@ -45,7 +51,10 @@ def probe(path: Source, audio_track: Track = None) -> tuple[VideoInfo | None, Au
     an error, `DecodeError` where a stream yields nothing, or samples that are not finite or beyond
     `MAX_SAMPLE`, `UnsupportedMediaError`.
     """
-    with as_file(path, Limits()) as file, open_media(file, audio_track=audio_track) as media:
+    with (
+        as_file(path, limits) as file,
+        open_media(file, limits, audio_track=audio_track) as media,
+    ):
         streams = [s for s in (media.video, media.audio) if s is not None]
         if not streams:
             raise MediaOpenError(media.path, "has neither a video nor an audio stream")
