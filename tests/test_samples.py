@@ -143,6 +143,11 @@ def composed(file: Path, entry: Entry) -> np.ndarray:
     return decode_clip(path, start_seconds=0.0, duration_seconds=1.0, num_frames=1).audio
 
 
+def log_mel_of(entry: Entry) -> np.ndarray:
+    assert entry.audio is not None
+    return np.array([entry.audio.log_mel_mean, entry.audio.log_mel_std])
+
+
 MONO_READERS: dict[str, Callable[[Path, Entry], np.ndarray]] = {
     "synth, events": lambda file, entry: sound_of(file.parent, entry, RATE),
     "without frames": lambda file, entry: sound_alone(file, RATE),
@@ -150,7 +155,7 @@ MONO_READERS: dict[str, Callable[[Path, Entry], np.ndarray]] = {
     "preview of a mix": lambda file, entry: mix._read(file, Window(0.5, 1.0), PREVIEW).audio,
     "preview of augmentation": previewed,
     "compose": composed,
-    "log-mel": lambda file, entry: np.array([entry.audio.log_mel_mean, entry.audio.log_mel_std]),
+    "log-mel": lambda file, entry: log_mel_of(entry),
 }
 
 

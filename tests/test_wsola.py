@@ -138,7 +138,7 @@ def steepest(wave: np.ndarray, at: float) -> float:
     place = round(at * RATE) + np.arange(-reach, reach + 1)
     floor = 1e-4 * size * np.abs(wave).max() ** 2
     after, before = energy[place + size] - energy[place], energy[place] - energy[place - size]
-    return place[((after + floor) / (before + floor)).argmax()] / RATE
+    return float(place[((after + floor) / (before + floor)).argmax()]) / RATE
 
 
 def test_impacts_of_real_files_move_by_no_more_than_the_page_says(toy_set: Path):
