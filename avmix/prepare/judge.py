@@ -1,9 +1,8 @@
 """What became of every clip that annotations name: kept, or left out with a reason."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from avmix.prepare.annotations import plain
 from avmix.prepare.expected import Expected, Protocol
@@ -217,13 +216,11 @@ def _place(clip: Expected, path: str, folders: Mapping[str, str]) -> list[tuple[
 
 def _once_by_id(judged: Sequence[Judged]) -> list[Judged]:
     """A file that is called by an id alone, and is no whole video, is one clip of that video."""
-    rows: dict[str, dict[tuple[float, float] | None, str]] = defaultdict(dict)
-    for one in judged:
-        if _is_clip_by_id(one):
-            rows[one.path].setdefault(one.clip.cut_seconds, one.clip.clip_id)
+    by_id = [one for one in judged if _is_clip_by_id(one)]
+    rows = _several((one.path, one.clip.cut_seconds, one.clip.clip_id) for one in by_id)
     out = []
     for one in judged:
-        cuts = rows[one.path] if _is_clip_by_id(one) else {}
+        cuts = rows.get(one.path, {}) if _is_clip_by_id(one) else {}
         if len(cuts) > 1:
             assert one.entry is not None
             first, name = next(iter(cuts.items()))
@@ -236,6 +233,21 @@ def _once_by_id(judged: Sequence[Judged]) -> list[Judged]:
                 one = Judged(clip=one.clip, status="missing", reason=reason, path=one.path)
         out.append(one)
     return out
+
+
+K = TypeVar("K")
+
+
+def _several(found: Iterable[tuple[str, K, str]]) -> dict[str, dict[K, str]]:
+    """Of (what, which of them, clip): the clip of each, the first there is, of what has several of
+    them. One dictionary for all that have one: of millions of files nearly all do."""
+    only: dict[str, tuple[K, str]] = {}
+    several: dict[str, dict[K, str]] = {}
+    for what, which, clip_id in found:
+        first, of_first = only.setdefault(what, (which, clip_id))
+        if which != first:
+            several.setdefault(what, {first: of_first}).setdefault(which, clip_id)
+    return several
 
 
 def _is_clip_by_id(one: Judged) -> bool:
@@ -301,13 +313,12 @@ def _why_not(file: File, taken: File, probed: Mapping[File, Probed]) -> str:
 
 def _with_same_content(judged: Sequence[Judged]) -> list[Judged]:
     """Clips of different files whose content is the same, remarked upon."""
-    paths: dict[str, dict[str, str]] = defaultdict(dict)
-    for one in judged:
-        if one.entry is not None:
-            paths[one.entry.sha256].setdefault(one.path, one.clip.clip_id)
+    paths = _several(
+        (one.entry.sha256, one.path, one.clip.clip_id) for one in judged if one.entry is not None
+    )
     out = []
     for one in judged:
-        same = paths[one.entry.sha256] if one.entry is not None else {}
+        same = paths.get(one.entry.sha256, {}) if one.entry is not None else {}
         if one.entry is not None and len(same) > 1:
             other = next(clip_id for path, clip_id in same.items() if path != one.path)
             remarks: list[tuple[Flag, str]] = [(flag, one.reason) for flag in one.flags]
