@@ -457,3 +457,14 @@ def test_a_file_none_of_whose_frames_is_said_to_be_a_key(tmp_path: Path) -> None
         clip = decode_clip(path, start_seconds=start, duration_seconds=0.4, fps=25)
         first = int(start * 25 + 0.02)
         assert [read_counter(frame) for frame in clip.video] == list(range(first, first + 10))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_window_at_the_very_end_is_after_it(tmp_path: Path, suffix: str) -> None:
+    # Times are rounded to ticks: all of its frames would be held, and none of them is new.
+    path = write_flash_beep(tmp_path / f"x{suffix}", seconds=1)
+    for start in (1.0, 1.0 - 1e-7):
+        with pytest.raises(ClipRangeError, match=r"the video ends at 1\.000 s"):
+            decode_clip(path, start_seconds=start, duration_seconds=0.4, fps=25)
+    clip = decode_clip(path, start_seconds=0.97, duration_seconds=0.4, fps=25)
+    assert (read_counter(clip.video[0]), clip.num_held) == (24, 9)

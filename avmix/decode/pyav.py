@@ -480,7 +480,7 @@ def _range_error(
 ) -> ClipRangeError | TruncatedMediaError | None:
     """Why a window does not begin before the end of the video, if it does not."""
     end = pictures.end()
-    if start < end:
+    if start < end - pictures.epsilon_seconds:  # else every frame of it would be held
         return None
     assert media.video is not None
     declared = media.video.duration
