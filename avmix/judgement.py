@@ -9,10 +9,13 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from avmix.decode import ClipError, DecodeError, Limits, decode_clips
+from avmix.decode.request import Track
+from avmix.mono import track_of
 from avmix.prepare.probe import Bad, Check, Survey, survey
 from avmix.types import AudioInfo, Entry, VideoInfo
 
@@ -85,21 +88,27 @@ class Judgement:
 
 
 def judge_file(
-    path: str | os.PathLike[str], check: Check = "fast", *, limits: Limits = _LIMITS
+    path: str | os.PathLike[str],
+    check: Check = "fast",
+    *,
+    audio_track: Track = None,
+    limits: Limits = _LIMITS,
 ) -> Judgement:
     """What `path` is worth; all that is wrong with its content is in what is returned.
 
     "fast" looks at packets and audio, and decodes every frame only where these show signs of
-    damage; "full" decodes every frame of any file. Raises OSError as the system does.
+    damage; "full" decodes every frame of any file. `audio_track` is as for `decode_clip`. Raises
+    OSError as the system does.
     """
+    look = partial(survey, audio_track=audio_track, limits=limits)
     path = os.fspath(path)
     looked: Literal["packets", "frames"] = "frames" if check == "full" else "packets"
     try:
-        found = survey(path, check, limits)
+        found = look(path, check)
         if found.doubts and check == "fast":
-            looked, found = "frames", survey(path, "full", limits)
+            looked, found = "frames", look(path, "full")
         if found.can_be_bared:
-            bared = survey(path, "full", limits, bare=True)
+            bared = look(path, "full", bare=True)
             found = min(found, bared, key=lambda s: _seconds_of(s.bad))
     except ClipError as error:
         problem = error.problem.splitlines()[0]
@@ -230,6 +239,7 @@ class _Trial:
                 num_frames=max(num, 1),
                 short_side=_SIDE_PX,
                 audio="silence" if self.found.audio is None else "require",
+                audio_track=track_of(self.found.audio),
                 until_seconds=until,
                 limits=self.limits,
             )

@@ -16,7 +16,6 @@ Writes JSON; `benchmarks/paste.py` writes the tables of docs/benchmarks.md from 
 """
 
 import argparse
-import json
 import math
 import os
 import platform
@@ -37,6 +36,8 @@ from footage import LONG_SECONDS, folder_jobs, long_clip, made_clips, made_jobs
 from machine import cpu_name, versions_of
 from truths import Recipe, check, truth_jobs, write_truths
 from workers import Absent, Lost, Worker
+
+from avmix import strictjson
 
 ROOT = Path(__file__).parents[1]
 _ALWAYS = ("floor", "avmix")
@@ -429,12 +430,12 @@ def _command(args: argparse.Namespace) -> str:
 def _as_json(value: Any, depth: int = 0) -> str:
     """JSON whose inner parts are one line each: readable, and not 20,000 lines."""
     if depth < 3 and isinstance(value, dict) and any(isinstance(v, dict) for v in value.values()):
-        items = [f"{json.dumps(k)}: {_as_json(v, depth + 1)}" for k, v in value.items()]
+        items = [f"{strictjson.dumps(k)}: {_as_json(v, depth + 1)}" for k, v in value.items()]
         inside, brackets = items, "{}"
     elif depth < 3 and isinstance(value, list) and any(isinstance(v, dict) for v in value):
         inside, brackets = [_as_json(v, depth + 1) for v in value], "[]"
     else:
-        return json.dumps(value, allow_nan=False)
+        return strictjson.dumps(value)
     pad = "  " * (depth + 1)
     lines = ",\n".join(pad + item for item in inside)
     return f"{brackets[0]}\n{lines}\n{'  ' * depth}{brackets[1]}"

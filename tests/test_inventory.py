@@ -120,7 +120,7 @@ def test_of_two_files_the_first_that_can_be_read_is_taken() -> None:
     found = judged(clip(), dict(zip(files, (bad, GOOD, other), strict=True)))
     assert (found.path, found.flags) == ("b.mp4", ("duplicate",))
     assert found.others == (("a.mp4", "unreadable: cut off"),
-                            ("c.mp4", "b.mp4 was taken: by name, then size"))  # fmt: skip
+                            ("c.mp4", "b.mp4 was taken: by folder, name, then size"))  # fmt: skip
     found = judged(clip(), dict.fromkeys(files, GOOD))
     assert found.others[0] == ("b.mp4", "the same content as a.mp4, which was taken")
 
@@ -153,7 +153,13 @@ def an_inventory() -> tuple[Protocol, list[Judged], dict[str, Any]]:
         made,
         found,
         inventory_of(
-            made, found, index, archives, ["u.mp4"], min_seconds=0.5, looks=looks_of("fast", probed)
+            made,
+            found,
+            index,
+            archives,
+            ["u.mp4"],
+            min_seconds=0.5,
+            looks=looks_of("fast", probed, probed),
         ),
     )
 
@@ -203,6 +209,21 @@ def test_the_terminal_shows_what_matters(capsys: pytest.CaptureFixture[str]) -> 
                  "q.mp4: gone", "e.zip: refused: evil", "r.tgz: may hold 1 of the clips",
                  "l.txt:9: duplicate row", "l.txt:8: a typo (used)", "outside"):  # fmt: skip
         assert said in shown
+
+
+def test_a_split_of_one_clip_a_class_is_remarked_upon() -> None:
+    def lines(*labels: str) -> list[str]:
+        clips = [clip(f"{k}", split="val", labels=(label,)) for k, label in enumerate(labels)]
+        clips += [clip(f"t{k}", labels=(label,)) for k, label in enumerate("xxyy")]
+        found = [Judged(clip=c, status="found", entry=replace(ENTRY, labels=c.labels))
+                 for c in clips]  # fmt: skip
+        made = inventory_of(protocol(*clips), found, Index(Path()), (), (), min_seconds=0.5,
+                            looks=looks_of("fast", (), {}))  # fmt: skip
+        return [line for line in lines_of(made) if "accuracy" in line]
+
+    said = "val has one clip of each class that it has, 2 in all: one clip more or less is 50.0 %"
+    assert lines("x", "y") == [f"{said} of its accuracy"]
+    assert lines("x", "y", "y") == lines() == []
 
 
 def test_the_page_needs_nothing_else_and_is_the_same_again() -> None:
@@ -263,7 +284,7 @@ def test_a_journal_does_not_keep_what_may_pass(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["{}", "[]", "nothing", "\0" * 50, '{"version": 0}'])
 def test_lines_of_another_kind_are_passed_over(tmp_path: Path, line: str) -> None:
-    row = {"version": 3, "check": "fast", **asdict(FILE), **asdict(GOOD)}
+    row = {"version": 4, "check": "fast", **asdict(FILE), **asdict(GOOD)}
     (tmp_path / "j").write_text(f"{line}\n{json.dumps(row)}\n")
     journal = Journal(tmp_path / "j", "fast")
     assert journal.found == {FILE: GOOD}
@@ -282,6 +303,15 @@ def test_what_one_check_has_found_does_not_serve_another(tmp_path: Path) -> None
         journal = Journal(tmp_path / "j", check)
         assert journal.found == {FILE: probed}
         journal.close()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_what_an_earlier_version_has_found_is_not_taken(tmp_path: Path, version: int) -> None:
+    row = {"version": version, "check": "fast", **asdict(FILE), **asdict(GOOD)}
+    (tmp_path / "j").write_text(json.dumps(row) + "\n")
+    journal = Journal(tmp_path / "j", "fast")
+    assert journal.found == {}
+    journal.close()
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:

@@ -157,6 +157,12 @@ class Sound:
     _lasting: Lasting = field(default_factory=Lasting)
     _num_after: int = 0
     """Frames decoded after the last window."""
+    _is_empty_before: bool = False
+    """True when AVI has an empty chunk, which is silence, before the next packet."""
+    _is_first_lost: bool = False
+    """True when the first packet gave no samples."""
+    _amiss: float = 0.0
+    """What the times of AVI are to be corrected by, in samples."""
 
     def __post_init__(self) -> None:
         """Take the stream from the file."""
@@ -176,6 +182,7 @@ class Sound:
         sample rate changes on the way.
         """
         if self.done or (packet.size == 0 and packet.dts is not None):
+            self._is_empty_before = True
             return
         at = None
         if packet.pts is not None:
@@ -193,6 +200,10 @@ class Sound:
         if self._skipped:
             self._decode_skipped()
         self._decode(packet)
+        self._is_first_lost |= not self._rate
+        if self.media.in_output_order and self._decoded:
+            told = self._decoded[-1].told
+            at = None if told is None else told / self._rate
         if at is not None and at > self._end_seconds() + _MAX_DELAY_SECONDS:
             self.done = True  # beyond the window, and what the decoder held back has come
 
@@ -348,6 +359,8 @@ class Sound:
         told = None
         if frame.pts is not None:
             told = (frame.pts * self._tick - self.media.zero_seconds) * self._rate
+            if self.media.in_output_order:
+                told = self._counted(told)
         self._decoded.append(
             _Decoded(
                 told=told,
@@ -361,6 +374,27 @@ class Sound:
         if told is not None and told > (self._end_seconds() + 2 * _MARGIN_SECONDS) * self._rate:
             self._num_after += 1
             self.done = self._num_after >= _NUM_COMPARED // 2
+
+    def _counted(self, told: float) -> float:
+        """When a frame of AVI begins, in samples after zero; `told` is what libav makes of it.
+
+        It counts chunks or bytes by what the header says of them. Where that is not what comes out
+        of them (E-AC-3, AAC of high efficiency, whatever varies in length), the samples count.
+        """
+        told += self._amiss
+        last = self._decoded[-1] if self._decoded else None
+        if last is not None and last.told is not None:
+            step = told - last.told - last.num_samples
+            may_be_gap = self._is_apart or self._is_empty_before
+            if abs(step) > _JUMP_SECONDS * self._rate and not may_be_gap:
+                if self._is_first_lost:
+                    raise UnsupportedMediaError(
+                        self.media.path, "nothing tells when its audio begins; transcode the file"
+                    )
+                self._amiss -= step
+                told -= step
+        self._is_empty_before = False
+        return told
 
     def _is_near(self, told: float, num_samples: int) -> bool:
         """True when a window may need the samples of a frame."""

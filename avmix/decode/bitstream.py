@@ -19,14 +19,17 @@ _LONG_RUN = bytes(64)
 _HOLE = bytes(128)
 _SET = rb"\x00\x00\x01(%b(?:(?!\x00\x00[\x00\x01]).){3,256})"
 _SETS = {
-    "h264": (re.compile(_SET % b"[\x07\x27\x47\x67]", re.DOTALL), 0x1F, 7),
-    "hevc": (re.compile(_SET % b"\x42", re.DOTALL), 0x7E, 0x42),
+    "h264": re.compile(_SET % b"[\x07\x27\x47\x67]", re.DOTALL),
+    "hevc": re.compile(_SET % b"\x42", re.DOTALL),
 }
-"""How sequence parameter sets are found after a start code, and by the first byte of a unit."""
+"""How sequence parameter sets are found after a start code."""
 _SIZE = re.compile(rb"\x00\x00\x01\xb3(...)", re.DOTALL)
 """Width and height, 12 bits each (ISO/IEC 13818-2, 6.2.2.1)."""
-_PREFIX_UNIT = 14
-"""Of scalable H.264: stands before the slice it describes (ISO/IEC 14496-10, table 7-1)."""
+_IDR = 5
+_START_CODES = (b"\0\0\1", b"\0\0\0\1")
+_BEFORE_SLICES = {"h264": {6, 7, 8, 9, 14}, "hevc": {32, 33, 34, 35, 39}}
+"""Types of units that stand before the slices they describe: SEI, parameter sets, delimiters, the
+prefix of scalable H.264 (ISO/IEC 14496-10, table 7-1; 23008-2, table 7-1)."""
 
 
 def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
@@ -36,7 +39,7 @@ def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
     """
     length_bytes = bytes_of_lengths(codec, extradata)
     if length_bytes:
-        return _units_check(length_bytes, is_h264=codec == "h264")
+        return _units_check(length_bytes, codec)
     if codec in ("h264", "hevc"):
         return _search(_FORBIDDEN_IN_STREAM)
     if codec in ("mpeg1video", "mpeg2video", "mpeg4"):
@@ -56,13 +59,15 @@ def parameter_sets(codec: str, extradata: bytes) -> Callable[[bytes], bytes]:
         return lambda data: b"".join(_SIZE.findall(data))
     if codec not in _SETS:
         return lambda data: b""
-    first, mask, kind = _SETS[codec]
-    if not length_bytes:
-        return lambda data: b"".join(dict.fromkeys(first.findall(data)))
+    is_set = _SETS[codec]
 
     def found(data: bytes) -> bytes:
-        parts = (data[begin:end] for begin, end in units(data, length_bytes))
-        return b"".join(dict.fromkeys(part for part in parts if part and part[0] & mask == kind))
+        parts = [data]
+        # As in `_units_check` there may be start codes without a length, or one for several units.
+        if length_bytes and not _has_start_codes(data, codec, length_bytes):
+            each = (data[begin:end] for begin, end in units(data, length_bytes))
+            parts = [_START_CODES[0] + unit for unit in each if _may_be_several(unit, codec)]
+        return b"".join(dict.fromkeys(one for part in parts for one in is_set.findall(part)))
 
     return found
 
@@ -85,6 +90,18 @@ def units(data: bytes, length_bytes: int) -> Iterator[tuple[int, int]]:
         yield begin, at
 
 
+def refers_to_earlier(data: bytes, codec: str, extradata: bytes) -> bool:
+    """True for a key frame of H.264 after which frames may refer to ones before it (no IDR)."""
+    if codec != "h264":
+        return False
+    length_bytes = bytes_of_lengths(codec, extradata)
+    if length_bytes:
+        begins = [begin for begin, end in units(data, length_bytes) if begin < end]
+    else:
+        begins = [match.end() for match in re.finditer(rb"\x00\x00\x01", data)]
+    return not any(data[at] & 0x1F == _IDR for at in begins if at < len(data))
+
+
 def _search(expression: bytes) -> Callable[[bytes], bool]:
     """Whether an expression that begins with zeros is found, in time that grows with the length."""
     fast, safe = re.compile(expression), re.compile(rb"(?<!\x00)" + expression)
@@ -95,17 +112,37 @@ def _search(expression: bytes) -> Callable[[bytes], bool]:
     return found
 
 
-def _units_check(length_bytes: int, *, is_h264: bool) -> Callable[[bytes], bool]:
-    """Each unit of a packet follows its length."""
+def _units_check(length_bytes: int, codec: str) -> Callable[[bytes], bool]:
+    """Each unit of a packet follows its length.
+
+    Some writers state one length for several units, of which start codes separate those behind the
+    first: phones for a prefix unit and its slice, others for a delimiter and all that follows. Some
+    leave packets of a stream, or all of them, as they were: start codes without a length. libav
+    decodes these as they are meant.
+    """
     search, search_several = _search(_FORBIDDEN_IN_UNIT), _search(_FORBIDDEN_IN_STREAM)
 
     def check(data: bytes) -> bool:
+        if _has_start_codes(data, codec, length_bytes):
+            return search_several(data)
         for begin, end in units(data, length_bytes):
             unit = data[begin:end]  # a slice: zeros of the length are not part of it
-            # Some phones state one length for a prefix unit and, after a start code, its slice.
-            is_prefix = is_h264 and len(unit) > 0 and unit[0] & 0x1F == _PREFIX_UNIT
-            if (search_several if is_prefix else search)(unit):
+            if (search_several if _may_be_several(unit, codec) else search)(unit):
                 return True
         return False
 
     return check
+
+
+def _has_start_codes(data: bytes, codec: str, length_bytes: int) -> bool:
+    """True for a packet with start codes in place of lengths: as a length it would be that of a
+    unit of one byte. Of H.265 libav takes it so."""
+    code = _START_CODES[1]
+    return codec == "h264" and length_bytes == len(code) and data.startswith(code)
+
+
+def _may_be_several(unit: bytes, codec: str) -> bool:
+    """True when start codes may separate several units in what one length is stated for."""
+    head = unit[0] if unit else 0
+    kind = head & 0x1F if codec == "h264" else head >> 1 & 0x3F
+    return kind in _BEFORE_SLICES[codec] or unit.startswith(_START_CODES)

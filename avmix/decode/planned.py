@@ -24,6 +24,8 @@ MAX_REORDERED = 17
 """Packets after which a frame has come out of any decoder: 16 frames wait in the largest buffer."""
 _EARLIER_SECONDS = 1.0
 """By how much earlier decoding begins where it has to show whether there is damage."""
+_GAP_SECONDS = 1.0
+"""Without a new frame: beside damage it means that data are missing."""
 _WORTH_A_RESTART = 4
 """So many packets between two needed stretches, and the decoder starts again after them."""
 
@@ -263,6 +265,15 @@ class PlannedPictures:
             if self.end_seconds > self._track.limit_seconds + slack
             else self.end_seconds
         )
+
+    def gap(self, begin_seconds: float, end_seconds: float) -> tuple[float, float] | None:
+        """The first stretch of more than `_GAP_SECONDS` without a new frame that reaches into the
+        seconds [begin, end), of the packets that were read."""
+        seconds = np.sort([self._seconds(packet) for packet in self._held])
+        for low, high in zip(seconds[:-1].tolist(), seconds[1:].tolist(), strict=True):
+            if high - low > _GAP_SECONDS and low < end_seconds and high > begin_seconds:
+                return low + self._track.period_seconds, high
+        return None
 
     def _first_time(self) -> float:
         return min(float(self.canvas.times[0]) + self.epsilon_seconds, self.since_seconds)

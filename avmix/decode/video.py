@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64, UInt8
 
 from avmix.decode.bare import barer
-from avmix.decode.bitstream import damage_check
+from avmix.decode.bitstream import damage_check, refers_to_earlier
 from avmix.decode.container import Media
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
 
@@ -43,6 +43,10 @@ _STUFFED = {"mpeg1video", "mpeg2video"}
 """Codecs whose frames may end with zeros that fill them up to a constant rate. That a decoder finds
 bits left over there is then no sign of damage."""
 _STUFFING = bytes(3)
+_LATE_ORDERS = ("mmco: unref ",)
+"""What libav says where a frame of H.264 is to be forgotten that is not there."""
+_MAX_LATE = 16
+"""Frames after the first of a file that may order so: as many as a decoder remembers."""
 _NOTICE_LESS = "crccheck+buffer"
 
 
@@ -62,6 +66,9 @@ class Track:
     """Leaves out of a packet what describes frames and is no part of them; None to leave it in."""
     is_stuffed: bool = False
     """True when a frame ended with zeros that fill it up."""
+    _num_late: int = 0
+    """Of so many packets more it is no damage that they order to forget frames that are not there:
+    the file was cut before a key frame that these followed."""
 
     @property
     def epsilon_seconds(self) -> float:
@@ -81,6 +88,8 @@ class Track:
         """What the decoder gives for a packet, or at the end (None), and what tells of damage."""
         self.media.check_time()
         frames, damaged = [], False
+        if packet is not None:
+            self._num_late = _MAX_LATE if self._is_cut_before(packet) else self._num_late - 1
         if packet is not None and self.bared is not None:
             packet = self.bared(packet)
         try:
@@ -89,12 +98,20 @@ class Track:
             pass
         except av.error.FFmpegError:
             damaged = True
-        said = self.media.complaints.fresh()
+        said = self.media.complaints.fresh(but=_LATE_ORDERS if self._num_late > 0 else ())
         if packet is not None:
             data = bytes(packet)
             damaged |= packet.is_corrupt or self.is_broken(data)
             self.is_stuffed |= data.endswith(_STUFFING)
         return frames, "certain" if damaged else "said" if said else "sound"
+
+    def _is_cut_before(self, packet: Packet) -> bool:
+        """True for the first key frame of a file if frames before it were cut away."""
+        ticks = packet.dts if packet.pts is None else packet.pts
+        if not packet.is_keyframe or ticks is None or self.seconds(ticks) > self.epsilon_seconds:
+            return False
+        context = self.stream.codec_context
+        return refers_to_earlier(bytes(packet), context.name, context.extradata or b"")
 
     def may_be_harmless(self, *, only_said: bool) -> bool:
         """True when what tells of damage may be about something else than frames, so that decoding

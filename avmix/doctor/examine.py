@@ -28,7 +28,7 @@ from avmix.doctor.report import (
 )
 from avmix.doctor.sound import Ear
 from avmix.judgement import judge_file
-from avmix.prepare.probe import CANCELLED
+from avmix.mono import cancels, track_of
 from avmix.types import Entry
 
 _FLOOR_DBFS = -120.0
@@ -78,7 +78,9 @@ def examine(task: Task) -> FileReport:
 def _judged(task: Task, report: FileReport) -> FileReport:
     """The report with the judgement that preparing comes to, and findings that agree with it."""
     try:
-        judged = judge_file(task.path, "full")
+        # The rows of one file speak of one track: a data set is prepared with one choice.
+        track = track_of(task.entries[0].audio) if task.entries else None
+        judged = judge_file(task.path, "full", audio_track=track)
     except OSError:
         return report
     worth = JudgementReport(worth=judged.worth, good=judged.good, reasons=judged.reasons)
@@ -240,7 +242,7 @@ def _audio(media: Media, ear: Ear, video: VideoReport | None) -> AudioReport | N
         peak_dbfs=_dbfs(ear.peak),
         rms_dbfs=_dbfs(math.sqrt(ear.energy / max(ear.num_samples, 1))),
         digital_silence=ear.peak == 0,
-        mono_cancels=ear.peak > 0 and ear.energy < CANCELLED * ear.each_energy,
+        mono_cancels=ear.peak > 0 and cancels(ear.energy, ear.each_energy),
         num_broken=ear.num_broken,
         gaps=tuple(ear.gaps),
     )

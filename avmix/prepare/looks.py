@@ -1,7 +1,7 @@
 """What of the files was looked at, and what that has cost."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from avmix.prepare.journal import Probed
@@ -9,16 +9,18 @@ from avmix.prepare.probe import Check
 from avmix.prepare.scan import File
 
 
-def looks_of(check: Check, probed: Mapping[File, Probed]) -> dict[str, Any]:
+def looks_of(check: Check, files: Iterable[File], probed: Mapping[File, Probed]) -> dict[str, Any]:
     """Plain values that depend on the files alone: how many, and of how many every frame.
 
-    Time is left out: the same files must give the same bytes.
+    A file that comes several times counts once. Time is left out: the same files must give the
+    same bytes.
     """
-    looked = Counter(one.looked for one in probed.values())
+    each = set(files)
+    looked = Counter(probed[file].looked for file in each)
     return {
         "check": check,
-        "files": len(probed),
-        "bytes": sum(file.bytes for file in probed),
+        "files": len(each),
+        "bytes": sum(file.bytes for file in each),
         "frames_of": looked["frames"],
         "packets_of": looked["packets"],
         "unread": looked[""],

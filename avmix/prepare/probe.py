@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import av
@@ -26,23 +26,19 @@ from avmix.decode.errors import (
 from avmix.decode.planned import is_hidden
 from avmix.decode.pyav import feed_all
 from avmix.decode.request import Limits
+from avmix.decode.request import Track as AudioTrack
 from avmix.decode.source import Source, as_file
 from avmix.decode.video import Track, period_seconds, quarter_turns, track_of
+from avmix.mono import cancels
 from avmix.prepare.melstats import MelTally
 from avmix.types import AudioInfo, VideoInfo
 
 _SILENT_PEAK = 1e-4
 """-80 dBFS: dither and codec noise stay below it, everything audible is above."""
 _FLOOR_DBFS = -120.0
-CANCELLED = 0.01
-"""Share of the mean power of its channels, 20 dB below it, under which a mono mix is said to
-cancel. One channel of eight alone keeps an eighth."""
 _LIMITS = Limits()
-
-
 Check = Literal["fast", "full"]
 """How a file is looked at: its packets and audio, or every frame too."""
-
 _REACH_SECONDS = 0.5
 """Reading goes on for some packets after a window: so long before something that ends reading no
 window may end."""
@@ -82,32 +78,42 @@ class Survey:
     """True when damage of frames may be none, which reading "full" and `bare` shows."""
 
 
-def probe(path: Source) -> tuple[VideoInfo | None, AudioInfo | None]:
+def probe(
+    path: Source, audio_track: AudioTrack = None, *, limits: Limits = _LIMITS
+) -> tuple[VideoInfo | None, AudioInfo | None]:
     """Read the whole file: pictures are counted from their packets, sound is decoded once.
 
-    `path` may be the bytes of a file, or a file object, as for `decode_clip`.
+    `path` may be the bytes of a file, or a file object, as for `decode_clip`; `limits` are what it
+    may cost before it is refused.
 
-    A stream that the file does not have is None. Raises as `decode_clip` does: OSError,
-    `MediaOpenError` (also where there is neither), `TruncatedMediaError` where reading stops with
-    an error, `DecodeError` where the clock starts again, a stream yields nothing, or samples that
-    are not finite or beyond `MAX_SAMPLE`, `UnsupportedMediaError`.
+    A stream that the file does not have is None. `audio_track` is as for `decode_clip`, and noted.
+    Raises as `decode_clip` does: OSError, `MediaOpenError` (also where there is neither),
+    `TruncatedMediaError` where reading stops with an error, `DecodeError` where the clock starts
+    again, a stream yields nothing, or samples that are not finite or beyond `MAX_SAMPLE`,
+    `UnsupportedMediaError`.
     """
-    with as_file(path, Limits()) as file:
-        found = survey(file)
+    with as_file(path, limits) as file:
+        found = survey(file, limits=limits, audio_track=audio_track)
         if found.stop is not None:
             raise found.stop
         return found.video, found.audio
 
 
 def survey(
-    path: str, check: Check = "fast", limits: Limits = _LIMITS, *, bare: bool = False
+    path: str,
+    check: Check = "fast",
+    limits: Limits = _LIMITS,
+    *,
+    audio_track: AudioTrack = None,
+    bare: bool = False,
 ) -> Survey:
     """Read the whole file once, as decoding does: its packets, its audio, with "full" its frames.
 
-    `bare` leaves out of packets what describes frames and is no part of them. Raises as `probe`,
-    but where reading ends early says what came before.
+    `audio_track` is as for `decode_clip`, and noted. `bare` leaves out of packets what describes
+    frames and is no part of them. Raises as `probe`, but where reading ends early says what came
+    before.
     """
-    with open_media(path, limits) as media:
+    with open_media(path, limits, audio_track=audio_track) as media:
         if media.video is None and media.audio is None:
             raise MediaOpenError(media.path, "has neither a video nor an audio stream")
         if media.is_audio_unknown:
@@ -129,7 +135,17 @@ def survey(
             stop = error
         if stop is not None and ((video and not video.any_timed) or (audio and not audio.any_seen)):
             raise stop
-        return _survey_of(media, video, audio, stop)
+        found = _survey_of(media, video, audio, stop)
+        if found.audio is None or audio_track is None:
+            return found
+        return replace(found, audio=replace(found.audio, track=_number_of(media)))
+
+
+def _number_of(media: Media) -> int:
+    """Which of the audio tracks of the file is read."""
+    assert media.audio is not None
+    tracks = [stream.index for stream in media.container.streams.audio]
+    return tracks.index(media.audio.index)
 
 
 def _survey_of(
@@ -386,11 +402,13 @@ class _AudioTally(_Tally):
                 self._start_seconds = float(frame.time or 0.0)
                 self._rate, self._channels = frame.sample_rate, frame.layout.nb_channels
             self._num_samples += len(wave)
-            self._mel.feed(wave, frame.sample_rate)
             self._energy += float(np.sum(wave.astype(np.float64) ** 2))
             powers = np.sum(each.astype(np.float64) ** 2, axis=1)
             self._first += float(powers[0])
             self._each += float(powers.mean())
+            # As far as is known by now: a file that cancels does so from its first sound on.
+            left = cancels(self._energy, self._each)
+            self._mel.feed(np.ascontiguousarray(each[0]) if left else wave, frame.sample_rate)
             self._peak = max(self._peak, float(np.abs(each).max(initial=0.0)))
 
     def _is_other(self, frame: AudioFrame) -> bool:
@@ -415,8 +433,8 @@ class _AudioTally(_Tally):
         if self._start_seconds is None:
             raise DecodeError(self.media.path, "its audio stream holds no sound that decodes")
         silent = self._peak < _SILENT_PEAK
-        cancels = not silent and self._energy < CANCELLED * self._each
-        mean = (self._first if cancels else self._energy) / max(self._num_samples, 1)
+        lost = not silent and cancels(self._energy, self._each)
+        mean = (self._first if lost else self._energy) / max(self._num_samples, 1)
         log_mel_mean, log_mel_std = self._mel.result() or (None, None)
         return AudioInfo(
             rate_hz=self._rate,
@@ -426,7 +444,7 @@ class _AudioTally(_Tally):
             codec=stream.codec_context.name,
             rms_dbfs=max(10 * math.log10(mean), _FLOOR_DBFS) if mean > 0 else _FLOOR_DBFS,
             silent=silent,
-            mono_cancels=cancels,
+            mono_cancels=lost,
             log_mel_mean=None if log_mel_mean is None else round(log_mel_mean, 4),
             log_mel_std=None if log_mel_std is None else round(log_mel_std, 4),
         )

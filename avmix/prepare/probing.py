@@ -20,9 +20,10 @@ from rich.progress import (
 )
 
 from avmix.decode import Limits
-from avmix.doctor.show import console_of
+from avmix.decode.request import Track
 from avmix.judgement import judge_file
 from avmix.killable import Failure, run_each
+from avmix.names import console_of
 from avmix.prepare.journal import Journal, Probed
 from avmix.prepare.probe import Check
 from avmix.prepare.scan import File
@@ -42,6 +43,8 @@ class Look:
     seconds: float
     """Limit for the whole file."""
     check: Check = "fast"
+    audio_track: Track = None
+    """Which of several, as for `decode_clip`."""
 
 
 def probe_files(
@@ -53,6 +56,7 @@ def probe_files(
     seconds: float,
     check: Check = "fast",
     ray: str | None = None,
+    audio_track: Track = None,
 ) -> dict[File, Probed]:
     """What is found in each of `files`; those that the journal knows are not read again.
 
@@ -60,7 +64,9 @@ def probe_files(
     `ray`, an address or `local`, the cluster reads them; the results are the same.
     """
     known = {file: journal.found[file] for file in files if _holds(journal, file, seconds)}
-    tasks = [Look(str(root), file, seconds, check) for file in files if file not in known]
+    tasks = [
+        Look(str(root), file, seconds, check, audio_track) for file in files if file not in known
+    ]
     with _bar(len(files), len(known)) as advance, closing(_running(tasks, workers, ray)) as running:
         for look, probed in running:
             journal.add(look.file, probed)
@@ -111,7 +117,8 @@ def probe_one(look: Look) -> Probed:
 
 def _read(path: str, sha256: str, look: Look) -> Probed:
     # The limit of time is kept from outside, where it is known which one it was.
-    judged = judge_file(path, look.check, limits=Limits(seconds=_WITHOUT_LIMIT * look.seconds))
+    limits = Limits(seconds=_WITHOUT_LIMIT * look.seconds)
+    judged = judge_file(path, look.check, audio_track=look.audio_track, limits=limits)
     is_part, is_none = judged.worth == "part", judged.worth == "nothing"
     return Probed(
         video=None if is_none else judged.video,
@@ -151,7 +158,7 @@ def _running(tasks: Sequence[Look], workers: int, ray: str | None) -> Results:
 @contextmanager
 def _bar(total: int, done: int) -> Iterator[Callable[[bool], None]]:
     """A bar with the time left, on a terminal; `advance(bad)` counts one file more."""
-    console = console_of(stderr=True)
+    console = console_of(stderr=True, tables=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),

@@ -2,7 +2,6 @@
 
 import difflib
 import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,21 +10,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from avmix import strictjson
 from avmix.data.manifest import ManifestError, write_manifest
+from avmix.decode.request import Track
 from avmix.names import tell
 from avmix.prepare.annotations import in_two_splits, plain
 from avmix.prepare.archives import Archive, look_into, unpack
 from avmix.prepare.download import write_list
 from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.inventory import SPLITS, excluded_rows, inventory_of
-from avmix.prepare.journal import Journal, alone
+from avmix.prepare.journal import Journal, Probed, alone
 from avmix.prepare.judge import Judged, files_of, judge
 from avmix.prepare.looks import cost_of, looks_of
 from avmix.prepare.mapping import mapping_of, missing_links, show_mapping
 from avmix.prepare.probe import Check
 from avmix.prepare.probing import probe_files
 from avmix.prepare.publish import WORK, publish, stage, staging
-from avmix.prepare.scan import Index, scan
+from avmix.prepare.scan import File, Index, scan
 from avmix.prepare.show import show_inventory
 from avmix.types import Entry
 
@@ -43,6 +44,8 @@ class Options:
     """Processes that probe."""
     ray: str | None = None
     """Address of a cluster that probes instead, or `local`."""
+    audio_track: Track = None
+    """Which of several audio tracks, as for `decode_clip`; the manifest notes it."""
     seconds: float = 120.0
     """Limit for probing one file."""
     check: Check = "fast"
@@ -79,27 +82,19 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
                 target = folder_of(options.out, protocol, len(protocols))
                 show_mapping(mapping_of(protocol, index, candidates), target)
             return
+        index.forget_names()
         wanted = sorted({file for files in candidates.values() for file in files})
-        began, journal = (
-            time.monotonic(),
-            Journal(options.out / WORK / "probe.jsonl", options.check),
-        )
-        with closing(journal):
-            num_known = sum(file in journal.found for file in wanted)
-            probed = probe_files(
-                options.media,
-                wanted,
-                journal,
-                workers=options.workers,
-                seconds=options.seconds,
-                check=options.check,
-                ray=options.ray,
-            )
-        tell(cost_of(options.check, probed, num_known, time.monotonic() - began))
+        probed = _probed(wanted, options)
         unexpected = sorted(set(index.files) - {file.path for file in wanted})
-        for protocol in protocols:
+        del wanted
+        for number, protocol in enumerate(protocols, 1):
+            # Before anything is judged: this sets aside as many files as there are, for a moment.
+            files = (file for clip in protocol.expected for file in candidates[clip])
+            looks = looks_of(options.check, files, probed)
             judged = judge(protocol, candidates, probed, min_seconds=options.min_seconds)
-            of_it = {file: probed[file] for clip in protocol.expected for file in candidates[clip]}
+            if number == len(protocols):  # of millions of files this is what else takes most memory
+                candidates.clear()
+                probed.clear()
             inventory = inventory_of(
                 protocol,
                 judged,
@@ -107,11 +102,37 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
                 archives,
                 unexpected,
                 min_seconds=options.min_seconds,
-                looks=looks_of(options.check, of_it),
+                looks=looks,
             )
             target = folder_of(options.out, protocol, len(protocols))
             show_inventory(inventory)
             _write(protocol, judged, inventory, target, options)
+
+
+def _probed(wanted: Sequence[File], options: Options) -> dict[File, Probed]:
+    """What is in the files. The journal goes when it is known: it has all of it a second time."""
+    began, path = time.monotonic(), options.out / WORK / _journal(options.audio_track)
+    with closing(Journal(path, options.check)) as journal:
+        num_known = sum(file in journal.found for file in wanted)
+        probed = probe_files(
+            options.media,
+            wanted,
+            journal,
+            workers=options.workers,
+            seconds=options.seconds,
+            check=options.check,
+            ray=options.ray,
+            audio_track=options.audio_track,
+        )
+    tell(cost_of(options.check, probed, num_known, time.monotonic() - began))
+    return probed
+
+
+def _journal(audio_track: Track) -> str:
+    """What is known of files with another track is not what is asked for."""
+    if audio_track is None:
+        return "probe.jsonl"
+    return f"probe_track_{hashlib.sha256(repr(audio_track).encode()).hexdigest()[:8]}.jsonl"
 
 
 def folder_of(out: Path, protocol: Protocol, num_protocols: int) -> Path:
@@ -178,7 +199,7 @@ def _write(
     from avmix.prepare.page import page_of  # matplotlib: slow to import, and only needed here
 
     kept = [one.entry for one in judged if one.entry is not None]
-    text = json.dumps(inventory, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = strictjson.dumps(inventory, indent=1) + "\n"
     files = {
         "inventory.json": text.encode(),
         "inventory.html": page_of(inventory, kept),
@@ -202,11 +223,7 @@ def _write(
         staged,
         classes=protocol.classes,
         protocol=protocol.name,
-        splits={
-            split: entries
-            for split in SPLITS
-            if (entries := [e for e, s in _placed(judged) if s == split])
-        },
+        splits={split: entries for split in SPLITS if (entries := _kept_in(split, judged))},
         notes=_notes(protocol, inventory, options),
         leaks=protocol.leaks,
     )
@@ -224,7 +241,7 @@ def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
     kinds: Counter[str] = Counter()
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(strictjson.dumps(row) + "\n")
             kinds[row["status"]] += 1
     return kinds
 
@@ -241,8 +258,8 @@ def _left_out(kinds: Counter[str]) -> str:
     return ", ".join(parts)
 
 
-def _placed(judged: Sequence[Judged]) -> list[tuple[Entry, str]]:
-    return [(one.entry, one.clip.split) for one in judged if one.entry is not None]
+def _kept_in(split: str, judged: Sequence[Judged]) -> list[Entry]:
+    return [one.entry for one in judged if one.entry is not None and one.clip.split == split]
 
 
 def _check_some(protocol: Protocol, kept: Sequence[Entry]) -> None:
