@@ -15,6 +15,8 @@ _FORBIDDEN_IN_STREAM = rb"\x00\x00(?:\x02|\x00++[^\x00\x01])"
 """Here units are separated by 0, 0, 1 with any number of zeros before it."""
 _ZEROS_WITHIN = rb"\x00\x00\x00++[^\x00\x01]"
 """23 zero bits only come before a start code (ISO/IEC 13818-2, 6.2.1; 14496-2, 6.2)."""
+_TWO_ZEROS = bytes(2)
+"""Begin whatever is forbidden; most units have none."""
 _LONG_RUN = bytes(64)
 _HOLE = bytes(128)
 _PREFIX_UNIT = 14
@@ -72,6 +74,8 @@ def _units_check(length_bytes: int, *, is_h264: bool) -> Callable[[bytes], bool]
 
     def check(data: bytes) -> bool:
         for begin, end in units(data, length_bytes):
+            if data.find(_TWO_ZEROS, begin, end) < 0:
+                continue
             unit = data[begin:end]  # a slice: zeros of the length are not part of it
             # Some phones state one length for a prefix unit and, after a start code, its slice.
             is_prefix = is_h264 and len(unit) > 0 and unit[0] & 0x1F == _PREFIX_UNIT

@@ -100,30 +100,29 @@ class Media:
         the middle, and where time goes backward: what was shown at a time is then not one frame,
         and the audio of that time may belong to another. What else libav raises is not changed.
         """
-        indices = {stream.index for stream in streams}
         slack = {s.index: _BACKWARD_SECONDS / float(s.time_base or 1) for s in streams}
-        latest: dict[int, int] = {}
-        read = [packet for packet in self.pending if packet.stream_index in indices]
+        latest: dict[int, float] = dict.fromkeys(slack, -math.inf)
+        read = [packet for packet in self.pending if packet.stream_index in slack]
         self.pending.clear()
         is_timed = not self.in_output_order
-        demuxed = _demux(self.path, self.limits, self.container, *streams)
-        for number, packet in enumerate(chain(read, demuxed)):
-            if number % _PACKETS_PER_LOOK == 0:
-                self.check_time()
-            dts = packet.dts
-            if is_timed and dts is not None:
-                index = packet.stream_index
-                before = latest.get(index)
-                if before is None or dts >= before:
-                    latest[index] = dts
-                elif dts < before - slack.get(index, math.inf):
-                    at = before * float(packet.time_base) - self.zero_seconds
-                    raise DecodeError(
-                        self.path,
-                        f"its clock starts again after {at:.3f} s: it is joined from several "
-                        "recordings; split it, or transcode it",
-                    )
-            yield packet
+        # One generator, not one in another: this runs for every packet.
+        with _demuxing(self.path, self.limits):
+            for number, packet in enumerate(chain(read, self.container.demux(*streams))):
+                if number % _PACKETS_PER_LOOK == 0:
+                    self.check_time()
+                if is_timed and (dts := packet.dts) is not None:
+                    index = packet.stream_index
+                    before = latest[index]
+                    if dts >= before:
+                        latest[index] = dts
+                    elif dts < before - slack[index]:
+                        at = before * float(packet.time_base) - self.zero_seconds
+                        raise DecodeError(
+                            self.path,
+                            f"its clock starts again after {at:.3f} s: it is joined from several "
+                            "recordings; split it, or transcode it",
+                        )
+                yield packet
 
     def seek(self, ticks: int, stream: VideoStream) -> None:
         """Read on from the key frame before `ticks` of `stream`; raises what libav does."""
@@ -215,12 +214,11 @@ def _hash(path: str, *identity: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _demux(
-    path: str, limits: Limits, container: InputContainer, *streams: VideoStream | AudioStream
-) -> Iterator[Packet]:
-    """The packets of `streams`; raises as `Media.packets`, but does not look at their times."""
+@contextmanager
+def _demuxing(path: str, limits: Limits) -> Iterator[None]:
+    """What reading packets raises, as `Media.packets` raises it."""
     try:
-        yield from container.demux(*streams)
+        yield
     except av.error.ExitError as error:  # the `timeout` of the opening
         raise _too_slow(path, limits) from error
     except IndexError as error:  # of PyAV, which knows the streams of the opening only
@@ -331,18 +329,19 @@ def _to_first_key(
 ) -> list[Packet]:
     """The packets up to the first key frame; a recording may begin between two.
 
-    Raises `TruncatedMediaError` where reading stops with an error, and as `_demux`.
+    Raises `TruncatedMediaError` where reading stops with an error, and as `_demuxing`.
     """
     packets: list[Packet] = []
     num_bytes = 0
     streams = [stream for stream in (video, audio) if stream is not None]
     try:
-        for packet in _demux(path, limits, container, *streams):
-            packets.append(packet)
-            num_bytes += packet.size
-            is_first_key = packet.stream_index == video.index and packet.is_keyframe
-            if is_first_key or packet.size == 0 or num_bytes > _MAX_PENDING_BYTES:
-                break
+        with _demuxing(path, limits):
+            for packet in container.demux(*streams):
+                packets.append(packet)
+                num_bytes += packet.size
+                is_first_key = packet.stream_index == video.index and packet.is_keyframe
+                if is_first_key or packet.size == 0 or num_bytes > _MAX_PENDING_BYTES:
+                    break
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(path, f"reading stops early: {error.strerror}") from error
     return packets

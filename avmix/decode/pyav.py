@@ -357,16 +357,17 @@ def _read(
     order = AviOrder(media.path) if media.in_output_order else None
     # What parsers find in the coding of a packet, its decoder will find as well.
     codings = {_UNOPENED, *(stream.codec_context.name for stream in streams)}
-    media.complaints.fresh()
+    complaints, video_index = media.complaints, media.video.index
+    complaints.fresh()
     try:
         for packet in media.packets(*streams):
             lost |= order is not None and packet.dts is not None and not order.is_next(packet)
-            if media.complaints.fresh(but_of=codings) or lost:
+            if complaints.fresh(but_of=codings) or lost:
                 lost = False
                 for reader in (pictures, sound):
                     if reader is not None:
                         reader.note_break()
-            if packet.stream.index == media.video.index:  # the flushing packet has no other number
+            if packet.stream.index == video_index:  # the flushing packet has no other number
                 if pictures is not None:
                     pictures.feed(packet)
             elif sound is not None:
