@@ -275,7 +275,7 @@ class Sound:
             channel[: len(window)] = window
         at = round(margin_seconds * self._rate)
         inside = covered[at : at + max(round(self.duration_seconds * self._rate), 1)]
-        return self._shaped(wave), float(np.mean(inside))
+        return self._shaped(wave), np.count_nonzero(inside) / len(inside)
 
     def _check_bytes(self, num_bytes: int) -> None:
         """Raise `UnsupportedMediaError` when a window is too large."""
@@ -531,13 +531,13 @@ def _filtered(
     wave: Float32[np.ndarray, " s"], rate: int, new_rate: int
 ) -> Float32[np.ndarray, " n"]:
     """What torchaudio's `Resample` gives, to the bit; the rates have no common divisor."""
-    with torch.inference_mode():
-        kernel = _kernel(rate, new_rate)
-        width = (kernel.shape[2] - rate) // 2
-        padded = functional.pad(torch.from_numpy(wave)[None, None], (width, width + rate))
-        phases = functional.conv1d(padded, kernel, stride=rate)
-        length = math.ceil(new_rate * len(wave) / rate)
-        return phases[0].T.reshape(-1)[:length].numpy()
+    kernel = _kernel(rate, new_rate)
+    width = (kernel.shape[2] - rate) // 2
+    padded = np.zeros((1, 1, width + len(wave) + width + rate), np.float32)
+    padded[0, 0, width : width + len(wave)] = wave
+    phases = functional.conv1d(torch.from_numpy(padded), kernel, stride=rate).numpy()
+    length = math.ceil(new_rate * len(wave) / rate)
+    return phases[0].T.reshape(-1)[:length]
 
 
 @dataclass(frozen=True, slots=True)

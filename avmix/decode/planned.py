@@ -4,6 +4,7 @@ Packets carry the time of their picture, so which pictures are wanted is known b
 decoded: those from the key picture before each, less the ones that no other picture needs.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -161,11 +162,10 @@ class PlannedPictures:
             at = float(seconds[index]) if index < len(seconds) else np.inf
             self.damage.event(min(at, before + 1), index=index, since_seconds=before)
         shown = self._shown(seconds)
-        rows = {
-            int(index): np.flatnonzero((shown == index) & needed)
-            for index in np.unique(shown[needed])
-        }
-        stretches = _stretches(list(rows), np.array(is_key), seconds)
+        rows: dict[int, list[int]] = {}
+        for row in np.flatnonzero(needed).tolist():
+            rows.setdefault(int(shown[row]), []).append(row)
+        stretches = _stretches(sorted(rows), is_key, seconds.tolist())
         if self.since_seconds < np.inf:
             stretches = [(0, max(rows))]
         begins_at_first = self.since_seconds < np.inf or seconds[0] <= self.epsilon_seconds
@@ -201,7 +201,7 @@ class PlannedPictures:
     def _decode(
         self,
         stretches: list[tuple[int, int]],
-        rows: dict[int, Int64[np.ndarray, " n"]],
+        rows: dict[int, list[int]],
         seconds: Float64[np.ndarray, " p"],
     ) -> None:
         context = self._track.decoder
@@ -237,7 +237,7 @@ class PlannedPictures:
         packet: Packet | None,
         index: int,
         wanted: dict[int | None, int],
-        rows: dict[int, Int64[np.ndarray, " n"]],
+        rows: dict[int, list[int]],
         seconds: list[float],
     ) -> None:
         """Give the decoder a packet, None at the end, and show what comes out."""
@@ -288,16 +288,21 @@ class PlannedPictures:
 
 
 def _stretches(
-    wanted: list[int], is_key: Bool[np.ndarray, " p"], seconds: Float64[np.ndarray, " p"]
+    wanted: list[int], is_key: list[bool], seconds: list[float]
 ) -> list[tuple[int, int]]:
-    """Which packets, in the order of decoding, the wanted ones need: first and last of each run."""
-    keys = np.flatnonzero(is_key)
+    """Which packets, in the order of decoding, the wanted ones need: first and last of each run.
+
+    `wanted` ascend.
+    """
+    keys = [at for at, is_key_frame in enumerate(is_key) if is_key_frame]
     runs: list[tuple[int, int]] = []
-    for index in sorted(wanted):
-        usable = keys[(keys <= index) & (seconds[keys] <= seconds[index])]
-        if not len(usable):
+    for index in wanted:
+        place = bisect_right(keys, index) - 1
+        while place >= 0 and seconds[keys[place]] > seconds[index]:
+            place -= 1
+        if place < 0:
             raise SeekMissed
-        begin = int(usable[-1])
+        begin = keys[place]
         if runs and begin <= runs[-1][1] + _WORTH_A_RESTART:
             runs[-1] = (min(runs[-1][0], begin), index)
         else:

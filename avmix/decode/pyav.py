@@ -301,7 +301,9 @@ def _first_success(
     before: Canvas | None = None,
 ) -> tuple[PlannedPictures | LinearPictures, dict[float, Clip | ClipError]]:
     """The first of `attempts` that does not miss its place, and what it gives for each window."""
-    times = np.unique(np.concatenate([request.times(start) for start in starts]))
+    times = np.concatenate([request.times(start) for start in starts])
+    if not (np.diff(times) > 0).all():
+        times = np.unique(times)
     for media, place in attempts:
         canvas = Canvas(media, times, request.short_side, len(starts) * request.audio_bytes)
         if before is not None:
