@@ -275,7 +275,7 @@ class Sound:
             channel[: len(window)] = window
         at = round(margin_seconds * self._rate)
         inside = covered[at : at + max(round(self.duration_seconds * self._rate), 1)]
-        return self._shaped(wave), np.count_nonzero(inside) / len(inside)
+        return self._shaped(wave), int(np.count_nonzero(inside)) / len(inside)
 
     def _check_bytes(self, num_bytes: int) -> None:
         """Raise `UnsupportedMediaError` when a window is too large."""

@@ -73,10 +73,13 @@ def _units_check(length_bytes: int, *, is_h264: bool) -> Callable[[bytes], bool]
     search, search_several = _search(_FORBIDDEN_IN_UNIT), _search(_FORBIDDEN_IN_STREAM)
 
     def check(data: bytes) -> bool:
-        for begin, end in units(data, length_bytes):
-            if data.find(_TWO_ZEROS, begin, end) < 0:
+        at, end = 0, len(data)
+        while at + length_bytes <= end:  # as `units`: this runs for every packet
+            begin = at + length_bytes
+            at = begin + int.from_bytes(data[at:begin])
+            if data.find(_TWO_ZEROS, begin, at) < 0:
                 continue
-            unit = data[begin:end]  # a slice: zeros of the length are not part of it
+            unit = data[begin:at]  # a slice: zeros of the length are not part of it
             # Some phones state one length for a prefix unit and, after a start code, its slice.
             is_prefix = is_h264 and len(unit) > 0 and unit[0] & 0x1F == _PREFIX_UNIT
             if (search_several if is_prefix else search)(unit):

@@ -48,6 +48,7 @@ _MAX_PENDING_BYTES = 32 << 20
 
 _PACKETS_PER_LOOK = 16
 """At the clock, while packets are read; decoding looks at it for every frame."""
+_COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 _HEAD_BYTES = 12
 _IMAGE_BRANDS = {b"jp2 ", b"jpx ", b"jxl "}
 """Of files that begin like an mp4 and are none."""
@@ -383,11 +384,13 @@ def _zero_seconds(
 
 def is_cover(stream: Stream) -> bool:
     """True for cover art and thumbnails, which libav counts among the videos."""
-    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+    return bool(stream.disposition & _COVER)
 
 
 def _flagged(streams: list[S]) -> list[S]:
     """The streams that players take: those flagged as default, or all."""
+    if len(streams) == 1:
+        return streams
     return [s for s in streams if s.disposition & Disposition.default] or streams
 
 

@@ -172,6 +172,9 @@ class Canvas:
     """Real time of each picture; not a number where there is none yet."""
     interlaced: bool = False
     """True when a picture consists of two fields of different moments."""
+    _stored: tuple[int, int] = (0, 0)
+    """Width and height of the last frame as it is stored, and as it is wanted before rotation."""
+    _target: tuple[int, int] = (0, 0)
     _upright: Callable[[np.ndarray], np.ndarray] | None = None
 
     def take_over(self, other: "Canvas") -> None:
@@ -206,7 +209,10 @@ class Canvas:
 
     def _rgb(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
         assert self.media.video is not None
-        width, height = target_size(self.media, frame, self.short_side)
+        size = frame.width, frame.height
+        if size != self._stored:
+            self._stored, self._target = size, target_size(self.media, frame, self.short_side)
+        width, height = self._target
         if self._upright is None:
             self._upright = _upright(self.media.path, frame)  # the same for all of a file
         upright = self._upright
@@ -214,7 +220,7 @@ class Canvas:
         if frame.format.name in ("yuv420p", "yuvj420p"):
             # Scaling first and converting then is more than twice as fast as both in one call, and
             # nearer to the exact colours than that call is at the same price.
-            if (width, height) != (frame.width, frame.height):
+            if self._target != size:
                 frame = _own.scaler.reformat(
                     frame,
                     width=width,
