@@ -111,4 +111,7 @@ def _other_lines(result: dict[str, Any]) -> list[str]:
     environment = result["environment"]
     versions = [f"{name} {found}" for name, found in environment["versions"].items() if found]
     lines.append(f"{environment['cpu']}, {environment['cores']} cores; {', '.join(versions)}.")
+    for name, others in environment.get("other_versions", {}).items():
+        said = [f"{package} {found}" for package, found in others.items() if found]
+        lines.append(f"{result['candidates'][name]['label']}: {', '.join(said)}.")
     return lines
