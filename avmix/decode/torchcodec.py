@@ -1,8 +1,8 @@
 """Pictures from torchcodec, which tells the time of each one that it decoded; sound from PyAV.
 
 torchcodec uses the FFmpeg libraries of the system (`apt-get install ffmpeg`). 0.11 goes with torch
-2.11 only, later versions with any from 2.11 on. Its wheels of PyPI need the CUDA libraries that come
-with the torch of PyPI; beside a torch for CPUs only, its wheel must be one for CPUs as well.
+2.11 only, later versions with any from 2.11 on. Its wheels of PyPI need the CUDA libraries that
+come with the torch of PyPI; beside a torch for CPUs only, its wheel must be for CPUs as well.
 """
 
 import ctypes
