@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import av.error
 import numpy as np
@@ -253,7 +253,14 @@ class Canvas:
                 src_color_range=levels,
                 dst_color_range=_FULL_RANGE,
             )
-        return upright(scaled.to_ndarray())
+        return upright(_pixels(scaled))
+
+
+def _pixels(frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
+    """What an RGB frame holds, not copied: its rows end with bytes of no pixel."""
+    plane: Any = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
 
 
 def display_matrix(path: str, frame: VideoFrame) -> tuple[int, ...] | None:
