@@ -15,6 +15,8 @@ _FORBIDDEN_IN_STREAM = rb"\x00\x00(?:\x02|\x00++[^\x00\x01])"
 """Here units are separated by 0, 0, 1 with any number of zeros before it."""
 _ZEROS_WITHIN = rb"\x00\x00\x00++[^\x00\x01]"
 """23 zero bits only come before a start code (ISO/IEC 13818-2, 6.2.1; 14496-2, 6.2)."""
+_TWO_ZEROS = bytes(2)
+"""Begin whatever is forbidden; most units have none."""
 _LONG_RUN = bytes(64)
 _HOLE = bytes(128)
 _IDR = 5
@@ -96,9 +98,14 @@ def _units_check(length_bytes: int, codec: str) -> Callable[[bytes], bool]:
         # As a length it would be that of a unit of one byte. Of H.265 libav takes it so.
         if is_h264 and length_bytes == len(_START_CODES[1]) and data.startswith(_START_CODES[1]):
             return search_several(data)
-        for begin, end in units(data, length_bytes):
-            unit = data[begin:end]  # a slice: zeros of the length are not part of it
-            head = unit[0] if unit else 0
+        at, end = 0, len(data)
+        while at + length_bytes <= end:  # as `units`: this runs for every packet
+            begin = at + length_bytes
+            at = begin + int.from_bytes(data[at:begin])
+            if data.find(_TWO_ZEROS, begin, at) < 0:
+                continue
+            unit = data[begin:at]  # a slice: zeros of the length are not part of it
+            head = unit[0]
             kind = head & 0x1F if is_h264 else head >> 1 & 0x3F
             may_be_several = kind in before_slices or unit.startswith(_START_CODES)
             if (search_several if may_be_several else search)(unit):
