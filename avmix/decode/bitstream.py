@@ -15,6 +15,8 @@ _FORBIDDEN_IN_STREAM = rb"\x00\x00(?:\x02|\x00++[^\x00\x01])"
 """Here units are separated by 0, 0, 1 with any number of zeros before it."""
 _ZEROS_WITHIN = rb"\x00\x00\x00++[^\x00\x01]"
 """23 zero bits only come before a start code (ISO/IEC 13818-2, 6.2.1; 14496-2, 6.2)."""
+_TWO_ZEROS = bytes(2)
+"""Begin whatever is forbidden; most units have none."""
 _LONG_RUN = bytes(64)
 _HOLE = bytes(128)
 _SET = rb"\x00\x00\x01(%b(?:(?!\x00\x00[\x00\x01]).){3,256})"
@@ -125,8 +127,13 @@ def _units_check(length_bytes: int, codec: str) -> Callable[[bytes], bool]:
     def check(data: bytes) -> bool:
         if _has_start_codes(data, codec, length_bytes):
             return search_several(data)
-        for begin, end in units(data, length_bytes):
-            unit = data[begin:end]  # a slice: zeros of the length are not part of it
+        at, end = 0, len(data)
+        while at + length_bytes <= end:  # as `units`: this runs for every packet
+            begin = at + length_bytes
+            at = begin + int.from_bytes(data[at:begin])
+            if data.find(_TWO_ZEROS, begin, at) < 0:
+                continue
+            unit = data[begin:at]  # a slice: zeros of the length are not part of it
             if (search_several if _may_be_several(unit, codec) else search)(unit):
                 return True
         return False

@@ -51,6 +51,10 @@ _MAX_PENDING_BYTES = 32 << 20
 _BYTES_PER_HASH = 1 << 20
 _PACKETS_PER_LOOK = 16
 """At the clock, while packets are read; decoding looks at it for every frame."""
+_COVER = Disposition.attached_pic | Disposition.timed_thumbnails
+_HEAD_BYTES = 12
+_IMAGE_BRANDS = {b"jp2 ", b"jpx ", b"jxl "}
+"""Of files that begin like an mp4 and are none."""
 _VP9 = "libvpx-vp9"
 _NOTICE = "crccheck+bitstream+buffer"
 """Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
@@ -109,25 +113,28 @@ class Media:
         frame, and the audio of that time may belong to another.
         """
         slack = {s.index: _BACKWARD_SECONDS / float(s.time_base or 1) for s in streams}
-        latest: dict[int, int] = {}
+        latest: dict[int, float] = dict.fromkeys(slack, -math.inf)
+        read = [packet for packet in self.pending if packet.stream_index in slack]
+        self.pending.clear()
         is_timed = not self.in_output_order
-        for number, packet in enumerate(self.read(*streams)):
-            if number % _PACKETS_PER_LOOK == 0:
-                self.check_time()
-            dts = packet.dts
-            if is_timed and dts is not None:
-                index = packet.stream_index
-                before = latest.get(index)
-                if before is None or dts >= before:
-                    latest[index] = dts
-                elif dts < before - slack.get(index, math.inf):
-                    at = before * float(packet.time_base) - self.zero_seconds
-                    raise DecodeError(
-                        self.path,
-                        f"its clock starts again after {at:.3f} s: it is joined from several "
-                        "recordings; split it, or transcode it",
-                    )
-            yield packet
+        # One generator, not one in another: this runs for every packet.
+        with _demuxing(self.path, self.limits):
+            for number, packet in enumerate(chain(read, self.container.demux(*streams))):
+                if number % _PACKETS_PER_LOOK == 0:
+                    self.check_time()
+                if is_timed and (dts := packet.dts) is not None:
+                    index = packet.stream_index
+                    before = latest[index]
+                    if dts >= before:
+                        latest[index] = dts
+                    elif dts < before - slack[index]:
+                        at = before * float(packet.time_base) - self.zero_seconds
+                        raise DecodeError(
+                            self.path,
+                            f"its clock starts again after {at:.3f} s: it is joined from several "
+                            "recordings; split it, or transcode it",
+                        )
+                yield packet
 
     def read(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
         """The packets of `streams`, or of all, from where reading stands, whatever their times.
@@ -138,7 +145,8 @@ class Media:
         indices = {stream.index for stream in streams}
         read = [p for p in self.pending if not indices or p.stream_index in indices]
         self.pending.clear()
-        yield from chain(read, _demux(self.path, self.limits, self.container, *streams))
+        with _demuxing(self.path, self.limits):
+            yield from chain(read, self.container.demux(*streams))
 
     def seek(self, ticks: int, stream: VideoStream) -> None:
         """Read on from the key frame before `ticks` of `stream`; raises what libav does."""
@@ -170,7 +178,7 @@ def open_media(
     `UnsupportedMediaError` when it is more than `limits` allow, or cannot be decoded in sync,
     `NoAudioStreamError` when there is audio, and no such `audio_track`.
     """
-    _check_regular(path)
+    head = _checked_head(path)
     edits = presented(path)
     _check_matroska(path)
     began_at = time.monotonic() if began_at is None else began_at
@@ -183,6 +191,7 @@ def open_media(
                 # With the prefix a name such as `http:x.mp4` or `-` is a file name, nothing else.
                 "file:" + os.path.abspath(path),
                 mode="r",
+                format="mov" if _is_film(head) else None,
                 container_options={
                     "format_whitelist": _FORMATS,
                     "protocol_whitelist": "file",
@@ -231,7 +240,7 @@ def verify_hash(path: str, sha256: str, limits: Limits) -> None:
 
     A file is read once per process, and again when its size or time of change is another.
     """
-    _check_regular(path)
+    _checked_head(path)
     found = _hashes.get(path, lambda: _hash(path, limits))
     if found != sha256.lower():
         raise DecodeError(
@@ -258,12 +267,11 @@ def _hash(path: str, limits: Limits) -> str:
     return digest.hexdigest()
 
 
-def _demux(
-    path: str, limits: Limits, container: InputContainer, *streams: VideoStream | AudioStream
-) -> Iterator[Packet]:
-    """The packets of `streams`, or of all; raises as `Media.read`."""
+@contextmanager
+def _demuxing(path: str, limits: Limits) -> Iterator[None]:
+    """What reading packets raises, as `Media.read` raises it."""
     try:
-        yield from container.demux(*streams)
+        yield
     except av.error.ExitError as error:  # the `timeout` of the opening
         raise _too_slow(path, limits) from error
     except IndexError as error:  # of PyAV, which knows the streams of the opening only
@@ -278,13 +286,23 @@ def _too_slow(path: str, limits: Limits) -> UnsupportedMediaError:
     )
 
 
-def _check_regular(path: str) -> None:
+def _checked_head(path: str) -> bytes:
+    """The first bytes of a file; raises where it is not a regular one, or empty."""
     mode = os.stat(path).st_mode
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise MediaOpenError(path, "is not a regular file")
-    with open(path, "rb") as file:  # raises what the system says of directories and permissions
-        if not file.read(1):
-            raise MediaOpenError(path, "is empty (0 bytes)")
+    # Raises what the system says of directories and permissions.
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        raise MediaOpenError(path, "is empty (0 bytes)")
+    return head
+
+
+def _is_film(head: bytes) -> bool:
+    """True for mp4, mov and their relatives, which libav knows by the same bytes (`mov_probe`):
+    asking each of its demuxers takes a sixth of the time to open a small file."""
+    return head[4:8] == b"ftyp" and head[8:12] not in _IMAGE_BRANDS
 
 
 def _check_matroska(path: str) -> None:
@@ -387,22 +405,23 @@ def _to_first_key(
 ) -> list[Packet]:
     """The packets up to the first key frame; a recording may begin between two.
 
-    Raises `TruncatedMediaError` where reading stops with an error, and as `_demux`.
+    Raises `TruncatedMediaError` where reading stops with an error, and as `_demuxing`.
     """
     packets: list[Packet] = []
     num_bytes, has_video = 0, False
     streams = [stream for stream in (video, audio) if stream is not None]
     try:
-        for packet in _demux(path, limits, container, *streams):
-            packets.append(packet)
-            num_bytes += packet.size
-            is_video = packet.stream_index == video.index
-            if is_video and not has_video and not packet.is_keyframe and packet.size:
-                packet.is_keyframe = _is_decoded_alone(packet, video)
-            has_video |= is_video
-            is_first_key = is_video and packet.is_keyframe
-            if is_first_key or packet.size == 0 or num_bytes > _MAX_PENDING_BYTES:
-                break
+        with _demuxing(path, limits):
+            for packet in container.demux(*streams):
+                packets.append(packet)
+                num_bytes += packet.size
+                is_video = packet.stream_index == video.index
+                if is_video and not has_video and not packet.is_keyframe and packet.size:
+                    packet.is_keyframe = _is_decoded_alone(packet, video)
+                has_video |= is_video
+                is_first_key = is_video and packet.is_keyframe
+                if is_first_key or packet.size == 0 or num_bytes > _MAX_PENDING_BYTES:
+                    break
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(path, f"reading stops early: {error.strerror}") from error
     return packets
@@ -444,11 +463,13 @@ def _zero_seconds(
 
 def is_cover(stream: Stream) -> bool:
     """True for cover art and thumbnails, which libav counts among the videos."""
-    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+    return bool(stream.disposition & _COVER)
 
 
 def _flagged(streams: list[S]) -> list[S]:
     """The streams that players take: those flagged as default, or all."""
+    if len(streams) == 1:
+        return streams
     return [s for s in streams if s.disposition & Disposition.default] or streams
 
 

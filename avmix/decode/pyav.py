@@ -308,7 +308,9 @@ def _first_success(
     before: Canvas | None = None,
 ) -> tuple[PlannedPictures | LinearPictures, dict[float, Clip | ClipError]]:
     """The first of `attempts` that does not miss its place, and what it gives for each window."""
-    times = np.unique(np.concatenate([request.times(start) for start in starts]))
+    times = np.concatenate([request.times(start) for start in starts])
+    if not (np.diff(times) > 0).all():
+        times = np.unique(times)
     for media, place in attempts:
         canvas = Canvas(media, times, request.short_side, len(starts) * request.audio_bytes)
         if before is not None:
@@ -398,11 +400,12 @@ def feed_all(media: Media, pictures: TakesFrames | None, sound: TakesAudio | Non
     order = AviOrder(media.path) if media.in_output_order else None
     # What parsers find in the coding of a packet, its decoder will find as well.
     codings = {_UNOPENED, *(stream.codec_context.name for stream in streams)}
-    media.complaints.fresh()
+    complaints = media.complaints
+    complaints.fresh()
     try:
         for packet in media.packets(*streams):
             lost |= order is not None and packet.dts is not None and not order.is_next(packet)
-            if media.complaints.fresh(but_of=codings) or lost:
+            if complaints.fresh(but_of=codings) or lost:
                 lost = False
                 for reader in (pictures, sound):
                     if reader is not None:

@@ -309,7 +309,7 @@ def _check_pictures(path: str, first: VideoFrame) -> None:
 
 def _painted(media: Media, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
     canvas = Canvas(media, np.zeros(1), None)
-    canvas.show(np.zeros(1, np.int64), frame, 0.0)
+    canvas.show((0,), frame, 0.0)
     assert canvas.out is not None
     return canvas.out[0]
 
