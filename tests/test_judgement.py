@@ -13,13 +13,18 @@ import av
 import numpy as np
 import pytest
 
+from avmix.config import ClipConfig
 from avmix.data.manifest import read_manifest, row_of
+from avmix.data.windows import Window
 from avmix.decode import ClipError, DecodeError, decode_clips
 from avmix.doctor.examine import Task, examine
 from avmix.judgement import Judgement, Worth, entry_of, judge_file
+from avmix.prepare.fingerprint import fingerprint_of
 from avmix.prepare.probe import Check
 from avmix.prepare.recipe import run_recipe
+from avmix.preview.mix import _read
 from avmix.types import Entry
+from avmix.whole import num_pictures, pictures_of, sound_of
 from tests.media import write_flash_beep
 from tests.mini_recipe import protocols
 
@@ -195,6 +200,20 @@ def test_what_prepare_keeps_training_reads(media: Path, prepared: Path) -> None:
     kept = {e.clip_id: e for e in read_manifest(prepared, "train").entries}
     assert set(kept) == {c.name for c in CASES if c.worth != "nothing"}
     assert [why for e in kept.values() for why in failures(media, e)] == []
+
+
+def test_who_reads_whole_clips_reads_parts(media: Path, prepared: Path) -> None:
+    for entry in read_manifest(prepared, "train").entries:
+        if entry.usable_until_seconds is not None:
+            pieces = list(pictures_of(media, entry, short_side=32))
+            assert sum(map(len, pieces)) == num_pictures(entry)
+            assert sound_of(media, entry, 16_000).any()
+            assert fingerprint_of(media, entry).problem == ""
+            config = ClipConfig(duration_seconds=2.0, num_frames=4, short_side=32, crop=32)
+            start = entry.end_seconds - 0.2
+            shown = _read(media / entry.path, Window(start, 2.0), config, None,
+                          entry.usable_until_seconds)  # fmt: skip
+            assert shown.num_held == 4
 
 
 def failures(media: Path, entry: Entry) -> list[str]:
