@@ -18,6 +18,7 @@ from avmix.data.manifest import read_manifest, row_of
 from avmix.data.windows import Window
 from avmix.decode import ClipError, DecodeError, decode_clips
 from avmix.doctor.examine import Task, examine
+from avmix.doctor.manifest import _differences
 from avmix.judgement import Judgement, Worth, entry_of, judge_file
 from avmix.prepare.fingerprint import fingerprint_of
 from avmix.prepare.probe import Check
@@ -275,6 +276,11 @@ def test_rows_say_why_and_what_was_looked_at(prepared: Path) -> None:
     assert (looks["check"], looks["files"]) == ("full", num)
     assert (looks["frames_of"], looks["packets_of"], looks["unread"]) == (num - unread, 0, unread)
     assert f"every frame and the audio of {num} files" in (prepared / "inventory.html").read_text()
+
+
+def test_the_doctor_finds_files_as_their_rows_say(media: Path, prepared: Path) -> None:
+    for entry in read_manifest(prepared, "train").entries:
+        assert _differences(str(media / entry.path), [entry]) == []
 
 
 SHOWN = ("plain.mp4", "audio.mkv", "restart.ts", "rate.ts", "size.ts", "half.mp4", "flipped.mp4",
