@@ -158,6 +158,7 @@ def _preview_run(args: argparse.Namespace, out: Path) -> None:
         clip=found.config.clip,
         frontend=found.config.frontend,
         tracks=found.tracks,
+        until_seconds=found.until_seconds,
     )
     if args.save_plan:
         args.save_plan.write_text("".join(plan.to_json() + "\n" for plan in plans))

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avmix.chance import ChanceMeter
 from avmix.config import MixConfig, OptimConfig, TrainConfig
-from avmix.data.dataset import BadClip, TooManyBadClips
+from avmix.data.dataset import WORTH_HINT, BadClip, TooManyBadClips
 from avmix.data.loader import EvalLoader, TrainLoader
 from avmix.frontend import Frontend
 from avmix.losses import consistency_losses, head_losses, needs_clean, objective, presence
@@ -305,7 +305,7 @@ def evaluate(
         first = next(iter(missing.values()))
         raise TooManyBadClips(
             f"none of the {len(missing)} clips of {loader.split!r} can be evaluated; the first: "
-            f"{first.path}: {first.reason}"
+            f"{first.path}: {first.reason}{WORTH_HINT}"
         )
     rows = sorted(clips)
     stacked = torch.stack([clips[row][1] for row in rows], 1).float()

@@ -112,6 +112,8 @@ class Entry:
     """Content hash of the file, hexadecimal."""
     synthetic: Synthetic | None = None
     """How the clip was made; None for a real one."""
+    usable_until_seconds: float | None = None
+    """Where reading has to end, for the file cannot be read from here on; None: no such place."""
 
     @property
     def duration_seconds(self) -> float:

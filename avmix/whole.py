@@ -59,6 +59,7 @@ def sound_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"
         channels=channels_to_read(entry.audio),
         audio_track=track_of(entry.audio),
         sha256=entry.sha256 or None,
+        until_seconds=entry.usable_until_seconds,
         limits=_LIMITS,
     ).audio
     return one_channel(entry.audio, wave)
@@ -115,6 +116,7 @@ def pictures_of(
             short_side=side,
             audio="skip",
             sha256=entry.sha256 or None,
+            until_seconds=entry.usable_until_seconds,
             limits=_LIMITS,
         )
         yield clip.video

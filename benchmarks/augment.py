@@ -48,7 +48,7 @@ from avmix.data.dataset import Sample, TrainSet
 from avmix.data.manifest import Manifest
 from avmix.decode import ClipError
 from avmix.frontend import Frontend
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 from avmix.preview.grid import EXAMPLES
 from avmix.rng import rng
 from avmix.types import Batch, Clip, Entry

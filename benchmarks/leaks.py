@@ -22,6 +22,7 @@ import provenance
 from machine import cpu_name, versions_of
 
 from avmix import strictjson
+from avmix.judgement import entry_of
 from avmix.prepare.fingerprint import PICTURE_BITS, Fingerprint, fingerprint_of, picture_distance
 from avmix.prepare.fingerprint import sound_distance as distance_of_sounds
 from avmix.prepare.leaks import (
@@ -31,7 +32,6 @@ from avmix.prepare.leaks import (
     near_pictures,
     near_sounds,
 )
-from avmix.prepare.probe import entry_of
 from avmix.types import AudioInfo, Entry, VideoInfo
 
 RESULTS = Path(__file__).parent / "results" / "leaks.json"

@@ -27,7 +27,7 @@ from avmix import strictjson
 from avmix.config import AugmentConfig, ClipConfig
 from avmix.data.dataset import TrainSet
 from avmix.data.manifest import read_manifest, write_manifest
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 from avmix.prepare.transcode import Form, transcode
 from avmix.types import Entry
 

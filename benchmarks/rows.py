@@ -88,7 +88,7 @@ def write_set(root: Path, num_rows: int, num_there: int) -> None:
             low = 10 * (n % 40)
             mids = f"/m/{n % 527:05x},/m/{n * 7 % 526 + 1:05x}"
             file.write(f'{video_id(n)}, {low}.000, {low + 10}.000, "{mids}"\n')
-    journal = Journal(root / "out/.prepare/probe.jsonl")
+    journal = Journal(root / "out/.prepare/probe.jsonl", "fast")
     for n in range(num_there):
         path = media / f"{video_id(n)}.mp4"
         path.touch()

@@ -14,13 +14,13 @@ from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.journal import Probed
 from avmix.prepare.recipe import run_recipe
 
-probe, probe_one = probing.probe, probing.probe_one
+judge_file, probe_one = probing.judge_file, probing.probe_one
 
 
-def slow(path):
-    """As `probe`, which it takes the place of in the script and its children."""
+def slow(*args, **how):
+    """As `judge_file`, which it takes the place of in the script and its children."""
     time.sleep(float(os.environ.get("AVMIX_TEST_SLOW", "0")))
-    return probe(path)
+    return judge_file(*args, **how)
 
 
 def hanging(look: probing.Look) -> Probed:
@@ -61,6 +61,6 @@ def protocols(options: Namespace) -> list[Protocol]:
 
 
 if __name__ != "tests.mini_recipe":  # the script, and the children that it starts
-    probing.probe = slow
+    probing.judge_file = slow
 if __name__ == "__main__":
     sys.exit(run_recipe("mini", __doc__, protocols))

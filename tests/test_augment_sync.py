@@ -20,7 +20,7 @@ from avmix.config import AugmentConfig, ClipConfig, FrontendConfig, TrainConfig,
 from avmix.data.dataset import Sample, TrainSet
 from avmix.data.manifest import Manifest
 from avmix.frontend import Frontend
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 
 FPS = 25
 EVENTS = (0.4, 1.08, 1.64, 2.4, 3.2, 4.04, 4.6, 5.4)

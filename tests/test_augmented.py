@@ -422,7 +422,7 @@ def test_events_are_in_the_middle_half_of_their_windows(toy_train: TrainSet):
 
 
 def test_stereo_follows_the_flip(tmp_path: Path):
-    from avmix.prepare.probe import entry_of
+    from avmix.judgement import entry_of
 
     path = write_flash_beep(tmp_path / "a.mp4", layout="stereo")
     entry = entry_of(path, tmp_path, clip_id="a", labels=["x"], source_id="a")

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from avmix.decode.bitstream import damage_check
+from avmix.decode.bitstream import damage_check, parameter_sets
 
 AVCC = bytes([1, 100, 0, 31, 0xFF, 0xE1, 0])
 HVCC = bytes([1] + [0] * 20 + [3] + [0])
@@ -64,3 +64,24 @@ def test_long_stuffing_is_searched_once(name: str) -> None:
         assert not check(name, unit(b"\x65abc" + bytes(1_000_000)), extra)
         assert check(name, unit(bytes(300) + b"x"), extra)
     assert time.process_time() - begin < 2
+
+
+@pytest.mark.parametrize(("name", "extra", "head", "first"), [
+    ("h264", AVCC, b"\x67", b"\x09\xf0"), ("hevc", HVCC, b"\x42", b"\x46\x01\x50"),
+])  # fmt: skip
+def test_the_form_of_frames_is_read_wherever_it_stands(
+    name: str, extra: bytes, head: bytes, first: bytes
+) -> None:
+    code, form, frame = b"\x00\x00\x00\x01", head + b"form", b"\x65" + b"abc" * 100
+    frame = b"\x26" + frame[1:] if name == "hevc" else frame
+    for data in (
+        unit(form) + unit(frame),
+        unit(first + code + form + code + frame),  # one length for a delimiter and all that follows
+        unit(form + code + frame),
+    ):
+        assert parameter_sets(name, extra)(data).startswith(form)
+        assert frame not in parameter_sets(name, extra)(data)
+    assert parameter_sets(name, extra)(unit(frame)) == b""
+    assert parameter_sets(name, b"")(code + form + code + frame) == form
+    if name == "h264":  # start codes without a length
+        assert parameter_sets(name, extra)(code + form + code + frame) == form

@@ -34,8 +34,9 @@ from avmix.doctor.linear import read_packets
 from avmix.doctor.manifest import _compare
 from avmix.doctor.pool import examine_all
 from avmix.doctor.report import FileReport
+from avmix.judgement import entry_of
 from avmix.names import printable
-from avmix.prepare.probe import entry_of, probe
+from avmix.prepare.probe import probe
 from tests.media import draw_frame, write_flash_beep
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -307,7 +308,7 @@ def test_damaged_pictures(tmp_path: Path, plain: Path) -> None:
     path.write_bytes(data)
     report = look(path)
     assert report.level == "error"
-    assert codes(report) == {"damaged_picture"}
+    assert codes(report) == {"damaged_picture", "in_part"}
     (damage,) = report.damage
     assert damage.stream == "picture"
     assert damage.first_seconds == pytest.approx(3.2)

@@ -35,7 +35,7 @@ from avmix.config import (
 )
 from avmix.data.manifest import write_manifest
 from avmix.idle import idle_options
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 from avmix.recipe import BLENDS, METHODS
 
 FPS, SECONDS, RATE, WIDTH, HEIGHT = 12, 1.0, 8000, 48, 32

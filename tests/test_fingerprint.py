@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from avmix.judgement import entry_of
 from avmix.prepare.fingerprint import (
     COLUMNS_HZ,
     PICTURE_BITS,
@@ -18,7 +19,6 @@ from avmix.prepare.fingerprint import (
     sound_hashes,
 )
 from avmix.prepare.leaks import MAX_PICTURE_BITS, MAX_SOUND_SHARE
-from avmix.prepare.probe import entry_of
 from avmix.types import Entry
 from tests.scenes import scene, speech, write_scene
 

@@ -1,7 +1,6 @@
 """What is said of every expected clip, and what a journal keeps of a killed run."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,10 +15,11 @@ from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.inventory import excluded_rows, inventory_of
 from avmix.prepare.journal import Journal, Probed, alone
 from avmix.prepare.judge import Judged, judge
+from avmix.prepare.looks import looks_of
 from avmix.prepare.page import page_of
+from avmix.prepare.probe import Check
 from avmix.prepare.scan import File, Index
 from avmix.prepare.show import lines_of, show_inventory, table_of
-from avmix.types import Entry
 
 FILE = File("a.mp4", 1000, 1)
 GOOD = Probed(video=VIDEO, audio=AUDIO, sha256="00")
@@ -149,7 +149,19 @@ def an_inventory() -> tuple[Protocol, list[Judged], dict[str, Any]]:
     found = judge(made, files, probed, min_seconds=0.5)
     index = Index(Path("m"), unusable=[("q.mp4", "gone")], links_outside=["disk"])
     archives = [Archive(path="r.tgz", media=("x/d.mp4",)), Archive(path="e.zip", refused="evil")]
-    return made, found, inventory_of(made, found, index, archives, ["u.mp4"], min_seconds=0.5)
+    return (
+        made,
+        found,
+        inventory_of(
+            made,
+            found,
+            index,
+            archives,
+            ["u.mp4"],
+            min_seconds=0.5,
+            looks=looks_of("fast", probed, probed),
+        ),
+    )
 
 
 def test_everything_is_counted_per_split_and_class() -> None:
@@ -205,7 +217,8 @@ def test_a_split_of_one_clip_a_class_is_remarked_upon() -> None:
         clips += [clip(f"t{k}", labels=(label,)) for k, label in enumerate("xxyy")]
         found = [Judged(clip=c, status="found", entry=replace(ENTRY, labels=c.labels))
                  for c in clips]  # fmt: skip
-        made = inventory_of(protocol(*clips), found, Index(Path()), (), (), min_seconds=0.5)
+        made = inventory_of(protocol(*clips), found, Index(Path()), (), (), min_seconds=0.5,
+                            looks=looks_of("fast", (), {}))  # fmt: skip
         return [line for line in lines_of(made) if "accuracy" in line]
 
     said = "val has one clip of each class that it has, 2 in all: one clip more or less is 50.0 %"
@@ -245,7 +258,7 @@ def test_a_journal_that_was_cut_anywhere_keeps_its_whole_lines(tmp_path: Path) -
         File("b.mp4", 6, 2): Probed(sha256="22", problem="broken"),
         File("c.mp4", 7, 3): replace(GOOD, audio=None),
     }
-    journal = Journal(path)
+    journal = Journal(path, "fast")
     for file, probed in results.items():
         journal.add(file, probed)
     journal.close()
@@ -253,7 +266,7 @@ def test_a_journal_that_was_cut_anywhere_keeps_its_whole_lines(tmp_path: Path) -
     ends = [at + 1 for at, byte in enumerate(whole) if byte == ord("\n")]
     for cut in range(0, len(whole) + 1, 7):
         path.write_bytes(whole[:cut])
-        journal = Journal(path)
+        journal = Journal(path, "fast")
         known = sum(end <= cut for end in ends)
         assert journal.found == dict(list(results.items())[:known])
         for file, probed in list(results.items())[known:]:
@@ -263,7 +276,7 @@ def test_a_journal_that_was_cut_anywhere_keeps_its_whole_lines(tmp_path: Path) -
 
 
 def test_a_journal_does_not_keep_what_may_pass(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
+    journal = Journal(tmp_path / "j", "fast")
     journal.add(FILE, Probed(problem="Input/output error", passing=True))
     journal.close()
     assert (tmp_path / "j").read_bytes() == b""
@@ -271,25 +284,33 @@ def test_a_journal_does_not_keep_what_may_pass(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["{}", "[]", "nothing", "\0" * 50, '{"version": 0}'])
 def test_lines_of_another_kind_are_passed_over(tmp_path: Path, line: str) -> None:
-    row = {"version": 3, **asdict(FILE), **asdict(GOOD)}
+    row = {"version": 4, "check": "fast", **asdict(FILE), **asdict(GOOD)}
     (tmp_path / "j").write_text(f"{line}\n{json.dumps(row)}\n")
-    journal = Journal(tmp_path / "j")
+    journal = Journal(tmp_path / "j", "fast")
     assert journal.found == {FILE: GOOD}
     journal.close()
 
 
-@pytest.mark.parametrize("cancels", [False, True])
-def test_what_an_earlier_version_said_of_channels_that_cancel_is_not_true_any_more(
-    tmp_path: Path, make_entry: Callable[..., Entry], cancels: bool
-) -> None:
-    audio = make_entry().audio
-    assert audio is not None
-    probed = replace(GOOD, audio=replace(audio, mono_cancels=cancels))
-    row = {"version": 2, **asdict(FILE), **asdict(probed)}
-    del row["audio"]["track"]
+def test_what_one_check_has_found_does_not_serve_another(tmp_path: Path) -> None:
+    part = replace(GOOD, good=((0.0, 1.5), (2.0, 9.0)), in_part="usable from 0 to 1.5 s")
+    checks: list[tuple[Check, Probed]] = [("fast", GOOD), ("full", part)]
+    for check, probed in checks:
+        journal = Journal(tmp_path / "j", check)
+        assert journal.found == {}
+        journal.add(FILE, probed)
+        journal.close()
+    for check, probed in checks:
+        journal = Journal(tmp_path / "j", check)
+        assert journal.found == {FILE: probed}
+        journal.close()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_what_an_earlier_version_has_found_is_not_taken(tmp_path: Path, version: int) -> None:
+    row = {"version": version, "check": "fast", **asdict(FILE), **asdict(GOOD)}
     (tmp_path / "j").write_text(json.dumps(row) + "\n")
-    journal = Journal(tmp_path / "j")
-    assert journal.found == ({} if cancels else {FILE: probed})
+    journal = Journal(tmp_path / "j", "fast")
+    assert journal.found == {}
     journal.close()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from avmix.cli import main
 from avmix.data.manifest import ManifestError, read_manifest, row_of
+from avmix.judgement import entry_of
 from avmix.prepare import leaks as leaks_module
 from avmix.prepare.fingerprint import Fingerprint
 from avmix.prepare.leaks import (
@@ -23,7 +24,6 @@ from avmix.prepare.leaks import (
     read_groups,
     shared,
 )
-from avmix.prepare.probe import entry_of
 from avmix.types import Entry
 from tests.scenes import write_scene
 

@@ -15,7 +15,7 @@ from avmix.data.dataset import EvalSet, Sample, TrainSet
 from avmix.data.loader import TrainLoader, eval_loader, train_loader
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.decode import decode_clips
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 from avmix.types import Batch
 
 EVENTS = (0.4, 1.2, 2.0, 2.8, 3.6)

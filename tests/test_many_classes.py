@@ -21,6 +21,7 @@ from avmix.names import listed
 from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.inventory import inventory_of
 from avmix.prepare.judge import Judged
+from avmix.prepare.looks import looks_of
 from avmix.prepare.page import page_of
 from avmix.prepare.scan import Index
 from avmix.prepare.show import lines_of, show_inventory
@@ -90,7 +91,8 @@ def inventory(names: tuple[str, ...]) -> tuple[dict[str, Any], list[Entry]]:
         else Judged(clip=clip, status="missing", reason="no file")
         for k, clip in enumerate(clips)
     ]
-    data = inventory_of(protocol, judged, Index(Path()), (), (), min_seconds=0.5)
+    data = inventory_of(protocol, judged, Index(Path()), (), (), min_seconds=0.5,
+                        looks=looks_of("fast", (), {}))  # fmt: skip
     return data, [one.entry for one in judged if one.entry is not None]
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from avmix.cli import main
 from avmix.data.manifest import read_manifest, write_manifest
+from avmix.judgement import entry_of
 from avmix.onsets import GRID_HZ, motion_energy, onset_strength, onset_times
-from avmix.prepare.probe import entry_of
 from avmix.synth import actions as act
 from tests.media import draw_sound, write_flash_beep
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from avmix.decode import ClipRangeError, MediaOpenError, decode_clip
-from avmix.prepare.probe import entry_of, probe
+from avmix.judgement import entry_of
+from avmix.prepare.probe import probe
 from tests.media import write_flash_beep
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -61,14 +61,16 @@ def test_a_row_with_its_file_takes_what_is_budgeted(
     found = make_entry()
     assert found.video is not None
     assert found.audio is not None
-    journal = Journal(tmp_path / "out/.prepare/probe.jsonl")
+    journal = Journal(tmp_path / "out/.prepare/probe.jsonl", "fast")
     for n in range(count):
         path = tmp_path / f"media/{n:011d}.mp4"
         path.touch()
         video = replace(found.video, duration_seconds=9 + n / count)
         audio = replace(found.audio, rms_dbfs=-20 - n / count, duration_seconds=9 + n / count)
         file = File(path.name, 0, path.stat().st_mtime_ns)
-        journal.add(file, Probed(video=video, audio=audio, sha256=f"{n:064x}"))
+        probed = Probed(video=video, audio=audio, sha256=f"{n:064x}", looked="packets",
+                        cpu_seconds=0.01 + n / count)  # fmt: skip
+        journal.add(file, probed)
     journal.close()
     del journal
     recipe = load_recipe("audioset")

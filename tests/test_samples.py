@@ -20,8 +20,9 @@ from avmix.data.manifest import Manifest, ManifestError, parse_row, row_of
 from avmix.data.windows import Window
 from avmix.decode import DecodeError, decode_clip
 from avmix.doctor.examine import Task, examine
+from avmix.judgement import entry_of
 from avmix.prepare.fingerprint import fingerprint_of
-from avmix.prepare.probe import entry_of, probe
+from avmix.prepare.probe import probe
 from avmix.prepare.probing import Look, probe_one
 from avmix.prepare.scan import File
 from avmix.prepare.transcode import _check_sound
@@ -207,10 +208,10 @@ def test_every_json_that_is_written_is_strict() -> None:
     files = [*(ROOT / "avmix").rglob("*.py"), *(ROOT / "datasets").rglob("*.py"),
              ROOT / "train.py", ROOT / "eval.py"]  # fmt: skip
     calls = [
-        (path.name, ast.unparse(node))
+        (path.relative_to(ROOT).as_posix(), ast.unparse(node))
         for path in files
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.dump", "json.dumps")
     ]
-    assert [name for name, _ in calls] == ["strictjson.py"]  # whoever writes calls that one
+    assert [path for path, _ in calls] == ["avmix/strictjson.py"]
     assert "allow_nan=False" in calls[0][1]

@@ -14,8 +14,8 @@ from avmix.config import DataConfig
 from avmix.data.extra import train_clips
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.decode import decode_clip
+from avmix.judgement import entry_of
 from avmix.onsets import onset_times
-from avmix.prepare.probe import entry_of
 from avmix.synth import actions as act
 from avmix.synth.compose import over, square_of
 from avmix.synth.write import write_mp4

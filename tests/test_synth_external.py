@@ -17,7 +17,7 @@ from avmix.config import DataConfig
 from avmix.data.extra import train_clips
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.decode import decode_clip
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 from avmix.synth.child import filled, parse_command, run_child
 from avmix.synth.output import SynthError
 from avmix.types import Entry

@@ -18,7 +18,7 @@ from avmix.config import DataConfig
 from avmix.data.extra import train_clips
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.decode import decode_clip
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 from avmix.synth.align import GRID_HZ, align, motion_envelope, sound_envelope
 from avmix.synth.output import Outcome, Plan, do_all, prepare
 from avmix.synth.parents import read_parents

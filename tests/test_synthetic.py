@@ -20,7 +20,7 @@ from avmix.data.manifest import (
     write_manifest,
 )
 from avmix.data.shots import few_shot
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 from avmix.types import Entry, Synthetic
 from tests.media import write_flash_beep
 from train import main as train_main

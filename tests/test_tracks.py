@@ -15,8 +15,9 @@ from avmix.data.manifest import Manifest, parse_row, row_of
 from avmix.data.windows import Window
 from avmix.decode import NoAudioStreamError, decode_clip, decode_sound
 from avmix.doctor.manifest import _differences
+from avmix.judgement import entry_of, judge_file
 from avmix.prepare.fingerprint import _listen
-from avmix.prepare.probe import entry_of, probe
+from avmix.prepare.probe import probe
 from avmix.prepare.probing import Look, probe_one
 from avmix.prepare.recipe import _options, _parser
 from avmix.prepare.scan import File
@@ -60,7 +61,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def entry(file: Path) -> Entry:
     """Its row, prepared with the German track."""
     stat = file.stat()
-    look = Look(str(file.parent), File(file.name, stat.st_size, stat.st_mtime_ns), 9.0, "deu")
+    look = Look(
+        str(file.parent), File(file.name, stat.st_size, stat.st_mtime_ns), 9.0, audio_track="deu"
+    )
     probed = probe_one(look)
     assert probed.problem == ""
     assert probed.video is not None
@@ -103,6 +106,7 @@ def test_the_manifest_notes_the_track_and_everybody_reads_it(file: Path, entry: 
     assert entry.audio.track == 1
     assert parse_row(row_of(entry), "here") == entry
     assert _differences(str(file), [entry]) == []
+    assert judge_file(file, "full", audio_track=1).audio == entry.audio
     manifest = Manifest(classes=("x",), protocol="p", split="test", entries=(entry,), sha256="")
     reader = EvalSet(manifest=manifest, root=file.parent, clip=CLIP, num_views=1)
     (sample,) = reader.samples([(0, 0)])

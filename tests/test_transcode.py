@@ -13,8 +13,9 @@ import pytest
 from avmix.cli import main
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.decode import decode_clip
+from avmix.judgement import entry_of
 from avmix.prepare import transcode as module
-from avmix.prepare.probe import entry_of, probe
+from avmix.prepare.probe import probe
 from avmix.prepare.transcode import (
     Form,
     Job,

@@ -52,6 +52,13 @@ MAX_IN_A_ROW = 100
 """Unreadable clips of one order after which training looks no further."""
 
 
+WORTH_HINT = (
+    ". `avmix doctor` says what files are worth; prepared with --check full, a data set holds what "
+    "can be read"
+)
+"""Ends messages about many clips that cannot be read."""
+
+
 class TooManyBadClips(RuntimeError):
     """More clips of a split are unreadable than `data.max_bad_share` allows; names them."""
 
@@ -146,6 +153,7 @@ class _Reader:
             audio="silence" if entry.audio is None else "require",
             sound_shift_seconds=first.sound_shift_seconds,
             sha256=self._hash(entry),
+            until_seconds=entry.usable_until_seconds,
             limits=self.limits,
         )
         return [
@@ -445,6 +453,7 @@ class TrainSet(_Reader):
             channels=channels_to_read(entry.audio, channels),
             audio_track=track_of(entry.audio),
             sha256=self._hash(entry),
+            until_seconds=entry.usable_until_seconds,
             limits=self.limits,
         ).audio
         return one_channel(entry.audio, sound, channels)

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from avmix.data.dataset import (
     MAX_IN_A_ROW,
+    WORTH_HINT,
     BadClip,
     EvalSet,
     Loaded,
@@ -163,6 +164,7 @@ class TrainLoader:
                 raise TooManyBadClips(
                     f"{len(self.bad.found)} clips cannot be read, among them {MAX_IN_A_ROW} in a "
                     f"row; is data.root right? The first: {bad[0].path}: {bad[0].reason}"
+                    f"{WORTH_HINT}"
                 )
             yield batch, new
 

@@ -202,6 +202,8 @@ def row_of(entry: Entry) -> str:
     row = asdict(entry)
     if entry.synthetic is None:
         del row["synthetic"]
+    if entry.usable_until_seconds is None:
+        del row["usable_until_seconds"]
     if entry.audio is not None and entry.audio.log_mel_mean is None:
         del row["audio"]["log_mel_mean"], row["audio"]["log_mel_std"]
     if entry.audio is not None and not entry.audio.mono_cancels:
@@ -274,7 +276,7 @@ def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -
             ok = all(isinstance(parent, str) for parent in found)
         elif field.name == "method":
             ok = found in get_args(field.type)
-        elif field.name == "score":
+        elif field.name in ("score", "usable_until_seconds"):
             ok = found is None or type(found) in (int, float)
         else:
             ok = isinstance(found, get_args(field.type))

@@ -150,7 +150,7 @@ class Sound:
     _decoder: AudioCodecContext = field(init=False)
     _tick: float = field(init=False)
     _end_seconds: float = field(init=False)
-    """Of the last window."""
+    """Of the last window, or of what may be read."""
     _rate: int = 0
     _alike: AudioFrame | None = None
     """The first of the last frames, which have one layout."""
@@ -183,7 +183,8 @@ class Sound:
         assert self.media.audio.time_base is not None
         self.stream, self._tick = self.media.audio, float(self.media.audio.time_base)
         self._decoder = self.stream.codec_context
-        self._end_seconds = self.starts_seconds[-1] + self.duration_seconds
+        end_seconds = self.starts_seconds[-1] + self.duration_seconds
+        self._end_seconds = min(end_seconds, self.media.until_seconds)
 
     def note_break(self) -> None:
         """Something before the next packet could not be read, or was lost."""
@@ -311,16 +312,14 @@ class Sound:
     def _cut(
         self, buffer: Float32[np.ndarray, "c n"], covered: Bool[np.ndarray, " n"], origin: float
     ) -> None:
-        """Silence what an edit list does not present."""
-        edit = self.media.audio_presented
-        if edit is None:
-            return
-        zero = self.media.zero_seconds
-        low = (edit.begin_seconds - edit.slack_seconds - zero) * self._rate - origin
-        high = (edit.end_seconds + edit.slack_seconds - zero) * self._rate - origin
-        size = len(covered)
+        """Silence what an edit list does not present, and what is not to be read."""
+        edit, zero, size = self.media.audio_presented, self.media.zero_seconds, len(covered)
+        low, high = -math.inf, self.media.until_seconds * self._rate - origin
+        if edit is not None:
+            low = (edit.begin_seconds - edit.slack_seconds - zero) * self._rate - origin
+            high = min(high, (edit.end_seconds + edit.slack_seconds - zero) * self._rate - origin)
         for part in (
-            slice(0, max(round(low), 0)),
+            slice(0, round(min(max(low, 0), size))),
             slice(max(round(min(high, size)), 0), None),
         ):
             buffer[:, part], covered[part] = 0, False

@@ -19,6 +19,14 @@ _TWO_ZEROS = bytes(2)
 """Begin whatever is forbidden; most units have none."""
 _LONG_RUN = bytes(64)
 _HOLE = bytes(128)
+_SET = rb"\x00\x00\x01(%b(?:(?!\x00\x00[\x00\x01]).){3,256})"
+_SETS = {
+    "h264": re.compile(_SET % b"[\x07\x27\x47\x67]", re.DOTALL),
+    "hevc": re.compile(_SET % b"\x42", re.DOTALL),
+}
+"""How sequence parameter sets are found after a start code."""
+_SIZE = re.compile(rb"\x00\x00\x01\xb3(...)", re.DOTALL)
+"""Width and height, 12 bits each (ISO/IEC 13818-2, 6.2.2.1)."""
 _IDR = 5
 _START_CODES = (b"\0\0\1", b"\0\0\0\1")
 _BEFORE_SLICES = {"h264": {6, 7, 8, 9, 14}, "hevc": {32, 33, 34, 35, 39}}
@@ -41,6 +49,29 @@ def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
     if codec in ("vp8", "vp9", "av1", "libdav1d", "libvpx-vp9"):
         return lambda data: _HOLE in data
     return lambda data: False
+
+
+def parameter_sets(codec: str, extradata: bytes) -> Callable[[bytes], bytes]:
+    """What of the packet of a key frame says which form frames have; nothing where none does.
+
+    Of H.264 and H.265 the sequence parameter sets, of MPEG-1 and MPEG-2 the size of frames.
+    """
+    length_bytes = bytes_of_lengths(codec, extradata)
+    if codec in ("mpeg1video", "mpeg2video"):
+        return lambda data: b"".join(_SIZE.findall(data))
+    if codec not in _SETS:
+        return lambda data: b""
+    is_set = _SETS[codec]
+
+    def found(data: bytes) -> bytes:
+        parts = [data]
+        # As in `_units_check` there may be start codes without a length, or one for several units.
+        if length_bytes and not _has_start_codes(data, codec, length_bytes):
+            each = (data[begin:end] for begin, end in units(data, length_bytes))
+            parts = [_START_CODES[0] + unit for unit in each if _may_be_several(unit, codec)]
+        return b"".join(dict.fromkeys(one for part in parts for one in is_set.findall(part)))
+
+    return found
 
 
 def bytes_of_lengths(codec: str, extradata: bytes) -> int:
@@ -92,11 +123,9 @@ def _units_check(length_bytes: int, codec: str) -> Callable[[bytes], bool]:
     decodes these as they are meant.
     """
     search, search_several = _search(_FORBIDDEN_IN_UNIT), _search(_FORBIDDEN_IN_STREAM)
-    is_h264, before_slices = codec == "h264", _BEFORE_SLICES[codec]
 
     def check(data: bytes) -> bool:
-        # As a length it would be that of a unit of one byte. Of H.265 libav takes it so.
-        if is_h264 and length_bytes == len(_START_CODES[1]) and data.startswith(_START_CODES[1]):
+        if _has_start_codes(data, codec, length_bytes):
             return search_several(data)
         at, end = 0, len(data)
         while at + length_bytes <= end:  # as `units`: this runs for every packet
@@ -105,11 +134,22 @@ def _units_check(length_bytes: int, codec: str) -> Callable[[bytes], bool]:
             if data.find(_TWO_ZEROS, begin, at) < 0:
                 continue
             unit = data[begin:at]  # a slice: zeros of the length are not part of it
-            head = unit[0]
-            kind = head & 0x1F if is_h264 else head >> 1 & 0x3F
-            may_be_several = kind in before_slices or unit.startswith(_START_CODES)
-            if (search_several if may_be_several else search)(unit):
+            if (search_several if _may_be_several(unit, codec) else search)(unit):
                 return True
         return False
 
     return check
+
+
+def _has_start_codes(data: bytes, codec: str, length_bytes: int) -> bool:
+    """True for a packet with start codes in place of lengths: as a length it would be that of a
+    unit of one byte. Of H.265 libav takes it so."""
+    code = _START_CODES[1]
+    return codec == "h264" and length_bytes == len(code) and data.startswith(code)
+
+
+def _may_be_several(unit: bytes, codec: str) -> bool:
+    """True when start codes may separate several units in what one length is stated for."""
+    head = unit[0] if unit else 0
+    kind = head & 0x1F if codec == "h264" else head >> 1 & 0x3F
+    return kind in _BEFORE_SLICES[codec] or unit.startswith(_START_CODES)

@@ -1,5 +1,6 @@
 """The public call: windows of one file in, clips out, whichever decoder does the work."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
@@ -44,6 +45,7 @@ def decode_clip(
     max_held: int | None = None,
     min_audio_valid: float | int = 0.0,
     sha256: str | None = None,
+    until_seconds: float | int | None = None,
     limits: Limits = Limits(),  # noqa: B008  frozen
     backend: Backend = "pyav",
 ) -> Clip:
@@ -80,6 +82,9 @@ def decode_clip(
         min_audio_valid: Raise when a smaller share of the window, 0 to 1, has sound.
         sha256: Hash of the whole file, hexadecimal, as manifests hold it; raise when the file is
             another one. Some codecs (VP8, VP9) cannot notice damage by themselves.
+        until_seconds: Read the file as if it ended here, on the clock of the window: frames are
+            held, audio is zeros, and what follows is not looked at (backend "pyav" alone). For
+            files that are usable in part, as manifests say it.
         limits: What the file may cost before it is refused.
         backend: Which decoder of pictures; sound is always PyAV's. "decord" and "torchcodec" refuse
             what they would not do exactly as "pyav".
@@ -113,6 +118,7 @@ def decode_clip(
         max_held=max_held,
         min_audio_valid=min_audio_valid,
         sha256=sha256,
+        until_seconds=until_seconds,
         limits=limits,
         backend=backend,
     )
@@ -138,6 +144,7 @@ def decode_clips(
     max_held: int | None = None,
     min_audio_valid: float | int = 0.0,
     sha256: str | None = None,
+    until_seconds: float | int | None = None,
     limits: Limits = Limits(),  # noqa: B008  frozen
     backend: Backend = "pyav",
 ) -> list[Clip | ClipError]:
@@ -166,6 +173,7 @@ def decode_clips(
             min_audio_valid=min_audio_valid,
             sha256=sha256,
             limits=limits,
+            until_seconds=until_seconds,
         )
         outcomes = _decode(request, backend)
     for outcome in outcomes:
@@ -175,6 +183,8 @@ def decode_clips(
 
 
 def _decode(request: Request, backend: Backend) -> list[Clip | ClipError]:
+    if backend != "pyav" and request.until_seconds < math.inf:
+        raise ValueError(f'until_seconds needs backend "pyav", not {backend!r}')
     match backend:
         case "pyav":
             return pyav.decode(request)
@@ -204,6 +214,7 @@ def decode_sound(
     channels: Literal[1, 2] = 1,
     audio_track: Track = None,
     sha256: str | None = None,
+    until_seconds: float | int | None = None,
     limits: Limits = Limits(),  # noqa: B008  frozen
 ) -> Sounding:
     """Only the sound of a window: to the bit that of `decode_clip`, without decoding a picture.
@@ -230,6 +241,7 @@ def decode_sound(
             min_audio_valid=0.0,
             sha256=sha256,
             limits=limits,
+            until_seconds=until_seconds,
         )
         if request.sha256 is not None:
             verify_hash(request.path, request.sha256, limits)

@@ -97,6 +97,8 @@ class Media:
     limits: Limits
     began_at: float
     """When the limit of time began to run; monotonic clock, seconds."""
+    until_seconds: float
+    """Where the file is taken to end, on the clip clock; infinite where it is whole."""
 
     @property
     def indexed(self) -> bool:
@@ -164,11 +166,13 @@ def open_media(
     origin: Literal["video", "container"] = "video",
     *,
     began_at: float | None = None,
+    until_seconds: float = math.inf,
     audio_track: Track = None,
 ) -> Iterator[Media]:
     """Open `path` for reading and close it in the end.
 
     `began_at` is where the limit of time begins, on the monotonic clock; None for now.
+    `until_seconds` is where the file is taken to end, on the clip clock.
 
     Raises OSError as the system does, `MediaOpenError` when it is not an accepted media file,
     `UnsupportedMediaError` when it is more than `limits` allow, or cannot be decoded in sync,
@@ -216,7 +220,15 @@ def open_media(
             if time.monotonic() - began_at > limits.seconds:
                 raise _too_slow(path, limits)  # what was not read yet would seem not to be there
             yield _describe(
-                path, container, complaints, limits, origin, edits, began_at, audio_track
+                path,
+                container,
+                complaints,
+                limits,
+                origin,
+                edits,
+                began_at,
+                until_seconds,
+                audio_track,
             )
 
 
@@ -311,6 +323,7 @@ def _describe(
     origin: Literal["video", "container"],
     edits: Mapping[int, Presented],
     began_at: float,
+    until_seconds: float,
     audio_track: Track,
 ) -> Media:
     names = set(container.format.name.split(","))
@@ -366,6 +379,7 @@ def _describe(
         complaints=complaints,
         limits=limits,
         began_at=began_at,
+        until_seconds=until_seconds,
     )
 
 

@@ -1,5 +1,6 @@
 """Which stretches of a video may show the effect of damaged data."""
 
+from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,8 @@ class Damage:
     to_the_end: bool
     """True when times come from counting pictures: a lost one shifts all that follow."""
     _packets: list[tuple[float, bool]] = field(default_factory=list)
+    _keys: list[float] = field(default_factory=list)
+    """Times of the key pictures, ascending."""
     _events: list[_Event] = field(default_factory=list)
 
     @property
@@ -40,9 +43,16 @@ class Damage:
         """True when nothing but lines in libav's log tells of damage."""
         return all(event.only_said for event in self._events)
 
+    @property
+    def num_packets(self) -> int:
+        """How many were noted."""
+        return len(self._packets)
+
     def packet(self, seconds: float, is_key: bool) -> None:
         """Note the next packet, in the order of decoding."""
         self._packets.append((seconds, is_key))
+        if is_key:
+            insort(self._keys, seconds)
 
     def event(
         self,
@@ -66,6 +76,11 @@ class Damage:
             )
         )
 
+    def stretches(self) -> list[tuple[float, float]]:
+        """Begin and end of every stretch that is suspect; they may overlap, or be infinite."""
+        found = map(self._stretch, self._events)
+        return [(since, until) for since, until in found if since < until]
+
     def touches(self, seconds: Float64[np.ndarray, " t"]) -> float | None:
         """The first of `seconds` that is suspect, or None."""
         for since, until in map(self._stretch, self._events):
@@ -79,9 +94,10 @@ class Damage:
         # Leading pictures of an open group lack their reference after a seek; they are not shown.
         if self._packets and self._packets[0][1] and at < self._packets[0][0]:
             return np.inf, -np.inf
-        later_keys = [s for s, is_key in self._packets if is_key and s > at]
-        until = np.inf if self.to_the_end or not later_keys else min(later_keys)
-        for seconds, is_key in self._packets[event.index + 1 :]:
+        later = bisect_right(self._keys, at)
+        until = np.inf if self.to_the_end or later == len(self._keys) else self._keys[later]
+        for index in range(event.index + 1, len(self._packets)):
+            seconds, is_key = self._packets[index]
             if is_key:
                 break
             since = min(since, seconds)

@@ -120,6 +120,10 @@ class LinearPictures:
     def _add(self, frame: VideoFrame, seconds: float) -> None:
         if frame.is_corrupt:
             self.damage.event(seconds)
+        if not self.gathered and seconds >= self.canvas.media.until_seconds:
+            self._num_beyond += 1
+            self.end_seconds = self._last_end_seconds
+            self._show_until(len(self.canvas.times))
         if self.gathered or seconds >= self._track.limit_seconds:
             return
         if seconds < self._last_seconds:

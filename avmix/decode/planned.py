@@ -83,8 +83,9 @@ class PlannedPictures:
         self._track = track_of(self.canvas.media, bare=self.bare)
         self.damage = Damage(to_the_end=self.canvas.media.counted)
         self._is_reordered = not may_reorder(self._track.stream)
-        first, last = (float(at) + self.epsilon_seconds for at in self.canvas.times[[0, -1]])
-        self._since, self._until = min(first, self.since_seconds), last
+        first, last = (float(at) for at in self.canvas.times[[0, -1]])
+        self._since = min(first + self.epsilon_seconds, self.since_seconds)
+        self._until = min(last, self.canvas.media.until_seconds) + self.epsilon_seconds
         if self.first is not None:
             self._lasting.note(self.first)
 
@@ -269,10 +270,12 @@ class PlannedPictures:
     def end(self) -> float:
         """End of the video on the clip clock, edit lists included; infinite where not reached."""
         edit = self.canvas.media.video_presented
-        beyond = (
-            edit is not None and self.end_seconds > self._track.limit_seconds + edit.slack_seconds
+        slack = 0.0 if edit is None else edit.slack_seconds
+        return (
+            self._track.limit_seconds
+            if self.end_seconds > self._track.limit_seconds + slack
+            else self.end_seconds
         )
-        return self._track.limit_seconds if beyond else self.end_seconds
 
     def gap(self, begin_seconds: float, end_seconds: float) -> tuple[float, float] | None:
         """The first stretch of more than `_GAP_SECONDS` without a new frame that reaches into the

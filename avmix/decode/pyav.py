@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import av.error
 import numpy as np
@@ -104,7 +104,7 @@ def _read_sounds(reader: "_Reader", request: Request, starts: list[float]) -> _O
         try:
             sound = _sound(media, request, starts, place)
             if sound is not None:
-                _read(media, None, sound)
+                feed_all(media, None, sound)
             return {start: _sounded(media, request, sound, start) for start in starts}
         except SeekMissed:
             continue
@@ -209,6 +209,7 @@ class _Reader:
                     self.request.limits,
                     self.request.origin,
                     began_at=self._began_at,
+                    until_seconds=self.request.until_seconds,
                     audio_track=self.request.audio_track,
                 )
             )
@@ -317,7 +318,7 @@ def _first_success(
         pictures = place.pictures(canvas)
         try:
             sound = _sound(media, request, starts, place)
-            _read(media, pictures, sound)
+            feed_all(media, pictures, sound)
             if not pictures.any_seen:
                 if place.sought or place.planned:
                     raise SeekMissed  # landed behind the last frame, or no packet says it is a key
@@ -354,18 +355,52 @@ def _sound(media: Media, request: Request, starts: list[float], place: _Place) -
     )
 
 
-def _read(
-    media: Media, pictures: PlannedPictures | LinearPictures | None, sound: Sound | None
-) -> None:
-    """Feed packets until both have all they need, or the file ends."""
-    assert media.video is not None
-    streams = [s.stream for s in (sound,) if s is not None]
-    streams = [media.video, *streams] if pictures is not None else streams
+@runtime_checkable
+class Taker(Protocol):
+    """What packets are fed to."""
+
+    def feed(self, packet: Packet) -> None:
+        """Take the next packet of the stream; the empty one at the end."""
+        ...
+
+    def note_break(self) -> None:
+        """Something between the last packet and the next could not be read, or was lost."""
+        ...
+
+
+@runtime_checkable
+class TakesFrames(Taker, Protocol):
+    """Of the video."""
+
+    @property
+    def gathered(self) -> bool:
+        """True when it needs no more packets."""
+        ...
+
+
+@runtime_checkable
+class TakesAudio(Taker, Protocol):
+    """Of the audio."""
+
+    @property
+    def done(self) -> bool:
+        """True when it needs no more packets."""
+        ...
+
+
+def feed_all(media: Media, pictures: TakesFrames | None, sound: TakesAudio | None) -> None:
+    """Feed packets until both have all they need, or the file ends.
+
+    Raises as `Media.packets`, and `TruncatedMediaError` where reading fails.
+    """
+    taken = ((media.video, pictures), (media.audio, sound))
+    streams = [stream for stream, taker in taken if stream is not None and taker is not None]
+    video = -1 if media.video is None else media.video.index
     lost = media.damaged_at_start
     order = AviOrder(media.path) if media.in_output_order else None
     # What parsers find in the coding of a packet, its decoder will find as well.
     codings = {_UNOPENED, *(stream.codec_context.name for stream in streams)}
-    complaints, video_index = media.complaints, media.video.index
+    complaints = media.complaints
     complaints.fresh()
     try:
         for packet in media.packets(*streams):
@@ -375,7 +410,7 @@ def _read(
                 for reader in (pictures, sound):
                     if reader is not None:
                         reader.note_break()
-            if packet.stream.index == video_index:  # the flushing packet has no other number
+            if packet.stream.index == video:  # the flushing packet has no other number
                 if pictures is not None:
                     pictures.feed(packet)
             elif sound is not None:

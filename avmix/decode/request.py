@@ -64,6 +64,8 @@ class Request:
     channels: Literal[1, 2] = 1
     sound_shift_seconds: float = 0.0
     """By how much the sound of a window begins after its pictures."""
+    until_seconds: float = math.inf
+    """Where the file is taken to end; what follows is not read."""
     audio_track: Track = None
     """Which of several audio tracks."""
 
@@ -114,6 +116,7 @@ def checked_request(
     limits: Limits,
     channels: Literal[1, 2] = 1,
     sound_shift_seconds: float | int = 0.0,
+    until_seconds: float | int | None = None,
     audio_track: Track = None,
 ) -> Request:
     """A request that makes sense, whatever the file is.
@@ -164,6 +167,12 @@ def checked_request(
             f"sound_shift_seconds is {sound_shift_seconds!r}; it must be from {-MAX_SECONDS:g} to "
             f"{MAX_SECONDS:g}"
         )
+    if until_seconds is not None and not (
+        _is_between(until_seconds, 0, MAX_SECONDS) and until_seconds > 0
+    ):
+        raise ValueError(
+            f"until_seconds is {until_seconds!r}; it must be positive, and at most {MAX_SECONDS:g}"
+        )
     if isinstance(audio_track, str):
         if not audio_track.strip():
             raise ValueError(f"audio_track is {audio_track!r}; it must be a language, or a number")
@@ -187,6 +196,7 @@ def checked_request(
         limits=limits,
         channels=channels,
         sound_shift_seconds=float(sound_shift_seconds),
+        until_seconds=math.inf if until_seconds is None else float(until_seconds),
         audio_track=audio_track,
     )
     if request.audio_bytes > limits.max_clip_bytes:

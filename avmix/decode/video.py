@@ -84,7 +84,7 @@ class Track:
     decoder: VideoCodecContext
     tick_seconds: float
     limit_seconds: float
-    """Pictures from here on are cut away by an edit list."""
+    """Pictures from here on are cut away, by an edit list or because the file is taken to end."""
     is_broken: Callable[[bytes], bool]
     """For the bytes of a packet."""
     bared: Callable[[Packet], Packet] | None
@@ -158,7 +158,10 @@ def track_of(media: Media, *, bare: bool = False) -> Track:
         stream=media.video,
         decoder=_lenient(media.video) if bare and context.name in _STUFFED else media.decoder,
         tick_seconds=float(media.video.time_base),
-        limit_seconds=math.inf if edit is None else edit.end_seconds - media.zero_seconds,
+        limit_seconds=min(
+            math.inf if edit is None else edit.end_seconds - media.zero_seconds,
+            media.until_seconds,
+        ),
         is_broken=damage_check(context.name, context.extradata or b""),
         bared=barer(media.video) if bare else None,
     )

@@ -13,7 +13,7 @@ from avmix.decode import ClipError, Limits, NoVideoStreamError, UnsupportedMedia
 from avmix.decode.container import Media, open_media
 from avmix.doctor.boxes import Edit, read_edits, shown_of
 from avmix.doctor.compare import clip_ms, compare, windows_of
-from avmix.doctor.judge import findings_of
+from avmix.doctor.judge import agreeing, findings_of
 from avmix.doctor.linear import Packets, decode_all, read_packets
 from avmix.doctor.manifest import row_findings
 from avmix.doctor.pictures import Eye, display_matrix, picture_gaps
@@ -21,12 +21,14 @@ from avmix.doctor.report import (
     AudioReport,
     FileReport,
     Finding,
+    JudgementReport,
     StreamReport,
     VideoReport,
     worst,
 )
 from avmix.doctor.sound import Ear
-from avmix.mono import cancels
+from avmix.judgement import judge_file
+from avmix.mono import cancels, track_of
 from avmix.types import Entry
 
 _FLOOR_DBFS = -120.0
@@ -60,6 +62,8 @@ def examine(task: Task) -> FileReport:
         report = _only(task, Finding.of("unreadable", error.problem))
     except OSError as error:
         report = _only(task, Finding.of("unreadable", error.strerror or type(error).__name__))
+    if report.bytes is not None:
+        report = _judged(task, report)
     findings = report.findings
     if task.entries and not any(f.code == "missing" for f in findings):
         findings = row_findings(task.path, task.entries, report)
@@ -69,6 +73,18 @@ def examine(task: Task) -> FileReport:
     return replace(
         report, findings=findings, level=worst(findings), examined_seconds=round(seconds, 3)
     )
+
+
+def _judged(task: Task, report: FileReport) -> FileReport:
+    """The report with the judgement that preparing comes to, and findings that agree with it."""
+    try:
+        # The rows of one file speak of one track: a data set is prepared with one choice.
+        track = track_of(task.entries[0].audio) if task.entries else None
+        judged = judge_file(task.path, "full", audio_track=track)
+    except OSError:
+        return report
+    worth = JudgementReport(worth=judged.worth, good=judged.good, reasons=judged.reasons)
+    return replace(report, judgement=worth, findings=agreeing(report.findings, judged))
 
 
 def _only(task: Task, finding: Finding) -> FileReport:

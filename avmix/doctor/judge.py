@@ -1,6 +1,7 @@
 """From what was measured to what is worth saying."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from avmix.decode.avi import LATE_SAMPLES
@@ -13,6 +14,7 @@ from avmix.doctor.report import (
     VideoReport,
     WindowReport,
 )
+from avmix.judgement import Judgement
 
 AV_START_MS = 20.0
 """Less is not seen: half a picture."""
@@ -23,6 +25,8 @@ LONG_GOP_SECONDS = 12.5
 """Encoders put key pictures at most 250 apart if not told: 10 s at 25 pictures a second."""
 TRUNCATED_SECONDS = 0.5
 ASPECT = 1.01
+_SAYS_ALL = frozenset({"unreadable", "unsupported", "no_picture", "sound_broken"})
+"""Findings after which it goes without saying that nothing can be used."""
 LONG_READ_SECONDS = 30.0
 """A window costs the reading of everything before it, where seeking is not exact."""
 _HDR = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
@@ -52,6 +56,19 @@ def findings_of(
     if from_beginning and packets.end_seconds > LONG_READ_SECONDS:
         found.append(Finding.of("from_beginning", "this container is read from its beginning"))
     return tuple(found)
+
+
+def agreeing(findings: Sequence[Finding], judged: Judgement) -> tuple[Finding, ...]:
+    """The findings with what the file is worth, and no error of damage where it is whole: what
+    libav complains of need not concern any frame."""
+    if judged.worth == "whole":
+        return tuple(
+            replace(f, level="note") if f.code == "damaged_picture" else f for f in findings
+        )
+    known = any(f.level == "error" and f.code in _SAYS_ALL for f in findings)
+    if judged.worth == "part":
+        return (*findings, Finding.of("in_part", judged.said()))
+    return tuple(findings) if known else (*findings, Finding.of("unusable", judged.said()))
 
 
 def _damage(damage: Damage) -> Finding:

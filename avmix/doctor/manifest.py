@@ -10,7 +10,7 @@ from avmix.data.manifest import read_manifest, splits_of
 from avmix.decode import ClipError
 from avmix.doctor.report import FileReport, Finding
 from avmix.mono import track_of
-from avmix.prepare.probe import probe
+from avmix.prepare.probe import survey
 from avmix.types import AudioInfo, Entry, VideoInfo
 
 _TOLERANCE = {"rms_dbfs": 0.5, "fps": 0.01, "log_mel_mean": 0.05, "log_mel_std": 0.05}
@@ -61,12 +61,14 @@ def row_findings(path: str, entries: Sequence[Entry], report: FileReport) -> tup
 def _differences(path: str, entries: Sequence[Entry]) -> list[str]:
     try:
         # The rows of one file speak of one track: a data set is prepared with one choice.
-        video, audio = probe(path, track_of(entries[0].audio))
+        # Where reading stops early, the judgement says so.
+        file = survey(path, audio_track=track_of(entries[0].audio))
     except ClipError as error:
         return [f"probing fails: {error.problem}"]
     found: list[str] = []
     for row in entries:
-        found += _compare("video", row.video, video) + _compare("audio", row.audio, audio)
+        found += _compare("video", row.video, file.video)
+        found += _compare("audio", row.audio, file.audio)
     return list(dict.fromkeys(found))
 
 

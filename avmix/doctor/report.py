@@ -17,7 +17,7 @@ Code = Literal[
     "mono_cancels", "sound_broken", "sound_short", "long_gop", "vfr", "rotated", "av_start",
     "sound_ends_early", "sound_gaps", "picture_gaps", "cut_start", "from_beginning", "no_pts",
     "trimmed", "aspect", "interlaced", "hdr", "late_in_avi", "several_streams", "cover_art",
-    "version",
+    "version", "in_part", "unusable",
 ]  # fmt: skip
 
 
@@ -48,12 +48,16 @@ KINDS: dict[Code, Kind] = {
         "error", "damaged pictures", "get the file again; windows on the damage are refused"
     ),
     "damaged_sound": Kind(
-        "error", "damaged sound", "get the file again; what is lost becomes silence"
+        "warning", "damaged sound", "get the file again; what is lost becomes silence"
     ),
     "truncated": Kind("error", "cut off", "get the file again: it ends before it says it does"),
     "seek_differs": Kind(
         "error", "windows differ from the whole", "transcode the file, and report it: a bug"
     ),
+    "in_part": Kind(
+        "error", "usable in part", "prepare keeps the longest good stretch; or get the file again"
+    ),
+    "unusable": Kind("error", "nothing can be used", "get the file again, or leave it out"),
     "refused": Kind("error", "windows are refused", "transcode the file, or leave it out"),
     "manifest": Kind("error", "the manifest is not valid", "prepare the data set again"),
     "missing": Kind("error", "missing", "check --root; restore the file, or prepare again"),
@@ -248,6 +252,17 @@ class WindowReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgementReport:
+    """What the file is worth (`avmix.judgement`), every frame looked at."""
+
+    worth: Literal["whole", "part", "nothing"]
+    good: tuple[tuple[float, float], ...]
+    """Stretches that can be read, seconds; 0 is the first presented frame."""
+    reasons: tuple[str, ...]
+    """Why it is not whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileReport:
     """All that is said about one file."""
 
@@ -266,6 +281,8 @@ class FileReport:
     damage: tuple[Damage, ...] = ()
     edits: tuple[str, ...] = ()
     windows: tuple[WindowReport, ...] = ()
+    judgement: JudgementReport | None = None
+    """None where it was not come to."""
     clip_ms: float | None = None
     """Median time to decode a clip: 2 s, 16 pictures at 224 pixels, sound at 16 kHz."""
     examined_seconds: float | None = None

@@ -19,6 +19,9 @@ _STYLES: dict[Level, str] = {
 }  # fmt: skip
 
 
+_WORTH = {"whole": "all of it can be used", "part": "a part can be used", "nothing": "nothing"}
+
+
 def show_file(console: Console, file: FileReport) -> None:
     """Everything about one file."""
     console.print(_title(console, file))
@@ -211,6 +214,10 @@ def _reading_facts(file: FileReport) -> list[tuple[str, str]]:
                    f"{d.first}")
         for d in file.damage
     ] or [("damage", "none: decoded from beginning to end without a complaint")]  # fmt: skip
+    if file.judgement is not None:
+        rows.append(("worth", _WORTH[file.judgement.worth]))
+        rows += [("", f"good from {begin:.2f} to {end:.2f} s") for begin, end in
+                 file.judgement.good if file.judgement.worth == "part"]  # fmt: skip
     if file.windows:
         same = sum(w.outcome == "same" for w in file.windows)
         text = f"{same} of {len(file.windows)} equal the file decoded from beginning to end"

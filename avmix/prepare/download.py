@@ -278,7 +278,7 @@ def arrived(path: Path, item: Item) -> tuple[str, Path]:
 
 
 def _probe_and_cut(task: tuple[Path, tuple[float, float] | None]) -> tuple[str, Path]:
-    from avmix.prepare.probe import entry_of  # only this process needs them
+    from avmix.judgement import entry_of  # only this process needs them
     from avmix.prepare.transcode import Form, Job, make_one
 
     path, cut = task

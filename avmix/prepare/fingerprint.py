@@ -154,6 +154,7 @@ def fingerprint_of(root: Path, entry: Entry) -> Fingerprint:
                 num_frames=num,
                 short_side=2 * _SIDE,
                 audio="skip",
+                until_seconds=entry.usable_until_seconds,
                 limits=_LIMITS,
             )
             pictures = picture_hashes(clip.video)
@@ -199,6 +200,7 @@ def _listen(path: Path, entry: Entry) -> Float32[np.ndarray, " s"]:
             sample_rate=SOUND_HZ,
             channels=channels_to_read(entry.audio),
             audio_track=track_of(entry.audio),
+            until_seconds=entry.usable_until_seconds,
             limits=_LIMITS,
         ).audio
         return one_channel(entry.audio, wave)

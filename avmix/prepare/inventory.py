@@ -1,7 +1,7 @@
 """The inventory: expected, found and what lies between, per split and class, as plain values."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from avmix.prepare.archives import Archive
@@ -31,10 +31,12 @@ def inventory_of(
     unexpected: Sequence[str],
     *,
     min_seconds: float,
+    looks: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that is worth knowing about a prepared data set, in the order it is shown.
 
-    `unexpected` are the media files that no clip of any protocol may be.
+    `unexpected` are the media files that no clip of any protocol may be; `looks` says what was
+    looked at (`avmix.prepare.looks`).
     """
     present = {label for one in judged if one.entry is not None for label in one.clip.labels}
     splits = {one.clip.split: None for one in judged}
@@ -42,6 +44,7 @@ def inventory_of(
         "schema": SCHEMA,
         "protocol": protocol.name,
         "leaks": protocol.leaks,
+        "looks": dict(looks),
         "counts": _counts(judged, protocol),
         "splits": {
             split: {

@@ -13,14 +13,13 @@ from typing import Any
 from avmix import strictjson
 from avmix.atomic import naming
 from avmix.data.manifest import ManifestError
+from avmix.prepare.probe import Check
 from avmix.prepare.scan import File
 from avmix.system import lock_file
 from avmix.types import AudioInfo, VideoInfo
 
-_VERSION = 3
+_VERSION = 4
 """Of what probing finds; raised when the same file would give something else."""
-_STILL_TRUE = 2
-"""An earlier one, which said something else only of audio whose channels cancel in mono."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +32,16 @@ class Probed:
     """Of the content; empty where the file could not be read."""
     problem: str = ""
     """Why it cannot be used; empty where it can."""
+    good: tuple[tuple[float, float], ...] = ()
+    """As `Judgement.good`, where it is usable in part; () where it is whole."""
+    in_part: str = ""
+    """What of it can be read and why not all, in one line; empty where it is whole."""
+    damaged_audio: str = ""
+    """As `Judgement.damaged_audio`."""
+    looked: str = ""
+    """As `Judgement.looked`; empty where the file could not be read."""
+    cpu_seconds: float = 0.0
+    """What reading it has cost."""
     limit_seconds: float | None = None
     """The limit that it did not keep, where that is the problem."""
     passing: bool = False
@@ -44,14 +53,19 @@ _MOST_SHARED = 100_000
 
 
 class Journal:
-    """Results by file: path, size and time of change; whatever differs is another file."""
+    """Results by file: path, size and time of change; whatever differs is another file.
 
-    def __init__(self, path: Path) -> None:
-        """Read what is there, without a last line that a kill has torn, and go on behind it."""
+    What was found by one way of looking does not serve for another: results would depend on what
+    was run before.
+    """
+
+    def __init__(self, path: Path, check: Check) -> None:
+        """Read what `check` has found, without a last line that a kill has torn, and go on behind
+        it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.found: dict[File, Probed] = {}
         shared: dict[VideoInfo, VideoInfo] = {}
-        self._path = path
+        self._path, self._check = path, check
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         end = 0
         with path.open("rb") as file:
@@ -59,7 +73,7 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 end += len(line)
-                known = _parse(line, shared)
+                known = _parse(line, check, shared)
                 if known is not None:
                     self.found[known[0]] = known[1]
         if os.fstat(self._file).st_size > end:
@@ -69,7 +83,7 @@ class Journal:
         """Keep a result; after this a kill does not lose it. Raises OSError on a full disk."""
         self.found[file] = probed
         if not probed.passing:
-            row = {"version": _VERSION, **asdict(file), **asdict(probed)}
+            row = {"version": _VERSION, "check": self._check, **asdict(file), **asdict(probed)}
             line = strictjson.dumps(row).encode() + b"\n"
             with naming(self._path):
                 if os.write(self._file, line) < len(line):
@@ -97,13 +111,14 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _parse(line: bytes, shared: dict[VideoInfo, VideoInfo]) -> tuple[File, Probed] | None:
-    """The result in a line; None for one of another version, or damaged. Of millions of files many
-    have the same size, rate and length: `shared` has each once."""
+def _parse(
+    line: bytes, check: Check, shared: dict[VideoInfo, VideoInfo]
+) -> tuple[File, Probed] | None:
+    """The result in a line; None for one of another version or check, or damaged. Of millions of
+    files many have the same size, rate and length: `shared` has each once."""
     try:
         row = json.loads(line)
-        version = row.pop("version")
-        if version != _VERSION and (version != _STILL_TRUE or _is_lost(row)):
+        if (row.pop("version"), row.pop("check")) != (_VERSION, check):
             return None
         file = File(row.pop("path"), row.pop("bytes"), row.pop("mtime_ns"))
         video, audio = _info(VideoInfo, row.pop("video")), _info(AudioInfo, row.pop("audio"))
@@ -112,14 +127,12 @@ def _parse(line: bytes, shared: dict[VideoInfo, VideoInfo]) -> tuple[File, Probe
             if known is None and len(shared) < _MOST_SHARED:
                 shared[video] = video
             video = known or video
-        return file, Probed(video=video, audio=audio, **row)
+        # Of whole files this is the one empty tuple that there is.
+        good = tuple((float(begin), float(end)) for begin, end in row.pop("good"))
+        looked = sys.intern(row.pop("looked"))
+        return file, Probed(video=video, audio=audio, good=good, looked=looked, **row)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-
-
-def _is_lost(row: Mapping[str, Any]) -> bool:
-    audio = row["audio"]
-    return audio is not None and audio.get("mono_cancels", False)
 
 
 def _info(kind: Any, row: Mapping[str, Any] | None) -> Any:

@@ -28,8 +28,9 @@ Status = Literal[
 STATUSES: tuple[Status, ...] = get_args(Status)
 """All but the first are reasons to leave a clip out."""
 Flag = Literal[
-    "no_audio", "silent", "duplicate", "av_offset", "wrong_duration", "id_alone", "other_folder"
-]
+    "no_audio", "silent", "duplicate", "av_offset", "wrong_duration", "id_alone", "other_folder",
+    "in_part", "damaged_audio",
+]  # fmt: skip
 FLAGS: tuple[Flag, ...] = get_args(Flag)
 """Remarks on clips that are kept."""
 
@@ -100,8 +101,8 @@ def judge(
 ) -> list[Judged]:
     """Every expected clip, in the order of the protocol.
 
-    Of several files of a clip the first that can be read is taken. `min_seconds` is the shortest
-    stretch that is kept.
+    Of several files of a clip the first that can be read as a whole is taken, else in part.
+    `min_seconds` is the shortest stretch that is kept.
     """
     folders = _class_folders(protocol)
     judged = [
@@ -123,7 +124,8 @@ def _judge(
         of_none = _NO_VIDEO if clip.video else "the annotations name no file"
         looked = f"no file called {clip.names[0]}" if clip.names else of_none
         return Judged(clip=clip, status="missing", reason=looked)
-    taken = next((f for f in files if not probed[f].problem), files[0])
+    usable = [f for f in files if not probed[f].problem]
+    taken = next((f for f in usable if not probed[f].in_part), (usable or files)[0])
     others = tuple((f.path, _why_not(f, taken, probed)) for f in files if f is not taken)
     of_file, path = probed[taken], taken.path
     if of_file.problem:
@@ -138,11 +140,17 @@ def _judge(
     stretch = _stretch(clip, path, whole)
     if isinstance(stretch, str):
         return Judged(clip=clip, status="too_long", reason=stretch, path=path, others=others)
-    start, end = stretch
+    start, end, until = _usable(of_file, *stretch)
     if end - start < min_seconds:
         said = f"{max(end - start, 0.0):.2f} s of it are there, {min_seconds:g} s are needed"
+        said += f"; {of_file.in_part}" if of_file.in_part else ""
         return Judged(clip=clip, status="too_short", reason=said, path=path, others=others)
-    remarks = [*_sound(of_file), *_times(clip, of_file, start, end), *_place(clip, path, folders)]
+    remarks = [
+        *_worth(of_file),
+        *_sound(of_file),
+        *_times(clip, of_file, start, end),
+        *_place(clip, path, folders),
+    ]
     lacks = next((r for r in remarks if r[0] in ("no_audio", "silent")), None)
     if needs_audio and lacks is not None:
         status: Status = "no_audio" if lacks[0] == "no_audio" else "silent"
@@ -160,6 +168,7 @@ def _judge(
         audio=of_file.audio,
         bytes=taken.bytes,
         sha256=of_file.sha256,
+        usable_until_seconds=until,
     )
     return _kept(clip, remarks, entry, others)
 
@@ -181,6 +190,26 @@ def _stretch(clip: Expected, path: str, whole: float) -> tuple[float, float] | s
         where = f" (seconds {cut[0]:g} to {cut[1]:g} of the video)" if cut is not None else ""
         return f"{said}: which part{where} it is cannot be known; cut the file"
     return 0.0, whole
+
+
+def _usable(of_file: Probed, start: float, end: float) -> tuple[float, float, float | None]:
+    """The longest stretch of a clip that can be read, and where reading has to end if it does."""
+    if not of_file.good:
+        return start, end, None
+    assert of_file.video is not None
+    good = max(of_file.good, key=lambda g: (round(min(g[1], end) - max(g[0], start), 3), -g[0]))
+    until = good[1] if good[1] < of_file.video.duration_seconds else None
+    return max(start, good[0]), min(end, good[1]), until
+
+
+def _worth(of_file: Probed) -> list[tuple[Flag, str]]:
+    """Remarks on a file that is not as whole as it might be."""
+    remarks: list[tuple[Flag, str]] = []
+    if of_file.in_part:
+        remarks.append(("in_part", of_file.in_part))
+    if of_file.damaged_audio:
+        remarks.append(("damaged_audio", of_file.damaged_audio))
+    return remarks
 
 
 def is_by_id(clip: Expected, path: str) -> bool:
@@ -306,6 +335,8 @@ def _why_not(file: File, taken: File, probed: Mapping[File, Probed]) -> str:
     this, that = probed[file], probed[taken]
     if this.problem:
         return f"unreadable: {this.problem}"
+    if this.in_part and not that.in_part:
+        return this.in_part
     if this.sha256 and this.sha256 == that.sha256:
         return f"the same content as {taken.path}, which was taken"
     return f"{taken.path} was taken: by folder, name, then size"

@@ -3,9 +3,10 @@
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -18,16 +19,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from avmix.decode import ClipError
+from avmix.decode import Limits
 from avmix.decode.request import Track
+from avmix.judgement import judge_file
 from avmix.killable import Failure, run_each
 from avmix.names import console_of
 from avmix.prepare.journal import Journal, Probed
-from avmix.prepare.probe import probe
+from avmix.prepare.probe import Check
 from avmix.prepare.scan import File
 
 _PER_PROCESS = 200
 """Files that a process reads before another takes its place: what decoders leak stays small."""
+_WITHOUT_LIMIT = 10
+"""Times the limit of a file, within which it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Look:
     file: File
     seconds: float
     """Limit for the whole file."""
+    check: Check = "fast"
     audio_track: Track = None
     """Which of several, as for `decode_clip`."""
 
@@ -49,6 +54,7 @@ def probe_files(
     *,
     workers: int,
     seconds: float,
+    check: Check = "fast",
     ray: str | None = None,
     audio_track: Track = None,
 ) -> dict[File, Probed]:
@@ -58,7 +64,9 @@ def probe_files(
     `ray`, an address or `local`, the cluster reads them; the results are the same.
     """
     known = {file: journal.found[file] for file in files if _holds(journal, file, seconds)}
-    tasks = [Look(str(root), file, seconds, audio_track) for file in files if file not in known]
+    tasks = [
+        Look(str(root), file, seconds, check, audio_track) for file in files if file not in known
+    ]
     with _bar(len(files), len(known)) as advance, closing(_running(tasks, workers, ray)) as running:
         for look, probed in running:
             journal.add(look.file, probed)
@@ -88,6 +96,7 @@ def probe_here(tasks: Sequence[Look], workers: int) -> Results:
 
 def probe_one(look: Look) -> Probed:
     """Read one file from beginning to end, and its hash; problems are results, not exceptions."""
+    began = time.process_time()
     path = os.path.join(look.root, look.file.path)
     try:
         before = os.stat(path)
@@ -95,7 +104,7 @@ def probe_one(look: Look) -> Probed:
             return Probed(problem="not a regular file")
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        probed = _read(path, sha256, look.audio_track)
+        probed = _read(path, sha256, look)
         after = os.stat(path)
     except OSError as error:
         return Probed(problem=error.strerror or type(error).__name__, passing=True)
@@ -103,15 +112,24 @@ def probe_one(look: Look) -> Probed:
         (look.file.bytes, look.file.mtime_ns)
     }:
         return Probed(problem="it changed while it was read; run again", passing=True)
-    return probed
+    return replace(probed, cpu_seconds=round(time.process_time() - began, 4))
 
 
-def _read(path: str, sha256: str, audio_track: Track) -> Probed:
-    try:
-        video, audio = probe(path, audio_track)
-    except ClipError as error:
-        return Probed(sha256=sha256, problem=error.problem.splitlines()[0])
-    return Probed(video=video, audio=audio, sha256=sha256)
+def _read(path: str, sha256: str, look: Look) -> Probed:
+    # The limit of time is kept from outside, where it is known which one it was.
+    limits = Limits(seconds=_WITHOUT_LIMIT * look.seconds)
+    judged = judge_file(path, look.check, audio_track=look.audio_track, limits=limits)
+    is_part, is_none = judged.worth == "part", judged.worth == "nothing"
+    return Probed(
+        video=None if is_none else judged.video,
+        audio=None if is_none else judged.audio,
+        sha256=sha256,
+        problem=judged.said() if is_none else "",
+        good=judged.good if is_part else (),
+        in_part=judged.said() if is_part else "",
+        damaged_audio=judged.damaged_audio,
+        looked="" if is_none else judged.looked,
+    )
 
 
 def _failed(failure: Failure, look: Look) -> Probed:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from avmix.data.manifest import ManifestError
 from avmix.killable import CannotStart
@@ -15,6 +16,7 @@ from avmix.prepare.annotations import read_classes
 from avmix.prepare.expected import Protocol
 from avmix.prepare.fetch import fetch_annotations
 from avmix.prepare.follow import FOLLOW, NEEDS, add_follow_arguments, after
+from avmix.prepare.probe import Check
 from avmix.prepare.run import Options, folder_of, prepare, restricted
 
 EPILOG = """\
@@ -113,13 +115,14 @@ def _names_of(words: Sequence[str]) -> list[str]:
 
 def _options(options: argparse.Namespace) -> Options:
     own = {"media", "annotations", "out", "protocol", "workers", "ray", "overwrite", "archives",
-           "dry_run", "classes", "seconds", "fetch", *FOLLOW}  # fmt: skip
+           "dry_run", "classes", "seconds", "fetch", "check", *FOLLOW}  # fmt: skip
     return Options(
         media=options.media,
         out=options.out,
         workers=options.workers,
         ray=options.ray,
         seconds=options.seconds,
+        check=options.check,
         audio_track=options.audio_track,
         min_seconds=options.min_seconds,
         archives=options.archives,
@@ -156,6 +159,9 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add("--ray", metavar="ADDRESS", help="probe on a Ray cluster: its address, `auto`, or `local` "
         "to start one here; every machine must see --root under the same path")  # fmt: skip
     add("--seconds", type=_positive, default=120.0, help="limit for one file, seconds (120)")
+    add("--check", choices=get_args(Check), default="fast", help="fast: look at the packets and "
+        "the audio of every file, and decode its frames only where these show signs of damage; "
+        "full: decode every frame, so that training reads whatever is kept (fast)")  # fmt: skip
     add("--min-seconds", "--min_seconds", type=_positive, default=0.5,
         help="shortest clip that is kept, seconds (0.5)")  # fmt: skip
     add("--audio-track", "--audio_track", type=_track, metavar="N|LANG", help="which of several "

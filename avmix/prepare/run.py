@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +21,9 @@ from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.inventory import SPLITS, excluded_rows, inventory_of
 from avmix.prepare.journal import Journal, Probed, alone
 from avmix.prepare.judge import Judged, files_of, judge
+from avmix.prepare.looks import cost_of, looks_of
 from avmix.prepare.mapping import mapping_of, missing_links, show_mapping
+from avmix.prepare.probe import Check
 from avmix.prepare.probing import probe_files
 from avmix.prepare.publish import WORK, publish, stage, staging
 from avmix.prepare.scan import File, Index, scan
@@ -45,6 +48,8 @@ class Options:
     """Which of several audio tracks, as for `decode_clip`; the manifest notes it."""
     seconds: float = 120.0
     """Limit for probing one file."""
+    check: Check = "fast"
+    """What of every file is looked at: packets and audio, or every frame too."""
     min_seconds: float = 0.5
     """The shortest clip that is kept."""
     archives: str | None = None
@@ -83,12 +88,21 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
         unexpected = sorted(set(index.files) - {file.path for file in wanted})
         del wanted
         for number, protocol in enumerate(protocols, 1):
+            # Before anything is judged: this sets aside as many files as there are, for a moment.
+            files = (file for clip in protocol.expected for file in candidates[clip])
+            looks = looks_of(options.check, files, probed)
             judged = judge(protocol, candidates, probed, min_seconds=options.min_seconds)
             if number == len(protocols):  # of millions of files this is what else takes most memory
                 candidates.clear()
                 probed.clear()
             inventory = inventory_of(
-                protocol, judged, index, archives, unexpected, min_seconds=options.min_seconds
+                protocol,
+                judged,
+                index,
+                archives,
+                unexpected,
+                min_seconds=options.min_seconds,
+                looks=looks,
             )
             target = folder_of(options.out, protocol, len(protocols))
             show_inventory(inventory)
@@ -97,16 +111,21 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
 
 def _probed(wanted: Sequence[File], options: Options) -> dict[File, Probed]:
     """What is in the files. The journal goes when it is known: it has all of it a second time."""
-    with closing(Journal(options.out / WORK / _journal(options.audio_track))) as journal:
-        return probe_files(
+    began, path = time.monotonic(), options.out / WORK / _journal(options.audio_track)
+    with closing(Journal(path, options.check)) as journal:
+        num_known = sum(file in journal.found for file in wanted)
+        probed = probe_files(
             options.media,
             wanted,
             journal,
             workers=options.workers,
             seconds=options.seconds,
+            check=options.check,
             ray=options.ray,
             audio_track=options.audio_track,
         )
+    tell(cost_of(options.check, probed, num_known, time.monotonic() - began))
+    return probed
 
 
 def _journal(audio_track: Track) -> str:
@@ -291,5 +310,6 @@ def _notes(protocol: Protocol, inventory: Mapping[str, Any], options: Options) -
             for split, counts in inventory["splits"].items()
         },
         "rules": inventory["rules"],
+        "looks": inventory["looks"],
         "needs_audio": protocol.needs_audio,
     }

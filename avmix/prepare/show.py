@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from avmix.names import console_of, listed, printable
+from avmix.prepare.looks import said_of
 
 TITLES = {
     "expected": "expected",
@@ -27,6 +28,8 @@ TITLES = {
     "kept_wrong_duration": "length*",
     "kept_id_alone": "id*",
     "kept_other_folder": "folder*",
+    "kept_in_part": "in part*",
+    "kept_damaged_audio": "audio damage*",
 }
 """Headings of the counts; a star marks remarks on clips that are kept."""
 _MOST = 8
@@ -68,7 +71,7 @@ def table_of(data: Mapping[str, Any]) -> Table:
 
 def lines_of(data: Mapping[str, Any]) -> list[str]:
     """What the table does not say, one line each."""
-    media, out = data["media"], []
+    media, out = data["media"], [said_of(data["looks"])]
     if any(key.startswith("kept_") for key in columns_of([data["counts"]])):
         out.append("* kept, and remarked upon in inventory.json")
     if data["leaks"]:

@@ -15,10 +15,11 @@ from avmix import strictjson
 from avmix.config import DataConfig
 from avmix.data.manifest import ManifestError, write_manifest
 from avmix.decode import ClipError
+from avmix.judgement import entry_of
 from avmix.killable import Failure, run_each
+from avmix.names import listed, tell
 from avmix.paths import unmakable
 from avmix.prepare.annotations import SPLIT_WORDS, Annotations, leaves, path_below, plain
-from avmix.prepare.probe import entry_of
 from avmix.types import Entry
 
 SPLITS = ("train", "val", "test")
@@ -109,12 +110,16 @@ def prepare_rows(
             excluded.append({"path": row.path, "split": row.split, "reason": found})
     num_rows = len(rows) + len(table.problems)
     if len(excluded) / num_rows > max_bad_share:
-        listed = "\n".join(f"  {e['path'] or 'row'}: {e['reason']}" for e in excluded)
+        each = "\n".join(f"  {e['path'] or 'row'}: {e['reason']}" for e in excluded)
         raise ManifestError(
             f"{root}: {len(excluded)} of {num_rows} files cannot be used, a larger share than "
-            f"{max_bad_share} (data.max_bad_share), which is allowed:\n{listed}"
+            f"{max_bad_share} (data.max_bad_share), which is allowed:\n{each}"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    in_part = [e.path for es in entries.values() for e in es if e.usable_until_seconds is not None]
+    if in_part:
+        tell(f"{folder}: of {len(in_part)} files only a part can be read, which is their clip: "
+             f"{listed(in_part, most=_EXAMPLES)}; avmix doctor says why", error=True)  # fmt: skip
     (folder / "excluded.jsonl").write_bytes(strictjson.lines(excluded).encode())
     write_manifest(
         folder,
@@ -182,6 +187,7 @@ def _probe(root: Path, row: Row) -> Entry | str:
             clip_id=row.path,
             labels=(row.label,),
             source_id=row.source_id,
+            in_part=True,
         )
     except (ClipError, OSError) as error:
         return f"{type(error).__name__}: {error}"

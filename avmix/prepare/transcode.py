@@ -38,12 +38,13 @@ from avmix.data.manifest import (
     write_manifest,
 )
 from avmix.decode import ClipError, Limits, decode_clip, decode_sound
+from avmix.judgement import entry_of
 from avmix.killable import Failure
 from avmix.mono import channels_to_read, one_channel, track_of
 from avmix.names import tell
 from avmix.prepare.each import each, failed
 from avmix.prepare.fingerprint import shrunk
-from avmix.prepare.probe import entry_of, probe
+from avmix.prepare.probe import probe
 from avmix.synth.write import sound_rate, write_mp4
 from avmix.types import Entry
 from avmix.whole import fps_of, num_pictures, pictures_of
@@ -196,7 +197,7 @@ def stretch_of(entry: Entry, margin_seconds: float) -> tuple[Entry, int]:
     """
     if entry.video is None:
         raise TranscodeError("has no pictures")
-    fps, limit = float(fps_of(entry)), entry.video.duration_seconds
+    fps, limit = float(fps_of(entry)), entry.usable_until_seconds or entry.video.duration_seconds
     first = max(math.floor((entry.start_seconds - margin_seconds) * fps + 0.01), 0)
     last = math.ceil((min(entry.end_seconds + margin_seconds, limit)) * fps - 0.01)
     last = max(min(last, math.floor(limit * fps + 0.01)), first + 1)
@@ -327,6 +328,7 @@ def _by_pyav(root: Path, stretch: Entry, path: Path, form: Form) -> None:
             sample_rate=rate,
             channels=2 if stretch.audio.channels > 1 else 1,
             audio_track=track_of(stretch.audio),
+            until_seconds=stretch.usable_until_seconds,
             limits=_LIMITS,
         ).audio
     pieces = pictures_of(root, stretch, short_side=form.short_side)
@@ -372,7 +374,7 @@ def _by_ffmpeg(root: Path, stretch: Entry, path: Path, num: int, form: Form) -> 
 def _check_pictures(
     root: Path, stretch: Entry, path: Path, first: int, num: int, fps: float
 ) -> None:
-    def small(file: Path, start: float) -> np.ndarray:
+    def small(file: Path, start: float, until: float | None = None) -> np.ndarray:
         clip = decode_clip(
             file,
             start_seconds=start + first / fps,
@@ -380,11 +382,13 @@ def _check_pictures(
             num_frames=num,
             short_side=_LOOK_PX,
             audio="skip",
+            until_seconds=until,
             limits=_LIMITS,
         )
         return shrunk(clip.video)  # whose sizes may differ by a row or column
 
-    source, result = small(root / stretch.path, stretch.start_seconds), small(path, 0.0)
+    source = small(root / stretch.path, stretch.start_seconds, stretch.usable_until_seconds)
+    result = small(path, 0.0)
     error = float(np.mean((source - result) ** 2))
     psnr = 10 * math.log10(255**2 / max(error, 1e-6))
     at = f"at {first / fps:.2f} s"
@@ -399,7 +403,7 @@ def _check_pictures(
 
 
 def _check_sound(root: Path, stretch: Entry, path: Path, start: float, seconds: float) -> None:
-    def heard(file: Path, first: float, track: int | None) -> np.ndarray:
+    def heard(file: Path, first: float, track: int | None, until: float | None) -> np.ndarray:
         wave = decode_sound(
             file,
             start_seconds=first + start,
@@ -407,12 +411,18 @@ def _check_sound(root: Path, stretch: Entry, path: Path, start: float, seconds: 
             sample_rate=_LISTEN_HZ,
             channels=channels_to_read(stretch.audio),
             audio_track=track,
+            until_seconds=until,
             limits=_LIMITS,
         ).audio
         return one_channel(stretch.audio, wave)
 
-    source = heard(root / stretch.path, stretch.start_seconds, track_of(stretch.audio))
-    result = heard(path, 0.0, None)
+    source = heard(
+        root / stretch.path,
+        stretch.start_seconds,
+        track_of(stretch.audio),
+        stretch.usable_until_seconds,
+    )
+    result = heard(path, 0.0, None, None)
     shift = sound_shift(source, result, _LISTEN_HZ)
     if shift is None:
         raise TranscodeError(f"at {start:.2f} s the sound is not the source's")
@@ -422,7 +432,8 @@ def _check_sound(root: Path, stretch: Entry, path: Path, start: float, seconds: 
 
 def _row(job: Job, stretch: Entry, path: Path, out: Path) -> Entry:
     old = job.entry
-    new = entry_of(path, out, clip_id=old.clip_id, labels=old.labels, source_id=old.source_id)
+    new = entry_of(path, out, clip_id=old.clip_id, labels=old.labels, source_id=old.source_id,
+                   check="full")  # fmt: skip
     return replace(
         new,
         start_seconds=round(old.start_seconds - stretch.start_seconds, 6),

@@ -18,8 +18,8 @@ from avmix.engine import targets_of
 from avmix.events import events_of
 from avmix.figures import OWN, PARTNER, Strip, draw_strips
 from avmix.frontend import Frontend
+from avmix.judgement import entry_of
 from avmix.mono import channels_to_read, one_channel
-from avmix.prepare.probe import entry_of
 from avmix.synth.write import sound_rate, write_mp4
 from avmix.types import Batch, Clip, Entry
 
@@ -136,6 +136,7 @@ def _augmented(
         short_side=clip.short_side,
         channels=channels_to_read(entries[0].audio, clip.audio_channels),
         audio="silence",
+        until_seconds=entries[0].usable_until_seconds,
     )
     sound = one_channel(entries[0].audio, before.audio, clip.audio_channels)
     whole = centred(before.video.shape[1], before.video.shape[2])
@@ -146,7 +147,9 @@ def _augmented(
 def _entry(path: Path, root: Path, number: int) -> Entry:
     # Numbered: both may be the same file, or files of one name.
     name = f"{path.stem} ({number + 1})"
-    return entry_of(path.absolute(), root, clip_id=name, labels=[name], source_id=name)
+    return entry_of(
+        path.absolute(), root, clip_id=name, labels=[name], source_id=name, in_part=True
+    )
 
 
 def _draw(found: Augmented, frontend: FrontendConfig, title: str, out: Path, scale: float) -> None:

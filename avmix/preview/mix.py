@@ -18,7 +18,7 @@ from avmix.figures import OWN, PARTNER, Strip, draw_strips
 from avmix.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
 from avmix.mix import MixPlan, clip_grids, draw_plan, mixed_targets
 from avmix.mono import channels_to_read, one_channel
-from avmix.prepare.probe import probe
+from avmix.prepare.probe import survey
 from avmix.rng import rng
 from avmix.types import Batch, Clip
 
@@ -38,6 +38,7 @@ def preview_mix(
     clip: ClipConfig = PREVIEW_CLIP,
     frontend: FrontendConfig | None = None,
     tracks: tuple[int | None, int | None] = (None, None),
+    until_seconds: tuple[float | None, float | None] = (None, None),
 ) -> list[MixPlan]:
     """Write a PNG of both clips and of each way of mixing them; returns how each was done.
 
@@ -45,6 +46,7 @@ def preview_mix(
     as it is (of one clip, with the partner as second input: `MixPlan.of_one`), for a configuration
     one is drawn. `start_seconds`: into both files, or into each. `labels` names the two classes;
     the file names stand in for them. `tracks`: of audio, where not those that players take.
+    `until_seconds`: where reading of each has to end, as for `decode_clip`.
     Raises what `decode_clip` raises, and ValueError where a plan does not fit the clips or mixes
     inside the network, where there is nothing to see.
     """
@@ -52,8 +54,10 @@ def preview_mix(
     names = labels or (own.stem, partner.stem)
     starts = start_seconds if isinstance(start_seconds, tuple) else (start_seconds,) * 2
     clips = [
-        _read(path, Window(start, clip.duration_seconds), clip, track)
-        for path, start, track in zip((own, partner), starts, tracks, strict=True)
+        _read(path, Window(start, clip.duration_seconds), clip, track, until)
+        for path, start, track, until in zip(
+            (own, partner), starts, tracks, until_seconds, strict=True
+        )
     ]
     batch = Batch(
         video=torch.from_numpy(np.stack([c.video for c in clips])),
@@ -128,9 +132,16 @@ def _title(plan: MixPlan) -> str:
     return title + "".join(f"; {name} dropped" for name in missing)
 
 
-def _read(path: Path, window: Window, config: ClipConfig, track: int | None = None) -> Clip:
-    wanted = config.audio_channels
-    sound = probe(path, track)[1] if wanted == 1 else None  # training knows it from the manifest
+def _read(
+    path: Path,
+    window: Window,
+    config: ClipConfig,
+    track: int | None = None,
+    until_seconds: float | None = None,
+) -> Clip:
+    wanted, sound = config.audio_channels, None
+    if wanted == 1:  # training knows it from the manifest
+        sound = survey(str(path), audio_track=track).audio
     clip = decode_clip(
         path,
         start_seconds=window.start_seconds,
@@ -139,6 +150,7 @@ def _read(path: Path, window: Window, config: ClipConfig, track: int | None = No
         sample_rate=config.sample_rate,
         channels=channels_to_read(sound, wanted),
         audio_track=track,
+        until_seconds=until_seconds,
         short_side=config.short_side,
         audio="silence",
     )

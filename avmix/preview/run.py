@@ -24,6 +24,8 @@ class Planned:
     labels: tuple[str, str]
     tracks: tuple[int | None, int | None]
     """Of audio, as `AudioInfo.track`."""
+    until_seconds: tuple[float | None, float | None]
+    """Where reading has to end, as `Entry.usable_until_seconds`."""
 
 
 def of_run(run: Path, line: int, clip: int, rank: int = 0) -> Planned:
@@ -59,4 +61,5 @@ def of_run(run: Path, line: int, clip: int, rank: int = 0) -> Planned:
         start_seconds=(own.start_seconds, partner.start_seconds),
         labels=(own.labels[0], partner.labels[0]),
         tracks=(track_of(own.audio), track_of(partner.audio)),
+        until_seconds=(own.usable_until_seconds, partner.usable_until_seconds),
     )

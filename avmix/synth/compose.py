@@ -19,8 +19,8 @@ from avmix import strictjson
 from avmix.atomic import replace_text
 from avmix.data.dataset import has_sound
 from avmix.decode import ClipError, decode_clip
+from avmix.judgement import entry_of
 from avmix.mono import channels_to_read, one_channel, track_of
-from avmix.prepare.probe import entry_of
 from avmix.rng import rng
 from avmix.synth import actions as act
 from avmix.synth.output import (
@@ -199,6 +199,7 @@ def make_composition(job: Composition) -> Outcome:
             channels=channels_to_read(background.audio),
             audio_track=track_of(background.audio),
             sha256=background.sha256 or None,
+            until_seconds=background.usable_until_seconds,
         )
         pictures = act.pictures_of(scene, square_of(behind.video, job.across))
         sound = over(act.sound_of(scene), _heard(background, behind), job.background_db)

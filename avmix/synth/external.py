@@ -19,7 +19,7 @@ import numpy as np
 from avmix import strictjson
 from avmix.atomic import replace_text
 from avmix.decode import ClipError, decode_clip
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 from avmix.synth.child import filled, last_line, parse_command, places_of, run_child
 from avmix.synth.jobs import USUALLY, Kind, Makes, Wanted, read_jobs
 from avmix.synth.output import (

@@ -15,7 +15,7 @@ import numpy as np
 
 from avmix.data.dataset import has_sound
 from avmix.decode import ClipError
-from avmix.prepare.probe import entry_of
+from avmix.judgement import entry_of
 from avmix.rng import rng
 from avmix.synth.align import Alignment, align, motion_envelope, sound_envelope
 from avmix.synth.output import (
