@@ -4,7 +4,7 @@ taking into memory what a damaged or hostile file says that they hold."""
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BufferedIOBase
 
 MAX_BOXES = 100_000
 """In one box; a track of a phone has 20."""
@@ -25,7 +25,7 @@ class Box:
     """Never after that of the box it is in."""
 
 
-def boxes(file: BinaryIO, begin: int, end: int, *, most: int = MAX_BOXES) -> Iterator[Box]:
+def boxes(file: BufferedIOBase, begin: int, end: int, *, most: int = MAX_BOXES) -> Iterator[Box]:
     """The boxes from `begin` to `end`, in order, up to what cannot be one.
 
     Raises ValueError where there are more than `most`.
@@ -50,18 +50,18 @@ def boxes(file: BinaryIO, begin: int, end: int, *, most: int = MAX_BOXES) -> Ite
     raise ValueError(f"more than {most} boxes in one")
 
 
-def named(file: BinaryIO, box: Box, kind: bytes) -> list[Box]:
+def named(file: BufferedIOBase, box: Box, kind: bytes) -> list[Box]:
     """The boxes of one kind that are directly in another."""
     return [inner for inner in boxes(file, box.begin, box.end) if inner.kind == kind]
 
 
-def content(file: BinaryIO, box: Box, most: int) -> bytes:
+def content(file: BufferedIOBase, box: Box, most: int) -> bytes:
     """Of a box, not more than its first `most` bytes."""
     file.seek(box.begin)
     return file.read(min(box.end - box.begin, most))
 
 
-def size_of(file: BinaryIO) -> int:
+def size_of(file: BufferedIOBase) -> int:
     """Bytes of the file."""
     return file.seek(0, 2)
 
@@ -78,7 +78,7 @@ class Element:
     """Of its content; None where its end is not known."""
 
 
-def element(file: BinaryIO, at: int) -> Element:
+def element(file: BufferedIOBase, at: int) -> Element:
     """The element at `at`; ValueError, IndexError where there is none."""
     file.seek(at)
     head = file.read(16)
@@ -88,7 +88,7 @@ def element(file: BinaryIO, at: int) -> Element:
     return Element(kind, at + length + size_length, None if is_open else size)
 
 
-def bytes_before_clusters(file: BinaryIO) -> int:
+def bytes_before_clusters(file: BufferedIOBase) -> int:
     """How much a Matroska file has before its first cluster; 0 for any other file.
 
     Elements without number count as more than there may be.

@@ -10,8 +10,8 @@ import math
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from io import BufferedIOBase
 from itertools import pairwise
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -55,7 +55,7 @@ def _restarts(path: str, format_name: str, check_time: Callable[[], None]) -> bo
         return True
 
 
-def _transport_restarts(file: BinaryIO, check_time: Callable[[], None]) -> bool:
+def _transport_restarts(file: BufferedIOBase, check_time: Callable[[], None]) -> bool:
     """By the clock references (PCR) of each program; True where the packets are not in step."""
     head = file.read(3 * 204)
     fits = ((size, lead) for size, lead in _PACKET_FORMS if set(head[lead::size]) == {_SYNC})
@@ -91,7 +91,7 @@ def _references(
     return pids, heads[:, 6] << 25 | heads[:, 7] << 17 | heads[:, 8] << 9 | heads[:, 9] << 1
 
 
-def _cluster_times(file: BinaryIO, check_time: Callable[[], None]) -> Iterator[int | None]:
+def _cluster_times(file: BufferedIOBase, check_time: Callable[[], None]) -> Iterator[int | None]:
     """The time of each cluster of a Matroska file; None where another file begins."""
     at, inside, num_seen, num_bytes = 0, False, 0, size_of(file)
     while at < num_bytes:
@@ -117,7 +117,7 @@ def _cluster_times(file: BinaryIO, check_time: Callable[[], None]) -> Iterator[i
         )
 
 
-def _time_of(file: BinaryIO, at: int, num_bytes: int) -> int | None:
+def _time_of(file: BufferedIOBase, at: int, num_bytes: int) -> int | None:
     """What the timecode says, which is among the first elements of a cluster."""
     for _ in range(4):
         if at >= num_bytes:
@@ -131,13 +131,15 @@ def _time_of(file: BinaryIO, at: int, num_bytes: int) -> int | None:
     return None
 
 
-def _bytes(file: BinaryIO, at: int, size: int) -> bytes:
+def _bytes(file: BufferedIOBase, at: int, size: int) -> bytes:
     """So many bytes from `at` on."""
     file.seek(at)
     return file.read(size)
 
 
-def _next_cluster(file: BinaryIO, at: int, num_bytes: int, check_time: Callable[[], None]) -> int:
+def _next_cluster(
+    file: BufferedIOBase, at: int, num_bytes: int, check_time: Callable[[], None]
+) -> int:
     """Where the next cluster from `at` on begins, or the end."""
     while at < num_bytes:
         check_time()
@@ -148,7 +150,7 @@ def _next_cluster(file: BinaryIO, at: int, num_bytes: int, check_time: Callable[
     return num_bytes
 
 
-def _fragments_restart(file: BinaryIO, check_time: Callable[[], None]) -> bool:
+def _fragments_restart(file: BufferedIOBase, check_time: Callable[[], None]) -> bool:
     """By the decode time (tfdt) of each track in each fragment."""
     last: dict[int, int] = {}
     whole = boxes(file, 0, size_of(file), most=sys.maxsize)  # a chunk may be a frame

@@ -7,8 +7,7 @@ and picture exactly together; the rest is read here. Source: ISO/IEC 14496-12, 8
 import struct
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
-from typing import BinaryIO
+from io import BufferedIOBase, BufferedReader, BytesIO, FileIO
 
 from avmix.decode.boxes import MAX_HEADER_BYTES, Box, boxes, content, named, size_of
 from avmix.decode.errors import MediaOpenError, UnsupportedMediaError
@@ -48,14 +47,14 @@ def presented(path: str) -> dict[int, Presented]:
     well formed.
     """
     try:
-        with open(path, "rb", _BUFFER_BYTES) as file:
+        with BufferedReader(FileIO(path), _BUFFER_BYTES) as file:
             header = _header(path, file)
             return {} if header is None else _tracks(path, *header)
     except (struct.error, IndexError, ValueError, zlib.error) as error:
         raise MediaOpenError(path, "its edit lists are damaged") from error
 
 
-def _header(path: str, file: BinaryIO) -> tuple[BinaryIO, Box] | None:
+def _header(path: str, file: BufferedIOBase) -> tuple[BufferedIOBase, Box] | None:
     """The `moov` box, and the file it is in, or None."""
     moov = next((box for box in boxes(file, 0, size_of(file)) if box.kind == b"moov"), None)
     if moov is None:
@@ -72,7 +71,7 @@ def _too_large(path: str) -> UnsupportedMediaError:
     )
 
 
-def _unpacked(path: str, file: BinaryIO, packed: Box) -> tuple[BinaryIO, Box]:
+def _unpacked(path: str, file: BufferedIOBase, packed: Box) -> tuple[BufferedIOBase, Box]:
     """What QuickTime has compressed (`cmov`)."""
     parts = {
         box.kind: content(file, box, MAX_HEADER_BYTES)
@@ -92,7 +91,7 @@ def _unpacked(path: str, file: BinaryIO, packed: Box) -> tuple[BinaryIO, Box]:
     return BytesIO(whole), moov[-1]
 
 
-def _tracks(path: str, file: BinaryIO, moov: Box) -> dict[int, Presented]:
+def _tracks(path: str, file: BufferedIOBase, moov: Box) -> dict[int, Presented]:
     parts_of_film = list(boxes(file, moov.begin, moov.end))
     film_scale = next((_number_in(file, box) for box in parts_of_film if box.kind == b"mvhd"), 0)
     found: dict[int, Presented] = {}
@@ -112,14 +111,14 @@ def _tracks(path: str, file: BinaryIO, moov: Box) -> dict[int, Presented]:
     return found
 
 
-def _number_in(file: BinaryIO, box: Box) -> int:
+def _number_in(file: BufferedIOBase, box: Box) -> int:
     """Of a header of the film or of media the ticks per second, of that of a track its number."""
     data = content(file, box, 24)
     (number,) = struct.unpack_from(">I", data, 20 if data[0] == 1 else 12)
     return number
 
 
-def _check_length(path: str, file: BinaryIO, edit_list: Box) -> None:
+def _check_length(path: str, file: BufferedIOBase, edit_list: Box) -> None:
     """Raise `UnsupportedMediaError` for a list that is longer than any that people make."""
     (num_edits,) = struct.unpack_from(">I", content(file, edit_list, 8), 4)
     num_edits = min(num_edits, (edit_list.end - edit_list.begin) // 12)
@@ -127,7 +126,7 @@ def _check_length(path: str, file: BinaryIO, edit_list: Box) -> None:
         raise UnsupportedMediaError(path, f"its edit list has {num_edits} entries; transcode it")
 
 
-def _edits(file: BinaryIO, edit_list: Box, film_scale: int, media_scale: int) -> list[_Edit]:
+def _edits(file: BufferedIOBase, edit_list: Box, film_scale: int, media_scale: int) -> list[_Edit]:
     if not film_scale or not media_scale:
         return []
     data = content(file, edit_list, 8 + 20 * _MAX_EDITS)
