@@ -141,6 +141,13 @@ def test_urls_of_other_protocols_are_refused(url: str) -> None:
         decode_clip(url, start_seconds=0, **FORM)
 
 
+def test_two_colons_are_part_of_a_name(tmp_path: Path) -> None:
+    # To fsspec.open they are a chain of URLs: it reads the file of the shorter name.
+    want = write_flash_beep(tmp_path / "x.mp4::y.mp4", seconds=0.4)
+    write_flash_beep(tmp_path / "x.mp4", seconds=0.8)
+    assert probe(f"file://{want}") == probe(want)
+
+
 def test_errors_of_urls(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError):
         probe("memory://none.mp4")

@@ -102,7 +102,10 @@ def _fetch(url: str, copy: BinaryIO, limits: Limits) -> None:
     except ImportError:
         raise ImportError(f'{url} needs fsspec (pip install "avmix[fsspec]")') from None
     try:
-        with fsspec.open(url, "rb") as file:
+        # Not `fsspec.open`: it takes a `::` in a name for a chain of URLs, and reads another file.
+        system = fsspec.get_filesystem_class(protocol)
+        options = system._get_kwargs_from_urls(url)
+        with system(**options).open(system._strip_protocol(url), "rb") as file:
             _copy(file, copy, limits, name=url)  # pyright: ignore[reportArgumentType]
     except (ClipError, OSError, ImportError):
         raise
