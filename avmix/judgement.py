@@ -113,9 +113,6 @@ def judge_file(
     except ClipError as error:
         problem = error.problem.splitlines()[0]
         return Judgement(good=(), reasons=(problem,), looked=looked, error=error)
-    if found.video is None:
-        end = _end(found.video, found.audio)
-        return _judgement(found, [(0.0, end)], [], looked)
     return _tried(path, found, looked, limits)
 
 
@@ -179,7 +176,7 @@ def _judgement(
 def _tried(
     path: str, found: Survey, looked: Literal["packets", "frames"], limits: Limits
 ) -> Judgement:
-    """The judgement of a file with frames: stretches without anything bad, which can be read."""
+    """The judgement of a file: stretches without anything bad, of which frames can be read."""
     end = _end(found.video, found.audio)
     bad = [b for b in found.bad if b.begin_seconds < end and b.end_seconds > 0]
     reasons = [b.reason for b in sorted(bad, key=lambda b: b.begin_seconds)]
@@ -187,8 +184,10 @@ def _tried(
         reasons.append(found.stop.problem)
     if looked == "packets":
         return _judgement(found, [(0.0, end)], reasons, looked)
-    trial = _Trial(path, found, end, limits)
-    waiting, good = _without([(0.0, end)], bad), list[Stretch]()
+    waiting = _without([(0.0, end)], bad) if bad else [(0.0, end)]  # however short
+    if found.video is None:
+        return _judgement(found, waiting, _some(reasons), looked)
+    trial, good = _Trial(path, found, end, limits), list[Stretch]()
     for _ in range(_MOST_TRIES):
         if not waiting:
             break

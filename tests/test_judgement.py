@@ -313,3 +313,33 @@ def test_rows_of_clean_files_are_as_they_were(media: Path, check: Check) -> None
     )
     assert (entry.start_seconds, entry.end_seconds, entry.usable_until_seconds) == (0, 3, None)
     assert "usable_until_seconds" not in row_of(entry)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_short_file_is_whole(tmp_path: Path, frames: int) -> None:
+    path = write_flash_beep(
+        tmp_path / "a.mp4", seconds=frames / 25, size=(64, 48), events_seconds=(), audio_codec=None
+    )
+    for check in ("fast", "full"):
+        found = judge_file(path, check)
+        assert (found.worth, found.good) == ("whole", ((0.0, frames / 25),))
+
+
+def test_audio_alone_that_starts_again_is_usable_in_part(tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mp2", rate=48_000)
+        for k in range(100):
+            noise = np.random.default_rng(k).normal(0, 3000, (1, 1152)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(noise, "s16", "mono")
+            frame.sample_rate, frame.pts = 48_000, 1152 * k
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    path.write_bytes(2 * path.read_bytes())
+    found = judge_file(path)
+    assert found.worth == "part"
+    assert "its clock starts again" in found.said()
+    (good,) = found.good
+    assert 1.5 < good[1] < 2.5
+    with pytest.raises(DecodeError, match="its clock starts again"):
+        entry_of(path, tmp_path, clip_id="a", labels=["x"], source_id="a")
