@@ -67,6 +67,13 @@ def test_it_is_the_same_as_stopping_mixing_and_going_on(stage: int | None, size:
     assert not torch.allclose(found.features.audio, plain.audio[:4])
 
 
+def test_tensors_of_several_pathways_are_mixed_alike() -> None:
+    slow, fast = torch.randn(4, 3, 2, 5, 5), torch.randn(4, 2, 8, 5, 5)
+    found = hidden(1).blend([slow, fast], torch.tensor(VIDEO))
+    for ours, x in zip(found, (slow, fast), strict=True):
+        torch.testing.assert_close(ours, by_hand(x, VIDEO), rtol=1e-4, atol=1e-5)
+
+
 def test_features_are_mixed_across_modalities_in_the_shared_space() -> None:
     model = model_of(shared_width=5)
     plain = model.encode(*inputs())

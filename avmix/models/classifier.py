@@ -1,6 +1,6 @@
 """The whole network: two encoders, late fusion, three heads; and mixing inside of it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from avmix.config import ModelConfig
 from avmix.mix.hidden import HiddenMix
 from avmix.models.audio import AudioEncoder
+from avmix.models.encoder import Encoder
 from avmix.models.fusion import ConcatFusion
 from avmix.models.video import VideoEncoder
 from avmix.types import Heads
@@ -33,7 +34,7 @@ class LateFusionClassifier(nn.Module):
     """One encoder per modality; fused, video and audio logits."""
 
     def __init__(
-        self, video: VideoEncoder, audio: AudioEncoder, fusion: ConcatFusion, shared_width: int = 0
+        self, video: Encoder, audio: Encoder, fusion: ConcatFusion, shared_width: int = 0
     ) -> None:
         """Takes the parts; `build_model` makes them from a configuration.
 
@@ -81,9 +82,7 @@ class LateFusionClassifier(nn.Module):
         return Output(self.fusion(*features, has_video, has_audio), features)
 
 
-def _run(
-    encoder: VideoEncoder | AudioEncoder, x: Tensor, mix: HiddenMix | None, weight: Tensor | None
-) -> Tensor:
+def _run(encoder: Encoder, x: Any, mix: HiddenMix | None, weight: Tensor | None) -> Tensor:
     """The encoder stage by stage, mixed where `mix` says."""
     for number, stage in enumerate(encoder.stages):
         if mix is not None and weight is not None and mix.stage == number:
