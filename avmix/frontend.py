@@ -12,6 +12,7 @@ from avmix.mix.blend import mix_part
 from avmix.mix.frames import FrameMixer
 from avmix.mix.loudness import mix_powers, mix_waveforms
 from avmix.mix.plan import MixPlan, PlacedPlan
+from avmix.models.encoder import VideoSpec
 from avmix.types import Batch
 
 PIXEL_MEAN = (0.45, 0.45, 0.45)
@@ -31,12 +32,18 @@ class Frontend(nn.Module):
     level. It has no weights, and nothing in it is random."""
 
     def __init__(
-        self, config: FrontendConfig, sample_rate: int, *, reuse_output: bool = False
+        self,
+        config: FrontendConfig,
+        sample_rate: int,
+        pixels: VideoSpec | None = None,
+        *,
+        reuse_output: bool = False,
     ) -> None:
-        """`reuse_output`: write pictures into memory that is kept, which is faster on a CPU; every
-        second call overwrites what the last but one gave. Log-mels that `config` wants normalised
-        as measured, and of which no numbers were put in, take `MEL_MEAN` and `MEL_STD`. Raises
-        ValueError where a mel filter would be empty: its bin could never change.
+        """`pixels`: by what the video encoder wants them normalised. `reuse_output`: write frames
+        into memory that is kept, which is faster on a CPU; every second call overwrites what the
+        last but one gave. Log-mels that `config` wants normalised as measured, and of which no
+        numbers were put in, take `MEL_MEAN` and `MEL_STD`. Raises ValueError where a mel filter
+        would be empty: its bin could never change.
         """
         super().__init__()
         with warnings.catch_warnings():
@@ -60,7 +67,9 @@ class Frontend(nn.Module):
         numbers = config.with_log_mel(MEL_MEAN, MEL_STD)
         self._mean, self._std = float(numbers.mel_mean), float(numbers.mel_std)
         self._sample_rate = sample_rate
-        self._frames = FrameMixer(config.kernel, PIXEL_MEAN, PIXEL_STD, reuse_output=reuse_output)
+        mean = pixels.mean if pixels and pixels.mean else PIXEL_MEAN
+        std = pixels.std if pixels and pixels.std else PIXEL_STD
+        self._frames = FrameMixer(config.kernel, mean, std, reuse_output=reuse_output)
 
     def forward(
         self, batch: Batch, plan: PlacedPlan | None = None

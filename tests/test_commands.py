@@ -25,7 +25,7 @@ LEFT_OUT = {
 }
 QUICK = ["--optim.epochs", "1", "--mix.ramp_epochs", "0", "--optim.batch_size", "4",
          "--clip.num_frames", "4", "--clip.short_side", "36", "--clip.crop", "32",
-         "--model.video_channels", "[8,16]", "--model.audio_channels", "[8,16]",
+         "--model.video.channels", "[8,16]", "--model.audio.channels", "[8,16]",
          "--data.num_workers", "0", "--run.threads", "1"]  # fmt: skip
 """After every line that trains."""
 SMALLER = {"--shots 10": "--shots 4", "--data.shots 10": "--data.shots 4",

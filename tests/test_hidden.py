@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from avmix.config import ModelConfig
+from avmix.config import AudioEncoderConfig, ModelConfig, VideoEncoderConfig
 from avmix.mix import MixPlan
 from avmix.mix.hidden import HiddenMix
 from avmix.models import LateFusionClassifier, build_model
@@ -20,7 +20,11 @@ HERE = torch.ones(4, dtype=torch.bool)
 
 def model_of(shared_width: int = 0) -> LateFusionClassifier:
     torch.manual_seed(0)
-    config = ModelConfig(video_channels=[4, 6], audio_channels=[4, 5], shared_width=shared_width)
+    config = ModelConfig(
+        video=VideoEncoderConfig(channels=[4, 6]),
+        audio=AudioEncoderConfig(channels=[4, 5]),
+        shared_width=shared_width,
+    )
     return build_model(config, 3).eval()
 
 
@@ -118,12 +122,16 @@ def test_a_compiled_network_is_compiled_once_for_each_place() -> None:
     # In a process of its own: the checks of shapes that tests run under cannot be compiled.
     code = """
 import torch, torch._dynamo
-from avmix.config import ModelConfig
+from avmix.config import (AudioEncoderConfig, ModelConfig, VideoEncoderConfig)
 from avmix.mix.hidden import HiddenMix
 from avmix.models import build_model
 
 torch.manual_seed(0)
-config = ModelConfig(video_channels=[4, 6], audio_channels=[4, 5], shared_width=5)
+config = ModelConfig(
+    video=VideoEncoderConfig(channels=[4, 6]),
+    audio=AudioEncoderConfig(channels=[4, 5]),
+    shared_width=5,
+)
 model = build_model(config, 3).eval()
 compiles = []
 

@@ -63,6 +63,10 @@ class Encoder(nn.Module):
     """Width of the feature vector."""
     stages: nn.ModuleList | Sequence[Any]
     """Each a `Stage`; empty where the network cannot be cut, and `pool` is all of it."""
+    frozen: bool = False
+    """The encoder does not learn: `freeze` was called."""
+    notice: str = ""
+    """What is to be said of the weights that it began with."""
 
     def forward(self, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b d"]:
         """All stages, then `pool`."""
@@ -73,6 +77,17 @@ class Encoder(nn.Module):
     def pool(self, x: Any) -> Float[Tensor, "b d"]:
         """From what the last stage gave to the feature vector."""
         raise NotImplementedError(f"{type(self).__name__} has no pool")
+
+    def freeze(self) -> None:
+        """From now on no parameter has a gradient, and in training it is as in evaluation: neither
+        dropout nor the statistics of batch normalisation."""
+        self.frozen = True
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """As of any module; a frozen one stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
 
     @property
     def network(self) -> nn.Module:
