@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,8 @@ def test_a_network_of_timm_is_the_librarys(name, options, stages):
     check(encoder, frames(clip), partial(per_frame, encoder.network), stages)
     assert isinstance(encoder.spec, VideoSpec)
     assert encoder.spec.size == (size if "img_size" in options else None)
-    assert encoder.spec.mean == tuple(encoder.network.pretrained_cfg["mean"])
-    assert encoder.spec.std == tuple(encoder.network.pretrained_cfg["std"])
+    expects: Any = encoder.network.pretrained_cfg
+    assert (encoder.spec.mean, encoder.spec.std) == (expects["mean"], expects["std"])
 
 
 @pytest.mark.parametrize(("library", "name"), [("timm", "resnet10t"),
@@ -227,14 +228,15 @@ def test_a_network_of_torchvision_is_the_librarys(kind):
 
 
 def pytorchvideo_nets() -> dict[str, tuple[Callable[[], Any], int]]:
-    from pytorchvideo.models import create_csn, create_resnet, create_slowfast, x3d
+    import pytorchvideo.models
 
+    models: Any = pytorchvideo.models
     return {
-        "slow": (partial(create_resnet, stem_dim_out=8, head_pool_kernel_size=(4, 1, 1)), 5),
-        "csn": (partial(create_csn, stem_dim_out=8, head_pool_kernel_size=(1, 1, 1)), 5),
-        "x3d": (partial(x3d.create_x3d, input_clip_length=8, input_crop_size=32), 5),
+        "slow": (partial(models.create_resnet, stem_dim_out=8, head_pool_kernel_size=(4, 1, 1)), 5),
+        "csn": (partial(models.create_csn, stem_dim_out=8, head_pool_kernel_size=(1, 1, 1)), 5),
+        "x3d": (partial(models.x3d.create_x3d, input_clip_length=8, input_crop_size=32), 5),
         "slowfast": (
-            partial(create_slowfast, stem_dim_outs=(16, 2),
+            partial(models.create_slowfast, stem_dim_outs=(16, 2),
                     head_pool_kernel_sizes=((2, 1, 1), (8, 1, 1))), 5,
         ),
     }  # fmt: skip
@@ -295,9 +297,7 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any], int]] = {
 
 def written(folder: Path, kind: str, options: dict[str, Any]) -> Path:
     """A folder with the configuration of a small network of transformers."""
-    import transformers
-
-    getattr(transformers, kind)(**options).save_pretrained(folder)
+    getattr(import_module("transformers"), kind)(**options).save_pretrained(folder)
     return folder
 
 

@@ -5,8 +5,9 @@ another kind are an error before training starts, and in which pieces it can be 
 can be mixed between any two of them (`mixup@layer`). docs/models.md writes one from scratch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -47,6 +48,16 @@ class AudioSpec:
     """Columns of the spectrogram."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """What an embedding of positions is of, so that it can be brought to another grid."""
+
+    grid: tuple[int, int, int]
+    """Moments, rows and columns."""
+    first: int = 0
+    """Tokens before those of the grid."""
+
+
 Stage = Callable[[Any], Any]
 """From what the stage before it gave (the first: the input) to what the next one takes: a tensor,
 or a list of tensors, clips first. A module, or a method of one; not a function that was defined
@@ -63,6 +74,8 @@ class Encoder(nn.Module):
     """Width of the feature vector."""
     stages: nn.ModuleList | Sequence[Any]
     """Each a `Stage`; empty where the network cannot be cut, and `pool` is all of it."""
+    positions: Mapping[str, Positions] = MappingProxyType({})
+    """By the name of the weight in `network`."""
     frozen: bool = False
     """The encoder does not learn: `freeze` was called."""
     notice: str = ""

@@ -42,6 +42,7 @@ class FrameEncoder(Encoder):
         if height != width:
             raise ValueError(f"{which} wants images of {height}x{width} pixels; frames are square")
         self.net, cut = image.net, image.cut
+        self.positions = cut.positions
         self.stages = [_PerFrame(s, first=i == 0) for i, s in enumerate(cut.stages)]
         self._features = _PerFrame(cut.pool, first=not cut.stages)
         self._pooling: Pooling = pooling

@@ -4,14 +4,14 @@ The pieces of a cut refer to modules of the network and are no modules themselve
 network's parameters keep the names that its library gave them. All of them can be copied.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
-from avmix.models.encoder import AudioSpec, Colour, Encoder, Stage, VideoSpec
+from avmix.models.encoder import AudioSpec, Colour, Encoder, Positions, Stage, VideoSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,8 @@ class Cut:
     """From what the last stage gave to features (b d)."""
     num_features: int
     """d."""
+    positions: Mapping[str, Positions] = field(default_factory=dict)
+    """As in `Encoder`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class LibraryEncoder(Encoder):
         super().__init__()
         self.net = net
         self.stages, self._cut = cut.stages, cut
-        self.num_features, self.spec = cut.num_features, spec
+        self.num_features, self.spec, self.positions = cut.num_features, spec, cut.positions
 
     def pool(self, x: Any) -> Tensor:
         """As the library does before its classifier."""

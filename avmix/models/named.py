@@ -38,7 +38,7 @@ def video_encoder(
         case _:
             adapter = import_module(f"avmix.models.{library}")
             found = adapter.video(name, config, clip)
-    _finish(found, "video", config, load_weights)
+    _finish(found, "video", config, 3, load_weights)
     spec = found.spec
     if not isinstance(spec, VideoSpec):
         raise ValueError(f"model.video.encoder {config.encoder} takes no frames but {spec}")
@@ -73,7 +73,7 @@ def audio_encoder(
         case _:
             adapter = import_module(f"avmix.models.{library}")
             found = adapter.audio(name, config, clip, frontend)
-    _finish(found, "audio", config, load_weights)
+    _finish(found, "audio", config, clip.audio_channels, load_weights)
     spec = found.spec
     if not isinstance(spec, AudioSpec):
         raise ValueError(f"model.audio.encoder {config.encoder} takes no spectrograms but {spec}")
@@ -125,13 +125,14 @@ def _finish(
     encoder: Encoder,
     modality: str,
     config: VideoEncoderConfig | AudioEncoderConfig,
+    channels: int,
     load_weights: bool,
 ) -> None:
     """The weights to begin with, and whether they stay as they are."""
     if config.weights and load_weights:
         from avmix.models.weights import load_into
 
-        encoder.notice = load_into(encoder, modality, config)
+        encoder.notice = load_into(encoder, modality, config, channels)
     if config.frozen:
         encoder.freeze()
 

@@ -4,13 +4,14 @@ Input size, mean and deviation are those of its `pretrained_cfg`.
 """
 
 import difflib
+import math
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from avmix.config import AudioEncoderConfig, ClipConfig, FrontendConfig, VideoEncoderConfig
-from avmix.models.encoder import Encoder
+from avmix.models.encoder import Encoder, Positions
 from avmix.models.frames import FrameEncoder, ImageNetwork, spectrogram_encoder
 from avmix.models.library import Cut, built, chain, colour, groups, imported
 
@@ -70,7 +71,15 @@ def cut(net: Any) -> Cut:
     of these, is not cut."""
     features = getattr(net, "head_hidden_size", None) or net.num_features
     stages, pool = _stages(net)
-    return Cut(stages=stages, pool=pool, num_features=features)
+    return Cut(stages=stages, pool=pool, num_features=features, positions=_positions(net))
+
+
+def _positions(net: Any) -> dict[str, Positions]:
+    embedding, patches = getattr(net, "pos_embed", None), getattr(net, "patch_embed", None)
+    if not isinstance(embedding, Tensor) or getattr(patches, "grid_size", None) is None:
+        return {}
+    grid = (1, *patches.grid_size)
+    return {"pos_embed": Positions(grid=grid, first=embedding.shape[1] - math.prod(grid))}
 
 
 def _stages(net: Any) -> tuple[list[Any], Any]:

@@ -155,7 +155,8 @@ def _mvit_stages(net: Any) -> tuple[list[Any], tuple[int, int]]:
     """The embedding, then blocks between two of those that shrink; frames and pixels."""
     grid = (net.pos_encoding.temporal_size, *net.pos_encoding.spatial_size)
     frames, size = (n * s for n, s in zip(grid[:2], net.conv_proj.stride[:2], strict=True))
-    stages, some = [partial(_mvit_embed, net)], []
+    stages: list[Any] = [partial(_mvit_embed, net)]
+    some: list[Any] = []
     for block in net.blocks:
         if block.pool_skip is not None and some:
             stages.append(chain(*some))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from avmix.config import AudioEncoderConfig, ClipConfig, FrontendConfig, VideoEncoderConfig
-from avmix.models.encoder import AudioSpec, Colour, Encoder, VideoSpec
+from avmix.models.encoder import AudioSpec, Colour, Encoder, Positions, VideoSpec
 from avmix.models.library import Chain, Cut, LibraryEncoder, built, chain, groups, imported
 
 IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -62,15 +62,15 @@ def pretrained(
     name: str, config: VideoEncoderConfig | AudioEncoderConfig, channels: int
 ) -> dict[str, Tensor]:
     """The weights of the folder or of the Hub, under the names that this version of transformers
-    has for them. Those that it would make up are left out."""
+    has for them, in the shapes of their own configuration. Those that it would make up are left
+    out."""
     which = f"transformers:{name}"
-    settings, kind = _configuration(name, config.options, which, {**VIDEO, **AUDIO})
+    settings, kind = _configuration(name, {}, which, {**VIDEO, **AUDIO})
     found = imported("transformers", which)
     net, said = getattr(found, kind.classes).from_pretrained(
-        _place(name), config=settings, output_loading_info=True, ignore_mismatched_sizes=True,
-        use_safetensors=None, weights_only=True,
+        _place(name), config=settings, output_loading_info=True, weights_only=True
     )  # fmt: skip
-    made_up = {*said["missing_keys"], *(key for key, *_ in said["mismatched_keys"])}
+    made_up = {*said["missing_keys"]}
     return {key: value for key, value in net.state_dict().items() if key not in made_up}
 
 
@@ -196,16 +196,33 @@ def _cut_vjepa2(net: Any) -> Cut:
 
 def _cut_timesformer(net: Any) -> Cut:
     net.classifier, inner = nn.Identity(), net.timesformer
-    return Cut(stages=[_Frames(inner.embeddings), *groups(inner.encoder.layer)],
-               pool=chain(inner.layernorm, _first_token),
-               num_features=net.config.hidden_size)  # fmt: skip
+    settings, prefix = net.config, "timesformer.embeddings."
+    return Cut(
+        stages=[_Frames(inner.embeddings), *groups(inner.encoder.layer)],
+        pool=chain(inner.layernorm, _first_token),
+        num_features=settings.hidden_size,
+        positions={
+            f"{prefix}position_embeddings": _patches(settings.image_size, settings.patch_size),
+            f"{prefix}time_embeddings": Positions(grid=(settings.num_frames, 1, 1)),
+        },
+    )
+
+
+def _patches(image_size: Any, patch_size: int, frames: int = 1, first: int = 1) -> Positions:
+    side = _square(image_size) // patch_size
+    return Positions(grid=(frames, side, side), first=first)
 
 
 def _cut_vivit(net: Any) -> Cut:
     net.classifier, inner = nn.Identity(), net.vivit
-    return Cut(stages=[_Frames(inner.embeddings), *groups(inner.layers)],
-               pool=chain(inner.layernorm, _first_token),
-               num_features=net.config.hidden_size)  # fmt: skip
+    depth, patch_size = net.config.tubelet_size[:2]
+    at = _patches(net.config.image_size, patch_size, net.config.num_frames // depth)
+    return Cut(
+        stages=[_Frames(inner.embeddings), *groups(inner.layers)],
+        pool=chain(inner.layernorm, _first_token),
+        num_features=net.config.hidden_size,
+        positions={"vivit.embeddings.position_embeddings": at},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +254,19 @@ def _cut_videoprism(net: Any) -> Cut:
     places."""
     net.classifier, inner = nn.Identity(), net.vision_model
     spatial = [_PerFrame(part) for part in groups(inner.spatial_layers, 3)]
-    return Cut(stages=[_FrameTokens(inner.spatial_embeddings, False), *spatial],
-               pool=partial(_prism_over_time, net),
-               num_features=net.config.hidden_size)  # fmt: skip
+    settings, prefix = net.config, "vision_model."
+    at = _patches(settings.image_size, settings.tubelet_size[1], first=0)
+    return Cut(
+        stages=[_FrameTokens(inner.spatial_embeddings, False), *spatial],
+        pool=partial(_prism_over_time, net),
+        num_features=settings.hidden_size,
+        positions={
+            f"{prefix}spatial_embeddings.position_embeddings": at,
+            f"{prefix}temporal_embeddings.position_embeddings": Positions(
+                grid=(settings.num_frames, 1, 1)
+            ),
+        },
+    )
 
 
 def _prism_over_time(net: Any, x: Tensor) -> Tensor:
@@ -262,9 +289,17 @@ def _cut_xclip(net: Any) -> Cut:
     inner = net.vision_model
     layers = [partial(layer, attention_mask=None) for layer in inner.encoder.layers]
     first = chain(inner.embeddings, inner.pre_layernorm)
-    return Cut(stages=[_FrameTokens(first, True), *(_PerFrame(part) for part in groups(layers))],
-               pool=partial(_xclip_over_time, net),
-               num_features=net.config.projection_dim)  # fmt: skip
+    settings = net.config.vision_config
+    at = _patches(settings.image_size, settings.patch_size)
+    return Cut(
+        stages=[_FrameTokens(first, True), *(_PerFrame(part) for part in groups(layers))],
+        pool=partial(_xclip_over_time, net),
+        num_features=net.config.projection_dim,
+        positions={
+            "vision_model.embeddings.position_embedding.weight": at,
+            "mit.position_embedding": Positions(grid=(settings.num_frames, 1, 1)),
+        },
+    )
 
 
 def _xclip_over_time(net: Any, x: Tensor) -> Tensor:
@@ -310,9 +345,13 @@ def _two_tokens(x: Tensor) -> Tensor:
 
 
 def _cut_ast(net: Any) -> Cut:
-    return Cut(stages=[chain(_columns_first, net.embeddings), *groups(net.layers)],
-               pool=chain(net.layernorm, _two_tokens),
-               num_features=net.config.hidden_size)  # fmt: skip
+    rows, columns = net.embeddings.get_shape(net.config)
+    return Cut(
+        stages=[chain(_columns_first, net.embeddings), *groups(net.layers)],
+        pool=chain(net.layernorm, _two_tokens),
+        num_features=net.config.hidden_size,
+        positions={"embeddings.position_embeddings": Positions(grid=(1, rows, columns), first=2)},
+    )
 
 
 def _cut_clap(net: Any) -> Cut:
