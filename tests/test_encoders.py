@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+import shlex
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -12,7 +14,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from avmix.config import AudioEncoderConfig, ClipConfig, FrontendConfig, VideoEncoderConfig
+from avmix.config import (
+    AudioEncoderConfig,
+    ClipConfig,
+    FrontendConfig,
+    TrainConfig,
+    VideoEncoderConfig,
+    load_config,
+)
 from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
 from avmix.models.frames import FrameEncoder, ImageNetwork, temporal_shift
 from avmix.models.library import Cut, LibraryEncoder, chain
@@ -66,6 +75,11 @@ def check(encoder: Encoder, x: Tensor, library: Callable[[Tensor], Tensor], stag
         parameter.zero_()
     assert torch.equal(encoder(x), expected)
     assert not torch.equal(other(x), expected)
+    # Distributed training waits for a gradient of every parameter.
+    with torch.enable_grad():
+        encoder.train()(x).square().sum().backward()
+    idle = [name for name, parameter in encoder.named_parameters() if parameter.grad is None]
+    assert not idle
 
 
 def per_frame(net: nn.Module, x: Tensor) -> Tensor:
@@ -228,13 +242,12 @@ def test_a_network_of_torchvision_is_the_librarys(kind):
 
 
 def pytorchvideo_nets() -> dict[str, tuple[Callable[[], Any], int]]:
-    import pytorchvideo.models
-
-    models: Any = pytorchvideo.models
+    models: Any = import_module("pytorchvideo.models")
+    x3d: Any = import_module("pytorchvideo.models.x3d")
     return {
         "slow": (partial(models.create_resnet, stem_dim_out=8, head_pool_kernel_size=(4, 1, 1)), 5),
         "csn": (partial(models.create_csn, stem_dim_out=8, head_pool_kernel_size=(1, 1, 1)), 5),
-        "x3d": (partial(models.x3d.create_x3d, input_clip_length=8, input_crop_size=32), 5),
+        "x3d": (partial(x3d.create_x3d, input_clip_length=8, input_crop_size=32), 5),
         "slowfast": (
             partial(models.create_slowfast, stem_dim_outs=(16, 2),
                     head_pool_kernel_sizes=((2, 1, 1), (8, 1, 1))), 5,
@@ -242,6 +255,7 @@ def pytorchvideo_nets() -> dict[str, tuple[Callable[[], Any], int]]:
     }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:'saved_variables' is deprecated")  # in its own Swish
 @pytest.mark.parametrize("kind", ["slow", "csn", "x3d", "slowfast"])
 def test_a_network_of_pytorchvideo_is_the_librarys(kind):
     from avmix.models.pytorchvideo import cut
@@ -385,6 +399,68 @@ def test_pixels_are_normalised_as_the_processor_does(said, mean, std, tmp_path):
     assert isinstance(spec, VideoSpec)
     assert spec.mean == pytest.approx(mean)
     assert spec.std == pytest.approx(std)
+
+
+# The page ----------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[1] / "docs/models.md").read_text()
+ROWS = [[cell.strip(" `") for cell in line.split("|")[1:-1]]
+        for line in PAGE.splitlines() if re.match(r"\| `\w+:\w+` \| \w", line)]  # fmt: skip
+CLASSES = {"timm": 1000}
+"""Of the classifier that was published; 400 of all others."""
+
+
+def test_the_page_names_the_encoders():
+    names = [name for name, *_ in ROWS]
+    assert len(names) == 22
+    from avmix.models.pytorchvideo import VIDEO
+
+    kept = {f"pytorchvideo:{name}" for name in VIDEO} - {"pytorchvideo:slowfast_16x8_r101_50_50"}
+    assert kept == {name for name in names if name.startswith("pytorchvideo:")}
+
+
+def slow_if_large(row: list[str]) -> Any:
+    quick = not row[0].startswith("pytorchvideo:") or row[0].endswith("slow_r50")
+    return pytest.param(row, id=row[0], marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("row", map(slow_if_large, ROWS))
+def test_what_the_page_says_of_an_encoder_is_so(row):
+    """On no device: shapes and numbers of parameters without any arithmetic."""
+    name, num_frames, size, features, millions, published = row
+    library = name.partition(":")[0]
+    pytest.importorskip(library)
+
+    frames, side = (int(x.split()[0]) if x != "any" else 16 for x in (num_frames, size))
+    clip = ClipConfig(num_frames=frames, crop=side, short_side=side)
+    with torch.device("meta"):
+        encoder = video_encoder(VideoEncoderConfig(encoder=name), clip)
+    assert encoder.num_features == int(features)
+    number = sum(p.numel() for p in encoder.parameters())
+    assert f"{number / 1e6:.2f}" == millions
+    number += (encoder.num_features + 1) * CLASSES.get(library, 400)
+    assert f"{number / 1e6:.2f}" == published
+    spec = encoder.spec
+    assert isinstance(spec, VideoSpec)
+    for said, wanted in ((num_frames, spec.num_frames), (size, spec.size)):
+        assert wanted == (int(said) if said.isdigit() else None)
+    for said, shape in ((num_frames, (frames - 1, side, side)), (size, (frames, *[side - 1] * 2))):
+        if "more" in said:
+            with pytest.raises(RuntimeError):
+                encoder(torch.zeros(1, 3, *shape, device="meta"))
+
+
+def test_the_encoder_of_the_page_trains(tmp_path, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert code is not None
+    (tmp_path / "mine.py").write_text(code[1])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = re.search(r"train\.py (.*?)\n```", PAGE, re.DOTALL)
+    assert words is not None
+    config = load_config(TrainConfig, shlex.split(words[1].replace("\\\n", " ")))
+    encoder = settle(video_encoder(config.model.video, config.clip))
+    assert encoder.num_features == 32
+    check(encoder, frames(config.clip), encoder, 2)
 
 
 # What does not fit --------------------------------------------------------------------------------

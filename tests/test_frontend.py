@@ -13,6 +13,7 @@ from avmix.config import FrontendConfig
 from avmix.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
 from avmix.mix import MixPlan, Part
 from avmix.mix.frames import FrameMixer
+from avmix.models.encoder import VideoSpec
 from avmix.types import Batch
 
 CONFIG = FrontendConfig(num_mels=20, n_fft=256, hop_length=100, mel_mean=-3.0, mel_std=2.5)
@@ -141,6 +142,19 @@ def test_both_modalities_of_the_batch_are_used_and_left_as_they_are():
     audio.zero_()
     assert torch.equal(batch.video, batch_of(3).video)
     assert torch.equal(batch.audio, batch_of(3).audio)
+
+
+@pytest.mark.parametrize("kernel", ["torch", "fused"])
+def test_pixels_are_normalised_as_the_encoder_wants(kernel):
+    mean, std, batch = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125), batch_of(2)
+    config = replace(CONFIG, kernel=kernel)
+    found = Frontend(config, RATE, VideoSpec(mean=mean, std=std))(batch)[0]
+    pixels = batch.video.permute(0, 4, 1, 2, 3) / 255
+    for colour in range(3):
+        expected = (pixels[:, colour] - mean[colour]) / std[colour]
+        torch.testing.assert_close(found[:, colour], expected, rtol=1e-5, atol=1e-5)
+    plain = Frontend(config, RATE)(batch)[0]
+    assert torch.equal(Frontend(config, RATE, VideoSpec())(batch)[0], plain)
 
 
 def test_it_has_nothing_to_train_or_to_save():

@@ -1,0 +1,175 @@
+"""Frozen encoders, learning rates of parts, and runs that begin with weights of a file."""
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import eval as evaluation
+import train
+from avmix import checkpoint
+from avmix.config import (
+    AudioEncoderConfig,
+    EvalConfig,
+    MixConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    VideoEncoderConfig,
+    load_config,
+)
+from avmix.engine import build_optimizer, clip_gradients, towers_of
+from avmix.models import LateFusionClassifier, build_model
+from avmix.models.classifier import check_layers
+
+ROOT = Path(__file__).parents[1]
+OPTIM = OptimConfig(lr=0.01, weight_decay=0.1, epochs=1)
+
+
+def model_of(video: dict[str, Any], audio: dict[str, Any], **options: Any) -> ModelConfig:
+    return ModelConfig(
+        video=VideoEncoderConfig(channels=[4, 6], **video),
+        audio=AudioEncoderConfig(channels=[4, 5], **audio),
+        **options,
+    )
+
+
+def inputs(size: int = 4) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(1)
+    here = torch.ones(size, dtype=torch.bool)
+    return (torch.randn(size, 3, 4, 16, 16, generator=generator),
+            torch.randn(size, 1, 16, 20, generator=generator), here, here)  # fmt: skip
+
+
+def step(model: LateFusionClassifier, optimizer: torch.optim.Optimizer) -> None:
+    loss = torch.cat([*model(*inputs()).logits]).square().sum()
+    loss.backward()
+    clip_gradients(towers_of(model), 5.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """Weights of a video encoder of two stages."""
+    torch.manual_seed(5)
+    encoder = build_model(model_of({}, {}), 3).video
+    torch.save(encoder.state_dict(), tmp_path / "video.pt")
+    return str(tmp_path / "video.pt")
+
+
+def test_a_frozen_encoder_does_not_change(file: str) -> None:
+    config = model_of({"weights": file, "frozen": True}, {})
+    model = build_model(config, 3).train()
+    optimizer = build_optimizer(model, OPTIM, config)
+    before = copy.deepcopy(model.state_dict())
+    for _ in range(2):
+        step(model, optimizer)
+    model.eval()
+    model.train()
+    assert not any(module.training for module in model.video.modules())
+    assert model.audio.training
+    assert model.fusion.training
+    wanted = torch.load(file, weights_only=True)
+    for name, value in model.state_dict().items():
+        if name.startswith("video."):
+            assert torch.equal(value, wanted[name.removeprefix("video.")]), name
+        elif value.is_floating_point():
+            assert not torch.equal(value, before[name]), name
+    learning = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert learning == {id(p) for p in model.parameters() if p.requires_grad}
+    assert all(p.grad is None and not p.requires_grad for p in model.video.parameters())
+
+
+def test_parts_learn_at_rates_of_their_own() -> None:
+    config = model_of({"lr_scale": 0.1}, {"lr_scale": 0.5})
+    model = build_model(config, 3)
+    optimizer = build_optimizer(model, OPTIM, config)
+    towers = towers_of(model)
+    expected = {1.0: towers.fusion, 0.1: towers.video, 0.5: towers.audio}
+    for scale, tower in expected.items():
+        groups = [g for g in optimizer.param_groups if g["lr_scale"] == scale]
+        assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in tower}
+        assert [(g["weight_decay"], {p.ndim > 1 for p in g["params"]}) for g in groups] == [
+            (0.1, {True}), (0.0, {False}),
+        ]  # fmt: skip
+
+
+def test_without_rates_of_their_own_there_are_the_groups_of_before() -> None:
+    model = build_model(model_of({}, {}), 3)
+    groups = build_optimizer(model, OPTIM, model_of({}, {})).param_groups
+    parameters = list(model.parameters())
+    assert [[id(p) for p in g["params"]] for g in groups] == [
+        [id(p) for p in parameters if p.ndim > 1],
+        [id(p) for p in parameters if p.ndim <= 1],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("video", "layers", "says"),
+    [
+        ({}, [0, 2], ""),
+        ({}, [1, 3], "(=2: model.video.encoder avmix:r2plus1d), got [1, 3]"),
+        (
+            {"encoder": "timm:ghostnet_050"},
+            [1],
+            "(=0: model.video.encoder timm:ghostnet_050, which cannot be cut), got [1]",
+        ),
+    ],
+)
+def test_mixing_after_more_stages_than_there_are_is_refused(video, layers, says) -> None:
+    if "encoder" in video:
+        pytest.importorskip("timm")
+        model = ModelConfig(video=VideoEncoderConfig(**video))
+    else:
+        model = model_of(video, {})
+    config = TrainConfig(model=model, mix=MixConfig(method="mixup@layer", layers=layers))
+    built = build_model(config.model, 3, clip=config.clip)
+    if says:
+        with pytest.raises(ValueError, match=rf"^mix\.layers must be .*{re.escape(says)}$"):
+            check_layers(built, config)
+    else:
+        check_layers(built, config)
+    check_layers(built, TrainConfig(model=model, mix=MixConfig(method="mixup@feature")))
+
+
+def arguments(data: Path, out: Path, *more: str) -> list[str]:
+    return ["--config", str(ROOT / "configs/smoke.yaml"), "--data.root", str(data), "--run.out",
+            str(out), "--run.threads", "1", "--data.num_workers", "0", "--optim.epochs", "1",
+            "--data.val_split", "", "--data.shots", "1", "--model.video.channels", "[4,6]",
+            "--model.audio.channels", "[4,5]", *more]  # fmt: skip
+
+
+def test_mixing_after_too_many_stages_ends_a_run_before_it_begins(toy_set, tmp_path) -> None:
+    words = ["--mix.method", "mixup@layer", "--mix.layers", "[3]"]
+    with pytest.raises(ValueError, match=r"^mix\.layers must be <= the number of stages"):
+        train.main(load_config(TrainConfig, arguments(toy_set, tmp_path / "run", *words)))
+    assert not (tmp_path / "run/last.pt").exists()
+
+
+def test_a_run_begins_with_a_file_and_goes_on_without_it(toy_set, file, tmp_path, capsys) -> None:
+    words = ["--model.video.weights", file, "--model.video.frozen", "true",
+             "--model.audio.lr_scale", "0.5", "--mix.method", "mixup@layer",
+             "--mix.layers", "[0,1,2]"]  # fmt: skip
+    given = arguments(toy_set, tmp_path / "run", *words)
+    last = train.main(load_config(TrainConfig, given))
+    assert "avmix:r2plus1d begins with" in " ".join(capsys.readouterr().out.split())
+    wanted = torch.load(file, weights_only=True)
+    Path(file).unlink()
+    assert all(torch.equal(checkpoint.load(last).model[f"video.{name}"], value)
+               for name, value in wanted.items())  # fmt: skip
+    scores = evaluation.main(
+        EvalConfig(checkpoint=str(last), split="val", num_views=1, num_workers=0, threads=1)
+    )
+    assert scores["fused"] is not None
+    again = [word if word != "1" or given[i - 1] != "--optim.epochs" else "2"
+             for i, word in enumerate(given)]  # fmt: skip
+    state = checkpoint.load(train.main(load_config(TrainConfig, again)))
+    assert state.epoch == 2
+    assert all(torch.equal(state.model[f"video.{name}"], v) for name, v in wanted.items())
+    rates = {g["lr_scale"]: g["lr"] for g in state.optimizer["param_groups"]}
+    assert rates[0.5] == pytest.approx(0.5 * rates[1.0])
