@@ -12,7 +12,7 @@ rounds, since other work on the machine disturbs times more than ratios.
 Truth: the files of tests/truth.py, whose pictures and sound are known by construction.
 Memory: of one process over many decodes of those files.
 
-Writes JSON; `benchmarks/paste.py` makes the tables of the README from it.
+Writes JSON; `benchmarks/paste.py` writes the tables of docs/benchmarks.md from it.
 """
 
 import argparse

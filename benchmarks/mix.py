@@ -14,7 +14,7 @@ what counts is CPU time, and its ratio to timm's and the floor's in the same rou
 Step: what mixing adds to a training step of the demo.
 CUDA: benchmarks/mixcuda.py; without a device this is left as it was in FILE, or null.
 
-Writes JSON; `benchmarks/paste.py` makes the tables of the README from it.
+Writes JSON; `benchmarks/paste.py` writes the tables of docs/benchmarks.md from it.
 """
 
 import argparse

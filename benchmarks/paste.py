@@ -4,8 +4,9 @@
     python benchmarks/paste.py --check    exit code 1 where one does not say what was measured
 
 `<!-- result NAME -->` is replaced by the table of benchmarks/results/NAME.json, or of all results
-that name NAME as their `table`. A result of code that was not committed is refused: its table stays
-as it is, and the exit code is 1.
+that name NAME as their `table`; `<!-- result NAME:summary -->` by a few rows of it, without its
+figure. A result of code that was not committed is refused: its table stays as it is, and the exit
+code is 1.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from typing import Any
 import provenance
 from curves import Curves, draw_curves
 from dots import draw, drawn_from
-from tables import figure, table
+from tables import figure, summary, table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -27,13 +28,14 @@ FIGURES = ROOT / "docs" / "results"
 PAGES = (
     ROOT / "README.md",
     ROOT / "docs" / "augment.md",
+    ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "decoding.md",
     ROOT / "docs" / "learning.md",
     ROOT / "docs" / "preparing.md",
     ROOT / "docs" / "synthesis.md",
 )
 
-_MARKED = re.compile(r"(<!-- result (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- result (\w+)(:summary)? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def results_of(marker: str) -> dict[str, dict[str, Any]]:
@@ -48,10 +50,10 @@ def results_of(marker: str) -> dict[str, dict[str, Any]]:
 
 def pasted(text: str, page: Path = PAGES[0]) -> str:
     """`text` with every marked table made anew, but for those that are refused."""
-    return _MARKED.sub(lambda m: m[1] + _block(m[2], m[3], page) + m[4], text)
+    return _MARKED.sub(lambda m: m[1] + _block(m[2], bool(m[3]), m[4], page) + m[5], text)
 
 
-def _block(marker: str, old: str, page: Path) -> str:
+def _block(marker: str, short: bool, old: str, page: Path) -> str:
     found = results_of(marker)
     if not found:
         return "Not measured yet.\n"
@@ -59,6 +61,8 @@ def _block(marker: str, old: str, page: Path) -> str:
         return old
     results = list(found.values())
     said = " ".join(dict.fromkeys(map(provenance.sentence, results)))
+    if short:
+        return f"{summary(results[0]).rstrip()} {said}\n"
     text = f"{table(*results).rstrip()} {said}\n"
     if (what := figure(*results)) is not None:
         text += f"\n![{what.alt}]({os.path.relpath(FIGURES / f'{marker}.png', page.parent)})\n"
@@ -71,6 +75,8 @@ def markers() -> dict[str, str]:
     for page in PAGES:
         text = page.read_text()
         for marked in _MARKED.finditer(text):
+            if marked[3]:
+                continue  # the whole table is elsewhere
             headings = re.findall(r"^#+ (.*)$", text[: marked.start()], re.MULTILINE)
             found[marked[2]] = f'{page.relative_to(ROOT)}, section "{headings[-1]}"'
     return found

@@ -358,8 +358,8 @@ def test_the_table_of_a_made_result(load: Any) -> None:
     ]
     assert truth.splitlines()[2:] == [
         "| avmix | 0.60 / 0.60 / 0.60 | right | 0.50 / 0.50 / 0.50 | right |  |",
-        "| timm | 0.30 / 0.30 / 1.00 | **sound unmixed** | 0.20 / 0.90 / 0.70 "
-        "| **label wrong for the pictures**, **sound mixed otherwise** | frames |",
+        "| timm | 0.30 / 0.30 / 1.00 | **audio unmixed** | 0.20 / 0.90 / 0.70 "
+        "| **label wrong for the frames**, **audio mixed otherwise** | frames |",
         "| other |  |  |  | refuses |  |",
     ]
     assert "medians of 2 rounds" in last

@@ -59,9 +59,10 @@ def test_nothing_runs_when_the_scripts_are_imported() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_the_tree_of_the_readme_is_the_tree() -> None:
-    readme = (ROOT / "README.md").read_text()
-    tree = re.search(r"```text\n(pyproject.toml.*?)```", readme, re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_the_trees_of_the_pages_are_the_tree(page: str) -> None:
+    text = (ROOT / page).read_text()
+    tree = re.search(r"```text\n((?:pyproject.toml|train.py) .*?)```", text, re.DOTALL)
     assert tree
     folder = ""
     for line in tree[1].splitlines():

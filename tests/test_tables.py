@@ -119,6 +119,50 @@ def test_the_few_shot_table_has_cells_and_paired_differences(load: Any) -> None:
     assert dots.rows[0] == ("5 per class: these clips", (0.4, 0.6, 0.7), 0.6)
 
 
+def test_summaries_have_a_row_per_library(load: Any) -> None:
+    def truth(*counts: int) -> dict[str, int]:
+        names = ("num_exact", "num_silently_wrong", "num_refused", "num_files")
+        return dict(zip(names, counts, strict=True))
+
+    names = {"avmix": "avmix", "decord": "decord A", "decord_av": "decord B", "plain_pyav": "PyAV"}
+    ratios = {"a": {"avmix": 1.0, "decord": 0.25, "plain_pyav": 0.5},
+              "b": {"avmix": 1.0, "decord": None, "plain_pyav": 0.75}}  # fmt: skip
+    decode = {
+        "kind": "decode",
+        "candidates": {name: {"label": label} for name, label in names.items()},
+        "speed": {load: {name: {"ratio_to_avmix": ratio} for name, ratio in by_name.items()}
+                  for load, by_name in ratios.items()},
+        "truth": {"avmix": truth(10, 0, 0, 10), "decord": truth(4, 5, 1, 10),
+                  "decord_av": truth(4, 5, 1, 10), "plain_pyav": truth(3, 6, 1, 10)},
+    }  # fmt: skip
+    lines = load("tables").summary(decode).splitlines()
+    assert lines[0] == "|  | speed, avmix = 1 | exact, of 10 files | silently wrong | refused |"
+    assert lines[2:5] == [
+        "| avmix | 1.00 | 10 | 0 | 0 |",
+        "| decord A | 0.25 | 4 | 5 | 1 |",
+        "| PyAV | 0.50 to 0.75 | 3 | 6 | 1 |",
+    ]
+    assert lines[-1] == "Speed: slowest to fastest of 2 workloads."
+
+    right, wrong = {"right": True}, {"right": False, "label_wrong": True}
+    mix = {
+        "kind": "mix",
+        "candidates": {"avmix": {"label": "avmix"}, "timm": {"label": "timm"}},
+        "absent": {},
+        "workloads": {"a": {"kind": "mixup"}, "b": {"kind": "mixup"}, "c": {"kind": "cutmix"}},
+        "speed": {"keep": {"a": {"avmix": {"ratio_to_timm": 2.0}, "timm": {"ratio_to_timm": 1.0}},
+                           "b": {"avmix": {"ratio_to_timm": 3.0}, "timm": {"ratio_to_timm": 1.0}},
+                           "c": {"avmix": {"ratio_to_timm": 9.0}}}},
+        "truth": {"mixup": {"avmix": right, "timm": right},
+                  "cutmix": {"avmix": right, "timm": wrong}},
+    }  # fmt: skip
+    lines = load("tables").summary(mix).splitlines()
+    assert lines[2:4] == [
+        "| avmix | 2.0 to 3.0 | right | right |",
+        "| timm | 1.0 | right | **label wrong for the frames** |",
+    ]
+
+
 @pytest.fixture
 def site(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """paste.py with a page and results of its own."""
@@ -188,6 +232,14 @@ def test_a_result_without_a_clean_commit_is_refused(
         assert "measure it again: python benchmarks/seeds.py --name demo" in said
     assert "\nold\n" in site.PAGES[0].read_text()
     assert not site.FIGURES.exists()
+
+
+def test_a_summary_is_not_where_the_table_is(site: Any) -> None:
+    page = site.PAGES[0]
+    page.write_text("# A\n<!-- result mix:summary -->\n<!-- end -->\n## B\n"
+                    "<!-- result mix -->\n<!-- end -->\n")  # fmt: skip
+    assert site.where("mix", {}) == 'docs/page.md, section "B"'
+    assert site.pasted(page.read_text(), page).count("Not measured yet.\n") == 2
 
 
 def test_a_page_says_which_measured_sources_changed(site: Any, load: Any) -> None:

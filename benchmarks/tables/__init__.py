@@ -7,9 +7,9 @@ from dots import Dots
 
 from tables import fewshot, learning, training
 from tables.augmenting import augment_tables
-from tables.decoding import decoding_tables
+from tables.decoding import decoding_summary, decoding_tables
 from tables.fuzzing import fuzz_table
-from tables.mixing import mix_table
+from tables.mixing import mix_summary, mix_table
 from tables.preparing import leaks_table, prepare_table, rows_table
 
 _BY_KIND = {
@@ -25,12 +25,19 @@ _BY_KIND = {
     "training": training.scores_table,
 }
 
+_SUMMARIES = {"decode": decoding_summary, "mix": mix_summary}
+
 
 def table(*results: dict[str, Any]) -> str:
     """Of one result, or of several variants of one training."""
     if len(results) > 1:
         return training.variants_table(results)
     return _BY_KIND[results[0]["kind"]](results[0])
+
+
+def summary(result: dict[str, Any]) -> str:
+    """A few rows of a comparison with other libraries."""
+    return _SUMMARIES[result["kind"]](result)
 
 
 def figure(*results: dict[str, Any]) -> Dots | Curves | None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tables.cells import span
+from tables.cells import span, table
 
 _COLUMNS = {
     "gop250_16x4": "gop 250",
@@ -11,6 +11,28 @@ _COLUMNS = {
     "long_16x4": "10 minutes",
 }
 """What of the made files is shown; folders of other files all are."""
+
+_SUMMARY = ("avmix", "torchcodec_exact", "decord", "pytorchvideo_pyav", "plain_pyav")
+"""Of every library what its users write first."""
+
+
+def decoding_summary(result: dict[str, Any]) -> str:
+    """A row per library: its speed over the workloads, and how often it is silently wrong."""
+    num_files = next(iter(result["truth"].values()))["num_files"]
+    rows = []
+    for name in _SUMMARY:
+        if name not in result["truth"]:
+            continue
+        speeds = [by_name[name]["ratio_to_avmix"] for by_name in result["speed"].values()
+                  if name in by_name and by_name[name]["ratio_to_avmix"] is not None]  # fmt: skip
+        truth = result["truth"][name]
+        counts = [str(truth[f"num_{what}"]) for what in ("exact", "silently_wrong", "refused")]
+        rows.append([result["candidates"][name]["label"], span(speeds, 2), *counts])
+    headings = ["", "speed, avmix = 1", f"exact, of {num_files} files", "silently wrong", "refused"]
+    lines = table(headings, rows)
+    return "\n".join(
+        [*lines, "", f"Speed: slowest to fastest of {len(result['speed'])} workloads."]
+    )
 
 
 def decoding_tables(result: dict[str, Any]) -> str:
@@ -59,7 +81,7 @@ def _truth_table(result: dict[str, Any]) -> str:
     num_files = next(iter(result["truth"].values()))["num_files"]
     lines = [
         f"| {num_files} files of known content | exact | small error | silently wrong | refused |"
-        " crash, hang | with a wrong picture | median A/V error ms | worst |",
+        " crash, hang | with a wrong frame | median A/V error ms | worst |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, total in result["truth"].items():

@@ -2,7 +2,29 @@
 
 from typing import Any
 
-from tables.cells import span
+from tables.cells import span, table
+
+_SUMMARY = ("avmix", "timm", "torchvision", "pytorchvideo", "kornia")
+"""Of every library what its users write first."""
+
+
+def mix_summary(result: dict[str, Any]) -> str:
+    """A row per library: its speed over the workloads of Mixup, and what it really mixes."""
+    rows = []
+    for name in _SUMMARY:
+        if name not in _mix_names(result):
+            continue
+        speeds = [
+            by_name[name]["ratio_to_timm"]
+            for load, by_name in result["speed"]["keep"].items()
+            if name in by_name and result["workloads"][load]["kind"] != "cutmix"
+        ]
+        verdicts = [result["truth"][kind].get(name) for kind in ("mixup", "cutmix")]
+        cells = [_mix_verdict(verdict) if verdict else "" for verdict in verdicts]
+        rows.append([result["candidates"][name]["label"], span(speeds, 1), *cells])
+    lines = table(["", "speed, timm = 1", "Mixup", "CutMix"], rows)
+    said = "Speed: slowest to fastest of the workloads of Mixup, with memory pages kept by malloc."
+    return "\n".join([*lines, "", said])
 
 
 def mix_table(result: dict[str, Any]) -> str:
@@ -62,7 +84,7 @@ def _mix_cell(name: str, default: dict[str, Any] | None, keep: dict[str, Any] | 
 def _mix_truth(result: dict[str, Any]) -> str:
     truth = result["truth"]
     lines = [
-        "| own weight in label / pictures / sound | Mixup | | CutMix | | changes its input |",
+        "| own weight in label / frames / audio | Mixup | | CutMix | | changes its input |",
         "|---|--:|---|--:|---|---|",
     ]
     for name in _mix_names(result):
@@ -90,10 +112,10 @@ def _mix_verdict(verdict: dict[str, Any]) -> str:
     if "error" in verdict:
         return "refuses"
     said = {
-        "label_wrong": "**label wrong for the pictures**",
+        "label_wrong": "**label wrong for the frames**",
         "pixels_wrong": "**pixels wrong**",
-        "audio_unmixed": "**sound unmixed**",
-        "audio_wrong": "**sound mixed otherwise**",
+        "audio_unmixed": "**audio unmixed**",
+        "audio_wrong": "**audio mixed otherwise**",
     }
     return ", ".join(text for key, text in said.items() if verdict.get(key))
 
