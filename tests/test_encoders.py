@@ -424,7 +424,7 @@ def slow_if_large(row: list[str]) -> Any:
     return pytest.param(row, id=row[0], marks=() if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("row", map(slow_if_large, ROWS))
+@pytest.mark.parametrize("row", [slow_if_large(row) for row in ROWS])
 def test_what_the_page_says_of_an_encoder_is_so(row):
     """On no device: shapes and numbers of parameters without any arithmetic."""
     name, num_frames, size, features, millions, published = row
@@ -455,9 +455,10 @@ def test_the_encoder_of_the_page_trains(tmp_path, monkeypatch):
     assert code is not None
     (tmp_path / "mine.py").write_text(code[1])
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(Path(__file__).parents[1])
     words = re.search(r"train\.py (.*?)\n```", PAGE, re.DOTALL)
     assert words is not None
-    config = load_config(TrainConfig, shlex.split(words[1].replace("\\\n", " ")))
+    config = load_config(TrainConfig, shlex.split(words[1]))
     encoder = settle(video_encoder(config.model.video, config.clip))
     assert encoder.num_features == 32
     check(encoder, frames(config.clip), encoder, 2)
@@ -500,6 +501,8 @@ VIDEO_ERRORS: list[tuple[str, dict[str, Any], str]] = [
     (f"python:{__name__}:ClipConfig", {}, "must return an avmix.models.encoder.Encoder, got ClipC"),
     (f"python:{__name__}:Own", {"options": {"num_frames": 16}},
      r"Own takes 16 frames, clip\.num_frames gives 2$"),
+    (f"python:{__name__}:Own", {"options": {"depth": 3}},
+     r"does not take the options {'depth': 3}: got an unexpected keyword argument 'depth'"),
     (f"python:{__name__}:Liar", {}, r"gives \(1, 3\) for a clip, not \(1, 4\), as its num_feat"),
     ("torchvision:resnet17", {}, "torchvision has no such network: alexnet"),
     ("torchvision:s3d", {}, r"cannot take such clips \(clip\.num_frames 2, clip\.crop 32\): "),

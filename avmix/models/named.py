@@ -3,6 +3,7 @@
 A library is imported where one of its encoders is asked for, not before.
 """
 
+import inspect
 from importlib import import_module
 from typing import Any
 
@@ -38,19 +39,18 @@ def video_encoder(
         case _:
             adapter = import_module(f"avmix.models.{library}")
             found = adapter.video(name, config, clip)
-    _finish(found, "video", config, 3, load_weights)
-    spec = found.spec
+    which, spec = f"model.video.encoder {config.encoder}", found.spec
     if not isinstance(spec, VideoSpec):
-        raise ValueError(f"model.video.encoder {config.encoder} takes no frames but {spec}")
-    given = torch.zeros(1, 3, clip.num_frames, clip.crop, clip.crop)
+        raise ValueError(f"{which} takes no frames: its spec is {spec}")
     _compare(
-        f"model.video.encoder {config.encoder}",
+        which,
         ("frames", "clip.num_frames", spec.num_frames, clip.num_frames),
         ("pixels (height and width)", "clip.crop", spec.size, clip.crop),
     )
+    _finish(found, "video", config, 3, load_weights)
     if library != "avmix":
-        options = f"clip.num_frames {clip.num_frames}, clip.crop {clip.crop}"
-        _try(found, given, f"model.video.encoder {config.encoder}", options)
+        given = torch.zeros(1, 3, clip.num_frames, clip.crop, clip.crop)
+        _try(found, given, which, f"clip.num_frames {clip.num_frames}, clip.crop {clip.crop}")
     return found
 
 
@@ -73,12 +73,10 @@ def audio_encoder(
         case _:
             adapter = import_module(f"avmix.models.{library}")
             found = adapter.audio(name, config, clip, frontend)
-    _finish(found, "audio", config, clip.audio_channels, load_weights)
-    spec = found.spec
+    which, spec = f"model.audio.encoder {config.encoder}", found.spec
     if not isinstance(spec, AudioSpec):
-        raise ValueError(f"model.audio.encoder {config.encoder} takes no spectrograms but {spec}")
+        raise ValueError(f"{which} takes no spectrograms: its spec is {spec}")
     num_mels, num_columns = clip_grids(clip, frontend, "log_mel")["audio"].shape
-    which = f"model.audio.encoder {config.encoder}"
     if spec.front_end != "log_mel":
         raise ValueError(
             f"{which} wants the front end {spec.front_end!r}, and there is only log_mel so far"
@@ -91,6 +89,7 @@ def audio_encoder(
         ("columns", "clip.duration_seconds and frontend.hop_length",
          spec.num_columns, num_columns),
     )  # fmt: skip
+    _finish(found, "audio", config, clip.audio_channels, load_weights)
     if library != "avmix":
         given = torch.zeros(1, clip.audio_channels, num_mels, num_columns)
         options = f"{num_mels} mel bins, {num_columns} columns, {clip.audio_channels} channels"
@@ -113,6 +112,10 @@ def _of_user(modality: str, name: str, options: dict[str, Any]) -> Encoder:
         build = getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{which}: {error} (MODULE:FUNCTION, MODULE on PYTHONPATH)") from None
+    try:
+        inspect.signature(build).bind(**options)
+    except TypeError as error:
+        raise ValueError(f"{which} does not take the options {options}: {error}") from None
     found = build(**options)
     if not isinstance(found, Encoder):
         raise ValueError(
@@ -157,7 +160,7 @@ def _try(encoder: Encoder, given: Tensor, which: str, options: str) -> None:
             found = encoder(given)
         except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"{which} cannot take such clips ({options}): {reason}") from None
+            raise ValueError(f"{which} cannot take such clips ({options}): {reason}") from error
     encoder.train(mode)
     if tuple(found.shape) != (1, encoder.num_features):
         raise ValueError(

@@ -75,10 +75,12 @@ def cut(net: Any) -> Cut:
 
 
 def _positions(net: Any) -> dict[str, Positions]:
-    embedding, patches = getattr(net, "pos_embed", None), getattr(net, "patch_embed", None)
-    if not isinstance(embedding, Tensor) or getattr(patches, "grid_size", None) is None:
+    embedding = getattr(net, "pos_embed", None)
+    sides = getattr(getattr(net, "patch_embed", None), "grid_size", None)
+    if not isinstance(embedding, Tensor) or sides is None:
         return {}
-    grid = (1, *patches.grid_size)
+    rows, columns = sides
+    grid = (1, rows, columns)
     return {"pos_embed": Positions(grid=grid, first=embedding.shape[1] - math.prod(grid))}
 
 
