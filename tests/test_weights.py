@@ -247,6 +247,41 @@ def test_imagenet_weights_begin_an_encoder_of_frames_and_of_spectrograms(channel
     )
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """Where torch keeps what it downloaded; what lies there is not fetched."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+CACHED = [("torchvision", "mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth"),
+          ("pytorchvideo", "x3d_xs", "X3D_XS.pyth")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("library", "name", "file"), CACHED)
+def test_weights_that_a_library_names_are_taken_from_the_cache(library, name, file, cache):
+    clip = ClipConfig(num_frames=4, crop=160, short_side=160)
+    encoder = f"{library}:{name}"
+    other = video_encoder(VideoEncoderConfig(encoder=encoder), clip).network.state_dict()
+    content = {**other, "classifier.3.weight": torch.zeros(2)}
+    torch.save({"model_state": content} if library == "pytorchvideo" else content, cache / file)
+    found = video_encoder(VideoEncoderConfig(encoder=encoder, weights="pretrained"), clip)
+    assert all(torch.equal(v, other[k]) for k, v in found.network.state_dict().items())
+    assert found.notice.endswith("1 unexpected (classifier.3.weight)")
+
+
+@pytest.mark.parametrize(("library", "name", "file"), CACHED)
+def test_what_a_library_downloads_is_not_unpickled(library, name, file, cache, monkeypatch):
+    monkeypatch.chdir(cache)
+    torch.save({"model_state": Bomb()}, cache / file)
+    clip = ClipConfig(num_frames=4, crop=160, short_side=160)
+    config = VideoEncoderConfig(encoder=f"{library}:{name}", weights="pretrained")
+    with pytest.raises(ValueError, match=rf"pretrained: {library} cannot give those of {name}"):
+        video_encoder(config, clip)
+    assert not (cache / "exploded").exists()
+
+
 def test_a_name_that_there_are_no_weights_of_is_named():
     for name, weights, says in (
         ("avmix:r2plus1d", "pretrained", "avmix names no weights; a file is taken"),

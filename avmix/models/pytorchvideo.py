@@ -19,6 +19,8 @@ VIDEO = ("slow_r50", "c2d_r50", "i3d_r50", "r2plus1d_r50", "csn_r101", "slowfast
          "slowfast_r101", "slowfast_16x8_r101_50_50", "x3d_xs", "x3d_s", "x3d_m",
          "x3d_l")  # fmt: skip
 """Functions of `pytorchvideo.models.hub`."""
+_ADDRESSES = ("resnet", "slowfast", "x3d", "csn", "r2plus1d")
+"""Modules of `pytorchvideo.models.hub` that say where its weights are."""
 AUDIO = {"acoustic_resnet50": 50, "acoustic_resnet101": 101}
 """Depth of each."""
 PIXEL_MEAN: Colour = (0.45, 0.45, 0.45)
@@ -55,10 +57,14 @@ def pretrained(
     name: str, config: VideoEncoderConfig | AudioEncoderConfig, channels: int
 ) -> dict[str, Tensor]:
     """Its weights for Kinetics-400; from the cache of torch or from its server."""
-    hub = imported("pytorchvideo.models.hub", name)
-    if name not in VIDEO:
-        raise ValueError(f"pytorchvideo has no weights for {name}")
-    return getattr(hub, name)(pretrained=True, **config.options).state_dict()
+    for module in _ADDRESSES:
+        paths = imported(f"pytorchvideo.models.hub.{module}", name).checkpoint_paths
+        if name in VIDEO and name in paths:
+            found = torch.hub.load_state_dict_from_url(
+                paths[name], map_location="cpu", weights_only=True
+            )
+            return found["model_state"]
+    raise ValueError(f"pytorchvideo has no weights for {name}")
 
 
 def cut(net: Any, which: str) -> Cut:

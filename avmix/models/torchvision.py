@@ -50,8 +50,9 @@ def audio(
 def pretrained(
     name: str, config: VideoEncoderConfig | AudioEncoderConfig, channels: int
 ) -> dict[str, Tensor]:
-    """torchvision's default weights for the network; from its cache or from its server."""
-    return torchvision.models.get_model(name, weights="DEFAULT", **config.options).state_dict()
+    """torchvision's default weights for the network; from the cache of torch or from its server."""
+    weights = torchvision.models.get_model_weights(name)["DEFAULT"]
+    return weights.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
 
 
 def image_network(name: str, options: dict[str, Any], channels: int, which: str) -> ImageNetwork:
