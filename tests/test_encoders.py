@@ -22,8 +22,12 @@ from avmix.config import (
     VideoEncoderConfig,
     load_config,
 )
+from avmix.mix.hidden import HiddenMix
+from avmix.models import LateFusionClassifier
+from avmix.models.audio import AudioEncoder
 from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
 from avmix.models.frames import FrameEncoder, ImageNetwork, temporal_shift
+from avmix.models.fusion import ConcatFusion
 from avmix.models.library import Cut, LibraryEncoder, chain
 from avmix.models.named import audio_encoder, video_encoder
 
@@ -241,6 +245,13 @@ def test_a_network_of_torchvision_is_the_librarys(kind):
     assert (wants_frames, wants_size) == ((4, 32) if "mvit" in kind else (None, None))
 
 
+@pytest.mark.slow
+def test_s3d_which_cannot_be_built_small_is_the_librarys():
+    clip = ClipConfig(num_frames=13, crop=209, short_side=209)
+    encoder = settle(video_encoder(VideoEncoderConfig(encoder="torchvision:s3d"), clip))
+    check(encoder, frames(clip), encoder.network, 5)
+
+
 def pytorchvideo_nets() -> dict[str, tuple[Callable[[], Any], int]]:
     models: Any = import_module("pytorchvideo.models")
     x3d: Any = import_module("pytorchvideo.models.x3d")
@@ -270,6 +281,27 @@ def test_a_network_of_pytorchvideo_is_the_librarys(kind):
             return net([x[:, :, [0, 7]], x])
 
     check(encoder, x, library, stages)
+
+
+@torch.no_grad()
+def test_clips_are_mixed_between_stages_of_several_pathways():
+    from avmix.models.pytorchvideo import cut
+
+    net = pytorchvideo_nets()["slowfast"][0]()
+    video, x = of_library(net, cut(net, "slowfast")), torch.randn(2, 3, 8, 32, 32)
+    audio = settle(AudioEncoder([4, 4]))
+    model = LateFusionClassifier(video, audio, ConcatFusion(video.num_features, 4, 3, 0.0)).eval()
+    weight = torch.tensor([0.25, 1.0])
+    mix = HiddenMix(stage=2, path=None, partner=torch.tensor([1, 0], dtype=torch.int32),
+                    video=weight, audio=weight)  # fmt: skip
+    found = model.encode(x, spectrograms(), mix).video
+    slow, fast = video.stages[1](video.stages[0](x))
+    hidden = [torch.stack([0.25 * h[0] + 0.75 * h[1], h[1]]) for h in (slow, fast)]
+    for stage in video.stages[2:]:
+        hidden = stage(hidden)
+    torch.testing.assert_close(found, video.pool(hidden), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[0], video(x)[0], rtol=1e-3)
+    torch.testing.assert_close(found[1], video(x)[1])
 
 
 def test_the_acoustic_resnet_is_the_librarys():
