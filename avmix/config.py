@@ -441,6 +441,8 @@ class MixConfig:
 class EncoderConfig:
     """What the encoders of both modalities have in common (docs/models.md)."""
 
+    encoder: str = ""
+    """LIBRARY:NAME."""
     channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
     """Width of each stage, of avmix's own encoders."""
     options: dict[str, Any] = field(default_factory=dict)
