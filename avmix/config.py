@@ -271,10 +271,17 @@ class AugmentConfig:
         _require_finite(self, "augment.")
 
 
+FrontEnd = Literal["log_mel", "kaldi"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrontendConfig:
     """Device stage 1: pictures normalised, waveform to log-mel."""
 
+    kind: FrontEnd = "log_mel"
+    """`log_mel`, or `kaldi`: the filterbanks of Kaldi with a Hann window, which encoders that were
+    trained on AudioSet expect. It needs numbers for mel_mean and mel_std, a n_fft of 25 ms and a
+    hop_length of 10 ms: 400 and 160 at 16 kHz."""
     num_mels: int = 64
     """Mel bins, >= 1; every mel filter must be fed by the spectrum or the run does not start."""
     n_fft: int = 512
@@ -293,6 +300,10 @@ class FrontendConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        for key in ("mel_mean", "mel_std"):
+            _require(self.kind == "log_mel" or getattr(self, key) != "measured", f"frontend.{key}",
+                     "must be a number for frontend.kind kaldi: what is measured is of log-mels",
+                     getattr(self, key))  # fmt: skip
         _require(self.num_mels >= 1, "frontend.num_mels", "must be >= 1", self.num_mels)
         _require(self.n_fft >= 16, "frontend.n_fft", "must be >= 16", self.n_fft)
         _require(1 <= self.hop_length <= self.n_fft, "frontend.hop_length",

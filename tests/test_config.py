@@ -230,6 +230,11 @@ def test_a_value_out_of_range_names_the_key(section, key, value):
         replace(section(), **{key: value})
 
 
+def test_filterbanks_of_kaldi_need_numbers():
+    with pytest.raises(ValueError, match=r"^frontend\.mel_mean must be a number .*'measured'$"):
+        FrontendConfig(kind="kaldi", mel_std=9.0)
+
+
 def test_jitter_and_binding_go_together():
     with pytest.raises(ValueError, match=r"^augment.jitter_seconds must be > 0 .*, got 0.0"):
         AugmentConfig(binding="window")

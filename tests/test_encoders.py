@@ -561,10 +561,30 @@ def test_an_encoder_that_does_not_fit_is_named(name, options, says):
     assert "model.video." in str(error.value)
 
 
-def test_an_audio_encoder_that_wants_another_front_end_is_named(tmp_path):
+KALDI = FrontendConfig(kind="kaldi", num_mels=16, n_fft=400, hop_length=160, mel_mean=-4.27,
+                       mel_std=9.14)  # fmt: skip
+
+
+def test_an_audio_encoder_takes_the_front_end_that_it_was_trained_with(tmp_path):
     pytest.importorskip("transformers")
     folder = written(tmp_path, *AUDIO_SETTINGS["ast"][:2])
-    with pytest.raises(ValueError, match="wants the front end 'kaldi', and there is only log_mel"):
+    config = AudioEncoderConfig(encoder=f"transformers:{folder}")
+    clip = ClipConfig(duration_seconds=(400 + 23 * 160) / 16_000)  # 24 columns
+    assert audio_encoder(config, clip, KALDI).num_features == 16
+    with pytest.raises(ValueError, match=r"takes kaldi spectr.*, frontend\.kind gives log_mel$"):
+        audio_encoder(config, clip, FRONTEND)
+    with pytest.raises(ValueError, match=r"24 columns, clip\.duration_seconds and .* gives 98"):
+        audio_encoder(config, ClipConfig(duration_seconds=1.0), KALDI)
+    with pytest.raises(ValueError, match=r"16000 samples a second, clip\.sample_rate gives 8"):
+        audio_encoder(config, ClipConfig(sample_rate=8000), KALDI)
+    with pytest.raises(ValueError, match=r"takes 1 channels, clip\.stereo gives 2"):
+        audio_encoder(config, ClipConfig(stereo=True), KALDI)
+
+
+def test_a_front_end_that_there_is_not_is_named(tmp_path):
+    pytest.importorskip("transformers")
+    folder = written(tmp_path, *AUDIO_SETTINGS["clap"][:2])
+    with pytest.raises(ValueError, match=r"takes clap spectrograms, .*there is no such front end"):
         audio_encoder(AudioEncoderConfig(encoder=f"transformers:{folder}"), ClipConfig(), FRONTEND)
 
 

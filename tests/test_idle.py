@@ -97,6 +97,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "augment.time_mask_seconds": (0.1, {"augment.time_masks": 1}, "augment.time_masks > 0"),
     "augment.mel_masks": (1, ALWAYS, ""),
     "augment.mel_mask_share": (0.1, {"augment.mel_masks": 1}, "augment.mel_masks > 0"),
+    "frontend.kind": ("kaldi", {"frontend.mel_mean": -4.3, "frontend.mel_std": 9.1}, ""),
     "frontend.num_mels": (32, ALWAYS, ""),
     "frontend.n_fft": (256, ALWAYS, ""),
     "frontend.hop_length": (128, ALWAYS, ""),

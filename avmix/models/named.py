@@ -5,7 +5,7 @@ A library is imported where one of its encoders is asked for, not before.
 
 import inspect
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from avmix.config import (
     AudioEncoderConfig,
     ClipConfig,
+    FrontEnd,
     FrontendConfig,
     VideoEncoderConfig,
 )
@@ -77,9 +78,11 @@ def audio_encoder(
     if not isinstance(spec, AudioSpec):
         raise ValueError(f"{which} takes no spectrograms: its spec is {spec}")
     num_mels, num_columns = clip_grids(clip, frontend, "log_mel")["audio"].shape
-    if spec.front_end != "log_mel":
+    if spec.front_end != frontend.kind:
+        known = spec.front_end in get_args(FrontEnd)
         raise ValueError(
-            f"{which} wants the front end {spec.front_end!r}, and there is only log_mel so far"
+            f"{which} takes {spec.front_end} spectrograms, frontend.kind gives {frontend.kind}"
+            f"{'' if known else ', and there is no such front end so far'}"
         )
     _compare(
         which,
