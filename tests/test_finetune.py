@@ -173,3 +173,53 @@ def test_a_run_begins_with_a_file_and_goes_on_without_it(toy_set, file, tmp_path
     assert all(torch.equal(state.model[f"video.{name}"], v) for name, v in wanted.items())
     rates = {g["lr_scale"]: g["lr"] for g in state.optimizer["param_groups"]}
     assert rates[0.5] == pytest.approx(0.5 * rates[1.0])
+
+
+def tiny_of_transformers(folder: Path) -> list[str]:
+    """Folders with configurations of a network for each modality; options that name them."""
+    transformers = pytest.importorskip("transformers")
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 32}  # fmt: skip
+    transformers.VideoMAEConfig(image_size=32, num_frames=4, patch_size=16, **size).save_pretrained(
+        folder / "video"
+    )
+    transformers.ASTConfig(max_length=198, num_mel_bins=32, **size).save_pretrained(
+        folder / "audio"
+    )
+    front_end = ["--frontend.kind", "kaldi", "--frontend.num_mels", "32", "--frontend.n_fft", "400",
+                 "--frontend.hop_length", "160", "--frontend.mel_mean", "-4.3",
+                 "--frontend.mel_std", "9.1"]  # fmt: skip
+    return [f"--model.video.encoder=transformers:{folder}/video",
+            f"--model.audio.encoder=transformers:{folder}/audio", *front_end]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_encoders_of_libraries_train_go_on_and_are_evaluated(library, toy_set, tmp_path) -> None:
+    pytest.importorskip(library)
+    words = ["--config", str(ROOT / "configs/smoke.yaml"), "--data.root", str(toy_set),
+             "--run.out", str(tmp_path / "run"), "--run.threads", "1", "--data.num_workers", "0",
+             "--data.val_split", "", "--data.shots", "1",
+             "--mix.switch", "{mixup@layer: 0.5, cutmix_temporal: 0.5}"]  # fmt: skip
+    words += (
+        ["--model.video.encoder=timm:resnet10t", "--model.video.pooling=tsm",
+         "--model.audio.encoder=timm:mobilenetv3_small_050", "--clip.stereo=true"]
+        if library == "timm"
+        else tiny_of_transformers(tmp_path)
+    )  # fmt: skip
+    once = train.main(load_config(TrainConfig, [*words, "--optim.epochs", "2"]))
+    whole = checkpoint.load(once)
+    assert (whole.epoch, whole.step) == (2, 0)
+    assert all(torch.isfinite(v).all() for v in whole.model.values() if v.is_floating_point())
+    first = evaluation.main(
+        EvalConfig(checkpoint=str(once), split="val", num_views=1, num_workers=0, threads=1)
+    )
+    again = evaluation.main(
+        EvalConfig(checkpoint=str(once), split="val", num_views=1, num_workers=0, threads=1)
+    )
+    assert first == again
+    longer = checkpoint.load(train.main(load_config(TrainConfig, [*words, "--optim.epochs", "3"])))
+    assert (longer.epoch, longer.step) == (3, 0)
+    changed = [k for k, v in longer.model.items() if not torch.equal(v, whole.model[k])]
+    assert any(k.startswith("video.net.") for k in changed)
+    assert any(k.startswith("audio.net.") for k in changed)
