@@ -2,16 +2,17 @@
 
 import copy
 import re
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import eval as evaluation
 import train
-from avmix import checkpoint
+from avmix import checkpoint, runtime
 from avmix.config import (
     AudioEncoderConfig,
     EvalConfig,
@@ -25,6 +26,8 @@ from avmix.config import (
 from avmix.engine import build_optimizer, clip_gradients, towers_of
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.classifier import check_layers
+from avmix.models.encoder import Encoder, VideoSpec
+from avmix.types import Batch
 
 ROOT = Path(__file__).parents[1]
 OPTIM = OptimConfig(lr=0.01, weight_decay=0.1, epochs=1)
@@ -173,6 +176,51 @@ def test_a_run_begins_with_a_file_and_goes_on_without_it(toy_set, file, tmp_path
     assert all(torch.equal(state.model[f"video.{name}"], v) for name, v in wanted.items())
     rates = {g["lr_scale"]: g["lr"] for g in state.optimizer["param_groups"]}
     assert rates[0.5] == pytest.approx(0.5 * rates[1.0])
+
+
+class Looking(nn.Conv3d):
+    """Notes the least and the largest value that it was given."""
+
+    seen: ClassVar[list[float]] = []
+
+    def forward(self, input: Tensor) -> Tensor:
+        self.seen.extend([input.min().item(), input.max().item()])
+        return super().forward(input)
+
+
+class Picky(Encoder):
+    """Wants pixels as they are, in [0, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages, self.num_features = nn.ModuleList([Looking(3, 4, 1)]), 4
+        self.spec = VideoSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+    def pool(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3, 4))
+
+
+def test_training_and_evaluation_normalise_pixels_as_the_encoder_wants(toy_set, tmp_path) -> None:
+    words = arguments(toy_set, tmp_path / "run", "--model.video.encoder",
+                      f"python:{__name__}:Picky")  # fmt: skip
+    at = words.index("--model.video.channels")
+    del words[at : at + 2]
+    config = load_config(TrainConfig, words)
+    batch = Batch(
+        video=torch.randint(0, 256, (2, 4, 32, 32, 3), dtype=torch.uint8), row=torch.arange(2),
+        audio=torch.randn(2, 32_000), target=torch.eye(2), source=torch.arange(2),
+        has_video=torch.ones(2, dtype=torch.bool), has_audio=torch.ones(2, dtype=torch.bool),
+    )  # fmt: skip
+    with runtime.start(device="cpu", threads=1) as here, ExitStack() as at_end:
+        run = train.build(config, here, at_end)
+        pixels = batch.video.permute(0, 4, 1, 2, 3) / 255
+        torch.testing.assert_close(run.frontend(batch)[0], pixels)
+        run.save("last.pt", 1, 0, 0.0)
+    Looking.seen.clear()
+    evaluation.main(EvalConfig(checkpoint=str(tmp_path / "run"), split="val", num_views=1,
+                               num_workers=0, threads=1))  # fmt: skip
+    assert min(Looking.seen) >= 0
+    assert 0.5 < max(Looking.seen) <= 1 + 1e-6
 
 
 def tiny_of_transformers(folder: Path) -> list[str]:
