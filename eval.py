@@ -6,7 +6,6 @@
 Prints a table; writes result.json, predictions.jsonl and confusion.png into the folder `out`.
 """
 
-import json
 import math
 import sys
 from contextlib import closing
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from avmix import checkpoint, runtime
+from avmix import checkpoint, runtime, strictjson
 from avmix.atomic import replacing
 from avmix.chance import HEADS, likely_causes, too_many
 from avmix.checkpoint import Checkpoint, CheckpointError
@@ -38,6 +37,8 @@ from avmix.metrics import (
 )
 from avmix.models import build_model
 from avmix.names import console_of, printable, say
+from avmix.paths import unmakable
+from avmix.pipe import readers_may_leave
 from avmix.runlog import environment
 
 _MOST_CLASSES, _FEWER_CLASSES = 60, 20
@@ -73,6 +74,8 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
             f"{path}: its only class is {state.classes[0]!r}; there is nothing to evaluate"
         )
     out = Path(config.out) if config.out else path.parent / f"eval_{config.split}"
+    if why := unmakable(out):
+        raise ValueError(f"out: {out} {why}")
     quarantine = Quarantine(out / "quarantine.jsonl", also=[path.parent / "quarantine.jsonl"])
     with runtime.start(device=config.device, threads=config.threads) as here:
         model = build_model(
@@ -141,7 +144,7 @@ def _print(
                 console,
                 f"* the {head} head was at chance in {marked[name]} of {state.epoch} epochs "
                 "of training: its training loss was no better than guessing by class frequencies. "
-                f"{likely_causes(head)}",
+                f"{likely_causes(head, state.config)}",
             )
     console.print(_class_table(manifest, found))
     if pairs := _confused(manifest, found):
@@ -231,7 +234,7 @@ def _write(
         "environment": environment(),
     }
     with replacing(out / "result.json") as file:
-        file.write(json.dumps(result, indent=2, allow_nan=False).encode() + b"\n")
+        file.write(strictjson.dumps(result, indent=2).encode() + b"\n")
     with replacing(out / "predictions.jsonl") as file:
         for i, row in enumerate(predictions.row.tolist()):
             line = {
@@ -243,7 +246,7 @@ def _write(
                     if predictions.counted[name][i]
                 },
             }
-            file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            file.write(strictjson.dumps(line).encode() + b"\n")
     confusion = confusion_matrix(*predictions.of("fused"))
     top1 = 100 * confusion.diagonal().sum() / confusion.sum()
     title = f"{manifest.protocol} {manifest.split}: fused, top-1 {top1:.1f} %"
@@ -253,6 +256,7 @@ def _write(
 
 if __name__ == "__main__":
     try:
-        main(load_config(EvalConfig))
+        with readers_may_leave():
+            main(load_config(EvalConfig))
     except (ValueError, OSError, TooManyBadClips, LoaderError) as error:
         sys.exit("error: " + printable(str(error), keep="\n"))

@@ -49,12 +49,14 @@ from avmix.data.quarantine import Quarantine
 from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
 from avmix.frontend import Frontend
 from avmix.idle import idle_options, without_idle
+from avmix.killable import CannotStart
 from avmix.lock import alone_in
 from avmix.metrics import Scores, all_scores
 from avmix.mix.frames import kernel_of
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.classifier import check_layers
-from avmix.names import printable, say
+from avmix.names import listed, printable, say
+from avmix.pipe import readers_may_leave
 from avmix.prepare.table import prepare_table
 from avmix.rng import rng
 from avmix.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
@@ -222,9 +224,9 @@ def _train(run: Training) -> Path:
               loss_sum=state.loss_sum and LossSum(*state.loss_sum))  # fmt: skip
     say(log.console, _headline(config, here, model, run.train, state))
     if empty := empty_classes(run.train.entries, run.train.classes):
-        some = ", ".join(empty[:8]) + (", ..." if len(empty) > 8 else "")
         total = len(run.train.classes)
-        say(log.console, f"{len(empty)} of {total} classes have no clip to train on: {some}")
+        lacking = f"{len(empty)} of {total} classes have no clip to train on: {listed(empty)}"
+        say(log.console, lacking)
     for message in idle_options(config).values():
         say(log.console, f"switched off: {message}")
     if val is None:
@@ -255,14 +257,14 @@ def _train(run: Training) -> Path:
                 result = _validate(model, frontend, val, here, log)
             log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
             warnings = meter.at_chance(config.optim.epochs)
-            log.at_chance([w for w in warnings if w.is_new], epoch)
+            log.at_chance([w for w in warnings if w.is_new], epoch, config)
             if (fused := result.get("fused")) and fused.top1 > best:
                 best = fused.top1
                 save("best.pt", epoch + 1, 0, best)
             save("last.pt", epoch + 1, 0, best)
         for warning in meter.at_chance(config.optim.epochs):
             if not warning.is_new:  # which was the last line already
-                say(log.console, str(warning))
+                say(log.console, warning.warning(config))
     finally:
         log.close()
     return out / "last.pt"
@@ -372,8 +374,16 @@ def _headline(
 
 if __name__ == "__main__":
     try:
-        main(load_config(TrainConfig))
-    except (ValueError, OSError, TooManyBadClips, LoaderError, NotFiniteError) as error:
+        with readers_may_leave():
+            main(load_config(TrainConfig))
+    except (
+        ValueError,
+        OSError,
+        TooManyBadClips,
+        LoaderError,
+        CannotStart,
+        NotFiniteError,
+    ) as error:
         sys.exit("error: " + printable(str(error), keep="\n"))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)

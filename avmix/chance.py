@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from avmix.config import LossConfig
+from avmix.config import LossConfig, TrainConfig
 from avmix.types import Heads
 
 HEADS = Heads._fields
@@ -114,12 +114,13 @@ class AtChance:
         """True in the epoch in which the third was reached."""
         return not too_many(self.epochs - 1, self.of)
 
-    def __str__(self) -> str:
-        """The warning."""
+    def warning(self, config: TrainConfig) -> str:
+        """What is said of it in the run of `config`."""
         return (
             f"warning: the {self.head} head is at chance: in {self.epochs} of {self.of} epochs its "
             "training loss was no better than guessing by class frequencies (now "
-            f"{self.loss:.3f}, guessing gives {self.guessing:.3f}). {likely_causes(self.head)}"
+            f"{self.loss:.3f}, guessing gives {self.guessing:.3f}). "
+            f"{likely_causes(self.head, config)}"
         )
 
 
@@ -129,12 +130,14 @@ def too_many(epochs: int | None, of: int) -> bool:
     return epochs is not None and epochs >= max(FEWEST_EPOCHS, math.ceil(of / 3))
 
 
-def likely_causes(head: str) -> str:
-    """Why one of `HEADS` stays at chance, in one line."""
-    return (
-        "Likely causes: optim.lr too high or optim.warmup_epochs too short for the encoder; mixing "
-        f"from the first step (mix.ramp_epochs, mix.off_epochs); {_LABELS_AND_FILES[head]}"
-    )
+def likely_causes(head: str, config: TrainConfig) -> str:
+    """Why one of `HEADS` stays at chance, in one line, without what `config` excludes."""
+    causes = ["optim.lr too high or optim.warmup_epochs too short for the encoder"]
+    mix = config.mix
+    mixes = any(word != "none" and share > 0 for word, share in mix.recipes.items())
+    if mixes and mix.probability > 0 and mix.ramp_epochs == 0:
+        causes.append("mixing from the first step (mix.ramp_epochs)")
+    return f"Likely causes: {'; '.join([*causes, _LABELS_AND_FILES[head]])}"
 
 
 class ChanceMeter:

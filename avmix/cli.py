@@ -7,8 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avmix.killable import CannotStart
 from avmix.names import tell
+from avmix.options import idle_option
 from avmix.paths import unwritable, with_home
+from avmix.pipe import readers_may_leave
 
 if TYPE_CHECKING:
     from avmix.config import AudioDomain, MixConfig, TrainConfig
@@ -34,11 +37,40 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry of the `avmix` command; ends with one line and an exit code of its own on bad input."""
+    with readers_may_leave():
+        _main(with_home(sys.argv[1:] if argv is None else argv))
+
+
+def _main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="avmix", description="Audio-visual action recognition.")
     commands = parser.add_subparsers(dest="command", required=True)
     preview = commands.add_parser(
         "preview", help="picture of two clips and of their mix, or of augmentation"
     )
+    _preview_arguments(preview)
+    chosen = next((word for word in words if not word.startswith("-")), "")
+    for name, (module, verb, what) in _COMMANDS.items():
+        command = commands.add_parser(name, help=what, description=f"{verb} {what}.")
+        if name == chosen:
+            # Only what is asked for is imported: most of it brings torch, which takes seconds.
+            asked = import_module(module)
+            asked.add_arguments(command)
+    args = parser.parse_args(words)
+    if chosen in _COMMANDS:
+        needs = getattr(import_module(_COMMANDS[chosen][0]), "NEEDS", ())
+        if message := idle_option(args, needs):
+            parser.error(message)
+    if args.command == "preview":
+        _preview(args)
+        return
+    try:
+        sys.exit(import_module(_COMMANDS[args.command][0]).run(args))
+    except CannotStart as error:
+        tell(f"error: {error}", error=True)
+        sys.exit(1)
+
+
+def _preview_arguments(preview: argparse.ArgumentParser) -> None:
     preview.add_argument("own", type=Path, nargs="?", help="video file A")
     what = "video file B: the partner, or the background for --augment and --grid"
     preview.add_argument("partner", type=Path, nargs="?", help=what)
@@ -70,19 +102,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     preview.add_argument("--start", type=float, default=0.0, help="seconds into both files (0)")
     preview.add_argument("--labels", nargs=2, metavar=("A", "B"), help="class names (file names)")
     preview.add_argument("-o", "--out", type=Path, help="PNG (mix.png, augment.png)")
-    words = with_home(sys.argv[1:] if argv is None else argv)
-    chosen = next((word for word in words if not word.startswith("-")), "")
-    for name, (module, verb, what) in _COMMANDS.items():
-        command = commands.add_parser(name, help=what, description=f"{verb} {what}.")
-        if name == chosen:
-            # Only what is asked for is imported: most of it brings torch, which takes seconds.
-            asked = import_module(module)
-            asked.add_arguments(command)
-    args = parser.parse_args(words)
-    if args.command == "preview":
-        _preview(args)
-        return
-    sys.exit(import_module(_COMMANDS[args.command][0]).run(args))
 
 
 def _preview(args: argparse.Namespace) -> None:
@@ -138,48 +157,55 @@ def _preview_run(args: argparse.Namespace, out: Path) -> None:
         labels=tuple(args.labels) if args.labels else found.labels,
         clip=found.config.clip,
         frontend=found.config.frontend,
+        tracks=found.tracks,
     )
     if args.save_plan:
         args.save_plan.write_text("".join(plan.to_json() + "\n" for plan in plans))
     tell(f"wrote {out}: {found.paths[0]} with {found.paths[1]}")
 
 
+_MIX, _PLAN, _RUN, _AUGMENT, _GRID = "a mix", "--plan", "--run", "--augment", "--grid"
+"""What `avmix preview` can draw."""
+_OF_PREVIEW: dict[str, tuple[object, tuple[str, ...]]] = {
+    "--method": ("mixup", (_MIX,)),
+    "--audio-domain": (None, (_MIX,)),
+    "--lam": (0.5, (_MIX,)),
+    "--seed": (0, (_MIX, _AUGMENT, _GRID)),
+    "--config": (None, (_MIX, _PLAN, _AUGMENT, _GRID)),
+    "--line": (1, (_PLAN, _RUN)),
+    "--clip": (0, (_PLAN, _RUN)),
+    "--rank": (0, (_RUN,)),
+    "--save-plan": (None, (_MIX, _PLAN, _RUN)),
+    "--start": (0.0, (_MIX, _PLAN, _RUN)),
+    "--labels": (None, (_MIX, _PLAN, _RUN)),
+    "--epoch": (0, (_AUGMENT,)),
+    "--no-films": (False, (_AUGMENT,)),
+    "--out": (None, (_MIX, _PLAN, _RUN, _AUGMENT)),
+}
+"""Default of each option, and for what it can act."""
+
+
 def _check_preview(args: argparse.Namespace) -> None:
-    """Raise ValueError for options of one kind of preview that another would ignore."""
-    of_mix = {
-        "--method": args.method != "mixup",
-        "--audio-domain": args.audio_domain is not None,
-        "--lam": args.lam != 0.5,
-        "--plan": args.plan is not None,
-        "--save-plan": args.save_plan is not None,
-        "--start": args.start != 0,
-        "--labels": args.labels is not None,
-    }
-    of_augment = {"--epoch": args.epoch != 0, "--no-films": args.no_films}
-    if args.augment and args.grid:
-        raise ValueError("--augment and --grid are two things; ask for one")
-    if args.augment:
-        kind, wrong = "--augment", of_mix
-    elif args.grid:
-        kind, wrong = "--grid", of_mix | of_augment | {"--out": args.out is not None}
-    else:
-        kind, wrong = "a mix", of_augment
-    if given := [option for option, is_given in wrong.items() if is_given]:
-        raise ValueError(f"{given[0]} means nothing for {kind}")
-    if args.run:
-        given = {"--augment": args.augment, "--grid": args.grid, "--plan": args.plan,
-                 "--config": args.config, "A and B": args.own}  # fmt: skip
-        if wrong := [option for option, value in given.items() if value]:
-            raise ValueError(f"{wrong[0]} means nothing for --run, which says it all")
-        return
-    if args.own is None:
-        raise ValueError("name a video file, or a --run")
-    if args.partner is None and not args.augment:
-        raise ValueError(f"{kind} needs a second file")
+    """Raise ValueError for what is missing, and for options that cannot act."""
+    kinds = [kind for kind in (_PLAN, _RUN, _AUGMENT, _GRID) if getattr(args, kind[2:])]
+    if len(kinds) > 1:
+        raise ValueError(f"{kinds[0]} and {kinds[1]} are two things; ask for one")
+    kind = kinds[0] if kinds else _MIX
+    for option, (default, acts_for) in _OF_PREVIEW.items():
+        given = getattr(args, option[2:].replace("-", "_")) != default
+        if given and kind not in acts_for:
+            raise ValueError(f"{option} means nothing for {kind}, only for {', '.join(acts_for)}")
     if args.epoch < 0:
         raise ValueError(f"--epoch must be >= 0, got {args.epoch}")
     if not 0 <= args.seed < 2**32:
         raise ValueError(f"--seed must be in [0, 2**32), got {args.seed}")
+    if kind == _RUN:
+        if args.own is not None:
+            raise ValueError("A and B mean nothing for --run, which names them")
+    elif args.own is None:
+        raise ValueError("name a video file, or a --run")
+    elif args.partner is None and kind != _AUGMENT:
+        raise ValueError(f"{kind} needs a second file")
 
 
 def _preview_augment(args: argparse.Namespace, config: "TrainConfig | None") -> None:

@@ -6,7 +6,6 @@ The toy set writes what it knows of its own events in the same format.
 """
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,11 +16,13 @@ from pathlib import Path
 
 from rich.progress import track
 
+from avmix import strictjson
 from avmix.atomic import replace_text
 from avmix.data.manifest import ManifestError, read_manifest, splits_of
 from avmix.decode import ClipError
 from avmix.names import tell
 from avmix.onsets import onset_times
+from avmix.paths import unwritable
 from avmix.types import Entry
 from avmix.whole import sound_of
 
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
             raise ManifestError(f"--workers must be at least 1, got {args.workers}")
         if path.exists() and not args.overwrite:
             raise ManifestError(f"{path} is there already; replace it with --overwrite")
+        if why := unwritable(path):
+            raise ManifestError(f"{path} {why}")
         known = splits_of(folder)
         for split in args.splits:
             if split not in known:
@@ -73,15 +76,8 @@ def run(args: argparse.Namespace) -> int:
         entries = [e for split in args.splits for e in read_manifest(folder, split).entries]
         heard = list(_listen_all(args.root, entries, args.workers))
         good = [h for h in heard if not h.problem]
-        lines = [
-            json.dumps(
-                {"clip_id": h.clip_id, "event_seconds": h.event_seconds},
-                ensure_ascii=False,
-                allow_nan=False,
-            )
-            for h in good
-        ]
-        replace_text(path, "".join(line + "\n" for line in lines))
+        rows = ({"clip_id": h.clip_id, "event_seconds": h.event_seconds} for h in good)
+        replace_text(path, strictjson.lines(rows))
     except (ManifestError, OSError) as error:
         tell(f"error: {error}", error=True)
         return 1

@@ -23,7 +23,9 @@ class Need(NamedTuple):
     says: str
     """The other option and the value it must have, for the message."""
     met: Callable[[Any], bool]
-    """Of the section that both options are in."""
+    """Of the section that the other option is in."""
+    section: str = ""
+    """That section, where it is not the one of the option that has the need."""
 
 
 def _over(key: str, says: str = "> 0", least: float = 0.0) -> Need:
@@ -72,6 +74,11 @@ _LAYER = _some("a mix.method at @layer (mixup@layer)", lambda _, r: r.level == "
 _ENERGY = _some("mix.method energy", lambda _, r: r.method == "energy")
 _CROSS = _some("mix.method cross", lambda _, r: r.method == "cross")
 _DROPOUT = _some("a mix.method with +dropout (mixup+dropout)", lambda _, r: r.dropout)
+_MIXES_WAVEFORMS = Need(
+    "mix.audio_domain waveform: a spectrogram has no polarity",
+    lambda mix: mix.audio_domain == "waveform",
+    "mix",
+)
 _RESIZED, _RANDAUGMENT = _is("augment.crop", "resized"), _is("augment.policy", "randaugment")
 
 _OWN, _OTHER = "of avmix (avmix:NAME)", "of another library than avmix"
@@ -105,6 +112,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "augment.policy_ops": (_RANDAUGMENT,),
     "augment.policy_probability": (_RANDAUGMENT,),
     "augment.policy_strength": (_RANDAUGMENT,),
+    "augment.invert": (_MIXES_WAVEFORMS,),
     "augment.noise_snr_db": (_over("augment.noise"),),
     "augment.background_snr_db": (_over("augment.background"),),
     "augment.background_label": (_over("augment.background"),),
@@ -152,9 +160,15 @@ def idle_options(config: Any) -> dict[str, str]:
         part = value_at(config, where)
         if getattr(part, name) == getattr(type(part)(), name):
             continue
-        if unmet := [need.says for need in needs if not need.met(part)]:
+        if unmet := [need.says for need in needs if not _is_met(need, config, part)]:
             found[key] = f"{key} cannot act without {unmet[0]}, got {getattr(part, name)!r}"
     return found
+
+
+def _is_met(need: Need, config: Any, part: Any) -> bool:
+    """Whether the section of the other option says so; a section that is not there cannot tell."""
+    other = getattr(config, need.section, None) if need.section else part
+    return other is None or need.met(other)
 
 
 def without_idle(config: C) -> C:

@@ -42,6 +42,10 @@ class Failure:
     from outside, as for want of memory."""
 
 
+class CannotStart(Exception):
+    """No process could begin its work: what is wrong is here, and not in what it works on."""
+
+
 Verdict = Literal["again", "task", "machine"]
 """To be tried again, or given up: the task is to blame, or what it runs on."""
 
@@ -120,7 +124,8 @@ def run_each(
     `function` is one of a module, and what it takes and returns can be pickled; `preload` names
     modules that it needs. A process does `per_process` tasks at most. A task that was lost with its
     process is tried again in a new one until `Blame` has a verdict. When the iterator is closed or
-    this is interrupted, all processes are killed.
+    this is interrupted, all processes are killed. Raises `CannotStart` when processes are lost
+    before any of them began.
     """
     # From a server, children begin at once, and inherit neither threads nor open files.
     context = child_context(preload)
@@ -130,6 +135,8 @@ def run_each(
     """Tasks that need a new process."""
     idle: list[_Worker] = []
     running: list[_Worker] = []
+    num_lost = 0
+    """Processes, before the first began."""
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -144,6 +151,15 @@ def run_each(
                 if outcome is None:
                     continue
                 running.remove(worker)
+                if num_lost >= 0:
+                    num_lost = -1 if worker.has_begun else num_lost + 1
+                if num_lost > workers + 1:
+                    _end(worker)
+                    assert isinstance(outcome, Failure)
+                    raise CannotStart(
+                        f"no process can begin its work, the last because {outcome.text}: it is "
+                        "not the files; `avmix doctor` without any looks at what is installed"
+                    )
                 verdict = _verdict(blame, worker, outcome)
                 if verdict is None and worker.num_given < per_process:
                     idle.append(worker)
@@ -201,7 +217,8 @@ def _look(worker: _Worker, seconds: float) -> Any:
         except (EOFError, ConnectionError):
             worker.process.join()
             code = worker.process.exitcode
-            return Failure("crashed", _how(code), passing=killed_from_outside(code))
+            passing = not worker.has_begun or killed_from_outside(code)
+            return Failure("crashed", _how(code, worker.has_begun), passing=passing)
         if message != _BEGUN:
             return message
         worker.has_begun = True
@@ -222,10 +239,11 @@ def _end(worker: _Worker) -> None:
     worker.pipe.close()
 
 
-def _how(exitcode: int | None) -> str:
+def _how(exitcode: int | None, has_begun: bool) -> str:
+    when = "while it was read" if has_begun else "before it was read"
     if exitcode is not None and exitcode < 0:
-        return f"killed by {signal.Signals(-exitcode).name} while it was read"
-    return f"the process ended with code {exitcode}"
+        return f"killed by {signal.Signals(-exitcode).name} {when}"
+    return f"the process ended with code {exitcode}{'' if has_begun else ' ' + when}"
 
 
 def _child(pipe: Connection, function: Callable[[Any], Any]) -> None:

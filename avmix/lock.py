@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from avmix import strictjson
 from avmix.system import lock_file
 
 NAME = "run.lock"
@@ -99,7 +100,7 @@ def _is_same(file: int, path: Path) -> bool:
 
 def _write(file: int) -> None:
     os.ftruncate(file, 0)
-    text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}, allow_nan=False) + "\n"
+    text = strictjson.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n"
     os.lseek(file, 0, os.SEEK_SET)
     os.write(file, text.encode())
 

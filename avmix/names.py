@@ -1,18 +1,32 @@
 """Names of files and classes where people read them: as they are, whatever is in them."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_LONGEST = 120
+"""Characters of a name among others; none of a usual length is shortened."""
+_PIPE_COLUMNS = 100
 
-def console_of(*, quiet: bool = False) -> "Console":
-    """A console for lines that hold names: it neither takes `[x]` for markup nor `:x:` for an emoji
-    nor colours numbers. What a terminal would not print as a character is for `printable`."""
+
+def console_of(*, quiet: bool = False, stderr: bool = False, tables: bool = False) -> "Console":
+    """A console for text that holds names: it neither takes `[x]` for markup nor `:x:` for an emoji
+    nor colours numbers. What a terminal would not print as a character is for `printable`.
+
+    Lines are as long as they are; with `tables` everything fits the terminal, or `_PIPE_COLUMNS`
+    where there is none.
+    """
     from rich.console import Console  # slow to import, and not needed by every command
 
-    return Console(quiet=quiet, soft_wrap=True, markup=False, emoji=False, highlight=False)
+    console = Console(
+        quiet=quiet, stderr=stderr, soft_wrap=not tables, markup=False, emoji=False, highlight=False
+    )
+    if tables and not console.is_terminal:
+        console.width = _PIPE_COLUMNS
+    return console
 
 
 def say(console: "Console", text: str) -> None:
@@ -38,6 +52,13 @@ def shortened(text: str, most: int) -> str:
         return text
     end = (most - 1) // 2
     return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+
+
+def listed(names: Sequence[str], total: int | None = None, *, most: int = 8) -> str:
+    """The first `most` names, and how many more there are: of `total` where `names` are a part."""
+    more = (len(names) if total is None else total) - most
+    some = ", ".join(shortened(name, _LONGEST) for name in names[:most])
+    return f"{some} and {more} more" if more > 0 else some
 
 
 def drawable(text: str) -> str:

@@ -32,3 +32,16 @@ def unwritable(path: Path) -> str:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return "cannot be written: the disk or its rights forbid it"
     return ""
+
+
+def unmakable(folder: Path) -> str:
+    """Why no folder of this name can be made, or written into, in words that follow its name; empty
+    where one can be. What lies above it is made with it."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        return (
+            "is a file; name a folder" if there == folder else f"cannot be made: {there} is a file"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        return "cannot be written: the disk or its rights forbid it"
+    return ""

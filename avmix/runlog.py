@@ -2,7 +2,8 @@
 
 config.yaml        every option, resolved; `--config` reads it back
 environment.json   versions, machine, git commit, command of every start
-metrics.jsonl      one line a step, an epoch, an unreadable clip, a head at chance
+metrics.jsonl      one line a step, an epoch, an unreadable clip, a head at chance; epochs and steps
+                   from 0, where the console counts epochs from 1
 plans_rankN.jsonl  how each batch of process N was mixed, with run.save_plans
 tensorboard/       the same numbers as curves
 quarantine.jsonl   clips whose reading crashed or took too long (avmix.data.quarantine writes it)
@@ -28,9 +29,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from avmix import strictjson
 from avmix.atomic import naming, replacing
 from avmix.chance import HEADS, AtChance
 from avmix.commit import commit_of
+from avmix.config import TrainConfig
 from avmix.data.dataset import BadClip
 from avmix.metrics import Scores
 from avmix.mix import MixPlan
@@ -269,10 +272,10 @@ class RunLog:
                     self._curves.add_scalar(tag, value, end)
             self._curves.flush()
 
-    def at_chance(self, found: Sequence[AtChance], epoch: int) -> None:
+    def at_chance(self, found: Sequence[AtChance], epoch: int, config: TrainConfig) -> None:
         """Warn of heads that learn nothing, on the console and in metrics.jsonl."""
-        for warning in found:
-            say(self.console, str(warning))
+        for head in found:
+            say(self.console, head.warning(config))
         # With the epoch, so that a run that goes on from before it does not say it twice.
         self._append([{"kind": "at_chance", "epoch": epoch, **asdict(w)} for w in found])
 
@@ -286,8 +289,8 @@ class RunLog:
         """Write how a batch of this process is mixed, where the run is to do so."""
         if self._save_plans:
             line = {"epoch": epoch, "step": step, "rows": rows.tolist()}
-            with naming(self._plans), self._plans.open("a") as file:
-                file.write(json.dumps({**line, "plan": asdict(plan)}, allow_nan=False) + "\n")
+            with naming(self._plans), self._plans.open("a", encoding="utf-8") as file:
+                file.write(strictjson.dumps({**line, "plan": asdict(plan)}) + "\n")
 
     @property
     def loss_sum(self) -> "LossSum | None":
@@ -348,8 +351,8 @@ class RunLog:
     def _append(self, rows: Sequence[dict[str, Any]]) -> None:
         if self._main and rows:
             path = self._folder / "metrics.jsonl"
-            with naming(path), path.open("a") as file:
-                file.writelines(json.dumps(_strict(row), allow_nan=False) + "\n" for row in rows)
+            with naming(path), path.open("a", encoding="utf-8") as file:
+                file.write(strictjson.lines(map(_strict, rows)))
 
 
 def _numbers(record: StepRecord) -> Tensor:
@@ -387,7 +390,7 @@ def _append_environment(path: Path, epoch: int, step: int) -> None:
     starts = json.loads(path.read_text()) if path.exists() else []
     starts.append({"epoch": epoch, "step": step, **environment()})
     with replacing(path) as file:
-        file.write(json.dumps(starts, indent=2, allow_nan=False).encode() + b"\n")
+        file.write(strictjson.dumps(starts, indent=2).encode() + b"\n")
 
 
 def _keep_before(path: Path, epoch: int, step: int) -> None:

@@ -68,6 +68,8 @@ class AudioInfo:
     """Mean of the log-mel of the whole file (`avmix.prepare.melstats`); None: not measured."""
     log_mel_std: float | None = None
     """Its standard deviation."""
+    track: int | None = None
+    """Which of the file's audio tracks, from 0, all of this is of; None: the one players take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from avmix.decode import (
 )
 from avmix.decode.audio import Sound
 from avmix.decode.container import open_media
+from avmix.mono import channels_to_read, one_channel, track_of
 from avmix.onsets import motion_energy
 from avmix.prepare.probe import probe
 from avmix.types import Entry
@@ -46,25 +47,30 @@ def num_pictures(entry: Entry) -> int:
 
 
 def sound_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"]:
-    """The sound of the stretch, mono; zeros where the file has none. No picture is decoded."""
+    """The audio of the stretch, mono (`avmix.mono`); zeros where the file has none. No frame is
+    decoded."""
     if entry.audio is None:
         return np.zeros(round(entry.duration_seconds * rate_hz), np.float32)
-    return decode_sound(
+    wave = decode_sound(
         root / entry.path,
         start_seconds=entry.start_seconds,
         duration_seconds=entry.duration_seconds,
         sample_rate=rate_hz,
+        channels=channels_to_read(entry.audio),
+        audio_track=track_of(entry.audio),
         sha256=entry.sha256 or None,
         limits=_LIMITS,
     ).audio
+    return one_channel(entry.audio, wave)
 
 
-def sound_alone(path: Path, rate_hz: int) -> Float32[np.ndarray, " s"]:
-    """All sound of a file that need not have pictures, mono, from its first sample on."""
-    _, audio = probe(path)
+def sound_alone(path: Path, rate_hz: int, track: int | None = None) -> Float32[np.ndarray, " s"]:
+    """All sound of a file that need not have pictures, mono, from its first sample on; `track` is
+    as `AudioInfo.track`."""
+    _, audio = probe(path, track)
     if audio is None:
         raise NoAudioStreamError(str(path), "has no audio stream")
-    with open_media(str(path), _LIMITS) as media:
+    with open_media(str(path), _LIMITS, audio_track=track) as media:
         sound = Sound(
             media,
             [audio.start_seconds - media.zero_seconds],
@@ -72,6 +78,7 @@ def sound_alone(path: Path, rate_hz: int) -> Float32[np.ndarray, " s"]:
             rate_hz,
             skips=False,
             sought=False,
+            num_channels=channels_to_read(audio),
         )
         try:
             for packet in media.packets(sound.stream):
@@ -80,7 +87,7 @@ def sound_alone(path: Path, rate_hz: int) -> Float32[np.ndarray, " s"]:
             raise TruncatedMediaError(
                 media.path, f"reading stops early: {error.strerror}"
             ) from error
-        return sound.waveform(sound.starts_seconds[0])[0]
+        return one_channel(audio, sound.waveform(sound.starts_seconds[0])[0])
 
 
 def pictures_of(

@@ -41,6 +41,7 @@ from footage import folder_jobs, made_clips
 from machine import cpu_name, versions_of
 from mix import as_json
 
+from avmix import strictjson
 from avmix.augment import AugmentPlan, SoundPlan, TimePlan, centred
 from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
 from avmix.data.dataset import Sample, TrainSet
@@ -109,7 +110,7 @@ def cases() -> dict[str, Case]:
 
 
 def _said(options: dict[str, Any]) -> str:
-    return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in options.items())
+    return ", ".join(f"`{key}: {strictjson.dumps(value)}`" for key, value in options.items())
 
 
 @dataclass(frozen=True, kw_only=True)

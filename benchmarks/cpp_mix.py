@@ -31,6 +31,8 @@ from typing import Any
 import provenance
 from machine import cpu_name
 
+from avmix import strictjson
+
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 
@@ -287,7 +289,7 @@ def main() -> None:
     provenance.add_option(parser)
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(measure(args.measure, args.rounds)))
+        print(strictjson.dumps(measure(args.measure, args.rounds)))
         return
     origin = provenance.measured(args, "cpp_mix")
     with tempfile.TemporaryDirectory() as folder:
@@ -313,8 +315,8 @@ def main() -> None:
                 raise SystemExit(f"malloc {malloc}: {done.stderr}")
             measured = json.loads(done.stdout.splitlines()[-1])
             result["malloc"][malloc] = {**measured, "ratios": ratios(measured["milliseconds"])}
-    args.out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-    print(json.dumps(result["malloc"], indent=1))
+    args.out.write_text(strictjson.dumps(result, indent=1) + "\n")
+    print(strictjson.dumps(result["malloc"], indent=1))
 
 
 if __name__ == "__main__":

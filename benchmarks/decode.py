@@ -1,9 +1,11 @@
 """How fast, how right and how frugal avmix decodes, beside what else there is.
 
-    python benchmarks/decode.py [--clips [NAME=]DIR ...] [--rounds N] [--out FILE]
+    python benchmarks/decode.py [--clips [NAME=]DIR[:FRAMESxSIDE] ...] [--rounds N] [--out FILE]
     python benchmarks/decode.py --quick --only decord torchcodec_exact --out /tmp/decode.json
 
-All candidates (benchmarks/decoders.py) are measured in one run. Each has a process of its own.
+All candidates (benchmarks/decoders.py) are measured in one run. Each has a process of its own, and
+where its library cannot be installed beside the others, an interpreter of its own
+(`--python decord2=VENV/bin/python`).
 
 Speed: the candidates take turns, in another order in every round, with the same windows of made
 files and of files in the folders named. What counts is clips per CPU second, user and system time
@@ -16,17 +18,18 @@ Writes JSON; `benchmarks/paste.py` writes the tables of docs/benchmarks.md from 
 """
 
 import argparse
-import json
 import math
 import os
 import platform
 import random
+import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,11 +41,14 @@ from machine import cpu_name, versions_of
 from truths import Recipe, check, truth_jobs, write_truths
 from workers import Absent, Lost, Worker
 
+from avmix import strictjson
+
 ROOT = Path(__file__).parents[1]
 _ALWAYS = ("floor", "avmix")
 _LIMIT_SECONDS = 60.0
 """For one clip, before a candidate is taken to hang."""
-_PACKAGES = ("avmix", "av", "decord", "torchcodec", "pytorchvideo", "torch", "torchaudio", "numpy")
+_PACKAGES = ("avmix", "av", "decord", "decord2", "torchcodec", "pytorchvideo", "torch",
+             "torchaudio", "torchvision", "numpy")  # fmt: skip
 _NUM_POINTS = 20
 _PLAIN = ("plain.mp4", "plain.mov", "plain.mkv", "no_b.mp4", "intra.mp4", "gop_250.mp4")
 _begun = time.monotonic()
@@ -53,12 +59,14 @@ def say(text: str) -> None:
     print(f"[{time.monotonic() - _begun:5.0f} s] {text}", file=sys.stderr, flush=True)
 
 
-def start_workers(names: Sequence[str], log: Path) -> tuple[dict[str, Worker], dict[str, str]]:
-    """A process per candidate, and why some are absent."""
+def start_workers(
+    names: Sequence[str], log: Path, pythons: Mapping[str, str]
+) -> tuple[dict[str, Worker], dict[str, str]]:
+    """A process per candidate, and why some are absent; `pythons` as `--python`."""
 
     def start(name: str) -> Worker | Absent:
         try:
-            return Worker(name, log)
+            return Worker(name, log, pythons.get(name, sys.executable))
         except Absent as error:
             say(f"absent: {name} ({error})")
             return error
@@ -87,13 +95,14 @@ def workloads(args: argparse.Namespace, work: Path) -> dict[str, dict[str, Any]]
     rounds = [made_jobs([long_path], 16, random.Random(r), low, high) for r in range(args.rounds)]
     about = f"{LONG_SECONDS} s, window at {low:.0f} to {high:.0f} s, 16 pictures, stride 4"
     found["long_16x4"] = {"about": about, "num_files": 1, "rounds": rounds}
-    for name, folder in args.clips:
+    for name, folder, num_frames, short_side in args.clips:
         num_files = args.per_round * args.rounds
-        jobs, left_out = folder_jobs(folder, num_files, random.Random(0))
+        jobs, left_out = folder_jobs(folder, num_files, random.Random(0), num_frames, short_side)
         if not jobs:
             sys.exit(f"error: {folder} has no file with pictures and 2 s of sound")
+        side = "" if short_side is None else f", short side {short_side}"
         found[name] = {
-            "about": "windows of 2 s, 16 pictures",
+            "about": f"windows of 2 s, {num_frames} pictures{side}",
             "num_files": len(jobs),
             "left_out": left_out,
             "rounds": [_turn(jobs, r, args.per_round) for r in range(args.rounds)],
@@ -319,9 +328,14 @@ def measure_memory(name: str, jobs: list[Job], num_decodes: int, log: Path) -> d
     }
 
 
-def environment() -> dict[str, Any]:
+def environment(pythons: Mapping[str, str]) -> dict[str, Any]:
     """What the numbers were measured with."""
     versions = versions_of(_PACKAGES)
+    others = {name: versions_of(_PACKAGES, python) for name, python in pythons.items()}
+    differing = {
+        name: {package: found for package, found in its.items() if found != versions[package]}
+        for name, its in others.items()
+    }
     try:
         said = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True).stdout
         versions["ffmpeg"] = said.split()[2]
@@ -332,6 +346,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": versions,
+        "other_versions": {name: its for name, its in differing.items() if its},
         "load_average_at_the_start": round(os.getloadavg()[0], 2),
     }
 
@@ -342,8 +357,17 @@ def arguments() -> argparse.Namespace:
         description=(__doc__ or "").splitlines()[0], formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "--clips", metavar="[NAME=]DIR", nargs="*", default=[], help="folders of other files"
+        "--clips",
+        metavar="[NAME=]DIR[:FRAMESxSIDE]",
+        nargs="*",
+        default=[],
+        help="folders of other files, and how many pictures to take, of which short side;\n"
+        "without it 16, of 224 or of 112 where the files are smaller",
     )
+    parser.add_argument(
+        "--python", metavar="CANDIDATE=PROGRAM", nargs="*", default=[],
+        help="interpreters for candidates that this one cannot import",
+    )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--files", type=int, default=6, help="made files of each kind")
     parser.add_argument("--per-round", type=int, default=4, help="clips of a candidate in a round")
@@ -366,15 +390,25 @@ def arguments() -> argparse.Namespace:
         args.rounds, args.files, args.per_round = 1, 2, 2
         args.truths, args.decodes = min(args.truths, 12), min(args.decodes, 200)
     args.clips = [_named(text) for text in args.clips]
+    args.python = dict(_interpreter(text) for text in args.python)
     return args
 
 
-def _named(text: str) -> tuple[str, Path]:
+def _named(text: str) -> tuple[str, Path, int, int | None]:
     name, equals, folder = text.partition("=")
-    folder = Path(folder if equals else text)
+    form = re.fullmatch(r"(.+):(\d+)x(\d+)", folder if equals else text)
+    folder = Path(form[1] if form else folder if equals else text)
     if not folder.is_dir():
         sys.exit(f"error: --clips {text}: no folder {folder}")
-    return (name if equals else folder.resolve().name), folder
+    num_frames, short_side = (int(form[2]), int(form[3])) if form else (16, None)
+    return (name if equals else folder.resolve().name), folder, num_frames, short_side
+
+
+def _interpreter(text: str) -> tuple[str, str]:
+    name, _, program = text.partition("=")
+    if name not in CANDIDATES or shutil.which(program) is None:
+        sys.exit(f"error: --python {text}: not a candidate, =, and a program")
+    return name, program
 
 
 def main() -> None:
@@ -386,11 +420,11 @@ def main() -> None:
     log = work / "log.txt"
     names = [n for n in CANDIDATES if not args.only or n in args.only or n in _ALWAYS]
     result: dict[str, Any] = {"kind": "decode", "command": _command(args), "measured": origin}
-    result["environment"] = environment()
+    result["environment"] = environment(args.python)
     result["candidates"] = {
         name: {"label": CANDIDATES[name].label, "note": CANDIDATES[name].note} for name in names
     }
-    workers, result["absent"] = start_workers(names, log)
+    workers, result["absent"] = start_workers(names, log, args.python)
     if "speed" in args.parts:
         say("speed: making the files")
         loads = workloads(args, work / "made")
@@ -420,7 +454,11 @@ def _command(args: argparse.Namespace) -> str:
     """What repeats it, without the folders of this machine."""
     words = ["python benchmarks/decode.py", f"--rounds {args.rounds}"]
     if args.clips:
-        words.append("--clips " + " ".join(f"{name}=DIR" for name, _ in args.clips))
+        forms = ("" if side is None else f":{num}x{side}" for _, _, num, side in args.clips)
+        named = zip((name for name, *_ in args.clips), forms, strict=True)
+        words.append("--clips " + " ".join(f"{name}=DIR{form}" for name, form in named))
+    if args.python:
+        words.append("--python " + " ".join(f"{name}=PROGRAM" for name in args.python))
     words += ["--quick"] if args.quick else []
     words += ["--only " + " ".join(args.only)] if args.only else []
     return " ".join(words)
@@ -429,12 +467,12 @@ def _command(args: argparse.Namespace) -> str:
 def _as_json(value: Any, depth: int = 0) -> str:
     """JSON whose inner parts are one line each: readable, and not 20,000 lines."""
     if depth < 3 and isinstance(value, dict) and any(isinstance(v, dict) for v in value.values()):
-        items = [f"{json.dumps(k)}: {_as_json(v, depth + 1)}" for k, v in value.items()]
+        items = [f"{strictjson.dumps(k)}: {_as_json(v, depth + 1)}" for k, v in value.items()]
         inside, brackets = items, "{}"
     elif depth < 3 and isinstance(value, list) and any(isinstance(v, dict) for v in value):
         inside, brackets = [_as_json(v, depth + 1) for v in value], "[]"
     else:
-        return json.dumps(value, allow_nan=False)
+        return strictjson.dumps(value)
     pad = "  " * (depth + 1)
     lines = ",\n".join(pad + item for item in inside)
     return f"{brackets[0]}\n{lines}\n{'  ' * depth}{brackets[1]}"

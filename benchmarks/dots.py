@@ -5,9 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from avmix.names import drawable, shortened
+
+MOST_NAMES = 40
+"""Rows up to which the figure names each, and grows with their number."""
+_NAME_LETTERS, _TITLE_LETTERS = 40, 110
 _KEY = "sha256 of the results"
 _INK, _DOT, _LINE = "#222222", "#2a6f97", "#e07a1f"
 
@@ -27,25 +33,42 @@ class Dots:
 
 
 def draw(what: Dots, path: Path, sha256: str) -> None:
-    """Write a PNG that carries `sha256`, the hash of the results it was drawn from."""
-    figure = Figure(figsize=(8, 1.3 + 0.55 * len(what.rows)), layout="constrained")
+    """Write a PNG that carries `sha256`, the hash of the results it was drawn from.
+
+    At most 900 by 2,600 pixels: of more than `MOST_NAMES` rows none has a name.
+    """
+    num_rows = len(what.rows)
+    named = num_rows <= MOST_NAMES
+    figure = Figure(figsize=(8, 1.3 + 0.55 * min(num_rows, MOST_NAMES)), layout="constrained")
     axes = figure.add_subplot()
-    for at, (label, values, median) in enumerate(what.rows):
-        heights = [at + _lift(number) for number in range(len(values))]
-        axes.scatter([100 * v for v in values], heights, s=28, c=_DOT, alpha=0.65, linewidths=0)
-        axes.plot([100 * median] * 2, [at - 0.36, at + 0.36], c=_LINE, lw=2.5)
+    dots = [
+        (100 * value, at + _lift(number))
+        for at, (_, values, _) in enumerate(what.rows)
+        for number, value in enumerate(values)
+    ]
+    axes.scatter(*zip(*dots, strict=True), s=28, c=_DOT, alpha=0.65, linewidths=0)
+    at = np.arange(num_rows)
+    axes.vlines([100 * median for *_, median in what.rows], at - 0.36, at + 0.36, color=_LINE,
+                lw=2.5)  # fmt: skip
+    for row, (label, *_) in enumerate(what.rows):
         if label in what.ceilings:
-            axes.plot([100 * what.ceilings[label]] * 2, [at - 0.45, at + 0.45], c=_INK, ls="--")
+            axes.plot([100 * what.ceilings[label]] * 2, [row - 0.45, row + 0.45], c=_INK, ls="--")
     axes.axvline(100 * what.chance, c=_INK, ls="--", lw=1)
     axes.text(100 * what.chance, -0.62, " chance", fontsize=10, va="center", color=_INK)
-    axes.set(ylim=(len(what.rows) - 0.45, -0.8), xlim=(0, 101.5))
-    axes.set_yticks(range(len(what.rows)), [label for label, _, _ in what.rows], fontsize=11)
+    axes.set(ylim=(num_rows - 0.45, -0.8), xlim=(0, 101.5))
+    if named:
+        names = [drawable(shortened(label, _NAME_LETTERS)) for label, *_ in what.rows]
+        axes.set_yticks(at, names, fontsize=11)
+    else:
+        axes.set_yticks([])
+        axes.set_ylabel("rows of the table, from the top", fontsize=11)
     axes.tick_params(axis="x", labelsize=11)
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     dashed = "; dashed in a row: best possible on average" if what.ceilings else ""
-    axes.set_title(what.title + dashed, fontsize=11, loc="left")
+    title = drawable(shortened(what.title + dashed, _TITLE_LETTERS))
+    axes.set_title(title, fontsize=11, loc="left")
     save(figure, path, sha256)
 
 

@@ -25,6 +25,7 @@ import fingerprint
 import provenance
 import trainrun
 
+from avmix import strictjson
 from avmix.commit import same_code
 from avmix.config import DataConfig, TrainConfig, load_config
 from avmix.data.extra import train_clips
@@ -91,7 +92,8 @@ def run_arm(
     warmup = min(WARMUP_STEPS / pace.steps_per_epoch[arm], pace.epochs[arm])
     train = ["--config", args.config, "--data.root", data.root,
              "--data.manifest", data.manifest, "--data.shots", str(data.shots),
-             "--data.shots_seed", str(data.shots_seed), "--data.extra", json.dumps(data.extra),
+             "--data.shots_seed", str(data.shots_seed),
+             "--data.extra", strictjson.dumps(data.extra),
              "--optim.batch_size", str(pace.batch_size), "--optim.epochs", str(pace.epochs[arm]),
              "--optim.warmup_epochs", str(warmup), "--run.seed", str(seed)]  # fmt: skip
     return {

@@ -32,7 +32,7 @@ import torch  # noqa: E402
 
 import eval as evaluation  # noqa: E402
 import train  # noqa: E402
-from avmix import runtime  # noqa: E402
+from avmix import runtime, strictjson  # noqa: E402
 from avmix.config import DataConfig, EvalConfig, TrainConfig, load_config  # noqa: E402
 from avmix.engine import train_one_epoch  # noqa: E402
 from avmix.runlog import RunLog  # noqa: E402
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="after --: options of train.py")
     args = parser.parse_args()
     found = of_config(args.config, args.overrides)
-    print(json.dumps(asdict(found), indent=2, allow_nan=False))
+    print(strictjson.dumps(asdict(found), indent=2))
 
 
 if __name__ == "__main__":

@@ -75,9 +75,16 @@ def made_jobs(
 
 
 def folder_jobs(
-    folder: Path, num_files: int, rng: random.Random
+    folder: Path,
+    num_files: int,
+    rng: random.Random,
+    num_frames: int = 16,
+    short_side: int | None = None,
 ) -> tuple[list[Job], dict[str, str]]:
-    """2 s windows at random places, each in another file; and why other files were left out."""
+    """2 s windows at random places, each in another file; and why other files were left out.
+
+    `short_side` None: what networks take, half of it where the files are smaller.
+    """
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
     rng.shuffle(files)
     jobs, left_out = [], {}
@@ -85,13 +92,13 @@ def folder_jobs(
         if len(jobs) == num_files:
             break
         try:
-            jobs.append(_folder_job(path, rng))
+            jobs.append(_folder_job(path, rng, num_frames, short_side))
         except (ValueError, StopIteration, IndexError, av.error.FFmpegError) as error:
             left_out[path.name] = str(error).replace(str(path), path.name) or type(error).__name__
     return jobs, left_out
 
 
-def _folder_job(path: Path, rng: random.Random) -> Job:
+def _folder_job(path: Path, rng: random.Random, num_frames: int, short_side: int | None) -> Job:
     duration = 2.0
     with av.open(str(path)) as container:
         if not container.streams.audio:
@@ -109,14 +116,14 @@ def _folder_job(path: Path, rng: random.Random) -> Job:
         path=str(path),
         start_seconds=rng.uniform(0, seconds - duration - 0.1),
         duration_seconds=duration,
-        num_frames=16,
-        size=_scaled(width, height),
+        num_frames=num_frames,
+        size=_scaled(width, height, short_side),
     )
 
 
-def _scaled(width: float, height: float) -> tuple[int, int]:
+def _scaled(width: float, height: float, short_side: int | None = None) -> tuple[int, int]:
     """The size with the short side that networks take; nobody makes small pictures larger."""
-    wanted = SHORT_SIDE if min(width, height) >= SHORT_SIDE else SHORT_SIDE // 2
+    wanted = short_side or (SHORT_SIDE if min(width, height) >= SHORT_SIDE else SHORT_SIDE // 2)
     scale = wanted / min(width, height)
     return max(round(width * scale), wanted), max(round(height * scale), wanted)
 

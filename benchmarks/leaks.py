@@ -11,7 +11,6 @@ train, over thresholds. It also measures how far apart the same clips are in two
 import argparse
 import csv
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from fractions import Fraction
@@ -22,6 +21,7 @@ import numpy as np
 import provenance
 from machine import cpu_name, versions_of
 
+from avmix import strictjson
 from avmix.prepare.fingerprint import PICTURE_BITS, Fingerprint, fingerprint_of, picture_distance
 from avmix.prepare.fingerprint import sound_distance as distance_of_sounds
 from avmix.prepare.leaks import (
@@ -86,8 +86,8 @@ def main() -> None:
         "machine": cpu_name(),
         "versions": versions_of(["av", "numpy"]),
     }
-    RESULTS.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-    print(json.dumps({k: v for k, v in result.items() if "curve" not in k}, indent=1))
+    RESULTS.write_text(strictjson.dumps(result, indent=1) + "\n")
+    print(strictjson.dumps({k: v for k, v in result.items() if "curve" not in k}, indent=1))
 
 
 def _entry(root: Path, row: dict[str, str]) -> Entry:

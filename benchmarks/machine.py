@@ -1,7 +1,10 @@
 """What a number was measured on: the processor and the versions of packages."""
 
+import json
 import platform
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,8 +17,11 @@ def cpu_name() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
-def versions_of(packages: Sequence[str]) -> dict[str, str | None]:
-    """Version of each package; None where it is not installed."""
+def versions_of(packages: Sequence[str], python: str = sys.executable) -> dict[str, str | None]:
+    """Version of each package; None where the interpreter `python` does not have it."""
+    if python != sys.executable:
+        command = [python, __file__, *packages]
+        return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     versions: dict[str, str | None] = {}
     for package in packages:
         try:
@@ -23,3 +29,7 @@ def versions_of(packages: Sequence[str]) -> dict[str, str | None]:
         except PackageNotFoundError:
             versions[package] = None
     return versions
+
+
+if __name__ == "__main__":
+    print(json.dumps(versions_of(sys.argv[1:])))  # noqa: TID251  may run where avmix is not installed

@@ -38,6 +38,8 @@ from mixers import CANDIDATES, Task
 from mixjudge import judge
 from mixspeed import Workload
 
+from avmix import strictjson
+
 ROOT = Path(__file__).parents[1]
 REFERENCES = ("timm", "floor")
 _ALWAYS = ("floor", "avmix")
@@ -118,7 +120,7 @@ def measure_cpu(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any
         }
         program = [sys.executable, str(Path(__file__).with_name("mixspeed.py"))]
         done = subprocess.run(
-            [*program, json.dumps(options)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            [*program, strictjson.dumps(options)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
             env={**os.environ, **_ONE_THREAD, **environment},
         )  # fmt: skip
         if done.returncode:
@@ -277,10 +279,12 @@ def as_json(value: Any, depth: int = 0) -> str:
     if depth > 3 or not isinstance(value, dict | list) or not any(
         isinstance(item, dict) for item in inner
     ):  # fmt: skip
-        return json.dumps(value, allow_nan=False)
+        return strictjson.dumps(value)
     pad, end = "  " * (depth + 1), "  " * depth
     if isinstance(value, dict):
-        items = [f"{json.dumps(key)}: {as_json(item, depth + 1)}" for key, item in value.items()]
+        items = [
+            f"{strictjson.dumps(key)}: {as_json(item, depth + 1)}" for key, item in value.items()
+        ]
         return "{\n" + ",\n".join(pad + item for item in items) + f"\n{end}}}"
     return "[\n" + ",\n".join(pad + as_json(item, depth + 4) for item in value) + f"\n{end}]"
 

@@ -22,6 +22,8 @@ from mixers import CANDIDATES, Inputs, Kind, Layout, Mixer, Task, make_inputs
 from mixjudge import PIXEL_TOLERANCE, normalised, pixels_off, said, set_seeds, video_shares
 from torch import Tensor
 
+from avmix import strictjson
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
@@ -229,7 +231,7 @@ def main() -> None:
     found = {"rows": rows, "refused": refused, "checks": checks, "memory": memory}
     if options["step_config"]:
         found["step"] = measure_step(options["step_config"], options["step_rounds"])
-    json.dump(found, sys.stdout)
+    sys.stdout.write(strictjson.dumps(found))
 
 
 if __name__ == "__main__":

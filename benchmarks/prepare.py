@@ -10,7 +10,6 @@ Writes benchmarks/results/prepare.json.
 """
 
 import argparse
-import json
 import resource
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ import provenance
 from footage import made_clips
 from machine import cpu_name, versions_of
 
+from avmix import strictjson
 from avmix.config import AugmentConfig, ClipConfig
 from avmix.data.dataset import TrainSet
 from avmix.data.manifest import read_manifest, write_manifest
@@ -65,8 +65,8 @@ def main() -> None:
         "machine": cpu_name(),
         "versions": versions_of(["av", "numpy", "torch"]),
     }  # fmt: skip
-    args.out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-    print(json.dumps(result, indent=1))
+    args.out.write_text(strictjson.dumps(result, indent=1) + "\n")
+    print(strictjson.dumps(result, indent=1))
 
 
 def _measure(work: Path, paths: Sequence[Path], ffmpeg: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ import provenance
 import trainrun
 from machine import cpu_name
 
+from avmix import strictjson
 from avmix.commit import same_code
 from avmix.config import DataConfig
 from avmix.data.manifest import ManifestError, splits_of
@@ -86,7 +87,7 @@ def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
 def splits_that_will_be(data: DataConfig) -> Sequence[str]:
     """Of the data set; of a table that is not prepared yet, those that its rows name."""
     if data.table and not (data.manifest_folder / "dataset.json").exists():
-        return sorted({row.split for row in read_table(data)})
+        return sorted({row.split for row in read_table(data).rows})
     return splits_of(data.manifest_folder)
 
 
@@ -97,7 +98,7 @@ def command_of(args: argparse.Namespace, done: list[dict[str, Any]]) -> str:
              "--seeds", *seed_words(seeds)]  # fmt: skip
     words += ["--table", args.table] if args.table else []
     words += ["--title", args.title] if args.title else []
-    words += ["--ceilings", json.dumps(args.ceilings)] if args.ceilings else []
+    words += ["--ceilings", strictjson.dumps(args.ceilings)] if args.ceilings else []
     words += ["--", *trainrun.portable(args.overrides)] if args.overrides else []
     return shlex.join(words)
 

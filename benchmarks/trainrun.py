@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from avmix import strictjson  # noqa: E402
 from avmix.chance import too_many  # noqa: E402
 from avmix.commit import same_code  # noqa: E402
 
@@ -81,7 +82,7 @@ def write(path: Path, result: dict[str, Any], *, flat: bool = False) -> None:
     """Write a result whole or not at all; `flat`: each list of numbers on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    text = json.dumps(result, indent=2, allow_nan=False)
+    text = strictjson.dumps(result, indent=2)
     if flat:
         text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
     partial.write_text(text + "\n")

@@ -33,13 +33,14 @@ class Failed(Exception):
 class Worker:
     """A process that decodes with one candidate, started anew after a crash."""
 
-    def __init__(self, name: str, log: Path) -> None:
-        """Start it; `log` takes what libraries print.
+    def __init__(self, name: str, log: Path, python: str = sys.executable) -> None:
+        """Start it; `log` takes what libraries print, `python` is the interpreter.
 
         Raises `Absent` when the candidate cannot be imported.
         """
         self.name = name
         self._log = log
+        self._python = python
         self._start()
 
     def decode(self, job: Job, limit_seconds: float) -> Decoded:
@@ -84,7 +85,7 @@ class Worker:
         self._pipe, theirs = Pipe()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, self.name, str(theirs.fileno())],
+                [self._python, __file__, self.name, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **ONE_THREAD},
                 stdin=subprocess.DEVNULL,

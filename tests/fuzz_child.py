@@ -11,7 +11,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-from avmix.decode import ClipError, decode_clip
+from avmix.decode import ClipError, Limits, decode_clip, decode_clips, decode_sound
+from avmix.prepare.probe import probe
 from tests.fuzz_media import FPS
 
 DURATION_SECONDS = 0.8
@@ -44,7 +45,7 @@ class Answer:
 
 def decode_window(path: str, start_seconds: float, sha256: str | None) -> Answer:
     """Decode one window through the public call; never raises."""
-    _forget_peak()
+    forget_peak()
     since = time.perf_counter()
     try:
         clip = decode_clip(
@@ -56,22 +57,68 @@ def decode_window(path: str, start_seconds: float, sha256: str | None) -> Answer
             sha256=sha256,
         )
     except BaseException as error:  # whatever it is, it is judged
-        # The errors of libav are OSErrors too, and nobody promises those.
-        promised = isinstance(error, ClipError | OSError)
-        promised &= type(error).__module__.split(".")[0] != "av" and path in str(error)
         return Answer(
             error=f"{type(error).__name__}: {error}",
-            promised_error=promised,
+            promised_error=is_promised(error, path),
             seconds=time.perf_counter() - since,
-            peak_bytes=_peak_bytes(),
+            peak_bytes=peak_bytes(),
         )
     return Answer(
         video=clip.video if clip.video.nbytes <= _MOST_SENT_BYTES else clip.video.shape,
         pts_seconds=clip.pts_seconds,
         num_held=clip.num_held,
         seconds=time.perf_counter() - since,
-        peak_bytes=_peak_bytes(),
+        peak_bytes=peak_bytes(),
     )
+
+
+def every_call(
+    path: str,
+    start: float,
+    sha256: str | None,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+) -> Answer:
+    """Every public call on one file; what each came to, one to a line."""
+    forget_peak()
+    since = time.perf_counter()
+    lines, promised = [], True
+    calls: dict[str, Callable[[], object]] = {
+        "decode_clips": lambda: decode_clips(
+            path,
+            starts_seconds=(start, 3.0),
+            duration_seconds=0.4,
+            fps=5,
+            audio="silence",
+            sha256=sha256,
+            limits=limits,
+        ),
+        "decode_sound": lambda: decode_sound(
+            path, start_seconds=start, duration_seconds=0.4, sha256=sha256, limits=limits
+        ),
+        "probe": lambda: probe(path, limits=limits),
+    }
+    for name, call in calls.items():
+        try:
+            gave = call()
+            for one in gave if isinstance(gave, list) else (gave,):
+                is_error = isinstance(one, ClipError)
+                lines.append(f"{name}: {type(one).__name__}: {one if is_error else ''}")
+        except BaseException as error:  # whatever it is, it is judged
+            lines.append(f"{name}: {type(error).__name__}: {error}")
+            promised &= is_promised(error, path)
+    return Answer(
+        error="\n".join(lines),
+        promised_error=promised,
+        seconds=time.perf_counter() - since,
+        peak_bytes=peak_bytes(),
+    )
+
+
+def is_promised(error: BaseException, path: str) -> bool:
+    """True for an error that the public calls promise for a file, and which names it."""
+    # The errors of libav are OSErrors too, and nobody promises those.
+    promised = isinstance(error, ClipError | OSError)
+    return promised and type(error).__module__.split(".")[0] != "av" and path in str(error)
 
 
 class Child:
@@ -158,12 +205,14 @@ def _serve(pipe: Connection, answer: Callable[[str, float, str | None], Answer])
             pipe.send(answer(path, start, sha256))
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
+    """Let `peak_bytes` begin anew."""
     with suppress(OSError):  # where it is not allowed the peak is that of all files so far
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """Most memory resident, of this process."""
     return _status_bytes("VmHWM")
 
 

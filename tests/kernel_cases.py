@@ -27,14 +27,12 @@ SHIFT = (-MEAN[0] / STD[0], -MEAN[1] / STD[1], -MEAN[2] / STD[2])
 
 Layout = Literal["channels_last", "contiguous"]
 Dtype = Literal["float32", "float16", "bfloat16"]
-Domain = Literal["linear", "power", "db"]
 Partner = Literal["random", "reversed", "identity", "first", "fewer"]
 Weight = Literal["random", "one", "zero"]
 Box = Literal["none", "random", "empty", "full"]
 View = Literal["plain", "unaligned", "every_other"]
 LAYOUTS: tuple[Layout, ...] = ("channels_last", "contiguous")
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16")
-DOMAINS: tuple[Domain, ...] = ("linear", "power", "db")
 PARTNERS: tuple[Partner, ...] = ("random", "reversed", "identity", "first", "fewer")
 WEIGHTS: tuple[Weight, ...] = ("random", "one", "zero")
 BOXES: tuple[Box, ...] = ("none", "random", "empty", "full")
@@ -63,26 +61,6 @@ class Frames:
         return (
             f"{self.layout}-{self.dtype}-{size}-{self.partner}-{self.weight}-{self.box}-{self.view}"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spectrogram:
-    """One call of `mix_spectrogram`."""
-
-    size: tuple[int, ...] = (4, 1, 5, 7)
-    """Rows, ... mel bins, frames."""
-    domain: Domain
-    partner: Partner = "random"
-    weight: Weight = "random"
-    box: Box = "none"
-    order: Literal["mel_frame", "frame_mel"] = "mel_frame"
-    """Which axis is the last one in memory."""
-    view: View = "plain"
-
-    def __str__(self) -> str:
-        size = "x".join(map(str, self.size))
-        mixing = f"{self.partner}-{self.weight}-{self.box}"
-        return f"{self.domain}-{size}-{mixing}-{self.order}-{self.view}"
 
 
 def _frames() -> Iterator[Frames]:
@@ -115,22 +93,7 @@ def _frames() -> Iterator[Frames]:
             yield Frames(layout=layout, dtype=dtype, view=view, partner="none")
 
 
-def _spectrograms() -> Iterator[Spectrogram]:
-    sizes = [(3, 8, 8), (2, 2, 5, 3), (1, 1, 1, 1), (2, 1, 30, 40), (3, 7, 1), (3, 1, 6)]
-    for domain in DOMAINS:
-        for weight, box in itertools.product(WEIGHTS, BOXES):
-            yield Spectrogram(domain=domain, weight=weight, box=box)
-        for partner in PARTNERS[1:]:
-            yield Spectrogram(domain=domain, partner=partner, box="random")
-        for size in sizes:
-            yield Spectrogram(domain=domain, size=size, box="random")
-            yield Spectrogram(domain=domain, size=size, box="random", order="frame_mel")
-        yield Spectrogram(domain=domain, view="unaligned", box="random")
-        yield Spectrogram(domain=domain, view="every_other", box="random")
-
-
 FRAMES = {str(case): case for case in _frames()}
-SPECTROGRAMS = {str(case): case for case in _spectrograms()}
 
 
 @contextlib.contextmanager
@@ -177,39 +140,6 @@ def check_frames(case: Frames, device: str, tolerance: dict[Dtype, float]) -> No
     memory = torch.channels_last_3d if options["channels_last"] else torch.contiguous_format
     assert out.is_contiguous(memory_format=memory), out.stride()
     _close(out, expected, tolerance[case.dtype] * np.abs(expected) + 1e-6)
-
-
-def check_spectrogram(case: Spectrogram, device: str, limit: float = 1e-6) -> None:
-    """Raises AssertionError where `mix_spectrogram` is not what float64 loops give."""
-    from avmix.mix.kernels import mix_spectrogram
-
-    rng = np.random.default_rng(0)
-    rows, *axes = case.size
-    values = torch.from_numpy(rng.normal(-3, 5 if case.domain != "db" else 20, case.size)).float()
-    # Silence in one clip of a pair, in both, and far below the other one.
-    values.view(rows, -1)[0, ::3] = -torch.inf
-    values.view(rows, -1)[-1, ::2] = -torch.inf
-    values.view(rows, -1)[rows // 2, 1::4] = -300
-    values.view(rows, -1)[:, -1] = -0.0
-    stored = values.mT.contiguous().mT if case.order == "frame_mel" else values
-    x = _view(stored, case.view, device)
-    mixing = _draw(case.partner, case.weight, case.box, rows, axes[-2:], rng)
-    with np.errstate(divide="ignore"):  # the logarithm of silence
-        expected = mix(values.numpy(), *mixing, case.domain)
-    with poisoned():
-        out = mix_spectrogram(x, *_tensors(*mixing, device), domain=case.domain)
-
-    assert out.dtype == torch.float32
-    assert torch.equal(x.cpu(), values), "the input was changed"
-    if min(case.size) > 1:
-        assert out.stride()[1:] == x.stride()[1:], "the order in memory was changed"
-    own, other = (np.abs(x.numpy()) for x in (values[: len(out)], values[mixing[0]]))
-    # Of -inf and a number the result is that number and a little, or -inf to the bit.
-    finite = [np.where(np.isinf(size), 0, size) for size in (own, other)]
-    _close(out, expected, limit * np.maximum(1, np.maximum(*finite)))
-    if case.weight != "random":
-        bits = _chosen(values, *mixing).view(torch.int32)
-        assert torch.equal(out.cpu().view(torch.int32), bits), "weights of 1 and 0 are not exact"
 
 
 def _view(values: Tensor, view: View, device: str) -> Tensor:
@@ -281,10 +211,9 @@ def _chosen(
 
 def check_lost_partner(device: str) -> None:
     """A partner that is no row gives NaN in the box, and nothing else."""
-    from avmix.mix.kernels import mix_frames, mix_spectrogram
+    from avmix.mix.kernels import mix_frames
 
     video = torch.full((2, 1, 4, 4, 3), 255, dtype=torch.uint8, device=device)
-    x = torch.ones(2, 4, 4, device=device)
     for weights in ([0.5, 0.5], [1.0, 0.0]):
         partner, weight, box = _tensors([2, -1], weights, [[0, 1, 0, 2, 1, 3]] * 2, device)
         for channels_last in (True, False):
@@ -293,9 +222,6 @@ def check_lost_partner(device: str) -> None:
             lost = torch.zeros(2, 3, 1, 4, 4, dtype=torch.bool)
             lost[:, :, :, 0:2, 1:3] = True
             assert torch.equal(out.isnan().cpu(), lost)
-        _, _, box = _tensors([], [], [[0, 2, 1, 3]] * 2, device)
-        out = mix_spectrogram(x, partner, weight, box, domain="power")
-        assert torch.equal(out.isnan().cpu(), lost[:, 0, 0])
 
 
 def check_far_rows(device: str) -> None:
@@ -322,14 +248,13 @@ def check_columns(device: str) -> None:
     try:
         for layout in LAYOUTS:
             check_frames(Frames(layout=layout, size=(2, 14, 10, 10)), device, limits)
-        check_spectrogram(Spectrogram(domain="linear", size=(2, 1, 40, 40)), device)
     finally:
         kernels._MAX_COLUMNS = before
 
 
 def check_nothing(device: str) -> None:
     """No clips, and clips without pixels, are no launch and no error."""
-    from avmix.mix.kernels import mix_frames, mix_spectrogram
+    from avmix.mix.kernels import mix_frames
 
     partner, weight, _ = _tensors([], [], None, device)
     options: dict[str, Any] = {"scale": SCALE, "shift": SHIFT, "dtype": torch.float32}
@@ -338,50 +263,40 @@ def check_nothing(device: str) -> None:
         for channels_last in (True, False):
             out = mix_frames(video, partner, weight, None, channels_last=channels_last, **options)
             assert out.shape == (0, 3, *shape[1:4])
-    x = torch.zeros(3, 1, 4, 0, device=device)
-    assert mix_spectrogram(x, partner, weight, None, domain="db").shape == (0, 1, 4, 0)
 
 
 def check_errors(device: str) -> None:
     """What does not fit is a ValueError that names both values."""
-    from avmix.mix.kernels import mix_frames, mix_spectrogram
+    from avmix.mix.kernels import mix_frames
 
     video = torch.zeros(3, 2, 4, 4, 3, dtype=torch.uint8, device=device)
-    x = torch.zeros(3, 1, 4, 4, device=device)
     partner, weight, box = _tensors([1, 0], [0.5, 0.5], [[0, 2, 0, 4, 0, 4]] * 2, device)
     assert box is not None
     options: dict[str, Any] = {"scale": SCALE, "shift": SHIFT, "dtype": torch.float32}
     options |= {"channels_last": True}
     spectrum = box[:, :4].contiguous()
-    wrong: list[tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any], tuple[str, ...]]] = [
-        (mix_frames, (video.float(), partner, weight, box), {}, ("uint8", "float32")),
-        (mix_frames, (video[0], partner, weight, box), {}, ("(b t h w 3)", "(2, 4, 4, 3)")),
-        (mix_frames, (video[..., :2], partner, weight, box), {}, ("w 3)", "(3, 2, 4, 4, 2)")),
-        (mix_frames, (video[:, :, ::2], partner, weight, box), {}, ("contiguous", "(3, 2, 2, 4")),
-        (mix_frames, (video, partner.long(), weight, box), {}, ("int32", "int64")),
-        (mix_frames, (video, partner[None], weight, box), {}, ("(2,)", "(1, 2)")),
-        (mix_frames, (video, partner, weight.double(), box), {}, ("float32", "float64")),
-        (mix_frames, (video, partner, weight[:1], box), {}, ("(2,)", "(1,)")),
-        (mix_frames, (video, partner, None, box), {}, ("weight is None", "2 values")),
-        (mix_frames, (video, None, weight, None), {}, ("partner is None",)),
-        (mix_frames, (video, partner, weight, spectrum), {}, ("(2, 6)", "(2, 4)")),
-        (mix_frames, (video, partner, weight, box.long()), {}, ("int32", "int64")),
-        (mix_frames, (video[:1], partner, weight, box), {}, ("2 values", "1 rows")),
-        (mix_frames, (video, partner, weight, box.cpu().to("meta")), {}, (device, "meta")),
-        (mix_frames, (video, partner, weight, box), {"dtype": torch.float64}, ("float64",)),
-        (mix_frames, (video, partner, weight, box), {"scale": (1.0,)}, ("3 values", "got 1")),
-        (mix_spectrogram, (x.double(), partner, weight, None), {}, ("float32", "float64")),
-        (mix_spectrogram, (x[:, 0, 0], partner, weight, None), {}, ("(b ... m f)", "(3, 4)")),
-        (mix_spectrogram, (x[..., ::2], partner, weight, None), {}, ("gaps", "(16, 16, 4, 2)")),
-        (mix_spectrogram, (x, partner, weight, box), {}, ("(2, 4)", "(2, 6)")),
-        (mix_spectrogram, (x, partner, weight, None), {"domain": "mel"}, ("linear", "'mel'")),
-        (mix_spectrogram, (x.clone().requires_grad_(), partner, weight, None), {}, ("gradient",)),
+    wrong: list[tuple[tuple[Any, ...], dict[str, Any], tuple[str, ...]]] = [
+        ((video.float(), partner, weight, box), {}, ("uint8", "float32")),
+        ((video[0], partner, weight, box), {}, ("(b t h w 3)", "(2, 4, 4, 3)")),
+        ((video[..., :2], partner, weight, box), {}, ("w 3)", "(3, 2, 4, 4, 2)")),
+        ((video[:, :, ::2], partner, weight, box), {}, ("contiguous", "(3, 2, 2, 4")),
+        ((video, partner.long(), weight, box), {}, ("int32", "int64")),
+        ((video, partner[None], weight, box), {}, ("(2,)", "(1, 2)")),
+        ((video, partner, weight.double(), box), {}, ("float32", "float64")),
+        ((video, partner, weight[:1], box), {}, ("(2,)", "(1,)")),
+        ((video, partner, None, box), {}, ("weight is None", "2 values")),
+        ((video, None, weight, None), {}, ("partner is None",)),
+        ((video, partner, weight, spectrum), {}, ("(2, 6)", "(2, 4)")),
+        ((video, partner, weight, box.long()), {}, ("int32", "int64")),
+        ((video[:1], partner, weight, box), {}, ("2 values", "1 rows")),
+        ((video, partner, weight, box.cpu().to("meta")), {}, (device, "meta")),
+        ((video, partner, weight, box), {"dtype": torch.float64}, ("float64",)),
+        ((video, partner, weight, box), {"scale": (1.0,)}, ("3 values", "got 1")),
     ]
-    for function, arguments, changes, parts in wrong:
-        kept = options if function is mix_frames else {"domain": "linear"}
+    for arguments, changes, parts in wrong:
         pattern = "(?s)" + ".*".join(map(re.escape, parts))
         with pytest.raises(ValueError, match=pattern):
-            function(*arguments, **(kept | changes))
+            mix_frames(*arguments, **(options | changes))
 
 
 OTHERS: dict[str, Callable[[str], None]] = {
@@ -398,9 +313,6 @@ def _main() -> None:
     torch.set_num_threads(1)
     tasks: dict[str, Callable[[], None]] = {
         name: (lambda c=case: check_frames(c, "cpu", INTERPRETER)) for name, case in FRAMES.items()
-    }
-    tasks |= {
-        name: (lambda c=case: check_spectrogram(c, "cpu")) for name, case in SPECTROGRAMS.items()
     }
     tasks |= {name: (lambda f=check: f("cpu")) for name, check in OTHERS.items()}
     tasks["divide"] = _check_divide

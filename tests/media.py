@@ -436,7 +436,7 @@ def _encode_pictures(
         packets += stream.encode(frame)
     packets += stream.encode(None)
     if track.packed:
-        packets = _packed(packets)
+        packets = pack_b_frames(packets)
     low, high = track.lost
     return [p for p in packets if not low <= _seconds(p) - track.start_seconds < high]
 
@@ -479,7 +479,7 @@ def _colour_frame(
     return frame
 
 
-def _packed(packets: list[Packet]) -> list[Packet]:
+def pack_b_frames(packets: list[Packet]) -> list[Packet]:
     """Put each B-frame behind the frame it needs, and "no picture" where it was, as DivX does."""
     nothing = bytes.fromhex("000001b6504f")  # a P-VOP that is not coded, 25 ticks a second
     mark = b"\0\0\1\xb2DivX503b1393p\0\0\1\xb6"  # by this, decoders know

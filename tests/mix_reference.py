@@ -1,7 +1,6 @@
 """What mixing means, in float64 numpy loops: every implementation is held against this."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -11,13 +10,10 @@ def mix(
     partner: Sequence[int],
     weight: Sequence[float],
     box: Sequence[Sequence[int]] | None = None,
-    domain: Literal["linear", "power", "db"] = "linear",
 ) -> np.ndarray:
     """`weight` of the own values inside the box, the own values outside; rows of `x` are clips.
 
-    The axes of a box are the last ones of `x`, a (start, stop) for each. `linear` mixes the values
-    themselves; `power` and `db` take them for natural logarithms and decibels of power, and mix the
-    powers.
+    The axes of a box are the last ones of `x`, a (start, stop) for each.
     """
     x = x.astype(np.float64)
     mixed = []
@@ -28,17 +24,14 @@ def mix(
         else:
             ranges = [slice(a, b) for a, b in zip(box[i][0::2], box[i][1::2], strict=True)]
             inside[(..., *ranges)] = True
-        mixed.append(np.where(inside, _pair(x[i], x[j], float(w), domain), x[i]))
+        mixed.append(np.where(inside, _pair(x[i], x[j], float(w)), x[i]))
     return np.stack(mixed)
 
 
-def _pair(own: np.ndarray, other: np.ndarray, w: float, domain: str) -> np.ndarray:
+def _pair(own: np.ndarray, other: np.ndarray, w: float) -> np.ndarray:
     if w in (0.0, 1.0):
         return own if w == 1.0 else other
-    if domain == "linear":
-        return w * own + (1 - w) * other
-    log_of_ten = 10 / np.log(10) if domain == "db" else 1.0
-    return log_of_ten * np.log(w * np.exp(own / log_of_ten) + (1 - w) * np.exp(other / log_of_ten))
+    return w * own + (1 - w) * other
 
 
 def normalised(video: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

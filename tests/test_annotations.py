@@ -94,6 +94,7 @@ def test_decomposed_unicode_and_odd_line_separators(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [(b"", "the file is empty"), (b"\xef\xbb\xbf\r\n", "the file is empty"),
+     (2 * b"\xef\xbb\xbf", "the file is empty"), (b" \xef\xbb\xbf\n\n", "the file is empty"),
      (b"caf\xe9,a\n", "not UTF-8.*at byte 3.*iconv")],
 )  # fmt: skip
 def test_files_of_which_nothing_can_be_read_are_errors(

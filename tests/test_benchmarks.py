@@ -127,6 +127,40 @@ def test_the_made_files_are_what_they_are_said_to_be(tmp_path: Path, load: Any) 
     assert times["audio"][-1] > 599
 
 
+def test_a_folder_is_named_with_the_form_of_its_clips(tmp_path: Path, load: Any) -> None:
+    named = load("decode")._named
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    assert named(str(folder)) == ("clips", folder, 16, None)
+    assert named(f"mine={folder}") == ("mine", folder, 16, None)
+    assert named(f"mine={folder}:8x72") == ("mine", folder, 8, 72)
+    with pytest.raises(SystemExit, match="no folder"):
+        named(f"mine={folder}:8")
+
+
+def test_a_candidate_may_have_another_interpreter(tmp_path: Path, load: Any) -> None:
+    decode, workers, machine = load("decode"), load("workers"), load("machine")
+    other = tmp_path / "python"
+    other.write_text(f'#!/bin/sh\ntouch "{tmp_path}/used"\nexec {sys.executable} "$@"\n')
+    other.chmod(0o755)
+    assert decode._interpreter(f"floor={other}") == ("floor", str(other))
+    with pytest.raises(SystemExit, match="--python nobody="):
+        decode._interpreter(f"nobody={other}")
+    expected = {"av": av.__version__, "no-such-package": None}
+    assert machine.versions_of(list(expected), str(other)) == expected
+    (tmp_path / "used").unlink()
+    workers.Worker("floor", tmp_path / "log.txt", str(other)).close()
+    assert (tmp_path / "used").exists()
+
+
+def test_two_packages_with_one_module_are_told_apart(load: Any) -> None:
+    decoders = load("decoders")
+    pytest.importorskip("decord")
+    decoders._check_owner("decord", "decord")
+    with pytest.raises(ModuleNotFoundError):
+        decoders._check_owner("decord", "numpy")
+
+
 def test_ratios_are_those_of_windows_that_both_delivered(load: Any) -> None:
     decode = load("decode")
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import eval as evaluation
 import train
 from avmix import chance, checkpoint
 from avmix.chance import HEADS, AtChance, ChanceMeter, HeadEpoch, guessing_loss, too_many
-from avmix.config import EvalConfig, LossConfig, TrainConfig, load_config
+from avmix.config import EvalConfig, LossConfig, MixConfig, TrainConfig, load_config
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.losses import head_losses
 from avmix.runlog import RunLog
@@ -187,17 +188,21 @@ def test_what_an_older_version_did_not_count_stays_unknown() -> None:
 
 
 def test_the_warning_names_the_head_the_numbers_and_the_options() -> None:
-    text = str(AtChance(head="video", epochs=4, of=12, loss=2.301, guessing=2.3026))
+    config = TrainConfig()
+    found = AtChance(head="video", epochs=4, of=12, loss=2.301, guessing=2.3026)
+    text = found.warning(config)
     assert text.startswith(
         "warning: the video head is at chance: in 4 of 12 epochs its training loss was no better "
         "than guessing by class frequencies (now 2.301, guessing gives 2.303). Likely causes: "
     )
-    for option in ("optim.lr", "optim.warmup_epochs", "mix.ramp_epochs", "mix.off_epochs",
-                   "avmix doctor"):  # fmt: skip
+    for option in ("optim.lr", "optim.warmup_epochs", "mix.ramp_epochs", "avmix doctor"):
         assert option in text
     assert "mel_mean" not in text  # which does nothing to video
     for head in ("fused", "audio"):
-        assert "frontend.mel_mean, frontend.mel_std" in chance.likely_causes(head)
+        assert "frontend.mel_mean, frontend.mel_std" in chance.likely_causes(head, config)
+    for mix in (MixConfig(method="none"), MixConfig(probability=0.0), MixConfig(ramp_epochs=2),
+                MixConfig(switch={"none": 1.0, "mixup": 0.0})):  # fmt: skip
+        assert "mixing" not in found.warning(replace(config, mix=mix))  # nothing is mixed at first
 
 
 # --- Runs --------------------------------------------------------------------------------------
@@ -365,8 +370,8 @@ def test_a_run_that_was_killed_says_what_an_undisturbed_one_says(
         if (record.epoch, record.step) == (2, 2):
             raise Stop
 
-    def after_warning(log: RunLog, found, epoch: int) -> None:
-        at_chance(log, found, epoch)
+    def after_warning(log: RunLog, found, epoch: int, config) -> None:
+        at_chance(log, found, epoch, config)
         if found:
             raise Stop
 

@@ -161,6 +161,25 @@ def test_a_file_in_the_folder_of_another_class_is_remarked_upon() -> None:
         assert one.flags == ()
 
 
+@pytest.mark.parametrize(
+    ("names", "paths"),
+    [
+        ((), (f"x/{ID}_417.mp4", f"tap dancing/{ID}_417_427.mp4")),
+        (("a.mp4",), ("x/a.mkv", "tap dancing/a.mp4")),
+        (("a.mp4", "b.mp4"), ("x/b.mp4", "train/tap_dancing/a.mp4")),
+        (("a.mp4",), ("other/a.mp4", "tap dancing/a.mp4")),
+        (("tap dancing/a.mp4",), ("tap dancing/a.mp4", "x/a.mp4")),  # the annotations say so
+    ],
+)
+def test_a_file_in_the_folder_of_another_class_comes_last(
+    names: tuple[str, ...], paths: tuple[str, ...]
+) -> None:
+    clip = cut("a", 417.0, names=names)
+    protocol = Protocol(name="p", classes=("tap dancing", "x"), expected=(clip,))
+    found = files_of(index_of(Path("m"), *reversed(paths)), [protocol])
+    assert tuple(file.path for file in found[clip]) == paths
+
+
 def test_files_of_one_stem_and_two_clips_are_no_duplicates() -> None:
     def named(name: str) -> Expected:
         return Expected(clip_id=name, split="train", labels=("x",), source_id=name, names=(name,))

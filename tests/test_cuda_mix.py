@@ -12,27 +12,15 @@ from tests.kernel_cases import (
     FRAMES,
     HARDWARE,
     OTHERS,
-    SPECTROGRAMS,
     check_frames,
-    check_spectrogram,
 )
 
 pytestmark = pytest.mark.needs_cuda
-
-# exp and log are instructions of the GPU: right to 2**-22 of the largest of their terms, and a
-# decibel is 4.3 times as large a number.
-SPECTROGRAM_LIMIT = {"linear": 1e-6, "power": 4e-6, "db": 1e-5}
 
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_frames(name: str) -> None:
     check_frames(FRAMES[name], "cuda", HARDWARE)
-
-
-@pytest.mark.parametrize("name", SPECTROGRAMS)
-def test_spectrograms(name: str) -> None:
-    case = SPECTROGRAMS[name]
-    check_spectrogram(case, "cuda", SPECTROGRAM_LIMIT[case.domain])
 
 
 # Tests run with checked signatures, which refuse a wrong dtype or rank before the function does.
@@ -83,22 +71,11 @@ def _frames_call(channels_last: bool, dtype: torch.dtype) -> Call:
     return lambda: mix_frames(video, partner, weight, box, **options)
 
 
-def _spectrogram_call() -> Call:
-    from avmix.mix.kernels import mix_spectrogram
-
-    x = torch.randn(8, 1, 256, 128, device="cuda").mT
-    partner = torch.arange(7, -1, -1, dtype=torch.int32, device="cuda")
-    weight = torch.rand(8, device="cuda")
-    box = torch.tensor([[0, 128, 20, 90]] * 8, dtype=torch.int32, device="cuda")
-    return lambda: mix_spectrogram(x, partner, weight, box, domain="power")
-
-
 CALLS: dict[str, Callable[[], Call]] = {
     "channels_last-bfloat16": partial(_frames_call, True, torch.bfloat16),
     "channels_last-float32": partial(_frames_call, True, torch.float32),
     "contiguous-bfloat16": partial(_frames_call, False, torch.bfloat16),
     "contiguous-float32": partial(_frames_call, False, torch.float32),
-    "spectrogram": _spectrogram_call,
 }
 
 
@@ -138,7 +115,7 @@ def test_a_call_is_one_launch(call: Call) -> None:
     events = profile.events() or ()
     on_device = [event.name for event in events if event.device_type.name == "CUDA"]
     assert len(on_device) == 1, on_device
-    assert on_device[0].startswith(("_frames_", "_spectrogram"))
+    assert on_device[0].startswith("_frames_")
 
 
 def test_unmixed_clips_cost_no_exactness_beside_mixed_ones() -> None:

@@ -438,3 +438,33 @@ def test_real_files_are_there() -> None:
     if not REAL:
         pytest.skip(f"no real files in {DATA}: decoding was not compared with theirs")
     assert len(REAL) == 52
+
+
+def test_a_file_none_of_whose_frames_is_said_to_be_a_key(tmp_path: Path) -> None:
+    # As some writers of ASF leave it; read from its beginning.
+    whole = write_flash_beep(
+        tmp_path / "whole.wmv", video_codec="wmv2", audio_codec="wmav2", seconds=2, b_frames=0
+    )
+    path = tmp_path / "no_key.wmv"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.is_keyframe &= packet.stream.type == "audio"
+                packet.stream = streams[packet.stream_index]
+                target.mux(packet)
+    for start in (0.0, 0.7):
+        clip = decode_clip(path, start_seconds=start, duration_seconds=0.4, fps=25)
+        first = int(start * 25 + 0.02)
+        assert [read_counter(frame) for frame in clip.video] == list(range(first, first + 10))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_window_at_the_very_end_is_after_it(tmp_path: Path, suffix: str) -> None:
+    # Times are rounded to ticks: all of its frames would be held, and none of them is new.
+    path = write_flash_beep(tmp_path / f"x{suffix}", seconds=1)
+    for start in (1.0, 1.0 - 1e-7):
+        with pytest.raises(ClipRangeError, match=r"the video ends at 1\.000 s"):
+            decode_clip(path, start_seconds=start, duration_seconds=0.4, fps=25)
+    clip = decode_clip(path, start_seconds=0.97, duration_seconds=0.4, fps=25)
+    assert (read_counter(clip.video[0]), clip.num_held) == (24, 9)

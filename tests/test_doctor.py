@@ -1,5 +1,6 @@
 """Every kind of finding on a file that was made to have it, and nothing on one that was not."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -22,8 +23,9 @@ from av.video.frame import VideoFrame
 
 from avmix.cli import main
 from avmix.data.manifest import write_manifest
-from avmix.decode import decode_clip
+from avmix.decode import Limits, UnsupportedMediaError, decode_clip
 from avmix.decode.container import open_media
+from avmix.decode.lasting import Lasting
 from avmix.doctor import compare as compare_module
 from avmix.doctor.boxes import Edit, read_edits, shown_of
 from avmix.doctor.environment import version_findings
@@ -231,7 +233,7 @@ MADE: list[tuple[str, Callable[[Path], Path], set[str], str]] = [
     ("hdr", pictures("a.mp4", color_trc=16), {"hdr", "no_sound"}, "high dynamic range"),
     ("cover_art", pictures("a.mp4", cover=True), {"cover_art", "no_sound"}, "cover art"),
     ("several_streams", two_sounds, {"several_streams", "av_start"}, "2 sound streams, number 1"),
-    ("mp3_in_avi", flash_beep("a.avi", seconds=2, b_frames=0), {"mp3_in_avi"}, "25 ms late"),
+    ("late_in_avi", flash_beep("a.avi", seconds=2, b_frames=0), {"late_in_avi"}, "23 ms late"),
     ("no_pts", flash_beep("a.avi", video_codec="libx264", seconds=2, audio_codec=None),
      {"no_pts", "no_sound"}, "of the pictures have no time of their own"),
 ]  # fmt: skip
@@ -401,6 +403,27 @@ def hole_in_sound(clip: Any) -> Any:
     return replace(clip, audio=audio)
 
 
+def test_a_palette_that_is_lost_by_seeking_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, shades = tmp_path / "palette.mov", np.full((256, 4), 255, np.uint8)
+    shades[:, 1:] = 255 - np.arange(256, dtype=np.uint8)[:, None]  # the header states them once
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("rawvideo", rate=25)
+        video.width, video.height, video.pix_fmt = 160, 96, "pal8"
+        for number in range(100):
+            levels = 255 - draw_frame(number, size=(160, 96), flash=False)[..., 0]
+            picture: Any = (np.ascontiguousarray(levels), shades)
+            frame = VideoFrame.from_ndarray(picture, format="pal8")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(video.encode(frame))
+    assert "seek_differs" not in codes(look(path))
+    monkeypatch.setattr(Lasting, "give", lambda self, packet: None)  # then all is black
+    report = look(path)
+    assert "of the pixels differ" in text_of(report, "seek_differs")
+    assert report.level == "error"
+
+
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
@@ -538,20 +561,29 @@ def in_the_background(act: Callable[[int], None]) -> threading.Thread:
     return thread
 
 
-def crash_twice(pid: int) -> None:
-    """That process, and the one that reads the same file again."""
+def crash(pid: int, path: Path) -> None:
+    """As a decoder does: while the file is read. One that dies before is no fault of the file."""
+    for _ in range(6000):
+        if path.as_posix() in map(os.path.realpath, Path(f"/proc/{pid}/fd").glob("*")):
+            break
+        threading.Event().wait(0.01)
     os.kill(pid, signal.SIGSEGV)
+
+
+def crash_twice(pid: int, path: Path) -> None:
+    """That process, and the one that reads the same file again."""
+    crash(pid, path)
     second = None
     while second is None:
         threading.Event().wait(0.01)
         children = list(multiprocessing.process._children)  # type: ignore[attr-defined]
         with suppress(ValueError):  # the first may be closed meanwhile
             second = next((p.pid for p in children if p.pid not in (None, pid)), None)
-    os.kill(second, signal.SIGSEGV)
+    crash(second, path)
 
 
 def test_a_crash_is_a_finding_and_the_next_file_is_read(long_file: Path, plain: Path) -> None:
-    thread = in_the_background(crash_twice)
+    thread = in_the_background(lambda pid: crash_twice(pid, long_file))
     seen: list[FileReport] = []
     tasks = [Task(path=str(p), seconds=60.0) for p in (long_file, plain)]
     crashed, good = examine_all(tasks, workers=1, done=seen.append)
@@ -614,10 +646,20 @@ def folder(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor(folder, "--workers", "2") == 1
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    # Each file as it is done, in whatever order.
+    assert [line.split()[0] for line in err.splitlines()] == ["1/4", "2/4", "3/4", "4/4"]
+    assert {line[4:] for line in err.splitlines()} == {
+        f"error   {folder}/broken.mp4",
+        f"warning {folder}/in ner/mute.mp4",
+        f"ok      {folder}/a.mp4",
+        f"ok      {folder}/b.MP4",
+    }
     lines = out.splitlines()
-    assert lines[0].startswith(f"error   {folder}/broken.mp4  cannot be opened")
-    assert lines[1] == f"warning {folder}/in ner/mute.mp4  no sound"
+    assert lines[0] == "environment"
+    files = [line for line in lines if f" {folder}/" in line]
+    assert files[0].startswith(f"error   {folder}/broken.mp4  cannot be opened")
+    assert files[1] == f"warning {folder}/in ner/mute.mp4  no sound"
     assert f"{folder}/a.mp4" not in out
     assert "4 files in" in out
     assert "1 error, 1 warning, 2 ok" in out
@@ -651,7 +693,9 @@ def test_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert files["a.mp4"]["windows"][0]["outcome"] == "same"
     assert data["environment"]["packages"]["av"] == av.__version__
     assert doctor(folder / "a.mp4", "--json", tmp_path / "out.json") == 0
-    assert "h264" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("environment")  # the file comes last, where it is seen
+    assert "h264" in said[said.index("a.mp4") :]
     assert json.loads((tmp_path / "out.json").read_text())["levels"] == {"ok": 1}
 
 
@@ -677,6 +721,21 @@ def test_without_arguments_only_the_environment(capsys: pytest.CaptureFixture[st
     assert out.startswith("environment")
     assert f"av            {av.__version__} with FFmpeg" in out
     assert "CUDA" in out
+
+
+def test_where_no_process_can_begin_no_file_is_to_blame(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "vanished.py").write_text("def examine(task):\n    return task\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    monkeypatch.setattr("avmix.doctor.pool.examine", importlib.import_module("vanished").examine)
+    (tmp_path / "vanished.py").unlink()  # so that no child can import it
+    assert doctor(plain, "--workers", "1") == 1
+    said = capsys.readouterr()
+    assert "error: no file was examined: no process can begin its work" in said.err
+    assert said.out.startswith("environment")
+    assert plain.name not in said.out
 
 
 def test_names_are_printed_safely() -> None:
@@ -740,6 +799,10 @@ def test_a_manifest_elsewhere_and_a_changed_one(
         (elsewhere / name).write_bytes((data_set / name).read_bytes())
     assert doctor(elsewhere / "train.jsonl", "--root", data_set, "--json", "-") == 0
     assert len(of_file(capsys)) == 5
+    for more, hint in (((), "name their folder, --root MEDIA"),
+                       (("--root", elsewhere), "--root is wrong")):  # fmt: skip
+        assert doctor(elsewhere, *more) == 2
+        assert f"none of its 6 files is below {elsewhere}: {hint}" in capsys.readouterr().err
     with (elsewhere / "train.jsonl").open("a") as file:
         file.write("\n")
     assert doctor(elsewhere, "--root", data_set) == 1
@@ -801,3 +864,13 @@ def test_real_files() -> None:
 def test_all_real_files() -> None:
     assert len(REAL) == 52
     check_real(REAL)
+
+
+def test_a_read_that_takes_too_long_is_no_damage(tmp_path: Path) -> None:
+    path = flash_beep("tail.mkv", seconds=1)(tmp_path)
+    os.truncate(path, 16 << 30)  # sparse: takes no space
+    with (
+        open_media(str(path), Limits(seconds=0.3)) as media,
+        pytest.raises(UnsupportedMediaError, match=r"longer than 0\.3 s"),
+    ):
+        read_packets(media)

@@ -26,7 +26,7 @@ from tests.fuzz import (
     problems,
     run,
 )
-from tests.fuzz_child import Answer, Child
+from tests.fuzz_child import Answer, Child, every_call
 from tests.fuzz_damage import DAMAGE, Kind
 from tests.fuzz_media import FPS, SPECS
 from tests.media import read_counter
@@ -181,6 +181,20 @@ def test_damage_is_met(outcomes: list[Outcome]) -> None:
 
 def test_damaged_files_are_refused_or_right(outcomes: list[Outcome]) -> None:
     assert problems(outcomes) == []
+
+
+def test_no_call_raises_what_nobody_promised(folder: Path) -> None:
+    num_errors = 0
+    with Child(every_call) as child:
+        for spec, kind, number in cases(len(SPECS), 3, kinds=DAMAGING):
+            clean = Clean(folder, spec)
+            path = folder / f"every{clean.path.suffix}"
+            path.write_bytes(damaged(clean, kind, number)[0])
+            (answer,) = child.decode(path, (1.2,))
+            assert isinstance(answer, Answer), (spec, kind, number)
+            assert answer.promised_error, answer.error
+            num_errors += "Error: " in answer.error
+    assert num_errors > len(SPECS) // 4  # else this says nothing
 
 
 def test_damage_that_can_be_known(folder: Path) -> None:

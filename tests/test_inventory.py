@@ -1,6 +1,7 @@
 """What is said of every expected clip, and what a journal keeps of a killed run."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +19,7 @@ from avmix.prepare.judge import Judged, judge
 from avmix.prepare.page import page_of
 from avmix.prepare.scan import File, Index
 from avmix.prepare.show import lines_of, show_inventory, table_of
+from avmix.types import Entry
 
 FILE = File("a.mp4", 1000, 1)
 GOOD = Probed(video=VIDEO, audio=AUDIO, sha256="00")
@@ -118,7 +120,7 @@ def test_of_two_files_the_first_that_can_be_read_is_taken() -> None:
     found = judged(clip(), dict(zip(files, (bad, GOOD, other), strict=True)))
     assert (found.path, found.flags) == ("b.mp4", ("duplicate",))
     assert found.others == (("a.mp4", "unreadable: cut off"),
-                            ("c.mp4", "b.mp4 was taken: by name, then size"))  # fmt: skip
+                            ("c.mp4", "b.mp4 was taken: by folder, name, then size"))  # fmt: skip
     found = judged(clip(), dict.fromkeys(files, GOOD))
     assert found.others[0] == ("b.mp4", "the same content as a.mp4, which was taken")
 
@@ -197,6 +199,20 @@ def test_the_terminal_shows_what_matters(capsys: pytest.CaptureFixture[str]) -> 
         assert said in shown
 
 
+def test_a_split_of_one_clip_a_class_is_remarked_upon() -> None:
+    def lines(*labels: str) -> list[str]:
+        clips = [clip(f"{k}", split="val", labels=(label,)) for k, label in enumerate(labels)]
+        clips += [clip(f"t{k}", labels=(label,)) for k, label in enumerate("xxyy")]
+        found = [Judged(clip=c, status="found", entry=replace(ENTRY, labels=c.labels))
+                 for c in clips]  # fmt: skip
+        made = inventory_of(protocol(*clips), found, Index(Path()), (), (), min_seconds=0.5)
+        return [line for line in lines_of(made) if "accuracy" in line]
+
+    said = "val has one clip of each class that it has, 2 in all: one clip more or less is 50.0 %"
+    assert lines("x", "y") == [f"{said} of its accuracy"]
+    assert lines("x", "y", "y") == lines() == []
+
+
 def test_the_page_needs_nothing_else_and_is_the_same_again() -> None:
     _, found, data = an_inventory()
     kept = [one.entry for one in found if one.entry is not None]
@@ -255,10 +271,25 @@ def test_a_journal_does_not_keep_what_may_pass(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["{}", "[]", "nothing", "\0" * 50, '{"version": 0}'])
 def test_lines_of_another_kind_are_passed_over(tmp_path: Path, line: str) -> None:
-    row = {"version": 2, **asdict(FILE), **asdict(GOOD)}
+    row = {"version": 3, **asdict(FILE), **asdict(GOOD)}
     (tmp_path / "j").write_text(f"{line}\n{json.dumps(row)}\n")
     journal = Journal(tmp_path / "j")
     assert journal.found == {FILE: GOOD}
+    journal.close()
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_what_an_earlier_version_said_of_channels_that_cancel_is_not_true_any_more(
+    tmp_path: Path, make_entry: Callable[..., Entry], cancels: bool
+) -> None:
+    audio = make_entry().audio
+    assert audio is not None
+    probed = replace(GOOD, audio=replace(audio, mono_cancels=cancels))
+    row = {"version": 2, **asdict(FILE), **asdict(probed)}
+    del row["audio"]["track"]
+    (tmp_path / "j").write_text(json.dumps(row) + "\n")
+    journal = Journal(tmp_path / "j")
+    assert journal.found == ({} if cancels else {FILE: probed})
     journal.close()
 
 

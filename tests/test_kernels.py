@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from tests.kernel_cases import DOMAINS, DTYPES, FRAMES, LAYOUTS, OTHERS, SPECTROGRAMS
+from tests.kernel_cases import DTYPES, FRAMES, LAYOUTS, OTHERS
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,20 +36,18 @@ def wrong() -> dict[str, str]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", [*FRAMES, *SPECTROGRAMS, *OTHERS, "divide"])
+@pytest.mark.parametrize("name", [*FRAMES, *OTHERS, "divide"])
 def test_in_the_interpreter(name: str, wrong: dict[str, str]) -> None:
     assert not wrong[name], wrong[name]
 
 
 def test_a_cpu_is_refused_and_the_plain_function_named() -> None:
     kernels = pytest.importorskip("avmix.mix.kernels", exc_type=ImportError)
-    video, x = torch.zeros(1, 1, 2, 2, 3, dtype=torch.uint8), torch.zeros(1, 2, 2)
+    video = torch.zeros(1, 1, 2, 2, 3, dtype=torch.uint8)
     partner, weight = torch.zeros(1, dtype=torch.int32), torch.ones(1)
     options: dict[str, Any] = {"scale": (1.0,) * 3, "shift": (0.0,) * 3, "dtype": torch.float32}
     with pytest.raises(ValueError, match=r"video is on cpu, .* cuda: use avmix\.mix\.blend"):
         kernels.mix_frames(video, partner, weight, None, channels_last=True, **options)
-    with pytest.raises(ValueError, match=r"x is on cpu, .* cuda: use avmix\.mix\.blend"):
-        kernels.mix_spectrogram(x, partner, weight, None, domain="linear")
 
 
 def test_clips_beyond_int32_are_refused() -> None:
@@ -59,11 +57,6 @@ def test_clips_beyond_int32_are_refused() -> None:
     limit = 2**31 - 2**26
     with pytest.raises(ValueError, match=rf"has {700 * 3 * 2**20} values, .* {limit} in one clip"):
         kernels.frames_launch(video, None, None, None, channels_last=True, **options)
-    x = torch.empty((2, 1, 2**11, 2**20), device="meta")
-    partner = torch.empty(2, dtype=torch.int32, device="meta")
-    weight = torch.empty(2, device="meta")
-    with pytest.raises(ValueError, match=rf"has {2**31} values, .* {limit} in one clip"):
-        kernels.spectrogram_launch(x, partner, weight, None, domain="linear")
     # The largest clips that pass: the last offset of the last program is still an int32.
     video = torch.empty((2, limit // 3 // 64, 8, 8, 3), dtype=torch.uint8, device="meta")
     for dtype in (torch.float32, torch.bfloat16):
@@ -198,18 +191,3 @@ def test_words_are_read_only_where_they_are_aligned_and_end_with_the_clip() -> N
     assert not words(pixels=8, start=2, stride=24)
     assert not words(pixels=8, start=0, stride=26)
     assert not words(pixels=6, start=0, stride=20)  # its last word would end beyond the clip
-
-
-@pytest.mark.parametrize("boxed", [False, True])
-@pytest.mark.parametrize("domain", DOMAINS)
-def test_spectrograms_compile_to_wide_access(domain: Any, boxed: bool, tmp_path: Path) -> None:
-    kernels = pytest.importorskip("avmix.mix.kernels", exc_type=ImportError)
-    box = torch.zeros(2, 4, dtype=torch.int32) if boxed else None
-    partner = torch.zeros(2, dtype=torch.int32)
-    x = torch.zeros(2, 1, 8, 8)
-    launch = kernels.spectrogram_launch(x, partner, torch.ones(2), box, domain=domain)
-    code = compile_for_sm90(launch, tmp_path)
-    assert code.spilled_bytes == code.shared_bytes == 0
-    assert not any(name.startswith("bar") for name in code.access)
-    assert code.access["ld.global.v4.b32"] == 2
-    assert code.stores == {"st.global.v4.b32"}

@@ -1,5 +1,6 @@
 """Work in processes that die: what they worked on is a failure, everything else a result."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from avmix.killable import Failure, held_up, run_each
+from avmix.killable import CannotStart, Failure, held_up, run_each
 
 
 def act(task: str) -> str:
@@ -111,6 +112,22 @@ def test_a_process_that_could_not_work_is_told_from_one_that_did() -> None:
 def _spin() -> None:
     while True:
         pass
+
+
+def test_processes_that_never_begin_are_not_the_fault_of_a_task(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module = tmp_path / "vanishing.py"
+    module.write_text("def work(task):\n    return task\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    work = importlib.import_module("vanishing").work
+    module.unlink()  # so that no child can import it
+    said = "no process can begin its work, the last because the process ended with code 1 before"
+    with pytest.raises(CannotStart, match=said):
+        list(run_each(work, ["a", "b"], workers=2, seconds=lambda task: 20.0,
+                      preload=("avmix.killable",)))  # fmt: skip
+    assert not multiprocessing.active_children()
 
 
 def test_closing_kills_what_runs() -> None:

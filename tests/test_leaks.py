@@ -278,6 +278,12 @@ def test_fingerprints_are_made_once_and_a_killed_run_goes_on(
     # Another stretch or another file is another clip.
     fingerprints(root, [replace(entries[0], end_seconds=2.0)], journal)
     assert made == ["other", "first"]
+    # And so is another channel or track.
+    audio = entries[0].audio
+    for other in (replace(audio, mono_cancels=True), replace(audio, track=0)):
+        for _ in range(2):  # the second time it is known
+            fingerprints(root, [replace(entries[0], audio=other)], journal)
+    assert made == ["other", "first", "first", "first"]
 
 
 def test_what_cannot_be_compared_is_named(

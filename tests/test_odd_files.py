@@ -2,9 +2,8 @@
 start, a window is the same, and what it shows is what was written."""
 
 import os
+import shutil
 import struct
-import time
-import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 import pytest
+from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from avmix.decode import (
@@ -20,14 +20,13 @@ from avmix.decode import (
     ClipRangeError,
     DecodeError,
     Limits,
-    MediaOpenError,
     UnsupportedMediaError,
     decode_clip,
     decode_clips,
     decode_sound,
     pyav,
 )
-from avmix.decode.bitstream import damage_check
+from avmix.decode.bitstream import damage_check, units
 from avmix.decode.container import open_media
 from avmix.decode.request import checked_request
 from avmix.prepare.probe import probe
@@ -36,43 +35,22 @@ from tests.media import (
     Edit,
     beep_times,
     draw_frame,
-    draw_sound,
-    pack_boxes,
     read_counter,
     set_edits,
     write_flash_beep,
 )
+from tests.odd_media import (
+    FILES,
+    Odd,
+    compress_header,
+    copied,
+    replaced,
+    sound_of,
+    write_odd,
+    write_times_of_decoding,
+)
 
-STARTS = (0.0, 0.4, 1.0, 1.7, 2.62)
-FORM: dict[str, Any] = {"duration_seconds": 1.0, "fps": 25}
 EVENTS = (0.4, 1.2, 2.0, 2.8, 3.6)
-
-
-def _palettized(path: Path) -> Path:
-    """Frames of 256 colours, which the header states once."""
-    shades = np.full((256, 4), 255, np.uint8)  # opacity first, then the inverted levels
-    shades[:, 1:] = 255 - np.arange(256, dtype=np.uint8)[:, None]
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("rawvideo", rate=25)
-        video.width, video.height, video.pix_fmt = 160, 96, "pal8"
-        audio: Any = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
-        for number in range(100):
-            levels = 255 - draw_frame(number, size=(160, 96), flash=False)[..., 0]
-            picture: Any = (np.ascontiguousarray(levels), shades)
-            frame = VideoFrame.from_ndarray(picture, format="pal8")
-            frame.pts, frame.time_base = number, Fraction(1, 25)
-            container.mux(video.encode(frame))
-            sound = av.AudioFrame.from_ndarray(
-                np.full((1, 640), number * 100, np.int16), format="s16", layout="mono"
-            )
-            sound.sample_rate, sound.pts = 16_000, number * 640
-            container.mux(audio.encode(sound))
-    return path
-
-
-FILES: dict[str, Callable[[Path], Path]] = {
-    "palette.mov": _palettized,
-}
 
 
 @pytest.fixture(scope="module")
@@ -81,45 +59,149 @@ def file_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def make(name: str) -> Path:
         path = folder / name
-        return path if path.exists() else FILES[name](path)
+        if FILES[name].program and shutil.which(FILES[name].program) is None:
+            pytest.skip(f"needs the program {FILES[name].program}")
+        if not path.exists():
+            FILES[name].write(path)
+        return path
 
     return make
+
+
+def _numbers_at(odd: Odd, times: np.ndarray) -> list[int]:
+    """Numbers of the frames on the screen."""
+    there = np.array([n for n in range(100) if n not in odd.skipped and n >= odd.first])
+    at = np.floor(times * 25 + 0.02).astype(int) + odd.first
+    return there[np.searchsorted(there, at, side="right") - 1].tolist()
+
+
+def _rms(samples: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_alone_together_and_from_the_start_are_the_same(
     file_of: Callable[[str], Path], name: str
 ) -> None:
-    path = file_of(name)
-    together = decode_clips(path, starts_seconds=STARTS, **FORM)
-    whole = decode_clip(path, start_seconds=0, duration_seconds=4, fps=25)
-    for start, clip in zip(STARTS, together, strict=True):
-        alone = decode_clip(path, start_seconds=start, **FORM)
+    path, odd = file_of(name), FILES[name]
+    form: dict[str, Any] = {"fps": 25, "sample_rate": odd.rate}
+    together = decode_clips(path, starts_seconds=odd.starts, duration_seconds=1.0, **form)
+    seconds = (100 - odd.first) / 25
+    whole = decode_clip(path, start_seconds=0, duration_seconds=seconds, **form)
+    for start, clip in zip(odd.starts, together, strict=True):
+        alone = decode_clip(path, start_seconds=start, duration_seconds=1.0, **form)
         assert isinstance(clip, Clip)
         np.testing.assert_array_equal(clip.video, alone.video)
         np.testing.assert_array_equal(clip.pts_seconds, alone.pts_seconds)
-        np.testing.assert_allclose(clip.audio, alone.audio, atol=2e-3)
         times = start + np.arange(25) / 25
         rows = np.rint(times * 25 - 0.25).astype(int)  # the start need not be at a frame
         np.testing.assert_array_equal(alone.video, whole.video[rows])
-        first = round(start * alone.sample_rate)
-        np.testing.assert_allclose(
-            alone.audio, whole.audio[first : first + len(alone.audio)], atol=2e-3
-        )
-        assert alone.audio_valid > 0.99
+        silent = max(odd.silent_seconds - start, 0.0)
+        assert clip.audio_valid == alone.audio_valid
+        assert alone.audio_valid == pytest.approx(1 - silent, abs=odd.shift_seconds + 1e-9)
+        if odd.is_lossless:
+            np.testing.assert_array_equal(clip.audio, alone.audio)
+        first = round(start * odd.rate)
+        if not odd.shift_seconds:
+            same = whole.audio[first : first + len(alone.audio)]
+            assert _rms(alone.audio - same) <= (0.0 if odd.is_lossless else odd.differs)
+        assert _rms(alone.audio - clip.audio) <= odd.differs
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_output_ascends_and_is_what_was_written(
     file_of: Callable[[str], Path], name: str
 ) -> None:
-    for start in STARTS:
-        clip = decode_clip(file_of(name), start_seconds=start, **FORM)
-        numbers = np.array([read_counter(frame) for frame in clip.video])
-        assert (np.diff(clip.pts_seconds) >= 0).all()
-        np.testing.assert_array_equal(numbers, np.rint(clip.pts_seconds * 25))
-        times = start + np.arange(25) / 25
-        np.testing.assert_array_equal(numbers, np.floor(times * 25 + 0.02))
+    odd = FILES[name]
+    wave = sound_of(odd.rate)[round(odd.first / 25 * odd.rate) :] / np.float32(32_768)
+    for start in odd.starts:
+        clip = decode_clip(
+            file_of(name), start_seconds=start, duration_seconds=1.0, fps=25, sample_rate=odd.rate
+        )
+        numbers = [read_counter(frame) for frame in clip.video]
+        assert numbers == _numbers_at(odd, start + np.arange(25) / 25)
+        np.testing.assert_allclose(
+            clip.pts_seconds, (np.array(numbers) - odd.first) / 25, atol=6e-4
+        )
+        # At the very start and end, a shift leaves nothing to compare with.
+        low, high = round((start + 0.07) * odd.rate), round((start + 0.97) * odd.rate)
+        heard = clip.audio[low - round(start * odd.rate) :][: high - low]
+        most = round(odd.shift_seconds * odd.rate)
+        errors = [_rms(heard - wave[low + s : high + s]) for s in range(-most, most + 1)]
+        assert min(errors) <= (0.0 if odd.is_lossless else 0.05)  # of 0.14
+
+
+@pytest.mark.parametrize(
+    "name", ["open_gop.mp4", "open_gop.mkv", "open_gop.ts", "open_gop_hevc.mp4"]
+)
+def test_groups_are_open(file_of: Callable[[str], Path], name: str) -> None:
+    # Else the tests above show nothing.
+    with av.open(str(file_of(name))) as container:
+        packets = [p for p in container.demux(video=0) if p.pts is not None]
+    keys = [at for at, packet in enumerate(packets) if packet.is_keyframe]
+    late = [packets[at + 1 : at + 9] for at in keys[1:]]
+    assert len(keys) > 6
+    leading = [
+        any((p.pts or 0) < (packets[at].pts or 0) for p in after)
+        for at, after in zip(keys[1:], late, strict=True)
+    ]
+    assert sum(leading) >= 2
+
+
+@pytest.mark.parametrize("name", ["hidden_frames.webm", "hidden_frames_8.webm"])
+def test_frames_are_hidden(file_of: Callable[[str], Path], name: str) -> None:
+    with av.open(str(file_of(name))) as container:
+        data = [bytes(p) for p in container.demux(video=0) if p.size]
+    # VP8: a bit of the first byte (RFC 6386, 9.1). VP9: several frames in a packet (annex B).
+    is_hidden = (lambda d: not d[0] & 0x10) if "8" in name else (lambda d: d[-1] & 0xE0 == 0xC0)
+    assert sum(map(is_hidden, data)) >= 2
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".flv"])
+@pytest.mark.parametrize("how", ["keyint=25:min-keyint=25:bframes=3", "keyint=12:bframes=8:ref=5"])
+def test_a_cut_before_a_key_frame_that_others_came_before(
+    tmp_path: Path, suffix: str, how: str
+) -> None:
+    # The first frames order to forget frames that were cut away; what is shown needs none of them.
+    options: dict[str, Any] = {"x264-params": f"open-gop=1:{how}:b-adapt=0:scenecut=0:threads=1"}
+    whole = write_odd(tmp_path / "whole.mp4", audio="aac", b_frames=3, **options)
+    with av.open(str(whole)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+    second = [p for p in packets if p.is_keyframe][1]
+    assert second.dts is not None
+    assert second.pts is not None
+    begin, first = second.dts * second.time_base, round(second.pts * second.time_base * 25)
+
+    def cut(packet: Packet) -> Packet | None:
+        assert packet.dts is not None
+        return packet if packet.dts * packet.time_base >= begin else None
+
+    path = copied(whole, tmp_path / f"cut{suffix}", cut)
+    for start in (0.0, 0.4, 0.9, 1.6):
+        clip = decode_clip(path, start_seconds=start, duration_seconds=1, fps=25)
+        number = first + round(start * 25 - 0.25)
+        assert [read_counter(f) for f in clip.video] == list(range(number, number + 25))
+        assert clip.num_held == 0
+
+
+def test_a_gap_between_joined_recordings_is_named(tmp_path: Path) -> None:
+    part = write_odd(tmp_path / "part.ts", audio="mp2", gop=20)
+
+    def later(packet: Packet) -> Packet:
+        assert packet.pts is not None
+        assert packet.dts is not None
+        packet.pts, packet.dts = packet.pts + 14 * 90_000, packet.dts + 14 * 90_000
+        return packet
+
+    path = tmp_path / "joined.ts"
+    path.write_bytes(part.read_bytes() + copied(part, tmp_path / "later.ts", later).read_bytes())
+    for start in (3.8, 4.5, 9.0, 13.0):
+        with pytest.raises(DecodeError, match=r"no frames between 4\.000 and 14\.\d+ s"):
+            decode_clip(path, start_seconds=start, duration_seconds=0.5, fps=25)
+    clip = decode_clip(path, start_seconds=15.0, duration_seconds=0.5, fps=25, audio="skip")
+    offset = round(clip.pts_seconds[0] * 25) - read_counter(clip.video[0])
+    assert abs(offset / 25 - 14) < 1.5  # wherever the writer let the second begin
+    assert all(np.diff([read_counter(frame) for frame in clip.video]) == 1)
 
 
 def test_what_the_first_packet_says_of_all_frames_counts_after_a_seek(tmp_path: Path) -> None:
@@ -148,25 +230,10 @@ def test_what_the_first_packet_says_of_all_frames_counts_after_a_seek(tmp_path: 
     assert [read_counter(frame) for frame in clip.video] == list(range(37, 62))
 
 
-def _with_times_of_decoding(path: Path, *, b_frames: int = 2) -> Path:
-    """What is left when a stream with B-frames has passed a container without times (AVI)."""
-    whole = write_flash_beep(
-        path.with_name(f"source{path.suffix}.mp4"), events_seconds=EVENTS, b_frames=b_frames
-    )
-    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
-        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
-        for packet in source.demux():
-            if packet.dts is not None and packet.size:
-                packet.stream = streams[packet.stream_index]
-                packet.pts = packet.dts
-                target.mux(packet)
-    return path
-
-
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".flv"])
 @pytest.mark.parametrize("num_frames", [1, 3, 25])
 def test_times_of_decoding_are_refused(tmp_path: Path, suffix: str, num_frames: int) -> None:
-    path = _with_times_of_decoding(tmp_path / f"order{suffix}")
+    path = write_times_of_decoding(tmp_path / f"order{suffix}")
     for start in (0.0, 0.52, 1.0, 1.7):
         with pytest.raises(ClipError, match="times"):
             decode_clip(
@@ -176,47 +243,9 @@ def test_times_of_decoding_are_refused(tmp_path: Path, suffix: str, num_frames: 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_times_of_decoding_are_right_without_b_frames(tmp_path: Path, suffix: str) -> None:
-    path = _with_times_of_decoding(tmp_path / f"order{suffix}", b_frames=0)
+    path = write_times_of_decoding(tmp_path / f"order{suffix}", b_frames=0)
     clip = decode_clip(path, start_seconds=1.5, duration_seconds=1, fps=25)
     assert [read_counter(frame) for frame in clip.video] == list(range(37, 62))
-
-
-@pytest.mark.parametrize(
-    ("name", "codec", "rate"),
-    [
-        ("flac.mkv", "flac", 8000),
-        ("alac.mov", "alac", 8000),
-        ("wavpack.mkv", "wavpack", 8000),
-        ("tta.mkv", "tta", 8000),
-        ("wma.wmv", "wmav2", 8000),
-        ("wma.wmv", "wmav2", 16_000),
-    ],
-)
-def test_long_audio_packets_leave_no_hole_and_no_offset(
-    tmp_path: Path, name: str, codec: str, rate: int
-) -> None:
-    path = write_flash_beep(
-        tmp_path / name,
-        video_codec="msmpeg4v3" if name.endswith(".wmv") else "libx264",
-        audio_codec=codec,
-        sample_rate=rate,
-        b_frames=0,
-        seconds=8,
-        events_seconds=[round(0.4 * k + 0.2, 1) for k in range(20)],
-    )
-    form: dict[str, Any] = {"fps": 5, "sample_rate": rate}
-    whole = decode_clip(path, start_seconds=0, duration_seconds=7.5, **form)
-    for start in (1.0, 2.3, 3.7, 5.1):
-        clip = decode_clip(path, start_seconds=start, duration_seconds=1.0, **form)
-        assert clip.audio_valid > 0.995
-        if not name.startswith("tta"):  # of whose few packets the times are rounded to 1 ms
-            same = whole.audio[round(start * rate) : round((start + 1) * rate)]
-            np.testing.assert_allclose(clip.audio, same, atol=0.02)
-        found = start + beep_times(clip.audio, rate)
-        inside = [t for t in found if start + 0.02 < t < start + 0.98]
-        assert len(inside) >= 2
-        for beep in inside:
-            assert abs((beep - 0.2) / 0.4 - round((beep - 0.2) / 0.4)) * 0.4 < 0.004
 
 
 @pytest.mark.parametrize("codec", ["wavpack", "tta"])
@@ -294,31 +323,6 @@ def test_times_that_jitter_are_no_gaps_and_a_lost_packet_is_one(tmp_path: Path) 
     np.testing.assert_allclose(times, beep_times(plain.audio, clip.sample_rate), atol=0.001)
 
 
-def test_a_recording_that_begins_between_two_key_frames(tmp_path: Path) -> None:
-    # Of 4 s with a key frame every 0.8 s what follows the first 0.32 s is left.
-    whole = write_flash_beep(
-        tmp_path / "whole.ts", audio_codec="aac", events_seconds=EVENTS, b_frames=0
-    )
-    path = tmp_path / "cut.ts"
-    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
-        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
-        begin = (source.streams.video[0].start_time or 0) / 90_000
-        for packet in source.demux():
-            if packet.size and (packet.dts or 0) / 90_000 >= begin + 0.32 - 1e-6:
-                packet.stream = streams[packet.stream_index]
-                target.mux(packet)
-    for start in (0.0, 0.2, 1.0):
-        clip = decode_clip(path, start_seconds=start, duration_seconds=1, fps=25)
-        assert [read_counter(f) for f in clip.video] == [
-            20 + round(start * 25) + k for k in range(25)
-        ]
-        assert clip.pts_seconds[0] == pytest.approx(start, abs=1e-4)
-        beeps = beep_times(clip.audio, clip.sample_rate) + start + 0.8
-        for event in EVENTS:
-            if start + 0.82 < event < start + 1.78:
-                assert np.min(np.abs(beeps - event)) < 0.001
-
-
 @pytest.mark.parametrize(
     ("suffix", "how"),
     [
@@ -369,35 +373,6 @@ def _with_exif(path: Path, orientation: int) -> Path:
     return path
 
 
-def _recoded(
-    path: Path,
-    codec: str,
-    change: Callable[[bytes], bytes] = bytes,
-    *,
-    pix_fmt: str = "yuv420p",
-    size: tuple[int, int] = (160, 96),
-    seconds: int = 4,
-    **options: Any,
-) -> Path:
-    """Frames with their numbers in `codec`, each packet changed."""
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream(codec, rate=25, options=options)
-        video.width, video.height, video.pix_fmt = *size, pix_fmt
-        video.thread_count = 1
-        for number in [*range(seconds * 25), None]:
-            frame = None
-            if number is not None:
-                picture = draw_frame(number, size=size, flash=False)
-                frame = VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts, frame.time_base = number, Fraction(1, 25)
-            for packet in video.encode(frame):
-                one = av.Packet(change(bytes(packet)))
-                one.pts, one.dts, one.time_base = packet.pts, packet.dts, packet.time_base
-                one.stream, one.is_keyframe = video, packet.is_keyframe
-                container.mux(one)
-    return path
-
-
 _SHORT_SEI = b"\0\0\0\1\x06\x04\x48" + bytes(range(1, 20)) + b"\x80"
 """Says that it has 72 bytes, and has 19."""
 
@@ -411,12 +386,11 @@ def _before_the_slice(data: bytes, unit: bytes) -> bytes:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 def test_descriptions_cut_short_are_no_damage(tmp_path: Path, suffix: str) -> None:
-    path = _recoded(
+    path = write_odd(
         tmp_path / f"sei{suffix}",
-        "libx264",
-        lambda data: _before_the_slice(data, _SHORT_SEI),
-        g="25",
-        bf="2",
+        audio=None,
+        change=lambda data: _before_the_slice(data, _SHORT_SEI),
+        b_frames=2,
     )
     for start in (0.0, 1.5):
         clip = decode_clip(path, start_seconds=start, duration_seconds=1, fps=25, audio="silence")
@@ -439,45 +413,60 @@ def test_descriptions_cut_short_are_no_damage(tmp_path: Path, suffix: str) -> No
 def test_exif_that_is_no_tiff_is_no_damage(tmp_path: Path) -> None:
     body = b"Exif\0\0" + b"no tiff at all" * 3
     exif = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
-    path = _recoded(
+    path = write_odd(
         tmp_path / "exif.mov",
-        "mjpeg",
-        lambda data: data[:2] + exif + data[2:],
+        video="mjpeg",
+        audio=None,
+        change=lambda data: data[:2] + exif + data[2:],
         pix_fmt="yuvj420p",
-        q="2",
     )
     clip = decode_clip(path, start_seconds=1, duration_seconds=1, fps=25, audio="silence")
     assert [read_counter(f) for f in clip.video] == list(range(25, 50))
 
 
-@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
-def test_zeros_that_fill_up_a_constant_rate_are_no_damage(tmp_path: Path, codec: str) -> None:
-    def stuffed(data: bytes) -> bytes:
-        return data.replace(b"\0\0\1", bytes(40) + b"\0\0\1") + bytes(40)
-
-    path = _recoded(tmp_path / "cbr.ts", codec, stuffed, g="12", b="900000")
-    for start in (0.0, 1.5):
-        clip = decode_clip(path, start_seconds=start, duration_seconds=1, fps=25, audio="silence")
-        first = round(start * 25 - 0.25)
-        assert [read_counter(f) for f in clip.video] == list(range(first, first + 25))
+def _joined(data: bytes, *, first: bytes = b"", length: bool = True) -> bytes:
+    """The units of a packet behind start codes, after `first`; `length` states one for them all."""
+    parts = [data[begin:end] for begin, end in units(data, 4)]
+    whole = first + b"".join(b"\0\0\0\1" + part for part in parts)
+    return len(whole).to_bytes(4) + whole if length else whole
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
 @pytest.mark.parametrize(
-    "how",
+    ("how", "codec"),
     [
-        "open-gop=1:keyint=25:bframes=3",
-        "open-gop=1:keyint=12:bframes=8:ref=5",
-        "intra-refresh=1:keyint=25:bframes=0",
+        ({"length": False}, "libx264"),
+        ({}, "libx264"),
+        ({"first": b"\x09\xf0"}, "libx264"),
+        ({"first": b"\x46\x01\x50"}, "libx265"),
     ],
+    ids=["start codes", "start codes in one length", "delimiter first", "H.265"],
 )
-def test_open_groups_and_intra_refresh(tmp_path: Path, suffix: str, how: str) -> None:
-    options: dict[str, Any] = {"x264-params": f"{how}:scenecut=0:threads=1", "crf": "18"}
-    path = _recoded(tmp_path / f"open{suffix}", "libx264", seconds=6, **options)
-    for start in np.linspace(0.0, 4.9, 10):
-        clip = decode_clip(path, start_seconds=start, duration_seconds=1, fps=25, audio="silence")
-        expected = np.floor((start + np.arange(25) / 25) * 25 + 0.02).astype(int)
-        assert [read_counter(f) for f in clip.video] == expected.tolist()
+def test_start_codes_among_lengths(tmp_path: Path, how: dict[str, Any], codec: str) -> None:
+    options: dict[str, Any] = (
+        {"slices": "2"} if codec == "libx264" else {"x265-params": "log-level=none:pools=1"}
+    )
+    whole = write_odd(tmp_path / "whole.mp4", video=codec, audio=None, b_frames=2, **options)
+    numbers = iter(range(1000))
+
+    def change(packet: Packet) -> Packet:
+        is_left = next(numbers) % 3
+        return packet if is_left else replaced(packet, _joined(bytes(packet), **how))
+
+    path = copied(whole, tmp_path / "mixed.mp4", change)
+    form: dict[str, Any] = {"start_seconds": 1.5, "duration_seconds": 1, "fps": 25, "audio": "skip"}
+    clip = decode_clip(path, **form)
+    assert [read_counter(f) for f in clip.video] == list(range(37, 62))
+    np.testing.assert_array_equal(clip.video, decode_clip(whole, **form).video)
+    # A hole of zeros in such a packet is seen as in any other.
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+    hit = next(p for p in packets[40:] if b"\0\0\0\1" in bytes(p)[:12])
+    data = bytearray(path.read_bytes())
+    assert hit.pos is not None
+    data[hit.pos + 40 : hit.pos + 60] = bytes(20)
+    path.write_bytes(data)
+    with pytest.raises(DecodeError, match="damaged"):
+        decode_clip(path, **form)
 
 
 def test_one_length_for_a_prefix_and_its_slice() -> None:
@@ -494,25 +483,13 @@ def test_one_length_for_a_prefix_and_its_slice() -> None:
     assert is_broken(packet(prefix + b"\0\0\2" + piece))
 
 
-def _header_of(path: Path) -> tuple[bytes, bytes, bytes]:
-    """What is before the `moov` box at the end of an mp4, its content, and what follows."""
-    data = path.read_bytes()
-    at = data.rindex(b"moov") - 4
-    size = int.from_bytes(data[at : at + 4])
-    return data[:at], data[at + 8 : at + size], data[at + size :]
-
-
 def test_a_compressed_header_says_the_same(tmp_path: Path) -> None:
     path = write_flash_beep(tmp_path / "plain.mov", events_seconds=EVENTS, b_frames=0)
+    packed = tmp_path / "packed.mov"
     edit = Edit(media_seconds=Fraction(4, 5), seconds=Fraction(2))
     set_edits(path, 0, [edit])
-    before, moov, after = _header_of(path)
-    whole = pack_boxes([(b"moov", moov)])
-    inner = [(b"dcom", b"zlib"), (b"cmvd", len(whole).to_bytes(4) + zlib.compress(whole))]
-    packed = tmp_path / "packed.mov"
-    packed.write_bytes(
-        before + pack_boxes([(b"moov", pack_boxes([(b"cmov", pack_boxes(inner))]))]) + after
-    )
+    packed.write_bytes(path.read_bytes())
+    compress_header(packed)
     clips = [
         decode_clip(each, start_seconds=0, duration_seconds=1.5, fps=25, audio="skip")
         for each in (path, packed)
@@ -520,35 +497,9 @@ def test_a_compressed_header_says_the_same(tmp_path: Path) -> None:
     assert [read_counter(f) for f in clips[0].video[:5]] == [20, 21, 22, 23, 24]
     np.testing.assert_array_equal(clips[1].video, clips[0].video)
     set_edits(path, 0, [edit, Edit(media_seconds=Fraction(0), seconds=Fraction(1))])
-    before, moov, after = _header_of(path)
-    whole = pack_boxes([(b"moov", moov)])
-    inner = [(b"dcom", b"zlib"), (b"cmvd", len(whole).to_bytes(4) + zlib.compress(whole))]
-    packed.write_bytes(
-        before + pack_boxes([(b"moov", pack_boxes([(b"cmov", pack_boxes(inner))]))]) + after
-    )
+    compress_header(path)
     with pytest.raises(UnsupportedMediaError, match="several pieces"):
-        decode_clip(packed, start_seconds=0, duration_seconds=1, fps=5, audio="skip")
-
-
-def test_hostile_headers_are_refused_before_they_cost_anything(tmp_path: Path) -> None:
-    path = write_flash_beep(tmp_path / "many.mp4", seconds=1)
-    edit = Edit(media_seconds=Fraction(0), seconds=Fraction(1, 100))
-    set_edits(path, 0, [edit] * 1500)
-    with pytest.raises(UnsupportedMediaError, match="1500 entries"):
-        decode_clip(path, start_seconds=0, duration_seconds=0.5, fps=5)
-    boxes = tmp_path / "boxes.mp4"
-    boxes.write_bytes(
-        pack_boxes([(b"ftyp", b"isom\0\0\2\0"), (b"moov", b"\0\0\0\x08free" * 150_000)])
-    )
-    with pytest.raises(MediaOpenError, match="edit lists"):
-        decode_clip(boxes, start_seconds=0, duration_seconds=0.5, fps=5)
-    nested = b""
-    for _ in range(3000):
-        nested = pack_boxes([(b"trak", nested)])
-    deep = tmp_path / "deep.mp4"
-    deep.write_bytes(pack_boxes([(b"ftyp", b"isom\0\0\2\0"), (b"moov", nested)]))
-    with pytest.raises(ClipError):
-        decode_clip(deep, start_seconds=0, duration_seconds=0.5, fps=5)
+        decode_clip(path, start_seconds=0, duration_seconds=1, fps=5, audio="skip")
 
 
 def test_a_window_after_the_end_of_a_trimmed_file_is_not_a_cut_file(tmp_path: Path) -> None:
@@ -556,28 +507,6 @@ def test_a_window_after_the_end_of_a_trimmed_file_is_not_a_cut_file(tmp_path: Pa
     set_edits(path, 0, [Edit(media_seconds=Fraction(0), seconds=Fraction(2))])
     with pytest.raises(ClipRangeError, match="the video ends at 2"):
         decode_clip(path, start_seconds=3, duration_seconds=1, fps=5)
-
-
-@pytest.mark.parametrize(
-    ("suffix", "video_codec", "audio_codec"),
-    [
-        (".mkv", "libx264", "aac"),
-        (".mpg", "mpeg2video", "mp2"),
-        (".flv", "libx264", "aac"),
-        (".avi", "mpeg4", "mp3"),
-    ],
-)
-def test_gigabytes_of_nothing_end_at_the_limit_of_time(
-    tmp_path: Path, suffix: str, video_codec: str, audio_codec: str
-) -> None:
-    path = write_flash_beep(
-        tmp_path / f"tail{suffix}", video_codec=video_codec, audio_codec=audio_codec, seconds=1
-    )
-    os.truncate(path, 16 << 30)  # sparse: takes no space
-    began = time.monotonic()
-    with pytest.raises(ClipError):
-        decode_clip(path, start_seconds=0.9, duration_seconds=1, fps=5, limits=Limits(seconds=0.3))
-    assert time.monotonic() - began < 5
 
 
 def test_a_limit_of_time_is_no_cut_file(tmp_path: Path) -> None:
@@ -632,41 +561,28 @@ def test_frames_beside_audio_without_a_decoder(tmp_path: Path) -> None:
             decode_clip(path, start_seconds=1, duration_seconds=0.4, fps=25, audio=audio)
 
 
-@pytest.mark.parametrize("num_samples", [512, 1920, 24_000])
-def test_avi_with_long_chunks_of_audio(tmp_path: Path, num_samples: int) -> None:
-    path = tmp_path / "chunks.avi"
-    wave = draw_sound(seconds=4, rate=48_000, start_seconds=0, events_seconds=EVENTS)
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("mpeg4", rate=25)
-        video.width, video.height, video.pix_fmt, video.bit_rate = 160, 96, "yuv420p", 900_000
-        audio: Any = container.add_stream("pcm_s16le", rate=48_000, layout="mono")
-        for number in range(100):
-            picture = draw_frame(number, size=(160, 96), flash=False)
-            frame = VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 25)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        for at in range(0, len(wave), num_samples):
-            samples = (wave[None, at : at + num_samples] * 32767).astype(np.int16)
-            sound = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-            sound.sample_rate, sound.pts = 48_000, at
-            container.mux(audio.encode(sound))
-    for start in (0.0, 1.5):
-        clip = decode_clip(path, start_seconds=start, duration_seconds=1.0, fps=25)
-        first = round(start * 25 - 0.25)
-        assert [read_counter(f) for f in clip.video] == list(range(first, first + 25))
-        assert clip.audio_valid == 1
-        inside = [e for e in EVENTS if start + 0.02 < e < start + 0.98]
-        found = start + beep_times(clip.audio, clip.sample_rate)
-        np.testing.assert_allclose(found, inside, atol=1e-3)
-
-
-def test_a_pipe_is_not_read_for_its_hash(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.mp4")
-    with pytest.raises(MediaOpenError, match="regular"):
-        decode_clip(
-            tmp_path / "pipe.mp4", start_seconds=0, duration_seconds=1, fps=1, sha256="0" * 64
-        )
+@pytest.mark.parametrize(("codec", "rate"), [("pcm_s16le", 16_000), ("ac3", 48_000)])
+def test_avi_cut_in_its_last_chunk_of_audio(tmp_path: Path, codec: str, rate: int) -> None:
+    # Where there is no index, libav reads ahead of packets of AC-3: they come out of their order.
+    path = write_odd(tmp_path / "cut.avi", video="mpeg4", audio=codec, rate=rate, chunk=1600)
+    data = path.read_bytes()
+    at = data.rindex(b"01wb", 0, data.rindex(b"idx1"))
+    size = int.from_bytes(data[at + 4 : at + 8], "little")
+    form: dict[str, Any] = {"duration_seconds": 0.4, "fps": 25, "sample_rate": rate}
+    starts = (0.0, 1.0, 3.6)
+    whole = decode_clips(path, starts_seconds=starts, **form)
+    path.write_bytes(data[: at + 8 + size // 2])
+    for start, before in zip(starts, whole, strict=True):
+        clip = decode_clip(path, start_seconds=start, **form)
+        assert isinstance(before, Clip)
+        there = 10 - clip.num_held
+        assert clip.num_held <= (2 if start == 3.6 else 0)  # the last frames follow that chunk
+        np.testing.assert_array_equal(clip.video[:there], before.video[:there])
+        valid = round(clip.audio_valid * 0.4 * rate)
+        assert (clip.audio_valid == 1) == (start < 3.6)
+        assert clip.audio_valid > 0.6
+        np.testing.assert_array_equal(clip.audio[:valid], before.audio[:valid])
+        assert not clip.audio[valid:].any()
 
 
 def test_audio_counts_among_the_bytes_of_a_window(tmp_path: Path) -> None:
@@ -690,15 +606,6 @@ def test_frames_and_audio_count_together(tmp_path: Path) -> None:
         assert clip.video.nbytes == 230_400
         with pytest.raises(UnsupportedMediaError, match="MiB"):
             decode_clip(path, limits=Limits(max_clip_bytes=num_bytes - 1), **form)
-
-
-def test_audio_of_two_gigahertz_is_refused(tmp_path: Path) -> None:
-    path = write_flash_beep(tmp_path / "x.avi", audio_codec="pcm_s16le", seconds=1)
-    data, form = path.read_bytes(), struct.pack("<HHI", 1, 1, 48_000)
-    assert data.count(form) == 1
-    path.write_bytes(data.replace(form, struct.pack("<HHI", 1, 1, 2_000_000_000)))
-    with pytest.raises(UnsupportedMediaError, match="2000000000 samples"):
-        decode_clip(path, start_seconds=0, duration_seconds=0.4, fps=5)
 
 
 def test_a_bad_window_leaves_the_audio_of_the_others_alone(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from avmix.cli import main
 from avmix.config import EvalConfig, TrainConfig, load_config
-from avmix.paths import home, unwritable, with_home
+from avmix.paths import home, unmakable, unwritable, with_home
 from avmix.prepare.recipe import run_recipe
 from tests.mini_recipe import protocols
 
@@ -58,6 +58,17 @@ def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
         assert "forbid" in unwritable(tmp_path / "x")
 
 
+def test_where_no_folder_can_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert unmakable(tmp_path) == unmakable(tmp_path / "none/x/y") == ""
+    assert unmakable(tmp_path / "file") == "is a file; name a folder"
+    assert unmakable(tmp_path / "file/x/y") == f"cannot be made: {tmp_path}/file is a file"
+    if os.geteuid():  # root may write everywhere
+        tmp_path.chmod(0o500)
+        assert "forbid" in unmakable(tmp_path / "x")
+        tmp_path.chmod(0o700)
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -67,23 +78,42 @@ def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
         ["preview", "a.mp4", "b.mp4", "--save-plan", "FOLDER"],
         ["preview", "a.mp4", "--augment", "{reverse: 1.0}", "-o", "none/x.png"],
         ["leaks", "--root", ".", "--out", "FOLDER"],
+        ["events", "--root", ".", "--manifest", "none"],
+        ["synth", "repair", "--root", ".", "--out", "FILE"],
+        ["synth", "compose", "--background-root", ".", "--out", "FILE/x/y"],
+        [
+            "synth",
+            "external",
+            "--root",
+            ".",
+            "--jobs",
+            "x",
+            "--command",
+            "x",
+            "--kind",
+            "text-to-video",
+            "--out",
+            "FILE",
+        ],
     ],
 )
 def test_outputs_are_checked_before_any_file_is_looked_for(words, at_home: Path, capsys) -> None:
     # None of the inputs is there: what is said is of the output.
     (at_home / "FOLDER").mkdir()
+    (at_home / "FILE").touch()
     with pytest.raises(SystemExit) as end:
         main(words)
     said = f"{end.value.code} {capsys.readouterr().err}"
-    assert "FOLDER is a folder; name a file" in said or "cannot be written" in said
+    reasons = ("FOLDER is a folder; name a file", "cannot be written", "FILE is a file")
+    assert any(reason in said for reason in reasons)
     there = {p.name for p in at_home.iterdir() if not p.name.startswith(".")}  # of libraries
-    assert there == {"FOLDER"}
+    assert there == {"FOLDER", "FILE"}
 
 
-@pytest.mark.parametrize("threads", ["100000", "-1"])
-def test_no_machine_has_so_many_threads(threads: str, capsys) -> None:
+@pytest.mark.parametrize(("threads", "rule"), [("100000", "<= 1024"), ("-1", ">= 0")])
+def test_no_machine_has_so_many_threads(threads: str, rule: str, capsys) -> None:
     for cls, words in ((TrainConfig, ["--run.threads"]), (EvalConfig, ["--checkpoint", "x",
                                                                        "--threads"])):  # fmt: skip
         with pytest.raises(SystemExit):
             load_config(cls, [*words, threads])
-        assert f"threads must be in [0, 1024], got {threads}" in capsys.readouterr().err
+        assert f"threads must be {rule}, got {threads}" in capsys.readouterr().err

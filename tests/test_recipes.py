@@ -481,6 +481,14 @@ def test_folder_by_a_table_that_says_nonsense(tmp_path: Path) -> None:
     ]
 
 
+def test_folder_by_a_table_of_names_with_brackets_and_without_endings(tmp_path: Path) -> None:
+    write(tmp_path / "Clip [1].mp4", b"x")
+    table = write(tmp_path / "t.csv", "Clip [1],x\n")
+    (protocol,) = load_recipe("folder").protocols(options(table, tmp_path, **SHARES))
+    assert [clip.clip_id for clip in protocol.expected] == ["Clip [1]"]  # and not a heading
+    assert said(protocol) == []
+
+
 def test_folder_by_folders_deals_out_by_source(tmp_path: Path) -> None:
     for name in ("a/s0_1.mp4", "b/s0_2.mp4", "b/deep/s1_1.MKV", "b/notes.txt", "loose.mp4"):
         write(tmp_path / name, b"x")

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from avmix.chance import AtChance
+from avmix.config import TrainConfig
 from avmix.data.dataset import BadClip
 from avmix.metrics import Scores
 from avmix.runlog import (
@@ -130,7 +131,9 @@ def test_unreadable_clips_are_named(tmp_path, capsys):
 
 def test_heads_at_chance_are_named(tmp_path, capsys):
     log = started(tmp_path)
-    log.at_chance([AtChance(head="audio", epochs=2, of=6, loss=0.75, guessing=0.6875)], 1)
+    log.at_chance(
+        [AtChance(head="audio", epochs=2, of=6, loss=0.75, guessing=0.6875)], 1, TrainConfig()
+    )
     log.close()
     assert rows(tmp_path) == [{"kind": "at_chance", "epoch": 1, "head": "audio", "epochs": 2,
                                "of": 6, "loss": 0.75, "guessing": 0.6875}]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -12,14 +13,24 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
-from avmix.config import ClipConfig
+from avmix.augment.wsola import stretch
+from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
 from avmix.data.dataset import EvalSet
 from avmix.data.manifest import Manifest, ManifestError, parse_row, row_of
+from avmix.data.windows import Window
 from avmix.decode import DecodeError, decode_clip
 from avmix.doctor.examine import Task, examine
+from avmix.prepare.fingerprint import fingerprint_of
 from avmix.prepare.probe import entry_of, probe
 from avmix.prepare.probing import Look, probe_one
 from avmix.prepare.scan import File
+from avmix.prepare.transcode import _check_sound
+from avmix.preview import mix
+from avmix.preview.augment import _augmented
+from avmix.synth import compose
+from avmix.synth.actions import ACTIONS
+from avmix.types import Entry
+from avmix.whole import sound_alone, sound_of
 
 RATE = 16_000
 ROOT = Path(__file__).parents[1]
@@ -109,6 +120,78 @@ def test_loudness_is_of_each_channel_and_a_mix_that_cancels_is_said(
     loaded = reader.collate([sample])
     assert loaded.batch is not None
     assert loaded.batch.has_audio.all()
+
+
+PREVIEW = ClipConfig(duration_seconds=1.0, num_frames=2, short_side=32, crop=32)
+
+
+def previewed(file: Path, entry: Entry) -> np.ndarray:
+    sample = _augmented(file, None, AugmentConfig(crop="centre", flip=0.0), PREVIEW,
+                        FrontendConfig(), 0, 0)  # fmt: skip
+    return np.stack([sample.before.audio, sample.after.audio])
+
+
+def composed(file: Path, entry: Entry) -> np.ndarray:
+    """A drawn action over this clip, at the same level."""
+    job = compose.Composition(
+        out=file.parent, root=file.parent, clip_id="made", action=ACTIONS[0], address=(0, 0, 0),
+        background=entry, start_seconds=0.0, across=0.5, background_db=0.0, difficulty=0.0,
+    )  # fmt: skip
+    made = compose.make_composition(job)
+    assert made.entry is not None, made.reason
+    path = file.parent / made.entry.path
+    return decode_clip(path, start_seconds=0.0, duration_seconds=1.0, num_frames=1).audio
+
+
+def log_mel_of(entry: Entry) -> np.ndarray:
+    assert entry.audio is not None
+    return np.array([entry.audio.log_mel_mean, entry.audio.log_mel_std])
+
+
+MONO_READERS: dict[str, Callable[[Path, Entry], np.ndarray]] = {
+    "synth, events": lambda file, entry: sound_of(file.parent, entry, RATE),
+    "without frames": lambda file, entry: sound_alone(file, RATE),
+    "leaks": lambda file, entry: fingerprint_of(file.parent, entry).sound,
+    "preview of a mix": lambda file, entry: mix._read(file, Window(0.5, 1.0), PREVIEW).audio,
+    "preview of augmentation": previewed,
+    "compose": composed,
+    "log-mel": lambda file, entry: log_mel_of(entry),
+}
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Entry]]:
+    """Two files with the same left channel: the right one is equal, or inverted."""
+    found = []
+    left = tone() + 0.1 * np.random.default_rng(0).standard_normal(2 * RATE)
+    for right in (left, -left):
+        path = write(tmp_path_factory.mktemp("twin") / "a.mkv", np.stack([left, right]))
+        entry = entry_of(path, path.parent, clip_id="a", labels=["x"], source_id="a")
+        found.append((path, entry))
+    return found
+
+
+@pytest.mark.parametrize("reader", MONO_READERS)
+def test_whoever_wants_mono_hears_the_left_channel_where_both_cancel(
+    reader: str, twins: list[tuple[Path, Entry]]
+) -> None:
+    plain, cancelling = (MONO_READERS[reader](*twin) for twin in twins)
+    assert plain.any()
+    np.testing.assert_allclose(cancelling, plain, atol=1e-5)
+
+
+def test_what_is_transcoded_of_channels_that_cancel_is_compared_by_one_of_them(
+    twins: list[tuple[Path, Entry]],
+) -> None:
+    path, entry = twins[1]
+    _check_sound(path.parent, entry, path, 0.0, 1.0)
+
+
+def test_stretching_finds_attacks_where_both_channels_cancel() -> None:
+    wave = tone().astype(np.float32)
+    wave[: RATE // 2] = 0
+    both = stretch(np.stack([wave, -wave]), 40_000, RATE)
+    np.testing.assert_array_equal(both, np.stack([stretch(wave, 40_000, RATE)] * 2) * [[1], [-1]])
 
 
 def test_a_manifest_with_numbers_that_are_not_finite_is_refused(tmp_path: Path) -> None:

@@ -128,9 +128,12 @@ def test_what_is_made_can_be_trained_on_besides(made: Path, real: Path) -> None:
     assert len(clips.manifest.entries) == 9 + len(by_parents(made))
 
 
-def test_limits_reject_and_few_shots_limit(real: Path, tmp_path: Path) -> None:
+def test_limits_reject_and_few_shots_limit(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert repair(real, tmp_path / "one", "--min-score", "0.5", "--per-class", "2") == 0
     assert Counter(e.labels[0] for e in by_parents(tmp_path / "one").values()) == {"x": 2, "y": 2}
+    assert "fewer than" not in capsys.readouterr().out  # both have what was asked for
     few = ["--shots", "2", "--shots-seed", "3", "--min-score", "-1", "--min-cover", "0.2"]
     assert repair(real, tmp_path / "few", *few) == 0
     chosen = DataConfig(root=str(real), shots=2, shots_seed=3)
@@ -148,10 +151,14 @@ def test_made_clips_are_no_parents(real: Path, made: Path, tmp_path: Path) -> No
     assert ids == {e.clip_id for e in read_manifest(real, "train").entries}
 
 
-def test_balanced_classes_have_equally_many(real: Path, tmp_path: Path) -> None:
+def test_balanced_classes_have_equally_many(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert repair(real, tmp_path / "made", "--min-score", "0.5", "--balanced") == 0
     counts = Counter(e.labels[0] for e in by_parents(tmp_path / "made").values())
     assert counts["x"] == counts["y"] == 2
+    said = capsys.readouterr().out
+    assert "; 2 of 2 classes have fewer than 50: x (2), y (2)\n" in said
     report = json.loads((tmp_path / "made/report.json").read_text())
     assert report["tried"] == 4 + sum(report["rejected"].values())
 

@@ -7,7 +7,7 @@ from media import write_flash_beep
 
 from avmix.config import DataConfig
 from avmix.data.manifest import ManifestError, read_manifest
-from avmix.prepare.table import Row, prepare_table, read_table
+from avmix.prepare.table import Row, Table, prepare_table, read_table
 
 TABLE = """path,class,group,split1
 a/1.mp4,clap,g1,train
@@ -39,15 +39,33 @@ ROWS = (
         TABLE.replace("\n", "\r\n"),
         TABLE.replace(",clap,", " , clap , ").replace("train\n", " train \n"),
         TABLE.replace("a/1.mp4", '"a/1.mp4"') + "\n\n",
+        TABLE.replace(",", ";"),
+        "sep=|\n" + TABLE.replace(",", "|"),
+        TABLE.encode("utf-16"),
+        TABLE.replace("train\n", "Training\n").replace("path,", "Path,"),
+        TABLE.replace("a/", "./a/"),
+        TABLE.replace("\n", ",,\n"),
     ],
-    ids=["plain", "byte order mark", "line ends", "spaces", "quotes"],
+    ids=[
+        "plain",
+        "byte order mark",
+        "line ends",
+        "spaces",
+        "quotes",
+        "semicolons",
+        "sep",
+        "utf-16",
+        "words",
+        "here",
+        "empty columns",
+    ],
 )
 def test_the_rows_of_a_split_are_read(tmp_path, text):
-    assert read_table(config_of(tmp_path, text)) == ROWS
+    assert read_table(config_of(tmp_path, text)) == Table(rows=ROWS, problems=())
 
 
 def test_sources_are_made_of_the_columns_that_are_named(tmp_path):
-    rows = read_table(config_of(tmp_path, TABLE, table_source=["group"]))
+    rows = read_table(config_of(tmp_path, TABLE, table_source=["group"])).rows
     assert [row.source_id for row in rows] == ["g1", "g2", "g1"]
 
 
@@ -59,19 +77,49 @@ def test_a_missing_table_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"clips\.csv: no column 'path'; it has: nothing"),
-        (TABLE.replace("path,", "file,"), r"no column 'path'; it has: file, class, group, split1"),
+        ("", r"clips\.csv: the file is empty"),
+        (
+            TABLE.replace("path,", "file,"),
+            r"no column 'path'; its first line is: file,class,group,",
+        ),
         (TABLE.replace("group,", "person,"), "no column 'group'"),
         (TABLE.replace(",split1", ",split2"), "no column 'split1'"),
-        (TABLE.replace("drum,g1", "drum,"), r"clips\.csv:4: 'group' is empty"),
-        (TABLE.replace("a/2.mp4", " "), r"clips\.csv:3: 'path' is empty"),
-        (TABLE.replace(",g2,test", ""), r"clips\.csv:3: 'split1' is empty"),
-        (TABLE.replace("train", "Train").replace("test", "2"), "no row says train, val, test in"),
+        (TABLE.replace("train", "one").replace("test", "2"), "no row says train, val, test in"),
+        (
+            "path,class,group,split1\n,clap,g1,train\n",
+            r"in column 'split1'\n  clips.csv:2: path is",
+        ),
     ],
 )
-def test_a_mistake_is_named_by_its_line(tmp_path, text, message):
+def test_a_table_of_which_nothing_can_be_used_is_refused(tmp_path, text, message):
     with pytest.raises(ManifestError, match=message):
         read_table(config_of(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "num_rows"),
+    [
+        (TABLE.replace("drum,g1", "drum,"), r"clips.csv:4: group is empty", 2),
+        (TABLE.replace("a/2.mp4", " "), "clips.csv:3: path is empty", 2),
+        (
+            TABLE.replace(",g2,test", ""),
+            "clips.csv:3: 2 cells; expected are: path, class, group",
+            2,
+        ),
+        (
+            TABLE.replace("a/2.mp4", "/elsewhere/2.mp4"),
+            "clips.csv:3: '/elsewhere/2.mp4' does not",
+            2,
+        ),
+        (TABLE.replace("a/2.mp4", "../2.mp4"), "clips.csv:3: '../2.mp4' does not lie below", 2),
+        (TABLE.replace("a/2.mp4", '"a/2.mp4'), "clips.csv:3: not a row of a CSV", 2),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_by_its_line(tmp_path, text, problem, num_rows):
+    read = read_table(config_of(tmp_path, text))
+    assert len(read.rows) == num_rows
+    assert len(read.problems) == 1
+    assert read.problems[0].startswith(problem)
 
 
 def test_a_table_of_another_encoding_is_named(tmp_path):
@@ -91,7 +139,8 @@ def table_with_a_bad_file(tmp_path):
 
 
 def test_a_table_becomes_a_manifest_once(tmp_path, table_with_a_bad_file):
-    text, changes = table_with_a_bad_file, {"manifest": str(tmp_path / "m"), "max_bad_share": 0.4}
+    text = table_with_a_bad_file + "a/4.mp4,,g1,train\n"
+    changes = {"manifest": str(tmp_path / "m"), "max_bad_share": 0.5}
     config = config_of(tmp_path, text, **changes)
     prepare_table(config)
     train = read_manifest(tmp_path / "m", "train")
@@ -99,7 +148,9 @@ def test_a_table_becomes_a_manifest_once(tmp_path, table_with_a_bad_file):
     assert train.entries[0].source_id == "clap/g1"
     assert train.entries[0].duration_seconds == pytest.approx(1.0)
     excluded = (tmp_path / "m/excluded.jsonl").read_text().splitlines()
-    assert [json.loads(line)["path"] for line in excluded] == ["b/3.mp4"]
+    reasons = [json.loads(line)["reason"] for line in excluded]
+    assert [json.loads(line)["path"] for line in excluded] == ["", "b/3.mp4"]
+    assert reasons[0] == "clips.csv:6: class is empty"
 
     before = (tmp_path / "m/dataset.json").stat().st_mtime_ns
     prepare_table(config)

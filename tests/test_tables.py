@@ -106,13 +106,15 @@ def test_variants_are_lines_of_one_table(load: Any) -> None:
 def test_the_few_shot_table_has_cells_and_paired_differences(load: Any) -> None:
     def run(arm: str, seed: int, top1: float) -> dict[str, Any]:
         return {**run_of(seed, top1), "arm": arm, "shots": 5, "num_made": 80, "num_steps": 196,
-                "batch_size": 16}  # fmt: skip
+                "num_clips": 120 if arm == "repair" else 40, "batch_size": 16}  # fmt: skip
 
     runs = [run("plain", 0, 0.4), run("repair", 0, 0.5), run("plain", 1, 0.6), run("plain", 2, 0.7)]
     result = {"kind": "fewshot", "config": "c.yaml", "runs": runs}
     text = load("paste").table(result)
-    assert "| 5 | these clips | 60.0 (40.0 to 70.0) | 50.0 (30.0 to 60.0) |" in text
-    assert "| 5 | *difference* | 10.0 (10.0 to 10.0) |" in text
+    assert "| real clips per class | trained on | clips: real + synthetic | fused: median" in text
+    assert "| 5 | these clips | 40 + 0 | 60.0 (40.0 to 70.0) | 50.0 (30.0 to 60.0) |" in text
+    assert "| 5 | these and their re-pairings | 40 + 80 | 50.0" in text
+    assert "| 5 | *difference* |  | 10.0 (10.0 to 10.0) |" in text
     assert text.splitlines()[4].endswith("| 1 |")  # only pairs of runs
     assert "196 steps of 16 clips in both arms; 80 clips added. 3.0 to 5.0 minutes" in text
     dots = load("tables").figure(result)

@@ -36,6 +36,8 @@ from avmix.data.manifest import Manifest, ManifestError
 from avmix.data.windows import view_windows
 from avmix.decode import ClipError, Limits, decode_clips, decode_sound
 from avmix.mix.grid import Grid, clip_grids
+from avmix.mono import channels_to_read, one_channel, track_of
+from avmix.names import listed
 from avmix.rng import rng
 from avmix.types import Batch, Clip, Entry
 
@@ -131,29 +133,26 @@ class _Reader:
 
     def decode(self, entry: Entry, times: Sequence[TimePlan]) -> list[Clip | ClipError]:
         """One outcome per window, all played alike; raises what concerns the file as a whole."""
-        first, alone = times[0], self._takes_left(entry)
+        first, wanted = times[0], self.clip.audio_channels
         clips = decode_clips(
             self.path_of(entry),
             starts_seconds=[time.start_seconds for time in times],
             duration_seconds=first.read_seconds,
             num_frames=first.num_frames,
             sample_rate=first.decoded_rate,
-            channels=2 if alone else self.clip.audio_channels,
+            channels=channels_to_read(entry.audio, wanted),
+            audio_track=track_of(entry.audio),
             short_side=self.clip.short_side,
             audio="silence" if entry.audio is None else "require",
             sound_shift_seconds=first.sound_shift_seconds,
             sha256=self._hash(entry),
             limits=self.limits,
         )
-        if not alone:
-            return clips
-        return [c if isinstance(c, ClipError) else replace(c, audio=c.audio[0]) for c in clips]
-
-    def _takes_left(self, entry: Entry) -> bool:
-        """In mono, where both channels cancel each other: the left one alone."""
-        return (
-            self.clip.audio_channels == 1 and entry.audio is not None and entry.audio.mono_cancels
-        )
+        return [
+            c if isinstance(c, ClipError)
+            else replace(c, audio=one_channel(entry.audio, c.audio, wanted))
+            for c in clips
+        ]  # fmt: skip
 
     def name(self, row: int) -> str:
         """Path of the file of a row, as the manifest has it."""
@@ -233,7 +232,7 @@ class TrainSet(_Reader):
         if unknown:
             raise ManifestError(
                 f"augment.never_flip: {self.manifest.protocol} has no class {unknown[0]!r}; its "
-                f"classes: {', '.join(self.manifest.classes)}"
+                f"classes: {listed(self.manifest.classes)}"
             )
         if self.augment.window == "event":
             ids = (entry.clip_id for entry in self.manifest.entries)
@@ -437,17 +436,18 @@ class TrainSet(_Reader):
 
     def _sound_of(self, entry: Entry, wanted: Background) -> np.ndarray:
         slack = max(0.0, entry.duration_seconds - self.clip.duration_seconds)
-        alone = self._takes_left(entry)
+        channels = self.clip.audio_channels
         sound = decode_sound(
             self.path_of(entry),
             start_seconds=entry.start_seconds + wanted.place * slack,
             duration_seconds=self.clip.duration_seconds,
             sample_rate=self.clip.sample_rate,
-            channels=2 if alone else self.clip.audio_channels,
+            channels=channels_to_read(entry.audio, channels),
+            audio_track=track_of(entry.audio),
             sha256=self._hash(entry),
             limits=self.limits,
         ).audio
-        return sound[0] if alone else sound
+        return one_channel(entry.audio, sound, channels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from avmix.data.manifest import (
     splits_of,
 )
 from avmix.data.shots import few_shot
+from avmix.names import listed
 from avmix.types import Entry
 
 
@@ -60,7 +61,7 @@ def train_clips(data: DataConfig) -> TrainClips:
     chosen = few_shot(train, data.shots, data.shots_seed)
     absent = empty_classes(train.entries, train.classes)
     if lost := [c for c in empty_classes(chosen.entries, chosen.classes) if c not in absent]:
-        raise ManifestError(f"{folder}: no clip to train on of class {', '.join(map(repr, lost))}")
+        raise ManifestError(f"{folder}: no clip to train on of class {listed([*map(repr, lost)])}")
     if not data.extra:
         return TrainClips(manifest=chosen, roots={})
     others = {s: read_manifest(folder, s) for s in splits_of(folder) if s != data.train_split}

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from avmix.atomic import replacing
+from avmix import strictjson
+from avmix.atomic import replace_text, replacing
 from avmix.data.logmel import log_mel_of_clips
 from avmix.types import AudioInfo, Entry, Synthetic, VideoInfo
 
@@ -43,8 +44,13 @@ class Manifest:
 
 
 def splits_of(folder: Path) -> tuple[str, ...]:
-    """Names of the splits that the data set in `folder` has."""
-    return tuple(_read_header(folder)["splits"])
+    """Names of the splits that the data set in `folder` has; `ManifestError` where it has none."""
+    names = tuple(_read_header(folder)["splits"])
+    if not names:
+        raise ManifestError(
+            f"{folder / 'dataset.json'}: lists no split; prepare the data set again"
+        )
+    return names
 
 
 def read_manifest(folder: Path, split: str) -> Manifest:
@@ -118,15 +124,19 @@ def write_manifest(
         "notes": dict(notes or {}),
     }
     for split, entries in splits.items():
-        text = "".join(row_of(entry) + "\n" for entry in entries).encode()
-        _write(folder / f"{split}.jsonl", text)
+        sha256 = hashlib.sha256()
+        with replacing(folder / f"{split}.jsonl") as file:
+            for entry in entries:  # not all at once: there may be millions
+                line = row_of(entry).encode() + b"\n"
+                sha256.update(line)
+                file.write(line)
         header["splits"][split] = {
             "num_clips": len(entries),
             "num_with_audio": sum(e.audio is not None for e in entries),
             "per_class": dict(sorted(Counter(c for e in entries for c in e.labels).items())),
-            "sha256": hashlib.sha256(text).hexdigest(),
+            "sha256": sha256.hexdigest(),
         }
-    _write(folder / "dataset.json", json.dumps(header, indent=2, allow_nan=False).encode() + b"\n")
+    replace_text(folder / "dataset.json", strictjson.dumps(header, indent=2) + "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +206,9 @@ def row_of(entry: Entry) -> str:
         del row["audio"]["log_mel_mean"], row["audio"]["log_mel_std"]
     if entry.audio is not None and not entry.audio.mono_cancels:
         del row["audio"]["mono_cancels"]
-    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+    if entry.audio is not None and entry.audio.track is None:
+        del row["audio"]["track"]
+    return strictjson.dumps(row)
 
 
 def parse_row(line: str, where: str) -> Entry:
@@ -273,8 +285,8 @@ def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -
 def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, path: Path) -> None:
     if not entries:
         raise ManifestError(f"{path}: the split {split!r} has no clips")
-    twice = [i for i, n in Counter(e.clip_id for e in entries).items() if n > 1]
-    if twice:
+    if len({entry.clip_id for entry in entries}) < len(entries):
+        twice = [i for i, n in Counter(e.clip_id for e in entries).items() if n > 1]
         raise ManifestError(f"{path}: clip_id {twice[0]!r} occurs more than once")
     known = frozenset(classes)
     for entry in entries:
@@ -307,8 +319,3 @@ def _check_disjoint(splits: Mapping[str, Sequence[Entry]], folder: Path) -> None
                     "a leak; split by source"
                 )
             seen[source] = split
-
-
-def _write(path: Path, data: bytes) -> None:
-    with replacing(path) as file:
-        file.write(data)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avmix import strictjson
 from avmix.atomic import naming
 from avmix.types import Entry
 
@@ -56,7 +57,7 @@ class Quarantine:
         if self.path is None:
             self._lines.append(line)
         else:
-            _append(self.path, json.dumps(line, ensure_ascii=False, allow_nan=False))
+            _append(self.path, strictjson.dumps(line))
         return _explained(reason)
 
     def notice(self) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import av.error
 import numpy as np
 import torch
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
@@ -49,8 +50,14 @@ MAX_SAMPLE = 1000.0
 _MAX_PHASES = 500_000
 """Size of the table of a filter, for rates that have little in common, above which libav's is used,
 which interpolates between phases."""
-_NUMBERS = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
-"""Sample formats of libav and numpy."""
+_NUMBERS = {
+    name + suffix: np.dtype(kind)
+    for name, kind in {
+        "u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"
+    }.items()
+    for suffix in ("", "p")
+}  # fmt: skip
+"""Sample formats of libav, packed and planar, and numpy."""
 _LEFT = frozenset(
     ["FL", "FLC", "BL", "SL", "TFL", "TBL", "TSL", "BFL", "DL", "WL", "SDL", "SSL", "TTL", "BIL"]
 )
@@ -68,8 +75,7 @@ Channels = tuple[Shaped[np.ndarray, " n"], ...]
 """The samples of a frame, channel by channel, in the number format of the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Decoded:
+class _Decoded(NamedTuple):
     """A frame that came out of the decoder."""
 
     told: float | None
@@ -141,8 +147,15 @@ class Sound:
     """1: mono, 2: left and right."""
     done: bool = False
     stream: AudioStream = field(init=False)
+    _decoder: AudioCodecContext = field(init=False)
     _tick: float = field(init=False)
+    _end_seconds: float = field(init=False)
+    """Of the last window."""
     _rate: int = 0
+    _alike: AudioFrame | None = None
+    """The first of the last frames, which have one layout."""
+    _layout: str = ""
+    """The name of that layout."""
     _decoded: list[_Decoded] = field(default_factory=list)
     _runs: list[_Run] | None = None
     """Of all that was decoded; None while more may come."""
@@ -157,12 +170,20 @@ class Sound:
     _lasting: Lasting = field(default_factory=Lasting)
     _num_after: int = 0
     """Frames decoded after the last window."""
+    _is_empty_before: bool = False
+    """True when AVI has an empty chunk, which is silence, before the next packet."""
+    _is_first_lost: bool = False
+    """True when the first packet gave no samples."""
+    _amiss: float = 0.0
+    """What the times of AVI are to be corrected by, in samples."""
 
     def __post_init__(self) -> None:
         """Take the stream from the file."""
         assert self.media.audio is not None
         assert self.media.audio.time_base is not None
         self.stream, self._tick = self.media.audio, float(self.media.audio.time_base)
+        self._decoder = self.stream.codec_context
+        self._end_seconds = self.starts_seconds[-1] + self.duration_seconds
 
     def note_break(self) -> None:
         """Something before the next packet could not be read, or was lost."""
@@ -176,6 +197,7 @@ class Sound:
         sample rate changes on the way.
         """
         if self.done or (packet.size == 0 and packet.dts is not None):
+            self._is_empty_before = True
             return
         at = None
         if packet.pts is not None:
@@ -193,7 +215,11 @@ class Sound:
         if self._skipped:
             self._decode_skipped()
         self._decode(packet)
-        if at is not None and at > self._end_seconds() + _MAX_DELAY_SECONDS:
+        self._is_first_lost |= not self._rate
+        if self.media.in_output_order and self._decoded:
+            told = self._decoded[-1].told
+            at = None if told is None else told / self._rate
+        if at is not None and at > self._end_seconds + _MAX_DELAY_SECONDS:
             self.done = True  # beyond the window, and what the decoder held back has come
 
     def _decode_skipped(self) -> None:
@@ -208,7 +234,7 @@ class Sound:
         frames: list[AudioFrame] = []
         try:
             if not packet.is_corrupt:
-                frames = self.stream.codec_context.decode(packet if packet.size else None)
+                frames = self._decoder.decode(packet if packet.size else None)
         except av.error.EOFError:
             pass
         except av.error.FFmpegError:
@@ -260,7 +286,7 @@ class Sound:
             channel[: len(window)] = window
         at = round(margin_seconds * self._rate)
         inside = covered[at : at + max(round(self.duration_seconds * self._rate), 1)]
-        return self._shaped(wave), float(np.mean(inside))
+        return self._shaped(wave), int(np.count_nonzero(inside)) / len(inside)
 
     def _check_bytes(self, num_bytes: int) -> None:
         """Raise `UnsupportedMediaError` when a window is too large."""
@@ -298,9 +324,6 @@ class Sound:
             slice(max(round(min(high, size)), 0), None),
         ):
             buffer[:, part], covered[part] = 0, False
-
-    def _end_seconds(self) -> float:
-        return self.starts_seconds[-1] + self.duration_seconds
 
     def _check_preroll(self, packet: Packet, at: float) -> None:
         """Raise `SeekMissed` when the first packet that was read is not early enough."""
@@ -346,22 +369,43 @@ class Sound:
                 f"the sample rate changes from {self._rate} to {frame.sample_rate} Hz; "
                 "transcode the file",
             )
-        told = None
-        if frame.pts is not None:
-            told = (frame.pts * self._tick - self.media.zero_seconds) * self._rate
+        told, pts, num_samples = None, frame.pts, frame.samples
+        if pts is not None:
+            told = (pts * self._tick - self.media.zero_seconds) * self._rate
+            if self.media.in_output_order:
+                told = self._counted(told)
+        # Asking for the name of each would take far longer.
+        if self._alike is None or frame.layout != self._alike.layout:
+            self._alike, self._layout = frame, frame.layout.name
+        is_near = told is None or self._is_near(told, num_samples)
         self._decoded.append(
-            _Decoded(
-                told=told,
-                num_samples=frame.samples,
-                layout=frame.layout.name,
-                is_apart=self._is_apart,
-                frame=frame if told is None or self._is_near(told, frame.samples) else None,
-            )
+            _Decoded(told, num_samples, self._layout, self._is_apart, frame if is_near else None)
         )
         self._is_apart = False
-        if told is not None and told > (self._end_seconds() + 2 * _MARGIN_SECONDS) * self._rate:
+        if told is not None and told > (self._end_seconds + 2 * _MARGIN_SECONDS) * self._rate:
             self._num_after += 1
             self.done = self._num_after >= _NUM_COMPARED // 2
+
+    def _counted(self, told: float) -> float:
+        """When a frame of AVI begins, in samples after zero; `told` is what libav makes of it.
+
+        It counts chunks or bytes by what the header says of them. Where that is not what comes out
+        of them (E-AC-3, AAC of high efficiency, whatever varies in length), the samples count.
+        """
+        told += self._amiss
+        last = self._decoded[-1] if self._decoded else None
+        if last is not None and last.told is not None:
+            step = told - last.told - last.num_samples
+            may_be_gap = self._is_apart or self._is_empty_before
+            if abs(step) > _JUMP_SECONDS * self._rate and not may_be_gap:
+                if self._is_first_lost:
+                    raise UnsupportedMediaError(
+                        self.media.path, "nothing tells when its audio begins; transcode the file"
+                    )
+                self._amiss -= step
+                told -= step
+        self._is_empty_before = False
+        return told
 
     def _is_near(self, told: float, num_samples: int) -> bool:
         """True when a window may need the samples of a frame."""
@@ -376,9 +420,10 @@ def _runs(decoded: list[_Decoded], jump: float) -> list[_Run]:
     """Frames one behind the other, until their times step by more than `jump` samples for good."""
     if not decoded:
         return []
-    sizes = np.array([d.num_samples for d in decoded])
+    tolds, num_samples, layouts, aparts, frames = zip(*decoded, strict=True)
+    sizes = np.array(num_samples)
     counted = np.cumsum(sizes) - sizes
-    told = np.array([np.nan if d.told is None else d.told for d in decoded])
+    told = np.array(tolds, np.float64)  # None becomes nan
     places = np.arange(len(decoded))
     # Where the file does not say the time of a frame, it continues what was before.
     said = np.maximum.accumulate(np.where(np.isnan(told), -1, places))
@@ -386,7 +431,7 @@ def _runs(decoded: list[_Decoded], jump: float) -> list[_Run]:
     steps = {int(at) for at in np.flatnonzero(np.abs(np.diff(offsets)) > jump) + 1}
     begins = [0]
     for at in range(1, len(decoded)):
-        if decoded[at].is_apart or decoded[at].layout != decoded[at - 1].layout:
+        if aparts[at] or layouts[at] != layouts[at - 1]:
             begins.append(at)
         elif at in steps:
             before = np.median(offsets[max(begins[-1], at - _NUM_COMPARED) : at])
@@ -395,15 +440,15 @@ def _runs(decoded: list[_Decoded], jump: float) -> list[_Run]:
                 begins.append(at)
     runs: list[_Run] = []
     for begin, end in pairwise([*begins, len(decoded)]):
-        kept = [at for at in range(begin, end) if decoded[at].frame is not None]
+        kept = [at for at in range(begin, end) if frames[at] is not None]
         runs.append(
             _Run(
-                layout=decoded[begin].layout,
+                layout=layouts[begin],
                 start=float(counted[begin] + offsets[begin]),
                 told=(counted + offsets)[kept],
                 counted=counted[kept] - counted[begin],
                 sizes=sizes[kept],
-                frames=[frame for d in decoded[begin:end] if (frame := d.frame) is not None],
+                frames=[frames[at] for at in kept],
             )
         )
     return runs
@@ -424,21 +469,22 @@ def check_samples(path: str, *channels: Shaped[np.ndarray, "..."]) -> None:
 def channels_of(frame: AudioFrame) -> Channels:
     """The samples of a frame, without copying them."""
     form, num_channels = frame.format, frame.layout.nb_channels
-    kind = _NUMBERS[form.name.removesuffix("p")]
-    if form.is_planar and num_channels >= _UNSAFE_CHANNELS:
+    kind, is_planar = _NUMBERS[form.name], form.is_planar
+    if is_planar and num_channels >= _UNSAFE_CHANNELS:
         packer = AudioResampler(format=form.packed.name, layout=frame.layout)
         parts = [
             _numbers(f.planes[0], kind, f.samples * num_channels) for f in packer.resample(frame)
         ]
         packed = np.concatenate(parts)
-    elif form.is_planar:
-        return tuple(_numbers(plane, kind, frame.samples) for plane in frame.planes)
+    elif is_planar:
+        num_samples = frame.samples
+        return tuple([_numbers(plane, kind, num_samples) for plane in frame.planes])
     else:
         packed = _numbers(frame.planes[0], kind, frame.samples * num_channels)
     return tuple(packed[channel::num_channels] for channel in range(num_channels))
 
 
-def _numbers(plane: Any, kind: str, count: int) -> Shaped[np.ndarray, " n"]:
+def _numbers(plane: Any, kind: np.dtype[Any], count: int) -> Shaped[np.ndarray, " n"]:
     return np.frombuffer(plane, kind, count)
 
 
@@ -519,13 +565,13 @@ def _filtered(
     wave: Float32[np.ndarray, " s"], rate: int, new_rate: int
 ) -> Float32[np.ndarray, " n"]:
     """What torchaudio's `Resample` gives, to the bit; the rates have no common divisor."""
-    with torch.inference_mode():
-        kernel = _kernel(rate, new_rate)
-        width = (kernel.shape[2] - rate) // 2
-        padded = functional.pad(torch.from_numpy(wave)[None, None], (width, width + rate))
-        phases = functional.conv1d(padded, kernel, stride=rate)
-        length = math.ceil(new_rate * len(wave) / rate)
-        return phases[0].T.reshape(-1)[:length].numpy()
+    kernel = _kernel(rate, new_rate)
+    width = (kernel.shape[2] - rate) // 2
+    padded = np.zeros((1, 1, width + len(wave) + width + rate), np.float32)
+    padded[0, 0, width : width + len(wave)] = wave
+    phases = functional.conv1d(torch.from_numpy(padded), kernel, stride=rate).numpy()
+    length = math.ceil(new_rate * len(wave) / rate)
+    return phases[0].T.reshape(-1)[:length]
 
 
 @dataclass(frozen=True, slots=True)

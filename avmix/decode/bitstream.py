@@ -15,10 +15,15 @@ _FORBIDDEN_IN_STREAM = rb"\x00\x00(?:\x02|\x00++[^\x00\x01])"
 """Here units are separated by 0, 0, 1 with any number of zeros before it."""
 _ZEROS_WITHIN = rb"\x00\x00\x00++[^\x00\x01]"
 """23 zero bits only come before a start code (ISO/IEC 13818-2, 6.2.1; 14496-2, 6.2)."""
+_TWO_ZEROS = bytes(2)
+"""Begin whatever is forbidden; most units have none."""
 _LONG_RUN = bytes(64)
 _HOLE = bytes(128)
-_PREFIX_UNIT = 14
-"""Of scalable H.264: stands before the slice it describes (ISO/IEC 14496-10, table 7-1)."""
+_IDR = 5
+_START_CODES = (b"\0\0\1", b"\0\0\0\1")
+_BEFORE_SLICES = {"h264": {6, 7, 8, 9, 14}, "hevc": {32, 33, 34, 35, 39}}
+"""Types of units that stand before the slices they describe: SEI, parameter sets, delimiters, the
+prefix of scalable H.264 (ISO/IEC 14496-10, table 7-1; 23008-2, table 7-1)."""
 
 
 def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
@@ -28,7 +33,7 @@ def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
     """
     length_bytes = bytes_of_lengths(codec, extradata)
     if length_bytes:
-        return _units_check(length_bytes, is_h264=codec == "h264")
+        return _units_check(length_bytes, codec)
     if codec in ("h264", "hevc"):
         return _search(_FORBIDDEN_IN_STREAM)
     if codec in ("mpeg1video", "mpeg2video", "mpeg4"):
@@ -56,6 +61,18 @@ def units(data: bytes, length_bytes: int) -> Iterator[tuple[int, int]]:
         yield begin, at
 
 
+def refers_to_earlier(data: bytes, codec: str, extradata: bytes) -> bool:
+    """True for a key frame of H.264 after which frames may refer to ones before it (no IDR)."""
+    if codec != "h264":
+        return False
+    length_bytes = bytes_of_lengths(codec, extradata)
+    if length_bytes:
+        begins = [begin for begin, end in units(data, length_bytes) if begin < end]
+    else:
+        begins = [match.end() for match in re.finditer(rb"\x00\x00\x01", data)]
+    return not any(data[at] & 0x1F == _IDR for at in begins if at < len(data))
+
+
 def _search(expression: bytes) -> Callable[[bytes], bool]:
     """Whether an expression that begins with zeros is found, in time that grows with the length."""
     fast, safe = re.compile(expression), re.compile(rb"(?<!\x00)" + expression)
@@ -66,16 +83,32 @@ def _search(expression: bytes) -> Callable[[bytes], bool]:
     return found
 
 
-def _units_check(length_bytes: int, *, is_h264: bool) -> Callable[[bytes], bool]:
-    """Each unit of a packet follows its length."""
+def _units_check(length_bytes: int, codec: str) -> Callable[[bytes], bool]:
+    """Each unit of a packet follows its length.
+
+    Some writers state one length for several units, of which start codes separate those behind the
+    first: phones for a prefix unit and its slice, others for a delimiter and all that follows. Some
+    leave packets of a stream, or all of them, as they were: start codes without a length. libav
+    decodes these as they are meant.
+    """
     search, search_several = _search(_FORBIDDEN_IN_UNIT), _search(_FORBIDDEN_IN_STREAM)
+    is_h264, before_slices = codec == "h264", _BEFORE_SLICES[codec]
 
     def check(data: bytes) -> bool:
-        for begin, end in units(data, length_bytes):
-            unit = data[begin:end]  # a slice: zeros of the length are not part of it
-            # Some phones state one length for a prefix unit and, after a start code, its slice.
-            is_prefix = is_h264 and len(unit) > 0 and unit[0] & 0x1F == _PREFIX_UNIT
-            if (search_several if is_prefix else search)(unit):
+        # As a length it would be that of a unit of one byte. Of H.265 libav takes it so.
+        if is_h264 and length_bytes == len(_START_CODES[1]) and data.startswith(_START_CODES[1]):
+            return search_several(data)
+        at, end = 0, len(data)
+        while at + length_bytes <= end:  # as `units`: this runs for every packet
+            begin = at + length_bytes
+            at = begin + int.from_bytes(data[at:begin])
+            if data.find(_TWO_ZEROS, begin, at) < 0:
+                continue
+            unit = data[begin:at]  # a slice: zeros of the length are not part of it
+            head = unit[0]
+            kind = head & 0x1F if is_h264 else head >> 1 & 0x3F
+            may_be_several = kind in before_slices or unit.startswith(_START_CODES)
+            if (search_several if may_be_several else search)(unit):
                 return True
         return False
 

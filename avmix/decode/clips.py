@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from avmix.decode import pyav
 from avmix.decode.container import verify_hash
 from avmix.decode.errors import ClipError
-from avmix.decode.request import Limits, Request, checked_request
+from avmix.decode.request import Limits, Request, Track, checked_request
 from avmix.decode.source import Source, as_file, rename
 from avmix.types import Clip
 
@@ -39,6 +39,7 @@ def decode_clip(
     sound_shift_seconds: float | int = 0.0,
     short_side: int | None = None,
     audio: Literal["require", "silence", "skip"] = "require",
+    audio_track: Track = None,
     origin: Literal["video", "container"] = "video",
     max_held: int | None = None,
     min_audio_valid: float | int = 0.0,
@@ -54,8 +55,9 @@ def decode_clip(
     picture is held and the sound is zero, and the `Clip` says how much of it.
 
     Args:
-        path: The file; or the bytes of one, or a file object that can be sought (read from its
-            first byte): a copy in memory is decoded, with the same result as from a path.
+        path: The file; or the bytes of one, a file object that can be sought (read from its first
+            byte), or a URL (a string, read by fsspec): a copy in memory is decoded, with the same
+            result as from a path.
         start_seconds: Start of the window.
         duration_seconds: Length of the window.
         num_frames: N pictures, at the middle of N equal parts of the window. Either this
@@ -70,6 +72,8 @@ def decode_clip(
             None for pictures as they are stored.
         audio: What to do without an audio stream: "require" raises, "silence" returns zeros.
             "skip" decodes no sound at all and returns an array of length 0.
+        audio_track: Which of several audio tracks: its number, from 0, or its language as the file
+            has it ("eng"); None for the one that players take.
         origin: What time 0 is: the first picture, or the start of the "container", which is earlier
             where sound begins first (for annotations made in a player that counts so).
         max_held: Raise when more pictures than this would be held after the end.
@@ -85,11 +89,13 @@ def decode_clip(
         TypeError: `path` is no path, no bytes and no file object that gives bytes.
         OSError: The file is missing, is a directory, may not be read.
         MediaOpenError: Not an accepted media file.
-        NoVideoStreamError, NoAudioStreamError: What is required is not there.
+        NoVideoStreamError, NoAudioStreamError: What is required is not there; of an audio track
+            the message lists those that are.
         ClipRangeError: The window does not begin within the file, or misses the limits above.
         TruncatedMediaError: It does by the file's header, but the data end before it.
         DecodeError: A picture asked for depends on damaged data.
         UnsupportedMediaError: No decoder for the codec, or the backend cannot do it right.
+        ImportError: A URL, and fsspec or what it needs for it is missing.
     """
     (clip,) = decode_clips(
         path,
@@ -102,6 +108,7 @@ def decode_clip(
         sound_shift_seconds=sound_shift_seconds,
         short_side=short_side,
         audio=audio,
+        audio_track=audio_track,
         origin=origin,
         max_held=max_held,
         min_audio_valid=min_audio_valid,
@@ -126,6 +133,7 @@ def decode_clips(
     sound_shift_seconds: float | int = 0.0,
     short_side: int | None = None,
     audio: Literal["require", "silence", "skip"] = "require",
+    audio_track: Track = None,
     origin: Literal["video", "container"] = "video",
     max_held: int | None = None,
     min_audio_valid: float | int = 0.0,
@@ -152,6 +160,7 @@ def decode_clips(
             sound_shift_seconds=sound_shift_seconds,
             short_side=short_side,
             audio=audio,
+            audio_track=audio_track,
             origin=origin,
             max_held=max_held,
             min_audio_valid=min_audio_valid,
@@ -193,6 +202,7 @@ def decode_sound(
     duration_seconds: float | int,
     sample_rate: int = 16_000,
     channels: Literal[1, 2] = 1,
+    audio_track: Track = None,
     sha256: str | None = None,
     limits: Limits = Limits(),  # noqa: B008  frozen
 ) -> Sounding:
@@ -214,6 +224,7 @@ def decode_sound(
             sound_shift_seconds=0.0,
             short_side=None,
             audio="require",
+            audio_track=audio_track,
             origin="video",
             max_held=None,
             min_audio_valid=0.0,
@@ -221,7 +232,7 @@ def decode_sound(
             limits=limits,
         )
         if request.sha256 is not None:
-            verify_hash(request.path, request.sha256)
+            verify_hash(request.path, request.sha256, limits)
         (sound,) = pyav.decode_sounds(request)
         if isinstance(sound, ClipError):
             raise sound

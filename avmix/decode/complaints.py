@@ -23,10 +23,11 @@ class Complaints:
         self._lines = lines
         self._num_seen = 0
 
-    def fresh(self, *, but_of: Collection[str] = ()) -> bool:
+    def fresh(self, *, but_of: Collection[str] = (), but: tuple[str, ...] = ()) -> bool:
         """True when there were complaints since the last call, but for those of certain parts.
 
-        `but_of` are names as libav logs them, of a demuxer, a decoder or a parser.
+        `but_of` are names as libav logs them, of a demuxer, a decoder or a parser; `but` is how
+        lines begin that do not count.
         """
         if len(self._lines) == self._num_seen:
             return False  # asked some times for every packet: this must cost nothing
@@ -35,7 +36,7 @@ class Complaints:
         return any(
             level <= av.logging.ERROR or text.startswith(_PATCHED_UP)
             for level, name, text in new
-            if name not in but_of
+            if name not in but_of and not text.startswith(but)
         )
 
     def last(self) -> str:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from typing import Literal, TypeVar
 
@@ -23,15 +22,18 @@ from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from avmix.decode.boxes import MAX_HEADER_BYTES, bytes_before_clusters
 from avmix.decode.complaints import Complaints, listen
 from avmix.decode.edits import Presented, presented
 from avmix.decode.errors import (
     DecodeError,
     MediaOpenError,
+    NoAudioStreamError,
     TruncatedMediaError,
     UnsupportedMediaError,
 )
-from avmix.decode.request import Limits
+from avmix.decode.perfile import PerFile
+from avmix.decode.request import Limits, Track
 
 S = TypeVar("S", VideoStream, AudioStream)
 
@@ -46,12 +48,20 @@ _BACKWARD_SECONDS = 0.1
 _MAX_PENDING_BYTES = 32 << 20
 """Read at most, while a file is opened, to find its first key frame."""
 
+_BYTES_PER_HASH = 1 << 20
 _PACKETS_PER_LOOK = 16
 """At the clock, while packets are read; decoding looks at it for every frame."""
+_COVER = Disposition.attached_pic | Disposition.timed_thumbnails
+_HEAD_BYTES = 12
+_IMAGE_BRANDS = {b"jp2 ", b"jpx ", b"jxl "}
+"""Of files that begin like an mp4 and are none."""
 _VP9 = "libvpx-vp9"
 _NOTICE = "crccheck+bitstream+buffer"
 """Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
 end of a picture, which is how most damage of older codecs shows."""
+_OPTIONS = {"ac3": {"cons_noisegen": "1"}, "eac3": {"cons_noisegen": "1"}}
+"""Of decoders: the noise that AC-3 leaves to them follows from the frame that it belongs to, not
+from how many were decoded before. libav's decoder of AAC has no such option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,34 +106,45 @@ class Media:
     def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
         """The packets of `streams` from where reading stands.
 
-        Raises `UnsupportedMediaError` at the limit of time; `DecodeError` where a stream appears in
-        the middle, and where time goes backward: what was shown at a time is then not one frame,
-        and the audio of that time may belong to another. What else libav raises is not changed.
+        Raises as `read`, `UnsupportedMediaError` also where reading has taken longer than the limit
+        in all, and `DecodeError` where time goes backward: what was shown at a time is then not one
+        frame, and the audio of that time may belong to another.
         """
-        indices = {stream.index for stream in streams}
         slack = {s.index: _BACKWARD_SECONDS / float(s.time_base or 1) for s in streams}
-        latest: dict[int, int] = {}
-        read = [packet for packet in self.pending if packet.stream_index in indices]
+        latest: dict[int, float] = dict.fromkeys(slack, -math.inf)
+        read = [packet for packet in self.pending if packet.stream_index in slack]
         self.pending.clear()
         is_timed = not self.in_output_order
-        demuxed = _demux(self.path, self.limits, self.container, *streams)
-        for number, packet in enumerate(chain(read, demuxed)):
-            if number % _PACKETS_PER_LOOK == 0:
-                self.check_time()
-            dts = packet.dts
-            if is_timed and dts is not None:
-                index = packet.stream_index
-                before = latest.get(index)
-                if before is None or dts >= before:
-                    latest[index] = dts
-                elif dts < before - slack.get(index, math.inf):
-                    at = before * float(packet.time_base) - self.zero_seconds
-                    raise DecodeError(
-                        self.path,
-                        f"its clock starts again after {at:.3f} s: it is joined from several "
-                        "recordings; split it, or transcode it",
-                    )
-            yield packet
+        # One generator, not one in another: this runs for every packet.
+        with _demuxing(self.path, self.limits):
+            for number, packet in enumerate(chain(read, self.container.demux(*streams))):
+                if number % _PACKETS_PER_LOOK == 0:
+                    self.check_time()
+                if is_timed and (dts := packet.dts) is not None:
+                    index = packet.stream_index
+                    before = latest[index]
+                    if dts >= before:
+                        latest[index] = dts
+                    elif dts < before - slack[index]:
+                        at = before * float(packet.time_base) - self.zero_seconds
+                        raise DecodeError(
+                            self.path,
+                            f"its clock starts again after {at:.3f} s: it is joined from several "
+                            "recordings; split it, or transcode it",
+                        )
+                yield packet
+
+    def read(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
+        """The packets of `streams`, or of all, from where reading stands, whatever their times.
+
+        Raises `UnsupportedMediaError` where one packet takes longer than the limit of time;
+        `DecodeError` where a stream appears in the middle. What else libav raises is not changed.
+        """
+        indices = {stream.index for stream in streams}
+        read = [p for p in self.pending if not indices or p.stream_index in indices]
+        self.pending.clear()
+        with _demuxing(self.path, self.limits):
+            yield from chain(read, self.container.demux(*streams))
 
     def seek(self, ticks: int, stream: VideoStream) -> None:
         """Read on from the key frame before `ticks` of `stream`; raises what libav does."""
@@ -143,16 +164,19 @@ def open_media(
     origin: Literal["video", "container"] = "video",
     *,
     began_at: float | None = None,
+    audio_track: Track = None,
 ) -> Iterator[Media]:
     """Open `path` for reading and close it in the end.
 
     `began_at` is where the limit of time begins, on the monotonic clock; None for now.
 
     Raises OSError as the system does, `MediaOpenError` when it is not an accepted media file,
-    `UnsupportedMediaError` when it is more than `limits` allow, or cannot be decoded in sync.
+    `UnsupportedMediaError` when it is more than `limits` allow, or cannot be decoded in sync,
+    `NoAudioStreamError` when there is audio, and no such `audio_track`.
     """
-    _check_regular(path)
+    head = _checked_head(path)
     edits = presented(path)
+    _check_matroska(path)
     began_at = time.monotonic() if began_at is None else began_at
     left_seconds = began_at + limits.seconds - time.monotonic()
     if left_seconds <= 0:
@@ -163,6 +187,7 @@ def open_media(
                 # With the prefix a name such as `http:x.mp4` or `-` is a file name, nothing else.
                 "file:" + os.path.abspath(path),
                 mode="r",
+                format="mov" if _is_film(head) else None,
                 container_options={
                     "format_whitelist": _FORMATS,
                     "protocol_whitelist": "file",
@@ -179,6 +204,8 @@ def open_media(
         except av.error.ExitError as error:
             raise _too_slow(path, limits) from error
         except (av.error.FFmpegError, ValueError, OverflowError) as error:
+            if time.monotonic() - began_at > limits.seconds:
+                raise _too_slow(path, limits) from error
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise MediaOpenError(
                 path,
@@ -186,20 +213,23 @@ def open_media(
                 "than its name says",
             ) from error
         with container:
-            yield _describe(path, container, complaints, limits, origin, edits, began_at)
+            if time.monotonic() - began_at > limits.seconds:
+                raise _too_slow(path, limits)  # what was not read yet would seem not to be there
+            yield _describe(
+                path, container, complaints, limits, origin, edits, began_at, audio_track
+            )
 
 
-def verify_hash(path: str, sha256: str) -> None:
+def verify_hash(path: str, sha256: str, limits: Limits) -> None:
     """Raise `DecodeError` unless the file's content is the one that `sha256` was taken of.
 
-    Raises OSError as the system does, and `MediaOpenError` for what is not a regular file: a pipe
-    or a device has no end.
+    Raises OSError as the system does, `MediaOpenError` for what is not a regular file (a pipe or a
+    device has no end), and `UnsupportedMediaError` where reading takes longer than the limit.
 
     A file is read once per process, and again when its size or time of change is another.
     """
-    _check_regular(path)
-    info = os.stat(path)
-    found = _hash(path, info.st_size, info.st_mtime_ns, info.st_ino, info.st_dev)
+    _checked_head(path)
+    found = _hashes.get(path, lambda: _hash(path, limits))
     if found != sha256.lower():
         raise DecodeError(
             path,
@@ -208,19 +238,28 @@ def verify_hash(path: str, sha256: str) -> None:
         )
 
 
-@lru_cache(maxsize=1 << 16)
-def _hash(path: str, *identity: int) -> str:
-    del identity
+_hashes: PerFile[str] = PerFile()
+
+
+def _hash(path: str, limits: Limits) -> str:
+    until, digest = time.monotonic() + limits.seconds, hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while data := file.read(_BYTES_PER_HASH):
+            digest.update(data)
+            if time.monotonic() > until:
+                raise UnsupportedMediaError(
+                    path,
+                    f"taking its SHA-256 takes longer than {limits.seconds:g} s; allow more "
+                    "(Limits.seconds), or leave it out",
+                )
+    return digest.hexdigest()
 
 
-def _demux(
-    path: str, limits: Limits, container: InputContainer, *streams: VideoStream | AudioStream
-) -> Iterator[Packet]:
-    """The packets of `streams`; raises as `Media.packets`, but does not look at their times."""
+@contextmanager
+def _demuxing(path: str, limits: Limits) -> Iterator[None]:
+    """What reading packets raises, as `Media.read` raises it."""
     try:
-        yield from container.demux(*streams)
+        yield
     except av.error.ExitError as error:  # the `timeout` of the opening
         raise _too_slow(path, limits) from error
     except IndexError as error:  # of PyAV, which knows the streams of the opening only
@@ -235,13 +274,33 @@ def _too_slow(path: str, limits: Limits) -> UnsupportedMediaError:
     )
 
 
-def _check_regular(path: str) -> None:
+def _checked_head(path: str) -> bytes:
+    """The first bytes of a file; raises where it is not a regular one, or empty."""
     mode = os.stat(path).st_mode
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise MediaOpenError(path, "is not a regular file")
-    with open(path, "rb") as file:  # raises what the system says of directories and permissions
-        if not file.read(1):
-            raise MediaOpenError(path, "is empty (0 bytes)")
+    # Raises what the system says of directories and permissions.
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        raise MediaOpenError(path, "is empty (0 bytes)")
+    return head
+
+
+def _is_film(head: bytes) -> bool:
+    """True for mp4, mov and their relatives, which libav knows by the same bytes (`mov_probe`):
+    asking each of its demuxers takes a sixth of the time to open a small file."""
+    return head[4:8] == b"ftyp" and head[8:12] not in _IMAGE_BRANDS
+
+
+def _check_matroska(path: str) -> None:
+    """Raise `UnsupportedMediaError` where there is more before the first cluster than any file
+    needs: libav takes all of it into memory."""
+    with open(path, "rb") as file:
+        if bytes_before_clusters(file) > MAX_HEADER_BYTES:
+            raise UnsupportedMediaError(
+                path, f"its header is larger than {MAX_HEADER_BYTES >> 20} MiB; transcode it"
+            )
 
 
 def _describe(
@@ -252,15 +311,15 @@ def _describe(
     origin: Literal["video", "container"],
     edits: Mapping[int, Presented],
     began_at: float,
+    audio_track: Track,
 ) -> Media:
     names = set(container.format.name.split(","))
     pictures = [s for s in container.streams.video if not is_cover(s)]
     video = _default_of(path, pictures)
     # Without a decoder for the audio the frames are as good as ever.
-    is_audio_unknown = (
-        bool(audios := _flagged(list(container.streams.audio))) and audios[0].codec_context is None
-    )
-    audio = None if is_audio_unknown or not audios else audios[0]
+    track = _track_of(path, list(container.streams.audio), audio_track)
+    is_audio_unknown = track is not None and track.codec_context is None
+    audio = None if is_audio_unknown else track
     for stream in container.streams:
         if stream is not video and stream is not audio:
             stream.discard = Discard.all
@@ -268,7 +327,8 @@ def _describe(
         if stream is not None:
             # Frame threads hang when reading stops early.
             stream.codec_context.thread_count = 1
-            stream.codec_context.options = {"err_detect": _NOTICE}
+            name = stream.codec_context.name
+            stream.codec_context.options = {"err_detect": _NOTICE, **_OPTIONS.get(name, {})}
     if video is not None:
         context = video.codec_context
         if context.width * context.height > limits.max_pixels:
@@ -331,21 +391,40 @@ def _to_first_key(
 ) -> list[Packet]:
     """The packets up to the first key frame; a recording may begin between two.
 
-    Raises `TruncatedMediaError` where reading stops with an error, and as `_demux`.
+    Raises `TruncatedMediaError` where reading stops with an error, and as `_demuxing`.
     """
     packets: list[Packet] = []
-    num_bytes = 0
+    num_bytes, has_video = 0, False
     streams = [stream for stream in (video, audio) if stream is not None]
     try:
-        for packet in _demux(path, limits, container, *streams):
-            packets.append(packet)
-            num_bytes += packet.size
-            is_first_key = packet.stream_index == video.index and packet.is_keyframe
-            if is_first_key or packet.size == 0 or num_bytes > _MAX_PENDING_BYTES:
-                break
+        with _demuxing(path, limits):
+            for packet in container.demux(*streams):
+                packets.append(packet)
+                num_bytes += packet.size
+                is_video = packet.stream_index == video.index
+                if is_video and not has_video and not packet.is_keyframe and packet.size:
+                    packet.is_keyframe = _is_decoded_alone(packet, video)
+                has_video |= is_video
+                is_first_key = is_video and packet.is_keyframe
+                if is_first_key or packet.size == 0 or num_bytes > _MAX_PENDING_BYTES:
+                    break
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(path, f"reading stops early: {error.strerror}") from error
     return packets
+
+
+def _is_decoded_alone(packet: Packet, video: VideoStream) -> bool:
+    """True when a packet is a key frame that is not marked as one: libav does not know those of
+    H.264 in mp4 that have start codes in place of lengths."""
+    decoder = CodecContext.create(video.codec_context.name, "r")
+    decoder.extradata = video.codec_context.extradata
+    decoder.thread_count = 1
+    assert isinstance(decoder, VideoCodecContext)
+    try:
+        frames = [*decoder.decode(packet), *decoder.decode(None)]
+    except av.error.FFmpegError:
+        return False
+    return bool(frames) and frames[0].key_frame and not frames[0].is_corrupt
 
 
 def _zero_seconds(
@@ -370,12 +449,40 @@ def _zero_seconds(
 
 def is_cover(stream: Stream) -> bool:
     """True for cover art and thumbnails, which libav counts among the videos."""
-    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+    return bool(stream.disposition & _COVER)
 
 
 def _flagged(streams: list[S]) -> list[S]:
     """The streams that players take: those flagged as default, or all."""
+    if len(streams) == 1:
+        return streams
     return [s for s in streams if s.disposition & Disposition.default] or streams
+
+
+def _track_of(path: str, streams: list[AudioStream], wanted: Track) -> AudioStream | None:
+    """The audio track that is asked for; None where the file has no audio at all."""
+    if not streams:
+        return None
+    if wanted is None:
+        return _flagged(streams)[0]
+    found = [
+        stream
+        for number, stream in enumerate(streams)
+        if number == wanted or str(stream.language or "").casefold() == str(wanted).casefold()
+    ]
+    if not found:
+        has = "; ".join(f"{n}: {_track_words(stream)}" for n, stream in enumerate(streams))
+        raise NoAudioStreamError(path, f"has no audio track {wanted!r}; it has {has}")
+    return found[0]
+
+
+def _track_words(stream: AudioStream) -> str:
+    context = stream.codec_context
+    codec = "no decoder"
+    if context is not None:
+        codec = f"{context.name}, {context.channels} channel{'s' * (context.channels != 1)}"
+    title = f" {stream.metadata['title']!r}" if stream.metadata.get("title") else ""
+    return f"{stream.language or 'no language'}, {codec}{title}"
 
 
 def _default_of(path: str, streams: list[S]) -> S | None:

@@ -6,15 +6,15 @@ and picture exactly together; the rest is read here. Source: ISO/IEC 14496-12, 8
 
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import BinaryIO
 
+from avmix.decode.boxes import MAX_HEADER_BYTES, Box, boxes, content, named, size_of
 from avmix.decode.errors import MediaOpenError, UnsupportedMediaError
 
-_MAX_HEADER_BYTES = 256 << 20
-_MAX_BOXES = 100_000
-"""In one box; a track of a phone has 20."""
+_BUFFER_BYTES = 1 << 16
+"""Read at once: most headers are that small, and boxes are sought in them."""
 _MAX_EDITS = 1000
 """Of one track; editors write one for each cut. libav takes 24 bytes of memory for each, and time
 that grows with their square."""
@@ -48,115 +48,93 @@ def presented(path: str) -> dict[int, Presented]:
     well formed.
     """
     try:
-        header = _header(path)
-        return {} if header is None else _tracks(path, header)
+        with open(path, "rb", _BUFFER_BYTES) as file:
+            header = _header(path, file)
+            return {} if header is None else _tracks(path, *header)
     except (struct.error, IndexError, ValueError, zlib.error) as error:
         raise MediaOpenError(path, "its edit lists are damaged") from error
 
 
-def _header(path: str) -> memoryview | None:
-    """The contents of the `moov` box, or None."""
-    with open(path, "rb") as file:
-        for _ in range(_MAX_BOXES):
-            head = file.read(8)
-            if len(head) < 8:
-                return None
-            size, kind = struct.unpack(">I4s", head)
-            length = 8
-            if size == 1:
-                (size,) = struct.unpack(">Q", file.read(8))
-                length = 16
-            if kind == b"moov" and (size == 0 or size >= length):
-                return _unpacked(memoryview(_content(path, file, size - length)))
-            if size < length:
-                return None  # to the end of the file, or damaged: libav decides
-            file.seek(size - length, 1)
-    raise ValueError(f"more than {_MAX_BOXES} boxes before the header")
+def _header(path: str, file: BinaryIO) -> tuple[BinaryIO, Box] | None:
+    """The `moov` box, and the file it is in, or None."""
+    moov = next((box for box in boxes(file, 0, size_of(file)) if box.kind == b"moov"), None)
+    if moov is None:
+        return None
+    if moov.end - moov.begin > MAX_HEADER_BYTES:
+        raise _too_large(path)
+    packed = next((box for box in boxes(file, moov.begin, moov.end) if box.kind == b"cmov"), None)
+    return (file, moov) if packed is None else _unpacked(path, file, packed)
 
 
-def _content(path: str, file: BinaryIO, size: int) -> bytes:
-    """Of a header of `size` bytes, or negative for all there is, within the limit."""
-    data = file.read(min(size, _MAX_HEADER_BYTES + 1) if size >= 0 else _MAX_HEADER_BYTES + 1)
-    if len(data) > _MAX_HEADER_BYTES:
-        raise UnsupportedMediaError(
-            path, f"its header is larger than {_MAX_HEADER_BYTES >> 20} MiB; transcode it"
-        )
-    return data
+def _too_large(path: str) -> UnsupportedMediaError:
+    return UnsupportedMediaError(
+        path, f"its header is larger than {MAX_HEADER_BYTES >> 20} MiB; transcode it"
+    )
 
 
-def _unpacked(moov: memoryview) -> memoryview:
-    """The header itself; QuickTime may compress it (`cmov`)."""
-    packed = next((data for kind, data in boxes(moov) if kind == b"cmov"), None)
-    if packed is None:
-        return moov
-    parts = dict(boxes(packed))
-    if bytes(parts.get(b"dcom", b"")) != b"zlib" or b"cmvd" not in parts:
+def _unpacked(path: str, file: BinaryIO, packed: Box) -> tuple[BinaryIO, Box]:
+    """What QuickTime has compressed (`cmov`)."""
+    parts = {
+        box.kind: content(file, box, MAX_HEADER_BYTES)
+        for box in boxes(file, packed.begin, packed.end)
+        if box.kind in (b"dcom", b"cmvd")
+    }
+    if parts.get(b"dcom") != b"zlib" or b"cmvd" not in parts:
         raise ValueError("a header compressed in an unknown way")
-    whole = zlib.decompressobj().decompress(parts[b"cmvd"][4:], _MAX_HEADER_BYTES)
-    header = dict(boxes(memoryview(whole))).get(b"moov")
-    if header is None:
+    (size,) = struct.unpack_from(">I", parts[b"cmvd"])
+    if size > MAX_HEADER_BYTES:
+        raise _too_large(path)
+    # libav unpacks no more than that either.
+    whole = zlib.decompressobj().decompress(parts[b"cmvd"][4:], max(size, 1))
+    moov = named(BytesIO(whole), Box(b"", 0, len(whole)), b"moov")
+    if not moov:
         raise ValueError("a compressed header without a film")
-    return header
+    return BytesIO(whole), moov[-1]
 
 
-def boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and content of each box of an mp4, in order; ValueError where there are too many."""
-    at = 0
-    for _ in range(_MAX_BOXES):
-        if at + 8 > len(data):
-            return
-        size, kind = struct.unpack_from(">I4s", data, at)
-        length = 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, at + 8)
-            length = 16
-        size = size or len(data) - at
-        if size < length:
-            return
-        yield kind, data[at + length : at + size]
-        at += size
-    raise ValueError(f"more than {_MAX_BOXES} boxes in one")
-
-
-def _tracks(path: str, moov: memoryview) -> dict[int, Presented]:
-    parts_of_film = list(boxes(moov))
-    film_scale = next((_time_scale(data) for kind, data in parts_of_film if kind == b"mvhd"), 0)
+def _tracks(path: str, file: BinaryIO, moov: Box) -> dict[int, Presented]:
+    parts_of_film = list(boxes(file, moov.begin, moov.end))
+    film_scale = next((_number_in(file, box) for box in parts_of_film if box.kind == b"mvhd"), 0)
     found: dict[int, Presented] = {}
-    for trak in (data for kind, data in parts_of_film if kind == b"trak"):
-        parts = dict(boxes(trak))
-        edit_list = dict(boxes(parts.get(b"edts", _NOTHING))).get(b"elst")
-        media_header = dict(boxes(parts.get(b"mdia", _NOTHING))).get(b"mdhd")
-        if edit_list is None or media_header is None or b"tkhd" not in parts:
+    for trak in (box for box in parts_of_film if box.kind == b"trak"):
+        parts = list(boxes(file, trak.begin, trak.end))
+        headers = [box for box in parts if box.kind == b"tkhd"]
+        edit_lists = [e for b in parts if b.kind == b"edts" for e in named(file, b, b"elst")]
+        media_headers = [m for b in parts if b.kind == b"mdia" for m in named(file, b, b"mdhd")]
+        for each in edit_lists:
+            _check_length(path, file, each)
+        if not edit_lists or not media_headers or not headers:
             continue
-        edits = _edits(path, edit_list, film_scale, _time_scale(media_header))
+        edits = _edits(file, edit_lists[-1], film_scale, _number_in(file, media_headers[-1]))
         one = _one_piece(path, edits, 1.5 / film_scale if film_scale else 0.0)
         if one is not None:
-            found[_track_number(parts[b"tkhd"])] = one
+            found[_number_in(file, headers[-1])] = one
     return found
 
 
-_NOTHING = memoryview(b"")
-
-
-def _time_scale(data: memoryview) -> int:
-    (scale,) = struct.unpack_from(">I", data, 20 if data[0] == 1 else 12)
-    return scale
-
-
-def _track_number(data: memoryview) -> int:
+def _number_in(file: BinaryIO, box: Box) -> int:
+    """Of a header of the film or of media the ticks per second, of that of a track its number."""
+    data = content(file, box, 24)
     (number,) = struct.unpack_from(">I", data, 20 if data[0] == 1 else 12)
     return number
 
 
-def _edits(path: str, data: memoryview, film_scale: int, media_scale: int) -> list[_Edit]:
+def _check_length(path: str, file: BinaryIO, edit_list: Box) -> None:
+    """Raise `UnsupportedMediaError` for a list that is longer than any that people make."""
+    (num_edits,) = struct.unpack_from(">I", content(file, edit_list, 8), 4)
+    num_edits = min(num_edits, (edit_list.end - edit_list.begin) // 12)
+    if num_edits > _MAX_EDITS:
+        raise UnsupportedMediaError(path, f"its edit list has {num_edits} entries; transcode it")
+
+
+def _edits(file: BinaryIO, edit_list: Box, film_scale: int, media_scale: int) -> list[_Edit]:
     if not film_scale or not media_scale:
         return []
+    data = content(file, edit_list, 8 + 20 * _MAX_EDITS)
     (num_edits,) = struct.unpack_from(">I", data, 4)
     shape = ">QqhH" if data[0] == 1 else ">IihH"
     size = struct.calcsize(shape)
     num_edits = min(num_edits, (len(data) - 8) // size)
-    if num_edits > _MAX_EDITS:
-        raise UnsupportedMediaError(path, f"its edit list has {num_edits} entries; transcode it")
     edits = []
     for k in range(num_edits):
         length, media, whole, part = struct.unpack_from(shape, data, 8 + k * size)

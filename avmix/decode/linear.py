@@ -139,7 +139,7 @@ class LinearPictures:
         """The last picture is what is on the screen at all wanted times before `row`."""
         if row > self._num_shown:
             assert self._last is not None
-            rows = np.arange(self._num_shown, row)
+            rows = range(self._num_shown, row)
             self.canvas.show(rows, self._last, self._last_seconds)
             self._num_shown = row
 

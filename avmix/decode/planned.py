@@ -4,6 +4,7 @@ Packets carry the time of their picture, so which pictures are wanted is known b
 decoded: those from the key picture before each, less the ones that no other picture needs.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +25,8 @@ MAX_REORDERED = 17
 """Packets after which a frame has come out of any decoder: 16 frames wait in the largest buffer."""
 _EARLIER_SECONDS = 1.0
 """By how much earlier decoding begins where it has to show whether there is damage."""
+_GAP_SECONDS = 1.0
+"""Without a new frame: beside damage it means that data are missing."""
 _WORTH_A_RESTART = 4
 """So many packets between two needed stretches, and the decoder starts again after them."""
 
@@ -51,6 +54,10 @@ class PlannedPictures:
     end_seconds: float = np.inf
     """End of the last picture; infinite while pictures after the last wanted time exist."""
     _track: Track = field(init=False)
+    _since: float = field(init=False)
+    """Decoding has to begin with a key frame at or before this time, seconds on the clip clock."""
+    _until: float = field(init=False)
+    """Frames that begin after this time are not wanted, seconds on the clip clock."""
     _held: list[Packet] = field(default_factory=list)
     _dropped: bool = False
     """True when packets before the first key picture were left out."""
@@ -76,6 +83,8 @@ class PlannedPictures:
         self._track = track_of(self.canvas.media, bare=self.bare)
         self.damage = Damage(to_the_end=self.canvas.media.counted)
         self._is_reordered = not may_reorder(self._track.stream)
+        first, last = (float(at) + self.epsilon_seconds for at in self.canvas.times[[0, -1]])
+        self._since, self._until = min(first, self.since_seconds), last
         if self.first is not None:
             self._lasting.note(self.first)
 
@@ -102,31 +111,33 @@ class PlannedPictures:
 
     def feed(self, packet: Packet) -> None:
         """Hold the next packet, or only it where decoding may begin with it as well."""
-        if self.gathered or (packet.size == 0 and packet.dts is not None):
+        size, pts, is_key = packet.size, packet.pts, packet.is_keyframe
+        if self.gathered or (size == 0 and packet.dts is not None):
             return
-        if packet.size == 0:
+        if size == 0:
             self.gathered = True
             self._find_end()
             return
-        if packet.pts is None:
+        if pts is None:
             raise SeekMissed
         self._lasting.note(packet)
-        if packet.is_keyframe:
+        if is_key:
             self._lasting.give(packet)
-        if self._latest is not None and packet.pts < self._latest:
+        if self._latest is None or pts > self._latest:
+            self._latest = pts
+        elif pts < self._latest:
             self._is_reordered = True
-        self._latest = max(packet.pts, self._latest or packet.pts)
-        if packet.is_keyframe and self._seconds(packet) <= self._first_time():
+        if is_key and self._track.seconds(pts) <= self._since:
             self._held.clear()
             self._breaks.clear()
             self._num_bytes = 0
-        elif not self._held and packet.is_keyframe and (self._dropped or not self.from_start):
+        elif not self._held and is_key and (self._dropped or not self.from_start):
             raise SeekMissed  # no key picture in time
-        elif not self._held and not packet.is_keyframe:
+        elif not self._held and not is_key:
             self._dropped = True
             return
         self._held.append(packet)
-        self._num_bytes += packet.size
+        self._num_bytes += size
         limit = self.canvas.media.limits.max_held_bytes
         if self._num_bytes > limit:
             raise UnsupportedMediaError(
@@ -145,18 +156,18 @@ class PlannedPictures:
         if not self._held:
             raise SeekMissed
         seconds = np.array([self._seconds(p) for p in self._held])
-        for packet, at in zip(self._held, seconds, strict=True):
-            self.damage.packet(float(at), packet.is_keyframe)
+        is_key = [packet.is_keyframe for packet in self._held]
+        for at, is_key_frame in zip(seconds.tolist(), is_key, strict=True):
+            self.damage.packet(at, is_key_frame)
         for index in self._breaks:
             before = float(seconds[index - 1]) if index else -np.inf
             at = float(seconds[index]) if index < len(seconds) else np.inf
             self.damage.event(min(at, before + 1), index=index, since_seconds=before)
         shown = self._shown(seconds)
-        rows = {
-            int(index): np.flatnonzero((shown == index) & needed)
-            for index in np.unique(shown[needed])
-        }
-        stretches = _stretches(list(rows), np.array([p.is_keyframe for p in self._held]), seconds)
+        rows: dict[int, list[int]] = {}
+        for row in np.flatnonzero(needed).tolist():
+            rows.setdefault(int(shown[row]), []).append(row)
+        stretches = _stretches(sorted(rows), is_key, seconds.tolist())
         if self.since_seconds < np.inf:
             stretches = [(0, max(rows))]
         begins_at_first = self.since_seconds < np.inf or seconds[0] <= self.epsilon_seconds
@@ -192,7 +203,7 @@ class PlannedPictures:
     def _decode(
         self,
         stretches: list[tuple[int, int]],
-        rows: dict[int, Int64[np.ndarray, " n"]],
+        rows: dict[int, list[int]],
         seconds: Float64[np.ndarray, " p"],
     ) -> None:
         context = self._track.decoder
@@ -204,6 +215,7 @@ class PlannedPictures:
             last = len(self._held) - 1
             stretches = [(low, min(high + MAX_REORDERED, last)) for low, high in stretches]
         wanted = {self._held[index].pts: index for index in rows}
+        at = seconds.tolist()
         was_skipping: bool | None = None
         if self.first is not None and must_be_decoded(self.first, self._track.stream):
             self._track.decode(self.first)
@@ -213,38 +225,38 @@ class PlannedPictures:
             self._last_out = None
             for index in range(begin, end + 1):
                 # Pictures before the first in time refer to what was not decoded.
-                if seconds[index] < seconds[begin]:
+                if at[index] < at[begin]:
                     continue
                 skipping = can_skip and index not in rows
                 if skipping != was_skipping:
                     context.skip_frame = "NONREF" if skipping else "DEFAULT"
                     was_skipping = skipping
-                self._decode_one(self._held[index], index, wanted, rows, seconds)
-            self._decode_one(None, end, wanted, rows, seconds)
+                self._decode_one(self._held[index], index, wanted, rows, at)
+            self._decode_one(None, end, wanted, rows, at)
 
     def _decode_one(
         self,
         packet: Packet | None,
         index: int,
         wanted: dict[int | None, int],
-        rows: dict[int, Int64[np.ndarray, " n"]],
-        seconds: Float64[np.ndarray, " p"],
+        rows: dict[int, list[int]],
+        seconds: list[float],
     ) -> None:
         """Give the decoder a packet, None at the end, and show what comes out."""
-        at = float(seconds[index])
         frames, verdict = self._track.decode(packet)
         if verdict != "sound":
-            self.damage.event(at, index=index, only_said=verdict == "said")
+            self.damage.event(seconds[index], index=index, only_said=verdict == "said")
         for frame in frames:
-            if frame.pts is not None:
-                self._contradicted |= self._last_out is not None and frame.pts < self._last_out
-                self._last_out = frame.pts
-            which = wanted.get(frame.pts)
+            pts = frame.pts
+            if pts is not None:
+                self._contradicted |= self._last_out is not None and pts < self._last_out
+                self._last_out = pts
+            which = wanted.get(pts)
             if frame.is_corrupt:
-                own = at if frame.pts is None else self._track.seconds(frame.pts)
+                own = seconds[index] if pts is None else self._track.seconds(pts)
                 self.damage.event(own, index=index if which is None else which)
             if which is not None:
-                self.canvas.show(rows[which], frame, float(seconds[which]))
+                self.canvas.show(rows[which], frame, seconds[which])
 
     def _find_end(self) -> None:
         """The file is read to its end: the last picture is known."""
@@ -262,16 +274,22 @@ class PlannedPictures:
         )
         return self._track.limit_seconds if beyond else self.end_seconds
 
-    def _first_time(self) -> float:
-        return min(float(self.canvas.times[0]) + self.epsilon_seconds, self.since_seconds)
+    def gap(self, begin_seconds: float, end_seconds: float) -> tuple[float, float] | None:
+        """The first stretch of more than `_GAP_SECONDS` without a new frame that reaches into the
+        seconds [begin, end), of the packets that were read."""
+        seconds = np.sort([self._seconds(packet) for packet in self._held])
+        for low, high in zip(seconds[:-1].tolist(), seconds[1:].tolist(), strict=True):
+            if high - low > _GAP_SECONDS and low < end_seconds and high > begin_seconds:
+                return low + self._track.period_seconds, high
+        return None
 
     def _is_past(self, packet: Packet) -> bool:
         """True when no later packet can hold a picture that is wanted."""
-        last = float(self.canvas.times[-1]) + self.epsilon_seconds
-        if packet.dts is None:  # Matroska, for some packets after a seek
-            is_past = self._seconds(packet) > last + 1
+        dts = packet.dts
+        if dts is None:  # Matroska, for some packets after a seek
+            is_past = self._seconds(packet) > self._until + 1
         else:
-            is_past = self._track.seconds(packet.dts) > last
+            is_past = self._track.seconds(dts) > self._until
         self._num_beyond += is_past
         return is_past and (self._is_reordered or self._num_beyond > MAX_REORDERED)
 
@@ -281,16 +299,21 @@ class PlannedPictures:
 
 
 def _stretches(
-    wanted: list[int], is_key: Bool[np.ndarray, " p"], seconds: Float64[np.ndarray, " p"]
+    wanted: list[int], is_key: list[bool], seconds: list[float]
 ) -> list[tuple[int, int]]:
-    """Which packets, in the order of decoding, the wanted ones need: first and last of each run."""
-    keys = np.flatnonzero(is_key)
+    """Which packets, in the order of decoding, the wanted ones need: first and last of each run.
+
+    `wanted` ascend.
+    """
+    keys = [at for at, is_key_frame in enumerate(is_key) if is_key_frame]
     runs: list[tuple[int, int]] = []
-    for index in sorted(wanted):
-        usable = keys[(keys <= index) & (seconds[keys] <= seconds[index])]
-        if not len(usable):
+    for index in wanted:
+        place = bisect_right(keys, index) - 1
+        while place >= 0 and seconds[keys[place]] > seconds[index]:
+            place -= 1
+        if place < 0:
             raise SeekMissed
-        begin = int(usable[-1])
+        begin = keys[place]
         if runs and begin <= runs[-1][1] + _WORTH_A_RESTART:
             runs[-1] = (min(runs[-1][0], begin), index)
         else:

@@ -48,7 +48,7 @@ T = TypeVar("T")
 def decode(request: Request) -> list[Clip | ClipError]:
     """One outcome per window; see `decode_clips`."""
     if request.sha256 is not None:
-        verify_hash(request.path, request.sha256)
+        verify_hash(request.path, request.sha256, request.limits)
     outcomes = _each_outcome(request, _read_group)
     unsupported = [e for e in outcomes.values() if isinstance(e, UnsupportedMediaError)]
     if unsupported and len(unsupported) == len(outcomes):
@@ -78,7 +78,6 @@ def _each_outcome(
 
     Raises only what is wrong with the file whatever the window.
     """
-    deadline = time.monotonic() + request.limits.seconds
 
     def outcomes_of(starts: list[float]) -> _Outcomes[T]:
         try:
@@ -94,7 +93,7 @@ def _each_outcome(
             found = outcomes_of(starts)
             # What is wrong with one window is no matter of those that were read with it.
             for start in starts if len(starts) > 1 else ():
-                if isinstance(found[start], ClipError) and time.monotonic() < deadline:
+                if isinstance(found[start], ClipError) and not reader.is_late:
                     found |= outcomes_of([start])
             outcomes |= found
     return outcomes
@@ -180,12 +179,18 @@ class _Reader:
         """Close the file."""
         self._stack.close()
 
+    @property
+    def is_late(self) -> bool:
+        """True when the limit of time is reached."""
+        return time.monotonic() - self._began_at > self.request.limits.seconds
+
     def attempts(self, start_seconds: float) -> Iterator[tuple[Media, _Place]]:
         """The file, placed before `start_seconds`: the fast ways first, the safe one last."""
         media = self._at_start()
         seeks = media.seek_back_seconds
-        if seeks and start_seconds > seeks[0] and restarts(media.path, media.container.format.name):
-            seeks = ()
+        if seeks and start_seconds > seeks[0]:
+            name = media.container.format.name
+            seeks = () if restarts(media.path, name, media.check_time) else seeks
         for back_seconds in seeks:
             if start_seconds > back_seconds and self._seek(start_seconds - back_seconds):
                 yield media, _Place(planned=True, sought=True, first=self._first)
@@ -204,6 +209,7 @@ class _Reader:
                     self.request.limits,
                     self.request.origin,
                     began_at=self._began_at,
+                    audio_track=self.request.audio_track,
                 )
             )
             check_streams(self._media, self.request)
@@ -301,7 +307,9 @@ def _first_success(
     before: Canvas | None = None,
 ) -> tuple[PlannedPictures | LinearPictures, dict[float, Clip | ClipError]]:
     """The first of `attempts` that does not miss its place, and what it gives for each window."""
-    times = np.unique(np.concatenate([request.times(start) for start in starts]))
+    times = np.concatenate([request.times(start) for start in starts])
+    if not (np.diff(times) > 0).all():
+        times = np.unique(times)
     for media, place in attempts:
         canvas = Canvas(media, times, request.short_side, len(starts) * request.audio_bytes)
         if before is not None:
@@ -311,8 +319,8 @@ def _first_success(
             sound = _sound(media, request, starts, place)
             _read(media, pictures, sound)
             if not pictures.any_seen:
-                if place.sought:
-                    raise SeekMissed  # landed behind the last picture
+                if place.sought or place.planned:
+                    raise SeekMissed  # landed behind the last frame, or no packet says it is a key
                 raise DecodeError(media.path, "no picture could be decoded")
             begun = {start: _range_error(media, pictures, start) for start in starts}
             rows = {start: np.searchsorted(times, request.times(start)) for start in starts}
@@ -357,16 +365,17 @@ def _read(
     order = AviOrder(media.path) if media.in_output_order else None
     # What parsers find in the coding of a packet, its decoder will find as well.
     codings = {_UNOPENED, *(stream.codec_context.name for stream in streams)}
-    media.complaints.fresh()
+    complaints, video_index = media.complaints, media.video.index
+    complaints.fresh()
     try:
         for packet in media.packets(*streams):
             lost |= order is not None and packet.dts is not None and not order.is_next(packet)
-            if media.complaints.fresh(but_of=codings) or lost:
+            if complaints.fresh(but_of=codings) or lost:
                 lost = False
                 for reader in (pictures, sound):
                     if reader is not None:
                         reader.note_break()
-            if packet.stream.index == media.video.index:  # the flushing packet has no other number
+            if packet.stream.index == video_index:  # the flushing packet has no other number
                 if pictures is not None:
                     pictures.feed(packet)
             elif sound is not None:
@@ -405,12 +414,7 @@ def _clip(
     for suspect in (seconds, times[times < end]):
         bad = pictures.damage.touches(suspect)
         if bad is not None or np.isnan(seconds).any():
-            where = start if bad is None else bad
-            raise DecodeError(
-                media.path,
-                f"the picture at {where:.3f} s depends on damaged data; leave this window out, or "
-                "get the file again",
-            )
+            raise _damaged(media, request, pictures, start, start if bad is None else bad)
     num_held = int(np.sum(times >= end - pictures.epsilon_seconds))
     if request.max_held is not None and num_held > request.max_held:
         raise ClipRangeError(
@@ -434,6 +438,31 @@ def _clip(
     )
 
 
+def _damaged(
+    media: Media,
+    request: Request,
+    pictures: PlannedPictures | LinearPictures,
+    start: float,
+    bad_seconds: float,
+) -> DecodeError:
+    """Why a window cannot be read of whose frames the one at `bad_seconds` is damaged."""
+    gap = None
+    if isinstance(pictures, PlannedPictures):
+        gap = pictures.gap(start, start + request.duration_seconds)
+    if gap is not None:
+        return DecodeError(
+            media.path,
+            f"there are no frames between {gap[0]:.3f} and {gap[1]:.3f} s, and data are missing "
+            "there: it is joined from several recordings, or a part of it was lost; leave this "
+            "window out",
+        )
+    return DecodeError(
+        media.path,
+        f"the picture at {bad_seconds:.3f} s depends on damaged data; leave this window out, or "
+        "get the file again",
+    )
+
+
 def _waveform(
     media: Media, request: Request, sound: Sound | None, start: float, frame_bytes: int = 0
 ) -> Sounded:
@@ -454,7 +483,7 @@ def _range_error(
 ) -> ClipRangeError | TruncatedMediaError | None:
     """Why a window does not begin before the end of the video, if it does not."""
     end = pictures.end()
-    if start < end:
+    if start < end - pictures.epsilon_seconds:  # else every frame of it would be held
         return None
     assert media.video is not None
     declared = media.video.duration

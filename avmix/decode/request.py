@@ -17,6 +17,11 @@ MAX_FRAMES = 1_000_000
 """Of one window: their times alone are held in memory before the size of a frame is known."""
 
 
+Track = int | str | None
+"""Of several audio tracks: its number, from 0, its language as the file has it (`eng`), or the one
+that players take."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a file may cost before it is refused: files from the net are not to be trusted."""
@@ -59,17 +64,23 @@ class Request:
     channels: Literal[1, 2] = 1
     sound_shift_seconds: float = 0.0
     """By how much the sound of a window begins after its pictures."""
+    audio_track: Track = None
+    """Which of several audio tracks."""
 
     @property
     def audio_bytes(self) -> int:
         """Of the waveform of one window."""
-        num = 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
-        return np.dtype(np.float32).itemsize * self.channels * num
+        return np.dtype(np.float32).itemsize * self.channels * self.num_samples
+
+    @property
+    def num_samples(self) -> int:
+        """Of each channel of the waveform of one window."""
+        return 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
 
     @property
     def silence(self) -> Float32[np.ndarray, "*c s"]:
         """The waveform of a window without sound: (s), with two channels (2, s)."""
-        num = 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
+        num = self.num_samples
         return np.zeros(num if self.channels == 1 else (2, num), np.float32)
 
     def sound_start(self, start_seconds: float) -> float:
@@ -103,6 +114,7 @@ def checked_request(
     limits: Limits,
     channels: Literal[1, 2] = 1,
     sound_shift_seconds: float | int = 0.0,
+    audio_track: Track = None,
 ) -> Request:
     """A request that makes sense, whatever the file is.
 
@@ -152,16 +164,14 @@ def checked_request(
             f"sound_shift_seconds is {sound_shift_seconds!r}; it must be from {-MAX_SECONDS:g} to "
             f"{MAX_SECONDS:g}"
         )
+    if isinstance(audio_track, str):
+        if not audio_track.strip():
+            raise ValueError(f"audio_track is {audio_track!r}; it must be a language, or a number")
+    elif audio_track is not None:
+        _check_whole("audio_track", audio_track, 0, limits.max_streams)
     if origin not in ("video", "container"):
         raise ValueError(f'origin is {origin!r}; it must be "video" or "container"')
-    num_bytes = np.dtype(np.float32).itemsize * channels * duration_seconds * sample_rate
-    if audio != "skip" and num_bytes > limits.max_clip_bytes:
-        raise UnsupportedMediaError(
-            path,
-            f"{duration_seconds:g} s of audio at {sample_rate} Hz are {int(num_bytes) >> 20} MiB, "
-            "more than the limit; ask for shorter windows",
-        )
-    return Request(
+    request = Request(
         path=path,
         starts_seconds=tuple(float(start) for start in starts_seconds),
         duration_seconds=float(duration_seconds),
@@ -177,7 +187,15 @@ def checked_request(
         limits=limits,
         channels=channels,
         sound_shift_seconds=float(sound_shift_seconds),
+        audio_track=audio_track,
     )
+    if request.audio_bytes > limits.max_clip_bytes:
+        raise UnsupportedMediaError(
+            path,
+            f"{duration_seconds:g} s of audio at {sample_rate} Hz are {request.audio_bytes >> 20} "
+            "MiB, more than the limit; ask for shorter windows",
+        )
+    return request
 
 
 def _is_whole(value: object) -> bool:

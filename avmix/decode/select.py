@@ -85,6 +85,11 @@ class Index:
     """Without cover art."""
     has_audio: bool
 
+    @property
+    def last_start(self) -> float:
+        """From here on a window is after the end: every frame of it would be held."""
+        return self.end_seconds - self.epsilon_seconds
+
     def numbers(self, times: Float64[np.ndarray, " t"]) -> list[int]:
         """For each time the last picture that begins at or before it."""
         found = np.searchsorted(self.seconds, times + self.epsilon_seconds, side="right") - 1
@@ -113,8 +118,8 @@ def index_of(request: Request, look: Callable[[Media], Look] | None = None) -> I
     if request.origin == "container":
         raise refusal(path, 'origin="container" is read by PyAV only')
     if request.sha256 is not None:
-        verify_hash(path, request.sha256)
-    with open_media(path, request.limits) as media:
+        verify_hash(path, request.sha256, request.limits)
+    with open_media(path, request.limits, audio_track=request.audio_track) as media:
         check_streams(media, request)
         names = media.container.format.name.split(",")
         if not _FORMATS & set(names):
@@ -148,7 +153,7 @@ def index_of(request: Request, look: Callable[[Media], Look] | None = None) -> I
 
 def clips(request: Request, index: Index, read: Read) -> list[Clip | ClipError]:
     """One outcome per window, as `decode_clips` returns them; `read` is the backend."""
-    begun = [start for start in request.starts_seconds if start < index.end_seconds]
+    begun = [start for start in request.starts_seconds if start < index.last_start]
     numbers = {start: index.numbers(request.times(start)) for start in begun}
     # The first picture is always read, to be compared with PyAV's.
     wanted = sorted({0, *(number for window in numbers.values() for number in window)})
@@ -183,11 +188,11 @@ def clips(request: Request, index: Index, read: Read) -> list[Clip | ClipError]:
 
 
 def _num_held(request: Request, index: Index, start: float) -> int:
-    return int(np.sum(request.times(start) >= index.end_seconds - index.epsilon_seconds))
+    return int(np.sum(request.times(start) >= index.last_start))
 
 
 def _range_error(request: Request, index: Index, start: float) -> ClipRangeError | None:
-    if start < index.end_seconds:
+    if start < index.last_start:
         return None
     return ClipRangeError(
         request.path,
@@ -304,7 +309,7 @@ def _check_pictures(path: str, first: VideoFrame) -> None:
 
 def _painted(media: Media, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
     canvas = Canvas(media, np.zeros(1), None)
-    canvas.show(np.zeros(1, np.int64), frame, 0.0)
+    canvas.show((0,), frame, 0.0)
     assert canvas.out is not None
     return canvas.out[0]
 

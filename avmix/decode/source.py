@@ -1,12 +1,13 @@
-"""Media that are no file: bytes, or a file object, read under the same rules as a path."""
+"""Media that are no file: bytes, a file object or a URL, read under the same rules as a path."""
 
 import io
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, TypeGuard, runtime_checkable
 
 from avmix.decode.errors import ClipError, MediaOpenError, UnsupportedMediaError
 from avmix.decode.request import Limits
@@ -30,13 +31,16 @@ class FileObject(Protocol):
 
 
 _ACCEPTED = (
-    "give a path, the bytes of a whole file (bytes, bytearray, memoryview), or a file object that "
-    "is opened for reading bytes and can be sought"
+    "give a path or URL, the bytes of a whole file (bytes, bytearray, memoryview), or a file "
+    "object that is opened for reading bytes and can be sought"
 )
 _BYTES_PER_READ = 1 << 20
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*(?:::[A-Za-z0-9+.-]+)*)://")
+_PROTOCOLS = ("abfs", "az", "file", "gcs", "gs", "hf", "http", "https", "memory", "s3", "s3a")
+"""Of URLs that are opened. Others of fsspec run programs, log in, or read what a file tells."""
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | FileObject
-"""A path, the bytes of a whole file, or a file object that can be sought."""
+"""A path or URL, the bytes of a whole file, or a file object that can be sought."""
 
 
 @contextmanager
@@ -45,18 +49,23 @@ def as_file(source: Source, limits: Limits) -> Iterator[str]:
 
     Every decoder seeks, so a copy is what makes results the same as from the path. A file object is
     read from its first byte, never by more than one byte beyond `limits.max_source_bytes`, and left
-    where it stood. A `ClipError` raised within names `source`, not the copy.
+    where it stood. A string with `://` that is no file here is a URL: fsspec reads it, never libav,
+    and only those of `_PROTOCOLS`. A `ClipError` raised within names `source`, not the copy.
 
     Raises TypeError for what is no source, `UnsupportedMediaError` for more than
-    `limits.max_source_bytes`, `MediaOpenError` where a file object gives fewer or more bytes than
-    it says it has; OSError as the file object does, as where it cannot be sought.
+    `limits.max_source_bytes` and for URLs of other protocols, `MediaOpenError` where a file object
+    gives fewer or more bytes than it says it has, and where a URL cannot be read; OSError as the
+    file object does, as where it cannot be sought; ImportError where fsspec is missing, or what it
+    needs for a protocol.
     """
-    if isinstance(source, str | os.PathLike):
+    if _is_file(source):
         yield os.fspath(source)
         return
     with _nameable() as (path, copy):
-        if isinstance(source, bytes | bytearray | memoryview):
-            _check_size(source, _num_bytes(source), limits)
+        if isinstance(source, str):
+            _fetch(source, copy, limits)
+        elif isinstance(source, bytes | bytearray | memoryview):
+            _check_size(_name(source), _num_bytes(source), limits)
             copy.write(source if not isinstance(source, memoryview) else source.tobytes())
         elif isinstance(source, io.TextIOBase) or not isinstance(source, FileObject):
             kind = type(source).__name__
@@ -71,21 +80,54 @@ def as_file(source: Source, limits: Limits) -> Iterator[str]:
             raise
 
 
-def _copy(source: FileObject, copy: BinaryIO, limits: Limits) -> None:
-    """Write all bytes of a file object into `copy`; raises as `as_file`."""
+def _is_file(source: object) -> TypeGuard[str | os.PathLike[str]]:
+    """True for a path; also of a file whose name looks like a URL."""
+    if isinstance(source, str):
+        return _URL.match(source) is None or os.path.exists(source)
+    return isinstance(source, os.PathLike)
+
+
+def _fetch(url: str, copy: BinaryIO, limits: Limits) -> None:
+    """Write all bytes behind a URL into `copy`; raises as `as_file`."""
+    found = _URL.match(url)
+    protocol = found[1].lower() if found else ""
+    if protocol not in _PROTOCOLS:
+        raise UnsupportedMediaError(
+            url,
+            f"URLs of {protocol} are not opened, only those of {', '.join(_PROTOCOLS)}; open it "
+            "with fsspec and give the file object",
+        )
+    try:
+        import fsspec
+    except ImportError:
+        raise ImportError(f'{url} needs fsspec (pip install "avmix[fsspec]")') from None
+    try:
+        with fsspec.open(url, "rb") as file:
+            _copy(file, copy, limits, name=url)  # pyright: ignore[reportArgumentType]
+    except (ClipError, OSError, ImportError):
+        raise
+    except Exception as error:  # of whichever client reads this protocol
+        raise MediaOpenError(
+            url, f"cannot be read: {str(error) or type(error).__name__}"
+        ) from error
+
+
+def _copy(source: FileObject, copy: BinaryIO, limits: Limits, *, name: str = "") -> None:
+    """Write all bytes of a file object into `copy`; raises as `as_file`, with its `name`."""
+    name = name or _name(source)
     position = source.tell()
     try:
         said = source.seek(0, os.SEEK_END)
         if not isinstance(said, int):  # `mmap` before Python 3.13
-            raise TypeError(f"{_name(source)}: seek() gives {said!r}, not a number: {_ACCEPTED}")
-        _check_size(source, said, limits)
+            raise TypeError(f"{name}: seek() gives {said!r}, not a number: {_ACCEPTED}")
+        _check_size(name, said, limits)
         source.seek(0)
         left = said + 1  # one more than there should be, to see that it ends
         while left > 0:
             part = source.read(min(left, _BYTES_PER_READ))
             if not isinstance(part, bytes | bytearray | memoryview):
                 raise TypeError(
-                    f"{_name(source)}: read() gives {type(part).__name__}, not bytes: {_ACCEPTED}"
+                    f"{name}: read() gives {type(part).__name__}, not bytes: {_ACCEPTED}"
                 )
             if not part:
                 break
@@ -96,14 +138,14 @@ def _copy(source: FileObject, copy: BinaryIO, limits: Limits) -> None:
     if left != 1:
         given = f"more than {said}" if left < 1 else str(said + 1 - left)
         raise MediaOpenError(
-            _name(source), f"says that it has {said} bytes, and gives {given}; open it again"
+            name, f"says that it has {said} bytes, and gives {given}; open it again"
         )
 
 
-def _check_size(source: Source, num_bytes: int, limits: Limits) -> None:
+def _check_size(name: str, num_bytes: int, limits: Limits) -> None:
     if num_bytes > limits.max_source_bytes:
         raise UnsupportedMediaError(
-            _name(source),
+            name,
             f"has {num_bytes >> 20} MiB, more than the limit for what is no file of its own; "
             "give a path",
         )
@@ -115,7 +157,7 @@ def _num_bytes(data: bytes | bytearray | memoryview) -> int:
 
 def rename(error: ClipError, source: Source) -> None:
     """Let `error` name what the caller gave."""
-    if not isinstance(source, str | os.PathLike):
+    if not _is_file(source):
         error.path = _name(source)
         error.args = (error.path, error.problem)
 
@@ -123,6 +165,8 @@ def rename(error: ClipError, source: Source) -> None:
 def _name(source: object) -> str:
     if isinstance(source, bytes | bytearray | memoryview):
         return f"<{_num_bytes(source)} bytes>"
+    if isinstance(source, str):
+        return source
     return str(getattr(source, "name", f"<{type(source).__name__}>"))
 
 

@@ -1,7 +1,8 @@
 """Pictures from torchcodec, which tells the time of each one that it decoded; sound from PyAV.
 
-torchcodec uses the FFmpeg libraries of the system (`apt-get install ffmpeg`), and must match the
-version of torch: 0.11 goes with torch 2.11.
+torchcodec uses the FFmpeg libraries of the system (`apt-get install ffmpeg`). 0.11 goes with torch
+2.11 only, later versions with any from 2.11 on. Its wheels of PyPI need the CUDA libraries that
+come with the torch of PyPI; beside a torch for CPUs only, its wheel must be for CPUs as well.
 """
 
 import ctypes
@@ -21,12 +22,12 @@ try:
 except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: FFmpeg is missing
     raise ImportError(
         'backend="torchcodec" needs the torchcodec that goes with this torch '
-        '(pip install "avmix[torchcodec]") and FFmpeg 4 to 8 (apt-get install ffmpeg)'
+        '(pip install "avmix[torchcodec]") and FFmpeg 4 to 9 (apt-get install ffmpeg)'
     ) from error
 
 _LIBRARIES = [name for name in torch.ops.loaded_libraries if "libtorchcodec_core" in name]
 if not _LIBRARIES:
-    raise ImportError('this torchcodec is unknown to backend="torchcodec"; install 0.11.1')
+    raise ImportError('this torchcodec is unknown to backend="torchcodec"; install 0.17.0')
 _LOG = Overheard(*map(ctypes.CDLL, _LIBRARIES))
 
 _PIXEL_FORMATS = {

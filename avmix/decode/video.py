@@ -3,10 +3,11 @@
 import math
 import re
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import av.error
 import numpy as np
@@ -17,16 +18,40 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, UInt8
 
 from avmix.decode.bare import barer
-from avmix.decode.bitstream import damage_check
+from avmix.decode.bitstream import damage_check, refers_to_earlier
 from avmix.decode.container import Media
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
 
-_SCALE = Interpolation.BILINEAR
-_EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# Whole numbers: PyAV looks each member of an enumeration up, for every frame.
+_SCALE = int(Interpolation.BILINEAR)
+_EXACT = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
+_FULL_RANGE = int(ColorRange.JPEG)
+_ITU709, _ITU601 = int(Colorspace.ITU709), int(Colorspace.ITU601)
+_MATRICES = {
+    1: _ITU709,
+    4: int(Colorspace.FCC),
+    5: _ITU601,
+    6: _ITU601,
+    7: int(Colorspace.SMPTE240M),
+    9: int(Colorspace.BT2020),
+    10: int(Colorspace.BT2020),
+}
+"""YUV matrices as frames name them (AVColorSpace), and as swscale does."""
 
+
+class _Own(threading.local):
+    """Scalers of one thread, kept from file to file: setting them up for other sizes and formats
+    takes as long as several small frames, and what they give does not depend on what was before.
+    """
+
+    def __init__(self) -> None:
+        self.scaler, self.painter, self.looker = (VideoReformatter() for _ in range(3))
+
+
+_own = _Own()
 
 _MAX_UNKNOWN = 8
 """Kinds of side data of one frame that PyAV may not know."""
@@ -43,6 +68,10 @@ _STUFFED = {"mpeg1video", "mpeg2video"}
 """Codecs whose frames may end with zeros that fill them up to a constant rate. That a decoder finds
 bits left over there is then no sign of damage."""
 _STUFFING = bytes(3)
+_LATE_ORDERS = ("mmco: unref ",)
+"""What libav says where a frame of H.264 is to be forgotten that is not there."""
+_MAX_LATE = 16
+"""Frames after the first of a file that may order so: as many as a decoder remembers."""
 _NOTICE_LESS = "crccheck+buffer"
 
 
@@ -62,6 +91,9 @@ class Track:
     """Leaves out of a packet what describes frames and is no part of them; None to leave it in."""
     is_stuffed: bool = False
     """True when a frame ended with zeros that fill it up."""
+    _num_late: int = 0
+    """Of so many packets more it is no damage that they order to forget frames that are not there:
+    the file was cut before a key frame that these followed."""
 
     @property
     def epsilon_seconds(self) -> float:
@@ -81,6 +113,8 @@ class Track:
         """What the decoder gives for a packet, or at the end (None), and what tells of damage."""
         self.media.check_time()
         frames, damaged = [], False
+        if packet is not None:
+            self._num_late = _MAX_LATE if self._is_cut_before(packet) else self._num_late - 1
         if packet is not None and self.bared is not None:
             packet = self.bared(packet)
         try:
@@ -89,12 +123,20 @@ class Track:
             pass
         except av.error.FFmpegError:
             damaged = True
-        said = self.media.complaints.fresh()
+        said = self.media.complaints.fresh(but=_LATE_ORDERS if self._num_late > 0 else ())
         if packet is not None:
             data = bytes(packet)
             damaged |= packet.is_corrupt or self.is_broken(data)
             self.is_stuffed |= data.endswith(_STUFFING)
         return frames, "certain" if damaged else "said" if said else "sound"
+
+    def _is_cut_before(self, packet: Packet) -> bool:
+        """True for the first key frame of a file if frames before it were cut away."""
+        ticks = packet.dts if packet.pts is None else packet.pts
+        if not packet.is_keyframe or ticks is None or self.seconds(ticks) > self.epsilon_seconds:
+            return False
+        context = self.stream.codec_context
+        return refers_to_earlier(bytes(packet), context.name, context.extradata or b"")
 
     def may_be_harmless(self, *, only_said: bool) -> bool:
         """True when what tells of damage may be about something else than frames, so that decoding
@@ -147,9 +189,10 @@ class Canvas:
     """Real time of each picture; not a number where there is none yet."""
     interlaced: bool = False
     """True when a picture consists of two fields of different moments."""
+    _stored: tuple[int, int] = (0, 0)
+    """Width and height of the last frame as it is stored, and as it is wanted before rotation."""
+    _target: tuple[int, int] = (0, 0)
     _upright: Callable[[np.ndarray], np.ndarray] | None = None
-    _scaler: VideoReformatter = field(default_factory=VideoReformatter)
-    _painter: VideoReformatter = field(default_factory=VideoReformatter)
 
     def take_over(self, other: "Canvas") -> None:
         """What frames say of themselves, from an earlier reading of the same window."""
@@ -159,7 +202,7 @@ class Canvas:
         """Nothing is painted yet."""
         self.seconds = np.full(len(self.times), np.nan)
 
-    def show(self, rows: Int64[np.ndarray, " n"], frame: VideoFrame, seconds: float) -> None:
+    def show(self, rows: Sequence[int], frame: VideoFrame, seconds: float) -> None:
         """`frame`, which begins at `seconds`, is what is on the screen at the times of `rows`."""
         picture = self._rgb(frame)
         if self.out is None:
@@ -176,52 +219,65 @@ class Canvas:
                 self.media.path,
                 f"the size of the pictures changes at {seconds:.3f} s; transcode the file",
             )
-        for row in rows.tolist():  # nearly always one; an array as index copies much slower
+        for row in rows:  # nearly always one; an array as index copies much slower
             self.out[row] = picture
-        self.seconds[rows] = seconds
+            self.seconds[row] = seconds
         self.interlaced |= frame.interlaced_frame
 
     def _rgb(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
         assert self.media.video is not None
-        width, height = target_size(self.media, frame, self.short_side)
+        size = frame.width, frame.height
+        if size != self._stored:
+            self._stored, self._target = size, target_size(self.media, frame, self.short_side)
+        width, height = self._target
         if self._upright is None:
             self._upright = _upright(self.media.path, frame)  # the same for all of a file
         upright = self._upright
-        source = {"src_colorspace": _matrix(frame), "src_color_range": _range(frame)}
+        matrix, levels = _matrix(frame), _range(frame)
         if frame.format.name in ("yuv420p", "yuvj420p"):
             # Scaling first and converting then is more than twice as fast as both in one call, and
             # nearer to the exact colours than that call is at the same price.
-            if (width, height) != (frame.width, frame.height):
-                frame = self._scaler.reformat(
+            if self._target != size:
+                frame = _own.scaler.reformat(
                     frame,
                     width=width,
                     height=height,
                     interpolation=_SCALE,
                     threads=1,
-                    dst_colorspace=source["src_colorspace"],
-                    dst_color_range=source["src_color_range"],
-                    **source,
+                    src_colorspace=matrix,
+                    src_color_range=levels,
+                    dst_colorspace=matrix,
+                    dst_color_range=levels,
                 )
-            scaled = self._painter.reformat(
+            scaled = _own.painter.reformat(
                 frame,
                 format="rgb24",
                 interpolation=_SCALE,
                 threads=1,
-                dst_color_range=ColorRange.JPEG,
-                **source,
+                src_colorspace=matrix,
+                src_color_range=levels,
+                dst_color_range=_FULL_RANGE,
             )
         else:
-            scaled = self._painter.reformat(
+            scaled = _own.painter.reformat(
                 frame,
                 width=width,
                 height=height,
                 format="rgb24",
                 interpolation=_EXACT,
                 threads=1,
-                dst_color_range=ColorRange.JPEG,
-                **source,
+                src_colorspace=matrix,
+                src_color_range=levels,
+                dst_color_range=_FULL_RANGE,
             )
-        return upright(scaled.to_ndarray())
+        return upright(_pixels(scaled))
+
+
+def _pixels(frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
+    """What an RGB frame holds, not copied: its rows end with bytes of no pixel."""
+    plane: Any = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
 
 
 def display_matrix(path: str, frame: VideoFrame) -> tuple[int, ...] | None:
@@ -231,7 +287,14 @@ def display_matrix(path: str, frame: VideoFrame) -> tuple[int, ...] | None:
     """
     # Asked for its side data a frame becomes part of a reference cycle and stays in memory until
     # Python looks for those, hence a copy of a few bytes, which keeps the matrix.
-    tiny = VideoReformatter().reformat(frame, width=16, height=16, format="gray", threads=1)
+    tiny = _own.looker.reformat(
+        frame,
+        width=16,
+        height=16,
+        format="gray",
+        interpolation=Interpolation.POINT,  # the fastest to set up
+        threads=1,
+    )
     for _ in range(_MAX_UNKNOWN):
         try:
             matrix = tiny.side_data.get("DISPLAYMATRIX")
@@ -314,24 +377,18 @@ def target_size(media: Media, frame: VideoFrame, short_side: int | None) -> tupl
     return size
 
 
-def _matrix(frame: VideoFrame) -> Colorspace:
-    """YUV matrix of the picture; where the file does not say, players go by the size."""
-    match frame.colorspace:  # AVColorSpace
-        case 1:
-            return Colorspace.ITU709
-        case 4:
-            return Colorspace.FCC
-        case 5 | 6:
-            return Colorspace.ITU601
-        case 7:
-            return Colorspace.SMPTE240M
-        case 9 | 10:
-            return Colorspace.BT2020
+def _matrix(frame: VideoFrame) -> int:
+    """Colorspace of the picture; where the file does not say, players go by the size."""
+    known = _MATRICES.get(frame.colorspace)
+    if known is not None:
+        return known
     large = frame.width >= 1280 or frame.height > 576
-    return Colorspace.ITU709 if large else Colorspace.ITU601
+    return _ITU709 if large else _ITU601
 
 
-def _range(frame: VideoFrame) -> ColorRange:
-    if frame.color_range in (ColorRange.MPEG, ColorRange.JPEG):
-        return ColorRange(frame.color_range)
-    return ColorRange.JPEG if frame.format.name.startswith("yuvj") else ColorRange.MPEG
+def _range(frame: VideoFrame) -> int:
+    """Of its levels (ColorRange)."""
+    told = frame.color_range
+    if told in (ColorRange.MPEG, ColorRange.JPEG):
+        return int(told)
+    return int(ColorRange.JPEG if frame.format.name.startswith("yuvj") else ColorRange.MPEG)

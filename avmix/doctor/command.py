@@ -1,7 +1,6 @@
 """`avmix doctor`: arguments, the files they mean, exit code."""
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from avmix import strictjson
+from avmix.atomic import replace_text
 from avmix.data.manifest import ManifestError
 from avmix.doctor.environment import Environment, environment
 from avmix.doctor.examine import Task
@@ -19,13 +20,14 @@ from avmix.doctor.manifest import entries_of
 from avmix.doctor.pool import examine_all
 from avmix.doctor.report import SCHEMA, FileReport, Finding
 from avmix.doctor.show import (
-    console_of,
     show_environment,
     show_file,
     show_files,
     show_totals,
 )
-from avmix.names import tell
+from avmix.killable import CannotStart
+from avmix.names import console_of, printable, tell
+from avmix.options import Needs
 from avmix.paths import unwritable
 from avmix.prepare.scan import ENDINGS, walk
 from avmix.system import usable_cores
@@ -79,6 +81,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="PATH", help="everything as JSON; - for stdout")
 
 
+NEEDS = (
+    *(
+        Needs(option=option, default=default, says="a file, folder or manifest",
+              met=lambda args: args.paths)
+        for option, default in (("--seconds", 60.0), ("--workers", None), ("--all", False))
+    ),
+    Needs(option="--all", default=False, says="a table of files: --json - has all of them",
+          met=lambda args: args.json != "-"),
+)  # fmt: skip
+"""Options that cannot act without others."""
+
+
 def run(args: argparse.Namespace) -> int:
     """Examine what is named, show it, and return the exit code; wrong usage ends the program."""
     try:
@@ -94,8 +108,11 @@ def _run(args: argparse.Namespace) -> int:
     given = gather(args.paths, root=args.root, seconds=args.seconds)
     workers = args.workers or usable_cores()
     began, reports, interrupted = time.monotonic(), list(given.reports), False
+    broken = ""
     try:
         reports += _examine(given.tasks, workers)
+    except CannotStart as error:
+        broken = str(error)
     except _Interrupted as stop:
         reports += stop.reports
         interrupted = True
@@ -105,6 +122,9 @@ def _run(args: argparse.Namespace) -> int:
         _write_json(args.json, env, reports, given.others)
     if args.json != "-":
         _show(env, reports, given, seconds, all_files=args.all)
+    if broken:
+        tell(f"error: no file was examined: {broken}", error=True)
+        return 1
     if interrupted:
         total = len(given.tasks)
         tell(f"interrupted: {len(reports)} of {total} files were examined", error=True)
@@ -168,6 +188,10 @@ def _add_manifest(
     rows: dict[str, list] = {}
     for entry in entries:
         rows.setdefault(str(folder / entry.path), []).append(entry)
+    if rows and not any(map(os.path.lexists, rows)):
+        hint = f"none of its {len(rows)} files is below {folder}: "
+        hint += "--root is wrong" if root else "name their folder, --root MEDIA"
+        raise UsageError(f"{path}: {hint}")
     for file, of_file in rows.items():
         tasks[file] = Task(path=file, seconds=seconds, entries=tuple(of_file))
 
@@ -189,7 +213,7 @@ class _Interrupted(Exception):
 def _examine(tasks: Sequence[Task], workers: int) -> list[FileReport]:
     if not tasks:
         return []
-    console = console_of(stderr=True)
+    console = console_of(stderr=True, tables=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -204,6 +228,9 @@ def _examine(tasks: Sequence[Task], workers: int) -> list[FileReport]:
 
         def done(report: FileReport) -> None:
             so_far.append(report)
+            if len(tasks) > _IN_FULL:
+                name = f"{len(so_far)}/{len(tasks)} {report.level:8}{printable(report.path)}"
+                console.print(name, soft_wrap=True)
             errors = sum(r.level == "error" for r in so_far)
             said = f"examining, {errors} with errors" if errors else "examining"
             bar.update(shown, advance=1, description=said)
@@ -222,8 +249,9 @@ def _show(
     *,
     all_files: bool,
 ) -> None:
-    console = console_of()
+    console = console_of(tables=True)
     with console.capture() as captured:
+        show_environment(console, env)  # first: the last lines are those about the files
         if 0 < len(reports) <= _IN_FULL:
             for report in reports:
                 show_file(console, report)
@@ -231,7 +259,6 @@ def _show(
             show_files(console, reports, all_files=all_files)
         if len(reports) > _IN_FULL or given.others:
             show_totals(console, reports, given.others, seconds)
-        show_environment(console, env)
     # Tables are padded to the width of the console, which a pipe has no use for.
     lines = [line.rstrip() for line in captured.get().splitlines()]
     sys.stdout.write("\n".join(lines).rstrip("\n") + "\n")
@@ -249,11 +276,11 @@ def _write_json(
         "findings": dict(totals),
         "other_files": dict(others),
     }
-    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
+    text = strictjson.dumps(data, indent=1) + "\n"
     if path == "-":
         sys.stdout.write(text)
     else:
-        Path(path).write_text(text)
+        replace_text(Path(path), text)
 
 
 def _endings() -> str:

@@ -89,11 +89,14 @@ def _pictures_differ(clip: Clip, window: int, eye: Eye) -> str:
         rgb = clip.video[k]
         if rgb.shape[:2] != right.luma.shape:
             return f"a picture of {rgb.shape[1]}x{rgb.shape[0]} pixels"
-        # Where a colour is clipped, luma cannot be had back from it.
         colours = [rgb[..., i] for i in range(3)]
-        inside = np.logical_and.reduce([(c > 0) & (c < 255) for c in colours])
         luma = sum(np.float32(w) * c for w, c in zip(right.weights, colours, strict=True))
-        off = (np.abs(luma - right.luma) > _LUMA_STEPS)[inside]
+        # What is clipped at 0 was less, at 255 more: there luma has a bound on one side only.
+        is_most = np.logical_or.reduce([c == 0 for c in colours])
+        is_least = np.logical_or.reduce([c == 255 for c in colours])
+        more = luma - right.luma
+        off = (more > _LUMA_STEPS) & ~is_most | (more < -_LUMA_STEPS) & ~is_least
+        off = off[~(is_most & is_least)]
         if off.size and off.mean() > _LUMA_SHARE:
             return f"{off.mean():.1%} of the pixels differ in the picture at {told:.3f} s"
     return ""

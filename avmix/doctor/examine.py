@@ -26,7 +26,7 @@ from avmix.doctor.report import (
     worst,
 )
 from avmix.doctor.sound import Ear
-from avmix.prepare.probe import CANCELLED
+from avmix.mono import cancels
 from avmix.types import Entry
 
 _FLOOR_DBFS = -120.0
@@ -226,7 +226,7 @@ def _audio(media: Media, ear: Ear, video: VideoReport | None) -> AudioReport | N
         peak_dbfs=_dbfs(ear.peak),
         rms_dbfs=_dbfs(math.sqrt(ear.energy / max(ear.num_samples, 1))),
         digital_silence=ear.peak == 0,
-        mono_cancels=ear.peak > 0 and ear.energy < CANCELLED * ear.each_energy,
+        mono_cancels=ear.peak > 0 and cancels(ear.energy, ear.each_energy),
         num_broken=ear.num_broken,
         gaps=tuple(ear.gaps),
     )

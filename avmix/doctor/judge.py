@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
+from avmix.decode.avi import LATE_SAMPLES
 from avmix.doctor.linear import Linear, Packets
 from avmix.doctor.report import (
     Damage,
@@ -24,6 +25,8 @@ TRUNCATED_SECONDS = 0.5
 ASPECT = 1.01
 LONG_READ_SECONDS = 30.0
 """A window costs the reading of everything before it, where seeking is not exact."""
+_HDR = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
+"""Transfer curves, as AVColorTransferCharacteristic numbers them."""
 
 
 def findings_of(
@@ -94,8 +97,8 @@ def _picture(video: VideoReport, linear: Linear, packets: Packets) -> list[Findi
     if video.interlaced:
         found.append(Finding.of("interlaced", "interlaced pictures"))
     frame = linear.eye.first
-    if frame is not None and int(frame.color_trc) in (16, 18):
-        found.append(Finding.of("hdr", "high dynamic range"))
+    if frame is not None and (curve := _HDR.get(int(frame.color_trc))):
+        found.append(Finding.of("hdr", f"high dynamic range, {curve}"))
     return found
 
 
@@ -167,8 +170,15 @@ def _sound(file: FileReport) -> list[Finding]:
         found.append(Finding.of("av_start", f"sound starts {_later(file.av_start_ms)}"))
     if audio.gaps:
         found.append(Finding.of("sound_gaps", f"gaps in the sound: {_gaps(audio.gaps)}"))
-    if audio.codec.startswith("mp3") and "AVI" in (file.container or ""):
-        found.append(Finding.of("mp3_in_avi", "MP3 in AVI: sound may be about 25 ms late"))
+    late = LATE_SAMPLES.get(audio.codec.removesuffix("float"), 0)
+    if late and "AVI" in (file.container or ""):
+        milliseconds = 1000 * late / audio.rate_hz
+        found.append(
+            Finding.of(
+                "late_in_avi",
+                f"{audio.codec} in AVI: audio may be about {milliseconds:.0f} ms late",
+            )
+        )
     return found
 
 

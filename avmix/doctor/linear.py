@@ -7,7 +7,6 @@ plane, untouched by the conversion to RGB.
 
 import math
 from dataclasses import dataclass, field
-from itertools import chain
 
 import av.error
 import av.logging
@@ -18,6 +17,7 @@ from av.video.frame import VideoFrame
 from jaxtyping import Float64
 
 from avmix.decode.container import Media
+from avmix.decode.errors import DecodeError
 from avmix.doctor.boxes import Shown
 from avmix.doctor.pictures import Eye, Window
 from avmix.doctor.report import Damage
@@ -47,13 +47,17 @@ class Linear:
 
 
 def read_packets(media: Media) -> Packets:
-    """Read the file without decoding it; ends where reading fails, as `decode_all` will report."""
+    """Read the file without decoding it; ends where reading fails, as `decode_all` will report.
+
+    Raises `UnsupportedMediaError` where one packet takes longer than the limit of time, as
+    `decode_all`.
+    """
     times, keys = [], []
     begins: dict[int, float] = {}
     data_end, last, last_length = -math.inf, -math.inf, 0.0
     in_order = "avi" in media.container.format.name.split(",")
     try:
-        for packet in chain(media.pending, media.container.demux()):
+        for packet in media.read():
             if not packet.size or packet.stream.type not in ("video", "audio"):
                 continue
             begin = _packet_seconds(packet, False)
@@ -72,7 +76,7 @@ def read_packets(media: Media) -> Packets:
                     last, last_length = seconds, end - begin
                 if packet.is_keyframe:
                     keys.append(seconds)
-    except av.error.FFmpegError:
+    except (av.error.FFmpegError, DecodeError):
         pass
     zero = media.zero_seconds
     stream = media.video
@@ -125,7 +129,7 @@ def _decode(
     streams = [s for s in (media.video, media.audio) if s is not None]
     zero, seconds = media.zero_seconds, 0.0
     try:
-        for packet in chain(media.pending, media.container.demux(*streams)):
+        for packet in media.read(*streams):
             if not packet.size and packet.dts is not None:
                 continue  # AVI: the picture before is shown again
             kind = "picture" if packet.stream.type == "video" else "sound"
@@ -151,6 +155,8 @@ def _decode(
                 complaints[kind].append((seconds, said[0]))
     except av.error.FFmpegError as error:
         complaints["picture"].append((seconds, f"reading stops: {error.strerror}"))
+    except DecodeError as error:
+        complaints["picture"].append((seconds, f"reading stops: {error.problem}"))
 
 
 def _packet_seconds(packet: Packet, in_order: bool) -> float:

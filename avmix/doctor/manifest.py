@@ -9,6 +9,7 @@ from pathlib import Path
 from avmix.data.manifest import read_manifest, splits_of
 from avmix.decode import ClipError
 from avmix.doctor.report import FileReport, Finding
+from avmix.mono import track_of
 from avmix.prepare.probe import probe
 from avmix.types import AudioInfo, Entry, VideoInfo
 
@@ -59,7 +60,8 @@ def row_findings(path: str, entries: Sequence[Entry], report: FileReport) -> tup
 
 def _differences(path: str, entries: Sequence[Entry]) -> list[str]:
     try:
-        video, audio = probe(path)
+        # The rows of one file speak of one track: a data set is prepared with one choice.
+        video, audio = probe(path, track_of(entries[0].audio))
     except ClipError as error:
         return [f"probing fails: {error.problem}"]
     found: list[str] = []

@@ -16,7 +16,7 @@ Code = Literal[
     "manifest", "missing", "changed", "row_differs", "window_outside", "no_sound", "silent",
     "mono_cancels", "sound_broken", "sound_short", "long_gop", "vfr", "rotated", "av_start",
     "sound_ends_early", "sound_gaps", "picture_gaps", "cut_start", "from_beginning", "no_pts",
-    "trimmed", "aspect", "interlaced", "hdr", "mp3_in_avi", "several_streams", "cover_art",
+    "trimmed", "aspect", "interlaced", "hdr", "late_in_avi", "several_streams", "cover_art",
     "version",
 ]  # fmt: skip
 
@@ -105,11 +105,17 @@ KINDS: dict[Code, Kind] = {
     "interlaced": Kind(
         "note", "interlaced", "moving edges are combed: deinterlace when it matters"
     ),
-    "hdr": Kind("note", "high dynamic range", "colours come out flat: tone-map when it matters"),
-    "mp3_in_avi": Kind(
-        "note", "MP3 in AVI", "nothing: the encoder's delay (25 ms) is not written in the file"
+    "hdr": Kind(
+        "note", "high dynamic range", "colours come out flat, as stored: see docs/decoding.md"
     ),
-    "several_streams": Kind("note", "several streams to choose from", "check the one chosen"),
+    "late_in_avi": Kind(
+        "note", "audio late in AVI", "nothing: the encoder's delay is not written in the file"
+    ),
+    "several_streams": Kind(
+        "note",
+        "several streams to choose from",
+        "check the one chosen; of audio --audio-track of a recipe takes another",
+    ),
     "cover_art": Kind("note", "cover art", "nothing: it is not taken for the video"),
     "version": Kind("note", "version", "install the versions of constraints.txt"),
 }

@@ -17,17 +17,6 @@ from avmix.names import printable
 _STYLES: dict[Level, str] = {
     "error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green",
 }  # fmt: skip
-_PIPE_COLUMNS = 100
-
-
-def console_of(stderr: bool = False) -> Console:
-    """A console that neither guesses at markup nor colours numbers; plain when not a terminal."""
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(
-            stderr=stderr, markup=False, highlight=False, emoji=False, width=_PIPE_COLUMNS
-        )
-    return console
 
 
 def show_file(console: Console, file: FileReport) -> None:

@@ -1,16 +1,12 @@
 """Mixing tensors as a plan says: pure functions, out of place, any partner map, any box."""
 
-import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
 from avmix.mix.plan import CrossPath, PlacedPart
-
-Domain = Literal["linear", "power", "db"]
-"""Mixed are the values, or the powers of which they are natural logarithms or decibels."""
 
 
 def mix_part(part: PlacedPart, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "n *rest"]:
@@ -59,7 +55,6 @@ def blend(
     partner: Int32[Tensor, " n"],
     weight: Float[Tensor, " n"],
     box: Int32[Tensor, "n bounds"] | None = None,
-    domain: Domain = "linear",
 ) -> Float[Tensor, "n *rest"]:
     """Inside the box `weight` of the own values and the rest of the partner's, outside the own.
 
@@ -70,12 +65,7 @@ def blend(
     size, dtype = len(partner), torch.promote_types(x.dtype, torch.float32)
     own, other = x[:size].to(dtype), take(x, partner).to(dtype)
     share = weight.to(dtype).view(-1, *[1] * (x.ndim - 1))
-    mixed = (
-        torch.lerp(other, own, share)
-        if domain == "linear"
-        else _powers(own, other, share, 10 / math.log(10) if domain == "db" else 1.0)
-    )
-    mixed = exact_at_ends(mixed, own, other, share)
+    mixed = exact_at_ends(torch.lerp(other, own, share), own, other, share)
     if box is not None:
         mixed = torch.where(inside(box, x), mixed, own)
     return mixed.to(x.dtype)
@@ -97,13 +87,6 @@ def exact_at_ends(mixed: Tensor, own: Tensor, other: Tensor, share: Tensor) -> T
     """`mixed`, but `own` itself where the share is 1 and `other` where it is 0: what is not in the
     mix leaves no trace of it, also where it is not a number (0 * nan is nan)."""
     return torch.where(share >= 1, own, torch.where(share <= 0, other, mixed))
-
-
-def _powers(own: Tensor, other: Tensor, share: Tensor, log_of_e: float) -> Tensor:
-    """Logarithm of the mix of the powers that these are logarithms of; safe where one is -inf."""
-    return log_of_e * torch.logaddexp(
-        own / log_of_e + share.log(), other / log_of_e + (-share).log1p()
-    )
 
 
 def blend_crosswise(

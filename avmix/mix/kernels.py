@@ -1,4 +1,4 @@
-"""Mixing on CUDA in one launch (Triton): uint8 frames to normalised frames, and spectrograms.
+"""Mixing on CUDA in one launch (Triton): uint8 frames to normalised, mixed frames.
 
 Nothing that a CPU needs imports this module: Triton comes with torch on Linux only. `blend` is the
 same in plain torch.
@@ -12,9 +12,8 @@ it cannot be checked: a partner that is no row of the input gives NaN where it w
 mixed in, and no access outside of the tensor.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal, no_type_check
+from typing import Any, no_type_check
 
 import torch
 import triton
@@ -147,76 +146,6 @@ def frames_launch(
     return Launch(kernel=_frames_contiguous, grid=grid, arguments=arguments)
 
 
-def mix_spectrogram(
-    x: Float32[Tensor, "b *c m f"],
-    partner: Int32[Tensor, " n"],
-    weight: Float32[Tensor, " n"],
-    box: Int32[Tensor, "n 4"] | None,
-    *,
-    domain: Literal["linear", "power", "db"],
-) -> Float32[Tensor, "n *c m f"]:
-    """Mixed spectrograms: `weight[i]` of row i, the rest of row `partner[i]`, inside of `box[i]`.
-
-    Boxes are (m0, m1, f0, f1), half open; outside of them is row i, and without them inside is
-    everywhere. `linear` mixes the values themselves (of logarithms that is the geometric mean of
-    the powers), `power` and `db` take them for natural logarithms and for decibels of power and
-    mix the powers, as logaddexp: nothing overflows, and -inf is silence. A weight of 1 or 0 gives
-    the values of one of both to the bit. The result keeps the order of the axes in memory.
-
-    Raises ValueError for a tensor of another dtype, shape or device, for clips with gaps in
-    memory or of more than about 2**31 values, and where a gradient is asked for.
-    """
-    _check_devices({"x": x, "partner": partner, "weight": weight, "box": box})
-    if x.requires_grad and torch.is_grad_enabled():
-        raise ValueError(
-            "x requires a gradient, the kernel has none: use torch.no_grad(), or avmix.mix.blend"
-        )
-    return spectrogram_launch(x, partner, weight, box, domain=domain).run()
-
-
-def spectrogram_launch(
-    x: Float32[Tensor, "b *c m f"],
-    partner: Int32[Tensor, " n"],
-    weight: Float32[Tensor, " n"],
-    box: Int32[Tensor, "n 4"] | None,
-    *,
-    domain: Literal["linear", "power", "db"],
-) -> Launch:
-    """What `mix_spectrogram` launches, with its errors except those of device and gradient."""
-    if x.dtype != torch.float32 or x.ndim < 3:
-        raise ValueError(f"x must be float32 (b ... m f), got {_describe(x)}")
-    if domain not in ("linear", "power", "db"):
-        raise ValueError(f"domain must be linear, power or db, got {domain!r}")
-    num_clips = _check_mix(len(x), partner, weight, box, 4)
-    shape, strides = x.shape[1:], x.stride()[1:]
-    clip_size = math.prod(shape)
-    _check_size("x", x, clip_size)
-    # An axis of length 1 may have any stride, and no index but 0.
-    strides = [1 if length == 1 else stride for length, stride in zip(shape, strides, strict=True)]
-    dense = 1
-    for stride, length in sorted(zip(strides, shape, strict=True)):
-        if x.numel() and length > 1 and stride != dense:
-            raise ValueError(
-                f"the clips of x have gaps in memory, got {_describe(x)}: use x.contiguous()"
-            )
-        dense *= length
-    out = x.new_empty_strided((num_clips, *shape), (clip_size, *strides))
-    per_lane = 16 // x.itemsize
-    return Launch(
-        kernel=_spectrogram,
-        grid=_grid(num_clips, clip_size, per_lane),
-        arguments={
-            "out": out, "x": x, "partner": partner, "weight": weight, "box": box,
-            "num_rows": len(x), "clip_stride": x.stride(0), "clip_size": clip_size,
-            # The index on an axis is (offset // stride) % length, whatever the order in memory.
-            **_divisor("mel_stride", strides[-2]), **_divisor("mel", shape[-2]),
-            **_divisor("frame_stride", strides[-1]), **_divisor("frame", shape[-1]),
-            "LOG_OF_E": {"linear": 0.0, "power": 1.0, "db": 10 / math.log(10)}[domain],
-            "PER_LANE": per_lane, "LANES": _LANES,
-        },
-    )  # fmt: skip
-
-
 def _check_devices(tensors: dict[str, Tensor | None]) -> None:
     devices = {name: x.device for name, x in tensors.items() if x is not None}
     first, device = next(iter(devices.items()))
@@ -287,9 +216,7 @@ def _divisor(name: str, value: int) -> dict[str, int]:
 # These differ from batch to batch; by itself Triton compiles anew where one becomes 1 or divisible
 # by 16.
 _NOT_CONSTANT = ["num_rows"] + [
-    f"{name}_{part}"
-    for name in ("row", "height", "mel_stride", "mel", "frame_stride", "frame")
-    for part in ("size", "magic", "shift")
+    f"{name}_{part}" for name in ("row", "height") for part in ("size", "magic", "shift")
 ]
 
 
@@ -491,43 +418,3 @@ def _frames_contiguous(
         value = value * scales[colour] + shifts[colour]
         plane = out + (clip.to(tl.int64) * 3 + colour) * num_pixels
         tl.store(plane + pixel, value.to(out.dtype.element_ty), mask=exists)
-
-
-@triton.jit(do_not_specialize=_NOT_CONSTANT)
-@no_type_check
-def _spectrogram(
-    out, x, partner, weight, box, num_rows, clip_stride, clip_size,
-    mel_stride_size, mel_stride_magic, mel_stride_shift, mel_size, mel_magic, mel_shift,
-    frame_stride_size, frame_stride_magic, frame_stride_shift,
-    frame_size, frame_magic, frame_shift,
-    LOG_OF_E: tl.constexpr, PER_LANE: tl.constexpr, LANES: tl.constexpr,
-):  # fmt: skip
-    """LOG_OF_E: what the logarithm of the input makes of e; 0 where it is none."""
-    clip = tl.program_id(0)
-    offset = _first_of_lanes(PER_LANE, LANES)[:, None] + tl.arange(0, PER_LANE)[None, :]
-    exists = offset < clip_size
-    row, share, reads = _partner_and_weight(partner, weight, clip, num_rows)
-    own = tl.load(x + clip.to(tl.int64) * clip_stride + offset, mask=exists, other=0.0)
-    other = tl.load(x + row.to(tl.int64) * clip_stride + offset, mask=exists & reads, other=0.0)
-    if LOG_OF_E == 0:
-        mixed = own * share + other * (1 - share)
-    else:
-        # Their weights go in before the maximum is taken: after it, a loud partner of weight 0
-        # would drown the own signal.
-        a = own + LOG_OF_E * tl.log(share)
-        b = other + LOG_OF_E * tl.log(1 - share)
-        more = LOG_OF_E * tl.log(1 + tl.exp(-tl.abs(a - b) * (1 / LOG_OF_E)))
-        # inf - inf is NaN; equal ones need no difference.
-        mixed = tl.where(a == b, a + LOG_OF_E * 0.6931471805599453, tl.maximum(a, b) + more)
-    # Chosen, not computed: 0 * inf is NaN.
-    mixed = tl.where(share == 1.0, own, tl.where(share == 0.0, other, mixed))
-    if box is not None:
-        bounds = box + clip * 4
-        m = _divide(offset, mel_stride_magic, mel_stride_shift)
-        m -= _divide(m, mel_magic, mel_shift) * mel_size
-        f = _divide(offset, frame_stride_magic, frame_stride_shift)
-        f -= _divide(f, frame_magic, frame_shift) * frame_size
-        inside = (m >= tl.load(bounds)) & (m < tl.load(bounds + 1))
-        inside &= (f >= tl.load(bounds + 2)) & (f < tl.load(bounds + 3))
-        mixed = tl.where(inside, mixed, own)
-    tl.store(out + clip.to(tl.int64) * clip_size + offset, mixed, mask=exists)

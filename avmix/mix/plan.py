@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avmix import strictjson
 from avmix.recipe import Level, Method
 
 Box = tuple[int, ...]
@@ -183,7 +184,7 @@ class MixPlan:
 
     def to_json(self) -> str:
         """One line; `from_json` makes an equal plan of it, and of a line of plans_rankN.jsonl."""
-        return json.dumps(asdict(self), allow_nan=False)
+        return strictjson.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> "MixPlan":

@@ -24,6 +24,13 @@ from typing import Any
 from avmix.data.manifest import ManifestError
 from avmix.prepare.expected import Expected, Problem, Protocol
 
+SPLIT_WORDS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val", "development": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""What people call a split, as `plain` leaves it."""
+
 
 class AnnotationError(ManifestError):
     """Annotations are missing, or none of it can be read; the message names the file."""
@@ -107,7 +114,7 @@ class Annotations:
                 f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert it, for "
                 "example with `iconv -f latin1 -t utf-8`"
             ) from None
-        if not text.strip():
+        if not any(map(_stripped, _lines_of(text))):
             raise AnnotationError(f"{path}: the file is empty")
         return text
 
@@ -119,7 +126,7 @@ class Annotations:
         """
         # splitlines() would also split at U+2028 and the like, which occur in titles.
         for number, line in enumerate(_lines_of(self.text(path)), 1):
-            stripped = unicodedata.normalize("NFC", line.strip("\ufeff \t\r"))
+            stripped = unicodedata.normalize("NFC", _stripped(line))
             if stripped and not (comment and stripped.startswith(comment)):
                 yield Row(cells={"line": stripped}, where=f"{path.name}:{number}", text=line)
 
@@ -239,7 +246,7 @@ class Annotations:
 
         A clip of an official list that is in a further split, too, is called `CLIP_ID/SPLIT` there.
         """
-        bad = next((n for n in names if _leaves(n)), None)
+        bad = next((n for n in names if leaves(n)), None)
         if bad is not None:
             self.drop(row, f"{bad!r} does not stay within the media folder")
             return
@@ -403,6 +410,12 @@ def in_two_splits(clips: Iterable[Expected]) -> dict[str, tuple[str, ...]]:
     return {source: tuple(splits) for source, splits in torn.items()}
 
 
+def _stripped(line: str) -> str:
+    """A line without what is not seen: also a mark of the byte order, which files that were put
+    together have several of."""
+    return line.strip("\ufeff \t\r")
+
+
 def _lines_of(text: str) -> Iterator[str]:
     """The lines one by one: of a large file a list of them takes more than its text."""
     sign, at = "\n" if "\n" in text else "\r", 0
@@ -468,7 +481,21 @@ def _cells(line: str, delimiter: str) -> list[str]:
     return [cell.strip() for cell in next(reader, [])]
 
 
-def _leaves(name: str) -> bool:
+def path_below(text: str, root: Path) -> str | None:
+    """The path of a table relative to `root`, however it is written; None: it is elsewhere."""
+    if Path(text).is_absolute():
+        for folder in (root.absolute(), root.resolve()):
+            if Path(text).is_relative_to(folder):
+                return Path(text).relative_to(folder).as_posix()
+        return None
+    name = text.removeprefix("./")
+    slashed = name.replace("\\", "/")
+    inside = slashed.removeprefix(f"{root.resolve().name}/")
+    return next((n for n in (name, slashed, inside) if (root / n).exists()), name)
+
+
+def leaves(name: str) -> bool:
+    """Whether a relative path leads out of the folder that it is relative to."""
     parts = name.replace("\\", "/").split("/")
     # `C:/x` is another disk's in a table of Windows; `a:b/x` is a folder, but for Windows.
     is_drive = name[1:2] == ":" and (os.name == "nt" or name[2:3] in ("/", "\\"))

@@ -34,6 +34,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from avmix import strictjson
 from avmix.atomic import DISK_REFUSES, naming, replacing, replacing_path
 from avmix.data.manifest import ManifestError
 from avmix.decode import ClipError
@@ -163,7 +164,7 @@ def download(
     known = _read_journal(out)
     outcomes: list[Outcome] = []
     fetched = 0
-    with (out / JOURNAL).open("a") as journal:
+    with (out / JOURNAL).open("a", encoding="utf-8") as journal:
         for number, item in enumerate(items, 1):
             if is_there(item, out, known):
                 outcomes.append(known[item.url, item.name])
@@ -172,7 +173,7 @@ def download(
                 sleep(manners.pause_seconds)
             fetched += 1
             outcomes.append(_try(item, out, manners, fetch, look or arrived, sleep))
-            line = json.dumps(asdict(outcomes[-1]), ensure_ascii=False, allow_nan=False)
+            line = strictjson.dumps(asdict(outcomes[-1]))
             with naming(out / JOURNAL):
                 # A line that a kill cut in two must not swallow this one.
                 journal.write("\n" + line + "\n")

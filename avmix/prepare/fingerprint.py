@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8, UInt32, UInt64
 
 from avmix.decode import ClipError, Limits, NoAudioStreamError, decode_clip, decode_sound
+from avmix.mono import channels_to_read, one_channel, track_of
 from avmix.types import Entry
 
 VERSION = 1
@@ -187,17 +188,20 @@ def _listen(path: Path, entry: Entry) -> Float32[np.ndarray, " s"]:
     if entry.video is None:
         from avmix.whole import sound_alone  # imports what prepares, which imports this
 
-        wave = sound_alone(path, SOUND_HZ)
+        wave = sound_alone(path, SOUND_HZ, track_of(entry.audio))
         first = round(entry.start_seconds * SOUND_HZ)
         return wave[first : first + round(entry.duration_seconds * SOUND_HZ)]
     try:
-        return decode_sound(
+        wave = decode_sound(
             path,
             start_seconds=entry.start_seconds,
             duration_seconds=entry.duration_seconds,
             sample_rate=SOUND_HZ,
+            channels=channels_to_read(entry.audio),
+            audio_track=track_of(entry.audio),
             limits=_LIMITS,
         ).audio
+        return one_channel(entry.audio, wave)
     except NoAudioStreamError:
         return np.zeros(0, np.float32)
 

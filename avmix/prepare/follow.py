@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from avmix.options import Needs
 from avmix.prepare import leaks, shards, transcode
 
 FOLLOW = ("leaks", "transcode", "short_side", "shards", "per_shard")
@@ -34,6 +35,14 @@ def add_follow_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="clips in a tar (1000)",
     )
+
+
+NEEDS = (
+    Needs(option="--short-side", default=transcode.Form().short_side, says="--transcode",
+          met=lambda options: options.transcode),
+    Needs(option="--per-shard", default=1000, says="--shards", met=lambda options: options.shards),
+)  # fmt: skip
+"""Options that cannot act without others."""
 
 
 def after(options: argparse.Namespace, folders: Sequence[Path]) -> int:

@@ -3,20 +3,24 @@
 import errno
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from avmix import strictjson
 from avmix.atomic import naming
 from avmix.data.manifest import ManifestError
 from avmix.prepare.scan import File
 from avmix.system import lock_file
 from avmix.types import AudioInfo, VideoInfo
 
-_VERSION = 2
+_VERSION = 3
 """Of what probing finds; raised when the same file would give something else."""
+_STILL_TRUE = 2
+"""An earlier one, which said something else only of audio whose channels cancel in mono."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,10 @@ class Probed:
     """True where the problem is of the disk or of the moment: another run tries again."""
 
 
+_MOST_SHARED = 100_000
+"""Descriptions of video streams that are looked for among those before: more are hardly alike."""
+
+
 class Journal:
     """Results by file: path, size and time of change; whatever differs is another file."""
 
@@ -42,6 +50,7 @@ class Journal:
         """Read what is there, without a last line that a kill has torn, and go on behind it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.found: dict[File, Probed] = {}
+        shared: dict[VideoInfo, VideoInfo] = {}
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         end = 0
@@ -50,7 +59,7 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 end += len(line)
-                known = _parse(line)
+                known = _parse(line, shared)
                 if known is not None:
                     self.found[known[0]] = known[1]
         if os.fstat(self._file).st_size > end:
@@ -61,7 +70,7 @@ class Journal:
         self.found[file] = probed
         if not probed.passing:
             row = {"version": _VERSION, **asdict(file), **asdict(probed)}
-            line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+            line = strictjson.dumps(row).encode() + b"\n"
             with naming(self._path):
                 if os.write(self._file, line) < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -88,18 +97,30 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _parse(line: bytes) -> tuple[File, Probed] | None:
-    """The result in a line; None for one of another version, or damaged."""
+def _parse(line: bytes, shared: dict[VideoInfo, VideoInfo]) -> tuple[File, Probed] | None:
+    """The result in a line; None for one of another version, or damaged. Of millions of files many
+    have the same size, rate and length: `shared` has each once."""
     try:
         row = json.loads(line)
-        if row.pop("version") != _VERSION:
+        version = row.pop("version")
+        if version != _VERSION and (version != _STILL_TRUE or _is_lost(row)):
             return None
         file = File(row.pop("path"), row.pop("bytes"), row.pop("mtime_ns"))
         video, audio = _info(VideoInfo, row.pop("video")), _info(AudioInfo, row.pop("audio"))
+        if video is not None:
+            known = shared.get(video)
+            if known is None and len(shared) < _MOST_SHARED:
+                shared[video] = video
+            video = known or video
         return file, Probed(video=video, audio=audio, **row)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
+def _is_lost(row: Mapping[str, Any]) -> bool:
+    audio = row["audio"]
+    return audio is not None and audio.get("mono_cancels", False)
+
+
 def _info(kind: Any, row: Mapping[str, Any] | None) -> Any:
-    return None if row is None else kind(**row)
+    return None if row is None else kind(**{**row, "codec": sys.intern(row["codec"])})

@@ -1,9 +1,8 @@
 """What became of every clip that annotations name: kept, or left out with a reason."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from avmix.prepare.annotations import plain
 from avmix.prepare.expected import Expected, Protocol
@@ -61,13 +60,19 @@ class Candidates(dict[Expected, list[File]]):
 
 
 def files_of(index: Index, protocols: Sequence[Protocol]) -> Candidates:
-    """The files that each expected clip may be, the one to take first."""
+    """The files that each expected clip may be, the one to take first.
+
+    The order is that of `Index.candidates`, but files in the folder of another class come last: the
+    same name there may be another clip. One whose path the annotations give stays where it is.
+    """
     found = Candidates()
     index.know_videos(clip.video for protocol in protocols for clip in protocol.expected)
     for protocol in protocols:
-        shared = shared_names(protocol.expected)
+        shared, folders = shared_names(protocol.expected), _class_folders(protocol)
         for clip in protocol.expected:
             if files := index.candidates(clip, shared):
+                if len(files) > 1:
+                    files.sort(key=lambda file: _is_elsewhere(clip, file, index, folders))
                 found[clip] = files
         # `x.mkv` stands in for `x.mp4`, unless it is what another clip is called.
         own = {
@@ -98,7 +103,7 @@ def judge(
     Of several files of a clip the first that can be read is taken. `min_seconds` is the shortest
     stretch that is kept.
     """
-    folders = {plain(name): name for name in protocol.classes}
+    folders = _class_folders(protocol)
     judged = [
         _judge(clip, files[clip], probed, protocol.needs_audio, min_seconds, folders)
         for clip in protocol.expected
@@ -184,24 +189,38 @@ def is_by_id(clip: Expected, path: str) -> bool:
     return bool(clip.video) and times_in(stem, clip.video) == ()
 
 
-def _place(clip: Expected, path: str, folders: Mapping[str, str]) -> list[tuple[Flag, str]]:
-    """A remark where the file lies in the folder of another class."""
+def _class_folders(protocol: Protocol) -> dict[str, str]:
+    """What a folder of a class may be called, and the class."""
+    return {plain(name): name for name in protocol.classes}
+
+
+def _other_class(clip: Expected, path: str, folders: Mapping[str, str]) -> str | None:
+    """The class in whose folder a file lies, where none of its folders is of the clip's own."""
     parts = path.split("/")[:-1]
     named = [folders[plain(part)] for part in parts if plain(part) in folders]
-    if not named or set(named) & set(clip.labels):
-        return []
-    return [("other_folder", f"it lies in the folder of class {named[-1]!r}")]
+    return named[-1] if named and not set(named) & set(clip.labels) else None
+
+
+def _is_elsewhere(clip: Expected, file: File, index: Index, folders: Mapping[str, str]) -> bool:
+    """Whether a file is in another class's folder, and not because the annotations say so."""
+    return _other_class(clip, file.path, folders) is not None and not any(
+        index.is_at(file.path, name) for name in clip.names
+    )
+
+
+def _place(clip: Expected, path: str, folders: Mapping[str, str]) -> list[tuple[Flag, str]]:
+    """A remark where the file lies in the folder of another class."""
+    other = _other_class(clip, path, folders)
+    return [("other_folder", f"it lies in the folder of class {other!r}")] if other else []
 
 
 def _once_by_id(judged: Sequence[Judged]) -> list[Judged]:
     """A file that is called by an id alone, and is no whole video, is one clip of that video."""
-    rows: dict[str, dict[tuple[float, float] | None, str]] = defaultdict(dict)
-    for one in judged:
-        if _is_clip_by_id(one):
-            rows[one.path].setdefault(one.clip.cut_seconds, one.clip.clip_id)
+    by_id = [one for one in judged if _is_clip_by_id(one)]
+    rows = _several((one.path, one.clip.cut_seconds, one.clip.clip_id) for one in by_id)
     out = []
     for one in judged:
-        cuts = rows[one.path] if _is_clip_by_id(one) else {}
+        cuts = rows.get(one.path, {}) if _is_clip_by_id(one) else {}
         if len(cuts) > 1:
             assert one.entry is not None
             first, name = next(iter(cuts.items()))
@@ -214,6 +233,21 @@ def _once_by_id(judged: Sequence[Judged]) -> list[Judged]:
                 one = Judged(clip=one.clip, status="missing", reason=reason, path=one.path)
         out.append(one)
     return out
+
+
+K = TypeVar("K")
+
+
+def _several(found: Iterable[tuple[str, K, str]]) -> dict[str, dict[K, str]]:
+    """Of (what, which of them, clip): the clip of each, the first there is, of what has several of
+    them. One dictionary for all that have one: of millions of files nearly all do."""
+    only: dict[str, tuple[K, str]] = {}
+    several: dict[str, dict[K, str]] = {}
+    for what, which, clip_id in found:
+        first, of_first = only.setdefault(what, (which, clip_id))
+        if which != first:
+            several.setdefault(what, {first: of_first}).setdefault(which, clip_id)
+    return several
 
 
 def _is_clip_by_id(one: Judged) -> bool:
@@ -274,18 +308,17 @@ def _why_not(file: File, taken: File, probed: Mapping[File, Probed]) -> str:
         return f"unreadable: {this.problem}"
     if this.sha256 and this.sha256 == that.sha256:
         return f"the same content as {taken.path}, which was taken"
-    return f"{taken.path} was taken: by name, then size"
+    return f"{taken.path} was taken: by folder, name, then size"
 
 
 def _with_same_content(judged: Sequence[Judged]) -> list[Judged]:
     """Clips of different files whose content is the same, remarked upon."""
-    paths: dict[str, dict[str, str]] = defaultdict(dict)
-    for one in judged:
-        if one.entry is not None:
-            paths[one.entry.sha256].setdefault(one.path, one.clip.clip_id)
+    paths = _several(
+        (one.entry.sha256, one.path, one.clip.clip_id) for one in judged if one.entry is not None
+    )
     out = []
     for one in judged:
-        same = paths[one.entry.sha256] if one.entry is not None else {}
+        same = paths.get(one.entry.sha256, {}) if one.entry is not None else {}
         if one.entry is not None and len(same) > 1:
             other = next(clip_id for path, clip_id in same.items() if path != one.path)
             remarks: list[tuple[Flag, str]] = [(flag, one.reason) for flag in one.flags]

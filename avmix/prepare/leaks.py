@@ -27,10 +27,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from avmix import strictjson
 from avmix.atomic import replace_text
 from avmix.data.manifest import Manifest, ManifestError, read_manifest, splits_of
 from avmix.killable import Failure
+from avmix.mono import hearing
 from avmix.names import tell
+from avmix.options import Needs
 from avmix.paths import unwritable
 from avmix.prepare.each import each, failed
 from avmix.prepare.fingerprint import (
@@ -210,7 +213,7 @@ def fingerprints(
     if todo:
         journal.parent.mkdir(parents=True, exist_ok=True)
         make = partial(fingerprint_of, root)
-        with journal.open("a") as file:
+        with journal.open("a", encoding="utf-8") as file:
             for at, found in each(make, todo, workers=workers, seconds=seconds,
                                   what="fingerprints"):  # fmt: skip
                 entry = todo[at]
@@ -219,7 +222,7 @@ def fingerprints(
                 done[_key(entry)] = found
                 if not found.problem:
                     # A line that a kill cut in two must not swallow this one.
-                    file.write("\n" + json.dumps(_line(entry, found), allow_nan=False) + "\n")
+                    file.write("\n" + strictjson.dumps(_line(entry, found)) + "\n")
                     file.flush()
     return [done[_key(e)] for e in entries]
 
@@ -250,6 +253,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--enforce", action="store_true", help="exit with 1 where there is a leak")
 
 
+_NEAR = "--near, which alone reads clips"
+NEEDS = tuple(
+    Needs(option=option, default=default, says=_NEAR, met=lambda args: args.near)
+    for option, default in (
+        ("--max-picture-bits", MAX_PICTURE_BITS),
+        ("--max-sound-share", MAX_SOUND_SHARE),
+        ("--cache", None),
+        ("--workers", 1),
+    )
+)
+"""Options that cannot act without others."""
+
+
 def run(args: argparse.Namespace) -> int:
     """Look for leaks, write and print the report; returns the exit code."""
     folder = args.manifest or args.root
@@ -272,7 +288,7 @@ def run(args: argparse.Namespace) -> int:
             leaks += near(of, max_picture_bits=args.max_picture_bits,
                           max_sound_share=args.max_sound_share)  # fmt: skip
         report = _report(args, manifests, groups, leaks, unreadable)
-        text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
+        text = strictjson.dumps(report, indent=1)
         replace_text(path, text + "\n")
     except (ManifestError, OSError) as error:
         tell(f"error: {error}", error=True)
@@ -411,8 +427,12 @@ def _candidates(
         yield pair // len(b), pair % len(b), near
 
 
-def _key(entry: Entry) -> tuple[str, str, float, float]:
-    return entry.clip_id, entry.sha256, entry.start_seconds, entry.end_seconds
+_Key = tuple[str, str, float, float, str]
+
+
+def _key(entry: Entry) -> _Key:
+    heard = hearing(entry.audio)
+    return entry.clip_id, entry.sha256, entry.start_seconds, entry.end_seconds, heard
 
 
 def _line(entry: Entry, found: Fingerprint) -> dict[str, Any]:
@@ -422,13 +442,14 @@ def _line(entry: Entry, found: Fingerprint) -> dict[str, Any]:
         "sha256": entry.sha256,
         "start_seconds": entry.start_seconds,
         "end_seconds": entry.end_seconds,
+        "audio": hearing(entry.audio),
         "pictures": base64.b64encode(found.pictures.astype("<u8").tobytes()).decode(),
         "sound": base64.b64encode(found.sound.astype("<u4").tobytes()).decode(),
     }
 
 
-def _read_journal(path: Path) -> dict[tuple[str, str, float, float], Fingerprint]:
-    done: dict[tuple[str, str, float, float], Fingerprint] = {}
+def _read_journal(path: Path) -> dict[_Key, Fingerprint]:
+    done: dict[_Key, Fingerprint] = {}
     if not path.exists():
         return done
     with path.open() as file:
@@ -439,7 +460,8 @@ def _read_journal(path: Path) -> dict[tuple[str, str, float, float], Fingerprint
                     continue
                 pictures = np.frombuffer(base64.b64decode(line["pictures"]), "<u8")
                 sound = np.frombuffer(base64.b64decode(line["sound"]), "<u4")
-                key = (line["clip_id"], line["sha256"], line["start_seconds"], line["end_seconds"])
+                key = (line["clip_id"], line["sha256"], line["start_seconds"], line["end_seconds"],
+                       line.get("audio", ""))  # fmt: skip
                 done[key] = Fingerprint(
                     clip_id=key[0],
                     pictures=pictures.astype(np.uint64).reshape(-1, 2),

@@ -21,6 +21,7 @@ table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .2em .7em; 
        border-bottom: 1px solid #d8dee4 } th:first-child, td:first-child { text-align: left }
 thead th { position: sticky; top: 0; background: #f6f8fa } .none td { color: #a40e26 }
 .plots { display: flex; flex-wrap: wrap; gap: 1em } svg { max-width: 100%; height: auto }
+td:first-child, .text td { overflow-wrap: anywhere; max-width: 30em }
 .leak { background: #ffebe9; padding: .6em 1em } summary { cursor: pointer }
 """
 _MOST = 500
@@ -73,7 +74,7 @@ def _listed(title: str, rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) 
     more = f"<p>and {len(rows) - _MOST} more in inventory.json</p>" if len(rows) > _MOST else ""
     return (
         f"<details><summary>{escape(title)}: {len(rows)}</summary>"
-        f"<table>{''.join(lines)}</table>{more}</details>"
+        f"<table class=text>{''.join(lines)}</table>{more}</details>"
     )
 
 

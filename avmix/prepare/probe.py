@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import av.error
@@ -22,31 +22,39 @@ from avmix.decode.errors import (
     UnsupportedMediaError,
 )
 from avmix.decode.planned import is_hidden
-from avmix.decode.request import Limits
+from avmix.decode.request import Limits, Track
 from avmix.decode.source import Source, as_file
 from avmix.decode.video import period_seconds, quarter_turns
+from avmix.mono import cancels
 from avmix.prepare.melstats import MelTally
 from avmix.types import AudioInfo, Entry, VideoInfo
 
 _SILENT_PEAK = 1e-4
 """-80 dBFS: dither and codec noise stay below it, everything audible is above."""
 _FLOOR_DBFS = -120.0
-CANCELLED = 0.01
-"""Share of the mean power of its channels, 20 dB below it, under which a mono mix is said to
-cancel. One channel of eight alone keeps an eighth."""
 
 
-def probe(path: Source) -> tuple[VideoInfo | None, AudioInfo | None]:
+def probe(
+    path: Source,
+    audio_track: Track = None,
+    *,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+) -> tuple[VideoInfo | None, AudioInfo | None]:
     """Read the whole file: pictures are counted from their packets, sound is decoded once.
 
-    `path` may be the bytes of a file, or a file object, as for `decode_clip`.
+    `path` may be the bytes of a file, or a file object, as for `decode_clip`; `limits` are what it
+    may cost before it is refused.
 
-    A stream that the file does not have is None. Raises as `decode_clip` does: OSError,
+    A stream that the file does not have is None. `audio_track` is as for `decode_clip`, and noted.
+    Raises as `decode_clip` does: OSError,
     `MediaOpenError` (also where there is neither), `TruncatedMediaError` where reading stops with
     an error, `DecodeError` where a stream yields nothing, or samples that are not finite or beyond
     `MAX_SAMPLE`, `UnsupportedMediaError`.
     """
-    with as_file(path, Limits()) as file, open_media(file) as media:
+    with (
+        as_file(path, limits) as file,
+        open_media(file, limits, audio_track=audio_track) as media,
+    ):
         streams = [s for s in (media.video, media.audio) if s is not None]
         if not streams:
             raise MediaOpenError(media.path, "has neither a video nor an audio stream")
@@ -67,8 +75,16 @@ def probe(path: Source) -> tuple[VideoInfo | None, AudioInfo | None]:
             ) from error
         return (
             None if media.video is None else video.info(),
-            None if media.audio is None else audio.info(),
+            None if media.audio is None else _of_track(audio.info(), media, audio_track),
         )
+
+
+def _of_track(info: AudioInfo, media: Media, wanted: Track) -> AudioInfo:
+    if wanted is None:
+        return info
+    tracks = [stream.index for stream in media.container.streams.audio]
+    assert media.audio is not None
+    return replace(info, track=tracks.index(media.audio.index))
 
 
 def entry_of(
@@ -197,11 +213,13 @@ class _AudioTally:
                 self._start_seconds = float(frame.time or 0.0)
                 self._rate, self._channels = frame.sample_rate, frame.layout.nb_channels
             self._num_samples += len(wave)
-            self._mel.feed(wave, frame.sample_rate)
             self._energy += float(np.sum(wave.astype(np.float64) ** 2))
             powers = np.sum(each.astype(np.float64) ** 2, axis=1)
             self._first += float(powers[0])
             self._each += float(powers.mean())
+            # As far as is known by now: a file that cancels does so from its first sound on.
+            left = cancels(self._energy, self._each)
+            self._mel.feed(np.ascontiguousarray(each[0]) if left else wave, frame.sample_rate)
             self._peak = max(self._peak, float(np.abs(each).max(initial=0.0)))
 
     def info(self) -> AudioInfo:
@@ -210,8 +228,8 @@ class _AudioTally:
         if self._start_seconds is None:
             raise DecodeError(self.media.path, "its audio stream holds no sound that decodes")
         silent = self._peak < _SILENT_PEAK
-        cancels = not silent and self._energy < CANCELLED * self._each
-        mean = (self._first if cancels else self._energy) / max(self._num_samples, 1)
+        lost = not silent and cancels(self._energy, self._each)
+        mean = (self._first if lost else self._energy) / max(self._num_samples, 1)
         log_mel_mean, log_mel_std = self._mel.result() or (None, None)
         return AudioInfo(
             rate_hz=self._rate,
@@ -221,7 +239,7 @@ class _AudioTally:
             codec=stream.codec_context.name,
             rms_dbfs=max(10 * math.log10(mean), _FLOOR_DBFS) if mean > 0 else _FLOOR_DBFS,
             silent=silent,
-            mono_cancels=cancels,
+            mono_cancels=lost,
             log_mel_mean=None if log_mel_mean is None else round(log_mel_mean, 4),
             log_mel_std=None if log_mel_std is None else round(log_mel_std, 4),
         )

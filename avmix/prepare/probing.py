@@ -19,8 +19,9 @@ from rich.progress import (
 )
 
 from avmix.decode import ClipError
-from avmix.doctor.show import console_of
+from avmix.decode.request import Track
 from avmix.killable import Failure, run_each
+from avmix.names import console_of
 from avmix.prepare.journal import Journal, Probed
 from avmix.prepare.probe import probe
 from avmix.prepare.scan import File
@@ -37,6 +38,8 @@ class Look:
     file: File
     seconds: float
     """Limit for the whole file."""
+    audio_track: Track = None
+    """Which of several, as for `decode_clip`."""
 
 
 def probe_files(
@@ -47,6 +50,7 @@ def probe_files(
     workers: int,
     seconds: float,
     ray: str | None = None,
+    audio_track: Track = None,
 ) -> dict[File, Probed]:
     """What is found in each of `files`; those that the journal knows are not read again.
 
@@ -54,7 +58,7 @@ def probe_files(
     `ray`, an address or `local`, the cluster reads them; the results are the same.
     """
     known = {file: journal.found[file] for file in files if _holds(journal, file, seconds)}
-    tasks = [Look(str(root), file, seconds) for file in files if file not in known]
+    tasks = [Look(str(root), file, seconds, audio_track) for file in files if file not in known]
     with _bar(len(files), len(known)) as advance, closing(_running(tasks, workers, ray)) as running:
         for look, probed in running:
             journal.add(look.file, probed)
@@ -91,7 +95,7 @@ def probe_one(look: Look) -> Probed:
             return Probed(problem="not a regular file")
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        probed = _read(path, sha256)
+        probed = _read(path, sha256, look.audio_track)
         after = os.stat(path)
     except OSError as error:
         return Probed(problem=error.strerror or type(error).__name__, passing=True)
@@ -102,9 +106,9 @@ def probe_one(look: Look) -> Probed:
     return probed
 
 
-def _read(path: str, sha256: str) -> Probed:
+def _read(path: str, sha256: str, audio_track: Track) -> Probed:
     try:
-        video, audio = probe(path)
+        video, audio = probe(path, audio_track)
     except ClipError as error:
         return Probed(sha256=sha256, problem=error.problem.splitlines()[0])
     return Probed(video=video, audio=audio, sha256=sha256)
@@ -136,7 +140,7 @@ def _running(tasks: Sequence[Look], workers: int, ray: str | None) -> Results:
 @contextmanager
 def _bar(total: int, done: int) -> Iterator[Callable[[bool], None]]:
     """A bar with the time left, on a terminal; `advance(bad)` counts one file more."""
-    console = console_of(stderr=True)
+    console = console_of(stderr=True, tables=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avmix import strictjson
 from avmix.data.manifest import ManifestError
+from avmix.names import listed
 
 WORK = ".prepare"
 """Folder beside the results for what is not a result."""
@@ -76,7 +78,7 @@ def stage(staged: Path, files: Mapping[str, bytes]) -> None:
     names = sorted(p.name for p in staged.iterdir() if p.name not in ("ready", "files.json"))
     # The header is the last: until then the old one finds that its splits have changed.
     names = [name for name in names if name != "dataset.json"] + ["dataset.json"]
-    (staged / "files.json").write_text(json.dumps(names, allow_nan=False))
+    (staged / "files.json").write_bytes(strictjson.dumps(names).encode())
 
 
 def changes(old: Path, new: Path) -> str:
@@ -100,8 +102,7 @@ def changes(old: Path, new: Path) -> str:
 
 
 def _count(what: str, ids: list[str]) -> str:
-    some = ", ".join(ids[:_EXAMPLES]) + (", ..." if len(ids) > _EXAMPLES else "")
-    return f"{len(ids)} clip{'s' * (len(ids) != 1)} {what} ({some})"
+    return f"{len(ids)} clip{'s' * (len(ids) != 1)} {what} ({listed(ids, most=_EXAMPLES)})"
 
 
 def _read(folder: Path) -> dict[str, _Said]:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from avmix.data.manifest import ManifestError
+from avmix.killable import CannotStart
 from avmix.names import tell
+from avmix.options import idle_option
 from avmix.paths import with_home
+from avmix.pipe import readers_may_leave
 from avmix.prepare.annotations import read_classes
 from avmix.prepare.expected import Protocol
 from avmix.prepare.fetch import fetch_annotations
-from avmix.prepare.follow import FOLLOW, add_follow_arguments, after
+from avmix.prepare.follow import FOLLOW, NEEDS, add_follow_arguments, after
 from avmix.prepare.run import Options, folder_of, prepare, restricted
 
 EPILOG = """\
@@ -37,14 +40,27 @@ def run_recipe(
     looked for in the media folder) and nothing of the media. `arguments` adds options of its own,
     which it finds in `options`. Errors are one line on the standard error.
     """
+    with readers_may_leave():
+        return _run(name, doc, protocols, arguments, sys.argv[1:] if argv is None else argv)
+
+
+def _run(
+    name: str,
+    doc: str | None,
+    protocols: Protocols,
+    arguments: Callable[[argparse.ArgumentParser], None] | None,
+    argv: Sequence[str],
+) -> int:
     parser = _parser(name, doc)
     if arguments is not None:
         arguments(parser)
     try:
-        options = parser.parse_args(with_home(sys.argv[1:] if argv is None else argv))
+        options = parser.parse_args(with_home(argv))
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
+        if message := idle_option(options, NEEDS):
+            raise _UsageError(message)
         if options.fetch:
             folder = options.annotations or options.out / "annotations"
             options.annotations = fetch_annotations(options.fetch, folder)
@@ -61,7 +77,7 @@ def run_recipe(
     except _UsageError as error:
         tell(f"error: {error}", error=True)
         return 2
-    except ManifestError as error:
+    except (ManifestError, CannotStart) as error:
         tell(f"error: {error}", error=True)
         return 1
     except OSError as error:
@@ -104,6 +120,7 @@ def _options(options: argparse.Namespace) -> Options:
         workers=options.workers,
         ray=options.ray,
         seconds=options.seconds,
+        audio_track=options.audio_track,
         min_seconds=options.min_seconds,
         archives=options.archives,
         overwrite=options.overwrite,
@@ -112,7 +129,7 @@ def _options(options: argparse.Namespace) -> Options:
         arguments={
             key: str(value) if isinstance(value, Path) else value
             for key, value in sorted(vars(options).items())
-            if key not in own
+            if key not in own and not (key == "audio_track" and value is None)
         },
     )
 
@@ -141,6 +158,10 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add("--seconds", type=_positive, default=120.0, help="limit for one file, seconds (120)")
     add("--min-seconds", "--min_seconds", type=_positive, default=0.5,
         help="shortest clip that is kept, seconds (0.5)")  # fmt: skip
+    add("--audio-track", "--audio_track", type=_track, metavar="N|LANG", help="which of several "
+        "audio tracks of each file: its number from 0, or its language as the file has it, `eng` "
+        "(the one players take); a file with other ones only is unreadable, and they are "
+        "listed")  # fmt: skip
     add("--archives", metavar="FOLDER", help="unpack media files of archives (zip, tar) in --root "
         "into this folder of it; files that are there stay as they are")  # fmt: skip
     add("--dry-run", "--dry_run", action="store_true", help="only look which file is which clip, "
@@ -148,6 +169,12 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace a data set that says something else")
     add_follow_arguments(parser)
     return parser
+
+
+def _track(text: str) -> int | str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must be a number from 0, or a language")
+    return int(text) if text.isdecimal() else text
 
 
 def _positive(text: str) -> float:

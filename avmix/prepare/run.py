@@ -2,7 +2,6 @@
 
 import difflib
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -10,19 +9,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from avmix import strictjson
 from avmix.data.manifest import ManifestError, write_manifest
+from avmix.decode.request import Track
 from avmix.names import tell
 from avmix.prepare.annotations import in_two_splits, plain
 from avmix.prepare.archives import Archive, look_into, unpack
 from avmix.prepare.download import write_list
 from avmix.prepare.expected import Expected, Problem, Protocol
 from avmix.prepare.inventory import SPLITS, excluded_rows, inventory_of
-from avmix.prepare.journal import Journal, alone
+from avmix.prepare.journal import Journal, Probed, alone
 from avmix.prepare.judge import Judged, files_of, judge
 from avmix.prepare.mapping import mapping_of, missing_links, show_mapping
 from avmix.prepare.probing import probe_files
 from avmix.prepare.publish import WORK, publish, stage, staging
-from avmix.prepare.scan import Index, scan
+from avmix.prepare.scan import File, Index, scan
 from avmix.prepare.show import show_inventory
 from avmix.types import Entry
 
@@ -40,6 +41,8 @@ class Options:
     """Processes that probe."""
     ray: str | None = None
     """Address of a cluster that probes instead, or `local`."""
+    audio_track: Track = None
+    """Which of several audio tracks, as for `decode_clip`; the manifest notes it."""
     seconds: float = 120.0
     """Limit for probing one file."""
     min_seconds: float = 0.5
@@ -74,25 +77,43 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
                 target = folder_of(options.out, protocol, len(protocols))
                 show_mapping(mapping_of(protocol, index, candidates), target)
             return
+        index.forget_names()
         wanted = sorted({file for files in candidates.values() for file in files})
-        with closing(Journal(options.out / WORK / "probe.jsonl")) as journal:
-            probed = probe_files(
-                options.media,
-                wanted,
-                journal,
-                workers=options.workers,
-                seconds=options.seconds,
-                ray=options.ray,
-            )
+        probed = _probed(wanted, options)
         unexpected = sorted(set(index.files) - {file.path for file in wanted})
-        for protocol in protocols:
+        del wanted
+        for number, protocol in enumerate(protocols, 1):
             judged = judge(protocol, candidates, probed, min_seconds=options.min_seconds)
+            if number == len(protocols):  # of millions of files this is what else takes most memory
+                candidates.clear()
+                probed.clear()
             inventory = inventory_of(
                 protocol, judged, index, archives, unexpected, min_seconds=options.min_seconds
             )
             target = folder_of(options.out, protocol, len(protocols))
             show_inventory(inventory)
             _write(protocol, judged, inventory, target, options)
+
+
+def _probed(wanted: Sequence[File], options: Options) -> dict[File, Probed]:
+    """What is in the files. The journal goes when it is known: it has all of it a second time."""
+    with closing(Journal(options.out / WORK / _journal(options.audio_track))) as journal:
+        return probe_files(
+            options.media,
+            wanted,
+            journal,
+            workers=options.workers,
+            seconds=options.seconds,
+            ray=options.ray,
+            audio_track=options.audio_track,
+        )
+
+
+def _journal(audio_track: Track) -> str:
+    """What is known of files with another track is not what is asked for."""
+    if audio_track is None:
+        return "probe.jsonl"
+    return f"probe_track_{hashlib.sha256(repr(audio_track).encode()).hexdigest()[:8]}.jsonl"
 
 
 def folder_of(out: Path, protocol: Protocol, num_protocols: int) -> Path:
@@ -159,7 +180,7 @@ def _write(
     from avmix.prepare.page import page_of  # matplotlib: slow to import, and only needed here
 
     kept = [one.entry for one in judged if one.entry is not None]
-    text = json.dumps(inventory, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = strictjson.dumps(inventory, indent=1) + "\n"
     files = {
         "inventory.json": text.encode(),
         "inventory.html": page_of(inventory, kept),
@@ -183,11 +204,7 @@ def _write(
         staged,
         classes=protocol.classes,
         protocol=protocol.name,
-        splits={
-            split: entries
-            for split in SPLITS
-            if (entries := [e for e, s in _placed(judged) if s == split])
-        },
+        splits={split: entries for split in SPLITS if (entries := _kept_in(split, judged))},
         notes=_notes(protocol, inventory, options),
         leaks=protocol.leaks,
     )
@@ -205,7 +222,7 @@ def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
     kinds: Counter[str] = Counter()
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(strictjson.dumps(row) + "\n")
             kinds[row["status"]] += 1
     return kinds
 
@@ -222,8 +239,8 @@ def _left_out(kinds: Counter[str]) -> str:
     return ", ".join(parts)
 
 
-def _placed(judged: Sequence[Judged]) -> list[tuple[Entry, str]]:
-    return [(one.entry, one.clip.split) for one in judged if one.entry is not None]
+def _kept_in(split: str, judged: Sequence[Judged]) -> list[Entry]:
+    return [one.entry for one in judged if one.entry is not None and one.clip.split == split]
 
 
 def _check_some(protocol: Protocol, kept: Sequence[Entry]) -> None:

@@ -109,6 +109,11 @@ class Index:
                 assert times is not None
                 self._by_video[video] += [(file, times) for file in files]
 
+    def forget_names(self) -> None:
+        """Drop what `candidates` looks in: of millions of files that is a gigabyte."""
+        for names in (self._by_path, self._by_name, self._by_stem, self._by_video):
+            names.clear()
+
     def is_at(self, path: str, name: str) -> bool:
         """Whether the file of this path is exactly where a name says."""
         return any(file.path == path for file in self._by_path.get(normal(name), ()))

@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.progress import track
 
+from avmix import strictjson
 from avmix.atomic import remove_partial, replace_text, replacing_path
 from avmix.data.manifest import ManifestError, read_manifest, row_of, splits_of
 from avmix.names import tell
@@ -134,7 +135,7 @@ def _keys(entries: Sequence[Entry]) -> dict[str, str]:
 def _row(entry: Entry, split: str, key: str) -> str:
     """What `KEY.json` holds: the manifest's row, and which split and key it has."""
     row = {**json.loads(row_of(entry)), "split": split, "key": key}
-    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+    return strictjson.dumps(row)
 
 
 def _write(
@@ -179,5 +180,5 @@ def _known(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write_index(out: Path, index: Mapping[str, Any]) -> None:
-    text = json.dumps(index, indent=1, ensure_ascii=False, allow_nan=False)
+    text = strictjson.dumps(index, indent=1)
     replace_text(out / "index.json", text + "\n")

@@ -6,8 +6,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from avmix.doctor.show import console_of
-from avmix.names import printable
+from avmix.names import console_of, listed, printable
 
 TITLES = {
     "expected": "expected",
@@ -35,7 +34,7 @@ _MOST = 8
 
 def show_inventory(data: Mapping[str, Any]) -> None:
     """Print it to the standard output."""
-    console = console_of()
+    console = console_of(tables=True)
     for line in (table_of(data), *lines_of(data)):
         if isinstance(line, str):
             console.print(printable(line), soft_wrap=True)
@@ -61,7 +60,9 @@ def table_of(data: Mapping[str, Any]) -> Table:
     for key in columns:
         table.add_column(TITLES[key], justify="right")
     for name, row in rows.items():
-        table.add_row(name, *("" if row.get(k) is None else f"{row[k]}" for k in columns))
+        table.add_row(
+            printable(name), *("" if row.get(k) is None else f"{row[k]}" for k in columns)
+        )
     return table
 
 
@@ -74,25 +75,31 @@ def lines_of(data: Mapping[str, Any]) -> list[str]:
         out.append(f"LEAK by definition of this protocol: {data['leaks']}")
     if untrained := data["untrained_classes"]:
         out.append(f"{len(untrained)} classes have clips and none in train, so nothing can learn "
-                   f"them: {_some(untrained)}")  # fmt: skip
+                   f"them: {listed(untrained)}")  # fmt: skip
     absent, total = data["absent_classes"], len(data["classes"])
     if absent:
-        out.append(f"{len(absent)} of {total} classes have no clip: {_some(absent)}")
+        out.append(f"{len(absent)} of {total} classes have no clip: {listed(absent)}")
         if num_missing := data["missing_of_present_classes"]:
             out.append(f"of the other {total - len(absent)} classes, {num_missing} clips are "
                        "missing: they are listed in excluded.jsonl")  # fmt: skip
+    out += [
+        f"{split} has one clip of each class that it has, {num} in all: one clip more or less is "
+        f"{100 / num:.1f} % of its accuracy"
+        for split in ("val", "test")
+        if (num := _one_of_each(data, split))
+    ]
     if media["num_unexpected"]:
         out.append(f"{media['num_unexpected']} of {media['num_files']} media files are not "
-                   f"expected: {_some(media['unexpected'], media['num_unexpected'])}")  # fmt: skip
+                   f"expected: {listed(media['unexpected'], media['num_unexpected'])}")  # fmt: skip
     if like := data["like_missing"]:
-        listed = _some([f"{row['path']} (as {row['clip_id']})" for row in like])
-        out.append(f"{len(like)} of them begin as clips that are missing are called: {listed}; "
+        files = listed([f"{row['path']} (as {row['clip_id']})" for row in like])
+        out.append(f"{len(like)} of them begin as clips that are missing are called: {files}; "
                    "rename them")  # fmt: skip
     if media["num_hidden"]:
         out.append(f"{media['num_hidden']} hidden files and folders were not looked at")
     if media["links_outside"]:
-        listed = _some(media["links_outside"], media["num_links_outside"])
-        out.append(f"links to outside of the media folder, followed: {listed}")
+        files = listed(media["links_outside"], media["num_links_outside"])
+        out.append(f"links to outside of the media folder, followed: {files}")
     out += [f"{bad['path']}: {bad['reason']}" for bad in media["unusable"][:_MOST]]
     for archive in media["archives"]:
         if archive["refused"]:
@@ -108,6 +115,7 @@ def lines_of(data: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def _some(names: Sequence[str], total: int | None = None) -> str:
-    total = len(names) if total is None else total
-    return ", ".join(names[:_MOST]) + (f" and {total - _MOST} more" if total > _MOST else "")
+def _one_of_each(data: Mapping[str, Any], split: str) -> int:
+    """Clips of a split that has one clip of each class and no more; 0 where it has more."""
+    counts = [splits.get(split, {}).get("found", 0) for splits in data["classes"].values()]
+    return sum(counts) if max(counts, default=0) == 1 else 0

@@ -1,8 +1,6 @@
 """A CSV of clips to a manifest: every file probed once, before training."""
 
-import csv
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +11,13 @@ from typing import Any
 
 from rich.progress import track
 
+from avmix import strictjson
 from avmix.config import DataConfig
 from avmix.data.manifest import ManifestError, write_manifest
 from avmix.decode import ClipError
 from avmix.killable import Failure, run_each
+from avmix.paths import unmakable
+from avmix.prepare.annotations import SPLIT_WORDS, Annotations, leaves, path_below, plain
 from avmix.prepare.probe import entry_of
 from avmix.types import Entry
 
@@ -25,6 +26,7 @@ _LIMIT_SECONDS = 600.0
 """For one file, after which its process is killed."""
 _PER_PROCESS = 200
 """Files that a process reads before another takes its place."""
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,15 @@ class Row:
     source_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What was read of a table."""
+
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...]
+    """A line of the table that cannot be used, with its number and the reason, each."""
+
+
 def prepare_table(config: DataConfig) -> None:
     """Write the manifest of `config.table`, unless it is there already.
 
@@ -44,8 +55,8 @@ def prepare_table(config: DataConfig) -> None:
     from a table that said something else.
     """
     table, folder = Path(config.root) / config.table, config.manifest_folder
-    rows = read_table(config)
-    sha256 = hashlib.sha256(repr(rows).encode()).hexdigest()
+    read = read_table(config)
+    sha256 = hashlib.sha256(repr(read.rows).encode()).hexdigest()
     header = folder / "dataset.json"
     if header.exists():
         made_from = json.loads(header.read_bytes()).get("notes", {}).get("table_sha256")
@@ -58,7 +69,7 @@ def prepare_table(config: DataConfig) -> None:
     prepare_rows(
         Path(config.root),
         folder,
-        rows,
+        read,
         protocol=f"{table.parent.resolve().name}/{config.table_split}",
         workers=max(1, config.num_workers),
         max_bad_share=config.max_bad_share,
@@ -69,7 +80,7 @@ def prepare_table(config: DataConfig) -> None:
 def prepare_rows(
     root: Path,
     folder: Path,
-    rows: Sequence[Row],
+    table: Table,
     *,
     protocol: str,
     workers: int,
@@ -78,29 +89,33 @@ def prepare_rows(
 ) -> None:
     """Probe every file below `root`, in `workers` processes, and write the manifest to `folder`.
 
-    Files that cannot be read or have no pictures are left out, counted, and named with the reason
-    in `excluded.jsonl` beside the manifest. Raises `ManifestError`, naming them, when they are more
-    than `max_bad_share` (0 to 1) of all rows, and whatever `write_manifest` raises.
+    Rows that cannot be used, and files that cannot be read or have no frames, are left out,
+    counted, and named with the reason in `excluded.jsonl` beside the manifest. Raises
+    `ManifestError`, naming them, when they are more than `max_bad_share` (0 to 1) of all rows, and
+    whatever `write_manifest` raises.
     """
+    if why := unmakable(folder):
+        raise ManifestError(f"{folder} {why}")
+    rows = table.rows
     twice = [path for path, n in Counter(row.path for row in rows).items() if n > 1]
     if twice:
         raise ManifestError(f"{root}: {twice[0]} is listed more than once")
     entries: dict[str, list[Entry]] = {}
-    excluded: list[dict[str, str]] = []
+    excluded = [{"path": "", "split": "", "reason": problem} for problem in table.problems]
     for row, found in _probe_all(root, rows, workers):
         if isinstance(found, Entry):
             entries.setdefault(row.split, []).append(found)
         else:
             excluded.append({"path": row.path, "split": row.split, "reason": found})
-    if len(excluded) / len(rows) > max_bad_share:
-        listed = "\n".join(f"  {e['path']}: {e['reason']}" for e in excluded)
+    num_rows = len(rows) + len(table.problems)
+    if len(excluded) / num_rows > max_bad_share:
+        listed = "\n".join(f"  {e['path'] or 'row'}: {e['reason']}" for e in excluded)
         raise ManifestError(
-            f"{root}: {len(excluded)} of {len(rows)} files cannot be used, a larger share than "
-            f"{max_bad_share}, which is allowed:\n{listed}"
+            f"{root}: {len(excluded)} of {num_rows} files cannot be used, a larger share than "
+            f"{max_bad_share} (data.max_bad_share), which is allowed:\n{listed}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(e, ensure_ascii=False, allow_nan=False) + "\n" for e in excluded]
-    (folder / "excluded.jsonl").write_text("".join(lines))
+    (folder / "excluded.jsonl").write_bytes(strictjson.lines(excluded).encode())
     write_manifest(
         folder,
         classes=sorted({row.label for row in rows}),
@@ -110,40 +125,36 @@ def prepare_rows(
     )
 
 
-def read_table(config: DataConfig) -> tuple[Row, ...]:
-    """The rows of the table that are in a split.
+def read_table(config: DataConfig) -> Table:
+    """The rows of the table that are in a split, read as annotations are (`Annotations.csv`):
+    other delimiters, encodings and spellings of splits are understood, and a row that cannot be
+    used is a problem.
 
-    Raises `ManifestError` where the file or a column is missing, a cell is empty, or no row is in a
-    split.
+    Raises `ManifestError` where the file or a column is missing, or no row is in a split.
     """
-    path = Path(config.root) / config.table
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: not found; data.root or data.table is wrong") from None
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8: {error}") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    names = ["path", config.table_label, config.table_split, *config.table_source]
-    missing = [name for name in names if name not in (reader.fieldnames or [])]
-    if missing:
-        has = ", ".join(reader.fieldnames or []) or "nothing"
-        raise ManifestError(f"{path}: no column {missing[0]!r}; it has: {has}")
-    rows: list[Row] = []
-    for line in reader:
-        empty = [name for name in names if not (line[name] or "").strip()]
-        if empty:
-            raise ManifestError(f"{path}:{reader.line_num}: {empty[0]!r} is empty")
-        split = line[config.table_split].strip()
-        if split in SPLITS:
-            source = "/".join(line[name].strip() for name in config.table_source)
-            rows.append(Row(path=line["path"].strip(), label=line[config.table_label].strip(),
-                            split=split, source_id=source))  # fmt: skip
+    root = Path(config.root)
+    path = root / config.table
+    if not path.is_file():
+        raise ManifestError(f"{path}: not found; data.root or data.table is wrong")
+    columns = ["path", config.table_label, config.table_split, *config.table_source]
+    read, rows = Annotations(root), list[Row]()
+    for line in read.csv(path, [*dict.fromkeys(columns)], header=True):
+        split = SPLIT_WORDS.get(plain(line[config.table_split]))
+        if split is None:
+            continue  # as documented: a table may have rows that this division does not use
+        name = path_below(line["path"], root)
+        if name is None or leaves(name):
+            read.drop(line, f"{line['path']!r} does not lie below {root}")
+            continue
+        source = "/".join(line[column] for column in config.table_source)
+        rows.append(Row(path=name, label=line[config.table_label], split=split, source_id=source))
+    problems = tuple(f"{p.where}: {p.reason}" for p in read.problems)
     if not rows:
         raise ManifestError(
             f"{path}: no row says {', '.join(SPLITS)} in column {config.table_split!r}"
+            + "".join(f"\n  {problem}" for problem in problems[:_EXAMPLES])
         )
-    return tuple(rows)
+    return Table(rows=tuple(rows), problems=problems)
 
 
 def _probe_all(root: Path, rows: Sequence[Row], workers: int) -> Iterator[tuple[Row, Entry | str]]:

@@ -26,6 +26,7 @@ import av
 import av.error
 import numpy as np
 
+from avmix import strictjson
 from avmix.atomic import DISK_REFUSES, PARTIAL, replace_text, replacing_path
 from avmix.data.manifest import (
     Manifest,
@@ -38,6 +39,7 @@ from avmix.data.manifest import (
 )
 from avmix.decode import ClipError, Limits, decode_clip, decode_sound
 from avmix.killable import Failure
+from avmix.mono import channels_to_read, one_channel, track_of
 from avmix.names import tell
 from avmix.prepare.each import each, failed
 from avmix.prepare.fingerprint import shrunk
@@ -142,7 +144,7 @@ def transcode(
     }  # fmt: skip
     todo = [job for job in jobs if _key(job) not in kept]
     make = partial(make_one, root, out, form=form)
-    with (out / _JOURNAL).open("a") as journal:
+    with (out / _JOURNAL).open("a", encoding="utf-8") as journal:
         for at, made in each(make, todo, workers=workers, seconds=seconds, what="transcoding"):
             if isinstance(made, Failure):
                 made = Made(entry=None, reason=failed(made))
@@ -152,7 +154,7 @@ def transcode(
             row = None if made.entry is None else row_of(made.entry)
             line = {"key": _key(todo[at]), "row": row, "reason": made.reason, "by": made.by}
             # A line that a kill cut in two must not swallow this one.
-            journal.write("\n" + json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+            journal.write("\n" + strictjson.dumps(line) + "\n")
             journal.flush()
     return _finish(folder, out, manifests, notes, jobs, kept)
 
@@ -324,6 +326,7 @@ def _by_pyav(root: Path, stretch: Entry, path: Path, form: Form) -> None:
             duration_seconds=stretch.duration_seconds,
             sample_rate=rate,
             channels=2 if stretch.audio.channels > 1 else 1,
+            audio_track=track_of(stretch.audio),
             limits=_LIMITS,
         ).audio
     pieces = pictures_of(root, stretch, short_side=form.short_side)
@@ -339,6 +342,7 @@ def _by_ffmpeg(root: Path, stretch: Entry, path: Path, num: int, form: Form) -> 
     size = f"{side}:-2" if tall else f"-2:{side}"
     fps = fps_of(stretch)
     sound: list[str] = ["-an"]
+    track = track_of(stretch.audio) or 0
     if stretch.audio is not None:
         rate = _OPUS_HZ if form.audio == "opus" else min(sound_rate(stretch.audio.rate_hz), 48_000)
         channels = 2 if stretch.audio.channels > 1 else 1
@@ -352,7 +356,7 @@ def _by_ffmpeg(root: Path, stretch: Entry, path: Path, num: int, form: Form) -> 
         form.ffmpeg, "-nostdin", "-v", "error", "-y", "-seek_timestamp", "1",
         "-ss", f"{stretch.video.start_seconds + stretch.start_seconds:.6f}",
         "-i", str((root / stretch.path).absolute()), "-map", "0:v:0",
-        *(["-map", "0:a:0"] if stretch.audio is not None else []), "-map_metadata", "-1",
+        *(["-map", f"0:a:{track}"] if stretch.audio is not None else []), "-map_metadata", "-1",
         "-vf", f"scale=iw*sar:ih,setsar=1,scale={size},fps={fps}:start_time=0",
         "-frames:v", str(num), "-c:v", "libx264", "-preset", "veryfast", "-crf", str(form.crf),
         "-g", str(form.gop), "-bf", "0", "-pix_fmt", "yuv420p", "-threads", "1", *sound,
@@ -395,16 +399,20 @@ def _check_pictures(
 
 
 def _check_sound(root: Path, stretch: Entry, path: Path, start: float, seconds: float) -> None:
-    def heard(file: Path, first: float) -> np.ndarray:
-        return decode_sound(
+    def heard(file: Path, first: float, track: int | None) -> np.ndarray:
+        wave = decode_sound(
             file,
             start_seconds=first + start,
             duration_seconds=seconds,
             sample_rate=_LISTEN_HZ,
+            channels=channels_to_read(stretch.audio),
+            audio_track=track,
             limits=_LIMITS,
         ).audio
+        return one_channel(stretch.audio, wave)
 
-    source, result = heard(root / stretch.path, stretch.start_seconds), heard(path, 0.0)
+    source = heard(root / stretch.path, stretch.start_seconds, track_of(stretch.audio))
+    result = heard(path, 0.0, None)
     shift = sound_shift(source, result, _LISTEN_HZ)
     if shift is None:
         raise TranscodeError(f"at {start:.2f} s the sound is not the source's")
@@ -473,16 +481,14 @@ def _begin(out: Path, notes: Mapping[str, Any]) -> dict[tuple, Made]:
         if out.exists() and any(out.iterdir()):
             raise TranscodeError(f"{out} is not empty and was not made by this; choose another")
         out.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps(notes, allow_nan=False) + "\n")
+        replace_text(path, strictjson.dumps(notes) + "\n")
         return {}
     for left in out.rglob(f"*{PARTIAL}"):  # by a kill
         left.unlink()
     lines = [_parsed(text) for text in path.read_text().split("\n")]
     if not lines or lines[0] is None or "made_by" not in lines[0]:
         raise TranscodeError(f"{path} is damaged; remove {out}")
-    differ = [
-        k for k in notes if json.loads(json.dumps(notes[k], allow_nan=False)) != lines[0].get(k)
-    ]
+    differ = [k for k in notes if json.loads(strictjson.dumps(notes[k])) != lines[0].get(k)]
     if differ:
         raise TranscodeError(
             f"{out} was made otherwise ({', '.join(differ)}); choose another --out"
@@ -531,7 +537,7 @@ def _finish(
             else:
                 excluded.append({"clip_id": old.clip_id, "path": old.path, "split": split,
                                  "reason": one.reason})  # fmt: skip
-    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in excluded)
+    text = strictjson.lines(excluded)
     replace_text(out / "excluded.jsonl", text)
     if not splits:
         raise TranscodeError(f"{out}: no clip could be made; the first: {excluded[0]['reason']}")

@@ -18,6 +18,7 @@ from avmix.engine import targets_of
 from avmix.events import events_of
 from avmix.figures import OWN, PARTNER, Strip, draw_strips
 from avmix.frontend import Frontend
+from avmix.mono import channels_to_read, one_channel
 from avmix.prepare.probe import entry_of
 from avmix.synth.write import sound_rate, write_mp4
 from avmix.types import Batch, Clip, Entry
@@ -133,11 +134,12 @@ def _augmented(
         num_frames=clip.num_frames,
         sample_rate=clip.sample_rate,
         short_side=clip.short_side,
-        channels=clip.audio_channels,
+        channels=channels_to_read(entries[0].audio, clip.audio_channels),
         audio="silence",
     )
+    sound = one_channel(entries[0].audio, before.audio, clip.audio_channels)
     whole = centred(before.video.shape[1], before.video.shape[2])
-    before = replace(before, video=apply_pictures(before.video, whole, clip.crop))
+    before = replace(before, video=apply_pictures(before.video, whole, clip.crop), audio=sound)
     return Augmented(plan=plan, before=before, after=sample.clip, shown=sample.shown, batch=batch)
 
 

@@ -17,6 +17,8 @@ from avmix.engine import clips_of
 from avmix.figures import OWN, PARTNER, Strip, draw_strips
 from avmix.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
 from avmix.mix import MixPlan, clip_grids, draw_plan, mixed_targets
+from avmix.mono import channels_to_read, one_channel
+from avmix.prepare.probe import probe
 from avmix.rng import rng
 from avmix.types import Batch, Clip
 
@@ -35,22 +37,23 @@ def preview_mix(
     labels: tuple[str, str] | None = None,
     clip: ClipConfig = PREVIEW_CLIP,
     frontend: FrontendConfig | None = None,
+    tracks: tuple[int | None, int | None] = (None, None),
 ) -> list[MixPlan]:
     """Write a PNG of both clips and of each way of mixing them; returns how each was done.
 
     Everything goes the way of training: the same decoder, frontend and mix. A plan is carried out
     as it is (of one clip, with the partner as second input: `MixPlan.of_one`), for a configuration
     one is drawn. `start_seconds`: into both files, or into each. `labels` names the two classes;
-    the file names stand in for them. Raises what
-    `decode_clip` raises, and ValueError where a plan does not fit the clips or mixes inside the
-    network, where there is nothing to see.
+    the file names stand in for them. `tracks`: of audio, where not those that players take.
+    Raises what `decode_clip` raises, and ValueError where a plan does not fit the clips or mixes
+    inside the network, where there is nothing to see.
     """
     settings = frontend or FrontendConfig()
     names = labels or (own.stem, partner.stem)
     starts = start_seconds if isinstance(start_seconds, tuple) else (start_seconds,) * 2
     clips = [
-        _read(path, Window(start, clip.duration_seconds), clip)
-        for path, start in zip((own, partner), starts, strict=True)
+        _read(path, Window(start, clip.duration_seconds), clip, track)
+        for path, start, track in zip((own, partner), starts, tracks, strict=True)
     ]
     batch = Batch(
         video=torch.from_numpy(np.stack([c.video for c in clips])),
@@ -125,17 +128,21 @@ def _title(plan: MixPlan) -> str:
     return title + "".join(f"; {name} dropped" for name in missing)
 
 
-def _read(path: Path, window: Window, config: ClipConfig) -> Clip:
+def _read(path: Path, window: Window, config: ClipConfig, track: int | None = None) -> Clip:
+    wanted = config.audio_channels
+    sound = probe(path, track)[1] if wanted == 1 else None  # training knows it from the manifest
     clip = decode_clip(
         path,
         start_seconds=window.start_seconds,
         duration_seconds=window.duration_seconds,
         num_frames=config.num_frames,
         sample_rate=config.sample_rate,
-        channels=config.audio_channels,
+        channels=channels_to_read(sound, wanted),
+        audio_track=track,
         short_side=config.short_side,
         audio="silence",
     )
+    clip = replace(clip, audio=one_channel(sound, clip.audio, wanted))
     plan = centred(clip.video.shape[1], clip.video.shape[2])
     return replace(clip, video=apply_pictures(clip.video, plan, config.crop))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from avmix.config import TrainConfig, from_yaml
 from avmix.data.extra import train_clips
 from avmix.mix import MixPlan
+from avmix.mono import track_of
 from avmix.types import Entry
 
 
@@ -21,6 +22,8 @@ class Planned:
     start_seconds: tuple[float, float]
     """Where the labelled stretches begin."""
     labels: tuple[str, str]
+    tracks: tuple[int | None, int | None]
+    """Of audio, as `AudioInfo.track`."""
 
 
 def of_run(run: Path, line: int, clip: int, rank: int = 0) -> Planned:
@@ -55,4 +58,5 @@ def of_run(run: Path, line: int, clip: int, rank: int = 0) -> Planned:
         paths=(where(own), where(partner)),
         start_seconds=(own.start_seconds, partner.start_seconds),
         labels=(own.labels[0], partner.labels[0]),
+        tracks=(track_of(own.audio), track_of(partner.audio)),
     )

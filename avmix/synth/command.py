@@ -6,6 +6,8 @@ from pathlib import Path
 from avmix.data.manifest import ManifestError, read_manifest
 from avmix.decode import ClipError
 from avmix.names import tell
+from avmix.options import Needs
+from avmix.paths import unmakable
 from avmix.synth.output import SynthError
 
 EPILOG = """\
@@ -24,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                 "into one form"))  # fmt: skip
 
 
+NEEDS = (
+    Needs(option="--shots-seed", default=0, says="--shots above 0", met=lambda args: args.shots),
+)
+"""Options that cannot act without others."""
+
+
 def run(args: argparse.Namespace) -> int:
     """Make a set of clips, say what was made, and return the exit code."""
     try:
@@ -31,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
             raise SynthError(f"--workers must be at least 1, got {args.workers}")
         if not 0 <= args.max_bad_share <= 1:
             raise SynthError(f"--max-bad-share must be from 0 to 1, got {args.max_bad_share}")
+        if why := unmakable(args.out):
+            raise SynthError(f"--out: {args.out} {why}")
         tell(_MAKE[args.method](args), keep="\n")
     except (SynthError, ManifestError, ClipError, OSError) as error:
         tell(f"error: {error}", error=True)

@@ -5,7 +5,6 @@ it is a stretch of a real clip instead of a painted backdrop, and its sound is h
 the action. The label is the action's; what the background shows is of no account.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +15,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from avmix import strictjson
 from avmix.atomic import replace_text
 from avmix.data.dataset import has_sound
 from avmix.decode import ClipError, decode_clip
+from avmix.mono import channels_to_read, one_channel, track_of
 from avmix.prepare.probe import entry_of
 from avmix.rng import rng
 from avmix.synth import actions as act
@@ -27,6 +28,7 @@ from avmix.synth.output import (
     Plan,
     SynthError,
     do_all,
+    fell_short,
     finish,
     one_line,
     prepare,
@@ -117,13 +119,12 @@ def compose(
     outcomes = do_all(plan, jobs, make_composition, names=[j.clip_id for j in jobs],
                       workers=workers)  # fmt: skip
     truth = [{"clip_id": o.name, **o.facts} for o in outcomes if o.entry and o.facts]
-    replace_text(
-        out / "events.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in truth)
-    )
+    replace_text(out / "events.jsonl", strictjson.lines(truth))
     report: dict[str, Any] = {"backgrounds": len(usable), "not_backgrounds": dict(unusable)}
     finish(plan, outcomes, report, max_bad_share)
     left_out = "".join(f", {n} {reason}" for reason, n in sorted(unusable.items()))
-    return f"{out}: {len(truth)} of {len(jobs)} made, over {len(usable)} clips{left_out}"
+    short = fell_short(outcomes, [action.name for action in wanted], options.per_class)
+    return f"{out}: {len(truth)} of {len(jobs)} made, over {len(usable)} clips{left_out}{short}"
 
 
 def action_set(wanted: Sequence[str], classes: Sequence[str] | None) -> tuple[act.Action, ...]:
@@ -195,10 +196,12 @@ def make_composition(job: Composition) -> Outcome:
             sample_rate=act.RATE_HZ,
             short_side=act.SIDE_PX,
             audio="require" if has_sound(background) else "skip",
+            channels=channels_to_read(background.audio),
+            audio_track=track_of(background.audio),
             sha256=background.sha256 or None,
         )
         pictures = act.pictures_of(scene, square_of(behind.video, job.across))
-        sound = over(act.sound_of(scene), _heard(behind), job.background_db)
+        sound = over(act.sound_of(scene), _heard(background, behind), job.background_db)
         write_mp4(path, [pictures], sound, fps=Fraction(act.FPS), rate_hz=act.RATE_HZ)
         entry = entry_of(path, job.out, clip_id=job.clip_id, labels=(job.action.name,),
                          source_id=background.source_id)  # fmt: skip
@@ -243,8 +246,8 @@ def over(
     return (mixed * min(1.0, 0.98 / float(np.abs(mixed).max()))).astype(np.float32)
 
 
-def _heard(clip: Clip) -> np.ndarray | None:
-    return clip.audio if clip.audio.size else None
+def _heard(background: Entry, clip: Clip) -> np.ndarray | None:
+    return one_channel(background.audio, clip.audio) if clip.audio.size else None
 
 
 def _usable(entries: Sequence[Entry]) -> tuple[list[Entry], Counter[str]]:

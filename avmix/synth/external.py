@@ -6,7 +6,6 @@ written anew, in one mp4 and on one clock. A clip that fails is counted and name
 """
 
 import hashlib
-import json
 import shlex
 import shutil
 import wave
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from avmix import strictjson
 from avmix.atomic import replace_text
 from avmix.decode import ClipError, decode_clip
 from avmix.prepare.probe import entry_of
@@ -134,9 +134,7 @@ def external(
     if not prepare(plan, overwrite=overwrite):
         return f"{out}: already made with these arguments; nothing to do"
     # Sets made with other arguments have other ids, so that they can be trained on together.
-    mark = hashlib.sha256(
-        json.dumps(arguments, sort_keys=True, allow_nan=False).encode()
-    ).hexdigest()[:8]
+    mark = hashlib.sha256(strictjson.dumps(arguments, sort_keys=True).encode()).hexdigest()[:8]
     jobs = [
         Job(root=parents.root, out=out, clip_id=f"external/{mark}/{wanted.name}", wanted=wanted,
             kind=options.kind, makes=makes, command=command, seconds=options.seconds_per_clip,
@@ -149,10 +147,7 @@ def external(
         {"clip_id": o.name, "made": o.entry is not None, "reason": o.reason, **(o.facts or {})}
         for o in outcomes
     ]
-    replace_text(
-        out / "provenance.jsonl",
-        "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows),
-    )
+    replace_text(out / "provenance.jsonl", strictjson.lines(rows))
     made = sum(o.entry is not None for o in outcomes)
     finish(plan, outcomes, {"tried": len(jobs)}, max_bad_share)
     failed = [o for o in outcomes if o.entry is None]
@@ -192,7 +187,7 @@ def make_clip(job: Job) -> Outcome:
                        facts=facts)  # fmt: skip
     finally:
         shutil.rmtree(job.work, ignore_errors=True)
-    text = json.dumps(wanted.text, ensure_ascii=False, allow_nan=False)
+    text = strictjson.dumps(wanted.text)
     recipe = (
         f"{job.kind}, makes {job.makes}: {shlex.join(job.command)}; seed {wanted.seed}, "
         f"{wanted.duration_seconds:g} s, text {text}; "

@@ -21,9 +21,11 @@ from typing import Any, TextIO, TypeVar
 import av
 from rich.progress import track
 
+from avmix import strictjson
 from avmix.atomic import PARTIAL, replace_text
 from avmix.data.manifest import ManifestError, parse_row, read_manifest, row_of, write_manifest
 from avmix.decode import ClipError
+from avmix.names import listed
 from avmix.types import Entry
 
 J = TypeVar("J")
@@ -103,7 +105,7 @@ def do_all(
     _, done = _read_progress(plan.out)
     done = {n: o for n, o in done.items() if o.entry is None or _is_there(plan.out, o.entry)}
     todo = [job for job, name in zip(jobs, names, strict=True) if name not in done]
-    with (plan.out / _PROGRESS).open("a") as file:
+    with (plan.out / _PROGRESS).open("a", encoding="utf-8") as file:
         for outcome in _finished(todo, make, workers, f"{plan.method}: making clips"):
             done[outcome.name] = outcome
             _write_line(file, _outcome_row(outcome))
@@ -129,7 +131,7 @@ def finish(
     }
     replace_text(
         plan.out / "report.json",
-        json.dumps(full, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        strictjson.dumps(full, indent=1) + "\n",
     )
     if not made:
         why = ", ".join(f"{n} {reason}" for reason, n in rejected.items()) or "nothing to make"
@@ -149,6 +151,15 @@ def finish(
         notes=_notes(plan),
     )
     (plan.out / _PROGRESS).unlink(missing_ok=True)
+
+
+def fell_short(outcomes: Sequence[Outcome], classes: Sequence[str], per_class: int) -> str:
+    """Which of `classes` have fewer clips than were asked for, and how many; for the last line."""
+    made = Counter(o.entry.labels[0] for o in outcomes if o.entry is not None)
+    few = [f"{name} ({made[name]})" for name in classes if made[name] < per_class]
+    if not few:
+        return ""
+    return f"; {len(few)} of {len(classes)} classes have fewer than {per_class}: {listed(few)}"
 
 
 def each(
@@ -215,7 +226,7 @@ def _notes(plan: Plan) -> dict[str, Any]:
 
 
 def _check_same(plan: Plan, notes: Mapping[str, Any]) -> None:
-    wanted = json.loads(json.dumps(_notes(plan), allow_nan=False))
+    wanted = json.loads(strictjson.dumps(_notes(plan)))
     if notes.get("made_by") != wanted["made_by"]:
         raise SynthError(f"{plan.out} holds another set ({notes.get('made_by')}); choose another "
                          "--out, or replace it with --overwrite")  # fmt: skip
@@ -286,12 +297,12 @@ def _read_progress(out: Path) -> tuple[dict[str, Any], dict[str, Outcome]]:
 
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         _write_line(file, row)
 
 
 def _write_line(file: TextIO, row: Mapping[str, Any]) -> None:
     # A line that a kill cut in two must not swallow this one.
-    file.write("\n" + json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+    file.write("\n" + strictjson.dumps(row) + "\n")
     file.flush()
     os.fsync(file.fileno())

@@ -18,7 +18,17 @@ from avmix.decode import ClipError
 from avmix.prepare.probe import entry_of
 from avmix.rng import rng
 from avmix.synth.align import Alignment, align, motion_envelope, sound_envelope
-from avmix.synth.output import Outcome, Plan, SynthError, do_all, each, finish, one_line, prepare
+from avmix.synth.output import (
+    Outcome,
+    Plan,
+    SynthError,
+    do_all,
+    each,
+    fell_short,
+    finish,
+    one_line,
+    prepare,
+)
 from avmix.synth.parents import Parents, file_name
 from avmix.synth.write import sound_rate, write_mp4
 from avmix.types import Entry, Synthetic
@@ -135,7 +145,8 @@ def repair(
     )  # fmt: skip
     num = len(scores)
     why = "".join(f", {n} {reason}" for reason, n in sorted(rejected.items()))
-    return f"{out}: {tried} pairs tried, {num} kept{why}"
+    short = fell_short(outcomes, manifest.classes, options.per_class)
+    return f"{out}: {tried} pairs tried, {num} kept{why}{short}"
 
 
 def draw_order(entries: Sequence[Entry], rows: Sequence[int], seed: int, number: int) -> Iterator[

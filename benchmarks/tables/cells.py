@@ -60,4 +60,10 @@ def numbers(values: Sequence[int]) -> str:
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table: the first column to the left, the others to the right."""
     rule = "|---|" + "--:|" * (len(headings) - 1)
-    return [f"| {' | '.join(headings)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)]
+    head, *body = [f"| {' | '.join(map(_cell, row))} |" for row in (headings, *rows)]
+    return [head, rule, *body]
+
+
+def _cell(text: str) -> str:
+    """Text that may be anything, as one cell of one line."""
+    return " ".join(text.split()).replace("|", r"\|")

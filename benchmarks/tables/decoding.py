@@ -12,7 +12,10 @@ _COLUMNS = {
 }
 """What of the made files is shown; folders of other files all are."""
 
-_SUMMARY = ("avmix", "torchcodec_exact", "decord", "pytorchvideo_pyav", "plain_pyav")
+_SUMMARY = (
+    "avmix", "torchcodec_exact", "torchcodec_blocks", "decord", "decord2", "pytorchvideo_pyav",
+    "plain_pyav",
+)  # fmt: skip
 """Of every library what its users write first."""
 
 
@@ -133,4 +136,16 @@ def _other_lines(result: dict[str, Any]) -> list[str]:
     environment = result["environment"]
     versions = [f"{name} {found}" for name, found in environment["versions"].items() if found]
     lines.append(f"{environment['cpu']}, {environment['cores']} cores; {', '.join(versions)}.")
+    lines += _other_versions(result)
     return lines
+
+
+def _other_versions(result: dict[str, Any]) -> list[str]:
+    """A sentence for each set of versions that only some candidates have."""
+    labels: dict[str, list[str]] = {}
+    for name, found in result["environment"].get("other_versions", {}).items():
+        said = ", ".join(f"{package} {number}" for package, number in found.items() if number)
+        labels.setdefault(said, []).append(result["candidates"][name]["label"])
+    return [
+        f"In another interpreter, with {said}: {', '.join(its)}." for said, its in labels.items()
+    ]

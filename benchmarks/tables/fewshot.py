@@ -15,15 +15,17 @@ def fewshot_table(result: dict[str, Any]) -> str:
     """A line per number of clips and arm, and one for the difference of the pairs of runs."""
     runs, rows = result["runs"], []
     for shots in sorted({run["shots"] for run in runs}):
-        cells = [(title, cell(runs, shots, arm)) for arm, title in ARMS.items()]
-        for title, found in [*cells, ("*difference*", differences(runs, shots))]:
+        cells = [(title, cell(runs, shots, arm), clips(runs, shots, arm))
+                 for arm, title in ARMS.items()]  # fmt: skip
+        for title, found, num in [*cells, ("*difference*", differences(runs, shots), "")]:
             if found:
                 number = len(found["fused"].values)
                 said = [_median(found[head]) for head in HEADS]
-                rows.append([str(shots), title, *said, str(number)])
+                rows.append([str(shots), title, num, *said, str(number)])
     first, added = runs[0], [run["num_made"] for run in runs if run["arm"] == "repair"]
-    headings = ["clips per class", "trained on", "fused: median top-1 % (min to max)", "video head",
-                "audio head", "runs"]  # fmt: skip
+    headings = ["real clips per class", "trained on", "clips: real + synthetic",
+                "fused: median top-1 % (min to max)", "video head", "audio head",
+                "runs"]  # fmt: skip
     lines = [
         *table(headings, rows),
         "",
@@ -45,6 +47,16 @@ def cell(runs: Sequence[dict[str, Any]], shots: int, arm: str) -> dict[str, Summ
     some = [run for run in runs if (run["shots"], run["arm"]) == (shots, arm)]
     some.sort(key=lambda run: run["seed"])
     return {h: summary([run["scores"][h]["top1"] for run in some]) for h in HEADS if some}
+
+
+def clips(runs: Sequence[dict[str, Any]], shots: int, arm: str) -> str:
+    """How many real and how many synthetic clips the runs were trained on; empty without any."""
+    some = [run for run in runs if (run["shots"], run["arm"]) == (shots, arm)]
+    if not some:
+        return ""
+    made = [run["num_made"] if arm == "repair" else 0 for run in some]
+    real = [run["num_clips"] - n for run, n in zip(some, made, strict=True)]
+    return f"{span(real, 0)} + {span(made, 0)}"
 
 
 def differences(runs: Sequence[dict[str, Any]], shots: int) -> dict[str, Summary]:

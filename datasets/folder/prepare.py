@@ -10,6 +10,7 @@ that what was cut from one recording stays in one split. `--source` says which p
 is the source; without it every file is a source of its own.
 """
 
+import glob
 import hashlib
 import re
 import sys
@@ -19,17 +20,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row, clock_seconds, plain
+from avmix.names import listed
+from avmix.prepare.annotations import (
+    SPLIT_WORDS,
+    AnnotationError,
+    Annotations,
+    Row,
+    clock_seconds,
+    path_below,
+    plain,
+)
 from avmix.prepare.expected import Expected, Protocol
 from avmix.prepare.recipe import run_recipe
 from avmix.prepare.scan import walk
 
 SPLITS = ("train", "val", "test")
-SPLIT_WORDS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val", "development": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 COLUMNS = {
     "path": ("file", "filename", "file name", "filepath", "file path", "video", "video path",
              "clip", "clip path"),
@@ -40,13 +45,15 @@ COLUMNS = {
     "source": ("group", "recording", "person", "subject", "speaker", "session"),
 }  # fmt: skip
 """Columns, and what else they are called in tables where none is called so."""
-MAX_NAMED = 8
+
+
+VAL_SHARE, TEST_SHARE = 0.1, 0.2
 
 
 def arguments(parser: ArgumentParser) -> None:
     """What only this recipe has."""
-    parser.add_argument("--val", type=float, default=0.1, help="share of the sources (0.1)")
-    parser.add_argument("--test", type=float, default=0.2, help="share of the sources (0.2)")
+    for name, share in (("--val", VAL_SHARE), ("--test", TEST_SHARE)):
+        parser.add_argument(name, type=float, default=share, help=f"share of the sources ({share})")
     parser.add_argument(
         "--source",
         type=_pattern,
@@ -65,6 +72,10 @@ def protocols(options: Namespace) -> list[Protocol]:
         _from_folders(read, media, options)
     else:
         _from_table(read, table, media, options)
+    if read.clips and all(clip.split for clip in read.clips.values()):
+        for name, share in (("val", VAL_SHARE), ("test", TEST_SHARE)):
+            if getattr(options, name) != share:
+                raise AnnotationError(f"--{name} cannot act: every clip has its split already")
     split_of = deal(read.clips.values(), options.val, options.test)
     read.clips = {
         clip_id: replace(clip, split=clip.split or split_of[clip.source_id])
@@ -116,7 +127,7 @@ def _splits_of(media: Path, folders: set[str]) -> bool:
     named = {name for name in folders if plain(name) in SPLIT_WORDS}
     splits = {SPLIT_WORDS[plain(name)] for name in named}
     if len(splits) > 1 and named != folders:
-        rest = ", ".join(sorted(folders - named)[:MAX_NAMED])
+        rest = listed(sorted(folders - named))
         raise AnnotationError(
             f"{media}: {', '.join(sorted(named))} look like splits, and beside them are: {rest}; "
             "put the classes into the splits, or name the clips in a table (--annotations)"
@@ -126,7 +137,7 @@ def _splits_of(media: Path, folders: set[str]) -> bool:
 
 def _from_table(read: Annotations, table: Path, media: Path, options: Namespace) -> None:
     for row in _rows(read, table):
-        path = _path(row["path"], media)
+        path = path_below(row["path"], media)
         if path is None:
             read.drop(row, f"{row['path']!r} does not lie below {media}")
             continue
@@ -183,25 +194,11 @@ def _rows(read: Annotations, table: Path) -> Iterable[Row]:
                         aliases=COLUMNS, comment="# " if remark else "")  # fmt: skip
 
 
-def _path(text: str, media: Path) -> str | None:
-    """The path of a table relative to the media folder, however it is written; None: elsewhere."""
-    if Path(text).is_absolute():
-        for root in (media.absolute(), media.resolve()):
-            if Path(text).is_relative_to(root):
-                return Path(text).relative_to(root).as_posix()
-        return None
-    name = text.removeprefix("./")
-    slashed = name.replace("\\", "/")
-    inside = slashed.removeprefix(f"{media.resolve().name}/")
-    for known in (name, slashed, inside):
-        if (media / known).exists():
-            return known
-    return name
-
-
 def _is_there(path: Path) -> bool:
     """Whether a file may be called so; one without ending stands for any."""
-    return bool(path.suffix) or path.exists() or any(path.parent.glob(f"{path.name}.*"))
+    return (
+        bool(path.suffix) or path.exists() or any(path.parent.glob(f"{glob.escape(path.name)}.*"))
+    )
 
 
 def deal(clips: Iterable[Expected], val_share: float, test_share: float) -> dict[str, str]:
@@ -250,10 +247,9 @@ def _remark(read: Annotations, classes: list[str]) -> None:
         there = {label for clip in clips if clip.split == split for label in clip.labels}
         lacks = [label for label in classes if label not in there]
         if split in splits and lacks:
-            more = ", ..." if len(lacks) > MAX_NAMED else ""
-            named = ", ".join(lacks[:MAX_NAMED])
+            named = listed(lacks)
             read.remark(split, f"{len(lacks)} of {len(classes)} classes have no clip in it, having "
-                        f"too few sources or other splits: {named}{more}")  # fmt: skip
+                        f"too few sources or other splits: {named}")  # fmt: skip
     same: dict[str, list[str]] = defaultdict(list)
     for label in classes:
         same[plain(label)].append(label)

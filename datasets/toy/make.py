@@ -23,8 +23,10 @@ import av
 import numpy as np
 from rich.progress import track
 
+from avmix import strictjson
 from avmix.data.manifest import ManifestError, read_manifest, splits_of, write_manifest
 from avmix.paths import with_home
+from avmix.pipe import readers_may_leave
 from avmix.rng import rng
 from avmix.synth import actions as act
 from avmix.types import AudioInfo, Entry, VideoInfo
@@ -184,9 +186,7 @@ def make(out: Path, arguments: Arguments, *, num_workers: int) -> None:
         }
         for m in made
     ]
-    (out / "events.jsonl").write_text(
-        "".join(json.dumps(row, allow_nan=False) + "\n" for row in truth)
-    )
+    (out / "events.jsonl").write_bytes(strictjson.lines(truth).encode())
     split_of = [job.split for job in jobs]
     write_manifest(
         out,
@@ -320,4 +320,5 @@ def encode(path: Path, pictures: np.ndarray, sound: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with readers_may_leave():
+        sys.exit(main())
