@@ -28,7 +28,7 @@ from avmix.models.audio import AudioEncoder
 from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
 from avmix.models.frames import FrameEncoder, ImageNetwork, temporal_shift
 from avmix.models.fusion import ConcatFusion
-from avmix.models.library import Cut, LibraryEncoder, chain
+from avmix.models.library import Cut, LibraryEncoder, chain, imported
 from avmix.models.named import audio_encoder, video_encoder
 
 CLIP = ClipConfig(num_frames=2, crop=32, short_side=32, duration_seconds=1.0)
@@ -253,8 +253,8 @@ def test_s3d_which_cannot_be_built_small_is_the_librarys():
 
 
 def pytorchvideo_nets() -> dict[str, tuple[Callable[[], Any], int]]:
-    models: Any = import_module("pytorchvideo.models")
-    x3d: Any = import_module("pytorchvideo.models.x3d")
+    models: Any = imported("pytorchvideo.models", "pytorchvideo")
+    x3d: Any = imported("pytorchvideo.models.x3d", "pytorchvideo")
     return {
         "slow": (partial(models.create_resnet, stem_dim_out=8, head_pool_kernel_size=(4, 1, 1)), 5),
         "csn": (partial(models.create_csn, stem_dim_out=8, head_pool_kernel_size=(1, 1, 1)), 5),

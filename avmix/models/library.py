@@ -4,6 +4,7 @@ The pieces of a cut refer to modules of the network and are no modules themselve
 network's parameters keep the names that its library gave them. All of them can be copied.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -78,7 +79,9 @@ class LibraryEncoder(Encoder):
 def imported(module: str, which: str) -> Any:
     """A module of an optional library; raises ValueError that says how it is installed."""
     try:
-        return import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of what the library itself uses
+            return import_module(module)
     except ImportError as error:
         raise ValueError(
             f"{which} needs {module.partition('.')[0]}, which cannot be imported ({error}): "
