@@ -178,7 +178,10 @@ def _tried(
 ) -> Judgement:
     """The judgement of a file: stretches without anything bad, of which frames can be read."""
     end = _end(found.video, found.audio)
-    bad = [b for b in found.bad if b.begin_seconds < end and b.end_seconds > 0]
+    # Without frames the clock is the container's, and what is kept begins with the audio.
+    zero = found.audio.start_seconds if found.video is None and found.audio else 0.0
+    bad = [Bad(b.begin_seconds - zero, b.end_seconds - zero, b.reason) for b in found.bad]
+    bad = [b for b in bad if b.begin_seconds < end and b.end_seconds > 0]
     reasons = [b.reason for b in sorted(bad, key=lambda b: b.begin_seconds)]
     if found.stop is not None:
         reasons.append(found.stop.problem)
