@@ -79,8 +79,9 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
     quarantine = Quarantine(out / "quarantine.jsonl", also=[path.parent / "quarantine.jsonl"])
     with runtime.start(device=config.device, threads=config.threads) as here:
         model = build_model(
-            trained.model, len(state.classes), audio_inputs=trained.clip.audio_channels
-        )
+            trained.model, len(state.classes), clip=trained.clip, frontend=trained.frontend,
+            load_weights=False,
+        )  # fmt: skip
         checkpoint.load_weights(path, state, model)
         views = EvalSet(
             manifest=manifest, root=root, clip=trained.clip, num_views=config.num_views,
@@ -91,7 +92,8 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
             clip_seconds=config.clip_seconds, quarantine=quarantine,
             rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
         )  # fmt: skip
-        frontend = Frontend(trained.frontend, trained.clip.sample_rate).to(here.device)
+        frontend = Frontend(trained.frontend, trained.clip.sample_rate, model.pixels)
+        frontend = frontend.to(here.device)
         with closing(loader):
             found = evaluate(model.to(here.device), frontend, loader, here)
         scores = all_scores(found.predictions)

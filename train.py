@@ -54,6 +54,7 @@ from avmix.lock import alone_in
 from avmix.metrics import Scores, all_scores
 from avmix.mix.frames import kernel_of
 from avmix.models import LateFusionClassifier, build_model
+from avmix.models.classifier import check_layers
 from avmix.names import listed, printable, say
 from avmix.pipe import readers_may_leave
 from avmix.prepare.table import prepare_table
@@ -179,11 +180,14 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
 
     seed_torch(rng(config.run.seed, 0, "weights"))  # initial weights: the same in every process
     model = build_model(
-        config.model, len(train.classes), audio_inputs=config.clip.audio_channels
+        config.model, len(train.classes), clip=config.clip, frontend=config.frontend,
+        load_weights=not (out / "last.pt").exists(),  # which has them
+    ).to(here.device)  # fmt: skip
+    check_layers(model, config)
+    frontend = Frontend(
+        config.frontend, config.clip.sample_rate, model.pixels, reuse_output=True
     ).to(here.device)
-    frontend = Frontend(config.frontend, config.clip.sample_rate, reuse_output=True)
-    frontend = frontend.to(here.device)
-    optimizer = build_optimizer(model, config.optim)
+    optimizer = build_optimizer(model, config.optim, config.model)
     state, notice = _resume(
         out / "last.pt",
         Checkpoint(config=config, classes=list(train.classes), split_sha256=trained_on,
@@ -228,7 +232,8 @@ def _train(run: Training) -> Path:
     if val is None:
         say(log.console, _no_val(config))
     changed = run.rounding.notice(state.rounding)
-    for notice in (run.notice, run.quarantine.notice(), state.notice(), changed):
+    for notice in (model.video.notice, model.audio.notice, run.notice, run.quarantine.notice(),
+                   state.notice(), changed):  # fmt: skip
         if notice:
             say(log.console, notice)
     first_step, best = state.step, state.best

@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from avmix.idle import idle_options
+from avmix.idle import idle_options, value_at
 from avmix.paths import home, with_home
 from avmix.recipe import parse_recipe
 
@@ -48,9 +48,11 @@ LARGEST: dict[str, int] = {
     "augment.mel_masks": 1000,
     "frontend.num_mels": 4096,
     "frontend.n_fft": 2**20,
-    "model.video_channels": 2**16,
-    "model.audio_channels": 2**16,
     "model.shared_width": 2**16,
+    "model.video.channels": 2**16,
+    "model.video.lr_scale": 1000,
+    "model.audio.channels": 2**16,
+    "model.audio.lr_scale": 1000,
     "optim.batch_size": 2**16,
     "run.threads": 1024,
     "num_workers": 1024,
@@ -309,10 +311,17 @@ class AugmentConfig:
         _require_numbers(self, "augment.")
 
 
+FrontEnd = Literal["log_mel", "kaldi"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrontendConfig:
     """Device stage 1: pictures normalised, waveform to log-mel."""
 
+    kind: FrontEnd = "log_mel"
+    """`log_mel`, or `kaldi`: the filterbanks of Kaldi with a Hann window, which encoders that were
+    trained on AudioSet expect. It needs numbers for mel_mean and mel_std, a n_fft of 25 ms and a
+    hop_length of 10 ms: 400 and 160 at 16 kHz."""
     num_mels: int = 64
     """Mel bins, >= 1; every mel filter must be fed by the spectrum or the run does not start."""
     n_fft: int = 512
@@ -331,6 +340,10 @@ class FrontendConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        for key in ("mel_mean", "mel_std"):
+            _require(self.kind == "log_mel" or getattr(self, key) != "measured", f"frontend.{key}",
+                     "must be a number for frontend.kind kaldi: what is measured is of log-mels",
+                     getattr(self, key))  # fmt: skip
         _require(self.num_mels >= 1, "frontend.num_mels", "must be >= 1", self.num_mels)
         _require(self.n_fft >= 16, "frontend.n_fft", "must be >= 16", self.n_fft)
         _require(1 <= self.hop_length <= self.n_fft, "frontend.hop_length",
@@ -476,24 +489,92 @@ class MixConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """What the encoders of both modalities have in common (docs/models.md)."""
+
+    encoder: str = ""
+    """LIBRARY:NAME."""
+    channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
+    """Width of each stage, of avmix's own encoders."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Passed on to the library's builder of the encoder, or put over its configuration:
+    {drop_path_rate: 0.1}. Of `python:`, to the function."""
+    weights: str = ""
+    """To begin with: a file (.safetensors, or of torch, never unpickled), a folder that has one,
+    `pretrained` (those that the library names, from its cache or its server) or `lite0` (ImageNet,
+    from the optional package of that name). Empty: random ones."""
+    may_lack: list[str] = field(default_factory=list)
+    """Names of weights, or the beginnings of names up to a dot, that `weights` need not have; of
+    the others a missing one is an error."""
+    frozen: bool = False
+    """The encoder stays as it is: no gradient, and in training as in evaluation."""
+    lr_scale: float = 1.0
+    """Learning rate of the encoder, in units of optim.lr, > 0."""
+
+    def check(self, key: str, encoder: str) -> None:
+        """Raises ValueError for an option out of range; `key`: of the section, with a dot."""
+        _require(bool(self.channels) and min(self.channels) >= 1, f"{key}channels",
+                 "needs at least one stage of width >= 1", self.channels)  # fmt: skip
+        library, colon, name = encoder.partition(":")
+        _require(library in LIBRARIES and bool(colon and name), f"{key}encoder",
+                 f"must be LIBRARY:NAME, LIBRARY one of {', '.join(LIBRARIES)}",
+                 encoder)  # fmt: skip
+        _require(not self.frozen or self.weights != "" or library == "python", f"{key}frozen",
+                 f"needs {key}weights: random weights that stay as they are say nothing",
+                 self.frozen)  # fmt: skip
+        _require(self.lr_scale > 0, f"{key}lr_scale", "must be > 0", self.lr_scale)
+        _require_numbers(self, key)
+
+
+LIBRARIES = ("avmix", "torchvision", "timm", "transformers", "pytorchvideo", "python")
+"""Where encoders come from."""
+Pooling = Literal["mean", "max", "mean+max", "attention", "tsm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoEncoderConfig(EncoderConfig):
+    """From frames to one feature vector a clip."""
+
+    encoder: str = "avmix:r2plus1d"
+    """LIBRARY:NAME, as `avmix:r2plus1d`, `torchvision:mvit_v2_s`, `timm:tf_efficientnet_lite0`,
+    `transformers:FOLDER_OR_ID`, `pytorchvideo:slowfast_r50`, or `python:MODULE:FUNCTION`."""
+    pooling: Pooling = "mean"
+    """Of an image network, from the features of each frame to one of the clip; `mean+max` has both,
+    `attention` learns a weight for each frame, `tsm` (temporal shift) lets frames exchange channels
+    inside the network and takes the mean."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        self.check("model.video.", self.encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioEncoderConfig(EncoderConfig):
+    """From spectrograms to one feature vector a clip."""
+
+    encoder: str = "avmix:cnn"
+    """LIBRARY:NAME, as `avmix:cnn`, any image network of `torchvision:` or `timm:`,
+    `pytorchvideo:acoustic_resnet50`, `transformers:FOLDER_OR_ID`, or `python:MODULE:FUNCTION`."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        self.check("model.audio.", self.encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Late fusion of one encoder per modality."""
 
-    video_channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
-    """Width of each stage of the R(2+1)D video encoder."""
-    audio_channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
-    """Width of each stage of the 2-D convolutional audio encoder."""
     dropout: float = 0.2
     """Before each head, 0 to 1."""
     shared_width: int = 0
     """Width of a space into which both features are projected before fusion; 0: none. Mixing method
     `cross` and loss.contrastive, which compare the two, need it."""
+    video: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
+    audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for key, channels in (("video", self.video_channels), ("audio", self.audio_channels)):
-            _require(bool(channels) and min(channels) >= 1, f"model.{key}_channels",
-                     "needs at least one stage of width >= 1", channels)  # fmt: skip
         _require(0 <= self.dropout < 1, "model.dropout", "must be in [0, 1)", self.dropout)
         _require(self.shared_width >= 0, "model.shared_width", "must be >= 0", self.shared_width)
         _require_numbers(self, "model.")
@@ -647,11 +728,6 @@ class TrainConfig:
         if self.loss.contrastive > 0:
             _require(self.model.shared_width > 0, "model.shared_width",
                      "must be > 0 for loss.contrastive", self.model.shared_width)  # fmt: skip
-        if any(m.level == "layer" for m in methods):
-            stages = min(len(self.model.video_channels), len(self.model.audio_channels))
-            _require(max(self.mix.layers) <= stages, "mix.layers",
-                     f"must be <= the number of stages of both encoders (={stages})",
-                     self.mix.layers)  # fmt: skip
         for key in ("agreement", "interpolation"):
             _require(self.loss.kind == "cross_entropy" or getattr(self.loss, key) == 0,
                      f"loss.{key}", "compares distributions over classes: must be 0 for loss.kind "
@@ -731,9 +807,10 @@ def to_yaml(config: Any) -> str:
 
 
 def from_yaml(cls: type[C], text: str) -> C:
-    """The configuration that `to_yaml` wrote; raises ValueError on anything else."""
+    """The configuration that `to_yaml` wrote, of this version or before options were renamed;
+    raises ValueError on anything else."""
     try:
-        return _build(cls, read_yaml(text))
+        return _build(cls, renamed(read_yaml(text)))
     except (TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"not a configuration of this version of avmix: {reason}") from None
@@ -767,6 +844,29 @@ def _repeated_key(node: yaml.Node, prefix: str = "") -> str | None:
     elif isinstance(node, yaml.SequenceNode):
         children = [(prefix, item) for item in node.value]
     return next((key for p, child in children if (key := _repeated_key(child, p))), None)
+
+
+RENAMED = {
+    "model.video_channels": "model.video.channels",
+    "model.audio_channels": "model.audio.channels",
+}
+"""Options that had another name, which checkpoints may still say: old and new dotted path."""
+
+
+def renamed(values: Any) -> Any:
+    """What `to_yaml` of an older version wrote, with the names of today."""
+    for old, new in RENAMED.items():
+        *above, name = old.split(".")
+        section = values
+        for word in above:
+            section = section.get(word) if isinstance(section, dict) else None
+        if isinstance(section, dict) and name in section:
+            part, *path, last = new.split(".")
+            inner = values.setdefault(part, {})
+            for word in path:
+                inner = inner.setdefault(word, {})
+            inner[last] = section.pop(name)
+    return values
 
 
 def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
@@ -829,10 +929,12 @@ class _Parser(ArgumentParser):
         line = re.sub(r"<class '(\w+)'>", r"\1", line)
         if key := _unknown_key(line):
             section = key.rpartition(".")[0]
-            choices = [k for k in self.keys if k.rpartition(".")[0] == section]
+            choices = [k for k in self.keys if section and k.startswith(section + ".")]
             choices = choices or sorted({k.partition(".")[0] for k in self.keys})
             close = difflib.get_close_matches(key, self.keys, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
+            if key in RENAMED:
+                hint = f"; it is {RENAMED[key]!r} now."
             line = f"no option {key!r}{hint} Choices: {', '.join(choices)}"
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
@@ -876,7 +978,7 @@ def _parser_of(cls: type) -> _Parser:
     return parser
 
 
-_PATHS = ("root", "manifest", "table", "extra", "out", "checkpoint")
+_PATHS = ("root", "manifest", "table", "extra", "out", "checkpoint", "weights")
 """Options that are paths, in whatever section."""
 
 
@@ -926,8 +1028,7 @@ def _was_switched_off(parser: _Parser, cls: type, argv: Sequence[str], key: str)
         except ValueError:
             continue  # it was not complete yet
         set_again = parser.parse_args(argv[end:])[key] != parser.get_defaults()[key]
-        section, name = key.split(".")
-        value = getattr(getattr(before, section), name)
+        value = value_at(before, key)
         is_set = value != parser.get_defaults()[key]
         if is_set and key not in idle_options(before) and not set_again:
             return True

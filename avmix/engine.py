@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avmix.chance import ChanceMeter
-from avmix.config import MixConfig, OptimConfig, TrainConfig
+from avmix.config import MixConfig, ModelConfig, OptimConfig, TrainConfig
 from avmix.data.dataset import WORTH_HINT, BadClip, TooManyBadClips
 from avmix.data.loader import EvalLoader, TrainLoader
 from avmix.frontend import Frontend
@@ -100,7 +100,7 @@ def train_one_epoch(
         if updated:
             grad_norms = clip_gradients(towers, optim.clip_norm)
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group.get("lr_scale", 1.0)
             optimizer.step()
             optimizer.zero_grad()
 
@@ -201,16 +201,26 @@ def lr_at(optim: OptimConfig, step: int, steps_per_epoch: int) -> float:
     return optim.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total - warmup)))
 
 
-def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
-    """AdamW; matrices and kernels decay, biases and normalisation layers do not."""
-    parameters = list(model.parameters())
-    return torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": optim.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=optim.lr,
-    )
+def build_optimizer(
+    model: nn.Module, optim: OptimConfig, network: ModelConfig | None = None
+) -> torch.optim.AdamW:
+    """AdamW; matrices and kernels decay, biases and normalisation layers do not. The encoders learn
+    at the rates that `network` says (`lr_scale`); what is frozen is left out."""
+    towers = towers_of(model)
+    scale: dict[nn.Parameter, float] = {}
+    if network is not None:
+        scale |= dict.fromkeys(towers.video, network.video.lr_scale)
+        scale |= dict.fromkeys(towers.audio, network.audio.lr_scale)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    groups = []
+    for factor in sorted({1.0, *scale.values()}, key=lambda factor: (factor != 1, factor)):
+        some = [p for p in learning if scale.get(p, 1.0) == factor]
+        groups += [
+            {"params": [p for p in some if p.ndim > 1], "weight_decay": optim.weight_decay,
+             "lr_scale": factor},
+            {"params": [p for p in some if p.ndim <= 1], "weight_decay": 0.0, "lr_scale": factor},
+        ]  # fmt: skip
+    return torch.optim.AdamW(groups, lr=optim.lr)
 
 
 class Towers(NamedTuple):

@@ -67,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
             raise ManifestError(f"--workers must be at least 1, got {args.workers}")
         if path.exists() and not args.overwrite:
             raise ManifestError(f"{path} is there already; replace it with --overwrite")
-        known = splits_of(folder)
         if why := unwritable(path):
             raise ManifestError(f"{path} {why}")
+        known = splits_of(folder)
         for split in args.splits:
             if split not in known:
                 raise ManifestError(f"{folder}: no split {split!r}; it has: {', '.join(known)}")

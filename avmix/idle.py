@@ -30,13 +30,19 @@ class Need(NamedTuple):
 
 def _over(key: str, says: str = "> 0", least: float = 0.0) -> Need:
     """`key` above `least`."""
-    section, _, name = key.partition(".")
-    return Need(f"{section}.{name} {says}", lambda part: getattr(part, name) > least)
+    name = key.rpartition(".")[2]
+    return Need(f"{key} {says}", lambda part: getattr(part, name) > least)
 
 
 def _is(key: str, value: str) -> Need:
-    name = key.partition(".")[2]
+    name = key.rpartition(".")[2]
     return Need(f"{key} {value}", lambda part: getattr(part, name) == value)
+
+
+def _encoder(modality: str, says: str, fits: Callable[[str], bool]) -> Need:
+    """The encoder is of a library such that `fits`."""
+    key = f"model.{modality}.encoder"
+    return Need(f"{key} {says}", lambda part: fits(part.encoder.partition(":")[0]))
 
 
 def _some(says: str, fits: Callable[[Any, Recipe], bool]) -> Need:
@@ -74,6 +80,23 @@ _MIXES_WAVEFORMS = Need(
     "mix",
 )
 _RESIZED, _RANDAUGMENT = _is("augment.crop", "resized"), _is("augment.policy", "randaugment")
+
+_OWN, _OTHER = "of avmix (avmix:NAME)", "of another library than avmix"
+_IMAGES = ("torchvision", "timm")
+
+
+def _of_encoder(modality: str) -> dict[str, tuple[Need, ...]]:
+    """The needs of the options of model.video or model.audio."""
+    key, says = f"model.{modality}", "a file or a name"
+    weights = Need(f"{key}.weights {says}", lambda part: part.weights != "")
+    learns = Need(f"{key}.frozen false", lambda part: not part.frozen)
+    return {
+        f"{key}.channels": (_encoder(modality, _OWN, lambda library: library == "avmix"),),
+        f"{key}.options": (_encoder(modality, _OTHER, lambda library: library != "avmix"),),
+        f"{key}.may_lack": (weights,),
+        f"{key}.lr_scale": (learns,),
+    }
+
 
 NEEDS: dict[str, tuple[Need, ...]] = {
     "data.table_label": (_TABLE,),
@@ -113,6 +136,11 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "mix.cross_with": (_CROSS,),
     "mix.cross_path": (_CROSS,),
     "mix.labels": (_MIXES,),
+    **_of_encoder("video"),
+    "model.video.pooling": (
+        _encoder("video", "of torchvision or timm", lambda library: library in _IMAGES),
+    ),
+    **_of_encoder("audio"),
     "loss.agreement_kind": (_over("loss.agreement"),),
     "loss.agreement_temperature": (_over("loss.agreement"),),
     "loss.agreement_confidence": (_over("loss.agreement"),),
@@ -126,9 +154,11 @@ def idle_options(config: Any) -> dict[str, str]:
     its default and cannot act. `config` is a `TrainConfig`, or has some of its sections."""
     found: dict[str, str] = {}
     for key, needs in NEEDS.items():
-        section, _, name = key.partition(".")
-        part = getattr(config, section, None)
-        if part is None or getattr(part, name) == getattr(type(part)(), name):
+        where, _, name = key.rpartition(".")
+        if not hasattr(config, where.partition(".")[0]):
+            continue
+        part = value_at(config, where)
+        if getattr(part, name) == getattr(type(part)(), name):
             continue
         if unmet := [need.says for need in needs if not _is_met(need, config, part)]:
             found[key] = f"{key} cannot act without {unmet[0]}, got {getattr(part, name)!r}"
@@ -146,8 +176,21 @@ def without_idle(config: C) -> C:
     is the same."""
     changes: dict[str, dict[str, Any]] = {}
     for key in idle_options(config):
-        section, _, name = key.partition(".")
-        part = getattr(config, section)
-        changes.setdefault(section, {})[name] = getattr(type(part)(), name)
-    parts = {s: replace(getattr(config, s), **values) for s, values in changes.items()}
-    return replace(config, **parts) if parts else config  # pyright: ignore[reportArgumentType]
+        where, _, name = key.rpartition(".")
+        changes.setdefault(where, {})[name] = getattr(type(value_at(config, where))(), name)
+    for where, values in changes.items():
+        config = _with(config, where, replace(value_at(config, where), **values))
+    return config
+
+
+def value_at(config: Any, key: str) -> Any:
+    """The section or option of this dotted path."""
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def _with(config: Any, key: str, value: Any) -> Any:
+    """`config` with another section at this dotted path."""
+    name, _, rest = key.partition(".")
+    return replace(config, **{name: _with(getattr(config, name), rest, value) if rest else value})

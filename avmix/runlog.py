@@ -18,8 +18,9 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -44,6 +45,8 @@ from avmix.types import Heads
 T = TypeVar("T")
 
 _PACKAGES = ("torch", "torchvision", "torchaudio", "av", "numpy", "torchmetrics", "avmix")
+_OPTIONAL = ("timm", "transformers", "pytorchvideo")
+"""Encoders are built by them, where they are installed."""
 
 
 _NORMS = ("grad_norm", "grad_norm_video", "grad_norm_audio", "grad_norm_fusion")
@@ -405,13 +408,21 @@ def _keep_before(path: Path, epoch: int, step: int) -> None:
                 kept.write(line)
 
 
+def _optional_versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in _OPTIONAL:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def environment() -> dict[str, Any]:
     """What a result depends on besides its configuration."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "git_commit": commit_of(Path(__file__).parent),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: version(name) for name in _PACKAGES} | _optional_versions(),
         "machine": platform.platform(),
         "cores": usable_cores(),
         "torch_threads": torch.get_num_threads(),

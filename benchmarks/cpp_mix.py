@@ -162,10 +162,13 @@ def training_step() -> Callable[[], Any]:
     """Forward and backward of the demo's network on 16 clips of 8x64x64 and their log-mels."""
     import torch
 
-    from avmix.config import ModelConfig
+    from avmix.config import AudioEncoderConfig, ModelConfig, VideoEncoderConfig
     from avmix.models import build_model
 
-    config = ModelConfig(video_channels=[8, 16, 32, 64], audio_channels=[8, 16, 32, 64])
+    config = ModelConfig(
+        video=VideoEncoderConfig(channels=[8, 16, 32, 64]),
+        audio=AudioEncoderConfig(channels=[8, 16, 32, 64]),
+    )
     model = build_model(config, 10)
     video, audio = torch.randn(16, 3, 8, 64, 64), torch.randn(16, 1, 64, 124)
     present = torch.ones(16, dtype=torch.bool)

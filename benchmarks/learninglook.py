@@ -18,8 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from avmix.engine import targets_of, towers_of
 from avmix.losses import head_losses, presence
 from avmix.models import LateFusionClassifier
-from avmix.models.audio import AudioEncoder
-from avmix.models.video import VideoEncoder
+from avmix.models.encoder import Encoder
 from avmix.types import Batch, Heads
 from train import Training
 
@@ -202,7 +201,7 @@ def _kernels(model: LateFusionClassifier, tower: str) -> list[nn.Parameter]:
     return [p for p in getattr(towers_of(model), tower) if p.ndim > 1]
 
 
-def _watch(encoder: VideoEncoder | AudioEncoder, norm: nn.Module) -> list[Tensor]:
+def _watch(encoder: Encoder, norm: nn.Module) -> list[Tensor]:
     """A list that the next pass fills: output of each stage, features before and after `norm`."""
     found: list[Tensor] = []
 

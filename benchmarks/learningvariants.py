@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from avmix.config import OptimConfig
 from avmix.engine import build_optimizer, seed_torch
 from avmix.models import LateFusionClassifier
-from avmix.models.video import VideoEncoder
+from avmix.models.encoder import Encoder
 from avmix.rng import rng
 
 CONFIG = "configs/demo.yaml"
@@ -63,13 +63,14 @@ class ZeroStart(nn.BatchNorm3d):
         nn.init.zeros_(self.weight)
 
 
-class MaxPooled(VideoEncoder):
+class MaxPooled(Encoder):
     """The same stages, with the maximum over time and space added to the mean."""
 
-    def __init__(self, encoder: VideoEncoder) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         """Takes over the stages of `encoder`."""
-        nn.Module.__init__(self)
+        super().__init__()
         self.stages, self.num_features = encoder.stages, encoder.num_features
+        self.spec = encoder.spec
 
     def pool(self, x: Tensor) -> Tensor:
         """(b d t h w) to (b d)."""

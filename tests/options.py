@@ -9,6 +9,10 @@ import yaml
 ALWAYS: dict[str, Any] = {}
 TABLE = {"data.table": "clips.csv"}
 NO_MIX = {"mix.method": "none"}
+TIMM_VIDEO = {"model.video.encoder": "timm:resnet18"}
+TIMM_AUDIO = {"model.audio.encoder": "timm:resnet18"}
+VIDEO_WEIGHTS = {"model.video.weights": "x.pt"}
+AUDIO_WEIGHTS = {"model.audio.weights": "x.pt"}
 OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "data.root": ("x", ALWAYS, ""),
     "data.manifest": ("x", ALWAYS, ""),
@@ -76,6 +80,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "augment.time_mask_seconds": (0.1, {"augment.time_masks": 1}, "augment.time_masks > 0"),
     "augment.mel_masks": (1, ALWAYS, ""),
     "augment.mel_mask_share": (0.1, {"augment.mel_masks": 1}, "augment.mel_masks > 0"),
+    "frontend.kind": ("kaldi", {"frontend.mel_mean": -4.3, "frontend.mel_std": 9.1}, ""),
     "frontend.num_mels": (32, ALWAYS, ""),
     "frontend.n_fft": (256, ALWAYS, ""),
     "frontend.hop_length": (128, ALWAYS, ""),
@@ -107,10 +112,23 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
         "linear", {"mix.method": "cross", "model.shared_width": 4}, "mix.method cross",
     ),
     "mix.labels": ("max", {"loss.kind": "binary"}, ""),
-    "model.video_channels": ([4, 4, 4], ALWAYS, ""),
-    "model.audio_channels": ([4, 4, 4], ALWAYS, ""),
     "model.dropout": (0.1, ALWAYS, ""),
     "model.shared_width": (4, ALWAYS, ""),
+    "model.video.encoder": ("timm:resnet18", ALWAYS, ""),
+    "model.video.channels": ([4, 4, 4], ALWAYS, ""),
+    "model.video.options": ({"x": 1}, TIMM_VIDEO, "model.video.encoder of another library"),
+    "model.video.weights": ("x.pt", ALWAYS, ""),
+    "model.video.may_lack": (["x"], VIDEO_WEIGHTS, "model.video.weights"),
+    "model.video.frozen": (True, VIDEO_WEIGHTS, ""),
+    "model.video.lr_scale": (0.5, ALWAYS, ""),
+    "model.video.pooling": ("max", TIMM_VIDEO, "model.video.encoder of torchvision or timm"),
+    "model.audio.encoder": ("timm:resnet18", ALWAYS, ""),
+    "model.audio.channels": ([4, 4, 4], ALWAYS, ""),
+    "model.audio.options": ({"x": 1}, TIMM_AUDIO, "model.audio.encoder of another library"),
+    "model.audio.weights": ("x.pt", ALWAYS, ""),
+    "model.audio.may_lack": (["x"], AUDIO_WEIGHTS, "model.audio.weights"),
+    "model.audio.frozen": (True, AUDIO_WEIGHTS, ""),
+    "model.audio.lr_scale": (0.5, ALWAYS, ""),
     "loss.kind": ("binary", ALWAYS, ""),
     "loss.fused": (0.5, ALWAYS, ""),
     "loss.video": (0.2, ALWAYS, ""),

@@ -22,12 +22,14 @@ from avmix.augment import (
 )
 from avmix.augment.pictures import Rectangle
 from avmix.config import (
+    AudioEncoderConfig,
     AugmentConfig,
     ClipConfig,
     FrontendConfig,
     MixConfig,
     ModelConfig,
     TrainConfig,
+    VideoEncoderConfig,
     load_config,
 )
 from avmix.data import dataset
@@ -321,7 +323,11 @@ def test_what_is_hidden_of_a_clip_reaches_no_mix_inside_the_network(
         own=rng(0, 0, "mix", 0, 0),
     ).to(torch.device("cpu"))
     torch.manual_seed(0)
-    config = ModelConfig(video_channels=[4, 4], audio_channels=[4, 4], dropout=0.0)
+    config = ModelConfig(
+        video=VideoEncoderConfig(channels=[4, 4]),
+        audio=AudioEncoderConfig(channels=[4, 4]),
+        dropout=0.0,
+    )
     model = build_model(config, len(toy_train.manifest.classes)).eval()
     stage = Frontend(SPECTRUM, CLIP.sample_rate)
 

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/training.md", "docs/architecture.md", "docs/augment.md",
          "docs/benchmarks.md", "docs/decoding.md", "docs/dropin.md", "docs/learning.md",
-         "docs/mixing.md", "docs/preparing.md", "docs/synthesis.md")  # fmt: skip
+         "docs/mixing.md", "docs/models.md", "docs/preparing.md", "docs/synthesis.md")  # fmt: skip
 LEFT_OUT = {
     "make demo": "its lines come first, from the Makefile",
     "make test": "this is a part of it",
@@ -26,9 +26,11 @@ LEFT_OUT = {
 }
 QUICK = ["--optim.epochs", "1", "--mix.ramp_epochs", "0", "--optim.batch_size", "4",
          "--clip.num_frames", "4", "--clip.short_side", "36", "--clip.crop", "32",
-         "--model.video_channels", "[8,16]", "--model.audio_channels", "[8,16]",
-         "--data.num_workers", "0", "--run.threads", "1"]  # fmt: skip
+         "--model.audio.channels", "[8,16]", "--data.num_workers", "0",
+         "--run.threads", "1"]  # fmt: skip
 """After every line that trains."""
+NARROW = ["--model.video.channels", "[8,16]"]
+"""After those that train avmix's own video encoder."""
 SMALLER = {"--shots 10": "--shots 4", "--data.shots 10": "--data.shots 4",
            "--per-class 20": "--per-class 1"}  # fmt: skip
 MAY_FIND = "avmix leaks", "avmix doctor"
@@ -88,7 +90,9 @@ def words(line: str, folder: Path) -> list[str]:
     said = subprocess.run(["bash", "-ec", f"printf '%s\\0' {line}"], cwd=folder,
                           capture_output=True, text=True, check=True).stdout  # fmt: skip
     found = said.split("\0")[:-1]
-    return found + QUICK if found[:2] == ["python", "train.py"] else found
+    if found[:2] != ["python", "train.py"]:
+        return found
+    return found + QUICK + ([] if "--model.video.encoder" in found else NARROW)
 
 
 def stand_ins(folder: Path, toy: Path) -> None:
@@ -101,6 +105,9 @@ def stand_ins(folder: Path, toy: Path) -> None:
     for letter, files in zip(("A", "B"), clips.values(), strict=True):
         shutil.copy(files[0], folder / letter)
     shutil.copy(folder / "A", folder / "clip.mp4")
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs/models.md").read_text(), re.DOTALL)
+    assert code is not None
+    (folder / "mine.py").write_text(code[1])
 
     for label, files in clips.items():
         (folder / "my_clips" / label).mkdir(parents=True)

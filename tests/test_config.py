@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 
 from avmix import config as module
 from avmix.config import (
+    AudioEncoderConfig,
     AugmentConfig,
     ClipConfig,
     DataConfig,
@@ -22,11 +24,13 @@ from avmix.config import (
     OptimConfig,
     RunConfig,
     TrainConfig,
+    VideoEncoderConfig,
     differences,
     from_yaml,
     load_config,
     to_yaml,
 )
+from avmix.idle import value_at
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("**/*.yaml"))
 SECTIONS: dict[str, Any] = {f.name: f.type for f in fields(TrainConfig)}
@@ -49,12 +53,21 @@ def written(folder: Path, content: dict[str, Any], name: str = "some.yaml") -> l
     return ["--config", str(folder / name)]
 
 
+def leaves(options: dict[str, Any], section: Any = TrainConfig) -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of every option that a file of YAML sets."""
+    types = {f.name: f.type for f in fields(section)}
+    for name, value in options.items():
+        if is_dataclass(types[name]):
+            yield from ((f"{name}.{key}", inner) for key, inner in leaves(value, types[name]))
+        else:
+            yield name, value
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_of_the_project_loads(path):
     config = load_config(TrainConfig, ["--config", str(path)])
-    for section, options in yaml.safe_load(path.read_text()).items():
-        for key, value in options.items():
-            assert getattr(getattr(config, section), key) == value
+    for key, value in leaves(yaml.safe_load(path.read_text())):
+        assert value_at(config, key) == value
 
 
 def test_without_arguments_every_option_has_its_default():
@@ -90,7 +103,7 @@ def test_a_typo_in_the_options_of_evaluation_is_named(capsys):
     [
         ("optim.lr", "fast", ["optim.lr", "float", "fast"]),
         ("optim.batch_size", "2.5", ["optim.batch_size", "int", "2.5"]),
-        ("model.video_channels", "[8, wide]", ["model.video_channels", "int"]),
+        ("model.video.channels", "[8, wide]", ["model.video.channels", "int"]),
         ("mix.method", "cutmix", ["mix.method", "cutmix", "none", "mixup"]),
         ("run.precision", "fp16", ["run.precision", "fp16", "fp32", "bf16"]),
     ],
@@ -188,8 +201,6 @@ OUT_OF_RANGE = [
     (MixConfig, "probability", 1.5),
     (MixConfig, "off_epochs", -1),
     (MixConfig, "ramp_epochs", -1),
-    (ModelConfig, "video_channels", []),
-    (ModelConfig, "audio_channels", [8, 0]),
     (ModelConfig, "dropout", 1.0),
     (LossConfig, "fused", -1.0),
     (LossConfig, "video", -1.0),
@@ -217,6 +228,11 @@ def test_a_value_out_of_range_names_the_key(section, key, value):
     name = next(n for n, cls in SECTIONS.items() if cls is section)
     with pytest.raises(ValueError, match=rf"^{name}\.{key} .*got {re.escape(repr(value))}$"):
         replace(section(), **{key: value})
+
+
+def test_filterbanks_of_kaldi_need_numbers():
+    with pytest.raises(ValueError, match=r"^frontend\.mel_mean must be a number .*'measured'$"):
+        FrontendConfig(kind="kaldi", mel_std=9.0)
 
 
 def test_jitter_and_binding_go_together():
@@ -272,7 +288,7 @@ def test_a_resolved_configuration_comes_back(tmp_path):
     config = replace(
         TrainConfig(),
         optim=OptimConfig(lr=1e-5, epochs=7),
-        model=ModelConfig(video_channels=[8, 16]),
+        model=ModelConfig(video=VideoEncoderConfig(channels=[8, 16])),
         data=DataConfig(root="ä: b #c", table="t.csv", table_source=["a", "b"]),
     )
     assert from_yaml(TrainConfig, to_yaml(config)) == config
@@ -283,22 +299,26 @@ def test_a_resolved_configuration_comes_back(tmp_path):
 
 def test_differences_are_named_by_their_path():
     a = TrainConfig()
-    b = replace(a, optim=OptimConfig(lr=1.0), model=ModelConfig(audio_channels=[4]))
+    b = replace(
+        a, optim=OptimConfig(lr=1.0), model=ModelConfig(audio=AudioEncoderConfig(channels=[4]))
+    )
     assert differences(a, TrainConfig()) == {}
     assert differences(a, b) == {
         "optim.lr": (0.002, 1.0),
-        "model.audio_channels": ([16, 32, 64, 128], [4]),
+        "model.audio.channels": ([16, 32, 64, 128], [4]),
     }
 
 
 def test_every_option_is_documented_and_there_are_not_too_many():
     source = ast.parse(Path(str(module.__file__)).read_text())
     classes = {n.name: n for n in source.body if isinstance(n, ast.ClassDef) and "Config" in n.name}
-    assert len(classes) == len(SECTIONS) + 2
+    encoders = {"EncoderConfig", "VideoEncoderConfig", "AudioEncoderConfig"}
+    assert {*classes} == {*(s.__name__ for s in SECTIONS.values()), *encoders, "TrainConfig",
+                          "EvalConfig"}  # fmt: skip
     number = 0
     for cls in classes.values():
         for option, after in zip(cls.body, [*cls.body[1:], None], strict=True):
-            if not isinstance(option, ast.AnnAssign) or cls.name == "TrainConfig":
+            if not isinstance(option, ast.AnnAssign) or "Config" in ast.unparse(option.annotation):
                 continue  # a section is documented by its class
             number += 1
             documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
@@ -306,6 +326,52 @@ def test_every_option_is_documented_and_there_are_not_too_many():
         assert ast.get_docstring(cls)
     assert all(is_dataclass(section) for section in SECTIONS.values())
     assert 40 < number < 140
+
+
+ENCODERS_OUT_OF_RANGE: list[tuple[str, dict[str, Any], str]] = [
+    ("video", {"channels": []}, "channels needs at least one stage of width >= 1, got []"),
+    ("audio", {"channels": [8, 0]}, "channels needs at least one stage of width >= 1, got [8, 0]"),
+    ("video", {"encoder": "vit"}, "encoder must be LIBRARY:NAME, LIBRARY one of avmix, torch"),
+    ("audio", {"encoder": "timm:"}, "encoder must be LIBRARY:NAME, LIBRARY one of avmix, torch"),
+    ("video", {"frozen": True}, "frozen needs model.video.weights"),
+    ("audio", {"lr_scale": 0.0}, "lr_scale must be > 0, got 0.0"),
+]
+
+
+@pytest.mark.parametrize(("section", "options", "says"), ENCODERS_OUT_OF_RANGE)
+def test_an_option_of_an_encoder_out_of_range_is_named(section, options, says):
+    cls = {"video": VideoEncoderConfig, "audio": AudioEncoderConfig}[section]
+    with pytest.raises(ValueError, match="^" + re.escape(f"model.{section}.{says}")):
+        cls(**options)
+
+
+@pytest.mark.parametrize("in_a_file", [True, False])
+@pytest.mark.parametrize("modality", ["video", "audio"])
+def test_an_option_that_was_renamed_says_its_new_name(modality, in_a_file, tmp_path, capsys):
+    old = f"{modality}_channels"
+    file = written(tmp_path, {"model": {old: [4, 8]}})
+    message = fails(capsys, file if in_a_file else [f"--model.{old}", "[4, 8]"])
+    assert f"no option 'model.{old}'; it is 'model.{modality}.channels' now." in message
+
+
+def test_a_configuration_of_before_options_were_renamed_is_read():
+    new = replace(
+        TrainConfig(), model=ModelConfig(video=VideoEncoderConfig(channels=[4, 8]), dropout=0.1)
+    )
+    values = asdict(new)
+    values["model"] = {"dropout": 0.1, "shared_width": 0, "video_channels": [4, 8],
+                       "audio_channels": [16, 32, 64, 128]}  # fmt: skip
+    assert from_yaml(TrainConfig, yaml.safe_dump(values)) == new
+
+
+def test_options_of_a_library_are_a_mapping(tmp_path):
+    words = ["--model.video.encoder", "timm:resnet18",
+             "--model.video.options", "{drop_path_rate: 0.1, img_size: [32, 48]}"]  # fmt: skip
+    config = load_config(TrainConfig, words)
+    assert config.model.video.options == {"drop_path_rate": 0.1, "img_size": [32, 48]}
+    assert from_yaml(TrainConfig, to_yaml(config)) == config
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_config(TrainConfig, ["--config", str(tmp_path / "config.yaml")]) == config
 
 
 @pytest.mark.parametrize(
@@ -318,13 +384,6 @@ def test_every_option_is_documented_and_there_are_not_too_many():
         (
             {"mix": MixConfig(switch={"mixup": 0.5, "cross": 0.5})},
             r"^model\.shared_width must be > 0 for mixing method cross, got 0$",
-        ),
-        (
-            {
-                "mix": MixConfig(method="mixup@layer", layers=[1, 3]),
-                "model": ModelConfig(video_channels=[4, 4, 4], audio_channels=[4, 4]),
-            },
-            r"^mix\.layers must be <= the number of stages of both encoders \(=2\), got \[1, 3\]$",
         ),
         (
             {"mix": MixConfig(labels="max")},

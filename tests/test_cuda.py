@@ -10,12 +10,14 @@ import train
 from avmix import chance
 from avmix.chance import ChanceMeter
 from avmix.config import (
+    AudioEncoderConfig,
     ClipConfig,
     FrontendConfig,
     LossConfig,
     MixConfig,
     ModelConfig,
     TrainConfig,
+    VideoEncoderConfig,
     load_config,
 )
 from avmix.engine import clean_pass, clips_of
@@ -93,7 +95,11 @@ def test_the_stage_gives_the_same_on_both_devices_and_never_waits(name: str, ker
 def test_network_and_losses_never_wait_for_the_gpu(method: str) -> None:
     cuda, batch = torch.device("cuda"), batch_of()
     plan = plan_of(MixConfig(method=method, alpha=1.0), batch)
-    config = ModelConfig(video_channels=[4, 6, 8], audio_channels=[4, 6, 8], shared_width=5)
+    config = ModelConfig(
+        video=VideoEncoderConfig(channels=[4, 6, 8]),
+        audio=AudioEncoderConfig(channels=[4, 6, 8]),
+        shared_width=5,
+    )
     network = build_model(config, 6).to(cuda)
     frontend = Frontend(FrontendConfig(), 16_000).to(cuda)
     options = LossConfig(agreement=1.0, interpolation=1.0, contrastive=1.0)

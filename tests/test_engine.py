@@ -16,6 +16,7 @@ from torch import nn
 from avmix import chance
 from avmix.chance import ChanceMeter
 from avmix.config import (
+    AudioEncoderConfig,
     ClipConfig,
     FrontendConfig,
     LossConfig,
@@ -24,6 +25,7 @@ from avmix.config import (
     OptimConfig,
     RunConfig,
     TrainConfig,
+    VideoEncoderConfig,
 )
 from avmix.data.dataset import BadClip, Loaded, Place, TooManyBadClips
 from avmix.data.loader import BadClips, EpochSampler, EvalLoader, TrainLoader
@@ -54,7 +56,11 @@ from avmix.types import Batch, Heads
 
 HERE = Runtime(device=torch.device("cpu"), threads=1)
 FRONTEND = Frontend(FrontendConfig(num_mels=4, n_fft=64, hop_length=64), 1000)
-SMALL = ModelConfig(video_channels=[4, 4], audio_channels=[4, 4], dropout=0.0)
+SMALL = ModelConfig(
+    video=VideoEncoderConfig(channels=[4, 4]),
+    audio=AudioEncoderConfig(channels=[4, 4]),
+    dropout=0.0,
+)
 
 
 def batch_of(rows: list[int], *, broken: int | None = None) -> Batch:
@@ -417,7 +423,14 @@ def test_input_that_is_not_finite_is_named_where_it_is_asked_for():
 
 def test_clips_as_they_are_leave_no_trace_in_the_network():
     torch.manual_seed(0)
-    model = build_model(ModelConfig(video_channels=[4, 4], audio_channels=[4, 4], dropout=0.5), 3)
+    model = build_model(
+        ModelConfig(
+            video=VideoEncoderConfig(channels=[4, 4]),
+            audio=AudioEncoderConfig(channels=[4, 4]),
+            dropout=0.5,
+        ),
+        3,
+    )
     model.train()
     batch = batch_of([1, 2, 4])
     model(*FRONTEND(batch), batch.has_video, batch.has_audio)
@@ -446,7 +459,12 @@ def test_what_a_plan_must_know_of_a_batch():
 
 CLIP = ClipConfig(duration_seconds=0.256, num_frames=2, sample_rate=1000, short_side=8, crop=8)
 SPECTRA = FrontendConfig(num_mels=4, n_fft=64, hop_length=64)  # of FRONTEND
-SHARED = ModelConfig(video_channels=[4, 4], audio_channels=[4, 5], dropout=0.0, shared_width=6)
+SHARED = ModelConfig(
+    video=VideoEncoderConfig(channels=[4, 4]),
+    audio=AudioEncoderConfig(channels=[4, 5]),
+    dropout=0.0,
+    shared_width=6,
+)
 STEPS: dict[str, tuple[MixConfig, LossConfig]] = {
     "dropout": (MixConfig(method="mixup+dropout", drop_video=0.4, drop_audio=0.4), LossConfig()),
     "binary, max": (MixConfig(law="uniform", labels="max"), LossConfig(kind="binary")),

@@ -10,7 +10,8 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -19,11 +20,13 @@ import numpy as np
 import pytest
 import torch
 from options import OPTIONS
+from torch import Tensor, nn
 
 import eval as evaluation
 import train
 from avmix import checkpoint
 from avmix.config import (
+    AudioEncoderConfig,
     ClipConfig,
     DataConfig,
     EvalConfig,
@@ -32,10 +35,13 @@ from avmix.config import (
     OptimConfig,
     RunConfig,
     TrainConfig,
+    VideoEncoderConfig,
 )
 from avmix.data.manifest import write_manifest
-from avmix.idle import idle_options
+from avmix.idle import idle_options, value_at
 from avmix.judgement import entry_of
+from avmix.models import build_model
+from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
 from avmix.recipe import BLENDS, METHODS
 
 FPS, SECONDS, RATE, WIDTH, HEIGHT = 12, 1.0, 8000, 48, 32
@@ -43,13 +49,16 @@ BASE = TrainConfig(
     data=DataConfig(num_workers=0, val_split=""),
     clip=ClipConfig(duration_seconds=0.5, num_frames=2, sample_rate=RATE, short_side=20, crop=16),
     frontend=FrontendConfig(num_mels=16, n_fft=256, hop_length=128),
-    model=ModelConfig(video_channels=[4, 4], audio_channels=[4, 4]),
+    model=ModelConfig(
+        video=VideoEncoderConfig(channels=[4, 4]), audio=AudioEncoderConfig(channels=[4, 4])
+    ),
     optim=OptimConfig(epochs=2, batch_size=4),
     run=RunConfig(device="cpu", threads=1, log_every=1),
 )
 
 # In place of the value in the table of all options, which no run could use, or which chance would
-# not let act on eight clips. {data}, {other} and {extra} are folders of the fixture.
+# not let act on eight clips. {data}, {other} and {extra} are folders of the fixture, {video} and
+# {audio} files with weights, {part_of_video} and {part_of_audio} with some of them.
 CERTAIN = ("reverse", "flip", "brightness", "contrast", "saturation", "erase", "filter",
            "reverb", "noise", "background")  # fmt: skip
 VALUES: dict[str, Any] = {
@@ -82,8 +91,14 @@ VALUES: dict[str, Any] = {
     "mix.energy_limit_db": 0.0,
     "mix.probability": 0.25,
     "mix.switch": {"mixup": 0.5, "cutmix_temporal": 0.25, "none": 0.25},
-    "model.audio_channels": [6, 4],
-    "model.video_channels": [6, 4],
+    "model.video.channels": [6, 4],
+    "model.video.options": {"width": 6},
+    "model.video.weights": "{video}",
+    "model.video.may_lack": ["stages.1"],
+    "model.audio.channels": [6, 4],
+    "model.audio.options": {"width": 6},
+    "model.audio.weights": "{audio}",
+    "model.audio.may_lack": ["stages.1"],
     "optim.clip_norm": 0.01,
     "optim.epochs": 3,
     "optim.batch_size": 6,
@@ -92,6 +107,8 @@ VALUES: dict[str, Any] = {
     "run.threads": 2,
 }
 SHARED = {"model.shared_width": 4}
+USUAL = ModelConfig().video.channels
+"""Which only the encoders of avmix have: of others the option must not be set."""
 ENABLES: dict[str, dict[str, Any]] = {
     "augment.background_label": {"augment.background": 1.0},
     "augment.background_snr_db": {"augment.background": 1.0},
@@ -99,6 +116,33 @@ ENABLES: dict[str, dict[str, Any]] = {
     "augment.never_flip": {"augment.flip": 1.0},
     "augment.noise_snr_db": {"augment.noise": 1.0},
     "augment.speed_keeps_pitch": {"augment.speed": 1.5},
+    "frontend.kind": {
+        "model.audio.channels": USUAL,
+        "model.audio.encoder": f"python:{__name__}:Spectrograms",
+        "model.audio.options": {"front_end": "kaldi"},
+        "frontend.mel_mean": -4.3,
+        "frontend.mel_std": 9.1,
+        "frontend.n_fft": RATE // 40,
+        "frontend.hop_length": RATE // 100,
+    },
+    "model.video.encoder": {"model.video.channels": USUAL},
+    "model.video.options": {
+        "model.video.channels": USUAL,
+        "model.video.encoder": f"python:{__name__}:Frames",
+    },
+    "model.video.may_lack": {"model.video.weights": "{part_of_video}"},
+    "model.video.frozen": {"model.video.weights": "{video}"},
+    "model.video.pooling": {
+        "model.video.channels": USUAL,
+        "model.video.encoder": "torchvision:mobilenet_v3_small",
+    },
+    "model.audio.encoder": {"model.audio.channels": USUAL},
+    "model.audio.options": {
+        "model.audio.channels": USUAL,
+        "model.audio.encoder": f"python:{__name__}:Spectrograms",
+    },
+    "model.audio.may_lack": {"model.audio.weights": "{part_of_audio}"},
+    "model.audio.frozen": {"model.audio.weights": "{audio}"},
 }
 """What lets an option act, where what the table of all options says is not enough."""
 METHOD_NEEDS = {"energy": {"mix.audio_domain": "power"}, "cross": SHARED, "cross+dropout": SHARED}
@@ -111,6 +155,13 @@ METHOD_WORDS = [
     "cutmix_spatial+dropout",
     "cross+dropout",
 ]
+LIBRARIES = ["torchvision:mobilenet_v3_small", "timm:mobilenetv3_small_050"]
+MANY: dict[str, list[Any]] = {
+    "mix.method": METHOD_WORDS,
+    "model.video.encoder": [f"python:{__name__}:Frames", *LIBRARIES],
+    "model.audio.encoder": [f"python:{__name__}:Spectrograms", *LIBRARIES],
+}
+"""Options that have no end of values: one of each kind."""
 LEAVES_THE_RESULT = {
     "data.root", "data.manifest", "data.table", "data.val_split", "data.clip_seconds",
     "data.verify", "data.max_bad_share", "run.out", "run.log_every", "run.save_every",
@@ -118,28 +169,61 @@ LEAVES_THE_RESULT = {
 }  # fmt: skip
 """The weights are the same to the bit."""
 MAY_CHANGE_DIGITS = {"frontend.kernel", "run.device", "run.threads"}
+REFUSED_WITHOUT = {"frontend.kind": "takes kaldi spectrograms, frontend.kind gives log_mel",
+                   "model.video.may_lack": "weights are missing: stages",
+                   "model.audio.may_lack": "weights are missing: stages"}  # fmt: skip
+"""Without the option there is no run to compare with."""
 ELSEWHERE = {"data.num_workers"}
 """With real processes, in test_train.py: the weights are the same to the bit."""
 
 
+class Frames(Encoder):
+    """What a user may write."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.stages, self.num_features = (
+            nn.ModuleList([nn.Conv3d(3, width, 3, (1, 2, 2), 1)]),
+            width,
+        )
+        self.spec = VideoSpec()
+
+    def pool(self, x: Tensor) -> Tensor:
+        return x.relu().mean((2, 3, 4))
+
+
+class Spectrograms(Encoder):
+    """The same for audio."""
+
+    def __init__(self, width: int = 4, front_end: Literal["log_mel", "kaldi"] = "log_mel") -> None:
+        super().__init__()
+        self.stages, self.num_features = nn.ModuleList([nn.Conv2d(1, width, 3, 2)]), width
+        self.spec = AudioSpec(front_end=front_end)
+
+    def pool(self, x: Tensor) -> Tensor:
+        return x.relu().mean((2, 3))
+
+
 def choices_of(key: str) -> list[Any]:
     """Every value but the default of an option that has only so many."""
-    section, name = key.split(".")
-    part = getattr(TrainConfig(), section)
+    where, _, name = key.rpartition(".")
+    part = value_at(TrainConfig(), where)
     (of,) = [f.type for f in fields(part) if f.name == name]
     values = (False, True) if of is bool else get_args(of) if get_origin(of) is Literal else ()
     return [value for value in values if value != getattr(part, name)]
 
 
 def cases() -> Iterator[Any]:
-    """Option and value. Choices are always tried; numbers, and ways of mixing, which have tests of
-    their own, by `make long`."""
+    """Option and value. Choices are always tried; numbers, and what has tests of its own (ways of
+    mixing, encoders), by `make long`."""
     for key, (value, _, _) in OPTIONS.items():
         if key in ELSEWHERE:
             continue
-        choices = METHOD_WORDS if key == "mix.method" else choices_of(key)
-        marks = () if choices and key != "mix.method" else pytest.mark.long
-        for one in choices or [VALUES.get(key, value)]:
+        choices = choices_of(key)
+        for one in MANY.get(key, choices or [VALUES.get(key, value)]):
+            marks = [] if choices else [pytest.mark.long]
+            if str(one).startswith("timm:"):
+                marks += [pytest.mark.skipif(not find_spec("timm"), reason="timm is not here")]
             yield pytest.param(key, one, id=f"{key}={one}", marks=marks)
     for layers in ([0], [2]):
         yield pytest.param("mix.layers", layers, id=f"mix.layers={layers}", marks=pytest.mark.long)
@@ -195,6 +279,29 @@ def write_set(folder: Path, first: int, splits: dict[str, int]) -> Path:
     return folder
 
 
+def write_weights(folder: Path) -> None:
+    """Of both encoders of BASE, all of them and those without the last stage."""
+    torch.manual_seed(1)
+    model = build_model(BASE.model, 4)
+    for name, encoder in (("video", model.video), ("audio", model.audio)):
+        state = encoder.state_dict()
+        torch.save(state, folder / f"{name}.pt")
+        part = {key: value for key, value in state.items() if not key.startswith("stages.1.")}
+        torch.save(part, folder / f"part_of_{name}.pt")
+
+
+def with_options(part: Any, options: dict[str, Any], prefix: str = "") -> Any:
+    """`part`, a configuration or a section of it, with options by their dotted paths."""
+    changes: dict[str, Any] = {}
+    for f in fields(part):
+        key, value = prefix + f.name, getattr(part, f.name)
+        if is_dataclass(value):
+            changes[f.name] = with_options(value, options, f"{key}.")
+        elif key in options:
+            changes[f.name] = options[key]
+    return replace(part, **changes)
+
+
 class Runs:
     """Trains on the tiny set; what was trained once is not trained again."""
 
@@ -203,25 +310,24 @@ class Runs:
         self.data = write_set(folder / "data", 0, {"train": 8, "val": 4})
         write_set(folder / "extra", 100, {"train": 4})
         shutil.copytree(self.data, folder / "other")
+        write_weights(folder)
         self.done: dict[str, tuple[Path, dict[str, torch.Tensor]]] = {}
 
     def config(self, options: dict[str, Any]) -> TrainConfig:
         """BASE with these options."""
         out = self.folder / f"run{len(self.done)}"
         places = {name: str(self.folder / name) for name in ("data", "other", "extra")}
+        files = ("video", "audio", "part_of_video", "part_of_audio")
+        places |= {name: str(self.folder / f"{name}.pt") for name in files}
         options = {"data.root": "{data}", "run.out": str(out), **options}
         if options.get("data.table"):
             options["data.manifest"] = str(out / "manifest")
-        sections: dict[str, dict[str, Any]] = {}
         for key, value in options.items():
-            section, name = key.split(".")
             if isinstance(value, str):
-                value = value.format(**places)
+                options[key] = value.format(**places)
             elif value == ["{extra}"]:
-                value = [places["extra"]]
-            sections.setdefault(section, {})[name] = value
-        parts = {name: replace(getattr(BASE, name), **new) for name, new in sections.items()}
-        return replace(BASE, **parts)
+                options[key] = [places["extra"]]
+        return with_options(BASE, options)
 
     def train(self, options: dict[str, Any]) -> tuple[Path, dict[str, torch.Tensor]]:
         """Folder and weights of the run."""
@@ -264,6 +370,10 @@ def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
     assert found
     assert all(map(math.isfinite, found))
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    if key in REFUSED_WITHOUT:
+        with pytest.raises(ValueError, match=REFUSED_WITHOUT[key]):
+            runs.train(needs)
+        return
     without = runs.train(needs)[1]
     if key not in MAY_CHANGE_DIGITS:
         assert same(weights, without) == (key in LEAVES_THE_RESULT)

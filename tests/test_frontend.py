@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import TypeCheckError
+from torchaudio.compliance.kaldi import fbank
 from torchaudio.functional import melscale_fbanks
 
 from avmix.config import FrontendConfig
 from avmix.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
 from avmix.mix import MixPlan, Part
 from avmix.mix.frames import FrameMixer
+from avmix.models.encoder import VideoSpec
 from avmix.types import Batch
 
 CONFIG = FrontendConfig(num_mels=20, n_fft=256, hop_length=100, mel_mean=-3.0, mel_std=2.5)
@@ -83,6 +85,57 @@ def test_log_mel_is_the_formula(samples):
         np.testing.assert_allclose(spectrogram, by_formula(wave, CONFIG, RATE), atol=2e-4)
 
 
+KALDI = FrontendConfig(kind="kaldi", num_mels=128, n_fft=400, hop_length=160, mel_mean=-4.2677393,
+                       mel_std=2 * 4.5689974)  # fmt: skip
+
+
+def kaldi_of_torchaudio(wave: torch.Tensor) -> torch.Tensor:
+    """(columns, mel bins), as the recipes of the audio spectrogram transformer call it."""
+    found = fbank(wave[None], sample_frequency=16_000, window_type="hanning", num_mel_bins=128,
+                  htk_compat=True, use_energy=False, dither=0.0, frame_shift=10)  # fmt: skip
+    return (found + 4.2677393) / (2 * 4.5689974)
+
+
+@pytest.mark.parametrize("samples", [400, 559, 560, 16_000])
+def test_filterbanks_are_those_of_kaldi(samples):
+    audio = noise(3, samples) + 0.05  # with an offset, which is removed
+    audio[2] = torch.sin(torch.arange(samples) * 0.3)
+    audio[1, samples // 2 :] = 0
+    found = Frontend(KALDI, 16_000).log_mel(audio)
+    assert found.shape == (3, 1, 128, 1 + (samples - 400) // 160)
+    for wave, ours in zip(audio, found[:, 0], strict=True):
+        torch.testing.assert_close(ours.T, kaldi_of_torchaudio(wave), rtol=0, atol=1e-4)
+
+
+def test_filterbanks_of_kaldi_have_a_gradient_in_both_channels():
+    audio = noise(2, 1600).view(1, 2, 1600).requires_grad_()
+    Frontend(KALDI, 16_000).log_mel(audio).sum().backward()
+    assert audio.grad is not None
+    assert (audio.grad.abs().sum(-1) > 0).all()
+
+
+@pytest.mark.parametrize("domain", ["waveform", "power", "log_mel"])
+def test_filterbanks_of_kaldi_are_mixed_in_every_domain(domain):
+    frontend, batch = Frontend(KALDI, RATE), batch_of(2)
+    parts = tuple(Part(name=name, domain=d, weight=(0.25, 1.0), present=(True, True))
+                  for name, d in (("video", "pixels"), ("audio", domain)))  # fmt: skip
+    plan = MixPlan(num_inputs=2, partner=(1, 0), method="mixup", level="input", parts=parts)
+    found = frontend(batch, plan.to(torch.device("cpu")))[1]
+    own, other = batch.audio
+    if domain == "waveform":
+        expected = frontend.log_mel((0.25 * own + 0.75 * other)[None])[0]
+    else:
+        a, b = frontend.log_mel(batch.audio)
+        if domain == "power":
+            scale, shift = float(KALDI.mel_std), float(KALDI.mel_mean)
+            mixed = 0.25 * (a * scale + shift).exp() + 0.75 * (b * scale + shift).exp()
+            expected = (mixed.log() - shift) / scale
+        else:
+            expected = 0.25 * a + 0.75 * b
+    torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[1], frontend.log_mel(batch.audio)[1])
+
+
 def test_silence_is_the_floor():
     silent = Frontend(CONFIG, RATE).log_mel(torch.zeros(1, 512))
     expected = torch.full_like(silent, (math.log(1e-6) + 3.0) / 2.5)
@@ -141,6 +194,19 @@ def test_both_modalities_of_the_batch_are_used_and_left_as_they_are():
     audio.zero_()
     assert torch.equal(batch.video, batch_of(3).video)
     assert torch.equal(batch.audio, batch_of(3).audio)
+
+
+@pytest.mark.parametrize("kernel", ["torch", "fused"])
+def test_pixels_are_normalised_as_the_encoder_wants(kernel):
+    mean, std, batch = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125), batch_of(2)
+    config = replace(CONFIG, kernel=kernel)
+    found = Frontend(config, RATE, VideoSpec(mean=mean, std=std))(batch)[0]
+    pixels = batch.video.permute(0, 4, 1, 2, 3) / 255
+    for colour in range(3):
+        expected = (pixels[:, colour] - mean[colour]) / std[colour]
+        torch.testing.assert_close(found[:, colour], expected, rtol=1e-5, atol=1e-5)
+    plain = Frontend(config, RATE)(batch)[0]
+    assert torch.equal(Frontend(config, RATE, VideoSpec())(batch)[0], plain)
 
 
 def test_it_has_nothing_to_train_or_to_save():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from avmix.config import ModelConfig
+from avmix.config import AudioEncoderConfig, ModelConfig, VideoEncoderConfig
 from avmix.mix import MixPlan
 from avmix.mix.hidden import HiddenMix
 from avmix.models import LateFusionClassifier, build_model
@@ -20,7 +20,11 @@ HERE = torch.ones(4, dtype=torch.bool)
 
 def model_of(shared_width: int = 0) -> LateFusionClassifier:
     torch.manual_seed(0)
-    config = ModelConfig(video_channels=[4, 6], audio_channels=[4, 5], shared_width=shared_width)
+    config = ModelConfig(
+        video=VideoEncoderConfig(channels=[4, 6]),
+        audio=AudioEncoderConfig(channels=[4, 5]),
+        shared_width=shared_width,
+    )
     return build_model(config, 3).eval()
 
 
@@ -67,6 +71,13 @@ def test_it_is_the_same_as_stopping_mixing_and_going_on(stage: int | None, size:
     assert not torch.allclose(found.features.audio, plain.audio[:4])
 
 
+def test_tensors_of_several_pathways_are_mixed_alike() -> None:
+    slow, fast = torch.randn(4, 3, 2, 5, 5), torch.randn(4, 2, 8, 5, 5)
+    found = hidden(1).blend([slow, fast], torch.tensor(VIDEO))
+    for ours, x in zip(found, (slow, fast), strict=True):
+        torch.testing.assert_close(ours, by_hand(x, VIDEO), rtol=1e-4, atol=1e-5)
+
+
 def test_features_are_mixed_across_modalities_in_the_shared_space() -> None:
     model = model_of(shared_width=5)
     plain = model.encode(*inputs())
@@ -111,12 +122,16 @@ def test_a_compiled_network_is_compiled_once_for_each_place() -> None:
     # In a process of its own: the checks of shapes that tests run under cannot be compiled.
     code = """
 import torch, torch._dynamo
-from avmix.config import ModelConfig
+from avmix.config import (AudioEncoderConfig, ModelConfig, VideoEncoderConfig)
 from avmix.mix.hidden import HiddenMix
 from avmix.models import build_model
 
 torch.manual_seed(0)
-config = ModelConfig(video_channels=[4, 6], audio_channels=[4, 5], shared_width=5)
+config = ModelConfig(
+    video=VideoEncoderConfig(channels=[4, 6]),
+    audio=AudioEncoderConfig(channels=[4, 5]),
+    shared_width=5,
+)
 model = build_model(config, 3).eval()
 compiles = []
 

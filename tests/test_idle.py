@@ -3,14 +3,22 @@
 import math
 import re
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from options import NO_MIX, OPTIONS, words
+from options import (
+    AUDIO_WEIGHTS,
+    NO_MIX,
+    OPTIONS,
+    TIMM_AUDIO,
+    TIMM_VIDEO,
+    VIDEO_WEIGHTS,
+    words,
+)
 
 from avmix.config import (
     LARGEST,
@@ -19,11 +27,12 @@ from avmix.config import (
     LossConfig,
     MixConfig,
     TrainConfig,
+    _keys,
     from_yaml,
     load_config,
     to_yaml,
 )
-from avmix.idle import NEEDS, idle_options, without_idle
+from avmix.idle import NEEDS, idle_options, value_at, without_idle
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -51,12 +60,19 @@ SWITCHED_OFF: list[tuple[str, dict[str, Any], str]] = [
     ("mix.audio_domain", {"mix.method": "video"}, "audio at input level"),
     ("mix.layers", {"mix.method": "mixup@feature"}, "a mix.method at @layer"),
     ("mix.labels", {"loss.kind": "binary", "mix.method": "none"}, "a mix.method that mixes"),
+    ("model.video.channels", TIMM_VIDEO, "of avmix (avmix:NAME)"),
+    ("model.audio.channels", TIMM_AUDIO, "of avmix (avmix:NAME)"),
+    (
+        "model.video.lr_scale",
+        {**VIDEO_WEIGHTS, "model.video.frozen": True},
+        "model.video.frozen false",
+    ),
+    (
+        "model.audio.lr_scale",
+        {**AUDIO_WEIGHTS, "model.audio.frozen": True},
+        "model.audio.frozen false",
+    ),
 ]
-
-
-def value_of(config: TrainConfig, key: str) -> Any:
-    section, name = key.split(".")
-    return getattr(getattr(config, section), name)
 
 
 def refused(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
@@ -70,18 +86,17 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
 
 
 def test_every_option_is_in_the_table_of_this_test():
-    sections = asdict(TrainConfig())
-    assert [*OPTIONS] == [f"{s}.{name}" for s, options in sections.items() for name in options]
+    assert [*OPTIONS] == _keys(TrainConfig)
     with_a_need = {*NEEDY, *(key for key, _, _ in SWITCHED_OFF)}
     assert with_a_need == {*NEEDS}
-    assert all(value != value_of(TrainConfig(), key) for key, (value, _, _) in OPTIONS.items())
+    assert all(value != value_at(TrainConfig(), key) for key, (value, _, _) in OPTIONS.items())
 
 
 @pytest.mark.parametrize("key", OPTIONS)
 def test_an_option_is_taken_with_what_lets_it_act(key):
     value, enables, _ = OPTIONS[key]
     config = load_config(TrainConfig, words({**enables, key: value}))
-    assert value_of(config, key) == value
+    assert value_at(config, key) == value
     assert idle_options(config) == {}
 
 
@@ -256,7 +271,8 @@ def test_nothing_and_too_much_are_taken_or_refused_in_one_line(key, value, capsy
 @pytest.mark.parametrize("key", LARGEST)
 def test_what_no_machine_has_room_for_is_refused(key):
     section, _, name = key.rpartition(".")
-    kind = type(getattr(TrainConfig(), section)) if section else partial(EvalConfig, checkpoint="x")
+    part = value_at(TrainConfig(), section) if section else None
+    kind = type(part) if section else partial(EvalConfig, checkpoint="x")
     default = getattr(kind(), name)
     element = default[0] if isinstance(default, list) else default
     more: Any = type(element)(LARGEST[key] + 1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from avmix.config import ModelConfig, OptimConfig
+from avmix.config import AudioEncoderConfig, ModelConfig, OptimConfig, VideoEncoderConfig
 from avmix.engine import seed_torch
 from avmix.models import build_model
 from avmix.rng import rng
@@ -60,7 +60,12 @@ def network() -> Callable[[], Any]:
 
     def build() -> Any:
         seed_torch(rng(3, 0, "weights"))
-        return build_model(ModelConfig(video_channels=[4, 8], audio_channels=[4, 8]), 10)
+        return build_model(
+            ModelConfig(
+                video=VideoEncoderConfig(channels=[4, 8]), audio=AudioEncoderConfig(channels=[4, 8])
+            ),
+            10,
+        )
 
     return build
 

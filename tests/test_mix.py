@@ -14,7 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from avmix.config import ClipConfig, FrontendConfig, MixConfig, ModelConfig
+from avmix.config import (
+    AudioEncoderConfig,
+    ClipConfig,
+    FrontendConfig,
+    MixConfig,
+    ModelConfig,
+    VideoEncoderConfig,
+)
 from avmix.frontend import LOG_FLOOR, Frontend
 from avmix.mix import Clips, MixPlan, Part, PlacedPlan, clip_grids, draw_plan, mixed_targets
 from avmix.mix.hidden import hidden_mix
@@ -30,7 +37,11 @@ PAIRINGS = ("involution", "permutation", "roll", "derangement", "second_batch", 
 CLIP = ClipConfig(duration_seconds=1.0, num_frames=4, sample_rate=2000, short_side=8, crop=8)
 MEL_MEAN, MEL_STD = -0.3, 3.7
 FRONTEND = FrontendConfig(num_mels=8, n_fft=128, hop_length=64, mel_mean=MEL_MEAN, mel_std=MEL_STD)
-MODEL = ModelConfig(video_channels=[3, 4, 5], audio_channels=[3, 4, 5], shared_width=6)
+MODEL = ModelConfig(
+    video=VideoEncoderConfig(channels=[3, 4, 5]),
+    audio=AudioEncoderConfig(channels=[3, 4, 5]),
+    shared_width=6,
+)
 
 Domain = Literal["log_mel", "power", "waveform"]
 Kernel = Literal["auto", "torch", "fused"]

@@ -9,13 +9,15 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from avmix.config import ModelConfig
+from avmix.config import AudioEncoderConfig, ModelConfig, VideoEncoderConfig
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.audio import AudioEncoder
 from avmix.models.fusion import FeatureNorm
 from avmix.models.video import VideoEncoder
 
-SMALL = ModelConfig(video_channels=[4, 8], audio_channels=[4, 6])
+SMALL = ModelConfig(
+    video=VideoEncoderConfig(channels=[4, 8]), audio=AudioEncoderConfig(channels=[4, 6])
+)
 
 
 def model_of(config: ModelConfig = SMALL, classes: int = 5) -> LateFusionClassifier:
@@ -65,7 +67,12 @@ def test_the_audio_encoder_takes_any_size(mels, columns):
     ("channels", "millions"), [([16, 32, 64, 128], 1.182767), ([8, 16, 32, 64], 0.299166)]
 )
 def test_the_number_of_parameters_is_known(channels, millions):
-    model = build_model(ModelConfig(video_channels=channels, audio_channels=channels), 10)
+    model = build_model(
+        ModelConfig(
+            video=VideoEncoderConfig(channels=channels), audio=AudioEncoderConfig(channels=channels)
+        ),
+        10,
+    )
     assert sum(p.numel() for p in model.parameters()) == millions * 1e6
 
 
@@ -211,7 +218,13 @@ def test_in_eval_mode_a_clip_alone_is_as_it_is_in_a_batch():
 
 
 def test_dropout_acts_in_training_only():
-    model = model_of(ModelConfig(video_channels=[4, 8], audio_channels=[4, 6], dropout=0.5))
+    model = model_of(
+        ModelConfig(
+            video=VideoEncoderConfig(channels=[4, 8]),
+            audio=AudioEncoderConfig(channels=[4, 6]),
+            dropout=0.5,
+        )
+    )
     fusion, features = model.fusion, model.encode(*inputs(4)[:2])
     has = inputs(4)[2:]
     assert torch.equal(fusion(*features, *has).fused, fusion(*features, *has).fused)

@@ -176,7 +176,7 @@ def test_what_is_there_is_not_overwritten(folder: Path, capsys: pytest.CaptureFi
     assert run_events("--root", str(folder), "--splits", "val") == 1
     assert run_events("--root", str(folder / "no"), "--overwrite") == 1
     error = capsys.readouterr().err
-    assert "dataset.json: not found" in error
+    assert "events.jsonl cannot be written: there is no such folder" in error
     assert error.count("\n") == 2
 
 

@@ -18,7 +18,10 @@ from avmix.decode.select import clips, failure, index_of, refusal
 from avmix.types import Clip
 
 try:
-    from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports]
+    # Without the extra it is not there; with it, the module does not say what it exports.
+    from torchcodec.decoders import (
+        VideoDecoder,  # pyright: ignore[reportMissingImports, reportPrivateImportUsage]
+    )
 except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: FFmpeg is missing
     raise ImportError(
         'backend="torchcodec" needs the torchcodec that goes with this torch '

@@ -1,11 +1,14 @@
 """Mixing inside the network: between stages of the encoders, or of what they give."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
 from avmix.mix.blend import blend, blend_crosswise
 from avmix.mix.plan import CrossPath, PlacedPlan
+
+Hidden = TypeVar("Hidden", Tensor, list[Tensor])
+"""What an encoder has between two stages: of several pathways, a tensor of each."""
 
 
 class HiddenMix(NamedTuple):
@@ -23,8 +26,10 @@ class HiddenMix(NamedTuple):
     audio: Tensor
     """(n) float32"""
 
-    def blend(self, x: Tensor, weight: Tensor) -> Tensor:
+    def blend(self, x: Hidden, weight: Tensor) -> Hidden:
         """(b ...) to (n ...): whole tensors with their partners'."""
+        if isinstance(x, list):
+            return [blend(one, self.partner, weight) for one in x]
         return blend(x, self.partner, weight)
 
     def features(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from avmix.models.encoder import AudioSpec, Encoder
 
-class AudioEncoder(nn.Module):
-    """Log-mel to one feature vector; `num_features` is its width."""
+
+class AudioEncoder(Encoder):
+    """Log-mel of any size to one feature vector."""
 
     def __init__(self, channels: Sequence[int], num_inputs: int = 1) -> None:
         """One stage per width; each halves mel bins and columns. A clip has `num_inputs`
@@ -20,12 +22,7 @@ class AudioEncoder(nn.Module):
         widths = [num_inputs, *channels]
         self.stages = nn.ModuleList(_stage(widths[i], widths[i + 1]) for i in range(len(channels)))
         self.num_features = channels[-1]
-
-    def forward(self, audio: Float[Tensor, "b c m f"]) -> Float[Tensor, "b d"]:
-        """All stages, then `pool`."""
-        for stage in self.stages:
-            audio = stage(audio)
-        return self.pool(audio)
+        self.spec = AudioSpec(channels=num_inputs)
 
     def pool(self, x: Float[Tensor, "b d m f"]) -> Float[Tensor, "b d"]:
         """Maximum plus mean over time of the mean over frequency."""

@@ -1,15 +1,17 @@
 """The whole network: two encoders, late fusion, three heads; and mixing inside of it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from avmix.config import ModelConfig
+from avmix.config import ClipConfig, FrontendConfig, ModelConfig, TrainConfig
+from avmix.idle import value_at
 from avmix.mix.hidden import HiddenMix
-from avmix.models.audio import AudioEncoder
+from avmix.models.encoder import Encoder, VideoSpec
 from avmix.models.fusion import ConcatFusion
-from avmix.models.video import VideoEncoder
+from avmix.models.named import audio_encoder, video_encoder
+from avmix.recipe import parse_recipe
 from avmix.types import Heads
 
 
@@ -33,7 +35,7 @@ class LateFusionClassifier(nn.Module):
     """One encoder per modality; fused, video and audio logits."""
 
     def __init__(
-        self, video: VideoEncoder, audio: AudioEncoder, fusion: ConcatFusion, shared_width: int = 0
+        self, video: Encoder, audio: Encoder, fusion: ConcatFusion, shared_width: int = 0
     ) -> None:
         """Takes the parts; `build_model` makes them from a configuration.
 
@@ -49,6 +51,11 @@ class LateFusionClassifier(nn.Module):
             if shared_width
         )
         self.fusion = fusion
+
+    @property
+    def pixels(self) -> VideoSpec | None:
+        """What frames must be normalised by; None: nothing in particular."""
+        return self.video.spec if isinstance(self.video.spec, VideoSpec) else None
 
     def encode(
         self,
@@ -81,9 +88,7 @@ class LateFusionClassifier(nn.Module):
         return Output(self.fusion(*features, has_video, has_audio), features)
 
 
-def _run(
-    encoder: VideoEncoder | AudioEncoder, x: Tensor, mix: HiddenMix | None, weight: Tensor | None
-) -> Tensor:
+def _run(encoder: Encoder, x: Any, mix: HiddenMix | None, weight: Tensor | None) -> Tensor:
     """The encoder stage by stage, mixed where `mix` says."""
     for number, stage in enumerate(encoder.stages):
         if mix is not None and weight is not None and mix.stage == number:
@@ -94,15 +99,43 @@ def _run(
     return encoder.pool(x)
 
 
-def build_model(
-    config: ModelConfig, num_classes: int, *, audio_inputs: int = 1
-) -> LateFusionClassifier:
-    """The network of `config`, freshly initialised from torch's generator.
+_CLIP, _FRONTEND = ClipConfig(), FrontendConfig()
 
-    `audio_inputs`: spectrograms of a clip, 2 for stereo (`ClipConfig.audio_channels`).
+
+def build_model(
+    config: ModelConfig,
+    num_classes: int,
+    *,
+    clip: ClipConfig = _CLIP,
+    frontend: FrontendConfig = _FRONTEND,
+    load_weights: bool = True,
+) -> LateFusionClassifier:
+    """The network of `config`, freshly initialised from torch's generator, for clips as `clip` and
+    `frontend` say.
+
+    `load_weights`: begin with those that `config` names; not where a checkpoint gives them all.
+    Raises ValueError, which names the option, for an encoder that there is none of, that wants
+    other clips, or whose weights do not fit.
     """
-    video = VideoEncoder(config.video_channels)
-    audio = AudioEncoder(config.audio_channels, audio_inputs)
+    video = video_encoder(config.video, clip, load_weights=load_weights)
+    audio = audio_encoder(config.audio, clip, frontend, load_weights=load_weights)
     widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
     fusion = ConcatFusion(widths[0], widths[1], num_classes, config.dropout)
     return LateFusionClassifier(video, audio, fusion, config.shared_width)
+
+
+def check_layers(model: LateFusionClassifier, config: TrainConfig) -> None:
+    """Raises ValueError where clips are to be mixed after more stages than an encoder has."""
+    if all(parse_recipe(word).level != "layer" for word in config.mix.recipes):
+        return
+    encoders = {"video": model.video, "audio": model.audio}
+    stages = {name: len(encoder.stages) for name, encoder in encoders.items()}
+    least = min(stages, key=lambda name: stages[name])
+    if max(config.mix.layers) <= stages[least]:
+        return
+    which = value_at(config.model, least).encoder
+    why = "" if stages[least] else ", which cannot be cut"
+    raise ValueError(
+        f"mix.layers must be <= the number of stages of both encoders (={stages[least]}: "
+        f"model.{least}.encoder {which}{why}), got {config.mix.layers}"
+    )

@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from avmix.models.encoder import Encoder, VideoSpec
 
-class VideoEncoder(nn.Module):
-    """Frames to one feature vector; `num_features` is its width."""
+
+class VideoEncoder(Encoder):
+    """Frames of any number and size to one feature vector."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         """One stage per width. The first divides height and width by four, with kernels of 7x7
@@ -30,12 +32,7 @@ class VideoEncoder(nn.Module):
             for i in range(len(channels))
         )
         self.num_features = channels[-1]
-
-    def forward(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d"]:
-        """All stages, then `pool`."""
-        for stage in self.stages:
-            video = stage(video)
-        return self.pool(video)
+        self.spec = VideoSpec()
 
     def pool(self, x: Float[Tensor, "b d t h w"]) -> Float[Tensor, "b d"]:
         """Mean over time and space."""

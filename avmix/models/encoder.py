@@ -1,0 +1,108 @@
+"""What every encoder is: stages that run one after the other, then a pooling to one vector a clip.
+
+An encoder says what it expects (`VideoSpec`, `AudioSpec`), so that frames and spectrograms of
+another kind are an error before training starts, and in which pieces it can be cut, so that clips
+can be mixed between any two of them (`mixup@layer`). docs/models.md writes one from scratch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Colour = tuple[float, float, float]
+"""A number for each of red, green and blue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoSpec:
+    """What a video encoder must be given, (b c t h w); None: it takes any."""
+
+    num_frames: int | None = None
+    """Frames of a clip."""
+    size: int | None = None
+    """Height and width of a frame, pixels."""
+    mean: Colour | None = None
+    """Subtracted from pixels in [0, 1]; None: the front end's own (`avmix.frontend.PIXEL_MEAN`)."""
+    std: Colour | None = None
+    """Then divided by; None: the front end's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioSpec:
+    """What an audio encoder must be given, (b channels m f); None: it takes any."""
+
+    front_end: Literal["log_mel", "kaldi", "clap", "waveform"] = "log_mel"
+    """What comes before it: the log-mel of `avmix.frontend`; Kaldi's filterbanks, as the audio
+    spectrogram transformer; those of CLAP; or nothing at all."""
+    sample_rate: int | None = None
+    """Of the waveform, samples / second."""
+    channels: int | None = None
+    """Spectrograms of a clip: 1 for mono, 2 for stereo."""
+    num_mels: int | None = None
+    """Mel bins."""
+    num_columns: int | None = None
+    """Columns of the spectrogram."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """What an embedding of positions is of, so that it can be brought to another grid."""
+
+    grid: tuple[int, int, int]
+    """Moments, rows and columns."""
+    first: int = 0
+    """Tokens before those of the grid."""
+
+
+Stage = Callable[[Any], Any]
+"""From what the stage before it gave (the first: the input) to what the next one takes: a tensor,
+or a list of tensors, clips first. A module, or a method of one; not a function that was defined
+inside another, which a copy of the encoder would share."""
+
+
+class Encoder(nn.Module):
+    """Frames or spectrograms to one feature vector a clip: `stages`, one after the other, then
+    `pool`. A subclass sets what is declared here, and defines `pool`."""
+
+    spec: VideoSpec | AudioSpec
+    """What the encoder must be given."""
+    num_features: int
+    """Width of the feature vector."""
+    stages: nn.ModuleList | Sequence[Any]
+    """Each a `Stage`; empty where the network cannot be cut, and `pool` is all of it."""
+    positions: Mapping[str, Positions] = MappingProxyType({})
+    """By the name of the weight in `network`."""
+    frozen: bool = False
+    """The encoder does not learn: `freeze` was called."""
+    notice: str = ""
+    """What is to be said of the weights that it began with."""
+
+    def forward(self, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b d"]:
+        """All stages, then `pool`."""
+        for stage in self.stages:
+            x = stage(x)
+        return self.pool(x)
+
+    def pool(self, x: Any) -> Float[Tensor, "b d"]:
+        """From what the last stage gave to the feature vector."""
+        raise NotImplementedError(f"{type(self).__name__} has no pool")
+
+    def freeze(self) -> None:
+        """From now on no parameter has a gradient, and in training it is as in evaluation: neither
+        dropout nor the statistics of batch normalisation."""
+        self.frozen = True
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """As of any module; a frozen one stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
+
+    @property
+    def network(self) -> nn.Module:
+        """The module that a file of weights is for: where a library's network is wrapped, that."""
+        return self
