@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 .PHONY: help env demo test long fuzz lint bench clean
 
 help:
-	@echo "make demo   made videos with sound -> trained -> evaluated: table and pictures"
+	@echo "make demo   write synthetic videos, train, evaluate: table and figures"
 	@echo "make test   the tests"
 	@echo "make long   further tests that take ten seconds and more each"
 	@echo "make fuzz   5,000 damaged files through the decoder; the offending ones to runs/fuzz"

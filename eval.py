@@ -103,7 +103,7 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
                     say(console_of(), notice)
             if path != Path(config.checkpoint) and (best := path.with_name("best.pt")).exists():
                 say(console_of(), f"evaluated {path}, the last epoch; {best} is the one that was "
-                    "best on val: --checkpoint takes it")  # fmt: skip
+                    f"best on val: --checkpoint {best} evaluates it")  # fmt: skip
             _print(manifest, found, scores, config.num_views, state)
             _write(out, manifest, found, scores, config, state)
     return scores
@@ -127,7 +127,7 @@ def _print(
     table = Table(
         title=printable(
             f"{manifest.protocol}, {manifest.split}: {len(found.predictions.row)} clips "
-            f"evaluated, {len(found.bad)} missing; {silent} without sound; {num_views} views"
+            f"evaluated, {len(found.bad)} missing; {silent} without audio; {num_views} views"
         )
     )
     few = len(manifest.classes) <= 5

@@ -221,8 +221,8 @@ def test_a_split_of_one_clip_a_class_is_remarked_upon() -> None:
                             looks=looks_of("fast", (), {}))  # fmt: skip
         return [line for line in lines_of(made) if "accuracy" in line]
 
-    said = "val has one clip of each class that it has, 2 in all: one clip more or less is 50.0 %"
-    assert lines("x", "y") == [f"{said} of its accuracy"]
+    said = "val has one clip per class, 2 in all: each changes its accuracy by 50.0 points"
+    assert lines("x", "y") == [said]
     assert lines("x", "y", "y") == lines() == []
 
 

@@ -102,7 +102,10 @@ def test_evaluation_covers_the_split(finished: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert "20 clips evaluated, 0 missing" in said
     assert (finished / "best.pt").exists()
-    assert f"{finished}/best.pt is the one that was best on val" in said
+    assert (
+        f"{finished}/best.pt is the one that was best on val: --checkpoint {finished}/best.pt"
+        in said
+    )
 
 
 def test_a_finished_run_is_not_done_again(

@@ -98,7 +98,7 @@ def changes(old: Path, new: Path) -> str:
                                 and before[i].sha256 != after[i].sha256]),
     ]  # fmt: skip
     parts = [_count(what, ids) for what, ids in found if ids]
-    return "; ".join(parts) or "the same clips, made with other options or of other rows"
+    return "; ".join(parts) or "the same clips, prepared with other options or from other rows"
 
 
 def _count(what: str, ids: list[str]) -> str:

@@ -86,8 +86,8 @@ def lines_of(data: Mapping[str, Any]) -> list[str]:
             out.append(f"of the other {total - len(absent)} classes, {num_missing} clips are "
                        "missing: they are listed in excluded.jsonl")  # fmt: skip
     out += [
-        f"{split} has one clip of each class that it has, {num} in all: one clip more or less is "
-        f"{100 / num:.1f} % of its accuracy"
+        f"{split} has one clip per class, {num} in all: each changes its accuracy by "
+        f"{100 / num:.1f} points"
         for split in ("val", "test")
         if (num := _one_of_each(data, split))
     ]
