@@ -76,7 +76,7 @@ EXCLUDED: dict[str, str] = {
     "libx264.wmv": "B-frames: ASF loses in which order they are shown; refused by name",
     "libx264rgb.wmv": "B-frames, as libx264",
     "libx265.wmv": "B-frames, as libx264",
-    "mpeg1video.wmv": "libav, which may not know of B-frames, shows all but the first a frame late",
+    "mpeg1video.wmv": "one time for each frame, and libav takes it for another; refused by name",
     "mpeg2video.wmv": "as mpeg1video",
     "smc.mkv": "Matroska does not hold its palette: all is black",
 }

@@ -5,7 +5,7 @@ import math
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -55,6 +55,7 @@ _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 _HEAD_BYTES = 12
 _IMAGE_BRANDS = {b"jp2 ", b"jpx ", b"jxl "}
 """Of files that begin like an mp4 and are none."""
+_GUESSED = frozenset({"mpeg1video", "mpeg2video"})
 _VP9 = "libvpx-vp9"
 _NOTICE = "crccheck+bitstream+buffer"
 """Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
@@ -354,6 +355,7 @@ def _describe(
     pending: list[Packet] = []
     if video is not None and not in_output_order:
         pending = _to_first_key(path, limits, container, video, audio)
+        _check_times(path, names, video, pending)
     counted = bool(names & {"avi", "ogg"})
     return Media(
         path=path,
@@ -381,6 +383,23 @@ def _describe(
         began_at=began_at,
         until_seconds=until_seconds,
     )
+
+
+def _check_times(path: str, names: set[str], video: VideoStream, packets: Sequence[Packet]) -> None:
+    """Raise `UnsupportedMediaError` where libav guesses the times of frames, and guesses wrong.
+
+    ASF may have one time for each frame. Of MPEG-1 and MPEG-2 libav takes it for that of decoding,
+    and adds the delay of B-frames, whether there are any or not, to all but the first frame. What
+    states both times has that delay at the first frame, too.
+    """
+    codec = video.codec_context
+    if "asf" not in names or codec.name not in _GUESSED or not codec.has_b_frames:
+        return
+    first = next((p for p in packets if p.stream_index == video.index and p.size), None)
+    if first is not None and first.pts is not None and first.pts == first.dts:
+        raise UnsupportedMediaError(
+            path, f"the times of {codec.name} in ASF may be those of decoding; transcode the file"
+        )
 
 
 def _video_decoder(stream: VideoStream) -> VideoCodecContext:
