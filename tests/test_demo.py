@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -33,20 +34,32 @@ def demo_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # With the former recipe, 2 and 4 failed on one kind of processor, 2 and 5 on another.
 @pytest.mark.slow  # minutes a run
-@pytest.mark.parametrize("seed", [2, 4, 5])
-def test_seeds_that_once_failed_learn(seed: int, demo_set: Path, tmp_path: Path) -> None:
+def test_seeds_that_once_failed_learn(demo_set: Path, tmp_path: Path) -> None:
+    found = [_trained_and_evaluated(seed, demo_set, tmp_path / str(seed)) for seed in (2, 4, 5)]
+    for result in found:
+        top1 = top1_of(result)
+        assert top1["fused"] >= 85
+        for row, (least, most) in stated_intervals().items():
+            assert least <= top1[row] <= most, row
+        assert max(result["at_chance"].values()) < 4  # of 20 epochs
+    # The best possible is 40 for one modality; a head that knows nothing has 10. Of 240 clips a
+    # share of 0.37 has a standard error of 3 %, so that one run of a right recipe may be below 33.
+    for head in ("video head", "audio head"):
+        assert statistics.median(top1_of(result)[head] for result in found) >= 33
+
+
+def _trained_and_evaluated(seed: int, demo_set: Path, out: Path) -> dict[str, Any]:
     run = ["--config", "configs/demo.yaml", "--data.root", str(demo_set), "--run.seed", str(seed),
-           "--run.out", str(tmp_path)]  # fmt: skip
-    for command in (["train.py", *run], ["eval.py", "--checkpoint", str(tmp_path)]):
+           "--run.out", str(out)]  # fmt: skip
+    for command in (["train.py", *run], ["eval.py", "--checkpoint", str(out)]):
         done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "eval_test/result.json").read_text())
-    top1 = {row: 100 * scores["top1"] for row, scores in result["scores"].items()}
-    assert top1["fused"] >= 85
-    # The best possible is 40 for one modality; a head that knows nothing has 10.
-    for row, (least, most) in stated_intervals().items():
-        assert least <= top1[row] <= most, row
-    assert max(result["at_chance"].values()) < 4  # of 20 epochs
+    return json.loads((out / "eval_test/result.json").read_text())
+
+
+def top1_of(result: dict[str, Any]) -> dict[str, float]:
+    """In %, of each row."""
+    return {row: 100 * scores["top1"] for row, scores in result["scores"].items()}
 
 
 @pytest.mark.slow

@@ -615,3 +615,11 @@ def test_trying_an_encoder_leaves_no_trace():
 
 def test_a_chain_takes_the_first_of_several_things():
     assert chain(lambda x: (x + 1, "size"), lambda x: 2 * x)(3) == 8
+
+
+def test_an_encoder_without_pooling_cannot_be_made() -> None:
+    class Incomplete(Encoder):
+        spec = VideoSpec()
+
+    with pytest.raises(TypeError, match="pool"):
+        Incomplete()  # pyright: ignore[reportAbstractUsage]

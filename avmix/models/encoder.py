@@ -5,6 +5,7 @@ another kind are an error before training starts, and in which pieces it can be 
 can be mixed between any two of them (`mixup@layer`). docs/models.md writes one from scratch.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -64,9 +65,10 @@ or a list of tensors, clips first. A module, or a method of one; not a function 
 inside another, which a copy of the encoder would share."""
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Frames or spectrograms to one feature vector a clip: `stages`, one after the other, then
-    `pool`. A subclass sets what is declared here, and defines `pool`."""
+    `pool`. A subclass sets what is declared here, and defines `pool`: without it, it is a TypeError
+    to make one."""
 
     spec: VideoSpec | AudioSpec
     """What the encoder must be given."""
@@ -87,9 +89,9 @@ class Encoder(nn.Module):
             x = stage(x)
         return self.pool(x)
 
+    @abstractmethod
     def pool(self, x: Any) -> Float[Tensor, "b d"]:
         """From what the last stage gave to the feature vector."""
-        raise NotImplementedError(f"{type(self).__name__} has no pool")
 
     def freeze(self) -> None:
         """From now on no parameter has a gradient, and in training it is as in evaluation: neither
