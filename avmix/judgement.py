@@ -214,7 +214,7 @@ class _Trial:
     limits: Limits
 
     def failures(self, stretch: Stretch, *, is_dense: bool) -> list[tuple[Stretch, str]]:
-        """The windows of a stretch that cannot be read, and why; each is opened anew."""
+        """The windows of a stretch that cannot be read, and why. Each opens the file again."""
         begin, end = stretch
         length = min(_WINDOW_SECONDS, end - begin)
         steps = math.ceil((end - begin - length) / _STEP_SECONDS) if is_dense else _FEW_WINDOWS - 1

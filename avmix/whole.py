@@ -66,7 +66,7 @@ def sound_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"
 
 
 def sound_alone(path: Path, rate_hz: int, track: int | None = None) -> Float32[np.ndarray, " s"]:
-    """All sound of a file that need not have pictures, mono, from its first sample on; `track` is
+    """All audio of a file that need not have video, mono, from its first sample on; `track` is
     as `AudioInfo.track`."""
     _, audio = probe(path, track)
     if audio is None:

@@ -102,7 +102,7 @@ def workloads(args: argparse.Namespace, work: Path) -> dict[str, dict[str, Any]]
             sys.exit(f"error: {folder} has no file with pictures and 2 s of sound")
         side = "" if short_side is None else f", short side {short_side}"
         found[name] = {
-            "about": f"windows of 2 s, {num_frames} pictures{side}",
+            "about": f"windows of 2 s, {num_frames} frames{side}",
             "num_files": len(jobs),
             "left_out": left_out,
             "rounds": [_turn(jobs, r, args.per_round) for r in range(args.rounds)],
@@ -361,7 +361,7 @@ def arguments() -> argparse.Namespace:
         metavar="[NAME=]DIR[:FRAMESxSIDE]",
         nargs="*",
         default=[],
-        help="folders of other files, and how many pictures to take, of which short side;\n"
+        help="folders of other files, and how many frames to take, of which short side;\n"
         "without it 16, of 224 or of 112 where the files are smaller",
     )
     parser.add_argument(

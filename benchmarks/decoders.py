@@ -327,7 +327,7 @@ def _load_torchcodec_blocks() -> Decode:
     """Its demuxer, decoders and converters: one pass over the packets of both streams.
 
     Exact, as the documentation of its index shows; with 0.1 s of sound before the window, for the
-    decoder to settle, and only the pictures wanted converted. These blocks do not scale.
+    decoder to settle, and only the wanted frames converted. These blocks do not scale.
     """
     import torch
     from torchcodec.decoders import (  # pyright: ignore[reportAttributeAccessIssue]  from 0.17 on
@@ -349,7 +349,7 @@ def _load_torchcodec_blocks() -> Decode:
         decoders = {video.index: video.make_decoder(), audio.index: audio.make_decoder()}
         to_rgb = ColorConverter()
         to_mono = AudioConverter(sample_rate=job.sample_rate, num_channels=1)
-        pictures: dict[float, Any] = {}
+        found: dict[float, Any] = {}
         sounds: list[Any] = []
         left, latest = set(seconds), -math.inf
 
@@ -361,7 +361,7 @@ def _load_torchcodec_blocks() -> Decode:
                     if latest + one.duration_seconds > begin - 0.1 and latest < end + 0.1:
                         sounds.append(to_mono.convert(one))
                 elif one.pts_seconds in left:
-                    pictures[one.pts_seconds] = to_rgb.convert(one).data
+                    found[one.pts_seconds] = to_rgb.convert(one).data
                     left.discard(one.pts_seconds)
 
         for packet in demuxer:
@@ -372,7 +372,7 @@ def _load_torchcodec_blocks() -> Decode:
         else:
             for stream_index, decoder in decoders.items():
                 take(stream_index, decoder.drain())
-        frames = torch.stack([pictures[at] for at in seconds])
+        frames = torch.stack([found[at] for at in seconds])
         if job.size:
             frames = resize(frames, list(job.size[::-1]))
         wave, late = np.zeros(0, np.float32), 0
@@ -474,22 +474,22 @@ CANDIDATES: dict[str, Candidate] = {
     "decord": Candidate(
         label="decord VideoReader + AudioReader",
         load=partial(_load_decord, "decord"),
-        note="picture index = t * fps",
+        note="frame index = t * fps",
     ),
     "decord_av": Candidate(
         label="decord AVReader",
         load=partial(_load_decord_av, "decord"),
-        note="picture index = t * fps",
+        note="frame index = t * fps",
     ),
     "decord2": Candidate(
         label="decord2 VideoReader + AudioReader",
         load=partial(_load_decord, "decord2"),
-        note="picture index = t * fps",
+        note="frame index = t * fps",
     ),
     "decord2_av": Candidate(
         label="decord2 AVReader",
         load=partial(_load_decord_av, "decord2"),
-        note="picture index = t * fps",
+        note="frame index = t * fps",
     ),
     "torchcodec_exact": Candidate(
         label="torchcodec exact",

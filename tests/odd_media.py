@@ -172,8 +172,8 @@ def write_palettized(path: Path) -> Path:
         audio: Any = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
         for number in range(100):
             levels = 255 - draw_frame(number, size=SIZE, flash=False)[..., 0]
-            picture: Any = (np.ascontiguousarray(levels), shades)
-            frame = VideoFrame.from_ndarray(picture, format="pal8")
+            indexed: Any = (np.ascontiguousarray(levels), shades)
+            frame = VideoFrame.from_ndarray(indexed, format="pal8")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             container.mux(video.encode(frame))
         for packet in encoded(audio, sound_of(16_000), 16_000, 640):

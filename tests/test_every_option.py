@@ -233,13 +233,13 @@ def write_clip(path: Path, number: int) -> None:
     """Moving noise in colour, and in each channel another tone with noise, of another loudness."""
     draw = np.random.default_rng(number)
     with av.open(path, "w") as container:
-        pictures = container.add_stream("mpeg4", rate=FPS)
-        pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        sound = container.add_stream("pcm_s16le", rate=RATE, layout="stereo")
+        video = container.add_stream("mpeg4", rate=FPS)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=RATE, layout="stereo")
         scene = draw.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
         for t in range(round(FPS * SECONDS)):
             image = np.roll(np.kron(scene, np.ones((8, 8, 1), np.uint8)), 2 * t, axis=1)
-            container.mux(pictures.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         time = np.arange(round(RATE * SECONDS)) / RATE
         wave = np.sin(2 * np.pi * np.array([[300 + 90 * number], [500 + 150 * number]]) * time)
         wave = (wave + 0.3 * draw.standard_normal(wave.shape)) * (2000 + 600 * number)
@@ -247,7 +247,7 @@ def write_clip(path: Path, number: int) -> None:
             np.ascontiguousarray(wave.T.reshape(1, -1)).astype(np.int16), "s16", "stereo"
         )
         frame.sample_rate = RATE
-        container.mux([*sound.encode(frame), *pictures.encode(), *sound.encode()])
+        container.mux([*audio.encode(frame), *video.encode(), *audio.encode()])
 
 
 def write_set(folder: Path, first: int, splits: dict[str, int]) -> Path:

@@ -81,7 +81,7 @@ class Survey:
 def probe(
     path: Source, audio_track: AudioTrack = None, *, limits: Limits = _LIMITS
 ) -> tuple[VideoInfo | None, AudioInfo | None]:
-    """Read the whole file: pictures are counted from their packets, sound is decoded once.
+    """Read the whole file: frames are counted from their packets, audio is decoded once.
 
     `path` may be the bytes of a file, or a file object, as for `decode_clip`; `limits` are what it
     may cost before it is refused.
@@ -278,7 +278,7 @@ class _VideoTally(_Tally):
                     self._last_length = packet.duration or 0
                 self._ticks.append(ticks)
         if packet.size == 0 and packet.dts is not None:
-            return  # the picture before is shown again
+            return  # the frame before is shown again
         frames = self.scan.feed(packet, self._first is None)
         if self._first is None and frames:
             self._first = frames[0]
@@ -293,7 +293,7 @@ class _VideoTally(_Tally):
             raise DecodeError(self.media.path, "no picture could be decoded")
         tick, period = float(stream.time_base), period_seconds(stream)
         times = np.sort(np.array(self._ticks, np.float64)) * tick - self.media.zero_seconds
-        # What an edit list cuts away lies before zero; the last picture before the cut is shown.
+        # What an edit list cuts away lies before zero; the last frame before the cut is shown.
         times = times[np.append(times[1:] > tick / 2, True)] if len(times) else times
         end = times[-1] + (self._last_length * tick or period) if len(times) else 0.0
         edit = self.media.video_presented
