@@ -459,7 +459,7 @@ sys.exit(run_recipe("mini", "", protocols))
 """
 
 
-@pytest.mark.slow  # starts a cluster
+@pytest.mark.long  # starts a cluster
 @pytest.mark.parametrize("loses_a_worker", [False, True])
 def test_a_cluster_gives_the_same(
     media: Path, made: Path, tmp_path: Path, loses_a_worker: bool
