@@ -21,6 +21,7 @@ def probe_there(tasks: Sequence[Look], address: str, workers: int) -> Results:
     """
     try:
         import ray  # pyright: ignore[reportMissingImports]  # an extra
+        from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ManifestError("--ray needs Ray: pip install 'avmix[ray]'") from None
     try:
@@ -32,7 +33,7 @@ def probe_there(tasks: Sequence[Look], address: str, workers: int) -> Results:
         raise ManifestError(f"--ray {address}: {error}") from None
     try:
         yield from _probe(ray, tasks)
-    except ray.exceptions.RayError as error:
+    except RayError as error:
         raise ManifestError(f"--ray {address}: {str(error).strip().splitlines()[-1]}") from None
     finally:
         ray.shutdown()
