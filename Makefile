@@ -22,7 +22,7 @@ help:
 	@echo "make lint   formatting, style, types"
 	@echo "make bench  the benchmarks; of committed code; writes benchmarks/results, tables, figures"
 	@echo "make env    only the environment in $(VENV)"
-	@echo "make clean  delete what the demo made (data/toy, runs/demo)"
+	@echo "make clean  delete what the demo wrote (data/toy, runs/demo)"
 
 env: $(VENV)/.installed
 

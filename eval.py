@@ -14,20 +14,14 @@ from pathlib import Path
 
 from rich.table import Table
 
-from avmix import checkpoint, runtime, strictjson
-from avmix.atomic import replacing
-from avmix.chance import HEADS, likely_causes, too_many
-from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import EvalConfig, load_config
-from avmix.data.dataset import EvalSet, TooManyBadClips, has_sound
+from avmix.data.dataset import EvalSet, TooManyBadClips, is_audible
 from avmix.data.loader import eval_loader, read_limits
+from avmix.data.loader_pool import LoaderError
 from avmix.data.manifest import Manifest, read_manifest
-from avmix.data.pool import LoaderError
 from avmix.data.quarantine import Quarantine
-from avmix.engine import Evaluation, evaluate
-from avmix.figures import draw_confusion
-from avmix.frontend import Frontend
-from avmix.metrics import (
+from avmix.evaluation.figures import draw_confusion
+from avmix.evaluation.metrics import (
     EVAL_ROWS,
     Scores,
     all_scores,
@@ -36,10 +30,17 @@ from avmix.metrics import (
     most_confused,
 )
 from avmix.models import build_model
-from avmix.names import console_of, printable, say
-from avmix.paths import unmakable
-from avmix.pipe import readers_may_leave
-from avmix.runlog import environment
+from avmix.models.frontend import Frontend
+from avmix.system import strict_json
+from avmix.system.atomic_files import replacing
+from avmix.system.broken_pipe import readers_may_leave
+from avmix.system.paths import unmakable
+from avmix.system.printing import console_of, echo_on, printable
+from avmix.training import checkpoint, runtime
+from avmix.training.chance_level import HEADS, is_often_at_chance, likely_causes
+from avmix.training.checkpoint import Checkpoint, CheckpointError
+from avmix.training.engine import Evaluation, evaluate
+from avmix.training.runlog import environment
 
 _MOST_CLASSES, _FEWER_CLASSES = 60, 20
 """Above the first number of classes, only the second is printed."""
@@ -100,10 +101,10 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
         if here.is_main:
             for notice in (quarantine.notice(), state.notice()):
                 if notice:
-                    say(console_of(), notice)
+                    echo_on(console_of(), notice)
             if path != Path(config.checkpoint) and (best := path.with_name("best.pt")).exists():
-                say(console_of(), f"evaluated {path}, the last epoch; {best} is the one that was "
-                    f"best on val: --checkpoint {best} evaluates it")  # fmt: skip
+                echo_on(console_of(), f"evaluated {path}, the last epoch; {best} is the one that "
+                        f"was best on val: --checkpoint {best} evaluates it")  # fmt: skip
             _print(manifest, found, scores, config.num_views, state)
             _write(out, manifest, found, scores, config, state)
     return scores
@@ -123,7 +124,7 @@ def _print(
     state: Checkpoint,
 ) -> None:
     console = console_of()
-    silent = sum(not has_sound(manifest.entries[row]) for row in found.predictions.row.tolist())
+    silent = sum(not is_audible(manifest.entries[row]) for row in found.predictions.row.tolist())
     table = Table(
         title=printable(
             f"{manifest.protocol}, {manifest.split}: {len(found.predictions.row)} clips "
@@ -133,14 +134,18 @@ def _print(
     few = len(manifest.classes) <= 5
     for heading in _HEADINGS[few]:
         table.add_column(heading, justify="left" if not heading else "right")
-    marked = {name: n for name, n in (_at_chance(state) or {}).items() if too_many(n, state.epoch)}
+    marked = {
+        name: n
+        for name, n in (_at_chance(state) or {}).items()
+        if is_often_at_chance(n, state.epoch)
+    }
     for name, s in scores.items():
         mark = " *" if name in marked else ""
         table.add_row(name + mark, *_cells(s, few))
     console.print(table)
     for head, name in zip(HEADS, EVAL_ROWS, strict=False):
         if name in marked:
-            say(
+            echo_on(
                 console,
                 f"* the {head} head was at chance in {marked[name]} of {state.epoch} epochs "
                 "of training: its training loss was no better than guessing by class frequencies. "
@@ -156,7 +161,7 @@ def _print(
                           str(pair["clips"]), f"{100 * pair['share']:.1f}")  # fmt: skip
         console.print(table)
     for b in found.bad:
-        say(console, f"missing: {b.path}: {b.reason}")
+        echo_on(console, f"missing: {b.path}: {b.reason}")
 
 
 def _class_table(manifest: Manifest, found: Evaluation) -> Table:
@@ -234,7 +239,7 @@ def _write(
         "environment": environment(),
     }
     with replacing(out / "result.json") as file:
-        file.write(strictjson.dumps(result, indent=2).encode() + b"\n")
+        file.write(strict_json.dumps(result, indent=2).encode() + b"\n")
     with replacing(out / "predictions.jsonl") as file:
         for i, row in enumerate(predictions.row.tolist()):
             line = {
@@ -246,12 +251,12 @@ def _write(
                     if predictions.counted[name][i]
                 },
             }
-            file.write(strictjson.dumps(line).encode() + b"\n")
+            file.write(strict_json.dumps(line).encode() + b"\n")
     confusion = confusion_matrix(*predictions.of("fused"))
     top1 = 100 * confusion.diagonal().sum() / confusion.sum()
     title = f"{manifest.protocol} {manifest.split}: fused, top-1 {top1:.1f} %"
     draw_confusion(confusion, manifest.classes, title, out / "confusion.png")
-    say(console_of(), f"wrote {out}/result.json, predictions.jsonl, confusion.png")
+    echo_on(console_of(), f"wrote {out}/result.json, predictions.jsonl, confusion.png")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,6 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from avmix import chance, checkpoint, runtime
-from avmix.atomic import remove_partial
-from avmix.chance import ChanceMeter
-from avmix.checkpoint import Checkpoint, CheckpointError
 from avmix.config import (
     MEL_MEAN,
     MEL_STD,
@@ -32,9 +28,10 @@ from avmix.config import (
     load_config,
     to_yaml,
 )
+from avmix.config.unused_options import unused_options, without_unused
 from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
-from avmix.data.extra import train_clips
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
+from avmix.data.loader_pool import LoaderError
 from avmix.data.manifest import (
     Manifest,
     ManifestError,
@@ -44,23 +41,26 @@ from avmix.data.manifest import (
     read_manifest,
     splits_of,
 )
-from avmix.data.pool import LoaderError
 from avmix.data.quarantine import Quarantine
-from avmix.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
-from avmix.frontend import Frontend
-from avmix.idle import idle_options, without_idle
-from avmix.killable import CannotStart
-from avmix.lock import alone_in
-from avmix.metrics import Scores, all_scores
-from avmix.mix.frames import kernel_of
+from avmix.data.train_clips import train_clips
+from avmix.evaluation.metrics import Scores, all_scores
+from avmix.isolate.process_pool import CannotStart
+from avmix.mix.frame_mixer import kernel_of
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.classifier import check_layers
-from avmix.names import listed, printable, say
-from avmix.pipe import readers_may_leave
-from avmix.prepare.table import prepare_table
+from avmix.models.frontend import Frontend
+from avmix.prepare.csv_table import prepare_table
 from avmix.rng import rng
-from avmix.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
-from avmix.runtime import Rounding, Runtime
+from avmix.system.atomic_files import remove_partial
+from avmix.system.broken_pipe import readers_may_leave
+from avmix.system.printing import echo_on, listed, printable
+from avmix.training import chance_level, checkpoint, runtime
+from avmix.training.chance_level import ChanceMeter
+from avmix.training.checkpoint import Checkpoint, CheckpointError
+from avmix.training.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
+from avmix.training.run_lock import alone_in
+from avmix.training.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
+from avmix.training.runtime import Rounding, Runtime
 
 # What may change between the start of a run and its continuation: where it runs, not what it does.
 _MAY_CHANGE = ("data.root", "data.num_workers", "data.clip_seconds", "data.verify",
@@ -79,7 +79,7 @@ class Training:
     quarantine: Quarantine
     loader: TrainLoader
     val: EvalLoader | None
-    """None where the data set has no such split."""
+    """None where the dataset has no such split."""
     model: LateFusionClassifier
     network: nn.Module
     """The same with what several processes need around it."""
@@ -166,7 +166,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     at_end.enter_context(closing(loader))
 
     val = None
-    # Only the default may name a split that the data set does not have; the headline says so.
+    # Only the default may name a split that the dataset does not have; the headline says so.
     if data.val_split in splits_of(folder) or data.val_split not in ("", DataConfig.val_split):
         manifest = read_manifest(folder, data.val_split)
         val = eval_loader(
@@ -193,7 +193,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         Checkpoint(config=config, classes=list(train.classes), split_sha256=trained_on,
                    num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
                    model=model.state_dict(), optimizer=optimizer.state_dict(),
-                   chance=chance.begun(len(train.classes)), loss_sum=NO_STEP, digest=""),
+                   chance=chance_level.begun(len(train.classes)), loss_sum=NO_STEP, digest=""),
     )  # fmt: skip
     checkpoint.load_weights(out / "last.pt", state, model)
     optimizer.load_state_dict(state.optimizer)
@@ -219,23 +219,23 @@ def _train(run: Training) -> Path:
     model, frontend, loader, val, meter = run.model, run.frontend, run.loader, run.val, run.meter
     out = Path(config.run.out)
     log = RunLog(out, here, config.run.log_every, save_plans=config.run.save_plans)
-    log.begin(to_yaml(without_idle(config)), epoch=state.epoch, step=state.step,
+    log.begin(to_yaml(without_unused(config)), epoch=state.epoch, step=state.step,
               steps_per_epoch=loader.num_steps,
               loss_sum=state.loss_sum and LossSum(*state.loss_sum))  # fmt: skip
-    say(log.console, _headline(config, here, model, run.train, state))
+    echo_on(log.console, _headline(config, here, model, run.train, state))
     if empty := empty_classes(run.train.entries, run.train.classes):
         total = len(run.train.classes)
         lacking = f"{len(empty)} of {total} classes have no clip to train on: {listed(empty)}"
-        say(log.console, lacking)
-    for message in idle_options(config).values():
-        say(log.console, f"switched off: {message}")
+        echo_on(log.console, lacking)
+    for message in unused_options(config).values():
+        echo_on(log.console, f"switched off: {message}")
     if val is None:
-        say(log.console, _no_val(config))
+        echo_on(log.console, _no_val(config))
     changed = run.rounding.notice(state.rounding)
     for notice in (model.video.notice, model.audio.notice, run.notice, run.quarantine.notice(),
                    state.notice(), changed):  # fmt: skip
         if notice:
-            say(log.console, notice)
+            echo_on(log.console, notice)
     first_step, best = state.step, state.best
     if (state.epoch, state.step) == (0, 0):
         save("last.pt", 0, 0, best)  # a run killed in its first epoch can be resumed too
@@ -264,7 +264,7 @@ def _train(run: Training) -> Path:
             save("last.pt", epoch + 1, 0, best)
         for warning in meter.at_chance(config.optim.epochs):
             if not warning.is_new:  # which was the last line already
-                say(log.console, warning.warning(config))
+                echo_on(log.console, warning.warning(config))
     finally:
         log.close()
     return out / "last.pt"
@@ -284,7 +284,7 @@ def _resume(path: Path, begun: Checkpoint) -> tuple[Checkpoint, str]:
     changed = [
         f"{key} {old!r} -> {new!r}"
         for key, (old, new) in differences(
-            without_idle(state.config), without_idle(begun.config)
+            without_unused(state.config), without_unused(begun.config)
         ).items()
         if key not in _MAY_CHANGE and not (key == "optim.epochs" and _has_more_epochs(state, new))
     ]
@@ -347,7 +347,8 @@ def _no_val(config: TrainConfig) -> str:
 def _mix(config: TrainConfig) -> str:
     """How batches are mixed, in a few words."""
     recipes = ", ".join(
-        word if share == 1 else f"{share:g} {word}" for word, share in config.mix.recipes.items()
+        word if share == 1 else f"{share:g} {word}"
+        for word, share in config.mix.mix_methods.items()
     )
     law = f"beta({config.mix.alpha:g})" if config.mix.law == "beta" else config.mix.law
     return f"{recipes}, lambda {law}"

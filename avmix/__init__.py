@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from avmix.config import TrainConfig, load_config
     from avmix.data.manifest import Manifest, read_manifest, write_manifest
     from avmix.decode import ClipError, decode_clip, decode_clips
-    from avmix.frontend import Frontend
     from avmix.mix import CrossModalMixup, MixPlan, draw_plan, mixed_targets
     from avmix.models import LateFusionClassifier, build_model
+    from avmix.models.frontend import Frontend
     from avmix.types import Batch, Clip, Entry, Heads
 
 __version__ = "0.1.0"
@@ -58,7 +58,7 @@ _ORIGIN = {
     "ClipError": "avmix.decode",
     "CrossModalMixup": "avmix.mix",
     "Entry": "avmix.types",
-    "Frontend": "avmix.frontend",
+    "Frontend": "avmix.models.frontend",
     "Heads": "avmix.types",
     "LateFusionClassifier": "avmix.models",
     "Manifest": "avmix.data.manifest",

@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avmix.killable import CannotStart
-from avmix.names import tell
-from avmix.options import idle_option
-from avmix.paths import unwritable, with_home
-from avmix.pipe import readers_may_leave
+from avmix.isolate.process_pool import CannotStart
+from avmix.system.broken_pipe import readers_may_leave
+from avmix.system.paths import unwritable, with_home
+from avmix.system.printing import echo
+from avmix.system.unused_arguments import idle_option
 
 if TYPE_CHECKING:
     from avmix.config import AudioDomain, MixConfig, TrainConfig
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "doctor": ("avmix.doctor.command", "Say",
                "what is in media files, what is wrong with them, and with this environment"),
-    "events": ("avmix.events", "Write down",
-               "the times at which sounds begin in the clips of a data set"),
-    "download": ("avmix.prepare.download", "Fetch", "files that a list of links names"),
-    "leaks": ("avmix.prepare.leaks", "Find",
-              "what is in two splits of a data set and must not be"),
-    "transcode": ("avmix.prepare.transcode", "Make",
-                  "a data set once more, in small files that are read fast"),
-    "shards": ("avmix.prepare.shards", "Write",
-               "a data set as tar files in the layout of WebDataset"),
-    "synth": ("avmix.synth.command", "Make", "synthetic clips, to train on as well"),
+    "events": ("avmix.events.command", "Write down",
+               "the times at which sounds begin in the clips of a dataset"),
+    "download": ("avmix.tools.download", "Fetch", "files that a list of links names"),
+    "leaks": ("avmix.tools.leaks", "Find",
+              "sources, files or people shared between splits"),
+    "transcode": ("avmix.tools.transcode", "Make",
+                  "a dataset re-encoded into small, fast-to-read files"),
+    "shards": ("avmix.tools.shards", "Write",
+               "a dataset as tar files in the layout of WebDataset"),
+    "synth": ("avmix.synth.command", "Make", "synthetic clips for additional training data"),
 }  # fmt: skip
 """Module of each command, and what it does; `preview` is here."""
 
@@ -45,7 +45,7 @@ def _main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="avmix", description="Audio-visual action recognition.")
     commands = parser.add_subparsers(dest="command", required=True)
     preview = commands.add_parser(
-        "preview", help="picture of two clips and of their mix, or of augmentation"
+        "preview", help="figure of two clips and of their mix, or of augmentation"
     )
     _preview_arguments(preview)
     chosen = next((word for word in words if not word.startswith("-")), "")
@@ -66,7 +66,7 @@ def _main(words: Sequence[str]) -> None:
     try:
         sys.exit(import_module(_COMMANDS[args.command][0]).run(args))
     except CannotStart as error:
-        tell(f"error: {error}", error=True)
+        echo(f"error: {error}", error=True)
         sys.exit(1)
 
 
@@ -80,12 +80,12 @@ def _preview_arguments(preview: argparse.ArgumentParser) -> None:
     what = "draw every augmentation by itself, DIR/NAME.jpg, instead of a mix"
     preview.add_argument("--grid", type=Path, metavar="DIR", help=what)
     preview.add_argument("--epoch", type=int, default=0, help="--augment: epoch of the draw (0)")
-    preview.add_argument("--no-films", action="store_true", help="--augment: only the picture")
+    preview.add_argument("--no-films", action="store_true", help="--augment: only the figure")
     preview.add_argument("--method", default="mixup", help="as mix.method, or all (mixup)")
     preview.add_argument(
         "--audio-domain",
         choices=("log_mel", "power", "waveform"),
-        help="what of the sound is mixed (log_mel; energy: waveform)",
+        help="what of the audio is mixed (log_mel; energy: waveform)",
     )
     preview.add_argument("--lam", type=float, default=0.5, help="weight of A, 0 to 1 (0.5)")
     preview.add_argument("--seed", type=int, default=0, help="of what is drawn at random (0)")
@@ -141,7 +141,7 @@ def _preview(args: argparse.Namespace) -> None:
             args.save_plan.write_text("".join(plan.to_json() + "\n" for plan in plans))
     except (ClipError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    tell(f"wrote {out}")
+    echo(f"wrote {out}")
 
 
 def _preview_run(args: argparse.Namespace, out: Path) -> None:
@@ -162,7 +162,7 @@ def _preview_run(args: argparse.Namespace, out: Path) -> None:
     )
     if args.save_plan:
         args.save_plan.write_text("".join(plan.to_json() + "\n" for plan in plans))
-    tell(f"wrote {out}: {found.paths[0]} with {found.paths[1]}")
+    echo(f"wrote {out}: {found.paths[0]} with {found.paths[1]}")
 
 
 _MIX, _PLAN, _RUN, _AUGMENT, _GRID = "a mix", "--plan", "--run", "--augment", "--grid"
@@ -218,7 +218,7 @@ def _preview_augment(args: argparse.Namespace, config: "TrainConfig | None") -> 
         paths = draw_grid(
             args.own, args.partner, args.grid, clip=clip, frontend=frontend, seed=args.seed
         )
-        tell(f"wrote {len(paths)} images to {args.grid}")
+        echo(f"wrote {len(paths)} images to {args.grid}")
         return
     out = args.out or Path("augment.png")
     preview_augment(
@@ -233,13 +233,13 @@ def _preview_augment(args: argparse.Namespace, config: "TrainConfig | None") -> 
         epoch=args.epoch,
     )
     films = "" if args.no_films else f", {out.stem}_before.mp4 and {out.stem}_after.mp4"
-    tell(f"wrote {out}{films}")
+    echo(f"wrote {out}{films}")
 
 
 def _mixes(args: argparse.Namespace) -> "list[MixConfig]":
     """The methods asked for; `all`: those that mix both modalities before the network."""
     from avmix.config import MixConfig
-    from avmix.recipe import METHODS
+    from avmix.config.mix_method import METHODS
 
     left_out = ["none", "cross", "independent", "video", "audio"]
     if args.audio_domain == "waveform":

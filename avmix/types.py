@@ -5,7 +5,8 @@
     f  mel frames (columns)    k  classes            d    features
 
 An `Entry` is a row of a manifest; a `Clip` is one decoded window of it; a `Batch` is what one step
-trains on; `Heads` holds one value per head of the network. (`MixPlan` lives in `avmix.mix.plan`.)
+trains on; `Heads` holds one value per head of the network. (`MixPlan` lives in
+`avmix.mix.mix_plan`.)
 """
 
 from collections.abc import Callable
@@ -25,21 +26,21 @@ class VideoInfo:
     fps: float
     """Mean frame rate, frames / second."""
     num_frames: int
-    """Pictures presented; counted, not read from the header."""
+    """Frames presented; counted, not read from the header."""
     width: int
     """Pixels, after rotation."""
     height: int
     """Pixels, after rotation."""
     start_seconds: float
-    """Time of the first presented picture: zero of the clip clock."""
+    """Time of the first presented frame: zero of the clip clock."""
     duration_seconds: float
-    """From the first presented picture to the end of the last."""
+    """From the first presented frame to the end of the last."""
     codec: str
     """libav name of the codec, for example `h264`."""
     rotation: int
     """Degrees, counter-clockwise, that were applied: 0, 90, 180 or 270."""
     vfr: bool
-    """True when the time between pictures varies."""
+    """True when the time between frames varies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class AudioInfo:
     """True when the mono mix has less than a hundredth of the mean power of its channels, as where
     one is the other inverted: in mono the left channel is taken alone."""
     log_mel_mean: float | None = None
-    """Mean of the log-mel of the whole file (`avmix.prepare.melstats`); None: not measured."""
+    """Mean of the log-mel of the whole file (`avmix.media.log_mel_stats`); None: not measured."""
     log_mel_std: float | None = None
     """Its standard deviation."""
     track: int | None = None
@@ -74,16 +75,16 @@ class AudioInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthetic:
-    """How a clip was made that nobody filmed; such clips may be trained on and nothing else."""
+    """How a synthetic clip was generated; such clips are for training only."""
 
     method: Literal["repair", "compose", "external"]
     """The command of `avmix synth` that made it."""
     parents: tuple[str, ...]
-    """`clip_id` of the real clips that it was made from; none where it was made from words."""
+    """`clip_id` of the real clips that it was derived from; none where it was made from words."""
     recipe: str
     """How it was made, in one line: what of which parent, arguments, versions where they count."""
     score: float | None
-    """How well picture and sound go together by the measure of the method; None: not measured."""
+    """How well video and audio go together by the measure of the method; None: not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +92,11 @@ class Entry:
     """One row of a manifest: a labelled stretch of one file, probed once."""
 
     clip_id: str
-    """Unique within the data set."""
+    """Unique within the dataset."""
     path: str
     """Relative to the media root, with forward slashes."""
     start_seconds: float
-    """Start of the labelled stretch; 0 is the first presented picture."""
+    """Start of the labelled stretch; 0 is the first presented frame."""
     end_seconds: float
     """End of the labelled stretch."""
     labels: tuple[str, ...]
@@ -123,15 +124,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """One decoded window of one file: pictures and sound of the same seconds."""
+    """One decoded window of one file: video and audio of the same seconds."""
 
     video: UInt8[np.ndarray, "t h w c"]
-    """RGB pictures, exactly as many as were asked for."""
+    """RGB frames, exactly as many as were asked for."""
     audio: Float32[np.ndarray, "*c s"]
     """Waveform, (s) mono or (2, s) left and right; sample k sounds at `start_seconds +
     k / sample_rate`, unless another shift was asked for."""
     pts_seconds: Float64[np.ndarray, " t"]
-    """Real presentation time of each picture; 0 is the first picture of the file."""
+    """Real presentation time of each frame; 0 is the first frame of the file."""
     start_seconds: float
     """Start of the window on the same clock."""
     duration_seconds: float
@@ -139,11 +140,11 @@ class Clip:
     sample_rate: int
     """Of `audio`, samples / second."""
     audio_valid: float
-    """Share of the window for which the file has sound, 0 to 1; the rest is zeros."""
+    """Share of the window for which the file has audio, 0 to 1; the rest is zeros."""
     num_held: int
-    """Pictures asked for after the last one of the file, which is held in their place."""
+    """Frames asked for after the last one of the file, which is held in their place."""
     interlaced: bool = False
-    """True when pictures consist of two fields of different moments; they are left as they are."""
+    """True when frames consist of two fields of different moments; they are left as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,23 +156,23 @@ class Batch:
     audio: Float[Tensor, "b *c s"]
     """Waveforms: (b, s) mono, (b, 2, s) left and right."""
     has_video: Bool[Tensor, " b"]
-    """False where the file has no picture: those pixels are zeros and mean nothing."""
+    """False where the file has no frame: those pixels are zeros and mean nothing."""
     has_audio: Bool[Tensor, " b"]
-    """False where the file has no sound, or only digital silence, or none in this window."""
+    """False where the file has no audio, or only digital silence, or none in this window."""
     target: Float[Tensor, "b k"]
     """One-hot, soft or multi-hot: always float."""
     row: Int64[Tensor, " b"]
     """Row of each clip in its manifest: who it is, for evaluation and for error messages."""
     source: Int64[Tensor, " b"]
     """Number of the recording that each clip is of: those of one are never mixed together."""
-    sound_target: Float[Tensor, "b k"] | None = None
-    """Label of what is heard, where it may differ from `target`: another clip's sound lies under
+    audio_target: Float[Tensor, "b k"] | None = None
+    """Label of what is heard, where it may differ from `target`: another clip's audio lies under
     it. None: `target` holds for both."""
-    frame_shown: Bool[Tensor, "b t"] | None = None
-    """False where augmentation hides a picture; None: all are shown."""
-    column_shown: Bool[Tensor, "b f"] | None = None
+    frame_visible: Bool[Tensor, "b t"] | None = None
+    """False where augmentation hides a frame; None: all are shown."""
+    column_visible: Bool[Tensor, "b f"] | None = None
     """False where augmentation hides a column of the spectrogram."""
-    bin_shown: Bool[Tensor, "b m"] | None = None
+    bin_visible: Bool[Tensor, "b m"] | None = None
     """False where augmentation hides a mel bin."""
 
     def __post_init__(self) -> None:
@@ -221,13 +222,13 @@ _BATCH: dict[str, tuple[str, tuple[torch.dtype, ...]]] = {
     "target": ("b k", _FLOATS),
     "row": ("b", (torch.int64,)),
     "source": ("b", (torch.int64,)),
-    "sound_target": ("b k", _FLOATS),
-    "frame_shown": ("b t", (torch.bool,)),
-    "column_shown": ("b f", (torch.bool,)),
-    "bin_shown": ("b m", (torch.bool,)),
+    "audio_target": ("b k", _FLOATS),
+    "frame_visible": ("b t", (torch.bool,)),
+    "column_visible": ("b f", (torch.bool,)),
+    "bin_visible": ("b m", (torch.bool,)),
 }
 """Axes and types of each tensor of a `Batch`."""
-_OPTIONAL = ("sound_target", "frame_shown", "column_shown", "bin_shown")
+_OPTIONAL = ("audio_target", "frame_visible", "column_visible", "bin_visible")
 
 
 def _names(dtypes: tuple[torch.dtype, ...]) -> str:

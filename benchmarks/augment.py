@@ -41,16 +41,16 @@ from footage import folder_jobs, made_clips
 from machine import cpu_name, versions_of
 from mix import as_json
 
-from avmix import strictjson
-from avmix.augment import AugmentPlan, SoundPlan, TimePlan, centred
+from avmix.augment import AudioPlan, AugmentPlan, TimePlan, centred
 from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
 from avmix.data.dataset import Sample, TrainSet
 from avmix.data.manifest import Manifest
 from avmix.decode import ClipError
-from avmix.frontend import Frontend
-from avmix.judgement import entry_of
-from avmix.preview.grid import EXAMPLES
+from avmix.media.judgement import entry_of
+from avmix.models.frontend import Frontend
+from avmix.preview.augment_gallery import EXAMPLES
 from avmix.rng import rng
+from avmix.system import strict_json
 from avmix.types import Batch, Clip, Entry
 
 ROOT = Path(__file__).parents[1]
@@ -110,7 +110,7 @@ def cases() -> dict[str, Case]:
 
 
 def _said(options: dict[str, Any]) -> str:
-    return ", ".join(f"`{key}: {strictjson.dumps(value)}`" for key, value in options.items())
+    return ", ".join(f"`{key}: {strict_json.dumps(value)}`" for key, value in options.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class PlainSet(TimedSet):
     def draw(self, row: int, visit: int, time: TimePlan, clip: Clip) -> AugmentPlan:
         """Nothing."""
         _, height, width, _ = clip.video.shape
-        return AugmentPlan(time=time, pictures=centred(height, width), sound=SoundPlan())
+        return AugmentPlan(time=time, video=centred(height, width), audio=AudioPlan())
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +199,12 @@ def loads(args: argparse.Namespace, work: Path) -> dict[str, Load]:
     """Every size of every kind of files, by name."""
     made = made_clips(work, 12, args.files)
     width, height = 340, 256
-    about = f"made, {width}x{height}, 10 s, H.264, a key picture every 12"
+    about = f"made, {width}x{height}, 10 s, H.264, a keyframe every 12"
     kinds = {"made": (about, _entries(made))}
     for name, folder in args.clips:
         jobs, _ = folder_jobs(folder, args.files, random.Random(0))
         if len(jobs) < 2:
-            sys.exit(f"error: {folder} has fewer than two files with pictures and 2 s of sound")
+            sys.exit(f"error: {folder} has fewer than two files with frames and 2 s of audio")
         kinds[name] = ("given with --clips", _entries(Path(job.path) for job in jobs))
     return {
         f"{name}_{size}": Load(about=about, files=name, size=size, entries=entries)
@@ -271,7 +271,7 @@ def measure_cost(
 
 def _decoded(time: TimePlan) -> tuple[float, ...]:
     """What of a plan decoding depends on."""
-    return (time.start_seconds, time.read_seconds, time.decoded_rate, time.sound_shift_seconds)
+    return (time.start_seconds, time.read_seconds, time.decoded_rate, time.audio_shift_seconds)
 
 
 def _summary(
@@ -328,19 +328,19 @@ def claim(costs: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def measure_frontend(load: Load, batch_size: int, num_rounds: int) -> dict[str, Any]:
-    """What hiding costs there, per clip: pictures of an interval, and SpecAugment."""
+    """What hiding costs there, per clip: frames of an interval, and SpecAugment."""
     options = {**EXAMPLES["hide_seconds"], **EXAMPLES["specaugment"], **_PLAIN}
     case = Case(augment=AugmentConfig(**options), label="")
     train = load.train_set(case)
     samples = [train.read_row(0, n % len(load.entries))[0] for n in range(batch_size)]
     batch = train.collate(samples).batch
     assert batch is not None
-    assert batch.frame_shown is not None
-    assert batch.column_shown is not None
+    assert batch.frame_visible is not None
+    assert batch.column_visible is not None
     ways: dict[str, Batch] = {
-        "nothing_hidden": replace(batch, frame_shown=None, column_shown=None, bin_shown=None),
-        "specaugment": replace(batch, frame_shown=None),
-        "hide_seconds": replace(batch, bin_shown=None),
+        "nothing_hidden": replace(batch, frame_visible=None, column_visible=None, bin_visible=None),
+        "specaugment": replace(batch, frame_visible=None),
+        "hide_seconds": replace(batch, bin_visible=None),
     }
     stage = Frontend(FrontendConfig(), SIZES[load.size].sample_rate, reuse_output=True)
     ms: dict[str, list[float]] = {name: [] for name in ways}
@@ -361,7 +361,7 @@ def measure_frontend(load: Load, batch_size: int, num_rounds: int) -> dict[str, 
     }  # fmt: skip
 
 
-def decoded_pictures(load: Load, count: int) -> list[np.ndarray]:
+def decoded_frames(load: Load, count: int) -> list[np.ndarray]:
     """Decoded clips (t h w c) of one size, not cropped yet."""
     train = load.train_set(None)
     found = []
@@ -457,7 +457,7 @@ def main() -> None:
         result["device"] = measure_devices(args, of_size, batch, before.get("device") or {})
     if "peers" in args.parts and args.device != "cuda":
         result["peers"] = {
-            size: measure_peers(decoded_pictures(load, 6), SIZES[size], args.rounds)
+            size: measure_peers(decoded_frames(load, 6), SIZES[size], args.rounds)
             for size, load in of_size.items()
         }
         say("peers")
@@ -515,7 +515,7 @@ def measure_devices(
         devices.append("cuda")
     for device in devices:
         found[device] = {
-            size: measure_device(device, decoded_pictures(load, batch), SIZES[size].crop,
+            size: measure_device(device, decoded_frames(load, batch), SIZES[size].crop,
                                  max(2, args.rounds // 3))
             for size, load in of_size.items()
         }  # fmt: skip

@@ -2,7 +2,7 @@
 
 All ways start from the same decoded uint8 clips and plans and end with normalised float frames on
 the device. Batched colours need one order of the operations for the whole batch: all ways use it.
-Batched cropping needs pictures of one size, here those of made files; those of a real data set are
+Batched cropping needs video of one size, here those of made files; those of a real dataset are
 of many, and would have to be padded or squashed first.
 """
 
@@ -18,50 +18,50 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avmix.augment import PicturePlan, apply_pictures, draw_pictures
+from avmix.augment import VideoPlan, apply_video, draw_video
 from avmix.config import AugmentConfig
-from avmix.frontend import PIXEL_MEAN, PIXEL_STD
+from avmix.models.frontend import PIXEL_MEAN, PIXEL_STD
 from avmix.rng import rng
 
 AUGMENT = AugmentConfig(flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 _ORDER = ("brightness", "contrast", "saturation", "hue")
 _GREY = (0.2989, 0.587, 0.114)
 _NOTES = {
-    "worker": "avmix.augment.apply_pictures clip by clip: crop scaled with antialiasing",
+    "worker": "avmix.augment.apply_video clip by clip: crop scaled with antialiasing",
     "batch_grid": "one affine grid_sample of the batch, not antialiased; batched colours",
     "batch_antialias": "crops scaled one by one with antialiasing; batched colours",
 }
 
-Way = Callable[[Sequence[np.ndarray], Sequence[PicturePlan], int, torch.device], Tensor]
+Way = Callable[[Sequence[np.ndarray], Sequence[VideoPlan], int, torch.device], Tensor]
 
 
-def draw_plans(clips: Sequence[np.ndarray], crop: int, step: int) -> list[PicturePlan]:
+def draw_plans(clips: Sequence[np.ndarray], crop: int, step: int) -> list[VideoPlan]:
     """One for each clip, colours in one order."""
     found = []
     for number, clip in enumerate(clips):
         stream = rng(0, step, "augment", number)
-        plan = draw_pictures(AUGMENT, clip.shape[1], clip.shape[2], crop, stream)
+        plan = draw_video(AUGMENT, clip.shape[1], clip.shape[2], crop, stream)
         ops = tuple(sorted(plan.ops, key=lambda op: _ORDER.index(op.name)))
         found.append(replace(plan, ops=ops))
     return found
 
 
 def worker(
-    clips: Sequence[np.ndarray], plans: Sequence[PicturePlan], crop: int, device: torch.device
+    clips: Sequence[np.ndarray], plans: Sequence[VideoPlan], crop: int, device: torch.device
 ) -> Tensor:
     """What the package does."""
-    done = [apply_pictures(clip, plan, crop) for clip, plan in zip(clips, plans, strict=True)]
+    done = [apply_video(clip, plan, crop) for clip, plan in zip(clips, plans, strict=True)]
     frames = torch.from_numpy(np.stack(done)).to(device)
     return _normalised(frames.permute(0, 1, 4, 2, 3).float().div_(255))
 
 
 def batch_grid(
-    clips: Sequence[np.ndarray], plans: Sequence[PicturePlan], crop: int, device: torch.device
+    clips: Sequence[np.ndarray], plans: Sequence[VideoPlan], crop: int, device: torch.device
 ) -> Tensor:
     """Everything batched."""
     frames = torch.from_numpy(np.stack(clips)).to(device)
     b, t, height, width, c = frames.shape
-    # Pictures of a clip are channels of one image: they share a grid.
+    # Frames of a clip are channels of one image: they share a grid.
     images = frames.permute(0, 1, 4, 2, 3).reshape(b, t * c, height, width).float().div_(255)
     theta = torch.zeros(b, 2, 3)
     for row, plan in zip(theta, plans, strict=True):
@@ -76,7 +76,7 @@ def batch_grid(
 
 
 def batch_antialias(
-    clips: Sequence[np.ndarray], plans: Sequence[PicturePlan], crop: int, device: torch.device
+    clips: Sequence[np.ndarray], plans: Sequence[VideoPlan], crop: int, device: torch.device
 ) -> Tensor:
     """Scaled as by the worker, which no batched function does; the rest batched."""
     frames = torch.from_numpy(np.stack(clips)).to(device)
@@ -95,7 +95,7 @@ WAYS: dict[str, Way] = {
 }  # fmt: skip
 
 
-def _coloured(frames: Tensor, plans: Sequence[PicturePlan]) -> Tensor:
+def _coloured(frames: Tensor, plans: Sequence[VideoPlan]) -> Tensor:
     """`frames` (b t c h w) of 0 to 1, each clip by its own amounts."""
     amounts = torch.tensor([[op.amount for op in plan.ops] for plan in plans])
     brightness, contrast, saturation, hue = (
@@ -137,7 +137,7 @@ def _normalised(frames: Tensor) -> Tensor:
 def measure_device(
     device_name: str, clips: Sequence[np.ndarray], crop: int, rounds: int
 ) -> dict[str, Any]:
-    """CPU and wall time of each way, per clip, and how far its pictures are from the worker's."""
+    """CPU and wall time of each way, per clip, and how far its frames are from the worker's."""
     device = torch.device(device_name)
     sync = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     ms: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}

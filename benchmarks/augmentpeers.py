@@ -1,14 +1,14 @@
-"""The same work by torchvision (pictures) and torchaudio (sound): time, and what becomes of it.
+"""The same work by torchvision (frames) and torchaudio (audio): time, and what becomes of it.
 
 Each does it as its documentation says, on clips that are decoded already: `v2` transforms on a
 `tv_tensors.Video`, functions of torchaudio on a waveform. Drawing is part of the time. Both start
 from the layout of the decoder and end in the one that `Batch` has.
 
-torchvision's policies do nothing one time in 14, leave black outside the picture, where ours leave
-grey, and have other limits for some operations; its stretched sound is a phase vocoder's.
+torchvision's policies do nothing one time in 14, leave black outside the frame, where ours leave
+grey, and have other limits for some operations; its stretched audio is a phase vocoder's.
 
-What is checked, by looking at the result: one draw for all pictures (a still clip stays still),
-equal pixels stay equal where the rest of the picture changes, and what becomes of the sound.
+What is checked, by looking at the result: one draw for all frames (a still clip stays still),
+equal pixels stay equal where the rest of the frame changes, and what becomes of the audio.
 """
 
 import random
@@ -23,8 +23,8 @@ import torchaudio
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from avmix.augment import SoundPlan, apply_pictures, apply_sound, draw_pictures
-from avmix.augment.sound import Band, Noise, Room, impulse_response
+from avmix.augment import AudioPlan, apply_audio, apply_video, draw_video
+from avmix.augment.audio_transforms import Band, Noise, Room, impulse_response
 from avmix.augment.wsola import stretch
 from avmix.config import AugmentConfig, ClipConfig
 from avmix.rng import rng
@@ -32,13 +32,13 @@ from avmix.rng import rng
 _AREA, _ASPECT = (0.5, 1.0), (1 / 1.33, 1.33)
 _COLOURS = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
 _FACTOR = 1.25
-"""Of the stretched sound: its window lasts so much longer in the file."""
+"""Of the stretched audio: its window lasts so much longer in the file."""
 
-Pictures = Callable[[np.ndarray, int], np.ndarray]
-Sound = Callable[[np.ndarray], np.ndarray]
+VideoFunction = Callable[[np.ndarray, int], np.ndarray]
+AudioFunction = Callable[[np.ndarray], np.ndarray]
 
 
-def picture_pairs(crop: int) -> dict[str, tuple[str, Pictures, Pictures]]:
+def frame_pairs(crop: int) -> dict[str, tuple[str, VideoFunction, VideoFunction]]:
     """Name to: what torchvision is asked for, ours, theirs."""
     base: list[Any] = [
         v2.RandomResizedCrop(crop, scale=_AREA, ratio=_ASPECT, antialias=True),
@@ -70,15 +70,15 @@ def picture_pairs(crop: int) -> dict[str, tuple[str, Pictures, Pictures]]:
     }
 
 
-def _ours(config: AugmentConfig, crop: int) -> Pictures:
+def _ours(config: AugmentConfig, crop: int) -> VideoFunction:
     def run(video: np.ndarray, step: int) -> np.ndarray:
         stream = rng(0, step, "augment")
-        return apply_pictures(video, draw_pictures(config, *video.shape[1:3], crop, stream), crop)
+        return apply_video(video, draw_video(config, *video.shape[1:3], crop, stream), crop)
 
     return run
 
 
-def _theirs(transform: Callable[[Any], Any]) -> Pictures:
+def _theirs(transform: Callable[[Any], Any]) -> VideoFunction:
     def run(video: np.ndarray, step: int) -> np.ndarray:
         torch.manual_seed(step)
         frames = tv_tensors.Video(torch.from_numpy(video).permute(0, 3, 1, 2))
@@ -87,7 +87,9 @@ def _theirs(transform: Callable[[Any], Any]) -> Pictures:
     return run
 
 
-def sound_pairs(sample_rate: int, num_samples: int) -> dict[str, tuple[str, Sound, Sound]]:
+def audio_pairs(
+    sample_rate: int, num_samples: int
+) -> dict[str, tuple[str, AudioFunction, AudioFunction]]:
     """Name to: what torchaudio is asked for, ours, theirs."""
     functional = torchaudio.functional
     room = Room(rt60_seconds=0.4, predelay_seconds=0.02, wet_db=-6.0, seed=1)
@@ -95,8 +97,8 @@ def sound_pairs(sample_rate: int, num_samples: int) -> dict[str, tuple[str, Soun
     window = torch.hann_window(n_fft)
     slower = torchaudio.transforms.TimeStretch(hop, n_fft // 2 + 1)
 
-    def planned(plan: SoundPlan) -> Sound:
-        return lambda wave: apply_sound(wave, plan, sample_rate)
+    def planned(plan: AudioPlan) -> AudioFunction:
+        return lambda wave: apply_audio(wave, plan, sample_rate)
 
     def low_pass(wave: np.ndarray) -> np.ndarray:
         return functional.lowpass_biquad(torch.from_numpy(wave), sample_rate, 2000.0).numpy()
@@ -119,13 +121,13 @@ def sound_pairs(sample_rate: int, num_samples: int) -> dict[str, tuple[str, Soun
     return {
         "filter": (
             "lowpass_biquad",
-            planned(SoundPlan(band=Band(low_hz=None, high_hz=2000.0))),
+            planned(AudioPlan(band=Band(low_hz=None, high_hz=2000.0))),
             low_pass,
         ),
-        "reverb": ("fftconvolve", planned(SoundPlan(room=room)), echo),
+        "reverb": ("fftconvolve", planned(AudioPlan(room=room)), echo),
         "noise": (
             "add_noise (white)",
-            planned(SoundPlan(noise=Noise(snr_db=10.0, tilt=0.0, seed=1))),
+            planned(AudioPlan(noise=Noise(snr_db=10.0, tilt=0.0, seed=1))),
             noisy,
         ),
         "speed_keeps_pitch": (
@@ -142,7 +144,7 @@ def measure_peers(
     """A row per pair: milliseconds of ours, theirs over ours, and what was checked."""
     found: dict[str, dict[str, Any]] = {}
     num_samples = round(clip.duration_seconds * clip.sample_rate)
-    for name, (label, *pair) in picture_pairs(clip.crop).items():
+    for name, (label, *pair) in frame_pairs(clip.crop).items():
         ours, theirs = pair
         times = _alternate(
             lambda step, f=ours: [f(c, 100 * step + n) for n, c in enumerate(clips)],
@@ -158,7 +160,7 @@ def measure_peers(
             "ours_sound": "follows: channels change places with a flip",
             "theirs_sound": "not touched",
         }
-    for name, (label, ours, theirs) in sound_pairs(clip.sample_rate, num_samples).items():
+    for name, (label, ours, theirs) in audio_pairs(clip.sample_rate, num_samples).items():
         length = round(_FACTOR * num_samples) if name == "speed_keeps_pitch" else num_samples
         wave = _wave(length)
         times = _alternate(
@@ -196,16 +198,16 @@ def _alternate(
     }
 
 
-def _one_draw(run: Pictures, crop: int) -> bool:
+def _one_draw(run: VideoFunction, crop: int) -> bool:
     """Whether a still clip stays still, over sixteen draws."""
-    picture = np.random.default_rng(0).integers(0, 256, (1, crop + 8, crop + 24, 3), np.uint8)
-    still = np.repeat(picture, 4, axis=0)
+    frame = np.random.default_rng(0).integers(0, 256, (1, crop + 8, crop + 24, 3), np.uint8)
+    still = np.repeat(frame, 4, axis=0)
     return all(bool((made == made[:1]).all()) for made in (run(still, s) for s in range(16)))
 
 
-def _steady(run: Pictures, crop: int) -> bool:
-    """Whether grey stays the same in all pictures, of which a sixteenth is black or white by turns,
-    over sixteen draws: where every picture is measured by itself, all of the grey flickers."""
+def _steady(run: VideoFunction, crop: int) -> bool:
+    """Whether grey stays the same in all frames, of which a sixteenth is black or white by turns,
+    over sixteen draws: where every frame is measured by itself, all of the grey flickers."""
     height, width = crop + 8, crop + 24
     video = np.full((4, height, width, 3), 100, np.uint8)
     patch = np.s_[:, 3 * height // 8 : 5 * height // 8, 3 * width // 8 : 5 * width // 8]
@@ -221,7 +223,9 @@ def _wave(length: int) -> np.ndarray:
     return (0.1 * np.random.default_rng(0).standard_normal(length)).astype(np.float32)
 
 
-def _moved(run: Sound, length: int, num_samples: int, sample_rate: int) -> tuple[float, float]:
+def _moved(
+    run: AudioFunction, length: int, num_samples: int, sample_rate: int
+) -> tuple[float, float]:
     """Of clicks of 1 ms, each alone at one of eight places: how far the middle of its energy is
     from where it should be, and the deviation of the energy around it, milliseconds, at worst."""
     size, scale = sample_rate // 1000, 1e3 / sample_rate

@@ -7,11 +7,11 @@ but `mix_frames` is already 0.8 to 0.9 % of a training step of the demo's small 
 would make that step 0.6 to 0.7 % shorter, and would ask for a compiler on every machine.
 
 The kernel below needs a compiler where it runs (g++, ninja). It does what
-`avmix.mix.fused.mix_frames` does without boxes, for frames as they are decoded, once with ordinary
-stores and once with stores that go past the caches. Both are held against float64 before anything
-is timed. One thread; CPU time, user and system (page faults are system time); candidates take
-turns, in another order every round; the median of the rounds. malloc as it is, and made to keep
-freed pages. Pictures only, as labels are nothing beside them.
+`avmix.mix.cpu_kernels.mix_frames` does without boxes, for frames as they are decoded, once with
+ordinary stores and once with stores that go past the caches. Both are held against float64 before
+anything is timed. One thread; CPU time, user and system (page faults are system time); candidates
+take turns, in another order every round; the median of the rounds. malloc as it is, and made to
+keep freed pages. Frames only, as labels are nothing beside them.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from typing import Any
 import provenance
 from machine import cpu_name
 
-from avmix import strictjson
+from avmix.system import strict_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -115,7 +115,7 @@ def candidates(module: Any, sizes: tuple[int, int, int, int]) -> dict[str, Calla
     """By name; all but the floors and the unmixed one mix clip i with clip -1 - i."""
     import torch
 
-    from avmix.mix.fused import mix_frames
+    from avmix.mix.cpu_kernels import mix_frames
 
     b, t, h, w = sizes
     video = torch.randint(0, 256, (b, t, h, w, 3), dtype=torch.uint8)
@@ -189,7 +189,7 @@ def check(module: Any) -> dict[str, float]:
     """
     import torch
 
-    from avmix.mix.fused import mix_frames
+    from avmix.mix.cpu_kernels import mix_frames
 
     partner, weight = [3, 0, 0, 4, 4], [0.3, 1.0, 0.0, 0.5, 0.9]
     found = {}
@@ -289,7 +289,7 @@ def main() -> None:
     provenance.add_option(parser)
     args = parser.parse_args()
     if args.measure:
-        print(strictjson.dumps(measure(args.measure, args.rounds)))
+        print(strict_json.dumps(measure(args.measure, args.rounds)))
         return
     origin = provenance.measured(args, "cpp_mix")
     with tempfile.TemporaryDirectory() as folder:
@@ -315,8 +315,8 @@ def main() -> None:
                 raise SystemExit(f"malloc {malloc}: {done.stderr}")
             measured = json.loads(done.stdout.splitlines()[-1])
             result["malloc"][malloc] = {**measured, "ratios": ratios(measured["milliseconds"])}
-    args.out.write_text(strictjson.dumps(result, indent=1) + "\n")
-    print(strictjson.dumps(result["malloc"], indent=1))
+    args.out.write_text(strict_json.dumps(result, indent=1) + "\n")
+    print(strict_json.dumps(result["malloc"], indent=1))
 
 
 if __name__ == "__main__":

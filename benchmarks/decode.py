@@ -11,7 +11,7 @@ Speed: the candidates take turns, in another order in every round, with the same
 files and of files in the folders named. What counts is clips per CPU second, user and system time
 of all threads and children, and its ratio to the floor and to avmix in the same round: medians over
 rounds, since other work on the machine disturbs times more than ratios.
-Truth: the files of tests/truth.py, whose pictures and sound are known by construction.
+Truth: the files of tests/truth.py, whose video and audio are known by construction.
 Memory: of one process over many decodes of those files.
 
 Writes JSON; `benchmarks/paste.py` writes the tables of docs/benchmarks.md from it.
@@ -41,7 +41,7 @@ from machine import cpu_name, versions_of
 from truths import Recipe, check, truth_jobs, write_truths
 from workers import Absent, Lost, Worker
 
-from avmix import strictjson
+from avmix.system import strict_json
 
 ROOT = Path(__file__).parents[1]
 _ALWAYS = ("floor", "avmix")
@@ -88,18 +88,18 @@ def workloads(args: argparse.Namespace, work: Path) -> dict[str, dict[str, Any]]
                 made_jobs(_turn(paths, r, args.per_round), num_frames, random.Random(r), 0.0, 7.8)
                 for r in range(args.rounds)
             ]
-            about = f"10 s, a key picture every {gop}, {num_frames} pictures, stride {stride}"
+            about = f"10 s, a keyframe every {gop}, {num_frames} frames, stride {stride}"
             found[name] = {"about": about, "num_files": len(paths), "rounds": rounds}
     long_path = long_clip(work, made_clips(work, 250, 1)[0])
     low, high = LONG_SECONDS - 30.0, LONG_SECONDS - 10.0
     rounds = [made_jobs([long_path], 16, random.Random(r), low, high) for r in range(args.rounds)]
-    about = f"{LONG_SECONDS} s, window at {low:.0f} to {high:.0f} s, 16 pictures, stride 4"
+    about = f"{LONG_SECONDS} s, window at {low:.0f} to {high:.0f} s, 16 frames, stride 4"
     found["long_16x4"] = {"about": about, "num_files": 1, "rounds": rounds}
     for name, folder, num_frames, short_side in args.clips:
         num_files = args.per_round * args.rounds
         jobs, left_out = folder_jobs(folder, num_files, random.Random(0), num_frames, short_side)
         if not jobs:
-            sys.exit(f"error: {folder} has no file with pictures and 2 s of sound")
+            sys.exit(f"error: {folder} has no file with frames and 2 s of audio")
         side = "" if short_side is None else f", short side {short_side}"
         found[name] = {
             "about": f"windows of 2 s, {num_frames} frames{side}",
@@ -467,12 +467,12 @@ def _command(args: argparse.Namespace) -> str:
 def _as_json(value: Any, depth: int = 0) -> str:
     """JSON whose inner parts are one line each: readable, and not 20,000 lines."""
     if depth < 3 and isinstance(value, dict) and any(isinstance(v, dict) for v in value.values()):
-        items = [f"{strictjson.dumps(k)}: {_as_json(v, depth + 1)}" for k, v in value.items()]
+        items = [f"{strict_json.dumps(k)}: {_as_json(v, depth + 1)}" for k, v in value.items()]
         inside, brackets = items, "{}"
     elif depth < 3 and isinstance(value, list) and any(isinstance(v, dict) for v in value):
         inside, brackets = [_as_json(v, depth + 1) for v in value], "[]"
     else:
-        return strictjson.dumps(value)
+        return strict_json.dumps(value)
     pad = "  " * (depth + 1)
     lines = ",\n".join(pad + item for item in inside)
     return f"{brackets[0]}\n{lines}\n{'  ' * depth}{brackets[1]}"

@@ -1,6 +1,6 @@
-"""Ways to get pictures and sound of a window out of a file, each as its users write it.
+"""Ways to get video and audio of a window out of a file, each as its users write it.
 
-Every candidate returns the same: `num_frames` RGB pictures and a mono waveform of exactly the
+Every candidate returns the same: `num_frames` RGB frames and a mono waveform of exactly the
 window. Each opens the file anew and uses one thread where it can. Libraries are imported by `load`,
 in the process that uses them, so that one cannot disturb another.
 """
@@ -30,7 +30,7 @@ class Job:
     grid: Literal["middles", "starts"] = "middles"
     """Where in `num_frames` equal parts of the window the wanted times lie."""
     size: tuple[int, int] | None = None
-    """Width and height wanted, pixels; None for pictures as they are stored."""
+    """Width and height wanted, pixels; None for frames as they are stored."""
     sample_rate: int = 16_000
 
     @property
@@ -41,7 +41,7 @@ class Job:
 
     @property
     def times(self) -> np.ndarray:
-        """Wanted times, seconds; 0 is the first picture."""
+        """Wanted times, seconds; 0 is the first frame."""
         return self.start_seconds + self.fractions * self.duration_seconds
 
     @property
@@ -56,7 +56,7 @@ class Job:
 
 
 Decoded = tuple[np.ndarray, np.ndarray]
-"""Pictures (t, h, w, 3) uint8, and the waveform (s,) float32."""
+"""Frames (t, h, w, 3) uint8, and the waveform (s,) float32."""
 Decode = Callable[[Job], Decoded]
 
 
@@ -82,9 +82,9 @@ def _fit(wave: np.ndarray, job: Job, at: int = 0) -> np.ndarray:
 
 
 def _spread(num_found: int, job: Job) -> np.ndarray:
-    """Which of the pictures found in a window are wanted, taking them to fill it evenly."""
+    """Which of the frames found in a window are wanted, taking them to fill it evenly."""
     if not num_found:
-        raise RuntimeError("no pictures in the window")
+        raise RuntimeError("no video in the window")
     return np.minimum((job.fractions * num_found).astype(int), num_found - 1)
 
 
@@ -165,7 +165,7 @@ def _load_floor() -> Decode:
                     context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
                 left.difference_update(frame.pts for frame in context.decode(packet))
             if left:
-                raise RuntimeError(f"{len(left)} pictures did not come out")
+                raise RuntimeError(f"{len(left)} frames did not come out")
         return nothing
 
     return decode
@@ -189,7 +189,7 @@ def _load_plain_pyav() -> Decode:
                 if frame.time >= job.start_seconds:
                     frames.append(frame)
             width, height = job.size or (None, None)
-            pictures = [
+            images = [
                 frames[i].to_ndarray(format="rgb24", width=width, height=height)
                 for i in _spread(len(frames), job)
             ]
@@ -203,7 +203,7 @@ def _load_plain_pyav() -> Decode:
                 if frame.time >= job.start_seconds:
                     parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
             parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
-        return np.stack(pictures), _fit(np.concatenate(parts), job)
+        return np.stack(images), _fit(np.concatenate(parts), job)
 
     return decode
 
@@ -215,18 +215,18 @@ def _load_decord(package: str) -> Decode:
 
     def decode(job: Job) -> Decoded:
         width, height = job.size or (-1, -1)
-        pictures = decord.VideoReader(
+        images = decord.VideoReader(
             job.path, ctx=decord.cpu(0), width=width, height=height, num_threads=1
         )
-        fps = pictures.get_avg_fps()
-        indices = np.minimum(np.floor(job.times * fps + 1e-6).astype(int), len(pictures) - 1)
-        video = pictures.get_batch(indices.tolist()).asnumpy()
-        sound = decord.AudioReader(
+        fps = images.get_avg_fps()
+        indices = np.minimum(np.floor(job.times * fps + 1e-6).astype(int), len(images) - 1)
+        video = images.get_batch(indices.tolist()).asnumpy()
+        audio = decord.AudioReader(
             job.path, ctx=decord.cpu(0), sample_rate=job.sample_rate, mono=True
         )
         first = round(job.start_seconds * job.sample_rate)
-        last = min(first + job.num_samples, sound.shape[1])
-        return video, _fit(sound[first:last].asnumpy()[0], job)
+        last = min(first + job.num_samples, audio.shape[1])
+        return video, _fit(audio[first:last].asnumpy()[0], job)
 
     return decode
 
@@ -250,9 +250,9 @@ def _load_decord_av(package: str) -> Decode:
         fps = getattr(both, "_AVReader__video_reader").get_avg_fps()  # noqa: B009  it has no other
         first = math.floor(job.start_seconds * fps + 1e-6)
         last = min(math.ceil(job.end_seconds * fps - 1e-6), len(both))
-        sound, video = both[first:last]
+        audio, video = both[first:last]
         indices = np.minimum(np.floor(job.times * fps + 1e-6).astype(int), last - 1) - first
-        wave = np.concatenate([part.asnumpy()[0] for part in sound])
+        wave = np.concatenate([part.asnumpy()[0] for part in audio])
         late = round((first / fps - job.start_seconds) * job.sample_rate)
         return video.asnumpy()[indices], _fit(wave, job, late)
 
@@ -280,10 +280,10 @@ def _torchcodec(seek_mode: Literal["exact", "approximate"]) -> Callable[[], Deco
                 dimension_order="NHWC",
                 transforms=[Resize(job.size[::-1])] if job.size else None,
             )
-            pictures = video.get_frames_played_at(job.times.tolist()).data.numpy()
-            sound = AudioDecoder(job.path, sample_rate=job.sample_rate, num_channels=1)
-            samples = sound.get_samples_played_in_range(job.start_seconds, job.end_seconds)
-            return pictures, _fit(samples.data[0].numpy(), job)
+            images = video.get_frames_played_at(job.times.tolist()).data.numpy()
+            audio = AudioDecoder(job.path, sample_rate=job.sample_rate, num_channels=1)
+            samples = audio.get_samples_played_in_range(job.start_seconds, job.end_seconds)
+            return images, _fit(samples.data[0].numpy(), job)
 
         return decode
 
@@ -291,7 +291,7 @@ def _torchcodec(seek_mode: Literal["exact", "approximate"]) -> Callable[[], Deco
 
 
 def _load_torchcodec_careful() -> Decode:
-    """Counting from the first picture, and the sound placed where its time says."""
+    """Counting from the first frame, and the audio placed where its time says."""
     from torchcodec.decoders import AudioDecoder, VideoDecoder
     from torchcodec.transforms import Resize
 
@@ -305,20 +305,20 @@ def _load_torchcodec_careful() -> Decode:
         zero = video.metadata.begin_stream_seconds or 0.0
         last = (video.metadata.end_stream_seconds or math.inf) - 1e-4
         times = np.minimum(zero + job.times + 1e-4, last)
-        pictures = video.get_frames_played_at(times.tolist()).data.numpy()
-        sound = AudioDecoder(job.path, sample_rate=job.sample_rate, num_channels=1)
+        images = video.get_frames_played_at(times.tolist()).data.numpy()
+        audio = AudioDecoder(job.path, sample_rate=job.sample_rate, num_channels=1)
         begin, end = zero + job.start_seconds, zero + job.end_seconds
-        first = max(begin, sound.metadata.begin_stream_seconds_from_header or 0.0)
+        first = max(begin, audio.metadata.begin_stream_seconds_from_header or 0.0)
         wave, late = np.zeros(0, np.float32), 0
         if first < end:
             try:
-                samples = sound.get_samples_played_in_range(first, end)
+                samples = audio.get_samples_played_in_range(first, end)
                 wave = samples.data[0].numpy()
                 late = round((samples.pts_seconds - begin) * job.sample_rate)
             except RuntimeError as error:
                 if "No audio frames were decoded" not in str(error):
                     raise
-        return pictures, _fit(wave, job, late)
+        return images, _fit(wave, job, late)
 
     return decode
 
@@ -326,7 +326,7 @@ def _load_torchcodec_careful() -> Decode:
 def _load_torchcodec_blocks() -> Decode:
     """Its demuxer, decoders and converters: one pass over the packets of both streams.
 
-    Exact, as the documentation of its index shows; with 0.1 s of sound before the window, for the
+    Exact, as the documentation of its index shows; with 0.1 s of audio before the window, for the
     decoder to settle, and only the wanted frames converted. These blocks do not scale.
     """
     import torch
@@ -408,9 +408,9 @@ def _pytorchvideo(decoder: Literal["pyav", "decord"]) -> Callable[[], Decode]:
                 frames = torch.nn.functional.interpolate(
                     frames, size=job.size[::-1], mode="bilinear", align_corners=False
                 )
-            pictures = frames.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+            images = frames.permute(0, 2, 3, 1).to(torch.uint8).numpy()
             wave = torchaudio.functional.resample(clip["audio"], rate, job.sample_rate)
-            return pictures, _fit(wave.numpy(), job)
+            return images, _fit(wave.numpy(), job)
 
         return decode
 
@@ -429,23 +429,23 @@ def _load_ffmpeg() -> Decode:
         filters = f"setpts=PTS-{late:.6f}/TB,fps={rate:.9f}:round=up:start_time=0"
         if job.size:
             filters += f",scale={width}:{height}:flags=bilinear"
-        with tempfile.NamedTemporaryFile(suffix=".f32") as sound:
+        with tempfile.NamedTemporaryFile(suffix=".f32") as audio:
             command = [program, "-v", "error", "-nostdin", "-y", "-threads", "1",
                        "-ss", f"{job.start_seconds:.6f}", "-t", f"{job.duration_seconds:.6f}",
                        "-i", job.path, "-filter_threads", "1", "-map", "0:v:0", "-vf", filters,
                        "-frames:v", str(job.num_frames), "-f", "rawvideo", "-pix_fmt", "rgb24",
                        "pipe:1", "-map", "0:a:0", "-af", "aresample=async=1:first_pts=0",
                        "-ac", "1", "-ar", str(job.sample_rate), "-f", "f32le",
-                       sound.name]  # fmt: skip
+                       audio.name]  # fmt: skip
             done = subprocess.run(command, capture_output=True, timeout=30)
             if done.returncode:
                 raise RuntimeError(done.stderr.decode(errors="replace").strip()[-200:])
-            wave = np.fromfile(sound.name, np.float32)
+            wave = np.fromfile(audio.name, np.float32)
         frames = np.frombuffer(done.stdout, np.uint8)
         frames = frames[: len(frames) - len(frames) % (3 * width * height)]
         frames = frames.reshape(-1, height, width, 3)
         if not len(frames):
-            raise RuntimeError("no pictures in the window")
+            raise RuntimeError("no video in the window")
         rows = np.minimum(np.arange(job.num_frames), len(frames) - 1)
         return frames[rows], _fit(wave, job)
 
@@ -499,7 +499,7 @@ CANDIDATES: dict[str, Candidate] = {
     "torchcodec_careful": Candidate(
         label="torchcodec exact, with care",
         load=_load_torchcodec_careful,
-        note="counted from the first picture, sound placed by its time",
+        note="counted from the first frame, audio placed by its time",
     ),
     "torchcodec_approximate": Candidate(
         label="torchcodec approximate",

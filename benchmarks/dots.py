@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from avmix.names import drawable, shortened
+from avmix.system.printing import drawable, shortened
 
 MOST_NAMES = 40
 """Rows up to which the figure names each, and grows with their number."""

@@ -25,11 +25,11 @@ import fingerprint
 import provenance
 import trainrun
 
-from avmix import strictjson
-from avmix.commit import same_code
 from avmix.config import DataConfig, TrainConfig, load_config
-from avmix.data.extra import train_clips
-from avmix.prepare.table import prepare_table
+from avmix.data.train_clips import train_clips
+from avmix.prepare.csv_table import prepare_table
+from avmix.system import strict_json
+from avmix.system.git_commit import same_code
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -93,7 +93,7 @@ def run_arm(
     train = ["--config", args.config, "--data.root", data.root,
              "--data.manifest", data.manifest, "--data.shots", str(data.shots),
              "--data.shots_seed", str(data.shots_seed),
-             "--data.extra", strictjson.dumps(data.extra),
+             "--data.extra", strict_json.dumps(data.extra),
              "--optim.batch_size", str(pace.batch_size), "--optim.epochs", str(pace.epochs[arm]),
              "--optim.warmup_epochs", str(warmup), "--run.seed", str(seed)]  # fmt: skip
     return {

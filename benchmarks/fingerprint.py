@@ -1,4 +1,4 @@
-"""What a configuration computes: the first numbers of its training, on a small synthetic data set.
+"""What a configuration computes: the first numbers of its training, on a small synthetic dataset.
 
     python benchmarks/fingerprint.py --config configs/demo.yaml [-- --mix.method none]
 
@@ -32,10 +32,11 @@ import torch  # noqa: E402
 
 import eval as evaluation  # noqa: E402
 import train  # noqa: E402
-from avmix import runtime, strictjson  # noqa: E402
 from avmix.config import DataConfig, EvalConfig, TrainConfig, load_config  # noqa: E402
-from avmix.engine import train_one_epoch  # noqa: E402
-from avmix.runlog import RunLog  # noqa: E402
+from avmix.system import strict_json  # noqa: E402
+from avmix.training import runtime  # noqa: E402
+from avmix.training.engine import train_one_epoch  # noqa: E402
+from avmix.training.runlog import RunLog  # noqa: E402
 
 STAND_IN = ("--train", "40", "--val", "10", "--test", "20")
 """Options of datasets/toy/make.py."""
@@ -166,7 +167,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="after --: options of train.py")
     args = parser.parse_args()
     found = of_config(args.config, args.overrides)
-    print(strictjson.dumps(asdict(found), indent=2))
+    print(strict_json.dumps(asdict(found), indent=2))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ LONG_SECONDS = 600
 AUDIO_RATE = 44_100
 SHORT_SIDE = 224
 WINDOW_SECONDS = 64 / FPS
-"""16 pictures with a stride of 4, or 8 with a stride of 8."""
+"""16 frames with a stride of 4, or 8 with a stride of 8."""
 _SUFFIXES = {
     ".mp4",
     ".m4v",
@@ -36,7 +36,7 @@ _SUFFIXES = {
 
 
 def made_clips(folder: Path, gop: int, num_files: int) -> list[Path]:
-    """H.264 and AAC, 10 s, 340x256, 30 pictures a second; those that exist are kept."""
+    """H.264 and AAC, 10 s, 340x256, 30 frames a second; those that exist are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"gop{gop}_{number}.mp4" for number in range(num_files)]
     for number, path in enumerate(paths):
@@ -102,7 +102,7 @@ def _folder_job(path: Path, rng: random.Random, num_frames: int, short_side: int
     duration = 2.0
     with av.open(str(path)) as container:
         if not container.streams.audio:
-            raise ValueError("has no sound")
+            raise ValueError("has no audio")
         video = container.streams.video[0]
         seconds = (container.duration or 0) / av.time_base
         frame = next(container.decode(video))
@@ -122,7 +122,7 @@ def _folder_job(path: Path, rng: random.Random, num_frames: int, short_side: int
 
 
 def _scaled(width: float, height: float, short_side: int | None = None) -> tuple[int, int]:
-    """The size with the short side that networks take; nobody makes small pictures larger."""
+    """The size with the short side that networks take; nobody makes small frames larger."""
     wanted = short_side or (SHORT_SIDE if min(width, height) >= SHORT_SIDE else SHORT_SIDE // 2)
     scale = wanted / min(width, height)
     return max(round(width * scale), wanted), max(round(height * scale), wanted)
@@ -136,11 +136,11 @@ def _write_clip(path: Path, gop: int, seed: int) -> None:
         video.thread_count = 1  # the same file on every machine
         audio: Any = container.add_stream("aac", rate=AUDIO_RATE)
         audio.layout, audio.bit_rate = "stereo", 128_000
-        for number, picture in enumerate(_pictures(seed)):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for number, image in enumerate(_frames(seed)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             container.mux(video.encode(frame))
-        wave = _sound(seed)
+        wave = _audio(seed)
         for at in range(0, wave.shape[1], 1024):
             samples = np.ascontiguousarray(wave[:, at : at + 1024])
             frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
@@ -151,25 +151,25 @@ def _write_clip(path: Path, gop: int, seed: int) -> None:
         container.mux(audio.encode(None))
 
 
-def _pictures(seed: int) -> Iterator[np.ndarray]:
+def _frames(seed: int) -> Iterator[np.ndarray]:
     """A background that pans, something before it that moves otherwise, and the camera's noise."""
     rng = np.random.default_rng(seed)
     width, height = SIZE
     back, front = _texture(rng, 1024), _texture(rng, 512)
-    # The outline of what moves: irregular, as wide as a third of the picture.
+    # The outline of what moves: irregular, as wide as a third of the frame.
     outline = _smooth_noise(rng, 512, 2.5)[: height // 2, : width // 3] > 0
     speed, turn = rng.uniform(0.4, 1.6, 2), rng.uniform(0, 2 * math.pi, 4)
     for number in range(FPS * SECONDS):
         t = number / FPS
         x = int(300 + 200 * math.sin(0.5 * speed[0] * t + turn[0]) + 15 * t)
         y = int(300 + 120 * math.sin(0.6 * speed[1] * t + turn[1]))
-        picture = back[y : y + height, x : x + width].copy()
+        image = back[y : y + height, x : x + width].copy()
         left = int((width - outline.shape[1]) * (0.5 + 0.5 * math.sin(speed[0] * t + turn[2])))
         top = int((height - outline.shape[0]) * (0.5 + 0.5 * math.sin(1.3 * t + turn[3])))
-        part = picture[top : top + outline.shape[0], left : left + outline.shape[1]]
+        part = image[top : top + outline.shape[0], left : left + outline.shape[1]]
         part[outline] = front[: outline.shape[0], : outline.shape[1]][outline]
         noise = rng.normal(0, 1.5, (height, width, 1))
-        yield np.clip(picture + noise, 0, 255).astype(np.uint8)
+        yield np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
 def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -189,7 +189,7 @@ def _smooth_noise(rng: np.random.Generator, size: int, power: float) -> np.ndarr
     return (noise - noise.mean()) / noise.std()
 
 
-def _sound(seed: int) -> np.ndarray:
+def _audio(seed: int) -> np.ndarray:
     """Stereo float32: tones that come and go over noise."""
     rng = np.random.default_rng(1000 + seed)
     t = np.arange(SECONDS * AUDIO_RATE) / AUDIO_RATE
@@ -206,26 +206,26 @@ def _repeat(source: Path, path: Path) -> None:
         video, audio = container.streams.video[0], container.streams.audio[0]
         with av.open(str(path), "w") as out:
             streams = {s.index: out.add_stream_from_template(s) for s in (video, audio)}
-            # Sound is counted on: 10 s are not a whole number of its packets.
-            sound = [p for p in packets if p.stream_index == audio.index][1:-1]
-            pictures = [p for p in packets if p.stream_index == video.index]
+            # Audio is counted on: 10 s are not a whole number of its packets.
+            wave = [p for p in packets if p.stream_index == audio.index][1:-1]
+            frames = [p for p in packets if p.stream_index == video.index]
             assert video.time_base is not None
             assert audio.time_base is not None
             num_ticks = int(SECONDS / video.time_base)
-            num_sounds = 0
+            num_packets = 0
             for number in range(LONG_SECONDS // SECONDS):
-                for packet in pictures:
+                for packet in frames:
                     copy = _copied(packet, streams[video.index])
                     assert packet.pts is not None
                     assert packet.dts is not None
                     copy.pts, copy.dts = (t + number * num_ticks for t in (packet.pts, packet.dts))
                     out.mux(copy)
-                while num_sounds * 1024 < (number + 1) * SECONDS * AUDIO_RATE:
-                    packet = sound[num_sounds % len(sound)]
+                while num_packets * 1024 < (number + 1) * SECONDS * AUDIO_RATE:
+                    packet = wave[num_packets % len(wave)]
                     copy = _copied(packet, streams[audio.index])
-                    copy.pts = copy.dts = num_sounds * 1024
+                    copy.pts = copy.dts = num_packets * 1024
                     out.mux(copy)
-                    num_sounds += 1
+                    num_packets += 1
 
 
 def _copied(packet: av.Packet, stream: Any) -> av.Packet:

@@ -21,16 +21,16 @@ import numpy as np
 import provenance
 from machine import cpu_name, versions_of
 
-from avmix import strictjson
-from avmix.judgement import entry_of
-from avmix.prepare.fingerprint import PICTURE_BITS, Fingerprint, fingerprint_of, picture_distance
-from avmix.prepare.fingerprint import sound_distance as distance_of_sounds
-from avmix.prepare.leaks import (
-    MAX_PICTURE_BITS,
-    MAX_SOUND_SHARE,
+from avmix.media.fingerprint import FRAME_BITS, Fingerprint, fingerprint_of, frame_hash_distance
+from avmix.media.fingerprint import audio_hash_distance as distance_of_audio
+from avmix.media.judgement import entry_of
+from avmix.system import strict_json
+from avmix.tools.leaks import (
+    MAX_AUDIO_SHARE,
+    MAX_FRAME_BITS,
     fingerprints,
-    near_pictures,
-    near_sounds,
+    near_duplicate_audio,
+    near_duplicate_frames,
 )
 from avmix.types import AudioInfo, Entry, VideoInfo
 
@@ -71,8 +71,8 @@ def main() -> None:
             "train": int((~in_test).sum()),
             "test": int(in_test.sum()),
             "seed": args.seed,
-            "without_pictures": sum(not len(f.pictures) for f in prints),
-            "without_sound": sum(not f.sound.any() for f in prints),
+            "without_pictures": sum(not len(f.frames) for f in prints),
+            "without_sound": sum(not f.audio.any() for f in prints),
             "unreadable": sum(bool(f.problem) for f in prints),
         },
         **_by_clip(prints, groups, in_test),
@@ -86,8 +86,8 @@ def main() -> None:
         "machine": cpu_name(),
         "versions": versions_of(["av", "numpy"]),
     }
-    RESULTS.write_text(strictjson.dumps(result, indent=1) + "\n")
-    print(strictjson.dumps({k: v for k, v in result.items() if "curve" not in k}, indent=1))
+    RESULTS.write_text(strict_json.dumps(result, indent=1) + "\n")
+    print(strict_json.dumps({k: v for k, v in result.items() if "curve" not in k}, indent=1))
 
 
 def _entry(root: Path, row: dict[str, str]) -> Entry:
@@ -114,30 +114,30 @@ def _by_clip(
     train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
     a, b = [prints[i] for i in train], [prints[i] for i in test]
     same = groups[train][:, None] == groups[test][None]
-    pictures = near_pictures(a, b, max(CURVE_BITS))
-    sounds = near_sounds(a, b, max(CURVE_SHARES))
+    frames = near_duplicate_frames(a, b, max(CURVE_BITS))
+    audio = near_duplicate_audio(a, b, max(CURVE_SHARES))
     both = np.concatenate([
-        pictures[pictures[:, 2] <= MAX_PICTURE_BITS], sounds[sounds[:, 2] <= MAX_SOUND_SHARE]
+        frames[frames[:, 2] <= MAX_FRAME_BITS], audio[audio[:, 2] <= MAX_AUDIO_SHARE]
     ])  # fmt: skip
     false = [
         {"train": a[int(i)].clip_id, "test": b[int(j)].clip_id, "distance": d}
-        for i, j, d in pictures[np.argsort(pictures[:, 2], kind="stable")]
-        if not same[int(i), int(j)] and d <= MAX_PICTURE_BITS
+        for i, j, d in frames[np.argsort(frames[:, 2], kind="stable")]
+        if not same[int(i), int(j)] and d <= MAX_FRAME_BITS
     ]
     return {
         "pairs_of_one_group": int(same.sum()),
         "pairs": same.size,
         "test_clips_with_their_group_in_train": int(same.any(0).sum()),
-        "thresholds": {"picture_bits": MAX_PICTURE_BITS, "sound_share": MAX_SOUND_SHARE},
-        "pictures": _score(pictures[pictures[:, 2] <= MAX_PICTURE_BITS], same),
-        "sound": _score(sounds[sounds[:, 2] <= MAX_SOUND_SHARE], same),
+        "thresholds": {"picture_bits": MAX_FRAME_BITS, "sound_share": MAX_AUDIO_SHARE},
+        "pictures": _score(frames[frames[:, 2] <= MAX_FRAME_BITS], same),
+        "sound": _score(audio[audio[:, 2] <= MAX_AUDIO_SHARE], same),
         "either": _score(both, same),
         "of_other_groups": false[:40],
         "picture_curve": [
-            {"bits": n, **_score(pictures[pictures[:, 2] <= n], same)} for n in CURVE_BITS
+            {"bits": n, **_score(frames[frames[:, 2] <= n], same)} for n in CURVE_BITS
         ],
         "sound_curve": [
-            {"share": x, **_score(sounds[sounds[:, 2] <= x], same)} for x in CURVE_SHARES
+            {"share": x, **_score(audio[audio[:, 2] <= x], same)} for x in CURVE_SHARES
         ],
     }
 
@@ -161,7 +161,9 @@ def _official(
 ) -> dict[str, Any]:
     """What looks alike although the split is by group."""
     train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
-    found = near_pictures([prints[i] for i in train], [prints[i] for i in test], MAX_PICTURE_BITS)
+    found = near_duplicate_frames(
+        [prints[i] for i in train], [prints[i] for i in test], MAX_FRAME_BITS
+    )
     pairs = sorted({(str(groups[train[int(i)]]), str(groups[test[int(j)]])) for i, j, _ in found})
     return {"pairs": len(found), "test_clips": len(set(found[:, 1])), "groups": pairs}
 
@@ -181,12 +183,12 @@ def _encodings(
     for name, print_ in others.items():
         for other in others:
             mine = by_name[other]
-            bits = picture_distance(print_.pictures, mine.pictures)
-            share, columns = distance_of_sounds(print_.sound, mine.sound, lags, 48)
+            bits = frame_hash_distance(print_.frames, mine.frames)
+            share, columns = distance_of_audio(print_.audio, mine.audio, lags, 48)
             (own if name == other else foreign).append((bits, share if columns else np.nan))
     return {
         "clips": len(others),
-        "bits_of": PICTURE_BITS,
+        "bits_of": FRAME_BITS,
         "same_bits": [int(x[0]) for x in own],
         "other_bits_least": sorted(int(x[0]) for x in foreign)[:20],
         "same_sound_share_most": round(float(np.nanmax([x[1] for x in own])), 4),
@@ -202,17 +204,17 @@ def _scaling() -> dict[str, float]:
         return [
             Fingerprint(
                 clip_id=str(i),
-                pictures=draw.integers(0, 2**63, (10, 2), dtype=np.uint64),
-                sound=draw.integers(1, 2**32, 308, dtype=np.uint32),
+                frames=draw.integers(0, 2**63, (10, 2), dtype=np.uint64),
+                audio=draw.integers(1, 2**32, 308, dtype=np.uint32),
             )
             for i in range(num)
         ]
 
     a, b = made(2000), made(2000)
     began = time.process_time()
-    near_pictures(a, b, MAX_PICTURE_BITS)
+    near_duplicate_frames(a, b, MAX_FRAME_BITS)
     middle = time.process_time()
-    near_sounds(a, b, MAX_SOUND_SHARE)
+    near_duplicate_audio(a, b, MAX_AUDIO_SHARE)
     end = time.process_time()
     return {
         "picture_pairs_per_second": round(20_000**2 / (middle - began)),

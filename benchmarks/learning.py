@@ -31,7 +31,7 @@ import trainrun
 from machine import cpu_name
 from seeds import seed_numbers, seed_words
 
-from avmix.commit import same_code
+from avmix.system.git_commit import same_code
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from avmix.engine import targets_of, towers_of
-from avmix.losses import head_losses, presence
 from avmix.models import LateFusionClassifier
 from avmix.models.encoder import Encoder
+from avmix.training.engine import targets_of, towers_of
+from avmix.training.losses import head_losses, presence
 from avmix.types import Batch, Heads
 from train import Training
 
@@ -122,7 +122,7 @@ def series(looks: Sequence[Look]) -> dict[str, list[float | None]]:
 def clips_to_look_at(run: Training) -> Batch:
     """The first batch of the val split. Raises ValueError where it cannot be read whole."""
     if run.val is None:
-        raise ValueError("the data set has no val split")
+        raise ValueError("the dataset has no val split")
     ((batch, bad),) = run.val.source.read(run.val.batches[:1], None)
     if batch is None or bad:
         raise ValueError(f"the val split has clips that cannot be read: {bad}")

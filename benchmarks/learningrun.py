@@ -24,13 +24,13 @@ import learningvariants
 import trainrun
 
 import train
-from avmix import runtime
-from avmix.chance import HEADS, HeadEpoch
 from avmix.config import TrainConfig, to_yaml
 from avmix.data.dataset import Loaded, Place
-from avmix.data.loader import Source
-from avmix.engine import train_one_epoch
-from avmix.runlog import RunLog
+from avmix.data.loader import BatchSource
+from avmix.training import runtime
+from avmix.training.chance_level import HEADS, HeadEpoch
+from avmix.training.engine import train_one_epoch
+from avmix.training.runlog import RunLog
 from train import Training
 
 COLUMNS = ("loss_fused", "loss_video", "loss_audio",
@@ -53,19 +53,19 @@ class Question:
     """Further options of train.py."""
 
 
-class First(Source):
+class First(BatchSource):
     """The first batches of a source: an epoch that ends early, with the schedule of a whole one."""
 
-    def __init__(self, source: Source, most: int) -> None:
+    def __init__(self, source: BatchSource, most: int) -> None:
         """At most `most` batches are read of each epoch."""
         self._source, self._most = source, most
 
     def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
-        """As `Source`."""
+        """As `BatchSource`."""
         return self._source.read(islice(batches, self._most), epoch)
 
     def close(self) -> None:
-        """As `Source`."""
+        """As `BatchSource`."""
         self._source.close()
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from avmix.config import OptimConfig
-from avmix.engine import build_optimizer, seed_torch
 from avmix.models import LateFusionClassifier
 from avmix.models.encoder import Encoder
 from avmix.rng import rng
+from avmix.training.engine import build_optimizer, seed_torch
 
 CONFIG = "configs/demo.yaml"
 """The present recipe."""

@@ -7,7 +7,7 @@
 The work: uint8 clips, spectrograms and class numbers in; normalised mixed float frames, mixed
 spectrograms and mixed labels out (benchmarks/mixers.py).
 
-Truth: the weights that pictures, sound and label were really mixed with (benchmarks/mixjudge.py).
+Truth: the weights that video, audio and label were really mixed with (benchmarks/mixjudge.py).
 Speed on a CPU: one thread; with glibc's malloc as it is, which gives big tensors back to the system
 at once, and with one that keeps its pages, as the allocator for CUDA does. Candidates take turns;
 what counts is CPU time, and its ratio to timm's and the floor's in the same round.
@@ -38,7 +38,7 @@ from mixers import CANDIDATES, Task
 from mixjudge import judge
 from mixspeed import Workload
 
-from avmix import strictjson
+from avmix.system import strict_json
 
 ROOT = Path(__file__).parents[1]
 REFERENCES = ("timm", "floor")
@@ -120,7 +120,7 @@ def measure_cpu(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any
         }
         program = [sys.executable, str(Path(__file__).with_name("mixspeed.py"))]
         done = subprocess.run(
-            [*program, strictjson.dumps(options)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            [*program, strict_json.dumps(options)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
             env={**os.environ, **_ONE_THREAD, **environment},
         )  # fmt: skip
         if done.returncode:
@@ -279,11 +279,11 @@ def as_json(value: Any, depth: int = 0) -> str:
     if depth > 3 or not isinstance(value, dict | list) or not any(
         isinstance(item, dict) for item in inner
     ):  # fmt: skip
-        return strictjson.dumps(value)
+        return strict_json.dumps(value)
     pad, end = "  " * (depth + 1), "  " * depth
     if isinstance(value, dict):
         items = [
-            f"{strictjson.dumps(key)}: {as_json(item, depth + 1)}" for key, item in value.items()
+            f"{strict_json.dumps(key)}: {as_json(item, depth + 1)}" for key, item in value.items()
         ]
         return "{\n" + ",\n".join(pad + item for item in items) + f"\n{end}}}"
     return "[\n" + ",\n".join(pad + as_json(item, depth + 4) for item in value) + f"\n{end}]"

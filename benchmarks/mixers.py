@@ -2,7 +2,7 @@
 
 The work is the same for all. In: clips in uint8, a spectrogram of each, class numbers. Out: float
 frames, normalised and mixed, the mixed spectrogram, mixed labels. Where a peer knows nothing of
-sound it is called a second time for it; where it can be told to take the same lambda, it is told.
+audio it is called a second time for it; where it can be told to take the same lambda, it is told.
 Every candidate draws its own partners, lambdas and boxes, with alpha = 1.
 
 Libraries are imported by `load`; what is not installed is named, not measured.
@@ -53,7 +53,7 @@ class Mixed(NamedTuple):
     label: Tensor
     """(b k), of the clip"""
     video_label: Tensor | None = None
-    """Of its pictures alone, where that is told apart."""
+    """Of its frames alone, where that is told apart."""
     audio_label: Tensor | None = None
 
 
@@ -138,7 +138,7 @@ def _timm(
     return load
 
 
-def _torchvision(sound: Literal["tensor", "image"]) -> Any:
+def _torchvision(wave: Literal["tensor", "image"]) -> Any:
     def load(task: Task) -> Mixer:
         from torchvision import tv_tensors
         from torchvision.transforms import v2
@@ -152,7 +152,7 @@ def _torchvision(sound: Literal["tensor", "image"]) -> Any:
             return normal(to_float(tv_tensors.Video(video.permute(0, 1, 4, 2, 3))))
 
         def mix(frames: Tensor, inputs: Inputs) -> Mixed:
-            audio = tv_tensors.Image(inputs.audio) if sound == "image" else inputs.audio
+            audio = tv_tensors.Image(inputs.audio) if wave == "image" else inputs.audio
             out = mixing({"video": frames, "audio": audio, "labels": inputs.target})
             video = out["video"].as_subclass(Tensor).permute(0, 2, 1, 3, 4)
             return Mixed(video, out["audio"].as_subclass(Tensor), out["labels"])
@@ -183,8 +183,8 @@ def _pytorchvideo_mix() -> ModuleType:
 
 
 def _load_pytorchvideo(task: Task) -> Mixer:
-    """Pictures and label: its classes. The sound: what they do with `x_audio` on its main branch
-    (0.1.5 does not know sound), which is the same once more, CutMix with another box."""
+    """Frames and label: its classes. The audio: what they do with `x_audio` on its main branch
+    (0.1.5 does not know audio), which is the same once more, CutMix with another box."""
     classes = _pytorchvideo_mix()
     name = {"mixup": "MixUp", "cutmix": "CutMix"}[task.kind]
     mixing = getattr(classes, name)(num_classes=task.num_classes)
@@ -193,7 +193,7 @@ def _load_pytorchvideo(task: Task) -> Mixer:
     kept: dict[str, Tensor] = {}
 
     class Keeping:
-        """Draws, and keeps what it has drawn for the sound."""
+        """Draws, and keeps what it has drawn for the audio."""
 
         def sample(self) -> Tensor:
             kept["lam"] = drawn.sample()
@@ -236,7 +236,7 @@ def _load_kornia(task: Task) -> Mixer:
     def mix(frames: Tensor, inputs: Inputs) -> Mixed:
         b, c, t, h, w = frames.shape
         video, label = mixing(frames.reshape(b, c * t, h, w), inputs.number)
-        # Its boxes are in pixels of the pictures: they cannot be used again for the sound.
+        # Its boxes are in pixels of the frames: they cannot be used again for the audio.
         same = {"params": mixing._params} if task.kind == "mixup" else {}
         audio, _ = mixing(inputs.audio, inputs.number, **same)
         return Mixed(video.view(b, c, t, h, w), audio, dense(label))
@@ -306,7 +306,7 @@ def _avmix(kernel: Literal["auto", "torch"], reuse_output: bool) -> Any:
         from avmix.config import MixConfig
         from avmix.mix import Clips, Grid, draw_plan, mixed_targets
         from avmix.mix.blend import mix_part
-        from avmix.mix.frames import FrameMixer
+        from avmix.mix.frame_mixer import FrameMixer
 
         method = {"mixup": "mixup", "cutmix": "cutmix_spatial"}[task.kind]
         config = MixConfig(method=method, alpha=1.0)
@@ -317,7 +317,7 @@ def _avmix(kernel: Literal["auto", "torch"], reuse_output: bool) -> Any:
         def mix(video: Tensor, inputs: Inputs) -> Mixed:
             size, *shape = video.shape[:4]
             grids = {
-                "video": Grid(domain="pixels", shape=tuple(shape), picture_axes=(1, 2)),
+                "video": Grid(domain="pixels", shape=tuple(shape), frame_axes=(1, 2)),
                 "audio": Grid(domain="log_mel", shape=tuple(inputs.audio.shape[2:]), band_axis=0),
             }
             clips = Clips(
@@ -374,21 +374,21 @@ CANDIDATES: dict[str, Candidate] = {
     "timm": Candidate(
         label="timm Mixup, batch",
         load=_timm("batch"),
-        note="called again for the sound, numpy's state set back",
+        note="called again for the audio, numpy's state set back",
         passes="flip 2 + mul_ 2 + mul_ 2 + add_ 3 = 9",
         bytes_per_element=57,
     ),
     "timm_pair": Candidate(
         label="timm Mixup, pair",
         load=_timm("pair"),
-        note="called again for the sound, numpy's state set back",
+        note="called again for the audio, numpy's state set back",
         passes="clone 2 + mul 2 + mul 2 + add 3 + copy 2 = 11",
         bytes_per_element=65,
     ),
     "timm_elem": Candidate(
         label="timm Mixup, elem",
         load=_timm("elem"),
-        note="called again for the sound, numpy's state set back",
+        note="called again for the audio, numpy's state set back",
         passes="clone 2 + mul 2 + mul 2 + add 3 + copy 2 = 11",
         bytes_per_element=65,
     ),
@@ -400,34 +400,34 @@ CANDIDATES: dict[str, Candidate] = {
     "timm_images": Candidate(
         label="timm Mixup, batch, on (b c*t h w)",
         load=_timm("batch", as_images=True),
-        note="called again for the sound, numpy's state set back",
+        note="called again for the audio, numpy's state set back",
         timed=False,
     ),
     "torchvision": Candidate(
-        label="torchvision v2, sound as a tensor",
+        label="torchvision v2, audio as a tensor",
         load=_torchvision("tensor"),
         note="`{video: tv_tensors.Video, audio: Tensor, labels: Tensor}`",
         passes="roll 2 + mul_ 2 + mul 2 + add_ 3 = 9",
         bytes_per_element=65,
     ),
     "torchvision_image": Candidate(
-        label="torchvision v2, sound as an image",
+        label="torchvision v2, audio as an image",
         load=_torchvision("image"),
-        note="the sound as tv_tensors.Image",
+        note="the audio as tv_tensors.Image",
         passes="roll 2 + mul_ 2 + mul 2 + add_ 3 = 9",
         bytes_per_element=65,
     ),
     "pytorchvideo": Candidate(
         label="pytorchvideo",
         load=_load_pytorchvideo,
-        note="0.1.5; sound as `x_audio` on its main branch, which is the same formula once more",
+        note="0.1.5; audio as `x_audio` on its main branch, which is the same formula once more",
         passes="flip 2 + mul_ 2 + mul_ 2 + add_ 3 = 9",
         bytes_per_element=57,
     ),
     "kornia": Candidate(
         label="kornia RandomMixUpV2, RandomCutMixV2",
         load=_load_kornia,
-        note="on (b c*t h w); same parameters for the sound where it can take them",
+        note="on (b c*t h w); same parameters for the audio where it can take them",
         passes="index_select 2 + (1 - lam) 1 + mul 3 + mul 2 + add 3 + where 3 = 14",
         bytes_per_element=77,
     ),

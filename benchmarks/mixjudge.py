@@ -2,7 +2,7 @@
 
 One clip is made white and loud, all others black and still: the mean of what comes out is the
 weight of that clip in every mixed clip. Done for one clip after the other, with the same random
-numbers, this recovers all weights, of pictures and of sound, whatever was drawn; the label has the
+numbers, this recovers all weights, of frames and of audio, whatever was drawn; the label has the
 third opinion. Random clips then tell whether every pixel is where it should be, and whether the
 inputs were left as they were.
 """
@@ -35,7 +35,7 @@ class Shares:
     label: Tensor
     """In the label of the clip."""
     video_label: Tensor
-    """In the label of its pictures: the same, but where the candidate tells them apart."""
+    """In the label of its frames: the same, but where the candidate tells them apart."""
     audio_label: Tensor
 
 
@@ -45,11 +45,11 @@ class Verdict:
 
     right: bool
     audio_unmixed: bool = False
-    """The label was mixed, the sound was not."""
+    """The label was mixed, the audio was not."""
     audio_wrong: bool = False
-    """The sound is mixed by another weight than its label."""
+    """The audio is mixed by another weight than its label."""
     label_wrong: bool = False
-    """The pictures are mixed by another weight than their label."""
+    """The frames are mixed by another weight than their label."""
     pixels_wrong: bool = False
     """Some value is neither the clip's own nor the mix that the label tells of."""
     input_changed: tuple[str, ...] = ()
@@ -137,7 +137,7 @@ def _judge_once(
     row = int(total.argmax() if worst > TOLERANCE else well.argmin())
     alone = (shares.audio - torch.eye(_NUM_CLIPS)).abs().max() <= TOLERANCE
     audio_wrong = bool(audio_off.max() > TOLERANCE)
-    # A single label that is right for the pictures is not wrong: then it is the sound that is.
+    # A single label that is right for the frames is not wrong: then it is the audio that is.
     of_clip = video_off if shares.video_label is shares.label else video_off + label_off
     label_wrong = bool(of_clip.max() > TOLERANCE)
     pixels_wrong = not label_wrong and off > PIXEL_TOLERANCE
@@ -164,11 +164,11 @@ def recover(make: Callable[[], Mixer], inputs: Inputs, seed: int) -> Shares:
     video, audio = torch.zeros(size, size), torch.zeros(size, size)
     label: Mixed | None = None
     for k in range(size):
-        pictures, sound = torch.zeros_like(inputs.video), torch.zeros_like(inputs.audio)
-        pictures[k], sound[k] = 255, 1
+        frames, wave = torch.zeros_like(inputs.video), torch.zeros_like(inputs.audio)
+        frames[k], wave[k] = 255, 1
         set_seeds(seed)
         mixer = make()
-        probe = replace(inputs, video=pictures, audio=sound, target=inputs.target.clone())
+        probe = replace(inputs, video=frames, audio=wave, target=inputs.target.clone())
         mixed = mixer.stage(probe)
         # Back to black = 0, white = 1.
         video[:, k] = (mixed.video.double().flatten(1).mean(1) * STD + MEAN).float()
@@ -203,7 +203,7 @@ def said(error: Exception) -> str:
 
 
 def video_shares(mixed: Mixed, inputs: Inputs) -> Tensor:
-    """Weight of each clip (column) in each mixed clip (row), by the label of the pictures."""
+    """Weight of each clip (column) in each mixed clip (row), by the label of the frames."""
     label = mixed.label if mixed.video_label is None else mixed.video_label
     return label[:, list(inputs.numbers)].float()
 

@@ -22,7 +22,7 @@ from mixers import CANDIDATES, Inputs, Kind, Layout, Mixer, Task, make_inputs
 from mixjudge import PIXEL_TOLERANCE, normalised, pixels_off, said, set_seeds, video_shares
 from torch import Tensor
 
-from avmix import strictjson
+from avmix.system import strict_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Workload:
 
     @property
     def num_elements(self) -> int:
-        """Of the pictures."""
+        """Of the frames."""
         return self.batch * 3 * self.num_frames * self.side**2
 
     def inputs(self) -> Inputs:
@@ -90,7 +90,7 @@ def measure(
 
 
 def check_at_size(load: Workload, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Whether pictures are what their label says at full size: the judge uses small clips."""
+    """Whether frames are what their label says at full size: the judge uses small clips."""
     inputs, found = load.inputs(), {}
     own = normalised(inputs.video, torch.float32)
     for name in names:
@@ -130,18 +130,18 @@ def peak_memory(load: Workload, names: Sequence[str]) -> dict[str, float]:
 def measure_step(config_path: str, rounds: int) -> dict[str, Any]:
     """What mixing adds to a training step of a configuration, on a random batch of its size.
 
-    The stage with mixing: plan drawn, pictures and sound normalised and mixed, labels mixed. The
+    The stage with mixing: plan drawn, video and audio normalised and mixed, labels mixed. The
     stage without it: normalised. The rest: forward, losses, backward, step.
     """
     from torch import nn
 
     from avmix.config import TrainConfig, load_config
-    from avmix.engine import build_optimizer, clips_of
-    from avmix.frontend import Frontend
-    from avmix.losses import head_losses, objective, presence
     from avmix.mix import clip_grids, draw_plan, mixed_targets
     from avmix.models import build_model
+    from avmix.models.frontend import Frontend
     from avmix.rng import rng
+    from avmix.training.engine import build_optimizer, clips_of
+    from avmix.training.losses import head_losses, objective, presence
     from avmix.types import Batch, Heads
 
     config = load_config(TrainConfig, ["--config", config_path])
@@ -231,7 +231,7 @@ def main() -> None:
     found = {"rows": rows, "refused": refused, "checks": checks, "memory": memory}
     if options["step_config"]:
         found["step"] = measure_step(options["step_config"], options["step_rounds"])
-    sys.stdout.write(strictjson.dumps(found))
+    sys.stdout.write(strict_json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What preparing a data set costs, and what it gives back when it is read.
+"""What preparing a dataset costs, and what it gives back when it is read.
 
 `python benchmarks/prepare.py --ucf ../shared/data/ucf101_orig --work DIR [--ffmpeg PROGRAM]` probes
 files, transcodes them with PyAV and, where there is the program, with plain ffmpeg calls over the
 same files and with ffmpeg under avmix (compared with the source afterwards), and reads one epoch
-through `TrainSet` before and after. Sets: originals of UCF101 (MPEG-4 AVI, 320x240), and made clips
-of 10 s as downloads are, H.264 with a key picture every 250: 340x256 and 1280x720. All times are
+through `TrainSet` before and after. Sets: originals of UCF101 (MPEG-4 AVI, 320x240), and synthetic
+clips of 10 s as downloads are, H.264 with a keyframe every 250: 340x256 and 1280x720. All times are
 seconds of one core of this process and its children, so that others on the machine count little.
 Writes benchmarks/results/prepare.json.
 """
@@ -23,12 +23,12 @@ import provenance
 from footage import made_clips
 from machine import cpu_name, versions_of
 
-from avmix import strictjson
 from avmix.config import AugmentConfig, ClipConfig
 from avmix.data.dataset import TrainSet
 from avmix.data.manifest import read_manifest, write_manifest
-from avmix.judgement import entry_of
-from avmix.prepare.transcode import Form, transcode
+from avmix.media.judgement import entry_of
+from avmix.system import strict_json
+from avmix.tools.transcode import TargetFormat, transcode
 from avmix.types import Entry
 
 RESULTS = Path(__file__).parent / "results" / "prepare.json"
@@ -56,7 +56,8 @@ def main() -> None:
         "kind": "prepare",
         "command": f"python benchmarks/prepare.py --ucf DIR --work DIR --files {args.files}",
         "measured": origin,
-        "form": {"short_side": Form().short_side, "gop": Form().gop, "crf": Form().crf},
+        "form": {"short_side": TargetFormat().short_side, "gop": TargetFormat().gop,
+                 "crf": TargetFormat().crf},
         "epoch": {"windows_per_clip": VISITS, "seconds": CLIP.duration_seconds,
                   "pictures": CLIP.num_frames, "short_side": CLIP.short_side},
         "sets": {name: _measure(args.work / name, paths, args.ffmpeg)
@@ -65,8 +66,8 @@ def main() -> None:
         "machine": cpu_name(),
         "versions": versions_of(["av", "numpy", "torch"]),
     }  # fmt: skip
-    args.out.write_text(strictjson.dumps(result, indent=1) + "\n")
-    print(strictjson.dumps(result, indent=1))
+    args.out.write_text(strict_json.dumps(result, indent=1) + "\n")
+    print(strict_json.dumps(result, indent=1))
 
 
 def _measure(work: Path, paths: Sequence[Path], ffmpeg: str) -> dict[str, Any]:
@@ -91,15 +92,17 @@ def _measure(work: Path, paths: Sequence[Path], ffmpeg: str) -> dict[str, Any]:
     speed = result["transcode_cpu_seconds_per_video_second"]
     counts: dict[str, Any] = {}
 
-    def by(name: str, form: Form) -> Callable[[], None]:
+    def by(name: str, form: TargetFormat) -> Callable[[], None]:
         return lambda: counts.update({name: transcode(work / "m", root, work / name, form)})
 
-    speed["pyav"] = round(_cpu(by("pyav", Form())) / seconds, 4)
+    speed["pyav"] = round(_cpu(by("pyav", TargetFormat())) / seconds, 4)
     if ffmpeg:
         speed["plain_ffmpeg_calls"] = round(
             _cpu(lambda: _plain(ffmpeg, paths, work / "plain")) / seconds, 4
         )
-        speed["ffmpeg_checked"] = round(_cpu(by("ffmpeg", Form(ffmpeg=ffmpeg))) / seconds, 4)
+        speed["ffmpeg_checked"] = round(
+            _cpu(by("ffmpeg", TargetFormat(ffmpeg=ffmpeg))) / seconds, 4
+        )
         result["by_ffmpeg_of_all"] = [counts["ffmpeg"]["by_ffmpeg"], counts["ffmpeg"]["made"]]
     result["excluded"] = counts["pyav"]["excluded"]
     result["bytes_before"] = counts["pyav"]["bytes_before"]
@@ -151,7 +154,7 @@ def _plain(ffmpeg: str, paths: Sequence[Path], out: Path) -> None:
 
 
 def _enlarged(folder: Path, sources: Sequence[Path]) -> list[Path]:
-    """The same clips with 1280x720 pictures; sound is copied."""
+    """The same clips with 1280x720 frames; audio is copied."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / p.name for p in sources]
     for source, path in zip(sources, paths, strict=True):

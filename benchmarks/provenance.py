@@ -18,24 +18,30 @@ sys.path.insert(0, str(ROOT))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
 
 import avmix  # noqa: E402
-from avmix.commit import commit_of, uncommitted  # noqa: E402
+from avmix.system.git_commit import commit_of, uncommitted  # noqa: E402
 
 SOURCES = {
-    "augment": ("avmix/augment", "avmix/data/dataset.py", "avmix/decode", "avmix/frontend.py"),
-    "cpp_mix": ("avmix/mix/fused.py",),
+    "augment": (
+        "avmix/augment",
+        "avmix/data/dataset.py",
+        "avmix/decode",
+        "avmix/models/frontend.py",
+    ),
+    "cpp_mix": ("avmix/mix/cpu_kernels.py",),
     "decode": ("avmix/decode", "avmix/types.py", "tests/media.py", "tests/truth.py"),
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
     "learning": ("avmix/models", "benchmarks/learninglook.py", "benchmarks/learningvariants.py"),
-    "leaks": ("avmix/prepare/fingerprint.py", "avmix/prepare/leaks.py"),
-    "mix": ("avmix/frontend.py", "avmix/mix"),
-    "prepare": ("avmix/decode", "avmix/prepare/probe.py", "avmix/prepare/transcode.py"),
+    "leaks": ("avmix/media/fingerprint.py", "avmix/tools/leaks.py"),
+    "mix": ("avmix/models/frontend.py", "avmix/mix"),
+    "prepare": ("avmix/decode", "avmix/media/probe.py", "avmix/tools/transcode.py"),
     "rows": (
         "avmix/prepare/annotations.py",
         "avmix/prepare/inventory.py",
-        "avmix/prepare/judge.py",
-        "avmix/prepare/run.py",
-        "avmix/prepare/scan.py",
+        "avmix/prepare/clip_status.py",
+        "avmix/prepare/pipeline.py",
+        "avmix/prepare/media_folder.py",
+        "avmix/media/folder_walk.py",
     ),
 }
 """What each kind of result measures: files and folders below the root. Training has a fingerprint

@@ -20,9 +20,9 @@ from tempfile import TemporaryDirectory
 import provenance
 from machine import cpu_name
 
-from avmix import strictjson
-from avmix.prepare.journal import Journal, Probed
-from avmix.prepare.scan import File
+from avmix.media.folder_walk import File
+from avmix.prepare.probe_journal import Journal, Probed
+from avmix.system import strict_json
 from avmix.types import AudioInfo, VideoInfo
 
 RESULTS = Path(__file__).parent / "results" / "rows.json"
@@ -68,7 +68,7 @@ def main() -> None:
         "wall_seconds": round(seconds, 1),
         "peak_bytes": used.ru_maxrss * 1024,
     }
-    text = strictjson.dumps(result, indent=1) + "\n"
+    text = strict_json.dumps(result, indent=1) + "\n"
     print(text, end="")
     if not args.trial:
         RESULTS.write_text(text)

@@ -28,11 +28,11 @@ import provenance
 import trainrun
 from machine import cpu_name
 
-from avmix import strictjson
-from avmix.commit import same_code
 from avmix.config import DataConfig
 from avmix.data.manifest import ManifestError, splits_of
-from avmix.prepare.table import read_table
+from avmix.prepare.csv_table import read_table
+from avmix.system import strict_json
+from avmix.system.git_commit import same_code
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -85,7 +85,7 @@ def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
 
 
 def splits_that_will_be(data: DataConfig) -> Sequence[str]:
-    """Of the data set; of a table that is not prepared yet, those that its rows name."""
+    """Of the dataset; of a table that is not prepared yet, those that its rows name."""
     if data.table and not (data.manifest_folder / "dataset.json").exists():
         return sorted({row.split for row in read_table(data).rows})
     return splits_of(data.manifest_folder)
@@ -98,7 +98,7 @@ def command_of(args: argparse.Namespace, done: list[dict[str, Any]]) -> str:
              "--seeds", *seed_words(seeds)]  # fmt: skip
     words += ["--table", args.table] if args.table else []
     words += ["--title", args.title] if args.title else []
-    words += ["--ceilings", strictjson.dumps(args.ceilings)] if args.ceilings else []
+    words += ["--ceilings", strict_json.dumps(args.ceilings)] if args.ceilings else []
     words += ["--", *trainrun.portable(args.overrides)] if args.overrides else []
     return shlex.join(words)
 

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from avmix import strictjson  # noqa: E402
-from avmix.chance import too_many  # noqa: E402
-from avmix.commit import same_code  # noqa: E402
+from avmix.system import strict_json  # noqa: E402
+from avmix.system.git_commit import same_code  # noqa: E402
+from avmix.training.chance_level import is_often_at_chance  # noqa: E402
 
 Job = TypeVar("Job")
 
@@ -68,7 +68,7 @@ def failed(at_chance: dict[str, int | None] | None, epochs: int) -> bool | None:
     None where that is not known."""
     if at_chance is None:
         return None
-    return any(too_many(number, epochs) for number in at_chance.values())
+    return any(is_often_at_chance(number, epochs) for number in at_chance.values())
 
 
 FAILED = (
@@ -82,7 +82,7 @@ def write(path: Path, result: dict[str, Any], *, flat: bool = False) -> None:
     """Write a result whole or not at all; `flat`: each list of numbers on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    text = strictjson.dumps(result, indent=2)
+    text = strict_json.dumps(result, indent=2)
     if flat:
         text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
     partial.write_text(text + "\n")

@@ -1,4 +1,4 @@
-"""Candidates against files whose pictures and sound are known by construction (tests/truth.py)."""
+"""Candidates against files whose video and audio are known by construction (tests/truth.py)."""
 
 import math
 import statistics
@@ -17,7 +17,7 @@ from tests.truth import RECIPES, Truth, Window, measure, truth_of
 _LIMIT_SECONDS = 20.0
 """The files are 3 s long: what takes longer hangs."""
 _WRONG_SECONDS = 0.045
-"""Sound that is earlier than its picture by more than this is noticed (ITU-R BT.1359)."""
+"""Audio that is earlier than its frame by more than this is noticed (ITU-R BT.1359)."""
 _EXACT_SECONDS = 0.010
 _UNREADABLE = 1000
 _STARTS = (0.0, 0.31, 0.62)
@@ -25,9 +25,9 @@ _STARTS = (0.0, 0.31, 0.62)
 
 
 def write_truths(folder: Path, most: int) -> list[Recipe]:
-    """Write the files that have pictures and sound and are not slow, and return their recipes."""
+    """Write the files that have video and audio and are not slow, and return their recipes."""
     folder.mkdir(parents=True, exist_ok=True)
-    recipes = [r for r in RECIPES.values() if not r.slow and r.picture and r.sound]
+    recipes = [r for r in RECIPES.values() if not r.slow and r.main_video and r.main_audio]
     recipes = recipes[:: math.ceil(len(recipes) / most)]
     for recipe in recipes:
         path = folder / recipe.name
@@ -65,7 +65,7 @@ def check(
 
 
 def _windows(truth: Truth) -> list[Window]:
-    """Each picture of three stretches, asked for in its middle where the rate is constant."""
+    """Each frame of three stretches, asked for in its middle where the rate is constant."""
     end = truth.end_seconds
     period = float(np.median(np.diff([*truth.frame_seconds, end])))
     seconds = min(1.0, 0.36 * end)
@@ -115,7 +115,7 @@ def _check_file(worker: Worker, folder: Path, recipe: Recipe) -> dict[str, Any]:
 
         outcome = measure(decoded, Path(job.path), truth, window)
         found["wrong_pictures"] += outcome.num_wrong_frames
-        off = [_pictures_off(f, t, truth) for f, t in zip(frames, window.times, strict=False)]
+        off = [_frames_off(f, t, truth) for f, t in zip(frames, window.times, strict=False)]
         found["worst_pictures_off"] = max([found["worst_pictures_off"], *off])
         if math.isinf(outcome.av_error_seconds):
             found["sound_missing"] |= max(off) < _UNREADABLE
@@ -136,8 +136,8 @@ def _verdict(found: dict[str, Any]) -> str:
     return "exact" if exact else "small error"
 
 
-def _pictures_off(frame: np.ndarray, wanted: float, truth: Truth) -> int:
-    """How many pictures lie between this one and the one on the screen; many for a broken one."""
+def _frames_off(frame: np.ndarray, wanted: float, truth: Truth) -> int:
+    """How many frames lie between this one and the one on the screen; many for a broken one."""
     try:
         number = read_number(frame)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Data sets whose reading crashes or hangs, for tests: loader processes import them by name."""
+"""Datasets whose reading crashes or hangs, for tests: loader processes import them by name."""
 
 import ctypes
 import os
@@ -44,7 +44,7 @@ def meet(fate: Fate) -> None:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Row n is a picture full of n; some rows have a fate. Writes down which rows it reads."""
+    """Row n is a frame full of n; some rows have a fate. Writes down which rows it reads."""
 
     fates: Mapping[int, Fate]
     log: Path

@@ -29,7 +29,7 @@ from tests.fuzz_damage import DAMAGE, Kind
 from tests.fuzz_media import FPS, SECONDS, SPECS, write_texture
 
 STARTS_SECONDS = (0.0, 1.2, 2.4)
-"""The last window ends with the film: its last pictures come only when the decoder is flushed."""
+"""The last window ends with the film: its last frames come only when the decoder is flushed."""
 LIMIT_BYTES = 1500 << 20
 SAME_DB = 25.0
 STRICT_DB = 35.0
@@ -40,24 +40,24 @@ Verdict = Literal[
 ]
 """Of one window.
 
-right: every picture equals the clean file's, times too.
+right: every frame equals the clean file's, times too.
 held: so do those before the end, and the clip reports how many were held after it.
 refused: an error that the public call promises, naming the file.
-gap: each picture is what the clean file shows at the time reported for it, but a later picture
-    should have been on the screen: pictures are lost, and the times say so.
-shifted: each picture is undamaged, from this file or the one spliced in, at another time.
-bad: some picture is in neither film: damage was returned as good.
+gap: each frame is what the clean file shows at the time reported for it, but a later frame
+    should have been on the screen: frames are lost, and the times say so.
+shifted: each frame is undamaged, from this file or the one spliced in, at another time.
+bad: some frame is in neither film: damage was returned as good.
 wrong_error, crash, hang, memory: never right, whatever the file.
 """
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 FAILED: tuple[Verdict, ...] = ("wrong_error", "crash", "hang", "memory")
 BLIND: dict[str, float] = {"webm_vp8": 0.44, "mp4_hevc": 0.21}
 """Specs whose decoder hardly notices damage, with the share that it returned as good (1,000 files;
-see `silent_share`). Their arithmetic coding makes a picture of any bytes. Only the hash of the file
+see `silent_share`). Their arithmetic coding makes a frame of any bytes. Only the hash of the file
 helps. Ogg has checksums of its own: there VP8 is not blind."""
 MOST_SILENT = 0.05
 """The same share of all other specs together; 0.01 of 1,000 files. It is not zero: H.264 and others
-too can read wrong values to the end of a picture without a contradiction."""
+too can read wrong values to the end of a frame without a contradiction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Outcome:
     recipe: str
     detail: str
     worst_db: float
-    """PSNR of the worst picture to the clean file's; 99 where all are equal or none came."""
+    """PSNR of the worst frame to the clean file's; 99 where all are equal or none came."""
     seconds: float
     peak_bytes: int
 
@@ -86,7 +86,7 @@ class Outcome:
 
 
 class Clean:
-    """A clean file, another of the same kind, and every picture in them."""
+    """A clean file, another of the same kind, and every frame in them."""
 
     def __init__(self, folder: Path, spec: str) -> None:
         self.spec = spec
@@ -99,23 +99,23 @@ class Clean:
         self.sha256 = hashlib.sha256(self.data).hexdigest()
         whole: dict[str, Any] = dict(start_seconds=0, duration_seconds=SECONDS, fps=FPS)
         clip = decode_clip(self.path, audio="skip", **whole)
-        assert clip.num_held == 0, f"{spec}: pictures of the clean file are missing"
+        assert clip.num_held == 0, f"{spec}: frames of the clean file are missing"
         self.video, self.pts_seconds = clip.video, clip.pts_seconds
         self.other_video = decode_clip(other, audio="skip", **whole).video
 
     @cached_property
     def _flat(self) -> np.ndarray:
-        pictures = np.concatenate([self.video, self.other_video])
-        return pictures.reshape(len(pictures), -1).astype(np.float32) - 128
+        frames = np.concatenate([self.video, self.other_video])
+        return frames.reshape(len(frames), -1).astype(np.float32) - 128
 
     def nearest_db(self, video: np.ndarray) -> np.ndarray:
-        """For each picture of `video` the PSNR to the most similar one of both clean files."""
+        """For each frame of `video` the PSNR to the most similar one of both clean files."""
         flat = video.reshape(len(video), -1).astype(np.float32) - 128
         squares = (flat**2).sum(1)[:, None] + (self._flat**2).sum(1) - 2 * flat @ self._flat.T
         return _db(squares.min(axis=1) / flat.shape[1])
 
     def judge(self, start: float, answer: Answer | Lost) -> tuple[Verdict, str, float]:
-        """Verdict, why, and PSNR of the worst picture."""
+        """Verdict, why, and PSNR of the worst frame."""
         if not isinstance(answer, Answer):
             return answer, "", 99.0
         if answer.peak_bytes > LIMIT_BYTES:
@@ -127,14 +127,14 @@ class Clean:
         shape = (len(expected), *self.video.shape[1:])
         if not isinstance(answer.video, np.ndarray) or answer.video.shape != shape:
             return "bad", f"shape {getattr(answer.video, 'shape', answer.video)}", 0.0
-        # What is held after the end is reported as such; it must be the last picture before.
+        # What is held after the end is reported as such; it must be the last frame before.
         num = len(expected) - answer.num_held
         held = answer.video[num:]
         if num == 0 or not np.array_equal(held, np.broadcast_to(answer.video[num - 1], held.shape)):
-            return "bad", f"{answer.num_held} held pictures are not the last one", 0.0
+            return "bad", f"{answer.num_held} held frames are not the last one", 0.0
         video, pts, expected = answer.video[:num], answer.pts_seconds[:num], expected[:num]
         db = psnr_db(video, self.video[expected])
-        detail = f"pictures {np.flatnonzero(db < SAME_DB).tolist()} below {SAME_DB} dB"
+        detail = f"frames {np.flatnonzero(db < SAME_DB).tolist()} below {SAME_DB} dB"
         on_time = np.abs(pts - self.pts_seconds[expected]) < _SAME_SECONDS
         if np.all(db >= SAME_DB) and np.all(on_time):
             return ("held" if len(held) else "right"), "", float(db.min())
@@ -148,7 +148,7 @@ class Clean:
 
 
 def psnr_db(video: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """Of each picture of (t, h, w, 3) against its partner; 99 where they are equal."""
+    """Of each frame of (t, h, w, 3) against its partner; 99 where they are equal."""
     difference = video.astype(np.float32) - clean
     return _db((difference**2).mean(axis=(1, 2, 3)))
 
@@ -161,7 +161,7 @@ def _db(mean_squares: np.ndarray) -> np.ndarray:
 
 
 def damaged(clean: Clean, kind: Kind, number: int) -> tuple[bytes, str]:
-    """The damaged file of the case `spec/kind/number`, and how it was made."""
+    """The damaged file of the case `spec/kind/number`, and how it was generated."""
     address = hashlib.sha256(f"{clean.spec}/{kind}/{number}".encode()).digest()
     draw = np.random.Generator(np.random.Philox(int.from_bytes(address[:16])))
     return DAMAGE[kind](clean.data, clean.other, draw)

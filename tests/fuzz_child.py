@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-from avmix.decode import ClipError, Limits, decode_clip, decode_clips, decode_sound
-from avmix.prepare.probe import probe
+from avmix.decode import ClipError, Limits, decode_audio, decode_clip, decode_clips
+from avmix.media.probe import probe
 from tests.fuzz_media import FPS
 
 DURATION_SECONDS = 0.8
@@ -34,7 +34,7 @@ class Answer:
     promised_error: bool = False
     """The error is one that the public call promises, and names the file."""
     video: Any = None
-    """Pictures (t, h, w, 3); only their shape where they are more than can be right."""
+    """Frames (t, h, w, 3); only their shape where they are more than can be right."""
     pts_seconds: Any = None
     num_held: int = 0
     seconds: float = 0.0
@@ -92,7 +92,7 @@ def every_call(
             sha256=sha256,
             limits=limits,
         ),
-        "decode_sound": lambda: decode_sound(
+        "decode_audio": lambda: decode_audio(
             path, start_seconds=start, duration_seconds=0.4, sha256=sha256, limits=limits
         ),
         "probe": lambda: probe(path, limits=limits),

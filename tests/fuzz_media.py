@@ -11,7 +11,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
-from tests.media import draw_frame, draw_sound
+from tests.media import draw_audio, draw_frame
 
 os.environ.setdefault("SVT_LOG", "1")  # errors only: the encoder writes to stderr by itself
 
@@ -34,8 +34,8 @@ class Spec:
     bit_rate: int = 700_000
     rate_hz: int = 48_000
     pix_fmt: str = "yuv420p"
-    sound_first: bool = False
-    """The sound is stream 0, the pictures are stream 1."""
+    audio_first: bool = False
+    """The audio is stream 0, the frames are stream 1."""
 
 
 _X264 = {"preset": "veryfast", "crf": "23", "sc_threshold": "0"}
@@ -52,7 +52,7 @@ SPECS: dict[str, Spec] = {
     "mp4_fragments": Spec(suffix=".mp4", video="libx264", codec_options=_X264, gop=12,
                           format_options=_FRAGMENTS),
     "mp4_sound_first": Spec(suffix=".mp4", video="libx264", codec_options=_X264, gop=24,
-                            sound_first=True),
+                            audio_first=True),
     "mp4_hevc": Spec(suffix=".mp4", video="libx265", codec_options=_X265, gop=24),
     "mp4_mpeg4": Spec(suffix=".mp4", video="mpeg4", gop=12),
     "mp4_av1": Spec(suffix=".mp4", video="libsvtav1", codec_options=_AV1, bit_rate=0,
@@ -102,13 +102,13 @@ def texture(seed: int) -> np.ndarray:
 
 
 def write_texture(path: Path, spec: Spec, *, seed: int) -> Path:
-    """Write a panned texture with a counter, and bursts of sound; the same bytes every time."""
+    """Write a panned texture with a counter, and bursts of audio; the same bytes every time."""
     background = texture(seed)
     with av.open(str(path), "w", options={"fflags": "+bitexact", **spec.format_options}) as out:
         adders = [_add_video, _add_audio]
-        first, second = (add(out, spec) for add in adders[:: -1 if spec.sound_first else 1])
-        video, audio = (second, first) if spec.sound_first else (first, second)
-        parts = [*_pictures(background), *_sound(spec.rate_hz)]
+        first, second = (add(out, spec) for add in adders[:: -1 if spec.audio_first else 1])
+        video, audio = (second, first) if spec.audio_first else (first, second)
+        parts = [*_frames(background), *_audio(spec.rate_hz)]
         for part in sorted(parts, key=lambda p: p.time or 0.0):
             out.mux((video if isinstance(part, VideoFrame) else audio).encode(part))
         for stream in (video, audio):
@@ -137,22 +137,22 @@ def _add_audio(out: Any, spec: Spec) -> Any:
     return audio
 
 
-def _pictures(background: np.ndarray) -> list[VideoFrame]:
+def _frames(background: np.ndarray) -> list[VideoFrame]:
     width, height = SIZE
     frames = []
     for number in range(round(SECONDS * FPS)):
         pan = np.roll(background, (-2 * number, -5 * number), axis=(0, 1))
-        picture = pan[:height, :width].copy()
+        image = pan[:height, :width].copy()
         counter = draw_frame(number, size=SIZE, flash=False)
-        picture[: height // 2] = counter[: height // 2] // 2 + picture[: height // 2] // 2
-        frame = VideoFrame.from_ndarray(picture, format="rgb24")
+        image[: height // 2] = counter[: height // 2] // 2 + image[: height // 2] // 2
+        frame = VideoFrame.from_ndarray(image, format="rgb24")
         frame.pts, frame.time_base = number, Fraction(1, FPS)
         frames.append(frame)
     return frames
 
 
-def _sound(rate: int) -> list[AudioFrame]:
-    wave = draw_sound(
+def _audio(rate: int) -> list[AudioFrame]:
+    wave = draw_audio(
         seconds=SECONDS, rate=rate, start_seconds=0, events_seconds=(0.4, 1.2, 2.0, 2.8)
     )
     frames = []

@@ -110,7 +110,7 @@ def poisoned() -> Iterator[None]:
 
 def check_frames(case: Frames, device: str, tolerance: dict[Dtype, float]) -> None:
     """Raises AssertionError where `mix_frames` is not what float64 loops give."""
-    from avmix.mix.kernels import mix_frames
+    from avmix.mix.cuda_kernels import mix_frames
 
     rng = np.random.default_rng(0)
     rows, *axes = case.size
@@ -211,7 +211,7 @@ def _chosen(
 
 def check_lost_partner(device: str) -> None:
     """A partner that is no row gives NaN in the box, and nothing else."""
-    from avmix.mix.kernels import mix_frames
+    from avmix.mix.cuda_kernels import mix_frames
 
     video = torch.full((2, 1, 4, 4, 3), 255, dtype=torch.uint8, device=device)
     for weights in ([0.5, 0.5], [1.0, 0.0]):
@@ -226,7 +226,7 @@ def check_lost_partner(device: str) -> None:
 
 def check_far_rows(device: str) -> None:
     """Rows beyond 2**31 bytes are found; only those touched take memory on a CPU."""
-    from avmix.mix.kernels import mix_frames
+    from avmix.mix.cuda_kernels import mix_frames
 
     rows = 2**31 // 48 + 3
     video = torch.empty((rows, 1, 4, 4, 3), dtype=torch.uint8, device=device)
@@ -241,20 +241,20 @@ def check_far_rows(device: str) -> None:
 
 def check_columns(device: str) -> None:
     """Clips of more blocks than the second axis of the grid holds: here two, not 32,768."""
-    from avmix.mix import kernels
+    from avmix.mix import cuda_kernels
 
     limits = INTERPRETER if device == "cpu" else HARDWARE
-    before, kernels._MAX_COLUMNS = kernels._MAX_COLUMNS, 2
+    before, cuda_kernels._MAX_COLUMNS = cuda_kernels._MAX_COLUMNS, 2
     try:
         for layout in LAYOUTS:
             check_frames(Frames(layout=layout, size=(2, 14, 10, 10)), device, limits)
     finally:
-        kernels._MAX_COLUMNS = before
+        cuda_kernels._MAX_COLUMNS = before
 
 
 def check_nothing(device: str) -> None:
     """No clips, and clips without pixels, are no launch and no error."""
-    from avmix.mix.kernels import mix_frames
+    from avmix.mix.cuda_kernels import mix_frames
 
     partner, weight, _ = _tensors([], [], None, device)
     options: dict[str, Any] = {"scale": SCALE, "shift": SHIFT, "dtype": torch.float32}
@@ -267,7 +267,7 @@ def check_nothing(device: str) -> None:
 
 def check_errors(device: str) -> None:
     """What does not fit is a ValueError that names both values."""
-    from avmix.mix.kernels import mix_frames
+    from avmix.mix.cuda_kernels import mix_frames
 
     video = torch.zeros(3, 2, 4, 4, 3, dtype=torch.uint8, device=device)
     partner, weight, box = _tensors([1, 0], [0.5, 0.5], [[0, 2, 0, 4, 0, 4]] * 2, device)
@@ -329,7 +329,7 @@ if __name__ == "__main__":
     import triton
     import triton.language as tl
 
-    from avmix.mix.kernels import _divide, _divisor
+    from avmix.mix.cuda_kernels import _divide, _divisor
 
     @triton.jit
     def _divide_all(out, number, magic, shift):

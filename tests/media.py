@@ -1,7 +1,7 @@
 """Media files whose truth is known: every frame carries its number, every event is seen and heard.
 
 At each event the whole frame flashes white and a short tone burst has its middle. Frame k is drawn
-as black and white blocks, so that a decoded picture says which one it is.
+as black and white blocks, so that a decoded frame says which one it is.
 """
 
 import math
@@ -60,7 +60,7 @@ def read_counter(frame: np.ndarray) -> int:
     return number
 
 
-def draw_sound(
+def draw_audio(
     *, seconds: float, rate: int, start_seconds: float, events_seconds: Collection[float]
 ) -> np.ndarray:
     """Mono float32: a Hann-shaped tone burst with its middle at each event, silence between."""
@@ -129,7 +129,7 @@ def write_flash_beep(
             if video is None
             else _video_frames(fps, seconds, video_start_seconds, events_seconds, size, skip_frames)
         )
-        wave = draw_sound(
+        wave = draw_audio(
             seconds=seconds if audio_seconds is None else audio_seconds,
             rate=sample_rate,
             start_seconds=audio_start_seconds,
@@ -182,8 +182,8 @@ def _video_frames(
     for number in range(round(seconds * fps)):
         if number in skip_frames:
             continue
-        picture = draw_frame(number, size=size, flash=number in flashes)
-        frame = VideoFrame.from_ndarray(picture, format="rgb24")
+        main_video = draw_frame(number, size=size, flash=number in flashes)
+        frame = VideoFrame.from_ndarray(main_video, format="rgb24")
         frame.pts = number + round(start_seconds * fps)
         frame.time_base = 1 / rate
         frames.append(frame)
@@ -223,7 +223,7 @@ TONES_HZ = tuple(700.0 + 220.0 * index for index in range(12))
 """Beeps take turns, so that one that is found far from its place is still known to be out."""
 EVENTS_SECONDS = tuple(Fraction(n, 100) for n in (20, 62, 108, 140, 193, 230, 275, 295))
 PATCHES = ((200, 40, 40), (40, 180, 60), (50, 60, 200), (210, 160, 40))
-"""Colours, RGB, of the four patches in the lower half of pictures of a known colour space."""
+"""Colours, RGB, of the four patches in the lower half of frames of a known colour space."""
 _LUMA = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}
 _QUICK = {
     "libx264": {"preset": "ultrafast", "crf": "20", "sc_threshold": "0", "x264-params": "cabac=1"},
@@ -237,7 +237,7 @@ _QUICK = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """A row of an mp4 edit list; seconds are from the first picture or sample of the track."""
+    """A row of an mp4 edit list; seconds are from the first frame or sample of the track."""
 
     media_seconds: Fraction | None
     """What is presented; None is an empty edit: nothing."""
@@ -246,7 +246,7 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pictures:
+class VideoSpec:
     """A video track, as it is written."""
 
     codec: str = "libx264"
@@ -273,11 +273,11 @@ class Pictures:
     aspect: Fraction = Fraction(1)
     """Width of a pixel over its height, as stored."""
     colour: Literal["", "601", "709", "601_full", "709_full", "601_untagged", "709_untagged"] = ""
-    """Where given, the picture has `PATCHES`, converted and, unless it says so, tagged so."""
+    """Where given, the frame has `PATCHES`, converted and, unless it says so, tagged so."""
     edits: tuple[Edit, ...] = ()
     default: bool = True
     packed: bool = False
-    """Two pictures in one packet, as DivX put B-frames into AVI."""
+    """Two frames in one packet, as DivX put B-frames into AVI."""
 
     @property
     def frames(self) -> list[tuple[int, Fraction]]:
@@ -292,7 +292,7 @@ class Pictures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sounds:
+class AudioSpec:
     """An audio track, as it is written."""
 
     codec: str = "aac"
@@ -316,8 +316,8 @@ class Recipe:
 
     name: str
     """With the ending."""
-    pictures: tuple[Pictures, ...] = (Pictures(),)
-    sounds: tuple[Sounds, ...] = (Sounds(),)
+    video: tuple[VideoSpec, ...] = (VideoSpec(),)
+    audio: tuple[AudioSpec, ...] = (AudioSpec(),)
     format: str | None = None
     """Of the muxer, where the ending does not say."""
     options: tuple[tuple[str, str], ...] = ()
@@ -326,31 +326,31 @@ class Recipe:
     audio_first: bool = False
     """True when the audio tracks have the lower indices."""
     undeclared_delay_seconds: float = 0.0
-    """By how much the sound comes late without that the file says so."""
+    """By how much the audio comes late without that the file says so."""
     slow: bool = False
 
     @property
-    def picture(self) -> Pictures | None:
+    def main_video(self) -> VideoSpec | None:
         """The video track that is meant."""
-        return next((p for p in self.pictures if p.default), None)
+        return next((p for p in self.video if p.default), None)
 
     @property
-    def sound(self) -> Sounds | None:
+    def main_audio(self) -> AudioSpec | None:
         """The audio track that is meant."""
-        return next((s for s in self.sounds if s.default), None)
+        return next((s for s in self.audio if s.default), None)
 
     @property
     def events(self) -> list[Fraction]:
         """Times of flash and beep, on the clock of the container."""
-        picture = self.picture
-        if picture is None:
+        main_video = self.main_video
+        if main_video is None:
             return [*EVENTS_SECONDS]
-        times = [time for _, time in picture.frames]
+        times = [time for _, time in main_video.frames]
         wanted = [*EVENTS_SECONDS]
         while wanted[-1] + 1 < times[-1]:  # a long file
             wanted.append(wanted[-1] + Fraction(83, 100))
         first = [next((t for t in times if t >= event), None) for event in wanted]
-        return [picture.start_seconds + t for t in sorted({t for t in first if t is not None})]
+        return [main_video.start_seconds + t for t in sorted({t for t in first if t is not None})]
 
 
 def write_media(path: Path, recipe: Recipe) -> Path:
@@ -358,18 +358,18 @@ def write_media(path: Path, recipe: Recipe) -> Path:
     events = recipe.events
     with av.open(str(path), "w", format=recipe.format, options=dict(recipe.options)) as container:
         encoders: list[Callable[[], list[Packet]]] = []
-        tracks = [*recipe.pictures, *recipe.sounds]
+        tracks = [*recipe.video, *recipe.audio]
         for track in tracks[:: -1 if recipe.audio_first else 1]:
-            decoy = track is not recipe.picture and track is not recipe.sound
-            if isinstance(track, Pictures):
-                stream = _picture_stream(container, track)
-                encoders.append(partial(_encode_pictures, stream, track, events, decoy))
+            decoy = track is not recipe.main_video and track is not recipe.main_audio
+            if isinstance(track, VideoSpec):
+                stream = _frame_stream(container, track)
+                encoders.append(partial(_encode_frames, stream, track, events, decoy))
             else:
-                stream = _sound_stream(container, track)
-                encoders.append(partial(_encode_sound, stream, track, events, decoy))
+                stream = _audio_stream(container, track)
+                encoders.append(partial(_encode_audio, stream, track, events, decoy))
             if not track.default:
                 stream.disposition = Disposition(0)
-            elif len(recipe.sounds) > 1 or len(recipe.pictures) > 1:
+            elif len(recipe.audio) > 1 or len(recipe.video) > 1:
                 stream.disposition = Disposition.default
         extra = [_extra_packets(container, kind) for kind in recipe.extra]
         packets = [packet for encode in encoders for packet in encode()]
@@ -379,9 +379,9 @@ def write_media(path: Path, recipe: Recipe) -> Path:
     tracks = [(i, p) for i, p in enumerate(tracks[:: -1 if recipe.audio_first else 1]) if p.edits]
     for index, track in tracks:
         set_edits(path, index, track.edits)
-    picture = recipe.picture
-    if picture is not None and (picture.quarter_turns or picture.mirrored):
-        _set_rotation(path, 90 * picture.quarter_turns, mirrored=picture.mirrored)
+    main_video = recipe.main_video
+    if main_video is not None and (main_video.quarter_turns or main_video.mirrored):
+        _set_rotation(path, 90 * main_video.quarter_turns, mirrored=main_video.mirrored)
     return path
 
 
@@ -394,7 +394,7 @@ def _seconds(packet: Packet) -> Fraction:
     return packet.pts * packet.time_base
 
 
-def _picture_stream(container: Any, track: Pictures) -> Any:
+def _frame_stream(container: Any, track: VideoSpec) -> Any:
     options = {**_QUICK.get(track.codec, {}), **dict(track.options)}
     stream = container.add_stream(track.codec, rate=track.fps, options=options)
     width, height = track.size[:: -1 if track.quarter_turns % 2 else 1]
@@ -417,8 +417,8 @@ def _picture_stream(container: Any, track: Pictures) -> Any:
     return stream
 
 
-def _encode_pictures(
-    stream: Any, track: Pictures, events: Collection[Fraction], decoy: bool
+def _encode_frames(
+    stream: Any, track: VideoSpec, events: Collection[Fraction], decoy: bool
 ) -> list[Packet]:
     tick = stream.codec_context.time_base
     flashes = {event - track.start_seconds for event in events}
@@ -429,8 +429,8 @@ def _encode_pictures(
         if number in track.skipped:
             continue
         flash = time in flashes
-        picture = _picture(512 + number if decoy else number, track, flash=flash)
-        frame = _colour_frame(picture, track, reformatter)
+        main_video = _frame(512 + number if decoy else number, track, flash=flash)
+        frame = _colour_frame(main_video, track, reformatter)
         frame.pts = int((track.start_seconds + time) / tick)
         frame.time_base = tick
         packets += stream.encode(frame)
@@ -441,29 +441,29 @@ def _encode_pictures(
     return [p for p in packets if not low <= _seconds(p) - track.start_seconds < high]
 
 
-def _picture(number: int, track: Pictures, *, flash: bool) -> np.ndarray:
+def _frame(number: int, track: VideoSpec, *, flash: bool) -> np.ndarray:
     width, height = track.size
     if width < 4 * NUM_BITS:
-        picture = np.full((height, width, 3), 20 + 40 * number, np.uint8)  # no room for blocks
+        main_video = np.full((height, width, 3), 20 + 40 * number, np.uint8)  # no room for blocks
     else:
-        picture = draw_frame(number, size=track.size, flash=flash)
+        main_video = draw_frame(number, size=track.size, flash=flash)
         if track.colour:
             for index, patch in enumerate(PATCHES):
-                picture[height // 2 :, index * width // 4 : (index + 1) * width // 4] = patch
+                main_video[height // 2 :, index * width // 4 : (index + 1) * width // 4] = patch
     if track.mirrored:
-        picture = picture[:, ::-1]
-    return np.ascontiguousarray(np.rot90(picture, -track.quarter_turns))
+        main_video = main_video[:, ::-1]
+    return np.ascontiguousarray(np.rot90(main_video, -track.quarter_turns))
 
 
 def _colour_frame(
-    picture: np.ndarray, track: Pictures, reformatter: VideoReformatter
+    main_video: np.ndarray, track: VideoSpec, reformatter: VideoReformatter
 ) -> VideoFrame:
     if not track.colour:
-        frame = VideoFrame.from_ndarray(picture, format="rgb24")
+        frame = VideoFrame.from_ndarray(main_video, format="rgb24")
         return reformatter.reformat(frame, format=track.pix_fmt, threads=1)
     # By the definition of the colour space, not by the library that is to be tested.
     red, blue = _LUMA[track.colour[:3]]
-    r, g, b = np.moveaxis(picture / 255.0, 2, 0)
+    r, g, b = np.moveaxis(main_video / 255.0, 2, 0)
     y = red * r + (1 - red - blue) * g + blue * b
     chroma = [(b - y) / (2 - 2 * blue), (r - y) / (2 - 2 * red)]
     height, width = y.shape
@@ -480,7 +480,7 @@ def _colour_frame(
 
 
 def pack_b_frames(packets: list[Packet]) -> list[Packet]:
-    """Put each B-frame behind the frame it needs, and "no picture" where it was, as DivX does."""
+    """Put each B-frame behind the frame it needs, and "no frame" where it was, as DivX does."""
     nothing = bytes.fromhex("000001b6504f")  # a P-VOP that is not coded, 25 ticks a second
     mark = b"\0\0\1\xb2DivX503b1393p\0\0\1\xb6"  # by this, decoders know
     out: list[Packet] = []
@@ -508,7 +508,7 @@ def _replaced(packet: Packet, data: bytes) -> Packet:
     return new
 
 
-def _sound_stream(container: Any, track: Sounds) -> Any:
+def _audio_stream(container: Any, track: AudioSpec) -> Any:
     options = {**_QUICK.get(track.codec, {}), **dict(track.options)}
     stream = container.add_stream(track.codec, rate=track.rate, options=options)
     stream.layout = track.layout
@@ -516,8 +516,8 @@ def _sound_stream(container: Any, track: Sounds) -> Any:
     return stream
 
 
-def _encode_sound(
-    stream: Any, track: Sounds, events: Collection[Fraction], decoy: bool
+def _encode_audio(
+    stream: Any, track: AudioSpec, events: Collection[Fraction], decoy: bool
 ) -> list[Packet]:
     shift = 0.13 if decoy else 0.0
     wave = draw_beeps(
@@ -542,7 +542,7 @@ def _encode_sound(
 
 
 def _extra_packets(container: Any, kind: str) -> list[Packet]:
-    """Add a stream that is neither the pictures nor the sound, and make what is in it."""
+    """Add a stream that is neither the frames nor the audio, and make what is in it."""
     if kind == "attachment":
         container.add_attachment("notes.txt", "text/plain", b"not media")
         return []
@@ -646,7 +646,7 @@ def _edited(trak: bytes, movie_scale: int, edits: Collection[Edit]) -> bytes:
     media_scale = struct.unpack_from(
         ">I", _child(unpack_boxes(_child(boxes, b"mdia")), b"mdhd"), 12
     )
-    first = 0  # tick of the first picture or sample: B-frames and priming come before
+    first = 0  # tick of the first frame or sample: B-frames and priming come before
     if any(kind == b"edts" for kind, _ in boxes):
         table = _child(unpack_boxes(_child(boxes, b"edts")), b"elst")
         first = struct.unpack_from(">i", table, len(table) - 8)[0]

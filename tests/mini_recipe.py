@@ -9,12 +9,12 @@ import time
 from argparse import Namespace
 
 from avmix.data.manifest import ManifestError
-from avmix.prepare import probing
-from avmix.prepare.expected import Expected, Problem, Protocol
-from avmix.prepare.journal import Probed
-from avmix.prepare.recipe import run_recipe
+from avmix.prepare import probe_pool
+from avmix.prepare.command import run_recipe
+from avmix.prepare.probe_journal import Probed
+from avmix.prepare.protocol import Expected, Problem, Protocol
 
-judge_file, probe_one = probing.judge_file, probing.probe_one
+judge_file, probe_one = probe_pool.judge_file, probe_pool.probe_one
 
 
 def slow(*args, **how):
@@ -23,7 +23,7 @@ def slow(*args, **how):
     return judge_file(*args, **how)
 
 
-def hanging(look: probing.Look) -> Probed:
+def hanging(look: probe_pool.ProbeTask) -> Probed:
     """As `probe_one`, but that it never comes to an end with `a2.mp4`."""
     while look.file.path == "a2.mp4":
         time.sleep(1)
@@ -61,6 +61,6 @@ def protocols(options: Namespace) -> list[Protocol]:
 
 
 if __name__ != "tests.mini_recipe":  # the script, and the children that it starts
-    probing.judge_file = slow
+    probe_pool.judge_file = slow
 if __name__ == "__main__":
     sys.exit(run_recipe("mini", __doc__, protocols))

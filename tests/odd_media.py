@@ -52,7 +52,7 @@ class Odd:
     rate: int = 16_000
     """Of the audio, samples / second."""
     is_lossless: bool = True
-    """True when the audio is that of `sound_of` to the bit."""
+    """True when the audio is that of `audio_of` to the bit."""
     differs: float = _ROUNDED
     """By how much (rms, full scale 1) the audio of a window may differ from that of the same time
     in another one, where it is not lossless."""
@@ -67,7 +67,7 @@ class Odd:
 
 
 @cache
-def sound_of(rate: int, seconds: int = 4) -> np.ndarray:
+def audio_of(rate: int, seconds: int = 4) -> np.ndarray:
     """Mono int16, (seconds * rate)."""
     time = np.arange(seconds * rate) / rate
     sweep = 0.2 * np.sin(2 * np.pi * (200 * time + 0.05 * rate * time**2 / seconds))
@@ -124,7 +124,7 @@ def write_odd(
             packets = [replaced(packet, change(bytes(packet))) for packet in packets]
         packets = arrange(packets)
         if sound is not None:
-            packets += encoded(sound, sound_of(rate, seconds), rate, chunk)
+            packets += encoded(sound, audio_of(rate, seconds), rate, chunk)
         for packet in packets:
             container.mux(packet)
     return path
@@ -176,7 +176,7 @@ def write_palettized(path: Path) -> Path:
             frame = VideoFrame.from_ndarray(indexed, format="pal8")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             container.mux(video.encode(frame))
-        for packet in encoded(audio, sound_of(16_000), 16_000, 640):
+        for packet in encoded(audio, audio_of(16_000), 16_000, 640):
             container.mux(packet)
     return path
 

@@ -1,4 +1,4 @@
-"""Miniatures of data sets: the real layout and the real formats, with a few made clips.
+"""Miniatures of datasets: the real layout and the real formats, with a few synthetic clips.
 
 Each maker writes annotations and media below a folder and returns both. Lines end, are quoted and
 are spelled as in the real files.
@@ -29,7 +29,7 @@ YT = "-abc_DEF-12"
 
 
 def load_recipe(name: str) -> ModuleType:
-    """The script of a data set, by its path: recipes are no package."""
+    """The script of a dataset, by its path: recipes are no package."""
     path = ROOT / f"datasets/{name}/prepare.py"
     spec = importlib.util.spec_from_file_location(f"recipe_{name}", path)
     assert spec is not None
@@ -46,17 +46,17 @@ def options(annotations: Path, media: Path | None = None, *wanted: str, **more: 
 
 
 @lru_cache
-def _made(ending: str, sound: bool) -> Path:
-    """Ten seconds of small pictures, with sound or without."""
+def _made(ending: str, audio: bool) -> Path:
+    """Ten seconds of small frames, with audio or without."""
     path = Path(mkdtemp(prefix="avmix_recipes_")) / f"clip{ending}"
-    codec = {".flv": "aac"}.get(ending, "") if sound else None
+    codec = {".flv": "aac"}.get(ending, "") if audio else None
     return write_flash_beep(path, fps=5, seconds=10, size=(64, 48), audio_codec=codec)
 
 
-def put(path: Path, *, sound: bool = True) -> Path:
+def put(path: Path, *, audio: bool = True) -> Path:
     """A clip at this place; every mp4 has other bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(_made(path.suffix.lower(), sound), path)
+    shutil.copyfile(_made(path.suffix.lower(), audio), path)
     if path.suffix.lower() == ".mp4":
         with path.open("ab") as file:  # an empty box with the name of the file in it
             name = path.as_posix().encode()
@@ -71,7 +71,7 @@ def write(path: Path, text: str | bytes) -> Path:
 
 
 def make_ucf101(root: Path) -> tuple[Path, Path]:
-    """Two classes and the one that is spelled in two ways; one clip of a class without sound."""
+    """Two classes and the one that is spelled in two ways; one clip of a class without audio."""
     lists, media = root / "ucfTrainTestlist", root / "UCF-101"
     classes = (ROOT / "datasets/ucf101/classes.txt").read_text().split()
     numbered = "".join(f"{n} {name}\r\n" for n, name in enumerate(classes, 1))
@@ -84,7 +84,7 @@ def make_ucf101(root: Path) -> tuple[Path, Path]:
         write(lists / f"trainlist0{number}.txt", "".join(f"{row}\r\n" for row in train))
         write(lists / f"testlist0{number}.txt", "".join(f"{row}\r\n" for row in test))
     for row in train + test:
-        put(media / row.split()[0], sound="Basketball" not in row)
+        put(media / row.split()[0], audio="Basketball" not in row)
     folder = media / "HandstandPushups"
     (folder / "v_HandStandPushups_g01_c01.avi").rename(folder / "v_HandstandPushups_g01_c01.avi")
     return lists, media
@@ -105,7 +105,7 @@ def make_hmdb51(root: Path) -> tuple[Path, Path]:
             lines = "".join(f"{name} {kind} \n" for name, kind in named)
             write(lists / f"{label}_test_split{number}.txt", lines)
         for name, _ in named:
-            put(media / label / name, sound=False)
+            put(media / label / name, audio=False)
     return lists, media
 
 
@@ -125,7 +125,7 @@ def make_kinetics(root: Path) -> tuple[Path, Path]:
     put(media / "petting animal, not cat/0wR5jVB-WPk_000417_000427.mp4")
     write(media / "train/3caPS4FHFF8_000036_000046.mp4", b"\0" * 5000)
     put(media / "replacement_for_corrupted_k400/3caPS4FHFF8_000036_000046.mp4")
-    put(media / "val/3yaoNwz99xM_000062_000072.mp4", sound=False)
+    put(media / "val/3yaoNwz99xM_000062_000072.mp4", audio=False)
     return lists, media
 
 
@@ -165,7 +165,7 @@ def make_vggsound(root: Path) -> tuple[Path, Path]:
     quoted = [f'"{name}",{n}\n' if "," in name else f"{name},{n}\n" for n, name in enumerate(every)]
     write(lists / "labels.csv", "".join(quoted))
     put(media / f"{YT}_000030.mp4")
-    put(media / "ccccccccccc_10000_20000.mp4", sound=False)
+    put(media / "ccccccccccc_10000_20000.mp4", audio=False)
     put(media / "any/ddddddddddd.mkv")
     return lists, media
 

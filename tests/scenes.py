@@ -1,4 +1,4 @@
-"""Pictures and sound with the structure of real ones, each seed another, for comparing clips."""
+"""Video and audio with the structure of real ones, each seed another, for comparing clips."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +11,7 @@ RATE_HZ = 16_000
 
 
 def scene(seed: int, num: int, size: tuple[int, int] = (192, 144)) -> np.ndarray:
-    """Pictures (num, h, w, 3) of coloured blobs, of which one moves."""
+    """Frames (num, h, w, 3) of coloured blobs, of which one moves."""
     draw = np.random.default_rng([seed, 1])
     width, height = size
     y, x = np.mgrid[:height, :width] / np.array([height, width])[:, None, None]
@@ -41,11 +41,11 @@ def speech(seed: int, seconds: float, rate: int = 8000) -> np.ndarray:
 
 def write_scene(
     path: Path, *, seed: int, seconds: float, size: tuple[int, int] = (192, 144), fps: int = 10,
-    crf: int = 20, audio_bit_rate: int = 96_000, sound_seed: int | None = None,
+    crf: int = 20, audio_bit_rate: int = 96_000, audio_seed: int | None = None,
 ) -> Path:  # fmt: skip
     """A file of `scene` and `speech`; its ending chooses the container."""
-    pictures = scene(seed, round(seconds * fps))
-    wave = speech(seed if sound_seed is None else sound_seed, seconds, RATE_HZ)
+    frames = scene(seed, round(seconds * fps))
+    wave = speech(seed if audio_seed is None else audio_seed, seconds, RATE_HZ)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as file:
         video: Any = file.add_stream("libx264", rate=fps, options={"crf": str(crf)})
@@ -53,8 +53,8 @@ def write_scene(
         video.pix_fmt, video.thread_count = "yuv420p", 1
         audio: Any = file.add_stream("aac", rate=RATE_HZ, layout="mono")
         audio.bit_rate = audio_bit_rate
-        for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for number, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, fps)
             file.mux(video.encode(frame.reformat(*size, format="yuv420p")))
         sound = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")

@@ -21,7 +21,7 @@ from avmix.prepare.annotations import (
     plain,
     seconds_of,
 )
-from avmix.prepare.fetch import fetch, fetch_annotations
+from avmix.prepare.fetch_annotations import fetch, fetch_annotations
 
 COLUMNS = ("path", "label")
 

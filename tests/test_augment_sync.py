@@ -1,7 +1,7 @@
 """Whatever is done to a clip, its flash and its beep stay together: real files, every augmentation.
 
-A file flashes white for one picture and beeps at the same instants. The plan of a clip says, by
-hand, where in the window each instant must be; the pictures and the sound that the loader gives are
+A file flashes white for one frame and beeps at the same instants. The plan of a clip says, by
+hand, where in the window each instant must be; the frames and the audio that the loader gives are
 searched for it independently of each other.
 """
 
@@ -19,8 +19,8 @@ from avmix.augment import TimePlan, draw_times
 from avmix.config import AugmentConfig, ClipConfig, FrontendConfig, TrainConfig, load_config
 from avmix.data.dataset import Sample, TrainSet
 from avmix.data.manifest import Manifest
-from avmix.frontend import Frontend
-from avmix.judgement import entry_of
+from avmix.media.judgement import entry_of
+from avmix.models.frontend import Frontend
 
 FPS = 25
 EVENTS = (0.4, 1.08, 1.64, 2.4, 3.2, 4.04, 4.6, 5.4)
@@ -72,7 +72,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
         "window": "event", "reverse": 0.5, "speed": 1.5, "min_seconds": 1.0, "hide_seconds": 0.3,
         "binding": "window", "jitter_seconds": 0.1, "repeats": 2,
     },
-    "all of sound": {"filter": 1.0, "reverb": 1.0, "noise": 1.0, "gain_db": 6.0, "invert": 0.5},
+    "all of audio": {"filter": 1.0, "reverb": 1.0, "noise": 1.0, "gain_db": 6.0, "invert": 0.5},
 }  # fmt: skip
 PRESETS = sorted((Path(__file__).parents[1] / "configs/augment").glob("*.yaml"))
 ALL = {name: AugmentConfig(**options) for name, options in (ALONE | TOGETHER).items()}
@@ -83,7 +83,7 @@ ALL |= {path.name: load_config(TrainConfig, ["--config", str(path)]).augment for
 def flashes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     root = tmp_path_factory.mktemp("flashes")
     with pytest.MonkeyPatch.context() as patch:
-        # Nothing else changes in the pictures, whatever an augmentation makes of them.
+        # Nothing else changes in the frames, whatever an augmentation makes of them.
         patch.setattr("media.draw_frame", still_or_flash)
         write(root)
     entries = tuple(
@@ -143,14 +143,14 @@ def place_in_window(plan: TimePlan, seconds: float) -> float:
 
 
 def bright_times(video: np.ndarray) -> np.ndarray:
-    """Middles of the shares of the pictures that differ from most others, seconds."""
+    """Middles of the shares of the frames that differ from most others, seconds."""
     away = np.abs(video - np.median(video, 0)).mean((1, 2, 3))
     step = CLIP.duration_seconds / CLIP.num_frames
     return (np.flatnonzero(away > 0.5 * away.max()) + 0.5) * step if away.max() > 1 else np.zeros(0)
 
 
 def matched(audio: np.ndarray, rate: int, plan: TimePlan) -> np.ndarray:
-    """How much the sound around each sample is like the tone burst as it must be played now."""
+    """How much the audio around each sample is like the tone burst as it must be played now."""
     factor = 1.0 if plan.keep_pitch else plan.speed
     t = np.arange(-round(BURST_SECONDS * rate), round(BURST_SECONDS * rate) + 1) / rate
     u = t * factor / BURST_SECONDS
@@ -175,7 +175,7 @@ def test_flash_and_beep_stay_together(flashes: tuple[Path, Manifest], name: str)
         assert clip is not None
         assert clip.video.shape == (CLIP.num_frames, CLIP.crop, CLIP.crop, 3)
         assert clip.audio.shape == (plan.num_samples,)
-        assert abs(plan.sound_shift_seconds) <= ALL[name].jitter_seconds
+        assert abs(plan.audio_shift_seconds) <= ALL[name].jitter_seconds
         shown = plan.num_shown * step
         flashed = bright_times(clip.video[: plan.num_shown])
         likeness = matched(clip.audio, rate, plan)
@@ -183,9 +183,9 @@ def test_flash_and_beep_stay_together(flashes: tuple[Path, Manifest], name: str)
         loud = log_mel.max(0)
         inside = 0
         for event in EVENTS:
-            # The picture of the event is on the screen from the event on, for 1 / FPS.
+            # The frame of the event is on the screen from the event on, for 1 / FPS.
             at = place_in_window(plan, event + 0.5 / FPS)
-            beep = place_in_window(plan, event - plan.sound_shift_seconds)
+            beep = place_in_window(plan, event - plan.audio_shift_seconds)
             if not 0.06 < min(at, beep) < max(at, beep) < shown - 0.06:
                 continue
             inside += 1
@@ -196,7 +196,7 @@ def test_flash_and_beep_stay_together(flashes: tuple[Path, Manifest], name: str)
             flash = flashed[np.abs(flashed - at).argmin()]
             assert abs(flash - at) <= 0.5 / FPS / plan.speed + step, (event, flash, at)
             # One output frame and one hop of the spectrogram, without knowing the plan.
-            beep_shift = plan.sound_shift_seconds * (1 if plan.reverse else -1) / plan.speed
+            beep_shift = plan.audio_shift_seconds * (1 if plan.reverse else -1) / plan.speed
             columns = (SPECTRUM.n_fft / 2 + SPECTRUM.hop_length * np.arange(len(loud))) / rate
             near = np.abs(columns - heard) < 0.02
             column = columns[near][loud[near].argmax()]
@@ -214,23 +214,23 @@ def test_flash_and_beep_stay_together(flashes: tuple[Path, Manifest], name: str)
 
 
 @pytest.mark.parametrize("late_samples", [32, -48])
-def test_a_sound_out_of_place_is_noticed(
+def test_a_audio_out_of_place_is_noticed(
     flashes: tuple[Path, Manifest], late_samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2 and 3 ms: the test above goes red when an augmentation breaks sync."""
     from avmix.data import dataset
 
-    right = dataset.apply_sound
+    right = dataset.apply_audio
 
     def late(audio: np.ndarray, *rest: Any) -> np.ndarray:
         return np.roll(right(audio, *rest), late_samples)
 
-    monkeypatch.setattr(dataset, "apply_sound", late)
+    monkeypatch.setattr(dataset, "apply_audio", late)
     with pytest.raises(AssertionError):
         test_flash_and_beep_stay_together(flashes, "none")
 
 
-def test_a_picture_out_of_place_is_noticed(
+def test_a_frame_out_of_place_is_noticed(
     flashes: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from avmix.data import dataset

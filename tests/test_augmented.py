@@ -12,15 +12,15 @@ import torch
 from media import write_flash_beep
 
 from avmix.augment import (
+    AudioPlan,
     AugmentPlan,
-    PicturePlan,
-    SoundPlan,
-    apply_pictures,
+    VideoPlan,
+    apply_video,
     centred,
-    shown_parts,
+    visible_parts,
     whole_window,
 )
-from avmix.augment.pictures import Rectangle
+from avmix.augment.video_transforms import Rectangle
 from avmix.config import (
     AudioEncoderConfig,
     AugmentConfig,
@@ -36,13 +36,13 @@ from avmix.data import dataset
 from avmix.data.dataset import Loaded, Sample, TrainSet
 from avmix.data.loader import EpochSampler, train_loader
 from avmix.data.manifest import ManifestError, read_events, read_manifest
-from avmix.decode import ClipError, decode_clips, decode_sound
-from avmix.engine import clips_of, targets_of, targets_of_mix
-from avmix.frontend import Frontend
+from avmix.decode import ClipError, decode_audio, decode_clips
 from avmix.mix import clip_grids, draw_plan, mixed_targets
-from avmix.mix.hidden import hidden_mix
+from avmix.mix.hidden_mix import hidden_mix
 from avmix.models import build_model
+from avmix.models.frontend import Frontend
 from avmix.rng import rng
+from avmix.training.engine import clips_of, targets_of, targets_of_mix
 from avmix.types import Batch, Heads
 
 PRESETS = Path(__file__).parents[1] / "configs/augment"
@@ -88,7 +88,9 @@ def test_batches_do_not_depend_on_who_loads_them_or_where_a_run_resumes(toy_trai
 
     here = batches(0)
     assert len(here) == 10  # 40 files, two windows of each, eight to a step
-    assert {"sound_target", "frame_shown", "column_shown", "bin_shown"} <= here[0].tensors().keys()
+    assert {"audio_target", "frame_visible", "column_visible", "bin_visible"} <= here[
+        0
+    ].tensors().keys()
     for other in (batches(2), here[:6] + batches(1, first_step=6)):
         assert all(same(a, b) for a, b in zip(here, other, strict=True))
 
@@ -134,8 +136,8 @@ def test_windows_of_one_file_are_read_from_one_open_file(
     assert [len(starts) for starts in calls] == [4, 4, 4]
     assert len(begun) == 3
     assert [s.row for s in samples] == [row for row in begun for _ in range(4)]
-    pictures = [s.clip.video.tobytes() for s in samples if s.clip is not None]
-    assert len(set(pictures)) == 12
+    frames = [s.clip.video.tobytes() for s in samples if s.clip is not None]
+    assert len(set(frames)) == 12
 
 
 def test_repeats_visit_every_file_once_in_an_epoch(toy_train: TrainSet):
@@ -163,14 +165,14 @@ def test_a_background_is_another_source_and_its_share_is_in_the_label(toy_train:
     laid = first(train, 16)
     batch = train.collate(laid).batch
     assert batch is not None
-    assert batch.sound_target is not None
+    assert batch.audio_target is not None
     classes = train.manifest.classes
     for i, (a, b) in enumerate(zip(plain, laid, strict=True)):
         assert a.clip is not None
         assert b.clip is not None
-        assert b.under is not None
+        assert b.background is not None
         np.testing.assert_array_equal(a.clip.video, b.clip.video)
-        row, share = b.under
+        row, share = b.background
         under = train.manifest.entries[row]
         assert under.source_id != train.manifest.entries[a.row].source_id
         assert 1 / (1 + 10**0.6) - 1e-6 <= share <= 0.5 + 1e-6
@@ -179,10 +181,10 @@ def test_a_background_is_another_source_and_its_share_is_in_the_label(toy_train:
         assert abs(power[1] / sum(power) - share) < 1e-3
         # It really is a piece of that file: 3.2 s of which 1 s is read.
         assert b.plan is not None
-        assert b.plan.sound.background is not None
-        piece = decode_sound(
+        assert b.plan.audio.background is not None
+        piece = decode_audio(
             train.root / under.path,
-            start_seconds=2.2 * b.plan.sound.background.place,
+            start_seconds=2.2 * b.plan.audio.background.place,
             duration_seconds=1.0,
             sample_rate=CLIP.sample_rate,
         ).audio
@@ -190,22 +192,22 @@ def test_a_background_is_another_source_and_its_share_is_in_the_label(toy_train:
         expected = np.zeros(len(classes))
         expected[classes.index(train.manifest.entries[a.row].labels[0])] += 1 - share
         expected[classes.index(under.labels[0])] += share
-        np.testing.assert_allclose(batch.sound_target[i], expected, atol=1e-6)
+        np.testing.assert_allclose(batch.audio_target[i], expected, atol=1e-6)
     kept = replace(train, augment=replace(train.augment, background_label="keep"))
     again = kept.collate(first(kept, 16)).batch
     assert again is not None
-    assert again.sound_target is None
+    assert again.audio_target is None
     assert torch.equal(again.audio, batch.audio)
 
 
 def test_a_background_that_cannot_be_read_is_left_out_and_reported(toy_train: TrainSet):
     train = of(toy_train, background=1.0, background_label="soften")
     plain, laid = first(of(toy_train), 1)[0], first(train, 1)[0]
-    assert laid.under is not None
+    assert laid.background is not None
     begun: list[int] = []
-    (without,) = train.samples([(0, 0)], skip={laid.under[0]: "gone"}, begin=begun.append)
-    assert [(b.row, b.reason) for b in without.bad] == [(laid.under[0], "gone")]
-    assert without.under == (plain.row, 0.0)
+    (without,) = train.samples([(0, 0)], skip={laid.background[0]: "gone"}, begin=begun.append)
+    assert [(b.row, b.reason) for b in without.bad] == [(laid.background[0], "gone")]
+    assert without.background == (plain.row, 0.0)
     assert without.clip is not None
     assert plain.clip is not None
     np.testing.assert_array_equal(without.clip.audio, plain.clip.audio)
@@ -215,34 +217,34 @@ def test_a_background_that_cannot_be_read_is_left_out_and_reported(toy_train: Tr
 def test_a_damaged_background_is_reported_by_name(toy_train: TrainSet, tmp_path: Path):
     train = of(toy_train, background=1.0)
     (laid,) = of(toy_train, background=1.0, background_label="soften").samples([(0, 0)])
-    assert laid.under is not None
+    assert laid.background is not None
     for entry in train.manifest.entries:
         (tmp_path / entry.path).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / entry.path).symlink_to(train.root / entry.path)
-    broken = train.manifest.entries[laid.under[0]]
+    broken = train.manifest.entries[laid.background[0]]
     (tmp_path / broken.path).unlink()
     (tmp_path / broken.path).write_bytes(b"no film")
     begun: list[int] = []
     (sample,) = replace(train, root=tmp_path).samples([(0, 0)], begin=begun.append)
     assert [b.path for b in sample.bad] == [broken.path]
     assert sample.clip is not None
-    assert begun == [sample.row, laid.under[0], sample.row]
+    assert begun == [sample.row, laid.background[0], sample.row]
 
 
 def test_targets_of_a_softened_batch(toy_train: TrainSet):
     train = of(toy_train, background=1.0, background_label="soften")
     batch = train.collate(first(train)).batch
     assert batch is not None
-    assert batch.sound_target is not None
+    assert batch.audio_target is not None
     targets = targets_of(batch)
     assert torch.equal(targets.video, batch.target)
-    assert torch.equal(targets.audio, batch.sound_target)
-    torch.testing.assert_close(targets.fused, (batch.target + batch.sound_target) / 2)
+    assert torch.equal(targets.audio, batch.audio_target)
+    torch.testing.assert_close(targets.fused, (batch.target + batch.audio_target) / 2)
     deaf = replace(batch, has_audio=torch.zeros(8, dtype=torch.bool))
     assert torch.equal(targets_of(deaf).fused, batch.target)
     blind = replace(batch, has_video=torch.zeros(8, dtype=torch.bool))
-    assert torch.equal(targets_of(blind).fused, batch.sound_target)
-    plain = targets_of(replace(batch, sound_target=None))
+    assert torch.equal(targets_of(blind).fused, batch.audio_target)
+    plain = targets_of(replace(batch, audio_target=None))
     assert plain == Heads(batch.target, batch.target, batch.target)
     plan = draw_plan(
         MixConfig(method="mixup", law="fixed", lam=0.25),
@@ -253,20 +255,20 @@ def test_targets_of_a_softened_batch(toy_train: TrainSet):
     ).to(torch.device("cpu"))
     mixed, partner = mixed_targets(plan, targets), list(plan.plan.partner)
     lam = plan.part("audio").lam[:, None]
-    heard = batch.sound_target
+    heard = batch.audio_target
     torch.testing.assert_close(mixed.audio, lam * heard + (1 - lam) * heard[partner])
     torch.testing.assert_close(mixed.video, lam * batch.target + (1 - lam) * batch.target[partner])
 
 
 def test_what_is_hidden_is_hidden_in_the_same_seconds_by_hand():
-    """A window of 1 s: pictures of 0.25 s, columns every 10 ms from 16 ms on."""
+    """A window of 1 s: frames of 0.25 s, columns every 10 ms from 16 ms on."""
     plan = AugmentPlan(
         time=replace(whole_window(CLIP, 0.0), hidden=((0.3, 0.7),)),
-        pictures=PicturePlan(crop=Rectangle(top=0, left=0, height=8, width=8)),
-        sound=SoundPlan(hidden_seconds=((0.9, 0.95),), hidden_shares=((0.1, 0.3),)),
+        video=VideoPlan(crop=Rectangle(top=0, left=0, height=8, width=8)),
+        audio=AudioPlan(hidden_seconds=((0.9, 0.95),), hidden_shares=((0.1, 0.3),)),
     )
-    shown = shown_parts(plan, clip_grids(CLIP, SPECTRUM, "log_mel"))
-    # Middles of the pictures are 0.125, 0.375, 0.625 and 0.875 s.
+    shown = visible_parts(plan, clip_grids(CLIP, SPECTRUM, "log_mel"))
+    # Middles of the frames are 0.125, 0.375, 0.625 and 0.875 s.
     assert shown.frames.tolist() == [True, False, False, True]
     middles = 0.016 + 0.01 * np.arange(len(shown.columns))
     inside = ((middles >= 0.3) & (middles < 0.7)) | ((middles >= 0.9) & (middles < 0.95))
@@ -279,10 +281,10 @@ def test_what_is_hidden_is_hidden_in_the_same_seconds_by_hand():
 def test_the_network_is_not_shown_what_is_hidden(toy_train: TrainSet, method: str, domain: Any):
     batch = toy_train.collate(first(toy_train)).batch
     assert batch is not None
-    assert batch.frame_shown is not None
-    assert batch.column_shown is not None
-    assert batch.bin_shown is not None
-    assert not batch.frame_shown.all()
+    assert batch.frame_visible is not None
+    assert batch.column_visible is not None
+    assert batch.bin_visible is not None
+    assert not batch.frame_visible.all()
     plan = draw_plan(
         MixConfig(method=method, law="fixed", lam=0.3, audio_domain=domain),
         clips_of(batch),
@@ -292,10 +294,10 @@ def test_the_network_is_not_shown_what_is_hidden(toy_train: TrainSet, method: st
     ).to(torch.device("cpu"))
     stage = Frontend(SPECTRUM, CLIP.sample_rate)
     frames, log_mel = stage(batch, plan)
-    bare = replace(batch, frame_shown=None, column_shown=None, bin_shown=None)
+    bare = replace(batch, frame_visible=None, column_visible=None, bin_visible=None)
     all_frames, all_mel = stage(bare, plan)
-    seen = batch.frame_shown[:, None, :, None, None].expand_as(frames)
-    heard = batch.column_shown[:, None, None, :] & batch.bin_shown[:, None, :, None]
+    seen = batch.frame_visible[:, None, :, None, None].expand_as(frames)
+    heard = batch.column_visible[:, None, None, :] & batch.bin_visible[:, None, :, None]
     torch.testing.assert_close(frames, torch.where(seen, all_frames, 0.0), rtol=0, atol=0)
     torch.testing.assert_close(log_mel, torch.where(heard, all_mel, 0.0), rtol=0, atol=0)
     assert (all_frames != frames).any()
@@ -309,10 +311,10 @@ def test_what_is_hidden_of_a_clip_reaches_no_mix_inside_the_network(
 ):
     batch = toy_train.collate(first(toy_train)).batch
     assert batch is not None
-    assert batch.frame_shown is not None
-    assert batch.column_shown is not None
-    assert batch.bin_shown is not None
-    hidden = ~batch.frame_shown
+    assert batch.frame_visible is not None
+    assert batch.column_visible is not None
+    assert batch.bin_visible is not None
+    hidden = ~batch.frame_visible
     assert hidden.any()
     mix = MixConfig(method=word, law="fixed", lam=0.3, layers=[0], pairing=pairing)
     plan = draw_plan(
@@ -340,14 +342,14 @@ def test_what_is_hidden_of_a_clip_reaches_no_mix_inside_the_network(
     # Every clip that is read is hidden by its own mask, those too that only serve as partners.
     assert len(frames) == len(log_mel) == batch.size
     assert (frames.transpose(1, 2)[hidden] == 0).all()
-    assert (log_mel[:, 0].transpose(1, 2)[~batch.column_shown] == 0).all()
-    assert (log_mel[:, 0][~batch.bin_shown] == 0).all()
+    assert (log_mel[:, 0].transpose(1, 2)[~batch.column_visible] == 0).all()
+    assert (log_mel[:, 0][~batch.bin_visible] == 0).all()
     noise = torch.randint(256, batch.video.shape, dtype=torch.uint8)
     video = torch.where(hidden[:, :, None, None, None], noise, batch.video)
     for ours, theirs in zip(said(replace(batch, video=video))[2], logits, strict=True):
         assert torch.equal(ours, theirs)
     # Were it shown, it would change what the network says.
-    shown = replace(batch, frame_shown=None)
+    shown = replace(batch, frame_visible=None)
     assert not torch.equal(said(shown)[2].video, logits.video)
 
 
@@ -355,7 +357,7 @@ def test_second_half_of_a_double_batch_only_serves(toy_train: TrainSet):
     """With `second_batch` the masks of the first half are those of the result."""
     batch = toy_train.collate(first(toy_train)).batch
     assert batch is not None
-    assert batch.frame_shown is not None
+    assert batch.frame_visible is not None
     plan = draw_plan(
         MixConfig(pairing="second_batch"),
         clips_of(batch),
@@ -365,7 +367,7 @@ def test_second_half_of_a_double_batch_only_serves(toy_train: TrainSet):
     ).to(torch.device("cpu"))
     frames, log_mel = Frontend(SPECTRUM, CLIP.sample_rate)(batch, plan)
     assert len(frames) == len(log_mel) == 4
-    hidden = ~batch.frame_shown[:4]
+    hidden = ~batch.frame_visible[:4]
     assert (frames.transpose(1, 2)[hidden] == 0).all()
 
 
@@ -428,7 +430,7 @@ def test_events_are_in_the_middle_half_of_their_windows(toy_train: TrainSet):
 
 
 def test_stereo_follows_the_flip(tmp_path: Path):
-    from avmix.judgement import entry_of
+    from avmix.media.judgement import entry_of
 
     path = write_flash_beep(tmp_path / "a.mp4", layout="stereo")
     entry = entry_of(path, tmp_path, clip_id="a", labels=["x"], source_id="a")
@@ -459,7 +461,7 @@ def test_where_nothing_is_laid_under_the_label_stays(
     toy_train: TrainSet, silent: str, monkeypatch: pytest.MonkeyPatch
 ):
     train = of(toy_train, background=1.0, background_label="soften")
-    name = "decode_clips" if silent == "clip" else "decode_sound"
+    name = "decode_clips" if silent == "clip" else "decode_audio"
     right = getattr(dataset, name)
 
     def hushed(*args: Any, **options: Any) -> Any:
@@ -470,24 +472,24 @@ def test_where_nothing_is_laid_under_the_label_stays(
 
     monkeypatch.setattr(dataset, name, hushed)
     samples = first(train, 2)
-    assert [s.under for s in samples] == [(s.row, 0.0) for s in samples]
+    assert [s.background for s in samples] == [(s.row, 0.0) for s in samples]
     batch = train.collate(samples).batch
     assert batch is not None
-    assert batch.sound_target is not None
-    assert torch.equal(batch.sound_target, batch.target)
+    assert batch.audio_target is not None
+    assert torch.equal(batch.audio_target, batch.target)
 
 
 def test_a_background_that_is_not_finite_is_left_out_and_reported(
     toy_train: TrainSet, monkeypatch: pytest.MonkeyPatch
 ):
     def broken(*args: Any, **options: Any) -> Any:
-        found = decode_sound(*args, **options)
+        found = decode_audio(*args, **options)
         return replace(found, audio=np.full_like(found.audio, np.inf))
 
-    monkeypatch.setattr(dataset, "decode_sound", broken)
+    monkeypatch.setattr(dataset, "decode_audio", broken)
     (sample,) = first(of(toy_train, background=1.0, background_label="soften"), 1)
-    assert [b.reason for b in sample.bad] == ["ValueError: its sound is not finite"]
-    assert sample.under == (sample.row, 0.0)
+    assert [b.reason for b in sample.bad] == ["ValueError: its audio is not finite"]
+    assert sample.background == (sample.row, 0.0)
     assert sample.clip is not None
     assert np.isfinite(sample.clip.audio).all()
 
@@ -516,7 +518,7 @@ def test_a_clip_that_lost_a_modality_has_the_label_of_what_is_left(toy_train: Tr
     batch = train.collate(first(train, 16)).batch
     assert batch is not None
     heard = batch.target.roll(1, 0)
-    batch = replace(batch, sound_target=heard)
+    batch = replace(batch, audio_target=heard)
     plan = draw_plan(
         MixConfig(method="mixup+dropout", law="fixed", lam=0.25, drop_video=0.3, drop_audio=0.3),
         clips_of(batch),
@@ -530,7 +532,7 @@ def test_a_clip_that_lost_a_modality_has_the_label_of_what_is_left(toy_train: Tr
     for i, (has_video, has_audio) in enumerate(zip(sees, hears, strict=True)):
         parts = [mixed.video[i]] * has_video + [mixed.audio[i]] * has_audio
         torch.testing.assert_close(mixed.fused[i], torch.stack(parts).mean(0))
-    hard = targets_of_mix(plan, replace(batch, sound_target=None))
+    hard = targets_of_mix(plan, replace(batch, audio_target=None))
     torch.testing.assert_close(hard.fused.sum(1), torch.ones(16))
 
 
@@ -540,9 +542,9 @@ def test_what_is_read_as_a_background(toy_train: TrainSet, monkeypatch: pytest.M
 
     def noted(path: Path, **options: Any) -> Any:
         asked.append({"path": path, **options})
-        return decode_sound(path, **options)
+        return decode_audio(path, **options)
 
-    monkeypatch.setattr(dataset, "decode_sound", noted)
+    monkeypatch.setattr(dataset, "decode_audio", noted)
     entries = tuple(
         replace(entry, start_seconds=0.7, end_seconds=2.7, sha256=entry.sha256)
         for entry in toy_train.manifest.entries
@@ -554,7 +556,7 @@ def test_what_is_read_as_a_background(toy_train: TrainSet, monkeypatch: pytest.M
     for sample, options in zip(samples, asked, strict=True):
         assert not sample.bad
         assert sample.plan is not None
-        wanted = sample.plan.sound.background
+        wanted = sample.plan.audio.background
         assert wanted is not None
         assert options["path"] == train.path_of(entries[wanted.row])
         assert options["start_seconds"] == pytest.approx(0.7 + wanted.place)
@@ -564,7 +566,7 @@ def test_what_is_read_as_a_background(toy_train: TrainSet, monkeypatch: pytest.M
         assert options["limits"] == train.limits
 
 
-def test_only_what_has_sound_is_a_background(toy_train: TrainSet):
+def test_only_what_has_audio_is_a_background(toy_train: TrainSet):
     audio = toy_train.manifest.entries[0].audio
     assert audio is not None
     entries = tuple(
@@ -580,16 +582,16 @@ def test_only_what_has_sound_is_a_background(toy_train: TrainSet):
     assert deaf._other_source(0, rng(0, 0, "sound", 0)) is None  # pyright: ignore
 
 
-def test_pictures_and_sound_of_a_visit_have_streams_of_their_own(toy_train: TrainSet):
+def test_frames_and_audio_of_a_visit_have_streams_of_their_own(toy_train: TrainSet):
     train = of(toy_train, flip=0.5, invert=0.5, gain_db=6.0)
     (sample,) = first(of(toy_train), 1)
     assert sample.clip is not None
     time, clip = whole_window(CLIP, 0.0), sample.clip
     plans = [train.draw(row, visit, time, clip) for row in range(20) for visit in range(20)]
-    both = [plan.pictures.flip == plan.sound.invert for plan in plans]
+    both = [plan.video.flip == plan.audio.invert for plan in plans]
     assert abs(np.mean(both) - 0.5) < 0.1
-    assert len({plan.sound.gain_db for plan in plans}) == 400
-    assert len({plan.pictures.crop for plan in plans}) > 300
+    assert len({plan.audio.gain_db for plan in plans}) == 400
+    assert len({plan.video.crop for plan in plans}) > 300
 
 
 def test_windows_of_a_file_are_augmented_apart_and_never_as_before(toy_train: TrainSet):
@@ -598,7 +600,7 @@ def test_windows_of_a_file_are_augmented_apart_and_never_as_before(toy_train: Tr
     for epoch in range(3):
         for sample in train.samples([(epoch, place) for place in range(80)]):
             assert sample.plan is not None
-            plans.setdefault(sample.row, set()).add(sample.plan.sound.gain_db)
+            plans.setdefault(sample.row, set()).add(sample.plan.audio.gain_db)
     assert {len(gains) for gains in plans.values()} == {6}
 
 
@@ -608,19 +610,19 @@ def test_each_way_to_hide_is_told_to_the_network(toy_train: TrainSet, part: str)
         first(of(toy_train, **{part: 0.9 if part == "hide_seconds" else 1}))
     )
     assert batch is not None
-    assert batch.frame_shown is not None
-    assert batch.column_shown is not None
-    assert batch.bin_shown is not None
-    assert batch.frame_shown.all() == (part != "hide_seconds")
-    assert batch.column_shown.all() == (part == "mel_masks")
-    assert batch.bin_shown.all() == (part != "mel_masks")
+    assert batch.frame_visible is not None
+    assert batch.column_visible is not None
+    assert batch.bin_visible is not None
+    assert batch.frame_visible.all() == (part != "hide_seconds")
+    assert batch.column_visible.all() == (part == "mel_masks")
+    assert batch.bin_visible.all() == (part != "mel_masks")
 
 
 def test_masks_of_a_double_batch_and_of_what_is_missing(toy_train: TrainSet):
     batch = toy_train.collate(first(toy_train)).batch
     assert batch is not None
-    assert batch.column_shown is not None
-    assert batch.bin_shown is not None
+    assert batch.column_visible is not None
+    assert batch.bin_visible is not None
     plan = draw_plan(
         MixConfig(pairing="second_batch"),
         clips_of(batch),
@@ -630,7 +632,7 @@ def test_masks_of_a_double_batch_and_of_what_is_missing(toy_train: TrainSet):
     ).to(torch.device("cpu"))
     stage = Frontend(SPECTRUM, CLIP.sample_rate)
     _, log_mel = stage(batch, plan)
-    shown = (batch.column_shown[:, None] & batch.bin_shown[:, :, None])[:4]
+    shown = (batch.column_visible[:, None] & batch.bin_visible[:, :, None])[:4]
     torch.testing.assert_close(log_mel[:, 0] != 0, shown)
     some = torch.arange(8) % 2 == 0
     frames, log_mel = stage(replace(batch, has_video=some, has_audio=~some))
@@ -667,5 +669,5 @@ def test_the_preset_without_augmentation_is_what_evaluation_sees(toy_train: Trai
         )
         assert not isinstance(clip, ClipError)
         plan = centred(*clip.video.shape[1:3])
-        np.testing.assert_array_equal(sample.clip.video, apply_pictures(clip.video, plan, 32))
+        np.testing.assert_array_equal(sample.clip.video, apply_video(clip.video, plan, 32))
         np.testing.assert_array_equal(sample.clip.audio, clip.audio)

@@ -115,7 +115,7 @@ def answers(clip: Clip) -> Decode:
 
 
 def assert_exact(path: Path, name: str, backend: Backend) -> None:
-    """Against the truth: the picture of every moment, every beep, and what is counted."""
+    """Against the truth: the frame of every moment, every beep, and what is counted."""
     truth = truth_of(RECIPES[name])
     windows = windows_of(truth, seed=len(name))
     for which in ("start", "inside", "end", "every frame", "random 1"):
@@ -146,7 +146,7 @@ def assert_exact(path: Path, name: str, backend: Backend) -> None:
 
 
 def assert_same(got: Clip | ClipError, want: Clip | ClipError) -> None:
-    """As PyAV: all but the last bits of the pictures, and the wording of errors."""
+    """As PyAV: all but the last bits of the frames, and the wording of errors."""
     if isinstance(want, ClipError) or isinstance(got, ClipError):
         assert type(got) is type(want), (got, want)
         return
@@ -228,8 +228,8 @@ def test_many_windows_as_pyav(
 
 
 @EACH
-def test_windows_that_share_pictures(file_of: FileOf, backend: Backend) -> None:
-    # Together they have as many pictures as each asks for: 73 to 79, and 77 to 79 and held.
+def test_windows_that_share_frames(file_of: FileOf, backend: Backend) -> None:
+    # Together they have as many frames as each asks for: 73 to 79, and 77 to 79 and held.
     how: dict[str, Any] = {"starts_seconds": (2.92, 3.08), "duration_seconds": 0.28}
     how |= {"fps": 25, "num_frames": None}
     got, want = each_outcomes(file_of("plain.mp4"), backend, **how)
@@ -255,7 +255,7 @@ def test_after_the_end(tmp_path: Path, start: float, backend: Backend) -> None:
     path = write_flash_beep(tmp_path / "a.mp4")
     with pytest.raises(ClipRangeError, match=r"ends at 4\.000 s"):
         decode_clip(path, start_seconds=start, duration_seconds=1, fps=5, backend=backend)
-    with pytest.raises(ClipRangeError, match="first picture is at 0"):
+    with pytest.raises(ClipRangeError, match="first frame is at 0"):
         decode_clip(path, start_seconds=-0.1, duration_seconds=1, fps=5, backend=backend)
 
 
@@ -311,8 +311,8 @@ def test_what_is_asked_of_the_file(file_of: FileOf, backend: Backend) -> None:
 
 
 @EACH
-def test_interlaced_pictures(tmp_path: Path, backend: Backend) -> None:
-    # Only the picture itself says so, and no library but PyAV passes that on.
+def test_interlaced_frames(tmp_path: Path, backend: Backend) -> None:
+    # Only the frame itself says so, and no library but PyAV passes that on.
     recipe = replace(RECIPES["interlaced.ts"], name="interlaced.mp4")
     assert_refused(write_media(tmp_path / recipe.name, recipe), backend)
 
@@ -340,7 +340,7 @@ def test_a_hole_of_zeros(tmp_path: Path, backend: Backend) -> None:
 
 @EACH
 def test_a_matrix_that_has_to_be_guessed(tmp_path: Path, backend: Backend) -> None:
-    # PyAV's side takes large pictures without a tag for BT.709, as players do; these for BT.601.
+    # PyAV's side takes large frames without a tag for BT.709, as players do; these for BT.601.
     path = write_flash_beep(tmp_path / "large.mp4", size=(1280, 64), seconds=0.4)
     assert_refused(path, backend)
 
@@ -371,7 +371,7 @@ def test_truncated_file(
 @EACH
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_damage_that_the_decoder_notices(tmp_path: Path, suffix: str, backend: Backend) -> None:
-    # 24 random bytes in a picture. Neither library raises for most of them: it is in their log,
+    # 24 random bytes in a frame. Neither library raises for most of them: it is in their log,
     # and for the last of these files not as an error.
     clean, path = write_flash_beep(tmp_path / f"clean{suffix}"), tmp_path / f"bad{suffix}"
     with av.open(str(clean)) as container:

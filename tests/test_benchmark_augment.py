@@ -71,7 +71,7 @@ def test_a_quick_run_measures_what_was_really_done(tmp_path: Path, load: Any) ->
 
 
 def test_batched_ways_do_what_the_worker_does(load: Any) -> None:
-    """Smooth pictures, on which antialiasing changes little: the rest must agree."""
+    """Smooth frames, on which antialiasing changes little: the rest must agree."""
     device = load("augmentdevice")
     y, x = np.mgrid[:72, :96]
     planes = [128 + 100 * np.sin(y / 17 + k) * np.cos(x / 23 - k) for k in range(3)]
@@ -90,7 +90,7 @@ def test_what_is_said_of_peers_is_seen_in_the_result(load: Any) -> None:
     peers = load("augmentpeers")
 
     def each_its_own(video: np.ndarray, step: int) -> np.ndarray:
-        return np.stack([np.roll(picture, k, 1) for k, picture in enumerate(video)])
+        return np.stack([np.roll(frame, k, 1) for k, frame in enumerate(video)])
 
     assert not peers._one_draw(each_its_own, 16)
 

@@ -81,16 +81,16 @@ def test_all_weights_are_recovered(load: Any) -> None:
         torch.testing.assert_close(found, expected)
 
 
-def test_sound_left_unmixed_is_seen(load: Any) -> None:
+def test_audio_left_unmixed_is_seen(load: Any) -> None:
     Mixed = load("mixers").Mixed
     found = judged(load, lambda x, i: Mixed(blended(x), i.audio, blended(i.target)))
     assert (found.right, found.audio_unmixed, found.audio_wrong) == (False, True, False)
-    assert not found.label_wrong  # it is the sound that is wrong
+    assert not found.label_wrong  # it is the audio that is wrong
     assert found.own_audio == pytest.approx(1.0)
     assert found.own_label == pytest.approx(0.0)  # the clip for which it matters most
 
 
-def test_sound_mixed_by_another_weight_is_seen(load: Any) -> None:
+def test_audio_mixed_by_another_weight_is_seen(load: Any) -> None:
     Mixed = load("mixers").Mixed
     found = judged(load, lambda x, i: Mixed(blended(x), blended(i.audio, 1 - WEIGHT),
                                             blended(i.target)))  # fmt: skip
@@ -107,7 +107,7 @@ def test_a_wrong_label_is_seen(load: Any) -> None:
 
 
 def test_labels_of_each_modality_are_held_against_it(load: Any) -> None:
-    """Pictures mixed and sound left alone is right where the labels say so, and the fused label is
+    """Frames mixed and audio left alone is right where the labels say so, and the fused label is
     the mean."""
     Mixed = load("mixers").Mixed
 
@@ -136,7 +136,7 @@ def test_pixels_in_the_wrong_place_are_seen(load: Any) -> None:
 
 
 def test_boxes_are_judged_by_their_share(load: Any) -> None:
-    """A box of 9 of 36 rows of every picture is a quarter; of 2 of 5 pictures it is not."""
+    """A box of 9 of 36 rows of every frame is a quarter; of 2 of 5 frames it is not."""
     Mixed = load("mixers").Mixed
 
     def mix(x: Tensor, i: Any, box: Any, own: float) -> Any:

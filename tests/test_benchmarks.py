@@ -89,7 +89,7 @@ def test_every_candidate_is_used_as_it_should_be(tmp_path: Path, load: Any) -> N
 
 @pytest.mark.slow
 def test_memory_does_not_grow(tmp_path: Path, load: Any) -> None:
-    """Keeping every third picture until Python's rare full collection is 10 MiB per 1,000."""
+    """Keeping every third frame until Python's rare full collection is 10 MiB per 1,000."""
     decode, truths = load("decode"), load("truths")
     recipes = [truths.RECIPES[name] for name in (*SURE, "plain.mkv", "plain.avi", "plain.ts")]
     for recipe in recipes:
@@ -119,10 +119,10 @@ def test_the_made_files_are_what_they_are_said_to_be(tmp_path: Path, load: Any) 
         frame = next(container.decode(video=0))
         assert frame.time is not None
         assert 584 <= frame.time <= 585
-    pictures = np.diff(sorted(times["video"]))
-    sounds = np.diff(times["audio"])
-    assert np.allclose(pictures, 1 / 30, atol=1e-4)
-    assert np.allclose(sounds, 1024 / 44_100, atol=1e-4)
+    frames = np.diff(sorted(times["video"]))
+    audio = np.diff(times["audio"])
+    assert np.allclose(frames, 1 / 30, atol=1e-4)
+    assert np.allclose(audio, 1024 / 44_100, atol=1e-4)
     assert times["video"][-1] > 599
     assert times["audio"][-1] > 599
 
@@ -233,17 +233,17 @@ def test_verdicts(load: Any) -> None:
         assert truths._verdict({**good, **change}) == verdict, change
 
 
-def test_a_picture_is_as_far_off_as_there_are_pictures_between(load: Any) -> None:
+def test_a_frame_is_as_far_off_as_there_are_frames_between(load: Any) -> None:
     truths = load("truths")
-    truth = truths.truth_of(truths.RECIPES["plain.mp4"])  # 25 pictures a second
+    truth = truths.truth_of(truths.RECIPES["plain.mp4"])  # 25 frames a second
     from tests.media import draw_frame
 
     def off(number: int, wanted: float) -> int:
         frame = draw_frame(number, size=(160, 128), flash=False)
-        return truths._pictures_off(frame, wanted, truth)
+        return truths._frames_off(frame, wanted, truth)
 
     assert [off(10, 0.41), off(10, 0.45), off(10, 0.37), off(10, 0.81)] == [0, 1, 1, 10]
-    assert truths._pictures_off(np.full((128, 160, 3), 128, np.uint8), 0.4, truth) >= 1000
+    assert truths._frames_off(np.full((128, 160, 3), 128, np.uint8), 0.4, truth) >= 1000
 
 
 def test_both_arms_of_the_few_shot_experiment_do_as_many_steps(load: Any) -> None:

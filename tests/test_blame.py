@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import train
-from avmix import checkpoint
 from avmix.config import TrainConfig, load_config
-from avmix.runlog import RunLog, StepRecord, Stopwatch
+from avmix.training import checkpoint
+from avmix.training.runlog import RunLog, StepRecord, Stopwatch
 
 ROOT = Path(__file__).parents[1]
 CLIP_SECONDS = 1.0

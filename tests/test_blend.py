@@ -11,7 +11,7 @@ from mix_reference import mix
 from torch import Tensor
 
 from avmix.mix.blend import _Take, along_sphere, blend, blend_crosswise, inside, mix_part
-from avmix.mix.plan import MixPlan, Part
+from avmix.mix.mix_plan import MixPlan, Part
 
 NAN, INF = math.nan, math.inf
 SHAPES = [(5,), (3, 4), (2, 3, 4), (2, 2, 3, 4)]

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from avmix import checkpoint
-from avmix.atomic import replacing
-from avmix.chance import Chance
-from avmix.checkpoint import Checkpoint, CheckpointError, load, save
 from avmix.config import RunConfig, TrainConfig
-from avmix.runtime import Rounding
+from avmix.system.atomic_files import replacing
+from avmix.training import checkpoint
+from avmix.training.chance_level import ChanceHistory
+from avmix.training.checkpoint import Checkpoint, CheckpointError, load, save
+from avmix.training.runtime import Rounding
 
 ROOT = Path(__file__).parents[1]
 MADE = Checkpoint(
@@ -29,7 +29,9 @@ MADE = Checkpoint(
     best=0.625,
     model={"w": torch.arange(600.0).view(20, 30), "n": torch.tensor(5)},
     optimizer={"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
-    chance=Chance(epochs=(2, 0, None), sums=torch.arange(12.0, dtype=torch.float64).view(3, 4)),
+    chance=ChanceHistory(
+        epochs=(2, 0, None), sums=torch.arange(12.0, dtype=torch.float64).view(3, 4)
+    ),
     loss_sum=(1.5, 7),
     rounding=Rounding(device="cpu", threads=2, kernel="fused", cpu="AVX2", torch_version="2.11.0"),
 )
@@ -122,7 +124,7 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
     code = """
 import resource, sys
 from pathlib import Path
-from avmix.checkpoint import load, save
+from avmix.training.checkpoint import load, save
 path = Path(sys.argv[1])
 state = load(path)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))

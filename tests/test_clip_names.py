@@ -7,14 +7,15 @@ from pathlib import Path, PurePosixPath
 import pytest
 from conftest import AUDIO, VIDEO
 
-from avmix.prepare.download import Item, read_list, write_list
-from avmix.prepare.expected import Expected, Protocol
+from avmix.media.folder_walk import File
+from avmix.prepare.clip_file_names import name_match_rank, times_in
+from avmix.prepare.clip_status import Judged, files_of, judge
+from avmix.prepare.file_mapping import mapping_of, missing_links, show_mapping
 from avmix.prepare.inventory import like_missing
-from avmix.prepare.journal import Probed
-from avmix.prepare.judge import Judged, files_of, judge
-from avmix.prepare.mapping import mapping_of, missing_links, show_mapping
-from avmix.prepare.names import fit, times_in
-from avmix.prepare.scan import File, Index, scan
+from avmix.prepare.media_folder import MediaIndex, scan
+from avmix.prepare.probe_journal import Probed
+from avmix.prepare.protocol import Expected, Protocol
+from avmix.tools.download import Item, read_list, write_list
 from tests.recipes_media import MAKERS, YT, load_recipe, options
 
 ID = "0wR5jVB-WPk"
@@ -41,15 +42,15 @@ def spelled(form: str, video: str, low: float, high: float) -> str:
 def test_a_name_says_id_and_seconds(form: str, video: str, low: float) -> None:
     times = times_in(spelled(form, video, low, low + 10), video)
     assert times is not None
-    assert fit(times, (low, low + 10)) == (0 if len(times) == 2 else 1)
-    assert fit(times, (low + 20, low + 30)) is None
-    assert fit(times, None) == 3
+    assert name_match_rank(times, (low, low + 10)) == (0 if len(times) == 2 else 1)
+    assert name_match_rank(times, (low + 20, low + 30)) is None
+    assert name_match_rank(times, None) == 3
 
 
 @pytest.mark.parametrize("form", ALONE)
 def test_a_name_says_an_id_alone(form: str) -> None:
     assert times_in(spelled(form, YT, 0, 0), YT) == ()
-    assert fit((), (3.0, 13.0)) == 2
+    assert name_match_rank((), (3.0, 13.0)) == 2
 
 
 @pytest.mark.parametrize("stem", [f"{ID}_clip", f"x{ID}", f"{ID}9", f"{ID}_1_2_3", f"a_{ID}_x"])
@@ -61,7 +62,7 @@ def test_seconds_of_another_stretch_are_not_this_one() -> None:
     for form in ("{id}_418_428", "{id}_417_500", "{id}_42", "{id}_417ms_427ms"):
         times = times_in(form.format(id=ID), ID)
         assert times is not None
-        assert fit(times, (417.0, 427.0)) is None
+        assert name_match_rank(times, (417.0, 427.0)) is None
 
 
 def of_recipe(name: str, root: Path) -> tuple[Protocol, ...]:
@@ -71,8 +72,8 @@ def of_recipe(name: str, root: Path) -> tuple[Protocol, ...]:
     return tuple(load_recipe(name).protocols(options(annotations, media, *asked, **shares)))
 
 
-def index_of(root: Path, *paths: str) -> Index:
-    index = Index(root)
+def index_of(root: Path, *paths: str) -> MediaIndex:
+    index = MediaIndex(root)
     for path in sorted(paths):
         index._add(File(path, 1, 1))
     return index

@@ -19,8 +19,8 @@ from avmix.decode import (
     decode_clip,
     decode_clips,
 )
-from avmix.decode.planned import PlannedPictures
 from avmix.decode.request import MAX_SECONDS
+from avmix.decode.selective import SelectiveFrames
 from avmix.types import Clip
 from tests.media import read_counter, write_flash_beep
 
@@ -30,7 +30,7 @@ FORM: dict[str, Any] = {"duration_seconds": 1.0, "fps": 25}
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """20 seconds with a key picture every two, in any container."""
+    """20 seconds with a keyframe every two, in any container."""
     folder = tmp_path_factory.mktemp("films")
 
     def make(suffix: str) -> Path:
@@ -76,9 +76,9 @@ def test_a_time_that_no_file_has_is_after_the_end(film: Callable[[str], Path], s
     form: dict[str, Any] = {"start_seconds": MAX_SECONDS, "duration_seconds": 1e9, "num_frames": 2}
     with pytest.raises(ClipRangeError, match="the window begins at 1000000000"):
         decode_clip(film(suffix), audio="skip", **form)
-    clip = decode_clip(film(suffix), start_seconds=0, sound_shift_seconds=-MAX_SECONDS, **FORM)
+    clip = decode_clip(film(suffix), start_seconds=0, audio_shift_seconds=-MAX_SECONDS, **FORM)
     assert clip.audio_valid == 0
-    clip = decode_clip(film(suffix), start_seconds=0, sound_shift_seconds=MAX_SECONDS, **FORM)
+    clip = decode_clip(film(suffix), start_seconds=0, audio_shift_seconds=MAX_SECONDS, **FORM)
     assert clip.audio_valid == 0
 
 
@@ -86,15 +86,15 @@ def test_overlapping_windows_are_decoded_once(
     film: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
-    original = PlannedPictures._decode_one
+    original = SelectiveFrames._decode_one
 
-    def spy(self: PlannedPictures, packet: Any, *rest: Any) -> None:
+    def spy(self: SelectiveFrames, packet: Any, *rest: Any) -> None:
         decoded.append(packet is not None)
         original(self, packet, *rest)
 
-    monkeypatch.setattr(PlannedPictures, "_decode_one", spy)
+    monkeypatch.setattr(SelectiveFrames, "_decode_one", spy)
     decode_clips(film(".mp4"), starts_seconds=[8.1, 8.4, 8.7], **FORM)
-    assert sum(decoded) <= 45  # key pictures are at 8.0 and 10.0, the last window ends at 9.7
+    assert sum(decoded) <= 45  # keyframes are at 8.0 and 10.0, the last window ends at 9.7
 
 
 def test_only_what_is_needed_is_decoded(
@@ -102,10 +102,10 @@ def test_only_what_is_needed_is_decoded(
 ) -> None:
     fed: list[str] = []
     for name in ("feed", "_decode_one"):
-        original = getattr(PlannedPictures, name)
+        original = getattr(SelectiveFrames, name)
 
         def spy(
-            self: PlannedPictures,
+            self: SelectiveFrames,
             packet: Any,
             *rest: Any,
             name: str = name,
@@ -114,10 +114,10 @@ def test_only_what_is_needed_is_decoded(
             fed.append(name)
             original(self, packet, *rest)
 
-        monkeypatch.setattr(PlannedPictures, name, spy)
+        monkeypatch.setattr(SelectiveFrames, name, spy)
     clip = decode_clip(film(".mp4"), start_seconds=17.0, duration_seconds=1.0, num_frames=2)
     assert [read_counter(frame) for frame in clip.video] == [431, 443]
-    # Read from the key picture at 16 s; decoded to 17.75 s, not to 18.
+    # Read from the keyframe at 16 s; decoded to 17.75 s, not to 18.
     assert fed.count("feed") < 60
     assert fed.count("_decode_one") < 48
 
@@ -145,9 +145,9 @@ def test_a_file_is_checked_against_its_hash(tmp_path: Path, film: Callable[[str]
         (
             Limits(max_clip_bytes=160 * 96 * 3 * 24),
             UnsupportedMediaError,
-            "25 pictures of 160 x 96",
+            "25 frames of 160 x 96",
         ),
-        (Limits(max_held_bytes=1000), UnsupportedMediaError, "compressed pictures"),
+        (Limits(max_held_bytes=1000), UnsupportedMediaError, "compressed frames"),
         (Limits(seconds=0.0), UnsupportedMediaError, "longer than 0 s"),
     ],
 )
@@ -160,7 +160,7 @@ def test_limits(
 
 
 def test_time_may_begin_with_the_container(tmp_path: Path) -> None:
-    # Sound begins at 0, pictures at 0.4: number 0 is there early, and again at its time.
+    # Audio begins at 0, frames at 0.4: number 0 is there early, and again at its time.
     path = write_flash_beep(tmp_path / "late.mkv", video_start_seconds=0.4, seconds=2)
     clip = decode_clip(path, start_seconds=0, duration_seconds=1, fps=10, origin="container")
     assert [read_counter(frame) for frame in clip.video] == [0, 0, 0, 0, 0, 2, 5, 7, 10, 12]

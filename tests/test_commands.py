@@ -62,10 +62,10 @@ import sys, wave
 import numpy as np
 given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 length = int(16000 * float(given["--seconds"]))
-sound = np.random.default_rng(int(given["--seed"])).normal(0, 3000, length)
+audio = np.random.default_rng(int(given["--seed"])).normal(0, 3000, length)
 with wave.open(given["--out"], "wb") as file:
     file.setnchannels(1), file.setsampwidth(2), file.setframerate(16000)
-    file.writeframes(sound.astype("<i2").tobytes())
+    file.writeframes(audio.astype("<i2").tobytes())
 """
 
 

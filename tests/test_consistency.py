@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from avmix.consistency import Agreement, agreement, interpolation, mixed_contrastive, same_label
+from avmix.training.consistency import (
+    Agreement,
+    agreement,
+    interpolation,
+    mixed_contrastive,
+    same_label,
+)
 
 KINDS: tuple[Agreement, ...] = get_args(Agreement)
 
@@ -73,7 +79,7 @@ def interpolation_loop(mixed, clean, partner, lam, counts, temperature) -> float
     return mean(found) * temperature**2
 
 
-def contrastive_loop(queries, keys, partner, lam, has_query, has_key, temperature) -> float:
+def contrastive_loop(queries, keys, partner, lam, query_present, key_present, temperature) -> float:
     def cosine(x: list[float], y: list[float]) -> float:
         return math.fsum(a * b for a, b in zip(x, y, strict=True)) / math.hypot(*x) / math.hypot(*y)
 
@@ -81,11 +87,11 @@ def contrastive_loop(queries, keys, partner, lam, has_query, has_key, temperatur
     for i in range(len(queries)):
         wanted: dict[int, float] = {}
         for place, weight in ((i, float(lam[i])), (int(partner[i]), 1 - float(lam[i]))):
-            if has_key[place] and weight > 0:
+            if key_present[place] and weight > 0:
                 wanted[place] = wanted.get(place, 0) + weight
-        if not has_query[i] or not wanted:
+        if not query_present[i] or not wanted:
             continue
-        present = [j for j in range(len(keys)) if has_key[j]]
+        present = [j for j in range(len(keys)) if key_present[j]]
         row = [cosine(queries[i].tolist(), keys[j].tolist()) for j in present]
         chance = dict(zip(present, probabilities(row, temperature), strict=True))
         total = math.fsum(wanted.values())
@@ -296,15 +302,15 @@ def test_a_partner_who_is_not_there_is_refused():
 @pytest.mark.parametrize("temperature", [0.05, 1.0])
 @pytest.mark.parametrize("num_mixed", [6, 4])
 @pytest.mark.parametrize(
-    ("has_query", "has_key"),
+    ("query_present", "key_present"),
     [("111111", "111111"), ("101110", "111111"), ("111111", "011011"), ("011111", "001100"),
      ("111111", "000010")],
 )  # fmt: skip
-def test_contrastive_is_the_formula(temperature, num_mixed, has_query, has_key):
+def test_contrastive_is_the_formula(temperature, num_mixed, query_present, key_present):
     queries, keys = noise(num_mixed, 7), noise(6, 7, seed=1)
     partner = torch.tensor([1, 5, 2, 5, 0, 3])[:num_mixed]
     lam = torch.tensor([0.3, 0.7, 1.0, 0.0, 0.5, 0.9])[:num_mixed]
-    masks = mask(has_query[:num_mixed]), mask(has_key)
+    masks = mask(query_present[:num_mixed]), mask(key_present)
     found = mixed_contrastive(queries, keys, partner, lam, *masks, temperature=temperature)
     expected = contrastive_loop(queries, keys, partner, lam, *masks, temperature)
     assert found.dtype == torch.float32
@@ -318,9 +324,9 @@ def test_contrastive_by_hand():
     partner, lam = torch.tensor([1, 1]), torch.tensor([0.25, 0.5])
     cold = 1 / math.log(3)
 
-    def loss(has_query: Tensor, has_key: Tensor) -> float:
+    def loss(query_present: Tensor, key_present: Tensor) -> float:
         return mixed_contrastive(
-            queries, keys, partner, lam, has_query, has_key, temperature=cold
+            queries, keys, partner, lam, query_present, key_present, temperature=cold
         ).item()
 
     both = mask("11")
@@ -342,9 +348,9 @@ def test_what_is_left_of_the_target_is_made_one_again():
 def test_no_weight_on_a_present_key_is_no_target():
     # lam 1 and the own key absent; lam 0 and the partner's absent: nothing to find for either.
     features = noise(2, 3).requires_grad_()
-    for lam, has_key in ((1.0, mask("01")), (0.0, mask("10"))):
+    for lam, key_present in ((1.0, mask("01")), (0.0, mask("10"))):
         loss = mixed_contrastive(features[:1], features, torch.tensor([1]), torch.tensor([lam]),
-                                 mask("1"), has_key, temperature=0.1)  # fmt: skip
+                                 mask("1"), key_present, temperature=0.1)  # fmt: skip
         assert loss.item() == 0
         (grad,) = torch.autograd.grad(loss, features)
         assert grad.eq(0).all()
@@ -594,8 +600,8 @@ def test_shapes_that_do_not_fit_are_named():
         ("mixed_logits.*clean_logits.* 2 .* 1 ",
          lambda: interpolation(x, x[:1], partner, lam, two)),
         ("queries has 3, keys has 5", lambda: contrast(x, wide, partner, lam, two, two)),
-        ("has_query has 4", lambda: contrast(x, x, partner, lam, four, two)),
-        ("keys has 2, has_key has 4", lambda: contrast(x, x, partner, lam, two, four)),
+        ("query_present has 4", lambda: contrast(x, x, partner, lam, four, two)),
+        ("keys has 2, key_present has 4", lambda: contrast(x, x, partner, lam, two, four)),
         ("queries.*keys.* 2 .* 1 ", lambda: contrast(x, x[:1], partner, lam, two, two[:1])),
     ]  # fmt: skip
     for message, call in wrong:

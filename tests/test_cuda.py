@@ -7,8 +7,6 @@ import pytest
 import torch
 
 import train
-from avmix import chance
-from avmix.chance import ChanceMeter
 from avmix.config import (
     AudioEncoderConfig,
     ClipConfig,
@@ -20,13 +18,15 @@ from avmix.config import (
     VideoEncoderConfig,
     load_config,
 )
-from avmix.engine import clean_pass, clips_of
-from avmix.frontend import Frontend
-from avmix.losses import consistency_losses, head_losses, objective, presence
 from avmix.mix import MixPlan, clip_grids, draw_plan, mixed_targets
-from avmix.mix.hidden import hidden_mix
+from avmix.mix.hidden_mix import hidden_mix
 from avmix.models import build_model
+from avmix.models.frontend import Frontend
 from avmix.rng import rng
+from avmix.training import chance_level
+from avmix.training.chance_level import ChanceMeter
+from avmix.training.engine import clean_pass, clips_of
+from avmix.training.losses import consistency_losses, head_losses, objective, presence
 from avmix.types import Batch
 
 ROOT = Path(__file__).parents[1]
@@ -103,7 +103,7 @@ def test_network_and_losses_never_wait_for_the_gpu(method: str) -> None:
     network = build_model(config, 6).to(cuda)
     frontend = Frontend(FrontendConfig(), 16_000).to(cuda)
     options = LossConfig(agreement=1.0, interpolation=1.0, contrastive=1.0)
-    meter = ChanceMeter(chance.begun(6), options, 6, cuda)
+    meter = ChanceMeter(chance_level.begun(6), options, 6, cuda)
 
     def step(moved: Batch) -> torch.Tensor:
         placed = plan.to(cuda)

@@ -30,7 +30,7 @@ def test_the_rest(name: str) -> None:
 
 
 def test_results_beyond_2_to_the_31_are_written() -> None:
-    from avmix.mix.kernels import mix_frames
+    from avmix.mix.cuda_kernels import mix_frames
 
     rows, size = 700, (8, 400, 400)
     need = rows * 3 * 8 * 400 * 400 * 3 + 2**30
@@ -60,7 +60,7 @@ Call = Callable[[], Tensor]
 
 
 def _frames_call(channels_last: bool, dtype: torch.dtype) -> Call:
-    from avmix.mix.kernels import mix_frames
+    from avmix.mix.cuda_kernels import mix_frames
 
     video = torch.randint(0, 256, (8, 8, 112, 112, 3), dtype=torch.uint8, device="cuda")
     partner = torch.arange(7, -1, -1, dtype=torch.int32, device="cuda")
@@ -120,7 +120,7 @@ def test_a_call_is_one_launch(call: Call) -> None:
 
 def test_unmixed_clips_cost_no_exactness_beside_mixed_ones() -> None:
     """In one batch: rows of weight 1 and of an empty box are to the bit what they are alone."""
-    from avmix.mix.kernels import mix_frames
+    from avmix.mix.cuda_kernels import mix_frames
 
     video = torch.randint(0, 256, (4, 8, 112, 112, 3), dtype=torch.uint8, device="cuda")
     partner = torch.tensor([1, 0, 3, 2], dtype=torch.int32, device="cuda")

@@ -1,4 +1,4 @@
-"""Truth is drawn into the files: the number of each frame, and a burst of sound at each flash."""
+"""Truth is drawn into the files: the number of each frame, and a burst of audio at each flash."""
 
 import pickle
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def truth(how: dict[str, Any], times: np.ndarray) -> list[int]:
 
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("name", FILES)
-def test_picture_and_sound_are_where_they_belong(
+def test_frame_and_audio_are_where_they_belong(
     file_of: Callable[[str], Path], name: str, start: float
 ) -> None:
     how = FILES[name][1]
@@ -126,7 +126,7 @@ def test_flash_and_burst_coincide(file_of: Callable[[str], Path]) -> None:
     np.testing.assert_allclose(beep_times(clip.audio, RATE), [0.2, 1.0], atol=1e-3)
 
 
-def test_sound_after_a_seek_equals_sound_without(file_of: Callable[[str], Path]) -> None:
+def test_audio_after_a_seek_equals_audio_without(file_of: Callable[[str], Path]) -> None:
     # The first frame after a seek is wrong unless the ones before it were decoded too.
     for name in ("mp4", "mkv_aac", "mkv_opus"):
         whole = decode_clip(file_of(name), start_seconds=0, duration_seconds=3.9, fps=5)
@@ -161,7 +161,7 @@ def test_window_across_the_end_is_held_and_padded(
     assert not clip.audio[round(1.05 * RATE) :].any()
     with pytest.raises(ClipRangeError, match="25 of 50"):
         decode_clip(file_of(name), start_seconds=3, duration_seconds=2, fps=25, max_held=24)
-    with pytest.raises(ClipRangeError, match="has sound"):
+    with pytest.raises(ClipRangeError, match="has audio"):
         decode_clip(file_of(name), start_seconds=3, duration_seconds=2, fps=25, min_audio_valid=0.6)
 
 
@@ -191,13 +191,13 @@ def test_one_way_to_say_how_many(file_of: Callable[[str], Path], wrong: dict[str
         decode_clip(file_of("mp4"), start_seconds=0, duration_seconds=1, **wrong)
 
 
-def test_late_sound_is_zero_until_it_begins(file_of: Callable[[str], Path]) -> None:
+def test_late_audio_is_zero_until_it_begins(file_of: Callable[[str], Path]) -> None:
     clip = decode_clip(file_of("mp4_audio_late"), start_seconds=0, duration_seconds=1, fps=5)
     assert not clip.audio[: round(0.29 * RATE)].any()
     assert clip.audio_valid == pytest.approx(0.68, abs=0.025)
 
 
-def test_a_gap_in_the_sound_stays_a_gap(tmp_path: Path) -> None:
+def test_a_gap_in_the_audio_stays_a_gap(tmp_path: Path) -> None:
     # Written once whole, then remuxed without the audio packets of one second.
     whole = write_flash_beep(tmp_path / "whole.mkv", audio_codec="aac", events_seconds=EVENTS)
     path = tmp_path / "gap.mkv"
@@ -356,7 +356,7 @@ def test_truncated_file(tmp_path: Path, file_of: Callable[[str], Path]) -> None:
 def test_damage_that_the_decoder_notices_is_refused(
     tmp_path: Path, file_of: Callable[[str], Path], name: str
 ) -> None:
-    # 24 random bytes in a picture; a single changed bit can stay unnoticed by any decoder.
+    # 24 random bytes in a frame; a single changed bit can stay unnoticed by any decoder.
     clean = file_of(name)
     with av.open(str(clean)) as container:
         packets = [
@@ -387,7 +387,7 @@ def test_damage_that_the_decoder_notices_is_refused(
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
-def test_real_files_seek_to_the_pictures_of_a_linear_decode(path: Path) -> None:
+def test_real_files_seek_to_the_frames_of_a_linear_decode(path: Path) -> None:
     times, frames, epsilon = plain_decode(path)
     num_refused = 0
     starts = (0.0, 0.55, 0.45 * times[-1], max(times[-1] - 0.7, 0))
@@ -408,7 +408,7 @@ def test_real_files_seek_to_the_pictures_of_a_linear_decode(path: Path) -> None:
                 [0.2126, 0.7152, 0.0722] if large else [0.299, 0.587, 0.114]
             )
             assert got.shape == want.shape
-            # Gray by another way: it differs by rounding, another picture by far more.
+            # Gray by another way: it differs by rounding, another frame by far more.
             difference = np.abs(got - want).mean()
             assert difference < 3
             assert difference < 1 or np.corrcoef(got.ravel(), want.ravel())[0, 1] > 0.97
@@ -416,7 +416,7 @@ def test_real_files_seek_to_the_pictures_of_a_linear_decode(path: Path) -> None:
 
 
 def plain_decode(path: Path) -> tuple[list[float], list[Any], float]:
-    """Time of every picture, the pictures, and half a tick; nothing is sought or skipped."""
+    """Time of every frame, the frames, and half a tick; nothing is sought or skipped."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -427,7 +427,7 @@ def plain_decode(path: Path) -> tuple[list[float], list[Any], float]:
                 frames += packet.decode()
             except av.error.FFmpegError:
                 continue
-    if path.suffix == ".avi":  # its times are not given: pictures are counted
+    if path.suffix == ".avi":  # its times are not given: frames are counted
         times = [k * period for k in range(len(frames))]
     else:
         times = [frame.time - frames[0].time for frame in frames]

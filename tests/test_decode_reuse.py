@@ -10,7 +10,7 @@ import pytest
 from avmix.decode import decode_clip
 from avmix.decode.bitstream import damage_check
 from avmix.decode.container import open_media
-from avmix.decode.planned import _stretches
+from avmix.decode.selective import _stretches
 from avmix.decode.video import SeekMissed
 from avmix.types import Clip
 from tests.media import write_media

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 import eval as evaluation
-from avmix.checkpoint import Checkpoint
 from avmix.config import TrainConfig
 from avmix.data.manifest import Manifest
-from avmix.engine import Evaluation
-from avmix.metrics import EVAL_ROWS as ROWS
-from avmix.metrics import Predictions, all_scores
+from avmix.evaluation.metrics import EVAL_ROWS as ROWS
+from avmix.evaluation.metrics import Predictions, all_scores
+from avmix.training.checkpoint import Checkpoint
+from avmix.training.engine import Evaluation
 
 ROOT = Path(__file__).parents[1]
 

@@ -25,18 +25,18 @@ from avmix.cli import main
 from avmix.data.manifest import write_manifest
 from avmix.decode import Limits, UnsupportedMediaError, decode_clip
 from avmix.decode.container import open_media
-from avmix.decode.lasting import Lasting
-from avmix.doctor import compare as compare_module
-from avmix.doctor.boxes import Edit, read_edits, shown_of
+from avmix.decode.decoder_state import DecoderState
+from avmix.doctor import window_check as compare_module
+from avmix.doctor.edit_list_reader import Edit, presented_of, read_edits
 from avmix.doctor.environment import version_findings
 from avmix.doctor.examine import Task, examine
-from avmix.doctor.linear import read_packets
-from avmix.doctor.manifest import _compare
-from avmix.doctor.pool import examine_all
+from avmix.doctor.file_pool import examine_all
+from avmix.doctor.full_decode import read_packets
+from avmix.doctor.manifest_check import _compare
 from avmix.doctor.report import FileReport
-from avmix.judgement import entry_of
-from avmix.names import printable
-from avmix.prepare.probe import probe
+from avmix.media.judgement import entry_of
+from avmix.media.probe import probe
+from avmix.system.printing import printable
 from tests.media import draw_frame, write_flash_beep
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -98,7 +98,7 @@ def remux(
     return path
 
 
-def write_pictures(
+def write_frames(
     path: Path,
     *,
     codec: str = "libx264",
@@ -106,7 +106,7 @@ def write_pictures(
     cover: bool = False,
     **context: Any,
 ) -> Path:
-    """One second of pictures, with properties of the encoder set."""
+    """One second of frames, with properties of the encoder set."""
     with av.open(str(path), "w") as out:
         stream: Any = out.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
@@ -133,7 +133,7 @@ def write_pictures(
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """4 s, 25 pictures a second with one key picture in 20, beeps; nothing to say about it."""
+    """4 s, 25 frames a second with one keyframe in 20, beeps; nothing to say about it."""
     return write_flash_beep(tmp_path_factory.mktemp("plain") / "plain.mp4")
 
 
@@ -163,8 +163,8 @@ def flash_beep(name: str, **how: Any) -> Callable[[Path], Path]:
     return lambda folder: write_flash_beep(folder / name, **how)
 
 
-def pictures(name: str, **how: Any) -> Callable[[Path], Path]:
-    return lambda folder: write_pictures(folder / name, **how)
+def frames(name: str, **how: Any) -> Callable[[Path], Path]:
+    return lambda folder: write_frames(folder / name, **how)
 
 
 def without(name: str, keep: Callable[[Any, float], bool], **how: Any) -> Callable[[Path], Path]:
@@ -172,18 +172,18 @@ def without(name: str, keep: Callable[[Any, float], bool], **how: Any) -> Callab
     return lambda folder: remux(write_flash_beep(folder / "whole.mp4", **how), folder / name, keep)
 
 
-def is_sound(packet: Any) -> bool:
+def is_audio(packet: Any) -> bool:
     return packet.stream.type == "audio"
 
 
-def two_sounds(folder: Path) -> Path:
+def two_audio_streams(folder: Path) -> Path:
     first = write_flash_beep(folder / "a.mp4", seconds=1, events_seconds=(0.4,))
     other = write_flash_beep(folder / "b.mp4", seconds=1, events_seconds=(0.8,))
     return remux(first, folder / "two.mkv", second=other)
 
 
 def trimmed(folder: Path) -> Path:
-    """An mp4 whose pictures are shown from the sixth on: 0.2 s are cut away."""
+    """An mp4 whose frames are shown from the sixth on: 0.2 s are cut away."""
     path = write_flash_beep(folder / "trimmed.mp4", audio_codec=None, seconds=2, b_frames=0)
     data = bytearray(path.read_bytes())
     at = data.index(b"elst") + 12
@@ -205,21 +205,21 @@ def mirrored(folder: Path) -> Path:
 
 WARNINGS = {"no_sound", "silent", "sound_short", "long_gop"}
 MADE: list[tuple[str, Callable[[Path], Path], set[str], str]] = [
-    ("no_sound", flash_beep("a.mp4", audio_codec=None, seconds=1), {"no_sound"}, "no sound"),
+    ("no_sound", flash_beep("a.mp4", audio_codec=None, seconds=1), {"no_sound"}, "no audio"),
     ("silent", flash_beep("a.mp4", events_seconds=(), seconds=2), {"silent"}, "digital silence"),
-    ("sound_short", flash_beep("a.mp4", audio_seconds=2), {"sound_short"}, "sound covers 50%"),
+    ("sound_short", flash_beep("a.mp4", audio_seconds=2), {"sound_short"}, "audio covers 50%"),
     ("sound_ends_early", flash_beep("a.mp4", audio_seconds=3.8), {"sound_ends_early"}, "0.1"),
     ("av_start", flash_beep("a.mkv", audio_start_seconds=0.2), {"av_start"},
-     "20[01] ms after the pictures"),
+     "20[01] ms after the frames"),
     ("av_start_before", flash_beep("a.mkv", video_start_seconds=0.12),
-     {"av_start", "sound_ends_early"}, "120 ms before the pictures"),
+     {"av_start", "sound_ends_early"}, "120 ms before the frames"),
     ("vfr", flash_beep("a.mp4", skip_frames=(3, 4, 9), seconds=2), {"vfr"}, "40 to 120 ms"),
     ("rotated", flash_beep("a.mp4", rotation=90, seconds=1), {"rotated"}, "by 90 degrees"),
     ("long_gop", flash_beep("a.mp4", fps=5, seconds=14, gop=1000, audio_codec=None,
                             events_seconds=()), {"long_gop", "no_sound"}, "up to 14.0 s apart"),
     ("picture_gaps", flash_beep("a.mp4", skip_frames=range(20, 50)), {"picture_gaps", "vfr"},
      "1.24 s at 0.76 s"),
-    ("sound_gaps", without("a.mkv", lambda p, t: not (is_sound(p) and 1 <= t < 1.3)),
+    ("sound_gaps", without("a.mkv", lambda p, t: not (is_audio(p) and 1 <= t < 1.3)),
      {"sound_gaps", "av_start"}, "0.30 s at 1.00 s"),
     ("cut_start", without("a.ts", lambda p, t: t > 1.9),
      {"cut_start", "av_start"}, r"can be decoded is at 0\.[1-9]"),
@@ -227,16 +227,17 @@ MADE: list[tuple[str, Callable[[Path], Path], set[str], str]] = [
      flash_beep("a.avi", fps=5, seconds=32, audio_codec=None, events_seconds=(), b_frames=0),
      {"from_beginning", "no_sound"}, "from its beginning"),
     ("trimmed", trimmed, {"trimmed", "no_sound"}, "first 0.200 s"),
-    ("aspect", pictures("a.mkv", sample_aspect_ratio=Fraction(4, 3)),
+    ("aspect", frames("a.mkv", sample_aspect_ratio=Fraction(4, 3)),
      {"aspect", "no_sound"}, "4:3"),
-    ("interlaced", pictures("a.mp4", options={"x264-params": "tff=1"}), {"interlaced", "no_sound"},
+    ("interlaced", frames("a.mp4", options={"x264-params": "tff=1"}), {"interlaced", "no_sound"},
      "interlaced"),
-    ("hdr", pictures("a.mp4", color_trc=16), {"hdr", "no_sound"}, "high dynamic range"),
-    ("cover_art", pictures("a.mp4", cover=True), {"cover_art", "no_sound"}, "cover art"),
-    ("several_streams", two_sounds, {"several_streams", "av_start"}, "2 sound streams, number 1"),
+    ("hdr", frames("a.mp4", color_trc=16), {"hdr", "no_sound"}, "high dynamic range"),
+    ("cover_art", frames("a.mp4", cover=True), {"cover_art", "no_sound"}, "cover art"),
+    ("several_streams", two_audio_streams, {"several_streams", "av_start"},
+     "2 audio streams, number 1"),
     ("late_in_avi", flash_beep("a.avi", seconds=2, b_frames=0), {"late_in_avi"}, "23 ms late"),
     ("no_pts", flash_beep("a.avi", video_codec="libx264", seconds=2, audio_codec=None),
-     {"no_pts", "no_sound"}, "of the pictures have no time of their own"),
+     {"no_pts", "no_sound"}, "of the frames have no time of their own"),
 ]  # fmt: skip
 
 
@@ -258,7 +259,7 @@ def test_what_works_but_is_worth_knowing(
 
 
 def test_cut_away_streams_do_not_count(tmp_path: Path) -> None:
-    report = look(two_sounds(tmp_path))
+    report = look(two_audio_streams(tmp_path))
     assert [(s.type, s.chosen) for s in report.streams] == [
         ("video", True), ("audio", True), ("audio", False),
     ]  # fmt: skip
@@ -297,7 +298,7 @@ def test_a_last_packet_that_does_not_say_its_length_is_not_missing(tmp_path: Pat
     assert "truncated" not in codes(look(path))
 
 
-def test_damaged_pictures(tmp_path: Path, plain: Path) -> None:
+def test_damaged_frames(tmp_path: Path, plain: Path) -> None:
     data = bytearray(plain.read_bytes())
     with av.open(str(plain)) as container:
         packets: list[Any] = [p for p in container.demux(video=0) if p.is_keyframe]
@@ -313,14 +314,14 @@ def test_damaged_pictures(tmp_path: Path, plain: Path) -> None:
     assert damage.stream == "picture"
     assert damage.first_seconds == pytest.approx(3.2)
     assert damage.first
-    # A window on the damage is refused, and told; none shows other pictures than the whole does.
+    # A window on the damage is refused, and told; none shows other frames than the whole does.
     assert {w.outcome for w in report.windows} == {"same", "refused"}
     refused = [w for w in report.windows if w.outcome == "refused"]
     assert all(w.start_seconds + 2 > 3 for w in refused)
     assert "DecodeError" in refused[0].detail
 
 
-def test_damaged_sound(tmp_path: Path, plain: Path) -> None:
+def test_damaged_audio(tmp_path: Path, plain: Path) -> None:
     def damage(packet: Any, seconds: float) -> bytes | None:
         hit = packet.stream.type == "audio" and 0.39 < seconds < 0.42
         return b"\xff" * 200 if hit else None
@@ -360,7 +361,7 @@ def twice_the_speed(folder: Path) -> Path:
         (empty, "unreadable", "0 bytes"),
         (lambda folder: folder / "a.mp4", "missing", "no such file"),
         (twice_the_speed, "unsupported", "2x"),
-        (flash_beep("a.mkv", video_codec=None, seconds=1), "no_picture", "no pictures"),
+        (flash_beep("a.mkv", video_codec=None, seconds=1), "no_picture", "no video"),
     ],
 )
 def test_what_cannot_be_used(
@@ -379,7 +380,7 @@ def test_refused_windows_are_told(plain: Path) -> None:
     assert report.clip_ms is None
 
 
-def wrong_pictures(clip: Any) -> Any:
+def wrong_frames(clip: Any) -> Any:
     return replace(clip, pts_seconds=clip.pts_seconds - 0.04)
 
 
@@ -389,15 +390,15 @@ def wrong_pixels(clip: Any) -> Any:
     return replace(clip, video=video)
 
 
-def late_sound(clip: Any) -> Any:
+def late_audio(clip: Any) -> Any:
     return replace(clip, audio=np.roll(clip.audio, round(0.003 * clip.sample_rate)))
 
 
-def loud_sound(clip: Any) -> Any:
+def loud_audio(clip: Any) -> Any:
     return replace(clip, audio=clip.audio * 1.3)
 
 
-def hole_in_sound(clip: Any) -> Any:
+def hole_in_audio(clip: Any) -> Any:
     audio = clip.audio.copy()
     loudest = int(np.argmax(np.abs(audio)))
     audio[max(loudest - 400, 0) : loudest + 400] = 0
@@ -414,12 +415,12 @@ def test_a_palette_that_is_lost_by_seeking_is_found(
         video.width, video.height, video.pix_fmt = 160, 96, "pal8"
         for number in range(100):
             levels = 255 - draw_frame(number, size=(160, 96), flash=False)[..., 0]
-            picture: Any = (np.ascontiguousarray(levels), shades)
-            frame = VideoFrame.from_ndarray(picture, format="pal8")
+            image: Any = (np.ascontiguousarray(levels), shades)
+            frame = VideoFrame.from_ndarray(image, format="pal8")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             container.mux(video.encode(frame))
     assert "seek_differs" not in codes(look(path))
-    monkeypatch.setattr(Lasting, "give", lambda self, packet: None)  # then all is black
+    monkeypatch.setattr(DecoderState, "give", lambda self, packet: None)  # then all is black
     report = look(path)
     assert "of the pixels differ" in text_of(report, "seek_differs")
     assert report.level == "error"
@@ -428,11 +429,11 @@ def test_a_palette_that_is_lost_by_seeking_is_found(
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        (wrong_pictures, "instead of that of"),
+        (wrong_frames, "instead of that of"),
         (wrong_pixels, "of the pixels differ"),
-        (late_sound, "the sound differs"),
-        (loud_sound, "the sound differs"),
-        (hole_in_sound, "the sound differs"),
+        (late_audio, "the audio differs"),
+        (loud_audio, "the audio differs"),
+        (hole_in_audio, "the audio differs"),
     ],
 )
 def test_a_decoder_that_seeks_wrong_is_found(
@@ -459,18 +460,18 @@ def test_log_mels_are_compared_where_the_manifest_has_them(short: Path) -> None:
 
 def noisy(path: Path) -> Path:
     """6 s of white noise over a beep, in AAC at a low rate: the encoder substitutes noise."""
-    sound = np.random.default_rng(0).normal(0, 0.1, 6 * 44_100).astype(np.float32)
-    sound += 0.2 * np.sin(2 * np.pi * 440 * np.arange(len(sound)) / 44_100).astype(np.float32)
+    wave = np.random.default_rng(0).normal(0, 0.1, 6 * 44_100).astype(np.float32)
+    wave += 0.2 * np.sin(2 * np.pi * 440 * np.arange(len(wave)) / 44_100).astype(np.float32)
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         audio = container.add_stream("aac", rate=44_100)
         audio.layout, audio.bit_rate = "mono", 64_000
         for number in range(6 * 25):
-            picture = np.full((48, 64, 3), number, np.uint8)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        for start in range(0, len(sound) // 1024 * 1024, 1024):
-            frame = av.AudioFrame.from_ndarray(sound[None, start : start + 1024], "fltp", "mono")
+            image = np.full((48, 64, 3), number, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        for start in range(0, len(wave) // 1024 * 1024, 1024):
+            frame = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], "fltp", "mono")
             frame.sample_rate, frame.pts = 44_100, start
             container.mux(audio.encode(frame))
         container.mux(video.encode())
@@ -498,8 +499,8 @@ def heard(tone: float = 0.2, noise: float = 0.1, seed: int = 0, late: int = 0) -
     ("found", "text"),
     [
         (heard(seed=1), compare_module.NOISE),
-        (heard(seed=1, tone=0.1), "the sound differs"),
-        (heard(seed=1, late=48), "the sound differs"),
+        (heard(seed=1, tone=0.1), "the audio differs"),
+        (heard(seed=1, late=48), "the audio differs"),
         (heard(seed=1, noise=0.2), "times another power"),
         (np.concatenate([heard(seed=1)[:9600], heard(noise=0)[9600:11_200], heard()[11_200:]]),
          "times another power"),
@@ -511,7 +512,7 @@ def test_of_drawn_noise_the_loudness_counts(found: np.ndarray, text: str) -> Non
 
 
 def test_a_window_from_another_place_is_found(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The right times on the wrong pictures: the frame before."""
+    """The right times on the wrong frames: the frame before."""
 
     def early(path: str, *, start_seconds: float, **how: Any) -> Any:
         clip = decode_clip(path, start_seconds=max(start_seconds - 0.04, 0.0), **how)
@@ -531,10 +532,10 @@ def test_edit_lists(tmp_path: Path) -> None:
     late = write_flash_beep(tmp_path / "late.mp4", video_start_seconds=0.2, seconds=1)
     edits = read_edits(str(late))
     assert [e.media_time for e in edits if e.track == 1] == [-1, 1024]
-    assert shown_of(edits, 1).begin_seconds == pytest.approx(0.2)
-    assert shown_of(edits, 1).end_seconds == pytest.approx(1.2, abs=0.002)
-    assert shown_of((Edit(1, 0.0, 5),), 1).end_seconds == np.inf
-    assert shown_of(edits, 9).begin_seconds == -np.inf
+    assert presented_of(edits, 1).begin_seconds == pytest.approx(0.2)
+    assert presented_of(edits, 1).end_seconds == pytest.approx(1.2, abs=0.002)
+    assert presented_of((Edit(1, 0.0, 5),), 1).end_seconds == np.inf
+    assert presented_of(edits, 9).begin_seconds == -np.inf
     data = late.read_bytes()
     for end in range(len(data) - 1500, len(data), 7):  # whatever is cut, nothing is raised
         (tmp_path / "cut.mp4").write_bytes(data[:end])
@@ -634,7 +635,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four files, one of them broken, one without sound in a folder of its own; a text."""
+    """Four files, one of them broken, one without audio in a folder of its own; a text."""
     path = tmp_path_factory.mktemp("media")
     (path / "in ner").mkdir()
     (path / "a.mp4").write_bytes(short.read_bytes())
@@ -660,7 +661,7 @@ def test_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == "environment"
     files = [line for line in lines if f" {folder}/" in line]
     assert files[0].startswith(f"error   {folder}/broken.mp4  cannot be opened")
-    assert files[1] == f"warning {folder}/in ner/mute.mp4  no sound"
+    assert files[1] == f"warning {folder}/in ner/mute.mp4  no audio"
     assert f"{folder}/a.mp4" not in out
     assert "4 files in" in out
     assert "1 error, 1 warning, 2 ok" in out
@@ -676,7 +677,7 @@ def test_one_file_in_full(plain: Path, capsys: pytest.CaptureFixture[str]) -> No
     out = capsys.readouterr().out
     assert "h264, 160x96, 25.00 / s" in out
     assert "aac, 48000 Hz, mono" in out
-    for text in ("40.0 ms apart", "0.80 s apart", "starts with the pictures", "5 of 5 equal", "av"):
+    for text in ("40.0 ms apart", "0.80 s apart", "starts with the frames", "5 of 5 equal", "av"):
         assert text in out
 
 
@@ -730,7 +731,9 @@ def test_where_no_process_can_begin_no_file_is_to_blame(
     (tmp_path / "vanished.py").write_text("def examine(task):\n    return task\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
-    monkeypatch.setattr("avmix.doctor.pool.examine", importlib.import_module("vanished").examine)
+    monkeypatch.setattr(
+        "avmix.doctor.file_pool.examine", importlib.import_module("vanished").examine
+    )
     (tmp_path / "vanished.py").unlink()  # so that no child can import it
     assert doctor(plain, "--workers", "1") == 1
     said = capsys.readouterr()

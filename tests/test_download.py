@@ -17,22 +17,22 @@ import pytest
 
 from avmix.cli import main
 from avmix.data.manifest import ManifestError
-from avmix.prepare.download import (
+from avmix.media.probe import probe
+from avmix.tools.download import (
     Item,
-    Manners,
+    RequestLimits,
     download,
     fetch_file,
     fetch_page,
     read_list,
     write_list,
 )
-from avmix.prepare.probe import probe
 from tests.media import write_flash_beep
 
 DATA = bytes(range(256)) * 2000
 transfer = partial(download, look=lambda path, item: ("", path))
 """As `download`, for tests of how it is fetched: what it is does not matter there."""
-QUICK = Manners(bytes_per_second=1e9, pause_seconds=0.0, timeout_seconds=5.0)
+QUICK = RequestLimits(bytes_per_second=1e9, pause_seconds=0.0, timeout_seconds=5.0)
 
 
 class _Server(BaseHTTPRequestHandler):
@@ -150,7 +150,7 @@ def test_a_stopped_download_goes_on(server: str, tmp_path: Path) -> None:
 def test_a_file_that_changed_begins_anew(server: str, tmp_path: Path) -> None:
     _Server.cuts = 1
     item = Item(url=f"{server}/a", name="a")
-    once = Manners(bytes_per_second=1e9, pause_seconds=0.0, tries=1)
+    once = RequestLimits(bytes_per_second=1e9, pause_seconds=0.0, tries=1)
     (outcome,) = transfer([item], tmp_path, once, fetch_file)
     assert "ended after" in outcome.problem or "IncompleteRead" in outcome.problem
     assert not (tmp_path / "a").exists()
@@ -165,7 +165,7 @@ def test_no_more_is_asked_than_is_polite(server: str, tmp_path: Path) -> None:
 
     waits: list[float] = []
     items = [Item(url=f"{server}/{n}", name=n) for n in "abc"]
-    slow = Manners(bytes_per_second=len(DATA) / 0.2, pause_seconds=7.0)
+    slow = RequestLimits(bytes_per_second=len(DATA) / 0.2, pause_seconds=7.0)
     began = time.monotonic()
     transfer(items, tmp_path, slow, fetch_file, sleep=waits.append)
     assert time.monotonic() - began >= 0.6  # 0.2 s each
@@ -235,7 +235,7 @@ def test_pages_are_left_to_yt_dlp(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Item(url="https://v.example/-a", name="-a"),
         Item(url="https://v.example/gone", name="g"),
     ]
-    one = Manners(bytes_per_second=5e5, pause_seconds=0.0, tries=1)
+    one = RequestLimits(bytes_per_second=5e5, pause_seconds=0.0, tries=1)
     there, gone = transfer(items, tmp_path, one, fetch_page)
     assert (there.path, there.bytes) == ("-a.mp4", 5)
     assert "Video unavailable" in gone.problem

@@ -22,14 +22,14 @@ from avmix.config import (
     VideoEncoderConfig,
     load_config,
 )
-from avmix.mix.hidden import HiddenMix
+from avmix.mix.hidden_mix import HiddenMix
 from avmix.models import LateFusionClassifier
-from avmix.models.audio import AudioEncoder
+from avmix.models.audio_encoder import AudioEncoder
 from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
-from avmix.models.frames import FrameEncoder, ImageNetwork, temporal_shift
+from avmix.models.encoder_names import audio_encoder, video_encoder
 from avmix.models.fusion import ConcatFusion
-from avmix.models.library import Cut, LibraryEncoder, chain, imported
-from avmix.models.named import audio_encoder, video_encoder
+from avmix.models.image_encoders import FrameEncoder, ImageNetwork, temporal_shift
+from avmix.models.library_encoder import Cut, LibraryEncoder, chain, imported
 
 CLIP = ClipConfig(num_frames=2, crop=32, short_side=32, duration_seconds=1.0)
 FRONTEND = FrontendConfig(num_mels=32, n_fft=512, hop_length=500)

@@ -13,8 +13,6 @@ import pytest
 import torch
 from torch import nn
 
-from avmix import chance
-from avmix.chance import ChanceMeter
 from avmix.config import (
     AudioEncoderConfig,
     ClipConfig,
@@ -29,7 +27,16 @@ from avmix.config import (
 )
 from avmix.data.dataset import BadClip, Loaded, Place, TooManyBadClips
 from avmix.data.loader import BadClips, EpochSampler, EvalLoader, TrainLoader
-from avmix.engine import (
+from avmix.evaluation.metrics import EVAL_ROWS
+from avmix.mix import MixPlan, mixed_targets
+from avmix.mix.hidden_mix import hidden_mix
+from avmix.models import build_model
+from avmix.models.classifier import Features, Output
+from avmix.models.frontend import Frontend
+from avmix.rng import rng
+from avmix.training import chance_level
+from avmix.training.chance_level import ChanceMeter
+from avmix.training.engine import (
     build_optimizer,
     check_input,
     clean_pass,
@@ -42,16 +49,9 @@ from avmix.engine import (
     towers_of,
     train_one_epoch,
 )
-from avmix.frontend import Frontend
-from avmix.losses import consistency_losses, head_losses, needs_clean, objective, presence
-from avmix.metrics import EVAL_ROWS
-from avmix.mix import MixPlan, mixed_targets
-from avmix.mix.hidden import hidden_mix
-from avmix.models import build_model
-from avmix.models.classifier import Features, Output
-from avmix.rng import rng
-from avmix.runlog import NotFiniteError, RunLog
-from avmix.runtime import Runtime
+from avmix.training.losses import consistency_losses, head_losses, needs_clean, objective, presence
+from avmix.training.runlog import NotFiniteError, RunLog
+from avmix.training.runtime import Runtime
 from avmix.types import Batch, Heads
 
 HERE = Runtime(device=torch.device("cpu"), threads=1)
@@ -64,7 +64,7 @@ SMALL = ModelConfig(
 
 
 def batch_of(rows: list[int], *, broken: int | None = None) -> Batch:
-    """Clips that depend on their row alone; the sound of row `broken` is not a number."""
+    """Clips that depend on their row alone; the audio of row `broken` is not a number."""
     generators = [torch.Generator().manual_seed(row) for row in rows]
     audio = torch.stack([torch.randn(256, generator=g) for g in generators])
     video = [torch.randint(256, (2, 8, 8, 3), generator=g, dtype=torch.uint8) for g in generators]
@@ -147,7 +147,7 @@ def train(
         train_one_epoch(
             network, FRONTEND, build_optimizer(network, config.optim), loader, config, HERE, log,
             epoch=0, first_step=0, save=saved.append,
-            meter=ChanceMeter(chance.begun(3), config.loss, 3, HERE.device),
+            meter=ChanceMeter(chance_level.begun(3), config.loss, 3, HERE.device),
         )  # fmt: skip
     finally:
         log.close()
@@ -417,7 +417,7 @@ def test_a_network_that_says_nothing_finite_of_a_clip_costs_the_clip():
 
 def test_input_that_is_not_finite_is_named_where_it_is_asked_for():
     check_input(batch_of([0, 1]), ["a.mp4", "b.mp4"])
-    with pytest.raises(ValueError, match=r"sound that is not finite, in b\.mp4$"):
+    with pytest.raises(ValueError, match=r"audio that is not finite, in b\.mp4$"):
         check_input(batch_of([0, 1, 2], broken=1), ["a.mp4", "b.mp4", "c.mp4"])
 
 
@@ -503,7 +503,7 @@ def one_step(folder, mix, loss, broken=None, **run):
         watch = train_one_epoch(
             network, FRONTEND, build_optimizer(network, config.optim), loader, config, HERE, log,
             epoch=0, first_step=0, save=lambda step: None,
-            meter=ChanceMeter(chance.begun(3), config.loss, 3, HERE.device),
+            meter=ChanceMeter(chance_level.begun(3), config.loss, 3, HERE.device),
         )  # fmt: skip
     finally:
         log.close()
@@ -541,7 +541,7 @@ def test_a_step_is_what_its_plan_and_the_options_say(name, tmp_path):
 
 
 def test_input_is_checked_where_the_run_asks_for_it(tmp_path):
-    with pytest.raises(ValueError, match=r"sound that is not finite, in 4\.mp4$"):
+    with pytest.raises(ValueError, match=r"audio that is not finite, in 4\.mp4$"):
         one_step(tmp_path, MixConfig(), LossConfig(), broken=4, check_input=True)
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import eval as evaluation
-from avmix.checkpoint import Checkpoint
 from avmix.config import EvalConfig, TrainConfig
 from avmix.data.manifest import Manifest
-from avmix.engine import Evaluation
-from avmix.metrics import EVAL_ROWS, Predictions, all_scores
+from avmix.evaluation.metrics import EVAL_ROWS, Predictions, all_scores
+from avmix.training.checkpoint import Checkpoint
+from avmix.training.engine import Evaluation
 
 NAME = "a long name of a class [/] $x_ that goes on and on " * 2
 

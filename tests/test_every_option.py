@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 import eval as evaluation
 import train
-from avmix import checkpoint
 from avmix.config import (
     AudioEncoderConfig,
     ClipConfig,
@@ -37,12 +36,13 @@ from avmix.config import (
     TrainConfig,
     VideoEncoderConfig,
 )
+from avmix.config.mix_method import BLENDS, METHODS
+from avmix.config.unused_options import unused_options, value_at
 from avmix.data.manifest import write_manifest
-from avmix.idle import idle_options, value_at
-from avmix.judgement import entry_of
+from avmix.media.judgement import entry_of
 from avmix.models import build_model
 from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
-from avmix.recipe import BLENDS, METHODS
+from avmix.training import checkpoint
 
 FPS, SECONDS, RATE, WIDTH, HEIGHT = 12, 1.0, 8000, 48, 32
 BASE = TrainConfig(
@@ -360,7 +360,7 @@ def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
     _, enables, _ = OPTIONS[key]
     needs = METHOD_NEEDS.get(value, {}) if key == "mix.method" else ENABLES.get(key, enables)
     options = {**needs, key: value}
-    assert idle_options(runs.config(options)) == {}
+    assert unused_options(runs.config(options)) == {}
     if (key, value) == ("frontend.kernel", "triton"):
         with pytest.raises(ValueError, match=r"^frontend\.kernel triton does not run on cpu"):
             runs.train(options)

@@ -1,4 +1,4 @@
-"""Pictures are written, with all that they are given, and leave it as it was."""
+"""Frames are written, with all that they are given, and leave it as it was."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from avmix.figures import Strip, draw_confusion, draw_strips, in_lines
+from avmix.evaluation.figures import Strip, draw_confusion, draw_strips, in_lines
 
 
 def strip(title: str, value: int) -> Strip:
@@ -25,9 +25,9 @@ def strip(title: str, value: int) -> Strip:
 
 
 def pixels(path: Path) -> np.ndarray:
-    picture = matplotlib.image.imread(path)
-    assert picture.std() > 0.02
-    return picture
+    frame = matplotlib.image.imread(path)
+    assert frame.std() > 0.02
+    return frame
 
 
 def test_strips_are_drawn_below_each_other(tmp_path):
@@ -39,7 +39,7 @@ def test_strips_are_drawn_below_each_other(tmp_path):
     assert three.shape[0] > 2 * one.shape[0]
 
 
-def test_other_frames_give_another_picture_and_the_same_the_same(tmp_path):
+def test_other_frames_give_another_frame_and_the_same_the_same(tmp_path):
     for name, value in (("a", 10), ("b", 10), ("c", 200)):
         draw_strips([strip("clip", value)], 0.0, 1.5, "t", tmp_path / f"{name}.png")
     a, b, c = (pixels(tmp_path / f"{name}.png") for name in "abc")

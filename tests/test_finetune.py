@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 import eval as evaluation
 import train
-from avmix import checkpoint, runtime
 from avmix.config import (
     AudioEncoderConfig,
     EvalConfig,
@@ -23,10 +22,11 @@ from avmix.config import (
     VideoEncoderConfig,
     load_config,
 )
-from avmix.engine import build_optimizer, clip_gradients, towers_of
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.classifier import check_layers
 from avmix.models.encoder import Encoder, VideoSpec
+from avmix.training import checkpoint, runtime
+from avmix.training.engine import build_optimizer, clip_gradients, towers_of
 from avmix.types import Batch
 
 ROOT = Path(__file__).parents[1]

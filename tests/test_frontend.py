@@ -11,10 +11,10 @@ from torchaudio.compliance.kaldi import fbank
 from torchaudio.functional import melscale_fbanks
 
 from avmix.config import FrontendConfig
-from avmix.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
 from avmix.mix import MixPlan, Part
-from avmix.mix.frames import FrameMixer
+from avmix.mix.frame_mixer import FrameMixer
 from avmix.models.encoder import VideoSpec
+from avmix.models.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
 from avmix.types import Batch
 
 CONFIG = FrontendConfig(num_mels=20, n_fft=256, hop_length=100, mel_mean=-3.0, mel_std=2.5)

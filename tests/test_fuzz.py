@@ -41,10 +41,10 @@ DAMAGING: list[Kind] = [kind for kind in DAMAGE if kind != "none"]
 CAUGHT: dict[str, str] = {
     "ogv_vp8/noise/1": "libav logs a wrong checksum of Ogg and says it nowhere else",
     "avi_mpeg4_pcm/swap/11": "a chunk of AVI is not where the index has it",
-    "wmv_wmv2/flips/19": "bits are left over at the end of a picture",
-    "mp4_h264/flips/2": "the decoder complains, and marks pictures that it patched up",
+    "wmv_wmv2/flips/19": "bits are left over at the end of a frame",
+    "mp4_h264/flips/2": "the decoder complains, and marks frames that it patched up",
     "flv_h263/duplicate/0": "a stream appears while reading",
-    "asf_msmpeg4/truncate/36": "the sound decoder has more to give at the end",
+    "asf_msmpeg4/truncate/36": "the audio decoder has more to give at the end",
 }
 """One case for each way in which damage shows, or showed itself as a failure of our own."""
 
@@ -73,13 +73,13 @@ def untouched(specs: Iterable[str]) -> list[tuple[str, Kind, int]]:
 
 
 def answer_of(clean: Clean, numbers: Sequence[int], **changes: Any) -> Answer:
-    """The answer that shows these pictures of the clean file, at the times they are due."""
+    """The answer that shows these frames of the clean file, at the times they are due."""
     answer = Answer(video=clean.video[list(numbers)], pts_seconds=np.array(numbers) / FPS)
     return replace(answer, **changes)
 
 
 def test_every_verdict(clean: Clean) -> None:
-    # The window at 1.2 s is due to show pictures 30 to 49.
+    # The window at 1.2 s is due to show frames 30 to 49.
     due = list(range(30, 50))
     frozen = [*range(30, 40), *[39] * 10]
     noisy = answer_of(clean, due)
@@ -106,7 +106,7 @@ def test_every_verdict(clean: Clean) -> None:
     assert found == [verdict for verdict, _ in expected]
 
 
-def test_small_damage_is_seen_in_the_worst_picture(clean: Clean) -> None:
+def test_small_damage_is_seen_in_the_worst_frame(clean: Clean) -> None:
     answer = answer_of(clean, range(20))
     answer.video[3, :48, :48] = 255 - answer.video[3, :48, :48]
     verdict, detail, worst_db = clean.judge(0.0, answer)
@@ -161,9 +161,9 @@ def test_damage_is_damage_and_repeats(clean: Clean, kind: Any) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_clean_files_show_every_picture_in_order(folder: Path, spec: str) -> None:
+def test_clean_files_show_every_frame_in_order(folder: Path, spec: str) -> None:
     # All that follows compares with this.
-    numbers = [read_counter(picture) for picture in Clean(folder, spec).video]
+    numbers = [read_counter(frame) for frame in Clean(folder, spec).video]
     assert numbers == list(range(80))
 
 

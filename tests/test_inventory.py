@@ -10,16 +10,17 @@ import pytest
 from conftest import AUDIO, ENTRY, VIDEO
 
 from avmix.data.manifest import ManifestError
+from avmix.media.folder_walk import File
+from avmix.media.probe import Check
 from avmix.prepare.archives import Archive
-from avmix.prepare.expected import Expected, Problem, Protocol
+from avmix.prepare.clip_status import Judged, judge
 from avmix.prepare.inventory import excluded_rows, inventory_of
-from avmix.prepare.journal import Journal, Probed, alone
-from avmix.prepare.judge import Judged, judge
-from avmix.prepare.looks import looks_of
-from avmix.prepare.page import page_of
-from avmix.prepare.probe import Check
-from avmix.prepare.scan import File, Index
-from avmix.prepare.show import lines_of, show_inventory, table_of
+from avmix.prepare.inventory_html import page_of
+from avmix.prepare.inventory_text import lines_of, show_inventory, table_of
+from avmix.prepare.media_folder import MediaIndex
+from avmix.prepare.probe_counts import looks_of
+from avmix.prepare.probe_journal import Journal, Probed, alone
+from avmix.prepare.protocol import Expected, Problem, Protocol
 
 FILE = File("a.mp4", 1000, 1)
 GOOD = Probed(video=VIDEO, audio=AUDIO, sha256="00")
@@ -85,7 +86,7 @@ def test_a_clip_without_a_file_is_missing() -> None:
 @pytest.mark.parametrize(
     ("audio", "word"), [(None, "no_audio"), (replace(AUDIO, silent=True), "silent")]
 )
-def test_without_sound_a_clip_is_kept_or_not_as_the_protocol_says(audio, word) -> None:
+def test_without_audio_a_clip_is_kept_or_not_as_the_protocol_says(audio, word) -> None:
     kept = judged(clip(), replace(GOOD, audio=audio))
     assert (kept.status, kept.flags) == ("found", (word,))
     left = judged(clip(), replace(GOOD, audio=audio), needs_audio=True)
@@ -94,7 +95,7 @@ def test_without_sound_a_clip_is_kept_or_not_as_the_protocol_says(audio, word) -
 
 @pytest.mark.parametrize(("start", "flags"), [(0.1, ()), (0.101, ("av_offset",)),
                                               (-0.2, ("av_offset",))])  # fmt: skip
-def test_sound_that_begins_apart_is_remarked_upon(start, flags) -> None:
+def test_audio_that_begins_apart_is_remarked_upon(start, flags) -> None:
     found = judged(clip(), replace(GOOD, audio=replace(AUDIO, start_seconds=start)))
     assert (found.status, found.flags) == ("found", flags)
 
@@ -147,7 +148,7 @@ def an_inventory() -> tuple[Protocol, list[Judged], dict[str, Any]]:
     probed[File("b.mp4", 1, 1)] = Probed(problem="cut off")
     probed[File("c.mp4", 1, 1)] = replace(GOOD, sha256="11", audio=None)
     found = judge(made, files, probed, min_seconds=0.5)
-    index = Index(Path("m"), unusable=[("q.mp4", "gone")], links_outside=["disk"])
+    index = MediaIndex(Path("m"), unusable=[("q.mp4", "gone")], links_outside=["disk"])
     archives = [Archive(path="r.tgz", media=("x/d.mp4",)), Archive(path="e.zip", refused="evil")]
     return (
         made,
@@ -217,7 +218,7 @@ def test_a_split_of_one_clip_a_class_is_remarked_upon() -> None:
         clips += [clip(f"t{k}", labels=(label,)) for k, label in enumerate("xxyy")]
         found = [Judged(clip=c, status="found", entry=replace(ENTRY, labels=c.labels))
                  for c in clips]  # fmt: skip
-        made = inventory_of(protocol(*clips), found, Index(Path()), (), (), min_seconds=0.5,
+        made = inventory_of(protocol(*clips), found, MediaIndex(Path()), (), (), min_seconds=0.5,
                             looks=looks_of("fast", (), {}))  # fmt: skip
         return [line for line in lines_of(made) if "accuracy" in line]
 
@@ -246,7 +247,7 @@ def test_the_page_needs_nothing_else_and_is_the_same_again() -> None:
     assert b"@import" not in page
     assert page.count(b"<svg") == 5
     assert "<b>" in text  # escaped: it is text
-    for title in ("length, s", "loudness, dBFS", "pictures / s", "size, pixels"):
+    for title in ("length, s", "loudness, dBFS", "frames / s", "size, pixels"):
         assert title in "".join(text)
     assert page_of({**data, "leaks": ""}, [])  # nothing was found: no plots
 

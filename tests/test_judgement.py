@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 
 from avmix.config import ClipConfig
+from avmix.data.eval_windows import Window
 from avmix.data.manifest import read_manifest, row_of
-from avmix.data.windows import Window
 from avmix.decode import ClipError, DecodeError, decode_clips
 from avmix.doctor.examine import Task, examine
-from avmix.doctor.manifest import _differences
-from avmix.judgement import Judgement, Worth, entry_of, judge_file
-from avmix.prepare.fingerprint import fingerprint_of
-from avmix.prepare.probe import Check
-from avmix.prepare.recipe import run_recipe
-from avmix.preview.mix import _read
+from avmix.doctor.manifest_check import _differences
+from avmix.media.fingerprint import fingerprint_of
+from avmix.media.judgement import Judgement, Worth, entry_of, judge_file
+from avmix.media.probe import Check
+from avmix.media.whole_clip import audio_of, frames_of, num_frames_of
+from avmix.prepare.command import run_recipe
+from avmix.preview.mix_preview import _read
 from avmix.types import Entry
-from avmix.whole import num_pictures, pictures_of, sound_of
 from tests.media import write_flash_beep
 from tests.mini_recipe import protocols
 
@@ -162,14 +162,14 @@ def judged(media: Path) -> dict[str, Judgement]:
 
 @pytest.fixture(scope="module")
 def prepared(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set that the recipe makes of all files with --check full; only read it."""
+    """The dataset that the recipe makes of all files with --check full; only read it."""
     table = tmp_path_factory.mktemp("table")
     rows = [f"{c.name},train,clap,{c.name},{c.name}" for c in CASES]
     (table / "list.csv").write_text("\n".join(["mini/1", *rows, ""]))
     out = tmp_path_factory.mktemp("prepared") / "out"
     given = ["--root", str(media), "--annotations", str(table), "--out", str(out)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("avmix.prepare.page._plots", lambda entries: [])
+        patch.setattr("avmix.prepare.inventory_html._plots", lambda entries: [])
         assert run_recipe("mini", "doc", protocols, argv=[*given, "--check", "full"]) == 0
     return out
 
@@ -206,9 +206,9 @@ def test_what_prepare_keeps_training_reads(media: Path, prepared: Path) -> None:
 def test_who_reads_whole_clips_reads_parts(media: Path, prepared: Path) -> None:
     for entry in read_manifest(prepared, "train").entries:
         if entry.usable_until_seconds is not None:
-            pieces = list(pictures_of(media, entry, short_side=32))
-            assert sum(map(len, pieces)) == num_pictures(entry)
-            assert sound_of(media, entry, 16_000).any()
+            pieces = list(frames_of(media, entry, short_side=32))
+            assert sum(map(len, pieces)) == num_frames_of(entry)
+            assert audio_of(media, entry, 16_000).any()
             assert fingerprint_of(media, entry).problem == ""
             config = ClipConfig(duration_seconds=2.0, num_frames=4, short_side=32, crop=32)
             start = entry.end_seconds - 0.2

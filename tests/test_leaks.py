@@ -11,18 +11,18 @@ import pytest
 
 from avmix.cli import main
 from avmix.data.manifest import ManifestError, read_manifest, row_of
-from avmix.judgement import entry_of
-from avmix.prepare import leaks as leaks_module
-from avmix.prepare.fingerprint import Fingerprint
-from avmix.prepare.leaks import (
-    MAX_PICTURE_BITS,
-    MAX_SOUND_SHARE,
+from avmix.media.fingerprint import Fingerprint
+from avmix.media.judgement import entry_of
+from avmix.tools import leaks as leaks_module
+from avmix.tools.leaks import (
+    MAX_AUDIO_SHARE,
+    MAX_FRAME_BITS,
     fingerprints,
-    near,
-    near_pictures,
-    near_sounds,
+    near_duplicate_audio,
+    near_duplicate_frames,
+    near_duplicates,
     read_groups,
-    shared,
+    shared_keys,
 )
 from avmix.types import Entry
 from tests.scenes import write_scene
@@ -69,7 +69,7 @@ def test_the_actors_of_crema_d_by_the_split_of_ogm(
         "test": [_unlike(make_entry, name) for name in test],
     }
     folder = _write(tmp_path / "m", splits)
-    assert shared(splits) == ()  # every clip is a source of its own: nobody would notice
+    assert shared_keys(splits) == ()  # every clip is a source of its own: nobody would notice
     words = ("--root", folder, "--group", r"actor=^(\d{4})_")
     assert _run(*words, "--enforce") == 1
     report = json.loads((folder / "leaks.json").read_text())
@@ -103,7 +103,7 @@ def test_the_videos_of_ave(tmp_path: Path, make_entry: Make) -> None:
         "val": stretches(20, 10, 30) + stretches(100, 5, 30),
         "test": stretches(40, 8, 60) + stretches(200, 5, 60),
     }
-    found = shared(splits)
+    found = shared_keys(splits)
     by_pair = [(leak.split_a, leak.split_b) for leak in found]
     assert by_pair.count(("train", "test")) == 8
     assert by_pair.count(("train", "val")) == 10
@@ -120,7 +120,7 @@ def test_the_videos_of_ave(tmp_path: Path, make_entry: Make) -> None:
 def test_one_file_under_two_names(make_entry: Make) -> None:
     first, other = _unlike(make_entry, "a"), _unlike(make_entry, "b")
     copy = replace(_unlike(make_entry, "c"), sha256=first.sha256)
-    (found,) = shared({"train": [other, first], "test": [copy]})
+    (found,) = shared_keys({"train": [other, first], "test": [copy]})
     assert (found.kind, found.clip_a, found.clip_b) == ("file", "a", "c")
     assert found.value == first.sha256
 
@@ -132,7 +132,7 @@ def test_groups_come_from_a_table(tmp_path: Path, make_entry: Make) -> None:
     table.write_text(text, encoding="utf-8", newline="")
     groups = read_groups(table, (), entries)
     assert groups == {"person": {"a": "Ada", "ü,1": "Ada"}, "place": {"ü,1": "here"}}
-    (found,) = shared({"train": entries[:2], "test": entries[2:]}, groups)
+    (found,) = shared_keys({"train": entries[:2], "test": entries[2:]}, groups)
     assert (found.value, found.clip_a, found.clip_b) == ("person=Ada", "a", "ü,1")
 
 
@@ -158,70 +158,70 @@ def test_groups_that_cannot_be_read(
         read_groups(path, patterns, [_unlike(make_entry, "a")])
 
 
-def _print(clip_id: str, pictures: object = (), sound: object = ()) -> Fingerprint:
+def _print(clip_id: str, frames: object = (), audio: object = ()) -> Fingerprint:
     return Fingerprint(
         clip_id=clip_id,
-        pictures=np.array(pictures, np.uint64).reshape(-1, 2),
-        sound=np.array(sound, np.uint32),
+        frames=np.array(frames, np.uint64).reshape(-1, 2),
+        audio=np.array(audio, np.uint32),
     )
 
 
-def test_near_pictures_by_hand() -> None:
+def test_near_frames_by_hand() -> None:
     train = [_print("a", [[0, 0], [2**10 - 1, 0]]), _print("b"), _print("c", [[2**63 - 1, 7]])]
     test = [_print("x", [[2**10 - 1, 1]]), _print("y", [[0, 3], [0, 1]])]
-    # a, second picture: 1 bit from x; a, first: 1 from y. c: 60 bits and more from all.
-    assert near_pictures(train, test, 5).tolist() == [[0, 0, 1], [0, 1, 1]]
-    assert near_pictures(train, test, 0).tolist() == []
-    assert near_pictures(train, test, 60).tolist() == [[0, 0, 1], [0, 1, 1], [2, 0, 55]]
-    assert near_pictures([], test, 5).shape == (0, 3)
+    # a, second frame: 1 bit from x; a, first: 1 from y. c: 60 bits and more from all.
+    assert near_duplicate_frames(train, test, 5).tolist() == [[0, 0, 1], [0, 1, 1]]
+    assert near_duplicate_frames(train, test, 0).tolist() == []
+    assert near_duplicate_frames(train, test, 60).tolist() == [[0, 0, 1], [0, 1, 1], [2, 0, 55]]
+    assert near_duplicate_frames([], test, 5).shape == (0, 3)
 
 
 def test_pieces_of_the_comparison_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(0)
     train = [_print(str(i), draw.integers(0, 2**63, (n, 2))) for i, n in enumerate([3, 0, 1, 5])]
     test = [_print(str(i), draw.integers(0, 2**63, (2, 2))) for i in range(5)]
-    whole = near_pictures(train, test, 58)
+    whole = near_duplicate_frames(train, test, 58)
     assert 0 < len(whole) < 15
     monkeypatch.setattr(leaks_module, "_ROWS", 2)
     monkeypatch.setattr(leaks_module, "_COLUMNS", 3)
-    assert (near_pictures(train, test, 58) == whole).all()
-    sounds = [_print("s", sound=draw.integers(1, 2**32, 200))]
-    again = [_print("t", sound=np.roll(sounds[0].sound, 5)), _print("u", sound=[3] * 100)]
-    assert near_sounds(sounds, again, 0.1).tolist() == [[0, 0, 0]]
+    assert (near_duplicate_frames(train, test, 58) == whole).all()
+    audio = [_print("s", audio=draw.integers(1, 2**32, 200))]
+    again = [_print("t", audio=np.roll(audio[0].audio, 5)), _print("u", audio=[3] * 100)]
+    assert near_duplicate_audio(audio, again, 0.1).tolist() == [[0, 0, 0]]
     monkeypatch.setattr(leaks_module, "_HASHES", 7)
-    assert near_sounds(sounds, again, 0.1).tolist() == [[0, 0, 0]]
+    assert near_duplicate_audio(audio, again, 0.1).tolist() == [[0, 0, 0]]
 
 
-def test_sounds_are_found_at_any_place_and_with_some_bits_wrong() -> None:
+def test_audio_are_found_at_any_place_and_with_some_bits_wrong() -> None:
     draw = np.random.default_rng(1)
     music = draw.integers(1, 2**32, 400, dtype=np.uint32)
     flips = (draw.random((400, 32)) < 0.1).astype(np.uint32) << np.arange(32, dtype=np.uint32)
     spoilt = music ^ flips.sum(1, dtype=np.uint32)
-    train = [_print("other", sound=draw.integers(1, 2**32, 400)), _print("music", sound=music)]
-    test = [_print("late", sound=spoilt[150:300]), _print("short", sound=music[:40]),
-            _print("quiet", sound=np.zeros(300))]  # fmt: skip
-    (found,) = near_sounds(train, test, MAX_SOUND_SHARE)
+    train = [_print("other", audio=draw.integers(1, 2**32, 400)), _print("music", audio=music)]
+    test = [_print("late", audio=spoilt[150:300]), _print("short", audio=music[:40]),
+            _print("quiet", audio=np.zeros(300))]  # fmt: skip
+    (found,) = near_duplicate_audio(train, test, MAX_AUDIO_SHARE)
     assert found[:2].tolist() == [1, 0]
     assert found[2] == pytest.approx(0.1, abs=0.02)
 
 
 def test_the_nearest_stands_for_all_that_are_near() -> None:
     train = [_print("a", [[7, 0]]), _print("b", [[1, 0]]), _print("c", [[3, 0]])]
-    (found,) = near({"train": train, "test": [_print("x", [[1, 0]])]})
+    (found,) = near_duplicates({"train": train, "test": [_print("x", [[1, 0]])]})
     assert (found.kind, found.clip_a, found.clip_b, found.distance) == ("pictures", "b", "x", 0)
     assert found.num_a == 3
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
-    """`again` is `first` at another size and bit rate; `dubbed` has its sound only."""
+    """`again` is `first` at another size and bit rate; `dubbed` has its audio only."""
     root = tmp_path_factory.mktemp("clips")
     made = {
         "first": write_scene(root / "first.mp4", seed=0, seconds=3),
         "second": write_scene(root / "second.mp4", seed=1, seconds=3),
         "again": write_scene(root / "again.mkv", seed=0, seconds=3, size=(96, 72), crf=34,
                              audio_bit_rate=32_000),
-        "dubbed": write_scene(root / "dubbed.mp4", seed=2, sound_seed=1, seconds=3),
+        "dubbed": write_scene(root / "dubbed.mp4", seed=2, audio_seed=1, seconds=3),
         "other": write_scene(root / "other.mp4", seed=3, seconds=3),
     }  # fmt: skip
     return {
@@ -245,7 +245,7 @@ def test_near_duplicates_are_found_in_files(tmp_path: Path, clips: dict) -> None
         ("sound", "first", "again"),
         ("sound", "second", "dubbed"),
     }
-    assert found["pictures", "first", "again"] <= MAX_PICTURE_BITS / 2
+    assert found["pictures", "first", "again"] <= MAX_FRAME_BITS / 2
     assert _run(*words, "--near", "--max-picture-bits", "127") == 2
     assert _run(*words, "--workers", "0") == 2
 
@@ -273,8 +273,8 @@ def test_fingerprints_are_made_once_and_a_killed_run_goes_on(
     assert made == ["other"]
     for found in (again, after):
         for a, b in zip(whole, found, strict=True):
-            assert (a.pictures == b.pictures).all()
-            assert (a.sound == b.sound).all()
+            assert (a.frames == b.frames).all()
+            assert (a.audio == b.audio).all()
     # Another stretch or another file is another clip.
     fingerprints(root, [replace(entries[0], end_seconds=2.0)], journal)
     assert made == ["other", "first"]

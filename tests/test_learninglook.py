@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from avmix.config import AudioEncoderConfig, ModelConfig, OptimConfig, VideoEncoderConfig
-from avmix.engine import seed_torch
 from avmix.models import build_model
 from avmix.rng import rng
+from avmix.training.engine import seed_torch
 
 ROOT = Path(__file__).parents[1]
 

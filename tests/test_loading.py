@@ -15,7 +15,7 @@ from avmix.data.dataset import EvalSet, Sample, TrainSet
 from avmix.data.loader import TrainLoader, eval_loader, train_loader
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.decode import decode_clips
-from avmix.judgement import entry_of
+from avmix.media.judgement import entry_of
 from avmix.types import Batch
 
 EVENTS = (0.4, 1.2, 2.0, 2.8, 3.6)
@@ -160,7 +160,7 @@ def test_starting_in_the_middle_of_an_epoch_gives_its_rest(toy_train: TrainSet) 
         assert ours.video.equal(theirs.video)
 
 
-def test_a_clip_without_sound_is_marked(tmp_path: Path) -> None:
+def test_a_clip_without_audio_is_marked(tmp_path: Path) -> None:
     write_flash_beep(tmp_path / "mute.mp4", audio_codec=None, seconds=2, events_seconds=(0.4,))
     entry = entry_of(tmp_path / "mute.mp4", tmp_path, clip_id="mute", labels=["a"], source_id="m")
     assert entry.audio is None

@@ -7,15 +7,9 @@ import torch
 from jaxtyping import TypeCheckError
 
 from avmix.config import LossConfig
-from avmix.losses import (
-    consistency_losses,
-    head_losses,
-    needs_clean,
-    objective,
-    presence,
-)
 from avmix.mix import MixPlan, Part
 from avmix.models.classifier import Features, Output
+from avmix.training.losses import consistency_losses, head_losses, needs_clean, objective, presence
 from avmix.types import Heads
 
 ALL = torch.tensor([True, True, True])
@@ -128,7 +122,7 @@ def test_as_many_of_each_modality_are_needed():
 
 
 def placed_plan():
-    """Three clips: both modalities mixed alike, differently, and one that has no sound."""
+    """Three clips: both modalities mixed alike, differently, and one that has no audio."""
     present = (True, True, True)
     parts = (
         Part(name="video", domain="pixels", weight=(0.7, 0.9, 0.4), present=present),
@@ -167,7 +161,7 @@ def test_consistency_is_told_what_the_plan_says():
                         contrastive=1.0, contrastive_temperature=0.2)  # fmt: skip
     found = consistency_losses(config, plan, mixed, clean, has_video, has_audio)
 
-    # Only the first clip has the same label in both heads; the third has no sound.
+    # Only the first clip has the same label in both heads; the third has no audio.
     p, q = (x[0].softmax(0) for x in (mixed.logits.video, mixed.logits.audio))
     middle = (p + q) / 2
     js = ((p * (p / middle).log()).sum() + (q * (q / middle).log()).sum()) / 2
@@ -185,17 +179,17 @@ def test_consistency_is_told_what_the_plan_says():
         expected += weight * sum(terms) / len(terms)
     torch.testing.assert_close(found["interpolation"], torch.as_tensor(expected))
 
-    def one_way(queries, keys, lam, has_query, has_key):
+    def one_way(queries, keys, lam, query_present, key_present):
         terms = []
         for i in range(3):
             wanted = [0.0] * 3
             wanted[i] += lam[i]
             wanted[(i + 1) % 3] += 1 - lam[i]
-            wanted = [w if has else 0.0 for w, has in zip(wanted, has_key, strict=True)]
-            if not has_query[i] or not sum(wanted):
+            wanted = [w if has else 0.0 for w, has in zip(wanted, key_present, strict=True)]
+            if not query_present[i] or not sum(wanted):
                 continue
             cosines = [float(torch.cosine_similarity(queries[i], key, 0)) / 0.2 for key in keys]
-            total = sum(math.exp(c) for c, has in zip(cosines, has_key, strict=True) if has)
+            total = sum(math.exp(c) for c, has in zip(cosines, key_present, strict=True) if has)
             logs = [c - math.log(total) for c in cosines]
             loss = -sum(w * x for w, x in zip(wanted, logs, strict=True))
             terms.append(loss / sum(wanted))

@@ -15,7 +15,7 @@ from avmix.mix.loudness import (
     mix_powers,
     mix_waveforms,
 )
-from avmix.mix.plan import MixPlan, Part, PlacedPart
+from avmix.mix.mix_plan import MixPlan, Part, PlacedPart
 
 RATE = 16_000
 
@@ -100,7 +100,7 @@ def test_a_low_tone_is_less_loud_by_the_curve():
     assert mid - low == pytest.approx(19.1, abs=0.3)  # a tone is spread over some bins
 
 
-def test_silence_is_at_the_floor_and_a_short_sound_is_heard():
+def test_silence_is_at_the_floor_and_a_short_audio_is_heard():
     assert loudness_db(torch.zeros(2, RATE), RATE).tolist() == [FLOOR_DB, FLOOR_DB]
     short = loudness_db(sine(1000, seconds=0.1)[None], RATE).item()
     whole = loudness_db(sine(1000, seconds=0.2)[None], RATE).item()
@@ -130,7 +130,7 @@ def test_the_difference_is_limited_both_ways():
     assert own.tolist() == other.tolist() == pytest.approx([0.5**0.5] * 2)
 
 
-def test_lambdas_of_one_and_zero_are_exact_whatever_the_other_sound_is():
+def test_lambdas_of_one_and_zero_are_exact_whatever_the_other_audio_is():
     lam = torch.tensor([1.0, 0.0, 1.0, 0.0])
     own_db = torch.tensor([-30.0, 12.3, -7.0, math.nan])
     other_db = torch.tensor([20.0, -55.5, math.nan, -3.0])

@@ -77,7 +77,7 @@ def test_several_labels_are_kept_in_order(tmp_path, make_entry):
 
 
 def test_a_missing_header_says_what_to_do(tmp_path):
-    with pytest.raises(ManifestError, match=r"dataset\.json: not found\. Prepare the data set"):
+    with pytest.raises(ManifestError, match=r"dataset\.json: not found\. Prepare the dataset"):
         read_manifest(tmp_path, "train")
 
 

@@ -16,15 +16,15 @@ import torch
 from conftest import ENTRY
 from PIL import Image
 
-from avmix.figures import draw_confusion
-from avmix.names import listed
-from avmix.prepare.expected import Expected, Problem, Protocol
+from avmix.evaluation.figures import draw_confusion
+from avmix.prepare.clip_status import Judged
 from avmix.prepare.inventory import inventory_of
-from avmix.prepare.judge import Judged
-from avmix.prepare.looks import looks_of
-from avmix.prepare.page import page_of
-from avmix.prepare.scan import Index
-from avmix.prepare.show import lines_of, show_inventory
+from avmix.prepare.inventory_html import page_of
+from avmix.prepare.inventory_text import lines_of, show_inventory
+from avmix.prepare.media_folder import MediaIndex
+from avmix.prepare.probe_counts import looks_of
+from avmix.prepare.protocol import Expected, Problem, Protocol
+from avmix.system.printing import listed
 from avmix.types import Entry
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ def inventory(names: tuple[str, ...]) -> tuple[dict[str, Any], list[Entry]]:
         else Judged(clip=clip, status="missing", reason="no file")
         for k, clip in enumerate(clips)
     ]
-    data = inventory_of(protocol, judged, Index(Path()), (), (), min_seconds=0.5,
+    data = inventory_of(protocol, judged, MediaIndex(Path()), (), (), min_seconds=0.5,
                         looks=looks_of("fast", (), {}))  # fmt: skip
     return data, [one.entry for one in judged if one.entry is not None]
 

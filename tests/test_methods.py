@@ -1,6 +1,6 @@
 """Every method by hand, on the grids of the default configuration; and what is drawn for it.
 
-8 pictures of 64 x 64 in 2 s: picture k is the quarter of a second from k / 4. 62.5 hops a second at
+8 frames of 64 x 64 in 2 s: frame k is the quarter of a second from k / 4. 62.5 hops a second at
 16 kHz: column k of 124 has its middle at sample 256 k + 256.
 """
 
@@ -47,7 +47,7 @@ def clips(size=2, *, video=None, audio=None, source=None) -> Clips:
 
 
 PAIR = pairs_of((1, 0), clips())
-ODD = pairs_of(  # 0: partner without sound; 1: without sound; 2: of the source of 0; 3: alone
+ODD = pairs_of(  # 0: partner without audio; 1: without audio; 2: of the source of 0; 3: alone
     (1, 0, 0, 3), clips(4, audio=(True, False, True, True), source=(5, 6, 5, 7))
 )
 
@@ -81,7 +81,7 @@ def test_the_grids_are_those_of_the_tensors():
         ((0.0, 2.0), (0, 8), (0, 124), (0, 32_000)),
         ((-math.inf, 0.25), (0, 1), (0, 15), (0, 4000)),  # 256 * 15 + 256 = 4096 is not before 4000
         ((1.75, math.inf), (7, 8), (109, 124), (28_000, 32_000)),
-        ((0.13, 0.37), (1, 1), (8, 23), (2080, 5920)),  # no middle of a picture
+        ((0.13, 0.37), (1, 1), (8, 23), (2080, 5920)),  # no middle of a frame
         ((0.125, 0.375), (0, 1), (7, 23), (2000, 6000)),  # a middle at the start, one at the stop
         ((0.0, 0.0), (0, 0), (0, 0), (0, 0)),
         ((1.0, 0.5), (4, 4), (62, 62), (16_000, 16_000)),
@@ -101,8 +101,8 @@ def test_borders_are_half_a_step_before_the_middle():
 
 
 @pytest.mark.parametrize("num_frames", [5, 10, 16, 20, 25, 40])
-def test_every_picture_has_as_many_samples(num_frames):
-    """Borders between pictures are samples, too, and are hit although seconds are rounded."""
+def test_every_frame_has_as_many_samples(num_frames):
+    """Borders between frames are samples, too, and are hit although seconds are rounded."""
     grids = clip_grids(replace(CLIP, num_frames=num_frames), FRONTEND, "waveform")
     video, each = grids["video"], 32_000 // num_frames
     for k in range(num_frames):
@@ -111,12 +111,12 @@ def test_every_picture_has_as_many_samples(num_frames):
 
 
 def test_what_is_not_there_cannot_be_cut():
-    pictures = {"video": Grid(domain="pixels", shape=(64, 64), picture_axes=(0, 1))}
+    frames = {"video": Grid(domain="pixels", shape=(64, 64), frame_axes=(0, 1))}
     with pytest.raises(ValueError, match="no modality has a time axis to cut: video"):
-        draw_interval(pictures, 0.5, 0.5)
+        draw_interval(frames, 0.5, 0.5)
     with pytest.raises(ValueError, match="no modality has a frequency axis to cut: video"):
-        draw_band(pictures, 0.5, 0.5)
-    with pytest.raises(ValueError, match="no modality is a picture to cut: audio"):
+        draw_band(frames, 0.5, 0.5)
+    with pytest.raises(ValueError, match="no modality is an image to cut: audio"):
         draw_rectangle({"audio": GRIDS["audio"]}, 0.5, HALVES[0])
 
 
@@ -126,7 +126,7 @@ def test_the_coarser_of_two_clocks_gives_the_borders():
     assert share == 32 / 124
     assert seconds == pytest.approx((0.008 + 46 * 0.016, 0.008 + 78 * 0.016))
     assert fine["audio"].steps_within(*seconds) == (46, 78)
-    # The first and the last column have the pictures before and after them, too.
+    # The first and the last column have the frames before and after them, too.
     start, stop = (draw_interval(fine, 0.5, centre)[0] for centre in (0.0, 1.0))
     assert fine["audio"].steps_within(*start) == (0, 31)
     assert fine["video"].steps_within(*start) == (0, 101)  # 0.504 s of 0.005 s each
@@ -134,8 +134,8 @@ def test_the_coarser_of_two_clocks_gives_the_borders():
     assert fine["video"].steps_within(*stop) == (299, 400)  # from 1.496 s
 
 
-def test_a_place_is_the_same_share_of_every_picture():
-    small = Grid(domain="pixels", shape=(3, 10, 20), time_axis=0, picture_axes=(1, 2))
+def test_a_place_is_the_same_share_of_every_frame():
+    small = Grid(domain="pixels", shape=(3, 10, 20), time_axis=0, frame_axes=(1, 2))
     place = ((0.25, 0.5), (0.0, 0.75))
     assert box_of(small, place=place) == (0, 3, 2, 5, 0, 15)
     assert box_of(GRIDS["video"], place=place) == (0, 8, 16, 32, 0, 48)
@@ -166,7 +166,7 @@ def test_what_a_clip_or_its_partner_lacks_is_not_mixed():
     plan = draw_mixup(ODD, [0.3, 0.6, 0.5, 0.5], GRIDS)
     assert plan.part("video").lam == (0.3, 0.6, 1.0, 1.0)  # 2 is of one source with 0, 3 is alone
     assert plan.part("audio").lam == (1.0, 1.0, 1.0, 1.0)
-    assert plan.lam == (0.65, 0.6, 1.0, 1.0)  # 0: mean of 0.3 and 1; 1 has pictures only
+    assert plan.lam == (0.65, 0.6, 1.0, 1.0)  # 0: mean of 0.3 and 1; 1 has video only
 
 
 def test_independent_lambdas():
@@ -201,7 +201,7 @@ def test_temporal_cut_by_hand():
     numbers = np.array([[0.5] * 6, [0.01] * 6])
     plan = draw_cutmix_temporal(PAIR, [0.5, 0.8], numbers, GRIDS)
     video, audio = plan.parts
-    # 0: [0.5, 1.5) s. 1: a fifth around 0.01, which is [0, 0.11): 0.88 pictures, to the nearest 1.
+    # 0: [0.5, 1.5) s. 1: a fifth around 0.01, which is [0, 0.11): 0.88 frames, to the nearest 1.
     assert video.box == ((2, 6, 0, 64, 0, 64), (0, 1, 0, 64, 0, 64))
     assert audio.box == ((0, 64, 31, 93), (0, 64, 0, 15))
     assert video.weight == audio.weight == (0.0, 0.0)
@@ -232,7 +232,7 @@ def test_the_same_seconds_are_cut_of_both():
                 continue
             assert abs(v[0] - 8 * low) <= 0.5, i
             assert abs(v[1] - 8 * high) <= 0.5, i
-            # Every column (or sample) belongs to the picture that is shown in its middle.
+            # Every column (or sample) belongs to the frame that is shown in its middle.
             grid = grids["audio"]
             middle = grid.first_seconds + grid.step_seconds * np.arange(grid.num_steps)
             inside = (middle >= v[0] / 4 - 1e-9) & (middle < v[1] / 4 - 1e-9)
@@ -280,7 +280,7 @@ def test_spatiotemporal_cut_by_hand():
     assert video.box == ((2, 6, 0, 32, 16, 48), (2, 6, 0, 32, 48, 64))
     assert video.weight == (0.0, 0.0)
     assert video.lam == (1 - 4 * 32 * 32 / (8 * 64 * 64), 1 - 4 * 32 * 16 / (8 * 64 * 64))
-    # In the same seconds the sound is mixed by the rectangle's area.
+    # In the same seconds the audio is mixed by the rectangle's area.
     assert audio.box == ((0, 64, 31, 93),) * 2
     assert audio.weight == (0.75, 0.875)
     assert audio.lam == (0.875, 0.9375)
@@ -293,8 +293,8 @@ def test_spatiotemporal_cut_of_what_has_no_time_or_no_place():
     plan = draw_cutmix_spatiotemporal(PAIR, [0.875, 0.875], numbers, grids)
     assert plan.part("audio").box is None
     assert plan.part("audio").weight == (0.875, 0.875)
-    picture = Grid(domain="pixels", shape=(64, 64), picture_axes=(0, 1))
-    plan = draw_cutmix_spatiotemporal(PAIR, [0.875, 0.875], numbers, {**GRIDS, "video": picture})
+    frame = Grid(domain="pixels", shape=(64, 64), frame_axes=(0, 1))
+    plan = draw_cutmix_spatiotemporal(PAIR, [0.875, 0.875], numbers, {**GRIDS, "video": frame})
     # 124 columns are the only clock: 31 to 93 of them are half of it.
     assert plan.part("video").box == ((0, 32, 16, 48),) * 2
     assert plan.part("video").weight == (0.5, 0.5)
@@ -335,7 +335,7 @@ def test_boxes_at_the_ends_of_lambda_and_of_what_is_not_mixed(draw):
     assert some.lam[1] == some.part("video").lam[1]
 
 
-# Sound by loudness, features, dropout -------------------------------------------------------------
+# Audio by loudness, features, dropout -------------------------------------------------------------
 
 
 def test_energy_is_mixup_with_a_limit():
@@ -350,7 +350,7 @@ def test_crosswise_with_oneself():
     plan = draw_cross(pairs_of((1, 0, 3, 2), of), [0.3, 0.6, 0.5, 0.9], MixConfig())
     assert (plan.method, plan.level, plan.path) == ("cross", "feature", "sphere")
     assert plan.partner == (0, 1, 2, 3)
-    # 1 has no sound that could be mixed in.
+    # 1 has no audio that could be mixed in.
     assert plan.part("video").weight == plan.part("audio").weight == (0.3, 1.0, 0.5, 0.9)
     assert [part.domain for part in plan.parts] == ["features"] * 2
     assert plan.part("audio").present == (True, False, True, True)
@@ -371,7 +371,7 @@ def test_dropout_by_hand():
     plan = draw_mixup(pairs_of(range(59, -1, -1), clips(60, video=video, audio=audio)),
                       [0.5] * 60, GRIDS)  # fmt: skip
     numbers = rng(0, 0, "mix").random(60)
-    # Under 0.3 pictures are lost, then under 0.5 sound; who has but one keeps it.
+    # Under 0.3 frames are lost, then under 0.5 audio; who has but one keeps it.
     both = [v and a for v, a in zip(video, audio, strict=True)]
     no_video = [b and x < 0.3 for b, x in zip(both, numbers, strict=True)]
     no_audio = [b and 0.3 <= x < 0.5 for b, x in zip(both, numbers, strict=True)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from avmix.metrics import (
+from avmix.evaluation.metrics import (
     EVAL_ROWS,
     Predictions,
     all_scores,

@@ -1,4 +1,4 @@
-"""One lambda for pictures, sound and label: recovered from each, equal to the plan's.
+"""One lambda for video, audio and label: recovered from each, equal to the plan's.
 
 Every method at every level, with every pairing and several batch sizes: what comes out of the real
 frontend and the real network is compared with what comes out unmixed, and the plan is read off it
@@ -22,11 +22,11 @@ from avmix.config import (
     ModelConfig,
     VideoEncoderConfig,
 )
-from avmix.frontend import LOG_FLOOR, Frontend
 from avmix.mix import Clips, MixPlan, Part, PlacedPlan, clip_grids, draw_plan, mixed_targets
-from avmix.mix.hidden import hidden_mix
+from avmix.mix.hidden_mix import hidden_mix
 from avmix.mix.loudness import loudness_db
 from avmix.models.classifier import LateFusionClassifier, build_model
+from avmix.models.frontend import LOG_FLOOR, Frontend
 from avmix.rng import rng
 from avmix.types import Batch
 
@@ -275,7 +275,7 @@ def heard_share(own: Tensor, other: Tensor, case: Case) -> Tensor:
 
 @pytest.mark.parametrize("word", [*INPUT, "energy"])
 def test_mel_powers(word):
-    """The logarithm undone, sound is mixed linearly; by loudness, with squares of the factors."""
+    """The logarithm undone, audio is mixed linearly; by loudness, with squares of the factors."""
     for case in cases(word, "power"):
         before_video, before = unmixed(case.batch.size)
         video, audio = run(case)
@@ -379,7 +379,7 @@ def test_what_a_partner_lacks_leaves_the_others_alone(domain):
         has_audio=torch.tensor([True, False, True, True]),
         has_video=torch.tensor([True, True, False, True]),
         source=torch.tensor([0, 1, 2, 2]),
-        # What stands where there is no sound means nothing, and must not even be read.
+        # What stands where there is no audio means nothing, and must not even be read.
         audio=torch.where(torch.arange(4)[:, None] == 1, torch.nan, batch.audio),
     )
     before = frontend(batch)

@@ -11,9 +11,9 @@ from torch import nn
 
 from avmix.config import AudioEncoderConfig, ModelConfig, VideoEncoderConfig
 from avmix.models import LateFusionClassifier, build_model
-from avmix.models.audio import AudioEncoder
+from avmix.models.audio_encoder import AudioEncoder
 from avmix.models.fusion import FeatureNorm
-from avmix.models.video import VideoEncoder
+from avmix.models.video_encoder import VideoEncoder
 
 SMALL = ModelConfig(
     video=VideoEncoderConfig(channels=[4, 8]), audio=AudioEncoderConfig(channels=[4, 6])
@@ -245,7 +245,7 @@ def test_wrong_shapes_are_refused():
 
 GRADIENTS = """
 import torch
-from avmix.models.video import VideoEncoder
+from avmix.models.video_encoder import VideoEncoder
 
 torch.manual_seed(0)
 torch.set_num_threads(1)

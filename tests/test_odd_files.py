@@ -21,15 +21,15 @@ from avmix.decode import (
     DecodeError,
     Limits,
     UnsupportedMediaError,
+    decode_audio,
     decode_clip,
     decode_clips,
-    decode_sound,
     pyav,
 )
 from avmix.decode.bitstream import damage_check, units
 from avmix.decode.container import open_media
 from avmix.decode.request import checked_request
-from avmix.prepare.probe import probe
+from avmix.media.probe import probe
 from avmix.types import Clip
 from tests.media import (
     Edit,
@@ -42,10 +42,10 @@ from tests.media import (
 from tests.odd_media import (
     FILES,
     Odd,
+    audio_of,
     compress_header,
     copied,
     replaced,
-    sound_of,
     write_odd,
     write_times_of_decoding,
 )
@@ -113,7 +113,7 @@ def test_every_output_ascends_and_is_what_was_written(
     file_of: Callable[[str], Path], name: str
 ) -> None:
     odd = FILES[name]
-    wave = sound_of(odd.rate)[round(odd.first / 25 * odd.rate) :] / np.float32(32_768)
+    wave = audio_of(odd.rate)[round(odd.first / 25 * odd.rate) :] / np.float32(32_768)
     for start in odd.starts:
         clip = decode_clip(
             file_of(name), start_seconds=start, duration_seconds=1.0, fps=25, sample_rate=odd.rate
@@ -213,9 +213,9 @@ def test_what_the_first_packet_says_of_all_frames_counts_after_a_seek(tmp_path: 
         video.width, video.height, video.pix_fmt = 160, 96, "yuv444p"
         rng = np.random.default_rng(0)
         for number in range(75):
-            picture = draw_frame(number, size=(160, 96), flash=False)
-            picture[48:] += rng.integers(0, 40, (48, 160, 3), np.uint8)
-            frame = VideoFrame.from_ndarray(picture, format="rgb24")
+            image = draw_frame(number, size=(160, 96), flash=False)
+            image[48:] += rng.integers(0, 40, (48, 160, 3), np.uint8)
+            frame = VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
@@ -374,8 +374,8 @@ def _with_exif(path: Path, orientation: int) -> Path:
         video: Any = container.add_stream("mjpeg", rate=25, options={"q": "2"})
         video.width, video.height, video.pix_fmt = 160, 96, "yuvj420p"
         for number in range(75):
-            picture = draw_frame(number, size=(160, 96), flash=False)
-            frame = VideoFrame.from_ndarray(picture, format="rgb24")
+            image = draw_frame(number, size=(160, 96), flash=False)
+            frame = VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             for packet in video.encode(frame):
                 data = bytes(packet)
@@ -625,7 +625,7 @@ def test_a_bad_window_leaves_the_audio_of_the_others_alone(tmp_path: Path) -> No
     part = write_flash_beep(tmp_path / "part.ts", audio_codec="aac", b_frames=0)
     path = tmp_path / "joined.ts"
     path.write_bytes(part.read_bytes() * 2)
-    good, bad = pyav.decode_sounds(
+    good, bad = pyav.decode_audio_windows(
         checked_request(
             path,
             starts_seconds=(0.3, 3.5),
@@ -643,11 +643,11 @@ def test_a_bad_window_leaves_the_audio_of_the_others_alone(tmp_path: Path) -> No
         )
     )
     assert not isinstance(good, ClipError)
-    alone = decode_sound(path, start_seconds=0.3, duration_seconds=1.0)
+    alone = decode_audio(path, start_seconds=0.3, duration_seconds=1.0)
     np.testing.assert_array_equal(good[0], alone.audio)
     assert isinstance(bad, ClipError)
     with pytest.raises(ClipError, match="clock starts again"):
-        decode_sound(path, start_seconds=3.5, duration_seconds=1.0)
+        decode_audio(path, start_seconds=3.5, duration_seconds=1.0)
 
 
 def test_a_bad_window_leaves_the_others_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Onsets are found where sounds begin, motion where pictures change, and `avmix events` says so."""
+"""Onsets are found where sounds begin, motion where frames change, and `avmix events` says so."""
 
 import json
 import subprocess
@@ -11,10 +11,10 @@ import pytest
 
 from avmix.cli import main
 from avmix.data.manifest import read_manifest, write_manifest
-from avmix.judgement import entry_of
-from avmix.onsets import GRID_HZ, motion_energy, onset_strength, onset_times
+from avmix.media.judgement import entry_of
+from avmix.media.onsets import GRID_HZ, motion_energy, onset_strength, onset_times
 from avmix.synth import actions as act
-from tests.media import draw_sound, write_flash_beep
+from tests.media import draw_audio, write_flash_beep
 
 ROOT = Path(__file__).parents[1]
 BURST_BEGINS = 0.008  # of a tone burst of 16 ms, before its middle
@@ -30,24 +30,24 @@ def matched(found: np.ndarray, true: np.ndarray) -> tuple[int, int]:
 
 
 def test_clicks_are_found_to_the_millisecond() -> None:
-    sound = np.zeros(32_000, np.float32)
+    audio = np.zeros(32_000, np.float32)
     at = [4_000, 9_999, 20_480]
     for index in at:
-        sound[index : index + 400] = np.linspace(0.5, 0, 400, dtype=np.float32)
-    np.testing.assert_allclose(onset_times(sound, 16_000), np.array(at) / 16_000, atol=0.001)
+        audio[index : index + 400] = np.linspace(0.5, 0, 400, dtype=np.float32)
+    np.testing.assert_allclose(onset_times(audio, 16_000), np.array(at) / 16_000, atol=0.001)
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
 def test_bursts_are_found_where_they_begin_at_any_rate(rate: int) -> None:
     events = (0.4, 1.2, 2.0, 2.8, 3.6)
-    sound = draw_sound(seconds=4.0, rate=rate, start_seconds=0.0, events_seconds=events)
+    audio = draw_audio(seconds=4.0, rate=rate, start_seconds=0.0, events_seconds=events)
     expected = np.array(events) - BURST_BEGINS
-    np.testing.assert_allclose(onset_times(sound, rate), expected, atol=0.006)
+    np.testing.assert_allclose(onset_times(audio, rate), expected, atol=0.006)
 
 
 def test_the_strength_is_on_its_grid_and_is_high_at_onsets_only() -> None:
-    sound = draw_sound(seconds=2.0, rate=16_000, start_seconds=0.0, events_seconds=(0.5, 1.5))
-    strength = onset_strength(sound, 16_000)
+    audio = draw_audio(seconds=2.0, rate=16_000, start_seconds=0.0, events_seconds=(0.5, 1.5))
+    strength = onset_strength(audio, 16_000)
     assert strength.shape == (2 * GRID_HZ + 1,)
     assert strength.min() == 0
     loud = np.flatnonzero(strength > 0.3 * strength.max()) / GRID_HZ
@@ -55,32 +55,32 @@ def test_the_strength_is_on_its_grid_and_is_high_at_onsets_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "sound", [np.zeros(0, np.float32), np.zeros(16_000, np.float32), np.full(9, 0.1, np.float32)]
+    "audio", [np.zeros(0, np.float32), np.zeros(16_000, np.float32), np.full(9, 0.1, np.float32)]
 )
-def test_silence_and_hardly_any_sound_have_no_onset(sound: np.ndarray) -> None:
-    assert onset_times(sound, 16_000).tolist() == []
-    assert onset_strength(sound, 16_000).min() == 0
+def test_silence_and_hardly_any_audio_have_no_onset(audio: np.ndarray) -> None:
+    assert onset_times(audio, 16_000).tolist() == []
+    assert onset_strength(audio, 16_000).min() == 0
 
 
 def test_a_steady_tone_and_hiss_begin_never() -> None:
     at = np.arange(48_000) / 16_000
     tone = np.sin(2 * np.pi * 440 * at).astype(np.float32)
     hiss = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.1
-    for sound in (tone, hiss, tone + hiss):
-        inside = onset_times(sound, 16_000)
+    for audio in (tone, hiss, tone + hiss):
+        inside = onset_times(audio, 16_000)
         assert len(inside[(inside > 0.1) & (inside < 2.9)]) <= 1
 
 
 def test_the_level_of_a_recording_does_not_matter() -> None:
-    sound = draw_sound(seconds=2.0, rate=16_000, start_seconds=0.0, events_seconds=(0.5, 1.5))
-    quiet = onset_times(sound * np.float32(0.01), 16_000)
-    np.testing.assert_allclose(quiet, onset_times(sound, 16_000), atol=0.001)
+    audio = draw_audio(seconds=2.0, rate=16_000, start_seconds=0.0, events_seconds=(0.5, 1.5))
+    quiet = onset_times(audio * np.float32(0.01), 16_000)
+    np.testing.assert_allclose(quiet, onset_times(audio, 16_000), atol=0.001)
 
 
 @pytest.mark.parametrize(
     ("difficulty", "recall", "precision"), [(0.0, 1.0, 0.93), (0.5, 0.95, 0.93)]
 )
-def test_precision_and_recall_on_the_toys_sounds(
+def test_precision_and_recall_on_the_toys_audio(
     difficulty: float, recall: float, precision: float
 ) -> None:
     """Of everything that sounds, also what only distracts: the ear cannot know what is meant."""
@@ -90,7 +90,7 @@ def test_precision_and_recall_on_the_toys_sounds(
         world = act.draw_world((*address, 1), difficulty=difficulty)
         scene = act.draw_scene((*address, 2), action=act.ACTIONS[number % 10], world=world,
                                difficulty=difficulty)  # fmt: skip
-        found = onset_times(act.sound_of(scene), act.RATE_HZ)
+        found = onset_times(act.audio_of(scene), act.RATE_HZ)
         meant = np.array([t for t in scene.onset_seconds if 0.01 < t < 3.19])
         every = np.array([t for voice in scene.voices for t in voice.onset_seconds])
         hits += matched(found, meant)[0]
@@ -125,7 +125,7 @@ def events_in(folder: Path) -> dict[str, list[float]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Flashes and beeps; sound that begins late; a stretch of a file; a file without sound."""
+    """Flashes and beeps; audio that begins late; a stretch of a file; a file without audio."""
     media = tmp_path / "media"
     media.mkdir()
     entries = []
@@ -150,7 +150,7 @@ def test_events_are_on_the_clock_of_the_file(folder: Path) -> None:
     found = events_in(folder)
     expected = {
         "plain": [0.4, 1.2, 2.0, 2.8, 3.6],
-        "late": [0.4, 1.2, 2.0],  # 0 is the first picture
+        "late": [0.4, 1.2, 2.0],  # 0 is the first frame
         "part": [1.2, 2.0],
         "mute": [],
     }

@@ -199,7 +199,7 @@ def test_what_both_have_is_mixed_unless_they_are_of_one_source():
     pairs = pairs_of([2, 0, 4, 0, 4], of)
     assert pairs.num_inputs == pairs.size == 5
     assert pairs.names == ("video", "audio")
-    # 0 with 2: both; 1 with 0: 1 has no sound; 2 with 4: one source; 3: no pictures; 4: itself
+    # 0 with 2: both; 1 with 0: 1 has no audio; 2 with 4: one source; 3: no video; 4: itself
     assert pairs.shared == (
         ("video", (True, True, False, False, False)),
         ("audio", (True, False, False, True, False)),

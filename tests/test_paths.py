@@ -7,8 +7,8 @@ import pytest
 
 from avmix.cli import main
 from avmix.config import EvalConfig, TrainConfig, load_config
-from avmix.paths import home, unmakable, unwritable, with_home
-from avmix.prepare.recipe import run_recipe
+from avmix.prepare.command import run_recipe
+from avmix.system.paths import home, unmakable, unwritable, with_home
 from tests.mini_recipe import protocols
 
 
@@ -62,7 +62,7 @@ def test_where_no_folder_can_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert unmakable(tmp_path) == unmakable(tmp_path / "none/x/y") == ""
     assert unmakable(tmp_path / "file") == "is a file; name a folder"
-    assert unmakable(tmp_path / "file/x/y") == f"cannot be made: {tmp_path}/file is a file"
+    assert unmakable(tmp_path / "file/x/y") == f"cannot be written: {tmp_path}/file is a file"
     if os.geteuid():  # root may write everywhere
         tmp_path.chmod(0o500)
         assert "forbid" in unmakable(tmp_path / "x")

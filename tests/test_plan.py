@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avmix.config import ClipConfig, FrontendConfig, MixConfig
+from avmix.config.mix_method import parse_mix_method
 from avmix.mix import (
     Clips,
     MixPlan,
@@ -20,8 +21,7 @@ from avmix.mix import (
     mixed_targets,
     unmixed_plan,
 )
-from avmix.mix.plan import volume, with_presence
-from avmix.recipe import parse_recipe
+from avmix.mix.mix_plan import volume, with_presence
 from avmix.rng import rng
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ PLAN = MixPlan(num_inputs=4, partner=(3, 0, 2), method="cutmix_spatial", level="
 
 
 def test_own_shares_by_hand():
-    # Half of the picture is cut, in which 0.25 is its own; nothing is; everything, of weight 1.
+    # Half of the frame is cut, in which 0.25 is its own; nothing is; everything, of weight 1.
     assert VIDEO.lam == (1 - 0.75 * 16 / 32, 1.0, 1.0) == (0.625, 1.0, 1.0)
     assert AUDIO.lam == (0.5, 0.1, 1.0)
     assert volume((0, 2, 0, 4, 1, 3)) == 16
@@ -336,7 +336,7 @@ def drawn(options: dict, fields: dict, seed: int) -> tuple[MixConfig, Clips, Mix
 @given(drawings())
 def test_rules_that_hold_for_every_plan(drawing):
     config, clips, plan = drawn(*drawing)
-    recipe = parse_recipe(config.method)
+    recipe = parse_mix_method(config.method)
     assert (plan.method, plan.level) == (recipe.method, recipe.level)
     assert plan.num_inputs == clips.size
     assert plan.size == clips.size // config.clips_per_mix
@@ -370,7 +370,7 @@ def test_rules_that_hold_for_every_plan(drawing):
 
 def untouched(config: MixConfig, clips: Clips, i: int, j: int, name: str) -> bool:
     """Whether this modality of clip i, whose partner is j, must stay as it is."""
-    has, method = dict(clips.present), parse_recipe(config.method).method
+    has, method = dict(clips.present), parse_mix_method(config.method).method
     if method == "cross" and config.cross_with == "own":
         return not (has["video"][i] and has["audio"][i])
     names = has if method == "cross" else (name,)

@@ -11,7 +11,7 @@ import pytest
 
 from avmix.config import DataConfig
 from avmix.data.manifest import ManifestError, read_manifest, splits_of
-from avmix.prepare.table import prepare_table
+from avmix.prepare.csv_table import prepare_table
 
 ROOT = Path(__file__).parents[1]
 

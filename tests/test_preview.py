@@ -1,4 +1,4 @@
-"""The picture of a mix, made by the command that people run."""
+"""The frame of a mix, made by the command that people run."""
 
 import json
 from dataclasses import replace
@@ -16,18 +16,18 @@ from avmix.mix import MixPlan, Part, unmixed_plan
 from avmix.preview import of_run
 
 
-def test_preview_writes_a_picture(toy_set: Path, tmp_path: Path) -> None:
+def test_preview_writes_a_frame(toy_set: Path, tmp_path: Path) -> None:
     own, partner = sorted((toy_set / "test").iterdir())[:2]
-    pictures = []
+    frames = []
     for lam in ("1", "0.3"):
         out = tmp_path / f"{lam}.png"
         main(["preview", str(own), str(partner), "--lam", lam, "-o", str(out)])
-        pictures.append(imread(out))
-    assert pictures[0].shape == pictures[1].shape
-    third = pictures[0].shape[0] // 3
-    # The rows of the two clips are the same in both pictures, the row of the mix is not.
-    upper = np.abs(pictures[0][60:third] - pictures[1][60:third]).mean()
-    lower = np.abs(pictures[0][-third:] - pictures[1][-third:]).mean()
+        frames.append(imread(out))
+    assert frames[0].shape == frames[1].shape
+    third = frames[0].shape[0] // 3
+    # The rows of the two clips are the same in both frames, the row of the mix is not.
+    upper = np.abs(frames[0][60:third] - frames[1][60:third]).mean()
+    lower = np.abs(frames[0][-third:] - frames[1][-third:]).mean()
     assert upper < 1e-3
     assert lower > 10 * max(upper, 1e-3)
 
@@ -71,8 +71,8 @@ def test_every_method_is_drawn_saved_and_replayed(toy_set: Path, tmp_path: Path)
 def test_a_plan_of_a_run_shows_one_of_its_clips(toy_set: Path, tmp_path: Path) -> None:
     own, partner = (str(path) for path in sorted((toy_set / "test").iterdir())[:2])
     part = Part(name="video", domain="pixels", weight=(1.0, 0.25), present=(True, True))
-    sound = Part(name="audio", domain="log_mel", weight=(1.0, 1.0), present=(True, False))
-    plan = MixPlan(num_inputs=2, partner=(1, 0), method="mixup", level="input", parts=(part, sound))
+    audio = Part(name="audio", domain="log_mel", weight=(1.0, 1.0), present=(True, False))
+    plan = MixPlan(num_inputs=2, partner=(1, 0), method="mixup", level="input", parts=(part, audio))
     file, saved = tmp_path / "plans_rank0.jsonl", tmp_path / "one.json"
     file.write_text(json.dumps({"epoch": 0, "step": 3, "plan": json.loads(plan.to_json())}) + "\n")
     main(["preview", own, partner, "--plan", str(file), "--clip", "1", "-o",
@@ -119,7 +119,7 @@ def test_a_run_says_which_files_a_line_of_its_plans_is_about(
         (["--plan", "PLAN", "--config", "CONFIG"], "the plan cuts boxes from (8, 112, 112)"),
         (["--method", "mixup@layer"], "mixed at layer level, where nothing is to see"),
         (["--plan", "INSIDE"], "mixup: mixed at feature level, where nothing is to see"),
-        (["--method", "mixdown"], "'mixdown' is no way of mixing"),
+        (["--method", "mixdown"], "'mixdown' is not a mixing method"),
     ],
 )
 def test_a_plan_that_does_not_fit_is_one_line(
@@ -168,7 +168,7 @@ def test_options_of_the_command_reach_the_plan(toy_set: Path, tmp_path: Path) ->
         assert plan.part("audio").domain == domain
 
 
-def test_a_partner_without_sound_leaves_the_sound_alone(tmp_path: Path) -> None:
+def test_a_partner_without_audio_leaves_the_audio_alone(tmp_path: Path) -> None:
     files = [str(write_flash_beep(tmp_path / "a.mp4", seconds=3)),
              str(write_flash_beep(tmp_path / "b.mp4", seconds=3, audio_codec=None))]  # fmt: skip
     drawn(tmp_path, files, "--lam", "0.3")

@@ -15,15 +15,15 @@ from avmix.augment import AugmentPlan
 from avmix.cli import main
 from avmix.config import AugmentConfig, ClipConfig, TrainConfig, to_yaml
 from avmix.decode import decode_clip
-from avmix.preview import augment as preview
+from avmix.preview import augment_preview as preview
 from avmix.preview import preview_augment
-from avmix.preview.grid import EXAMPLES, UNSEEN
+from avmix.preview.augment_gallery import EXAMPLES, UNSEEN
 from avmix.types import Clip
 
 PLAIN: dict[str, Any] = {"flip": 0.0, "min_area": 1.0, "max_aspect": 1.0}
 CLIP = ClipConfig(duration_seconds=2.0, short_side=48, crop=48)
 EVENTS = (0.28, 1.0, 1.6)
-PICTURE = 1 / preview.FPS
+FRAME_SECONDS = 1 / preview.FPS
 ROOT = Path(__file__).parents[1]
 
 
@@ -106,26 +106,26 @@ def test_flash_and_beep_are_together_in_the_film(
     clip = decode_clip(tmp_path / "x_after.mp4", start_seconds=0, duration_seconds=2,
                        num_frames=50, sample_rate=16_000)  # fmt: skip
     light = clip.video.reshape(50, -1).mean(1)
-    # A flash lasts one picture of the file: one or two of the film where it is played slower.
+    # A flash lasts one frame of the file: one or two of the film where it is played slower.
     bright = np.flatnonzero(light > light.min() + 0.6 * (light.max() - light.min()))
     groups = np.split(bright, np.flatnonzero(np.diff(bright) > 2) + 1)
-    flashes = np.array([group.mean() + 0.5 for group in groups]) * PICTURE
+    flashes = np.array([group.mean() + 0.5 for group in groups]) * FRAME_SECONDS
     beeps = beep_times(clip.audio, clip.sample_rate)
-    # The beep is at the beginning of the picture of the file; sound of the file from `shift` later
+    # The beep is at the beginning of the frame of the file; audio of the file from `shift` later
     # is heard that much earlier.
     towards = -1 if plan.time.reverse else 1
-    away = towards * (PICTURE / 2 + plan.time.sound_shift_seconds) / plan.time.speed
+    away = towards * (FRAME_SECONDS / 2 + plan.time.audio_shift_seconds) / plan.time.speed
     found = 0
     for flash in flashes:
         beep = flash - away
         hidden = any(a - 0.05 < t < b + 0.05 for a, b in plan.time.hidden for t in (flash, beep))
         if hidden or not 0.08 < beep < 1.92:
             continue
-        assert np.abs(beeps - beep).min() <= PICTURE, (flash, beeps, plan.time)
+        assert np.abs(beeps - beep).min() <= FRAME_SECONDS, (flash, beeps, plan.time)
         found += 1
     assert found >= 1
     if options.get("binding"):
-        assert 0 < abs(plan.time.sound_shift_seconds) <= 0.4
+        assert 0 < abs(plan.time.audio_shift_seconds) <= 0.4
 
 
 def test_backwards_is_the_mirror_image_in_time(
@@ -133,7 +133,7 @@ def test_backwards_is_the_mirror_image_in_time(
 ) -> None:
     augmented(files / "a.mp4", tmp_path / "x.png", {"reverse": 1.0}, films=False)
     before, after = strips
-    # Pictures of the sheet: of 50 those numbered 3, 9, 15, 21, 28, 34, 40 and 46, and backwards.
+    # Frames of the sheet: of 50 those numbered 3, 9, 15, 21, 28, 34, 40 and 46, and backwards.
     assert np.allclose(before.frame_seconds + after.frame_seconds[::-1], 2.0, atol=0.021)
     flash = [int(strip.frames.reshape(8, -1).mean(1).argmax()) for strip in strips]
     assert flash[0] == 7 - flash[1]
@@ -156,14 +156,14 @@ def test_what_is_hidden_is_flat_grey_and_silent(
 ) -> None:
     options = {"hide_seconds": 1.9, "time_masks": 1, "time_mask_seconds": 0.3, "mel_masks": 1}
     plan = augmented(files / "a.mp4", tmp_path / "x.png", options, seed=2)
-    ((start, stop),), ((a, b),) = plan.time.hidden, plan.sound.hidden_seconds
+    ((start, stop),), ((a, b),) = plan.time.hidden, plan.audio.hidden_seconds
     assert stop - start > 0.5
     after = strips[1]
     seconds, mel = after.column_seconds, after.log_mel
     flat = ((seconds >= start) & (seconds < stop)) | ((seconds >= a) & (seconds < b))
     assert flat.any()
     assert (mel[:, flat] == 0).all()
-    low, high = (round(share * len(mel)) for share in plan.sound.hidden_shares[0])
+    low, high = (round(share * len(mel)) for share in plan.audio.hidden_shares[0])
     assert (mel[low:high] == 0).all()
     kept = np.delete(mel[:, ~flat], np.s_[low:high], axis=0)
     assert (kept != 0).any(0).all()
@@ -171,8 +171,8 @@ def test_what_is_hidden_is_flat_grey_and_silent(
         assert (frame == preview._GREY).all() == (start <= at < stop)
     film = decode_clip(tmp_path / "x_after.mp4", start_seconds=0, duration_seconds=2,
                        num_frames=50, sample_rate=16_000)  # fmt: skip
-    at = (np.arange(50) + 0.5) * PICTURE
-    inside = film.video[(at > start + PICTURE) & (at < stop - PICTURE)]
+    at = (np.arange(50) + 0.5) * FRAME_SECONDS
+    inside = film.video[(at > start + FRAME_SECONDS) & (at < stop - FRAME_SECONDS)]
     assert np.abs(inside.astype(int) - preview._GREY).max() < 12
     heard = film.audio[round((start + 0.05) * 16_000) : round((stop - 0.05) * 16_000)]
     assert np.abs(heard).max() < 1e-2 < np.abs(film.audio).max()
@@ -184,7 +184,7 @@ def test_a_background_is_heard_and_has_its_share_of_the_label(
     options = {"background": 1.0, "background_snr_db": [0.0, 0.0], "background_label": "soften"}
     plan = augmented(files / "a.mp4", tmp_path / "x.png", options, films=False,
                      background=files / "long.mp4")  # fmt: skip
-    assert plan.sound.background is not None
+    assert plan.audio.background is not None
     before, after = strips
     assert [weight for _, weight, _ in before.labels] == [1.0]
     # The sheet shows the label of what is heard: half of each power.
@@ -216,7 +216,7 @@ def test_stereo_stays_stereo_and_a_flip_swaps_it(
     assert levels[1][0] < 0.01 < 0.1 < levels[1][1]
 
 
-def test_a_file_without_sound_and_a_short_one(
+def test_a_file_without_audio_and_a_short_one(
     files: Path, tmp_path: Path, strips: list[Any]
 ) -> None:
     augmented(files / "mute.mp4", tmp_path / "x.png", {"gain_db": 6.0, "speed": 1.2})
@@ -224,7 +224,7 @@ def test_a_file_without_sound_and_a_short_one(
         assert np.ptp(strip.log_mel) < 1e-5
     augmented(files / "short.mp4", tmp_path / "x.png", {})
     for strip in strips:
-        # The last picture is held.
+        # The last frame is held.
         assert (strip.frames[4:] == strip.frames[-1]).all()
 
 
@@ -243,9 +243,9 @@ def command(files: Path, tmp_path: Path, *words: str) -> None:
         (["A", "--augment", "NOT"], "not.yaml: has no section `augment`"),
         (["A", "--augment", "{background: 1.0}"], "augment.background needs a second file"),
         (["A", "B", "--augment", "{reverse: 1.0}"], "augment.background is 0"),
-        (["A", "MUTE", "--augment", "{background: 1.0}"], "mute.mp4: a background needs sound"),
+        (["A", "MUTE", "--augment", "{background: 1.0}"], "mute.mp4: a background needs audio"),
         (["A", "--augment", "{min_seconds: 5.0}"], "augment.min_seconds must be <= clip.dur"),
-        (["A", "--augment", "{}", "--config", "RATE"], "AAC sound, which has no 10000 Hz"),
+        (["A", "--augment", "{}", "--config", "RATE"], "AAC audio, which has no 10000 Hz"),
         (["MISSING", "--augment", "{}"], "missing.mp4"),
         (["A", "--augment", "{}", "--epoch", "-1"], "--epoch must be >= 0, got -1"),
     ],
@@ -310,7 +310,7 @@ def test_seed_and_epoch_choose_the_draw(files: Path, tmp_path: Path, strips: lis
     assert len({plan.time.start_seconds for plan in draws}) == 3
 
 
-def test_the_grid_has_a_picture_of_every_example(
+def test_the_grid_has_a_frame_of_every_example(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preview, "draw_strips", touch)
@@ -319,7 +319,7 @@ def test_the_grid_has_a_picture_of_every_example(
     assert {path.name for path in (tmp_path / "grid").iterdir()} == {f"{n}.jpg" for n in EXAMPLES}
 
 
-def test_every_option_has_a_picture_or_a_reason() -> None:
+def test_every_option_has_a_frame_or_a_reason() -> None:
     """Whoever adds an option adds an example of it, or says why it cannot be seen."""
     shown = {option for options in EXAMPLES.values() for option in options}
     assert not shown & set(UNSEEN)
@@ -374,8 +374,8 @@ def test_the_commands_of_the_page_run(
     monkeypatch.setattr(preview, "draw_strips", touch)
     for line in lines:
         main(shlex.split(line)[1:])
-    pictures = {path.name for path in tmp_path.glob("*.png")}
-    assert pictures == {"videomae.png", "time.png", "background.png"}
+    frames = {path.name for path in tmp_path.glob("*.png")}
+    assert frames == {"videomae.png", "time.png", "background.png"}
     films = {path.name for path in tmp_path.glob("*.mp4")}
     assert films == {f"{n}_{w}.mp4" for n in ("videomae", "time") for w in ("before", "after")}
     assert len(list((tmp_path / "pictures").iterdir())) == len(EXAMPLES)

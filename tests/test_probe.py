@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from avmix.decode import ClipRangeError, MediaOpenError, decode_clip
-from avmix.judgement import entry_of
-from avmix.prepare.probe import probe
+from avmix.media.judgement import entry_of
+from avmix.media.probe import probe
 from tests.media import write_flash_beep
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -137,7 +137,7 @@ REAL = sorted((DATA / "real_clips").glob("*")) + sorted((DATA / "ucf101_orig").g
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
 def test_the_end_of_real_files(path: Path) -> None:
     if path.name == "corrupted.mp4":
-        pytest.skip("its last pictures cannot be decoded, which only decoding tells")
+        pytest.skip("its last frames cannot be decoded, which only decoding tells")
     check_end(path)
 
 

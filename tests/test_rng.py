@@ -1,4 +1,4 @@
-"""Every random choice has an address, and the numbers there never change."""
+"""Every random draw is keyed by its address, and the numbers there never change."""
 
 import itertools
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from avmix.data.manifest import read_manifest, write_manifest
-from avmix.prepare import run
+from avmix.media.folder_walk import File
+from avmix.prepare import pipeline
+from avmix.prepare.clip_status import files_of, judge
 from avmix.prepare.inventory import excluded_rows
-from avmix.prepare.journal import Journal, Probed
-from avmix.prepare.judge import files_of, judge
-from avmix.prepare.scan import File, scan
+from avmix.prepare.media_folder import scan
+from avmix.prepare.probe_journal import Journal, Probed
 from avmix.types import Entry
 from tests.recipes_media import AUDIOSET_HEADER, load_recipe, options, write
 
@@ -75,7 +76,7 @@ def test_a_row_with_its_file_takes_what_is_budgeted(
     del journal
     recipe = load_recipe("audioset")
     recipe.protocols(options(tmp_path))
-    peak, write_all = 0, run._write
+    peak, write_all = 0, pipeline._write
 
     def measured(*arguments: Any) -> None:
         nonlocal peak
@@ -83,12 +84,12 @@ def test_a_row_with_its_file_takes_what_is_budgeted(
         tracemalloc.stop()
         write_all(*arguments)
 
-    monkeypatch.setattr(run, "_write", measured)
+    monkeypatch.setattr(pipeline, "_write", measured)
     tracemalloc.start()
     try:
-        run.prepare(
+        pipeline.prepare(
             recipe.protocols(options(tmp_path)),
-            run.Options(media=tmp_path / "media", out=tmp_path / "out", workers=1),
+            pipeline.Options(media=tmp_path / "media", out=tmp_path / "out", workers=1),
         )
     finally:
         tracemalloc.stop()

@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from avmix.chance import AtChance
 from avmix.config import TrainConfig
 from avmix.data.dataset import BadClip
-from avmix.metrics import Scores
-from avmix.runlog import (
+from avmix.evaluation.metrics import Scores
+from avmix.training.chance_level import AtChance
+from avmix.training.runlog import (
     NO_STEP,
     GradNorms,
     NotFiniteError,
@@ -24,7 +24,7 @@ from avmix.runlog import (
     Stopwatch,
     _keep_before,
 )
-from avmix.runtime import Runtime
+from avmix.training.runtime import Runtime
 from avmix.types import Heads
 
 HERE = Runtime(device=torch.device("cpu"), threads=1)
@@ -251,7 +251,7 @@ import sys
 from pathlib import Path
 import torch
 from avmix import runtime
-from avmix.runlog import NotFiniteError, RunLog, StepRecord, Stopwatch
+from avmix.training.runlog import NotFiniteError, RunLog, StepRecord, Stopwatch
 from avmix.types import Heads
 
 def record(step, loss, rows):

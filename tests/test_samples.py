@@ -16,22 +16,22 @@ from av.video.frame import VideoFrame
 from avmix.augment.wsola import stretch
 from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
 from avmix.data.dataset import EvalSet
+from avmix.data.eval_windows import Window
 from avmix.data.manifest import Manifest, ManifestError, parse_row, row_of
-from avmix.data.windows import Window
 from avmix.decode import DecodeError, decode_clip
 from avmix.doctor.examine import Task, examine
-from avmix.judgement import entry_of
-from avmix.prepare.fingerprint import fingerprint_of
-from avmix.prepare.probe import probe
-from avmix.prepare.probing import Look, probe_one
-from avmix.prepare.scan import File
-from avmix.prepare.transcode import _check_sound
-from avmix.preview import mix
-from avmix.preview.augment import _augmented
+from avmix.media.fingerprint import fingerprint_of
+from avmix.media.folder_walk import File
+from avmix.media.judgement import entry_of
+from avmix.media.probe import probe
+from avmix.media.whole_clip import audio_of, audio_of_file
+from avmix.prepare.probe_pool import ProbeTask, probe_one
+from avmix.preview import mix_preview
+from avmix.preview.augment_preview import _augmented
 from avmix.synth import compose
 from avmix.synth.actions import ACTIONS
+from avmix.tools.transcode import _check_audio
 from avmix.types import Entry
-from avmix.whole import sound_alone, sound_of
 
 RATE = 16_000
 ROOT = Path(__file__).parents[1]
@@ -64,7 +64,7 @@ def tone() -> np.ndarray:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e25, -2100.0])
 @pytest.mark.parametrize("suffix", ["mkv", "mov"])
-def test_a_sample_that_is_no_sound_costs_exactly_its_file(
+def test_a_sample_that_is_no_audio_costs_exactly_its_file(
     tmp_path: Path, value: float, suffix: str
 ) -> None:
     wave = np.stack([tone(), tone()])
@@ -77,7 +77,9 @@ def test_a_sample_that_is_no_sound_costs_exactly_its_file(
         decode_clip(path, start_seconds=1.0, duration_seconds=1.0, num_frames=2)
     assert decode_clip(path, start_seconds=0.0, duration_seconds=1.0, num_frames=2).audio.any()
     stat = path.stat()
-    probed = probe_one(Look(str(tmp_path), File(path.name, stat.st_size, stat.st_mtime_ns), 9.0))
+    probed = probe_one(
+        ProbeTask(str(tmp_path), File(path.name, stat.st_size, stat.st_mtime_ns), 9.0)
+    )
     assert words in probed.problem
     report = examine(Task(path=str(path), seconds=9.0))
     assert "sound_broken" in {finding.code for finding in report.findings}
@@ -150,10 +152,12 @@ def log_mel_of(entry: Entry) -> np.ndarray:
 
 
 MONO_READERS: dict[str, Callable[[Path, Entry], np.ndarray]] = {
-    "synth, events": lambda file, entry: sound_of(file.parent, entry, RATE),
-    "without frames": lambda file, entry: sound_alone(file, RATE),
-    "leaks": lambda file, entry: fingerprint_of(file.parent, entry).sound,
-    "preview of a mix": lambda file, entry: mix._read(file, Window(0.5, 1.0), PREVIEW).audio,
+    "synth, events": lambda file, entry: audio_of(file.parent, entry, RATE),
+    "without frames": lambda file, entry: audio_of_file(file, RATE),
+    "leaks": lambda file, entry: fingerprint_of(file.parent, entry).audio,
+    "preview of a mix": lambda file, entry: (
+        mix_preview._read(file, Window(0.5, 1.0), PREVIEW).audio
+    ),
     "preview of augmentation": previewed,
     "compose": composed,
     "log-mel": lambda file, entry: log_mel_of(entry),
@@ -185,7 +189,7 @@ def test_what_is_transcoded_of_channels_that_cancel_is_compared_by_one_of_them(
     twins: list[tuple[Path, Entry]],
 ) -> None:
     path, entry = twins[1]
-    _check_sound(path.parent, entry, path, 0.0, 1.0)
+    _check_audio(path.parent, entry, path, 0.0, 1.0)
 
 
 def test_stretching_finds_attacks_where_both_channels_cancel() -> None:
@@ -213,5 +217,5 @@ def test_every_json_that_is_written_is_strict() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.dump", "json.dumps")
     ]
-    assert [path for path, _ in calls] == ["avmix/strictjson.py"]
+    assert [path for path, _ in calls] == ["avmix/system/strict_json.py"]
     assert "allow_nan=False" in calls[0][1]

@@ -12,7 +12,7 @@ import pytest
 
 from avmix.cli import main
 from avmix.data.manifest import ManifestError, parse_row, read_manifest, write_manifest
-from avmix.prepare.shards import write_shards
+from avmix.tools.shards import write_shards
 from avmix.types import Entry
 
 Make = Callable[..., Entry]

@@ -23,11 +23,11 @@ from avmix.decode import (
     Limits,
     MediaOpenError,
     UnsupportedMediaError,
+    decode_audio,
     decode_clip,
     decode_clips,
-    decode_sound,
 )
-from avmix.prepare.probe import probe
+from avmix.media.probe import probe
 from avmix.types import Clip
 from tests.media import write_flash_beep, write_media
 from tests.truth import RECIPES
@@ -72,9 +72,9 @@ def test_the_same_as_from_the_path(tmp_path: Path, container: str) -> None:
     memory.rm(f"/{path.name}")
     assert probe(data) == probe(path) == probe(path.as_uri())
     if RECIPES[path.name].sounds:
-        sound: dict[str, Any] = {"start_seconds": 0.3, "duration_seconds": 0.6}
+        audio: dict[str, Any] = {"start_seconds": 0.3, "duration_seconds": 0.6}
         np.testing.assert_array_equal(
-            decode_sound(data, **sound).audio, decode_sound(path, **sound).audio
+            decode_audio(data, **audio).audio, decode_audio(path, **audio).audio
         )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-import avmix.engine
-import avmix.frontend
+import avmix.models.frontend
 import avmix.rng
+import avmix.training.engine
 from avmix.config import to_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -93,12 +93,12 @@ def check(load: Any, take: Any, measured: dict[str, Any]) -> Callable[[], str | 
 
 
 def test_code_that_computes_the_same_is_not_stale(check: Any, monkeypatch) -> None:
-    drawn = avmix.engine.draw_plan
+    drawn = avmix.training.engine.draw_plan
 
     def renamed(*args: Any, **options: Any) -> Any:
         return drawn(*args, **options)
 
-    monkeypatch.setattr(avmix.engine, "draw_plan", renamed)
+    monkeypatch.setattr(avmix.training.engine, "draw_plan", renamed)
     assert check() is None
 
 
@@ -113,7 +113,7 @@ def test_other_draws_are_noticed(check: Any, monkeypatch) -> None:
 
 def test_another_scaling_of_frames_is_noticed(check: Any, monkeypatch) -> None:
     """Batch normalisation hides it from the losses and from the gradients."""
-    monkeypatch.setattr(avmix.frontend, "PIXEL_STD", (0.25, 0.25, 0.25))
+    monkeypatch.setattr(avmix.models.frontend, "PIXEL_STD", (0.25, 0.25, 0.25))
     said = check()
     assert said is not None
     assert "smoke.json no longer says what the code computes: rms_video (epoch 1" in said

@@ -1,4 +1,4 @@
-"""Two channels of sound: in the decoder, the frontend, the mix and a whole run."""
+"""Two channels of audio: in the decoder, the frontend, the mix and a whole run."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,17 +17,17 @@ from jaxtyping import TypeCheckError
 
 import eval as evaluation
 import train
-from avmix import checkpoint
 from avmix.config import ClipConfig, EvalConfig, FrontendConfig, MixConfig
 from avmix.data.dataset import EvalSet
 from avmix.data.manifest import read_manifest
 from avmix.decode import ClipError, decode_clip, decode_clips
 from avmix.decode.audio import mono, stereo
-from avmix.engine import check_input
-from avmix.frontend import Frontend
 from avmix.mix import MixPlan, Part
 from avmix.mix.loudness import FLOOR_DB, loudness_db
+from avmix.models.frontend import Frontend
 from avmix.preview import PREVIEW_CLIP, preview_mix
+from avmix.training import checkpoint
+from avmix.training.engine import check_input
 from avmix.types import Batch
 from tests.media import write_flash_beep
 from tests.test_backends import ALL
@@ -50,16 +50,16 @@ def write_tones(
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        sound: Any = container.add_stream(codec, rate=rate)
-        sound.layout = layout
-        sound.bit_rate = 384_000
+        audio: Any = container.add_stream(codec, rate=rate)
+        audio.layout = layout
+        audio.bit_rate = 384_000
         for number in range(round(seconds * 25)):
-            picture = np.full((48, 64, 3), number, np.uint8)
-            container.mux(video.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = np.full((48, 64, 3), number, np.uint8)
+            container.mux(video.encode(VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(video.encode(None))
         time = np.arange(round(seconds * rate)) / rate
         wave = np.stack([0.5 * np.sin(2 * np.pi * hz * time) for hz in tones_hz])
-        form = sound.codec_context.format.name
+        form = audio.codec_context.format.name
         if form in ("s16", "s16p"):
             wave = np.round(wave * 32767).astype(np.int16)
         for at in range(0, len(time), 960):
@@ -69,13 +69,13 @@ def write_tones(
             samples: Any = np.ascontiguousarray(part, kind)
             frame = AudioFrame.from_ndarray(samples, format=form, layout=layout)
             frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), at
-            container.mux(sound.encode(frame))
-        container.mux(sound.encode(None))
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
     return path
 
 
 def amplitude(wave: np.ndarray, hz: float) -> float:
-    """Of the tone of a whole number of Hz in one second of sound."""
+    """Of the tone of a whole number of Hz in one second of audio."""
     time = np.arange(len(wave)) / RATE
     return float(2 * np.abs(np.mean(wave * np.exp(-2j * np.pi * hz * time))))
 
@@ -240,11 +240,11 @@ def plan_of(domain: str, box: str) -> MixPlan:
     }
     if domain == "waveform":
         boxes = {"time": ((300, 900), (0, 2056), (5, 5))}
-    sound = Part(name="audio", domain=domain, weight=(0.3, 0.0, 0.6), present=(True,) * 3,
+    audio = Part(name="audio", domain=domain, weight=(0.3, 0.0, 0.6), present=(True,) * 3,
                  box=boxes.get(box), shape=shape if box in boxes else ())  # fmt: skip
     whole = Part(name="video", domain="pixels", weight=(0.3, 0.0, 0.6), present=(True,) * 3)
     return MixPlan(num_inputs=3, partner=(2, 0, 1), method="mixup", level="input",
-                   parts=(whole, sound))  # fmt: skip
+                   parts=(whole, audio))  # fmt: skip
 
 
 @pytest.mark.parametrize("domain", ["waveform", "power", "log_mel"])

@@ -1,4 +1,5 @@
-"""Made actions over real clips: the background is behind them, the events are where they say."""
+"""Synthetic actions over real clips: the background is behind them, the events are where they
+say."""
 
 import json
 from collections.abc import Callable
@@ -11,21 +12,21 @@ import pytest
 
 from avmix.cli import main
 from avmix.config import DataConfig
-from avmix.data.extra import train_clips
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
+from avmix.data.train_clips import train_clips
 from avmix.decode import decode_clip
-from avmix.judgement import entry_of
-from avmix.onsets import onset_times
+from avmix.media.judgement import entry_of
+from avmix.media.onsets import onset_times
+from avmix.media.write_mp4 import write_mp4
 from avmix.synth import actions as act
-from avmix.synth.compose import over, square_of
-from avmix.synth.write import write_mp4
+from avmix.synth.compose import mix_over_background, square_of
 from avmix.types import Clip, Entry
-from tests.media import draw_frame, draw_sound, write_flash_beep
+from tests.media import draw_audio, draw_frame, write_flash_beep
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Backgrounds: 4 s with sound, 4 s without, 2 s (too short); one of test."""
+    """Backgrounds: 4 s with audio, 4 s without, 2 s (too short); one of test."""
     folder = tmp_path_factory.mktemp("compose") / "real"
     folder.mkdir()
     entries = []
@@ -83,7 +84,7 @@ def test_rows_say_what_was_put_over_what(made: Path) -> None:
     assert {e.synthetic.parents[0] for e in manifest.entries if e.synthetic} == {"long", "mute"}
 
 
-def test_sounds_are_at_the_events_that_are_written_down(made: Path) -> None:
+def test_audio_are_at_the_events_that_are_written_down(made: Path) -> None:
     rows = [json.loads(line) for line in (made / "events.jsonl").read_text().splitlines()]
     entries = {e.clip_id: e for e in read_manifest(made, "train").entries}
     assert [row["clip_id"] for row in rows] == list(entries)
@@ -108,8 +109,8 @@ def test_the_background_is_behind_and_the_action_in_front(made: Path, real: Path
         behind = square_of(behind, across).astype(float)
         front = whole(made, entry).video.astype(float)
         apart = np.abs(front - behind).mean(-1)
-        assert np.median(apart) < 12  # codec and chroma; most of the picture is the background
-        assert (apart > 60).mean(axis=(1, 2)).min() > 0.002  # in every picture something is not
+        assert np.median(apart) < 12  # codec and chroma; most of the frame is the background
+        assert (apart > 60).mean(axis=(1, 2)).min() > 0.002  # in every frame something is not
 
 
 def test_a_loud_background_is_heard_and_a_mute_one_is_not(real: Path, tmp_path: Path) -> None:
@@ -131,15 +132,15 @@ def test_a_loud_background_is_heard_and_a_mute_one_is_not(real: Path, tmp_path: 
 
 def test_the_level_of_the_background_is_what_is_asked_for() -> None:
     stream = np.random.default_rng(0)
-    sound = 0.1 * stream.standard_normal(16_000).astype(np.float32)
+    audio = 0.1 * stream.standard_normal(16_000).astype(np.float32)
     below = 0.7 * stream.standard_normal(16_000).astype(np.float32)
-    mixed = over(sound, below, -20.0)
-    rest = mixed - sound
-    ratio = 20 * np.log10(np.sqrt(np.mean(rest**2)) / np.sqrt(np.mean(sound**2)))
+    mixed = mix_over_background(audio, below, -20.0)
+    rest = mixed - audio
+    ratio = 20 * np.log10(np.sqrt(np.mean(rest**2)) / np.sqrt(np.mean(audio**2)))
     assert abs(ratio + 20) < 0.01
-    assert over(sound, None, -20.0) is sound
-    assert over(sound, np.zeros(16_000, np.float32), -20.0) is sound
-    assert np.abs(over(np.float32(9) * sound, below, 0.0)).max() <= 0.981
+    assert mix_over_background(audio, None, -20.0) is audio
+    assert mix_over_background(audio, np.zeros(16_000, np.float32), -20.0) is audio
+    assert np.abs(mix_over_background(np.float32(9) * audio, below, 0.0)).max() <= 0.981
 
 
 def test_the_square_is_cut_along_the_longer_side() -> None:
@@ -215,22 +216,22 @@ def test_other_classes_than_the_toys_and_no_backgrounds_are_refused(
 def test_where_nothing_is_drawn_the_background_is_as_it_was() -> None:
     world = act.draw_world((0, 0, 1, 0), difficulty=0.5)
     scene = act.draw_scene((0, 0, 2, 0), action=act.ACTIONS[0], world=world, difficulty=0.5)
-    empty = replace(scene, bodies=(), picture_noise=0.0, brightness=1.0, drift_px=(0.0, 0.0))
+    empty = replace(scene, bodies=(), frame_noise=0.0, brightness=1.0, drift_px=(0.0, 0.0))
     stream = np.random.default_rng(0)
     behind = stream.integers(0, 256, (act.NUM_FRAMES, act.SIDE_PX, act.SIDE_PX, 3), np.uint8)
-    np.testing.assert_array_equal(act.pictures_of(empty, behind), behind)
-    alone = act.pictures_of(replace(empty, bodies=scene.bodies), behind)
+    np.testing.assert_array_equal(act.frames_of(empty, behind), behind)
+    alone = act.frames_of(replace(empty, bodies=scene.bodies), behind)
     assert 0.005 < (alone != behind).any(-1).mean() < 0.5
 
 
 def test_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
     """Also where memory is used differently in between."""
-    pictures = np.stack([draw_frame(k, size=(160, 96), flash=k in (10, 30)) for k in range(50)])
-    sound = draw_sound(seconds=2.0, rate=16_000, start_seconds=0.0, events_seconds=(0.4, 1.2))
+    frames = np.stack([draw_frame(k, size=(160, 96), flash=k in (10, 30)) for k in range(50)])
+    audio = draw_audio(seconds=2.0, rate=16_000, start_seconds=0.0, events_seconds=(0.4, 1.2))
     made, kept = set(), []
     for turn in range(12):
         path = tmp_path / "clip.mp4"
-        assert write_mp4(path, [pictures], sound, fps=Fraction(25), rate_hz=16_000) == 50
+        assert write_mp4(path, [frames], audio, fps=Fraction(25), rate_hz=16_000) == 50
         made.add(path.read_bytes())
         kept.append(bytearray(100_000 * turn))
         kept = kept if turn % 3 else []

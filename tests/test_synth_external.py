@@ -14,12 +14,12 @@ import pytest
 
 from avmix.cli import main
 from avmix.config import DataConfig
-from avmix.data.extra import train_clips
 from avmix.data.manifest import read_manifest, write_manifest
+from avmix.data.train_clips import train_clips
 from avmix.decode import decode_clip
-from avmix.judgement import entry_of
-from avmix.synth.child import filled, parse_command, run_child
-from avmix.synth.output import SynthError
+from avmix.media.judgement import entry_of
+from avmix.synth.child_process import filled, parse_command, run_child
+from avmix.synth.synthetic_set import SynthError
 from avmix.types import Entry
 from tests.media import beep_times, read_counter, write_flash_beep
 
@@ -61,7 +61,7 @@ if how == "is short":
     seconds = 1.0
 write_flash_beep(
     output, seconds=seconds, events_seconds=events if how != "is silent" else [],
-    audio_codec=None if how in ("has no sound", "makes pictures") else "",
+    audio_codec=None if how in ("has no audio", "makes frames") else "",
     audio_seconds=0.8 if how == "stops sounding" else None,
 )
 '''
@@ -133,11 +133,11 @@ def test_what_a_program_makes_becomes_a_clip_in_sync(
         assert entry.audio is not None
         assert (entry.video.start_seconds, entry.audio.start_seconds) == (0.0, 0.0)
         assert (entry.video.num_frames, entry.duration_seconds) == (50, 2.0)
-        pictures, sound = whole(out, entry)
-        bright = np.flatnonzero(pictures[:, 64:].mean(axis=(1, 2, 3)) > 200) / 25
+        frames, audio = whole(out, entry)
+        bright = np.flatnonzero(frames[:, 64:].mean(axis=(1, 2, 3)) > 200) / 25
         np.testing.assert_allclose(bright, [first, 1.2])
-        np.testing.assert_allclose(beep_times(sound, 16_000), [first, 1.2], atol=0.003)
-        assert [read_counter(p) for p in pictures[:5]] == [0, 1, 2, 3, 4]
+        np.testing.assert_allclose(beep_times(audio, 16_000), [first, 1.2], atol=0.003)
+        assert [read_counter(p) for p in frames[:5]] == [0, 1, 2, 3, 4]
     assert one.synthetic is not None
     assert (one.synthetic.method, one.synthetic.parents) == ("external", ())
     assert 'seed 5, 2 s, text "fine"; sha256' in one.synthetic.recipe
@@ -156,7 +156,7 @@ def test_what_a_program_makes_becomes_a_clip_in_sync(
 def test_failing_clips_are_named_with_their_reason_and_not_replaced(
     make: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = ["fails", "writes garbage", "writes nothing", "is short", "has no sound",
+    bad = ["fails", "writes garbage", "writes nothing", "is short", "has no audio",
            "is silent", "stops sounding"]  # fmt: skip
     jobs = [job(how.replace(" ", "_"), how) for how in [*bad[:4], "fine", *bad[4:]]]
     assert make(jobs, *TEXT_TO_VIDEO) == 1  # more than a hundredth
@@ -174,14 +174,14 @@ def test_failing_clips_are_named_with_their_reason_and_not_replaced(
         "writes_garbage": "unreadable: MediaOpenError: cannot be opened as media",
         "writes_nothing": "no output: ",
         "is_short": "too short: 1.000 s, asked for 2.000 s",
-        "has_no_sound": "no sound: the output has no audio stream",
-        "is_silent": "no sound: all of it is silent",
-        "stops_sounding": "sound too short: 1.",
+        "has_no_sound": "no audio: the output has no audio stream",
+        "is_silent": "no audio: all of it is silent",
+        "stops_sounding": "audio too short: 1.",
     }
     assert {n for n in expected if not reasons[n].startswith(expected[n])} == set(), reasons
     report = json.loads((tmp_path / "made/report.json").read_text())
     assert (report["tried"], report["num_made"]) == (8, 1)
-    assert report["rejected"]["no sound"] == 2
+    assert report["rejected"]["no audio"] == 2
     assert report["rejected"]["exit code 3"] == 1
     (made,) = read_manifest(tmp_path / "made", "train").entries
     assert made.clip_id.endswith("/fine")
@@ -198,7 +198,7 @@ def test_a_program_that_hangs_is_ended_with_all_it_started(
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
 
 
-def test_a_sound_is_made_for_the_pictures_of_a_parent(
+def test_a_audio_is_made_for_the_frames_of_a_parent(
     make: Callable[..., int], tmp_path: Path
 ) -> None:
     generator = tmp_path / "generator.py"
@@ -210,27 +210,27 @@ def test_a_sound_is_made_for_the_pictures_of_a_parent(
     (entry,) = read_manifest(tmp_path / "made", "train").entries
     assert entry.synthetic is not None
     assert (entry.synthetic.parents, entry.source_id) == (("a",), "of a")
-    pictures, sound = whole(tmp_path / "made", entry)
+    frames, audio = whole(tmp_path / "made", entry)
     np.testing.assert_allclose(
-        np.flatnonzero(pictures[:, 64:].mean(axis=(1, 2, 3)) > 200) / 25, [0.4, 1.2]
+        np.flatnonzero(frames[:, 64:].mean(axis=(1, 2, 3)) > 200) / 25, [0.4, 1.2]
     )
-    np.testing.assert_allclose(beep_times(sound, 16_000), [0.68], atol=0.003)
+    np.testing.assert_allclose(beep_times(audio, 16_000), [0.68], atol=0.003)
 
 
-def test_pictures_are_made_for_the_sound_of_a_parent(
+def test_frames_are_made_for_the_audio_of_a_parent(
     make: Callable[..., int], tmp_path: Path
 ) -> None:
     generator = tmp_path / "generator.py"
     command = (f"{sys.executable} {generator} {{text}} {{output}} {{duration}} {{seed}} "
                "{input_audio}")  # fmt: skip
-    jobs = [job("one", "makes pictures", parent="a", seed=7)]
+    jobs = [job("one", "makes frames", parent="a", seed=7)]
     assert make(jobs, "--kind", "audio-to-video", command=command) == 0
     (entry,) = read_manifest(tmp_path / "made", "train").entries
-    pictures, sound = whole(tmp_path / "made", entry)
+    frames, audio = whole(tmp_path / "made", entry)
     np.testing.assert_allclose(
-        np.flatnonzero(pictures[:, 64:].mean(axis=(1, 2, 3)) > 200) / 25, [0.68, 1.2]
+        np.flatnonzero(frames[:, 64:].mean(axis=(1, 2, 3)) > 200) / 25, [0.68, 1.2]
     )
-    np.testing.assert_allclose(beep_times(sound, 16_000), [0.4, 1.2], atol=0.003)
+    np.testing.assert_allclose(beep_times(audio, 16_000), [0.4, 1.2], atol=0.003)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_another_command_does_not_go_on_with_a_set(
     assert make([job("one")], *TEXT_TO_VIDEO) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert make([job("one"), job("two")], *TEXT_TO_VIDEO) == 1
-    assert "made with other arguments: jobs_sha256 is" in capsys.readouterr().err
+    assert "written with other arguments: jobs_sha256 is" in capsys.readouterr().err
     assert (tmp_path / "made/train.jsonl").read_bytes() == made
     assert make([job("one")], *TEXT_TO_VIDEO, "--overwrite") == 0
     entry = read_manifest(tmp_path / "made", "train").entries[0]

@@ -15,16 +15,16 @@ import pytest
 
 from avmix.cli import main
 from avmix.config import DataConfig
-from avmix.data.extra import train_clips
 from avmix.data.manifest import read_manifest, write_manifest
+from avmix.data.train_clips import train_clips
 from avmix.decode import decode_clip
-from avmix.judgement import entry_of
-from avmix.synth.align import GRID_HZ, align, motion_envelope, sound_envelope
-from avmix.synth.output import Outcome, Plan, do_all, prepare
-from avmix.synth.parents import read_parents
-from avmix.synth.repair import RepairOptions, draw_order, moved
+from avmix.media.judgement import entry_of
+from avmix.media.whole_clip import audio_of, frames_of, motion_of, num_frames_of
+from avmix.synth.alignment import GRID_HZ, align, audio_envelope, motion_envelope
+from avmix.synth.parent_clips import read_parents
+from avmix.synth.repair import RepairOptions, draw_order, placed_in_silence
+from avmix.synth.synthetic_set import Outcome, Plan, do_all, prepare
 from avmix.types import Entry
-from avmix.whole import motion_of, num_pictures, pictures_of, sound_of
 from tests.media import beep_times, read_counter, write_flash_beep
 
 ROOT = Path(__file__).parents[1]
@@ -87,15 +87,15 @@ def shift_of(entry: Entry) -> float:
     return float(entry.synthetic.recipe.split("moved by ")[1].split(" s")[0])
 
 
-def test_a_sound_is_moved_to_the_flashes_it_belongs_to(made: Path) -> None:
+def test_a_audio_is_moved_to_the_flashes_it_belongs_to(made: Path) -> None:
     entry = by_parents(made)["x0", "x1"]
-    # x1 flashes and beeps 0.32 s later than x0: its sound has to come 0.32 s earlier.
+    # x1 flashes and beeps 0.32 s later than x0: its audio has to come 0.32 s earlier.
     assert abs(shift_of(entry) + 0.32) <= 0.03
     clip = decode_clip(made / entry.path, start_seconds=0.0, duration_seconds=4.0, num_frames=100,
                        max_held=0)  # fmt: skip
     flashes = np.flatnonzero(clip.video[:, 64:].mean(axis=(1, 2, 3)) > 200) / 25
     np.testing.assert_allclose(flashes, FLASHES)
-    assert [read_counter(picture) for picture in clip.video[:8]] == list(range(8))
+    assert [read_counter(frame) for frame in clip.video[:8]] == list(range(8))
     np.testing.assert_allclose(beep_times(clip.audio, 16_000), FLASHES, atol=0.03)
 
 
@@ -103,23 +103,23 @@ def test_every_pair_is_of_one_class_of_two_sources_and_of_train(made: Path, real
     train = {e.clip_id: e for e in read_manifest(real, "train").entries}
     pairs = by_parents(made)
     assert len(pairs) >= 6
-    for (picture, sound), entry in pairs.items():
-        assert train[picture].labels == train[sound].labels == entry.labels
-        assert train[picture].source_id != train[sound].source_id
-        assert entry.source_id == train[picture].source_id
-        assert sound not in ("mute", "silent")
-        assert entry.clip_id == f"repair/{picture}+{sound}"
+    for (frame, audio), entry in pairs.items():
+        assert train[frame].labels == train[audio].labels == entry.labels
+        assert train[frame].source_id != train[audio].source_id
+        assert entry.source_id == train[frame].source_id
+        assert audio not in ("mute", "silent")
+        assert entry.clip_id == f"repair/{frame}+{audio}"
         assert entry.synthetic is not None
         assert entry.synthetic.score is not None
         assert 0.5 <= entry.synthetic.score <= 1
         assert entry.video is not None
         assert entry.audio is not None
         assert (entry.video.start_seconds, entry.audio.start_seconds) == (0.0, 0.0)
-        assert abs(entry.duration_seconds - train[picture].duration_seconds) < 0.041
+        assert abs(entry.duration_seconds - train[frame].duration_seconds) < 0.041
     report = json.loads((made / "report.json").read_text())
     assert report["tried"] == report["num_made"] + sum(report["rejected"].values())
-    assert report["rejected"]["sound too short"] >= 1  # that of `brief` for all others
-    assert report["no_sound_parents"] == {"no sound": 1, "silent": 1}
+    assert report["rejected"]["audio too short"] >= 1  # that of `brief` for all others
+    assert report["no_sound_parents"] == {"no audio": 1, "silent": 1}
     assert report["per_class"] == dict(Counter(e.labels[0] for e in pairs.values()))
 
 
@@ -245,7 +245,7 @@ def test_a_folder_of_something_else_is_left_alone(
 ) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     assert repair(real, tmp_path) == 1
-    assert "is not empty and holds no set of made clips" in capsys.readouterr().err
+    assert "is not empty and holds no set of synthetic clips" in capsys.readouterr().err
     assert repair(real, tmp_path, "--overwrite") == 1
     assert repair(real, real, "--overwrite") == 1  # not even the parents themselves
     assert len(list(real.glob("*.mp4"))) == 9
@@ -283,7 +283,7 @@ def test_the_score_is_the_correlation_where_both_are() -> None:
     found = align(motion, motion, 1.0)
     assert found is not None
     assert (found.score, found.shift_seconds, found.cover) == (pytest.approx(1), 0.0, 1.0)
-    later = np.concatenate([np.zeros(2), motion[:-2]])  # the sound comes two steps late
+    later = np.concatenate([np.zeros(2), motion[:-2]])  # the audio comes two steps late
     found = align(motion, later, 0.8)
     assert found is not None
     assert found.shift_seconds == -2 / GRID_HZ
@@ -294,14 +294,14 @@ def test_the_score_is_the_correlation_where_both_are() -> None:
 def test_the_best_of_all_allowed_shifts_is_found() -> None:
     stream = np.random.default_rng(0)
     for num, length in [(50, 50), (40, 60), (60, 40)]:
-        motion, sound = stream.random(num), stream.random(length)
+        motion, audio = stream.random(num), stream.random(length)
         scores = {}
         for shift in range(-length + 1, num):
             low, high = max(shift, 0), min(num, shift + length)
             if high - low >= 0.5 * num:
-                pair = np.corrcoef(motion[low:high], sound[low - shift : high - shift])
+                pair = np.corrcoef(motion[low:high], audio[low - shift : high - shift])
                 scores[shift] = pair[0, 1]
-        found = align(motion, sound, 0.5)
+        found = align(motion, audio, 0.5)
         assert found is not None
         assert found.shift_seconds * GRID_HZ == pytest.approx(max(scores, key=scores.__getitem__))
         assert found.score == pytest.approx(max(scores.values()))
@@ -319,44 +319,44 @@ def test_envelopes_of_a_file_meet(tmp_path: Path) -> None:
     path = write_flash_beep(tmp_path / "a.mp4", events_seconds=FLASHES)
     entry = entry_of(path, tmp_path, clip_id="a", labels=("x",), source_id="a")
     motion = motion_envelope(motion_of(tmp_path, entry), 4.0)
-    sound = sound_envelope(sound_of(tmp_path, entry, 16_000), 16_000)
-    assert motion.shape == sound.shape == (4 * GRID_HZ + 1,)
-    found = align(motion, sound, 0.9)
+    audio = audio_envelope(audio_of(tmp_path, entry, 16_000), 16_000)
+    assert motion.shape == audio.shape == (4 * GRID_HZ + 1,)
+    found = align(motion, audio, 0.9)
     assert found is not None
     assert abs(found.shift_seconds) <= 0.03
     assert found.score > 0.7
 
 
-def test_pictures_come_once_each_in_pieces_and_scaled(tmp_path: Path) -> None:
+def test_frames_come_once_each_in_pieces_and_scaled(tmp_path: Path) -> None:
     path = write_flash_beep(tmp_path / "a.mp4", seconds=12, events_seconds=())
     entry = entry_of(path, tmp_path, clip_id="a", labels=("x",), source_id="a")
-    pieces = list(pictures_of(tmp_path, entry))
+    pieces = list(frames_of(tmp_path, entry))
     assert [len(piece) for piece in pieces] == [256, 44]
     assert [read_counter(p) for piece in pieces for p in piece] == list(range(300))
     part = replace(entry, start_seconds=1.0, end_seconds=2.5)
-    (some,) = pictures_of(tmp_path, part)
-    assert num_pictures(part) == 37  # those that end within it
+    (some,) = frames_of(tmp_path, part)
+    assert num_frames_of(part) == 37  # those that end within it
     assert [read_counter(p) for p in some] == list(range(25, 62))
-    (small,) = pictures_of(tmp_path, part, short_side=48)
+    (small,) = frames_of(tmp_path, part, short_side=48)
     assert small.shape == (37, 48, 80, 3)
 
 
-def test_a_moved_sound_is_faded_where_it_is_cut() -> None:
+def test_a_moved_audio_is_faded_where_it_is_cut() -> None:
     wave = np.ones(1000, np.float32)
-    out, begin, end = moved(wave, 1000, -0.2, 1.0)
+    out, begin, end = placed_in_silence(wave, 1000, -0.2, 1.0)
     assert (begin, end) == (0.0, 0.8)
     np.testing.assert_allclose(out[:5], [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(out[793:802], [1, 1, 1, 0.75, 0.5, 0.25, 0, 0, 0])
     assert out[5:795].min() == 1
     assert not out[800:].any()
-    same, begin, end = moved(wave, 1000, 0.0, 1.0)
+    same, begin, end = placed_in_silence(wave, 1000, 0.0, 1.0)
     np.testing.assert_array_equal(same, wave)
     assert (begin, end) == (0.0, 1.0)
-    gone, begin, end = moved(wave, 1000, 5.0, 1.0)
+    gone, begin, end = placed_in_silence(wave, 1000, 5.0, 1.0)
     assert (gone.any(), begin, end) == (False, 0.0, 0.0)
 
 
-def test_pairs_are_drawn_evenly_over_the_pictures(make_entry) -> None:
+def test_pairs_are_drawn_evenly_over_the_frames(make_entry) -> None:
     entries = [make_entry(f"c{i}", source_id=f"s{i // 2}") for i in range(6)]
     rows = [0, 1, 2, 3, 4, 5]
     pairs = list(draw_order(entries, rows, seed=0, number=1))

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from avmix import checkpoint
 from avmix.config import DataConfig, TrainConfig, load_config
-from avmix.data.extra import train_clips
+from avmix.data.few_shot import few_shot
 from avmix.data.manifest import (
     ManifestError,
     parse_row,
@@ -19,8 +18,9 @@ from avmix.data.manifest import (
     row_of,
     write_manifest,
 )
-from avmix.data.shots import few_shot
-from avmix.judgement import entry_of
+from avmix.data.train_clips import train_clips
+from avmix.media.judgement import entry_of
+from avmix.training import checkpoint
 from avmix.types import Entry, Synthetic
 from tests.media import write_flash_beep
 from train import main as train_main
@@ -102,7 +102,7 @@ def test_nothing_made_is_written_to_a_split_that_is_evaluated(
 def test_nothing_made_is_read_from_a_split_that_is_evaluated(
     tmp_path: Path, make_entry: Make
 ) -> None:
-    # A header that calls a train split of made clips a test split.
+    # A header that calls a train split of synthetic clips a test split.
     extra_set(tmp_path, [make_entry("m", synthetic=MADE)])
     (tmp_path / "train.jsonl").rename(tmp_path / "test.jsonl")
     header = json.loads((tmp_path / "dataset.json").read_text())

@@ -119,12 +119,12 @@ def test_speeds_are_exact_ratios_with_a_uniform_logarithm(entry: Entry):
 def test_windows_of_one_visit_share_speed_and_jitter_only(entry: Entry):
     plans = draw(entry, repeats=4, speed=1.25, binding="window", jitter_seconds=0.3, reverse=0.5,
                  min_seconds=0.5, hide_seconds=0.4)  # fmt: skip
-    assert len({(plan.read_rate, plan.sound_shift_seconds) for plan in plans}) == 1
+    assert len({(plan.read_rate, plan.audio_shift_seconds) for plan in plans}) == 1
     assert len({plan.start_seconds for plan in plans}) == 4
     assert len({plan.hidden for plan in plans}) == 4
-    assert abs(plans[0].sound_shift_seconds) <= 0.3
+    assert abs(plans[0].audio_shift_seconds) <= 0.3
     shifts = {draw(entry, epoch, repeats=4, binding="window", jitter_seconds=0.3)[0]
-              .sound_shift_seconds for epoch in range(40)}  # fmt: skip
+              .audio_shift_seconds for epoch in range(40)}  # fmt: skip
     assert len(shifts) == 40
     assert min(shifts) < -0.2
     assert max(shifts) > 0.2
@@ -152,7 +152,7 @@ def test_hidden_intervals_and_lengths_are_in_their_limits(entry: Entry):
 
 
 def clip_of(num_held: int = 0, samples: int = 1000, channels: int = 0) -> Clip:
-    """Picture k is of colour 10 k, sample i is i."""
+    """Frame k is of colour 10 k, sample i is i."""
     video = np.zeros((4, 2, 2, 3), np.uint8) + (10 * np.arange(4, dtype=np.uint8))[:, None, None,
                                                                                   None]  # fmt: skip
     audio = np.arange(samples, dtype=np.float32)
@@ -183,7 +183,7 @@ def test_a_whole_window_is_the_clip_itself():
     assert out.pts_seconds is clip.pts_seconds
 
 
-def test_backwards_are_pictures_sound_and_their_times():
+def test_backwards_are_frames_audio_and_their_times():
     clip = clip_of()
     out = apply_time(clip, replace(WHOLE, reverse=True))
     assert levels(out) == [3, 2, 1, 0]
@@ -192,7 +192,7 @@ def test_backwards_are_pictures_sound_and_their_times():
     assert levels(clip) == [0, 1, 2, 3]
 
 
-def test_after_what_is_shown_the_last_picture_is_held_and_there_is_silence():
+def test_after_what_is_shown_the_last_frame_is_held_and_there_is_silence():
     out = apply_time(clip_of(), replace(WHOLE, num_shown=3))
     assert levels(out) == [0, 1, 2, 2]
     assert out.audio[:750].tolist() == list(range(750))
@@ -219,7 +219,7 @@ def test_stereo_is_turned_and_cut_in_both_channels():
     assert out.audio[0, :3].tolist() == [499, 498, 497]
 
 
-def test_tape_sound_is_played_at_the_rate_of_the_window():
+def test_tape_audio_is_played_at_the_rate_of_the_window():
     plan = replace(WHOLE, read_rate=800)
     out = apply_time(replace(clip_of(), sample_rate=800), plan)
     assert out.sample_rate == 1_000
@@ -228,13 +228,13 @@ def test_tape_sound_is_played_at_the_rate_of_the_window():
 
 
 def test_a_clip_of_another_size_is_refused():
-    with pytest.raises(ValueError, match="of 4 pictures and 1000 samples, the clip of 4 and 900"):
+    with pytest.raises(ValueError, match="of 4 frames and 1000 samples, the clip of 4 and 900"):
         apply_time(clip_of(samples=900), WHOLE)
-    with pytest.raises(ValueError, match="of 3 pictures and 1000 samples, the clip of 4 and 1000"):
+    with pytest.raises(ValueError, match="of 3 frames and 1000 samples, the clip of 4 and 1000"):
         apply_time(clip_of(), replace(WHOLE, num_frames=3, num_shown=3))
 
 
-def test_sound_that_is_cut_off_altogether_is_no_sound():
+def test_audio_that_is_cut_off_altogether_is_no_audio():
     late = clip_of()
     late.audio[:750] = 0
     late = replace(late, audio_valid=0.25)

@@ -37,14 +37,14 @@ def clean(maker: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def pictures_of(path: Path) -> tuple[np.ndarray, list[float]]:
+def frames_of(path: Path) -> tuple[np.ndarray, list[float]]:
     with av.open(str(path)) as file:
         frames = list(file.decode(video=0))
     times = [float(f.pts * f.time_base) for f in frames if f.pts is not None and f.time_base]
     return np.stack([f.to_ndarray(format="rgb24") for f in frames]), times
 
 
-def sound_of(path: Path) -> tuple[np.ndarray, float]:
+def audio_of(path: Path) -> tuple[np.ndarray, float]:
     with av.open(str(path)) as file:
         frames = list(file.decode(audio=0))
     first = frames[0]
@@ -72,11 +72,11 @@ def test_rows_say_what_the_files_are(clean: Path):
             assert entry.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
             assert entry.bytes == path.stat().st_size
             assert (entry.start_seconds, entry.end_seconds) == (0, 3.2)
-            pictures, times = pictures_of(path)
+            frames, times = frames_of(path)
             assert entry.video is not None
-            assert pictures.shape == (entry.video.num_frames, 96, 96, 3) == (80, 96, 96, 3)
+            assert frames.shape == (entry.video.num_frames, 96, 96, 3) == (80, 96, 96, 3)
             np.testing.assert_allclose(times, np.arange(80) / 25)
-            samples, start_seconds = sound_of(path)
+            samples, start_seconds = audio_of(path)
             assert entry.audio is not None
             assert start_seconds == entry.audio.start_seconds == 0
             assert len(samples) == 51_200 == entry.audio.duration_seconds * 16_000
@@ -96,19 +96,19 @@ def test_rows_say_what_the_files_are(clean: Path):
 
 
 def onset_after(samples: np.ndarray, seconds: float) -> float:
-    """When the sound first rises to a tenth of its peak, from 20 ms before `seconds` on."""
+    """When the audio first rises to a tenth of its peak, from 20 ms before `seconds` on."""
     begin = int((seconds - 0.02) * 16_000)
     part = np.abs(samples[begin : begin + 1600])
     return (begin + int(np.argmax(part > 0.1 * part.max()))) / 16_000
 
 
-def test_sounds_start_at_their_events(clean: Path):
+def test_audio_start_at_their_events(clean: Path):
     # Claps and chirps are over before the next event, so their onsets can be seen bare.
     errors = []
     for clip_id, row in truth_of(clean).items():
         assert row["onset_seconds"] == row["event_seconds"]
         if clip_id.split("_")[1] in ("clap", "chirp"):
-            samples, _ = sound_of(clean / f"{clip_id}.mp4")
+            samples, _ = audio_of(clean / f"{clip_id}.mp4")
             inner = [t for t in row["event_seconds"] if 0.05 < t < 3.1]
             assert len(inner) >= 3
             errors += [onset_after(samples, t) - t for t in inner]
@@ -116,9 +116,9 @@ def test_sounds_start_at_their_events(clean: Path):
     assert np.abs(errors).max() < 0.001
 
 
-def body_of(pictures: np.ndarray) -> np.ndarray:
-    """Where a picture differs from the median one: the body, not its shadow, of a clean clip."""
-    change = np.abs(pictures.astype(int) - np.median(pictures, axis=0)).sum(axis=-1)
+def body_of(frames: np.ndarray) -> np.ndarray:
+    """Where a frame differs from the median one: the body, not its shadow, of a clean clip."""
+    change = np.abs(frames.astype(int) - np.median(frames, axis=0)).sum(axis=-1)
     return change > 120
 
 
@@ -134,8 +134,8 @@ def nearest_seconds(frames: np.ndarray, seconds: float) -> float:
 
 def test_a_bounce_is_lowest_at_its_events(clean: Path):
     for clip_id in clips_of(clean, "bounce"):
-        pictures, _ = pictures_of(clean / f"{clip_id}.mp4")
-        mask = body_of(pictures)
+        frames, _ = frames_of(clean / f"{clip_id}.mp4")
+        mask = body_of(frames)
         rows = np.arange(96)
         height = np.array([(m.sum(axis=1) * rows).sum() / m.sum() for m in mask])
         low = np.flatnonzero((height[1:-1] >= height[:-2]) & (height[1:-1] > height[2:])) + 1
@@ -146,22 +146,22 @@ def test_a_bounce_is_lowest_at_its_events(clean: Path):
 
 def test_a_pulse_snaps_back_at_its_events(clean: Path):
     for clip_id in clips_of(clean, "pulse"):
-        pictures, _ = pictures_of(clean / f"{clip_id}.mp4")
-        luma = pictures.astype(float).mean(axis=-1)
+        frames, _ = frames_of(clean / f"{clip_id}.mp4")
+        luma = frames.astype(float).mean(axis=-1)
         change = np.abs(np.diff(luma, axis=0)).sum(axis=(1, 2))
         snaps = np.flatnonzero(change > 0.5 * change.max()) + 1
         for seconds in truth_of(clean)[clip_id]["event_seconds"]:
             if 0.1 < seconds < 3.1:
-                # The first picture at or after the event is the first small one.
+                # The first frame at or after the event is the first small one.
                 assert int(np.ceil(seconds * 25)) in snaps
 
 
 def test_every_event_flashes(clean: Path):
-    """The body bleaches in the first picture at or after an event, and not before it."""
+    """The body bleaches in the first frame at or after an event, and not before it."""
     for clip_id, row in truth_of(clean).items():
-        pictures, _ = pictures_of(clean / f"{clip_id}.mp4")
+        frames, _ = frames_of(clean / f"{clip_id}.mp4")
         # Of all there is to see the body has the strongest colour, until it is lit.
-        colour = np.ptp(pictures.astype(int), axis=-1).reshape(80, -1)
+        colour = np.ptp(frames.astype(int), axis=-1).reshape(80, -1)
         strongest = np.sort(colour, axis=1)[:, -40:].mean(axis=1)
         for seconds in row["event_seconds"]:
             first = int(np.ceil(seconds * 25))
@@ -238,9 +238,9 @@ def test_the_seed_and_the_difficulty_change_the_clips(maker: Any):
     assert easy.bodies[0].motion == mild.bodies[0].motion == hard.bodies[0].motion
     assert easy.bodies[0].opacity == 0 < mild.bodies[0].opacity <= hard.bodies[0].opacity
     assert easy.voices[1].gain == 0 < mild.voices[1].gain < hard.voices[1].gain
-    assert easy.hiss == easy.picture_noise == 0
+    assert easy.hiss == easy.frame_noise == 0
     assert 0 < mild.hiss < hard.hiss
-    assert 0 < mild.picture_noise < hard.picture_noise
+    assert 0 < mild.frame_noise < hard.frame_noise
 
 
 def test_timing_classes_differ_in_timing_alone(maker: Any):

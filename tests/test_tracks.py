@@ -11,20 +11,20 @@ from av.video.frame import VideoFrame
 
 from avmix.config import ClipConfig
 from avmix.data.dataset import EvalSet
+from avmix.data.eval_windows import Window
 from avmix.data.manifest import Manifest, parse_row, row_of
-from avmix.data.windows import Window
-from avmix.decode import NoAudioStreamError, decode_clip, decode_sound
-from avmix.doctor.manifest import _differences
-from avmix.judgement import entry_of, judge_file
-from avmix.prepare.fingerprint import _listen
-from avmix.prepare.probe import probe
-from avmix.prepare.probing import Look, probe_one
-from avmix.prepare.recipe import _options, _parser
-from avmix.prepare.scan import File
-from avmix.prepare.transcode import _check_sound
-from avmix.preview.mix import _read
+from avmix.decode import NoAudioStreamError, decode_audio, decode_clip
+from avmix.doctor.manifest_check import _differences
+from avmix.media.fingerprint import _listen
+from avmix.media.folder_walk import File
+from avmix.media.judgement import entry_of, judge_file
+from avmix.media.probe import probe
+from avmix.media.whole_clip import audio_of
+from avmix.prepare.command import _options, _parser
+from avmix.prepare.probe_pool import ProbeTask, probe_one
+from avmix.preview.mix_preview import _read
+from avmix.tools.transcode import _check_audio
 from avmix.types import Entry
-from avmix.whole import sound_of
 
 RATE, SECONDS = 16_000, 2
 TONES = {"eng": 500, "deu": 1500, "": 3000}
@@ -61,7 +61,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def entry(file: Path) -> Entry:
     """Its row, prepared with the German track."""
     stat = file.stat()
-    look = Look(
+    look = ProbeTask(
         str(file.parent), File(file.name, stat.st_size, stat.st_mtime_ns), 9.0, audio_track="deu"
     )
     probed = probe_one(look)
@@ -85,7 +85,7 @@ def test_a_track_is_chosen_by_number_or_language(file: Path, track: int | str | 
     window = {"start_seconds": 0.5, "duration_seconds": 1.0, "audio_track": track}
     clip = decode_clip(file, num_frames=2, **window)
     assert hz_of(clip.audio) == pytest.approx(hz, abs=2)
-    np.testing.assert_array_equal(decode_sound(file, **window).audio, clip.audio)
+    np.testing.assert_array_equal(decode_audio(file, **window).audio, clip.audio)
 
 
 @pytest.mark.parametrize("track", [3, "fra"])
@@ -98,7 +98,7 @@ def test_a_track_that_is_not_there_lists_those_that_are(file: Path, track: int |
 @pytest.mark.parametrize("track", [-1, True, " "])
 def test_a_track_is_a_number_or_a_word(file: Path, track):
     with pytest.raises(ValueError, match=r"^audio_track is .*it must be a (whole|language)"):
-        decode_sound(file, start_seconds=0, duration_seconds=1, audio_track=track)
+        decode_audio(file, start_seconds=0, duration_seconds=1, audio_track=track)
 
 
 def test_the_manifest_notes_the_track_and_everybody_reads_it(file: Path, entry: Entry):
@@ -113,7 +113,7 @@ def test_the_manifest_notes_the_track_and_everybody_reads_it(file: Path, entry: 
     assert sample.clip is not None
     waves = {
         "training": sample.clip.audio,
-        "synthesis": sound_of(file.parent, entry, RATE),
+        "synthesis": audio_of(file.parent, entry, RATE),
         "preview": _read(file, Window(0.5, 1.0), CLIP, 1).audio,
     }
     assert {name: round(hz_of(wave)) for name, wave in waves.items()} == dict.fromkeys(waves, 1500)
@@ -121,9 +121,9 @@ def test_the_manifest_notes_the_track_and_everybody_reads_it(file: Path, entry: 
 
 
 def test_what_is_transcoded_of_another_track_is_noticed(file: Path, entry: Entry, tmp_path: Path):
-    _check_sound(file.parent, entry, _only(file, 1, tmp_path / "right.mkv"), 0.0, 1.0)
+    _check_audio(file.parent, entry, _only(file, 1, tmp_path / "right.mkv"), 0.0, 1.0)
     with pytest.raises(Exception, match="not the source's"):
-        _check_sound(file.parent, entry, _only(file, 0, tmp_path / "wrong.mkv"), 0.0, 1.0)
+        _check_audio(file.parent, entry, _only(file, 0, tmp_path / "wrong.mkv"), 0.0, 1.0)
 
 
 def _only(file: Path, number: int, out: Path) -> Path:

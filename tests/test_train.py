@@ -20,14 +20,14 @@ from fragile import FragileSet
 
 import eval as evaluation
 import train
-from avmix import checkpoint
-from avmix.checkpoint import CheckpointError
 from avmix.config import EvalConfig, TrainConfig, load_config
 from avmix.data.dataset import TooManyBadClips
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
-from avmix.lock import alone_in
-from avmix.metrics import EVAL_ROWS
-from avmix.runlog import RunLog, StepRecord, Stopwatch
+from avmix.evaluation.metrics import EVAL_ROWS
+from avmix.training import checkpoint
+from avmix.training.checkpoint import CheckpointError
+from avmix.training.run_lock import alone_in
+from avmix.training.runlog import RunLog, StepRecord, Stopwatch
 
 ROOT = Path(__file__).parents[1]
 
@@ -482,7 +482,7 @@ def test_too_many_unreadable_clips_stop_the_run(damaged: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data.root", "nowhere"], "nowhere/dataset.json: not found. Prepare the data set"),
+        (["--data.root", "nowhere"], "nowhere/dataset.json: not found. Prepare the dataset"),
         (["--data.train_split", "dev"], "no split 'dev'; it has: train, val, test"),
         (["--optim.batch_size", "64"], "a step reads 64 clips (optim.batch_size"),
         (["--frontend.num_mels", "400"], "frontend.num_mels (=400)"),
@@ -497,7 +497,7 @@ def test_bad_input_is_one_clear_error(
     assert "\n" not in str(error.value)
 
 
-def test_a_clip_without_pictures_is_named(toy_set: Path, tmp_path: Path) -> None:
+def test_a_clip_without_frames_is_named(toy_set: Path, tmp_path: Path) -> None:
     manifest = read_manifest(toy_set, "train")
     blind = replace(manifest.entries[0], clip_id="radio_1", video=None)
     write_manifest(

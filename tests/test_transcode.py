@@ -13,27 +13,27 @@ import pytest
 from avmix.cli import main
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.decode import decode_clip
-from avmix.judgement import entry_of
-from avmix.prepare import transcode as module
-from avmix.prepare.probe import probe
-from avmix.prepare.transcode import (
-    Form,
+from avmix.media.judgement import entry_of
+from avmix.media.probe import probe
+from avmix.media.write_mp4 import write_mp4
+from avmix.tools import transcode as module
+from avmix.tools.transcode import (
     Job,
+    TargetFormat,
     TranscodeError,
+    audio_shift,
     check,
     find_ffmpeg,
     make_one,
-    sound_shift,
     stretch_of,
     transcode,
 )
-from avmix.synth.write import write_mp4
 from avmix.types import Entry
 from tests.media import beep_times, read_counter, write_flash_beep
 from tests.scenes import scene
 
 EVENTS = (0.4, 1.2, 1.6)
-SMALL = Form(short_side=64, gop=12)
+SMALL = TargetFormat(short_side=64, gop=12)
 
 
 def _entry(path: Path, **changes: Any) -> Entry:
@@ -41,7 +41,7 @@ def _entry(path: Path, **changes: Any) -> Entry:
     return replace(entry, **changes)
 
 
-def _make(path: Path, out: Path, form: Form = SMALL, **changes: Any) -> Entry:
+def _make(path: Path, out: Path, form: TargetFormat = SMALL, **changes: Any) -> Entry:
     made = make_one(path.parent, out, Job(entry=_entry(path, **changes), path="c.mp4"), form=form)
     assert made.reason == ""
     assert made.entry is not None
@@ -64,7 +64,7 @@ def _flashes(video: np.ndarray, fps: float) -> np.ndarray:
     ],
 )
 def test_flash_and_beep_stay_together(
-    tmp_path: Path, name: str, form: Form, written: dict[str, Any]
+    tmp_path: Path, name: str, form: TargetFormat, written: dict[str, Any]
 ) -> None:
     path = write_flash_beep(tmp_path / name, seconds=2, events_seconds=EVENTS, **written)
     entry = _make(path, tmp_path / "out", form)
@@ -85,14 +85,14 @@ def test_flash_and_beep_stay_together(
     assert entry.audio.channels == (2 if "layout" in written else 1)
 
 
-def test_the_stretch_is_cut_out_with_its_margin_and_keeps_the_times_of_pictures(
+def test_the_stretch_is_cut_out_with_its_margin_and_keeps_the_times_of_frames(
     tmp_path: Path,
 ) -> None:
     path = write_flash_beep(tmp_path / "a.mp4", seconds=3, events_seconds=(0.8, 1.2, 2.0))
-    # From the middle of picture 25 to the middle of picture 35, and 0.2 s before and after.
+    # From the middle of frame 25 to the middle of frame 35, and 0.2 s before and after.
     entry = _make(path, tmp_path, replace(SMALL, margin_seconds=0.2), start_seconds=1.02,
                   end_seconds=1.42)  # fmt: skip
-    # 0.82 s is within picture 20, which begins at 0.8 s; 1.62 s within 40, the last.
+    # 0.82 s is within frame 20, which begins at 0.8 s; 1.62 s within 40, the last.
     assert entry.video is not None
     assert entry.video.num_frames == 21
     assert (entry.start_seconds, entry.end_seconds) == pytest.approx((0.22, 0.62))
@@ -103,11 +103,11 @@ def test_the_stretch_is_cut_out_with_its_margin_and_keeps_the_times_of_pictures(
     assert beep_times(clip.audio, 16_000)[-1] == pytest.approx(0.4, abs=0.002)
 
 
-def test_nothing_is_made_larger_and_key_pictures_are_near(tmp_path: Path) -> None:
+def test_nothing_is_made_larger_and_key_frames_are_near(tmp_path: Path) -> None:
     import av
 
     path = write_flash_beep(tmp_path / "a.mp4", seconds=1, gop=100, events_seconds=(0.4,))
-    entry = _make(path, tmp_path, Form(short_side=256, gop=8))
+    entry = _make(path, tmp_path, TargetFormat(short_side=256, gop=8))
     assert entry.video is not None
     assert (entry.video.width, entry.video.height) == (160, 96)
     with av.open(str(tmp_path / "c.mp4")) as file:
@@ -125,20 +125,20 @@ def test_a_varying_rate_becomes_its_mean(tmp_path: Path) -> None:
     assert not entry.video.vfr
     assert entry.video.num_frames == 45
     assert entry.video.duration_seconds == pytest.approx(2, abs=0.01)
-    # Each picture is the one on the screen in the middle of its time.
+    # Each frame is the one on the screen in the middle of its time.
     clip = decode_clip(tmp_path / "c.mp4", start_seconds=0, duration_seconds=2, num_frames=45)
     source = decode_clip(path, start_seconds=0, duration_seconds=2, num_frames=45)
     for k in (3, 6, 20, 40):
         assert read_counter(clip.video[k]) == read_counter(source.video[k])
 
 
-def test_without_sound_and_without_pictures(tmp_path: Path) -> None:
+def test_without_audio_and_without_frames(tmp_path: Path) -> None:
     silent = write_flash_beep(tmp_path / "s.mp4", seconds=1, audio_codec=None, events_seconds=())
     assert _make(silent, tmp_path).audio is None
     heard = write_flash_beep(tmp_path / "h.mp4", seconds=1, video_codec=None, events_seconds=(0.4,))
     made = make_one(tmp_path, tmp_path, Job(entry=_entry(heard), path="h2.mp4"), form=SMALL)
     assert made.entry is None
-    assert "no pictures" in made.reason
+    assert "no video" in made.reason
     assert not (tmp_path / "h2.mp4").exists()
 
 
@@ -151,48 +151,48 @@ def test_what_is_not_as_the_source_is_refused(tmp_path: Path) -> None:
                             events_seconds=[e + 0.04 for e in EVENTS])  # fmt: skip
     with pytest.raises(TranscodeError, match=r"another moment|not the source's"):
         check(tmp_path, stretch, late, num)
-    with pytest.raises(TranscodeError, match="has 50 pictures, not 49"):
+    with pytest.raises(TranscodeError, match="has 50 frames, not 49"):
         check(tmp_path, stretch, good, 49)
     mute = write_flash_beep(tmp_path / "m.mp4", seconds=2, events_seconds=EVENTS, audio_codec=None)
-    with pytest.raises(TranscodeError, match="has sound where"):
+    with pytest.raises(TranscodeError, match="has audio where"):
         check(tmp_path, stretch, mute, num)
-    # Pictures right, sound 10 ms late.
+    # Frames right, audio 10 ms late.
     clip = decode_clip(good, start_seconds=0, duration_seconds=2, num_frames=50, sample_rate=48_000)
     for shift, wrong in ((480, True), (48, False)):
         moved = np.roll(clip.audio, shift)
         write_mp4(tmp_path / "moved.mp4", [clip.video], moved, fps=module.fps_of(stretch),
                   rate_hz=48_000)  # fmt: skip
         if wrong:
-            with pytest.raises(TranscodeError, match=r"sound is 10\.\d ms late"):
+            with pytest.raises(TranscodeError, match=r"audio is 10\.\d ms late"):
                 check(tmp_path, stretch, tmp_path / "moved.mp4", num)
         else:
             check(tmp_path, stretch, tmp_path / "moved.mp4", num)
 
 
-def test_pictures_one_late_are_refused_although_they_look_alike(tmp_path: Path) -> None:
+def test_frames_one_late_are_refused_although_they_look_alike(tmp_path: Path) -> None:
     video = scene(0, 40)
     for name, moved in (("a", 0), ("b", 1)):
-        pictures = np.roll(video, moved, axis=0)
-        pictures[:moved] = video[:1]
-        write_mp4(tmp_path / f"{name}.mp4", [pictures], None, fps=Fraction(10), rate_hz=16_000)
+        frames = np.roll(video, moved, axis=0)
+        frames[:moved] = video[:1]
+        write_mp4(tmp_path / f"{name}.mp4", [frames], None, fps=Fraction(10), rate_hz=16_000)
     stretch, num = stretch_of(_entry(tmp_path / "a.mp4"), 0.0)
     check(tmp_path, stretch, tmp_path / "a.mp4", num)
     with pytest.raises(TranscodeError, match="of another moment"):
         check(tmp_path, stretch, tmp_path / "b.mp4", num)
 
 
-def test_shift_of_sound_by_hand() -> None:
+def test_shift_of_audio_by_hand() -> None:
     draw = np.random.default_rng(0)
     wave = draw.normal(0, 0.1, 16_000).astype(np.float32)
-    assert sound_shift(wave, wave, 16_000) == 0
-    assert sound_shift(wave, np.roll(wave, 160), 16_000) == pytest.approx(0.01)
-    assert sound_shift(np.roll(wave, 80), wave, 16_000) == pytest.approx(-0.005)
-    assert sound_shift(wave, np.roll(wave, 16), 16_000) == 0  # 1 ms is within what is allowed
+    assert audio_shift(wave, wave, 16_000) == 0
+    assert audio_shift(wave, np.roll(wave, 160), 16_000) == pytest.approx(0.01)
+    assert audio_shift(np.roll(wave, 80), wave, 16_000) == pytest.approx(-0.005)
+    assert audio_shift(wave, np.roll(wave, 16), 16_000) == 0  # 1 ms is within what is allowed
     other = draw.normal(0, 0.1, 16_000).astype(np.float32)
-    assert sound_shift(wave, other, 16_000) is None
-    assert sound_shift(np.zeros_like(wave), other, 16_000) == 0  # nothing to compare
+    assert audio_shift(wave, other, 16_000) is None
+    assert audio_shift(np.zeros_like(wave), other, 16_000) == 0  # nothing to compare
     rumble = 0.5 * np.sin(2 * np.pi * 10 * np.arange(16_000) / 16_000).astype(np.float32)
-    assert sound_shift(wave + rumble, wave, 16_000) == 0  # codecs leave out what nobody hears
+    assert audio_shift(wave + rumble, wave, 16_000) == 0  # codecs leave out what nobody hears
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     real = module.make_one
     made: list[str] = []
 
-    def stopping(root: Path, out: Path, job: Job, *, form: Form) -> module.Made:
+    def stopping(root: Path, out: Path, job: Job, *, form: TargetFormat) -> module.Transcoded:
         if len(made) == 2:
             (out / "clips/b.mp4.partial").write_bytes(b"half")
             raise KeyboardInterrupt

@@ -14,13 +14,13 @@ import pytest
 
 from avmix import decode
 from avmix.decode import ClipError, decode_clip
-from avmix.prepare.probe import probe
+from avmix.media.probe import probe
 from avmix.types import Clip
 from tests.media import (
+    AudioSpec,
     Edit,
-    Pictures,
     Recipe,
-    Sounds,
+    VideoSpec,
     draw_beeps,
     draw_frame,
     find_beeps,
@@ -90,7 +90,7 @@ def test_probing_finds_what_was_written(file_of: FileOf, name: str) -> None:
     slack = EPSILON_SECONDS + 2 * truth.rounding_seconds
     assert video.duration_seconds == pytest.approx(truth.end_seconds, abs=slack)
     assert (video.width, video.height) == truth.size
-    assert (audio is None) == (not truth.sound_seconds)
+    assert (audio is None) == (not truth.audio_seconds)
 
 
 def _complaints(path: Path, truth: Truth, window: Window) -> list[str]:
@@ -107,7 +107,7 @@ def _complaints(path: Path, truth: Truth, window: Window) -> list[str]:
                 duration_seconds=duration_seconds,
                 num_frames=None if by_rate else num_frames,
                 fps=num_frames / duration_seconds if by_rate else None,
-                audio="require" if truth.sound_seconds else "silence",
+                audio="require" if truth.audio_seconds else "silence",
             )
         )
         return clips[0].video, clips[0].pts_seconds, clips[0].audio
@@ -117,17 +117,17 @@ def _complaints(path: Path, truth: Truth, window: Window) -> list[str]:
         return [found.problem]
     fewest, most = truth.num_held(window)
     valid, clip = truth.audio_valid(window), clips[0]
-    # Any container may round where sound begins, mp4 in empty edits, to 1 ms.
+    # Any container may round where audio begins, mp4 in empty edits, to 1 ms.
     slack = (truth.codec_frame_seconds + 0.001) / window.duration_seconds
     checks = {
         found.problem: not found.problem,
-        f"{found.num_wrong_frames} pictures are wrong": found.num_wrong_frames == 0,
+        f"{found.num_wrong_frames} frames are wrong": found.num_wrong_frames == 0,
         f"A/V error {found.av_error_seconds} s": found.av_error_seconds <= BEEP_TOLERANCE_SECONDS,
         f"pts error {found.pts_error_seconds} s": (
             found.pts_error_seconds <= 2 * truth.rounding_seconds + 2e-6
         ),
         f"{clip.num_held} held, not {fewest} to {most}": fewest <= clip.num_held <= most,
-        f"{clip.audio_valid} has sound, not {valid}": abs(clip.audio_valid - valid) <= slack,
+        f"{clip.audio_valid} has audio, not {valid}": abs(clip.audio_valid - valid) <= slack,
         f"level error {found.level_error}": found.level_error <= LEVEL_TOLERANCE,
         f"colour error {found.colour_error}": found.colour_error <= PATCH_TOLERANCE,
     }
@@ -153,7 +153,7 @@ def test_what_cannot_be_exact_is_refused(file_of: FileOf, name: str) -> None:
     ("name", "interlaced"),
     [("interlaced.ts", True), ("interlaced_mpeg2.mpg", True), ("plain.mp4", False)],
 )
-def test_interlaced_pictures_are_stated(file_of: FileOf, name: str, *, interlaced: bool) -> None:
+def test_interlaced_frames_are_stated(file_of: FileOf, name: str, *, interlaced: bool) -> None:
     clip = decode_clip(file_of(name), start_seconds=0.5, duration_seconds=1, num_frames=2)
     assert clip.interlaced == interlaced
 
@@ -190,11 +190,11 @@ def test_undeclared_delays_are_in_the_file(file_of: FileOf, name: str) -> None:
 
 
 def test_truth_of_a_trimmed_file_by_hand() -> None:
-    # 5 pictures a second; of the pictures, what is presented begins within number 2.
+    # 5 frames a second; of the frames, what is presented begins within number 2.
     recipe = Recipe(
         name="x.mp4",
-        pictures=(
-            Pictures(
+        video=(
+            VideoSpec(
                 fps=F(5),
                 seconds=F(2),
                 edits=(
@@ -203,8 +203,8 @@ def test_truth_of_a_trimmed_file_by_hand() -> None:
                 ),
             ),
         ),
-        sounds=(
-            Sounds(
+        audio=(
+            AudioSpec(
                 seconds=F(2),
                 layout="5.1",
                 levels=(0.1, 0.2, 0.3, 1.0, 0.4, 0.5),
@@ -216,8 +216,8 @@ def test_truth_of_a_trimmed_file_by_hand() -> None:
     assert truth.frame_numbers == (2, 3, 4, 5)
     assert truth.frame_seconds == pytest.approx((0, 0.1, 0.3, 0.5))
     assert truth.end_seconds == pytest.approx(0.6)
-    # Sound lasts from 0 to 1.6 s of the film, of which the pictures begin at 1.
-    assert truth.sound_seconds == (pytest.approx((-1.0, 0.6)),)
+    # Audio lasts from 0 to 1.6 s of the film, of which the frames begin at 1.
+    assert truth.audio_seconds == (pytest.approx((-1.0, 0.6)),)
     # Flashes were at 0.2, 0.8, 1.2, 1.4 of the track, less 0.2 cut off, less 1.
     assert truth.beep_seconds == pytest.approx((-1.0, -0.4, 0.0, 0.2))
     assert truth.beeps[0].level == pytest.approx(0.3)  # without the 1.0 of the LFE
@@ -228,7 +228,7 @@ def test_truth_of_a_trimmed_file_by_hand() -> None:
 
 def test_edit_lists_are_written_as_told(file_of: FileOf) -> None:
     rows = _edit_rows(file_of("late_and_trimmed_video.mp4"))
-    # B-frames make the first picture begin at tick 1024 of 12800 a second.
+    # B-frames make the first frame begin at tick 1024 of 12800 a second.
     assert rows == [(400, -1, 1 << 16), (2400, 1024 + 10_240, 1 << 16)]
     assert _edit_rows(file_of("half_speed.mp4")) == [(3200, 0, 1 << 15)]
 
@@ -251,7 +251,7 @@ def _perfect(
     num_frames: int,
     *,
     frames_late: int = 0,
-    sound_late_seconds: float = 0.0,
+    audio_late_seconds: float = 0.0,
     drop: tuple[int, ...] = (),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a decoder of `Recipe()` should return, or is known to be wrong by."""
@@ -262,12 +262,12 @@ def _perfect(
     numbers = np.floor(window.times * 25).astype(int) - frames_late
     frames = np.stack([draw_frame(n, size=(160, 96), flash=False) for n in numbers])
     beeps = [
-        (beep.seconds + sound_late_seconds, beep.tone)
+        (beep.seconds + audio_late_seconds, beep.tone)
         for beep in TRUTH.beeps
         if beep.tone not in drop
     ]
-    sound = draw_beeps(beeps, seconds=duration_seconds, rate=RATE_HZ, start_seconds=start_seconds)
-    return frames, numbers / 25, sound
+    audio = draw_beeps(beeps, seconds=duration_seconds, rate=RATE_HZ, start_seconds=start_seconds)
+    return frames, numbers / 25, audio
 
 
 def test_measure_finds_nothing_where_nothing_is_wrong() -> None:
@@ -280,7 +280,7 @@ def test_measure_finds_nothing_where_nothing_is_wrong() -> None:
 
 def test_measure_says_by_how_much_it_is_wrong() -> None:
     def late(*args: Any) -> Any:
-        return _perfect(*args, sound_late_seconds=0.0123)
+        return _perfect(*args, audio_late_seconds=0.0123)
 
     assert measure(late, Path("x"), TRUTH, HERE).av_error_seconds == pytest.approx(0.0123, abs=1e-5)
 
@@ -289,11 +289,11 @@ def test_measure_says_by_how_much_it_is_wrong() -> None:
 
     found = measure(behind, Path("x"), TRUTH, HERE)
     assert found.num_wrong_frames == 24
-    # A picture of three before its time has been gone for two periods, and the rest of this one.
+    # A frame of three before its time has been gone for two periods, and the rest of this one.
     assert 0.08 <= found.av_error_seconds <= 0.12
 
     def both(*args: Any) -> Any:
-        return _perfect(*args, frames_late=3, sound_late_seconds=0.12)
+        return _perfect(*args, frames_late=3, audio_late_seconds=0.12)
 
     found = measure(both, Path("x"), TRUTH, HERE)
     assert found.num_wrong_frames == 24

@@ -55,7 +55,7 @@ def test_a_batch_of_wrong_shape_or_type_is_refused(wrong):
         replace(batch_of(2), **wrong)
 
 
-def test_pictures_and_their_times_must_be_as_many():
+def test_frames_and_their_times_must_be_as_many():
     with pytest.raises(TypeCheckError):
         Clip(
             video=np.zeros((4, 8, 8, 3), np.uint8),

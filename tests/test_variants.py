@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import train
-from avmix import checkpoint
 from avmix.config import TrainConfig, load_config
+from avmix.config.mix_method import BLENDS, METHODS
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.mix import MixPlan
-from avmix.recipe import BLENDS, METHODS
-from avmix.runlog import RunLog
+from avmix.training import checkpoint
+from avmix.training.runlog import RunLog
 
 ROOT = Path(__file__).parents[1]
 
@@ -171,7 +171,7 @@ def test_it_trains_is_saved_and_goes_on_as_if_nothing_had_happened(
             assert (f"loss_{key}" in row) == (getattr(config.loss, key) > 0)
     made = [MixPlan.from_json(json.dumps(line)) for line in plans]
     assert {plan.size for plan in made} == {4}
-    expected = {word.partition("@")[0].partition("+")[0] for word in config.mix.recipes}
+    expected = {word.partition("@")[0].partition("+")[0] for word in config.mix.mix_methods}
     assert {plan.method for plan in made} <= (expected | {"none"} if "dropout" in expected
                                               else expected)  # fmt: skip
     if expected != {"none"} and config.mix.method != "dropout":

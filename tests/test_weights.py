@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from avmix.config import AudioEncoderConfig, ClipConfig, FrontendConfig, VideoEncoderConfig
 from avmix.models.encoder import Encoder, Positions, VideoSpec
-from avmix.models.named import audio_encoder, video_encoder
+from avmix.models.encoder_names import audio_encoder, video_encoder
 from avmix.models.weights import (
     inflated,
     lite0_state,

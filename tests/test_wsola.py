@@ -1,11 +1,11 @@
-"""Longer or shorter sound of the same pitch: events in their place, tones in theirs."""
+"""Longer or shorter audio of the same pitch: events in their place, tones in theirs."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from media import beep_times, draw_sound
+from media import beep_times, draw_audio
 
 from avmix.augment.wsola import stretch
 from avmix.data.manifest import read_manifest
@@ -19,9 +19,9 @@ SPEEDS = [0.5, 0.8, 0.93, 1.07, 1.25, 2.0]
 
 @pytest.mark.parametrize("speed", SPEEDS)
 @pytest.mark.parametrize("noise", [0.0, 0.01])
-def test_sudden_sounds_are_where_time_puts_them_to_a_millisecond(speed: float, noise: float):
+def test_sudden_audio_are_where_time_puts_them_to_a_millisecond(speed: float, noise: float):
     events = np.array([0.1, 0.45, 0.7, 1.0, 1.31, 1.62, 1.9]) * speed
-    source = draw_sound(
+    source = draw_audio(
         seconds=SECONDS * speed, rate=RATE, start_seconds=0, events_seconds=events.tolist()
     )
     source += noise * rng(0, 0, "sound", 1).standard_normal(len(source)).astype(np.float32)
@@ -44,14 +44,14 @@ def test_a_tone_keeps_its_pitch_and_its_level(speed: float, tone_hz: float):
 
 
 def test_both_channels_are_cut_alike():
-    left = draw_sound(seconds=2.4, rate=RATE, start_seconds=0, events_seconds=(0.5, 1.5))
+    left = draw_audio(seconds=2.4, rate=RATE, start_seconds=0, events_seconds=(0.5, 1.5))
     left += 0.05 * rng(0, 0, "sound", 2).standard_normal(len(left)).astype(np.float32)
     both = stretch(np.stack([left, -0.5 * left]), SIZE, RATE)
     assert both.shape == (2, SIZE)
     np.testing.assert_allclose(both[1], -0.5 * both[0], atol=1e-6)
 
 
-def test_the_same_length_is_the_same_sound_and_the_input_is_left_alone():
+def test_the_same_length_is_the_same_audio_and_the_input_is_left_alone():
     source = rng(0, 0, "sound", 3).standard_normal(20_000).astype(np.float32)
     before = source.copy()
     np.testing.assert_array_equal(stretch(source, 20_000, RATE), source)
@@ -61,7 +61,7 @@ def test_the_same_length_is_the_same_sound_and_the_input_is_left_alone():
 
 @pytest.mark.parametrize("size", [0, 1, 5, 150, 1_000])
 @pytest.mark.parametrize("new_size", [1, 7, 200, 1_000])
-def test_short_sounds_and_silence_have_the_length_asked_for(size: int, new_size: int):
+def test_short_audio_and_silence_have_the_length_asked_for(size: int, new_size: int):
     out = stretch(np.zeros(size, np.float32), new_size, RATE)
     assert out.shape == (new_size,)
     assert not out.any()
@@ -114,7 +114,7 @@ def test_a_tone_that_begins_and_lasts_begins_where_time_puts_it(
 
 @pytest.mark.parametrize("speed", SPEEDS)
 @pytest.mark.parametrize("apart", [0.025, 0.030, 0.035, 0.045])
-def test_two_sounds_in_close_succession_both_keep_their_place(speed: float, apart: float):
+def test_two_audio_in_close_succession_both_keep_their_place(speed: float, apart: float):
     for shift in (0.0, 0.0037, 0.0071):
         places = np.array([0.9 + shift, 0.9 + shift + apart / speed])
         source = np.zeros(round(SIZE * speed))

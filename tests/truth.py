@@ -2,7 +2,7 @@
 
 `RECIPES` is the table of files that must decode exactly, `REFUSED` that of files that must not
 decode at all. `truth_of` states what is on the screen and to be heard, from what was written;
-`measure` compares with it what any decoder returns for a window. Time 0 is the first picture
+`measure` compares with it what any decoder returns for a window. Time 0 is the first frame
 presented.
 """
 
@@ -16,23 +16,23 @@ from typing import Any, Literal
 import av
 import numpy as np
 
-from avmix.decode.avi import LATE_SAMPLES
+from avmix.decode.avi_index import LATE_SAMPLES
 from tests.media import (
     PATCHES,
+    AudioSpec,
     Beep,
     Edit,
-    Pictures,
     Recipe,
-    Sounds,
+    VideoSpec,
     find_beeps,
     read_number,
     read_patches,
 )
 
 RATE_HZ = 16_000
-"""Of the sound that decoders under test return."""
+"""Of the audio that decoders under test return."""
 EPSILON_SECONDS = 0.0005
-"""A picture may begin this late and still count as shown: containers round times."""
+"""A frame may begin this late and still count as shown: containers round times."""
 BEEP_TOLERANCE_SECONDS = 0.001
 PATCH_TOLERANCE = 4.0
 """Of 255; coding and chroma of half the size cost some."""
@@ -53,18 +53,18 @@ _CODEC_LEVEL = {"libmp3lame": 0.95}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """What a file presents; all times are seconds after its first picture."""
+    """What a file presents; all times are seconds after its first frame."""
 
     frame_seconds: tuple[float, ...]
-    """When each picture appears, ascending from 0."""
+    """When each frame appears, ascending from 0."""
     frame_numbers: tuple[int, ...]
-    """What is drawn in each picture."""
+    """What is drawn in each frame."""
     end_seconds: float
-    """When the last picture goes."""
+    """When the last frame goes."""
     beeps: tuple[Beep, ...]
     """Those whose middle is presented; level is that of the mean of all channels but the LFE."""
-    sound_seconds: tuple[tuple[float, float], ...]
-    """Stretches that have sound."""
+    audio_seconds: tuple[tuple[float, float], ...]
+    """Stretches that have audio."""
     codec_frame_seconds: float
     """Length of what the audio codec puts into one packet."""
     rounding_seconds: float
@@ -74,7 +74,7 @@ class Truth:
     shape: float
     """Width over height of what is seen, with square pixels."""
     coloured: bool
-    """True when the pictures have `PATCHES`."""
+    """True when the frames have `PATCHES`."""
 
     @property
     def beep_seconds(self) -> tuple[float, ...]:
@@ -82,16 +82,16 @@ class Truth:
         return tuple(beep.seconds for beep in self.beeps)
 
     def num_held(self, window: "Window") -> tuple[int, int]:
-        """Fewest and most pictures of the window after the end; one number but for rounding."""
+        """Fewest and most frames of the window after the end; one number but for rounding."""
         slack = EPSILON_SECONDS + self.rounding_seconds + 2e-6
         after = window.times[:, None] >= self.end_seconds + np.array([2e-6, -slack])
         low, high = after.sum(0)
         return int(low), int(high)
 
     def audio_valid(self, window: "Window") -> float:
-        """Share of the window that has sound."""
+        """Share of the window that has audio."""
         begin, end = window.start_seconds, window.start_seconds + window.duration_seconds
-        covered = sum(max(min(b, end) - max(a, begin), 0.0) for a, b in self.sound_seconds)
+        covered = sum(max(min(b, end) - max(a, begin), 0.0) for a, b in self.audio_seconds)
         return covered / window.duration_seconds
 
 
@@ -122,7 +122,7 @@ class Outcome:
     num_beeps: int = 0
     """On which that rests."""
     num_wrong_frames: int = 0
-    """Pictures that were not on the screen at the wanted time, or not readable."""
+    """Frames that were not on the screen at the wanted time, or not readable."""
     pts_error_seconds: float = 0.0
     """Worst error of the times that the decoder states, where it states any."""
     level_error: float = 0.0
@@ -134,49 +134,49 @@ class Outcome:
 
 
 Decode = Callable[[Path, float, float, int], tuple[np.ndarray, np.ndarray | None, np.ndarray]]
-"""(path, start_seconds, duration_seconds, num_frames) to pictures (t, h, w, 3), their times or
-None, and mono sound at `RATE_HZ`."""
+"""(path, start_seconds, duration_seconds, num_frames) to frames (t, h, w, 3), their times or
+None, and mono audio at `RATE_HZ`."""
 
 
 def truth_of(recipe: Recipe) -> Truth:
-    """What the file of a recipe presents; it must have pictures."""
-    picture, sound = recipe.picture, recipe.sound
-    assert picture is not None
-    shown, end = _presented_frames(picture)
+    """What the file of a recipe presents; it must have video."""
+    frame, audio = recipe.main_video, recipe.main_audio
+    assert frame is not None
+    shown, end = _presented_frames(frame)
     zero = shown[0][0]
-    stretches = [] if sound is None else _presented_sound(sound)
-    level = 0.0 if sound is None else _level(sound)
+    stretches = [] if audio is None else _presented_audio(audio)
+    level = 0.0 if audio is None else _level(audio)
     beeps = []
     for index, event in enumerate(recipe.events):
         for at, media, seconds in stretches:
-            assert sound is not None
-            from_first = event - sound.start_seconds
+            assert audio is not None
+            from_first = event - audio.start_seconds
             if media <= from_first < media + seconds:
                 heard = float(at + from_first - media - zero) + recipe.undeclared_delay_seconds
                 beeps.append(Beep(heard, index % 12, level))
-    width, height = picture.size
-    stored_aspect = 1 / picture.aspect if picture.quarter_turns % 2 else picture.aspect
-    samples = 0 if sound is None else _CODEC_FRAME.get(sound.codec, 1024)
+    width, height = frame.size
+    stored_aspect = 1 / frame.aspect if frame.quarter_turns % 2 else frame.aspect
+    samples = 0 if audio is None else _CODEC_FRAME.get(audio.codec, 1024)
     return Truth(
         frame_seconds=tuple(float(at - zero) for at, _ in shown),
         frame_numbers=tuple(number for _, number in shown),
         end_seconds=float(end - zero),
         beeps=tuple(beeps),
-        sound_seconds=tuple(
+        audio_seconds=tuple(
             # What is late without saying so begins with what nobody should hear.
             (float(at - zero), float(at + s - zero) + recipe.undeclared_delay_seconds)
             for at, _, s in stretches
         ),
-        codec_frame_seconds=samples / (sound.rate if sound else RATE_HZ),
+        codec_frame_seconds=samples / (audio.rate if audio else RATE_HZ),
         rounding_seconds=_ROUNDING.get(recipe.name.rsplit(".", 1)[1], 0.0),
-        size=picture.size,
+        size=frame.size,
         shape=width / height * float(stored_aspect),
-        coloured=bool(picture.colour),
+        coloured=bool(frame.colour),
     )
 
 
-def _presented_frames(track: Pictures) -> tuple[list[tuple[F, int]], F]:
-    """(time, number) of each picture presented, and the end, on the clock of the container."""
+def _presented_frames(track: VideoSpec) -> tuple[list[tuple[F, int]], F]:
+    """(time, number) of each frame presented, and the end, on the clock of the container."""
     frames = track.frames
     times = [time for _, time in frames]
     ends = [*times[1:], times[-1] + 1 / track.fps]
@@ -195,7 +195,7 @@ def _presented_frames(track: Pictures) -> tuple[list[tuple[F, int]], F]:
     return shown, at
 
 
-def _presented_sound(track: Sounds) -> list[tuple[F, F, F]]:
+def _presented_audio(track: AudioSpec) -> list[tuple[F, F, F]]:
     """(time on the clock of the container, time from the first sample, length) of each stretch."""
     lost = [F(second).limit_denominator(1000) for second in track.lost]
     kept = [(F(0), lost[0]), (lost[1], track.seconds)] if lost[1] else [(F(0), track.seconds)]
@@ -212,7 +212,7 @@ def _presented_sound(track: Sounds) -> list[tuple[F, F, F]]:
     return stretches
 
 
-def _level(track: Sounds) -> float:
+def _level(track: AudioSpec) -> float:
     names = [channel.name for channel in av.AudioLayout(track.layout).channels]
     levels = track.levels or (1.0,) * len(names)
     heard = [level for level, name in zip(levels, names, strict=True) if "LFE" not in name]
@@ -228,7 +228,7 @@ def windows_of(truth: Truth, seed: int) -> dict[str, Window]:
         "start": Window(start_seconds=0.0, duration_seconds=1.0, num_frames=10),
         "inside": Window(start_seconds=0.3071 * end, duration_seconds=0.9, num_frames=7),
         "end": Window(start_seconds=max(end - 0.43, 0.0), duration_seconds=0.8, num_frames=8),
-        # Just before the last picture goes, and just after.
+        # Just before the last frame goes, and just after.
         "last": Window(
             start_seconds=max(end - 0.4 * last, 0.0), duration_seconds=0.8 * last, num_frames=2
         ),
@@ -267,7 +267,7 @@ def measure(decode: Decode, path: Path, truth: Truth, window: Window) -> Outcome
     num_samples = round(window.duration_seconds * RATE_HZ)
     problem = ""
     if frames.shape != (window.num_frames, truth.size[1], truth.size[0], 3):
-        problem = f"pictures have the shape {frames.shape}"
+        problem = f"frames have the shape {frames.shape}"
     elif audio.shape != (num_samples,):
         problem = f"{audio.shape} samples instead of {num_samples}"
     wanted, numbers = window.times, _read(frames)
@@ -298,7 +298,7 @@ def _read(frames: np.ndarray) -> list[int | None]:
 
 
 def _shift(number: int | None, wanted: float, truth: Truth) -> float:
-    """By how much a picture is shown too late (above 0) or too early; 0 where it is right."""
+    """By how much a frame is shown too late (above 0) or too early; 0 where it is right."""
     if number not in truth.frame_numbers:
         return math.inf
     index = truth.frame_numbers.index(number)
@@ -321,7 +321,7 @@ def _match(
         inside = begin < at - _HALF_BEEP_SECONDS and at + _HALF_BEEP_SECONDS < end
         # Codecs fade what is within a packet of a cut.
         margin = _HALF_BEEP_SECONDS + truth.codec_frame_seconds
-        whole = any(low + margin < at < high - margin for low, high in truth.sound_seconds)
+        whole = any(low + margin < at < high - margin for low, high in truth.audio_seconds)
         same = [b for b in left if b.tone == true.tone]
         nearest = min(same, key=lambda b: abs(b.seconds + begin - at), default=None)
         if nearest is not None and abs(nearest.seconds + begin - at) < 3:
@@ -338,7 +338,7 @@ def _match(
 
 def _pts_error(truth: Truth, numbers: list[int | None], pts: np.ndarray) -> float:
     true = dict(zip(truth.frame_numbers, truth.frame_seconds, strict=True))
-    # A picture that an edit cuts into is presented from 0 and may say when it would have begun.
+    # A frame that an edit cuts into is presented from 0 and may say when it would have begun.
     errors = [abs(max(t, 0.0) - true[n]) for n, t in zip(numbers, pts, strict=True) if n in true]
     return max(errors, default=0.0)
 
@@ -349,12 +349,12 @@ def _colour_error(truth: Truth, numbers: list[int | None], frames: np.ndarray) -
     return max(float(np.abs(read_patches(f) - PATCHES).max()) for f in frames)
 
 
-def _pictures(**what: Any) -> tuple[Pictures, ...]:
-    return (Pictures(**what),)
+def _video(**what: Any) -> tuple[VideoSpec, ...]:
+    return (VideoSpec(**what),)
 
 
-def _sounds(codec: str, **what: Any) -> tuple[Sounds, ...]:
-    return (Sounds(codec=codec, **what),)
+def _audio(codec: str, **what: Any) -> tuple[AudioSpec, ...]:
+    return (AudioSpec(codec=codec, **what),)
 
 
 def _edit(media_seconds: float | None, seconds: float, rate: float = 1.0) -> Edit:
@@ -373,13 +373,13 @@ _DROPS = (3, 4, 11, 12, 13, 27, 31, 32, 40, 52, 53, 66, 67, 68, 69, 77)
 _ALTERNATING = tuple(F(2 * k + k % 2, 50) for k in range(78))
 _LONG_FRAME = tuple(F(k, 25) + (F(13, 10) if k > 20 else 0) for k in range(48))
 _MILLISECONDS = tuple(F(40 * k + (7 * k * k) % 23, 1000) for k in range(80))
-_PCM = _sounds("pcm_s16le")
-_FLAC = _sounds("flac")
-_OPUS = _sounds("libopus")
-_VP9 = _pictures(codec="libvpx-vp9")
-_MPEG4 = _pictures(codec="mpeg4")
+_PCM = _audio("pcm_s16le")
+_FLAC = _audio("flac")
+_OPUS = _audio("libopus")
+_VP9 = _video(codec="libvpx-vp9")
+_MPEG4 = _video(codec="mpeg4")
 _AVI = (("avoid_negative_ts", "disabled"),)
-_MPEG2 = _pictures(codec="mpeg2video", gop=12, b_frames=2)
+_MPEG2 = _video(codec="mpeg2video", gop=12, b_frames=2)
 _FRAGMENTS = (("movflags", "frag_keyframe+empty_moov+default_base_moof"),)
 _LATE_MOOV = (("movflags", "frag_keyframe+delay_moov+default_base_moof"),)
 _CLEAR: dict[str, Any] = {"options": (("crf", "8"),)}
@@ -395,13 +395,13 @@ def _rates() -> list[Recipe]:
     made = []
     for index, (name, fps) in enumerate(rates.items()):
         suffix = suffixes[index % len(suffixes)]
-        sounds = {"webm": _OPUS, "avi": _PCM, "flv": _sounds("aac", rate=44_100)}
-        video = _VP9 if suffix == "webm" else _pictures(b_frames=0 if suffix == "avi" else 2)
+        audio = {"webm": _OPUS, "avi": _PCM, "flv": _audio("aac", rate=44_100)}
+        video = _VP9 if suffix == "webm" else _video(b_frames=0 if suffix == "avi" else 2)
         made.append(
             Recipe(
                 name=f"rate_{name}.{suffix}",
-                pictures=(replace(video[0], fps=fps),),
-                sounds=sounds.get(suffix, _sounds("aac")),
+                video=(replace(video[0], fps=fps),),
+                audio=audio.get(suffix, _audio("aac")),
             )
         )
     return made
@@ -411,261 +411,261 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in [
         # Containers.
-        Recipe(name="plain.mp4", pictures=_pictures(**_B)),
-        Recipe(name="plain.mov", pictures=_pictures(**_B)),
-        Recipe(name="plain.m4v", pictures=_pictures(**_B), format="ipod"),
-        Recipe(name="plain.mkv", pictures=_pictures(**_B)),
-        Recipe(name="plain.webm", pictures=_VP9, sounds=_OPUS),
-        Recipe(name="plain.avi", pictures=_MPEG4, sounds=_PCM),
-        Recipe(name="plain.ts", pictures=_pictures(**_B)),
-        Recipe(name="plain.m2ts", pictures=_pictures(**_B), sounds=_sounds("ac3"),
+        Recipe(name="plain.mp4", video=_video(**_B)),
+        Recipe(name="plain.mov", video=_video(**_B)),
+        Recipe(name="plain.m4v", video=_video(**_B), format="ipod"),
+        Recipe(name="plain.mkv", video=_video(**_B)),
+        Recipe(name="plain.webm", video=_VP9, audio=_OPUS),
+        Recipe(name="plain.avi", video=_MPEG4, audio=_PCM),
+        Recipe(name="plain.ts", video=_video(**_B)),
+        Recipe(name="plain.m2ts", video=_video(**_B), audio=_audio("ac3"),
                options=(("mpegts_m2ts_mode", "1"),)),
-        Recipe(name="plain.mpg", pictures=_MPEG2, sounds=_sounds("mp2")),
-        Recipe(name="plain.vob", pictures=_MPEG2, sounds=_sounds("ac3")),
-        Recipe(name="plain.flv", pictures=_pictures(**_B), sounds=_sounds("aac", rate=44_100)),
-        Recipe(name="plain.wmv", pictures=_pictures(codec="wmv2"), sounds=_sounds("wmav2")),
-        Recipe(name="plain.ogv", pictures=_pictures(codec="libvpx"), sounds=_sounds("libopus")),
+        Recipe(name="plain.mpg", video=_MPEG2, audio=_audio("mp2")),
+        Recipe(name="plain.vob", video=_MPEG2, audio=_audio("ac3")),
+        Recipe(name="plain.flv", video=_video(**_B), audio=_audio("aac", rate=44_100)),
+        Recipe(name="plain.wmv", video=_video(codec="wmv2"), audio=_audio("wmav2")),
+        Recipe(name="plain.ogv", video=_video(codec="libvpx"), audio=_audio("libopus")),
         # Coarser, because H.263 clips the coefficients of a finer counter beyond reading.
-        Recipe(name="plain.3gp", pictures=_pictures(codec="h263", size=(176, 144), gop=12,
-                                                    options=(("qmin", "6"),)),
-               sounds=_sounds("aac", rate=16_000)),
-        Recipe(name="faststart.mp4", pictures=_pictures(**_B),
+        Recipe(name="plain.3gp", video=_video(codec="h263", size=(176, 144), gop=12,
+                                              options=(("qmin", "6"),)),
+               audio=_audio("aac", rate=16_000)),
+        Recipe(name="faststart.mp4", video=_video(**_B),
                options=(("movflags", "faststart"),)),
-        Recipe(name="fragments.mp4", pictures=_pictures(**_B), options=_FRAGMENTS),
-        Recipe(name="fragments_late_moov.mp4", pictures=_pictures(**_B), options=_LATE_MOOV),
-        Recipe(name="fragments_dash.mp4", pictures=_pictures(**_B),
+        Recipe(name="fragments.mp4", video=_video(**_B), options=_FRAGMENTS),
+        Recipe(name="fragments_late_moov.mp4", video=_video(**_B), options=_LATE_MOOV),
+        Recipe(name="fragments_dash.mp4", video=_video(**_B),
                options=(("movflags", "dash+frag_keyframe+delay_moov+global_sidx"),)),
-        Recipe(name="fragments_first_in_moov.mp4", pictures=_pictures(**_B),
+        Recipe(name="fragments_first_in_moov.mp4", video=_video(**_B),
                options=(("movflags", "frag_keyframe"),)),
-        Recipe(name="no_edit_list.mp4", pictures=_pictures(**_B), options=(("use_editlist", "0"),)),
-        Recipe(name="live.mkv", pictures=_pictures(**_B), options=(("live", "1"),)),
-        Recipe(name="live.webm", pictures=_VP9, sounds=_OPUS, options=(("live", "1"),)),
-        Recipe(name="clock_wraps.ts", pictures=_pictures(**_B),
+        Recipe(name="no_edit_list.mp4", video=_video(**_B), options=(("use_editlist", "0"),)),
+        Recipe(name="live.mkv", video=_video(**_B), options=(("live", "1"),)),
+        Recipe(name="live.webm", video=_VP9, audio=_OPUS, options=(("live", "1"),)),
+        Recipe(name="clock_wraps.ts", video=_video(**_B),
                options=(("output_ts_offset", "95442"),)),
-        Recipe(name="negative_cts.mp4", pictures=_pictures(**_B),
+        Recipe(name="negative_cts.mp4", video=_video(**_B),
                options=(("movflags", "negative_cts_offsets"),)),
-        Recipe(name="audio_first.mkv", pictures=_pictures(**_B), audio_first=True),
-        Recipe(name="audio_first.mp4", pictures=_pictures(**_B), audio_first=True),
-        # Codecs of pictures, and how their pictures depend on one another.
-        Recipe(name="no_b.mp4", pictures=_pictures()),
-        Recipe(name="pyramid.mp4", pictures=_pictures(**_PYRAMID)),
-        Recipe(name="pyramid.mkv", pictures=_pictures(**_PYRAMID)),
-        Recipe(name="open_gop.mp4", pictures=_pictures(**_OPEN)),
-        Recipe(name="open_gop.mkv", pictures=_pictures(**_OPEN)),
-        Recipe(name="open_gop.ts", pictures=_pictures(**_OPEN)),
-        Recipe(name="intra.mp4", pictures=_pictures(gop=1)),
-        Recipe(name="intra.avi", pictures=_pictures(gop=1), sounds=_PCM),
-        Recipe(name="gop_250.mp4", pictures=_pictures(gop=250, **_B)),
-        Recipe(name="gop_250.webm", pictures=_pictures(codec="libvpx-vp9", gop=250), sounds=_OPUS),
-        Recipe(name="gop_12.mkv", pictures=_pictures(gop=12, **_B)),
-        Recipe(name="gop_30.ts", pictures=_pictures(gop=30, **_B)),
+        Recipe(name="audio_first.mkv", video=_video(**_B), audio_first=True),
+        Recipe(name="audio_first.mp4", video=_video(**_B), audio_first=True),
+        # Codecs of frames, and how their frames depend on one another.
+        Recipe(name="no_b.mp4", video=_video()),
+        Recipe(name="pyramid.mp4", video=_video(**_PYRAMID)),
+        Recipe(name="pyramid.mkv", video=_video(**_PYRAMID)),
+        Recipe(name="open_gop.mp4", video=_video(**_OPEN)),
+        Recipe(name="open_gop.mkv", video=_video(**_OPEN)),
+        Recipe(name="open_gop.ts", video=_video(**_OPEN)),
+        Recipe(name="intra.mp4", video=_video(gop=1)),
+        Recipe(name="intra.avi", video=_video(gop=1), audio=_PCM),
+        Recipe(name="gop_250.mp4", video=_video(gop=250, **_B)),
+        Recipe(name="gop_250.webm", video=_video(codec="libvpx-vp9", gop=250), audio=_OPUS),
+        Recipe(name="gop_12.mkv", video=_video(gop=12, **_B)),
+        Recipe(name="gop_30.ts", video=_video(gop=30, **_B)),
         Recipe(name="intra_refresh.mp4",
-               pictures=_pictures(gop=20, options=(("intra-refresh", "1"),))),
-        Recipe(name="ten_bit.mp4", pictures=_pictures(pix_fmt="yuv420p10le", **_B)),
+               video=_video(gop=20, options=(("intra-refresh", "1"),))),
+        Recipe(name="ten_bit.mp4", video=_video(pix_fmt="yuv420p10le", **_B)),
         Recipe(name="lossless_444.mkv",
-               pictures=_pictures(pix_fmt="yuv444p", options=(("qp", "0"),))),
-        Recipe(name="hevc.mp4", pictures=_pictures(codec="libx265", b_frames=None)),
-        Recipe(name="hevc_b.mkv", pictures=_pictures(
+               video=_video(pix_fmt="yuv444p", options=(("qp", "0"),))),
+        Recipe(name="hevc.mp4", video=_video(codec="libx265", b_frames=None)),
+        Recipe(name="hevc_b.mkv", video=_video(
             codec="libx265", b_frames=None, options=(
                 ("x265-params", "log-level=none:pools=1:frame-threads=1:bframes=3:keyint=24"),))),
-        Recipe(name="hevc.ts", pictures=_pictures(codec="libx265", b_frames=None)),
-        Recipe(name="mpeg4_b.mp4", pictures=_pictures(codec="mpeg4", **_B)),
-        Recipe(name="mpeg4_b.avi", pictures=_pictures(codec="mpeg4", **_B), sounds=_PCM),
-        Recipe(name="mpeg4_packed.avi", sounds=_PCM,
-               pictures=_pictures(codec="mpeg4", b_frames=1, packed=True)),
-        Recipe(name="mpeg4_b.mkv", pictures=_pictures(codec="mpeg4", **_B)),
-        Recipe(name="h264_b.avi", pictures=_pictures(**_B), sounds=_PCM),
-        Recipe(name="msmpeg4.avi", pictures=_pictures(codec="msmpeg4"), sounds=_PCM),
-        Recipe(name="mpeg1.mpg", pictures=_pictures(codec="mpeg1video", gop=12, b_frames=2),
-               sounds=_sounds("mp2")),
-        Recipe(name="mpeg2.ts", pictures=_MPEG2, sounds=_sounds("mp2")),
-        Recipe(name="mpeg2.mkv", pictures=_MPEG2, sounds=_sounds("ac3")),
-        Recipe(name="vp8_alt_ref.webm", sounds=_sounds("vorbis", layout="stereo"),
-               pictures=_pictures(codec="libvpx", options=_ALT_REF)),
-        Recipe(name="vp9_alt_ref.webm", sounds=_OPUS,
-               pictures=_pictures(codec="libvpx-vp9", options=_ALT_REF)),
-        Recipe(name="vp9_alt_ref.mp4", pictures=_pictures(codec="libvpx-vp9", options=_ALT_REF)),
-        Recipe(name="av1.webm", pictures=_pictures(codec="libsvtav1", b_frames=None), sounds=_OPUS),
-        Recipe(name="av1.mp4", pictures=_pictures(codec="libsvtav1", b_frames=None)),
-        Recipe(name="mjpeg.avi", sounds=_PCM,
-               pictures=_pictures(codec="mjpeg", pix_fmt="yuvj420p")),
-        Recipe(name="mjpeg.mov", sounds=_PCM,
-               pictures=_pictures(codec="mjpeg", pix_fmt="yuvj420p")),
-        Recipe(name="ffv1.mkv", pictures=_pictures(codec="ffv1"), sounds=_FLAC),
-        Recipe(name="prores.mov", sounds=_sounds("pcm_s24le"),
-               pictures=_pictures(codec="prores_ks", pix_fmt="yuv422p10le", b_frames=None)),
-        Recipe(name="huffyuv.avi", pictures=_pictures(codec="huffyuv", pix_fmt="yuv422p"),
-               sounds=_sounds("pcm_u8", rate=22_050)),
-        Recipe(name="sorenson.flv", pictures=_pictures(codec="flv"),
-               sounds=_sounds("libmp3lame", rate=44_100)),
+        Recipe(name="hevc.ts", video=_video(codec="libx265", b_frames=None)),
+        Recipe(name="mpeg4_b.mp4", video=_video(codec="mpeg4", **_B)),
+        Recipe(name="mpeg4_b.avi", video=_video(codec="mpeg4", **_B), audio=_PCM),
+        Recipe(name="mpeg4_packed.avi", audio=_PCM,
+               video=_video(codec="mpeg4", b_frames=1, packed=True)),
+        Recipe(name="mpeg4_b.mkv", video=_video(codec="mpeg4", **_B)),
+        Recipe(name="h264_b.avi", video=_video(**_B), audio=_PCM),
+        Recipe(name="msmpeg4.avi", video=_video(codec="msmpeg4"), audio=_PCM),
+        Recipe(name="mpeg1.mpg", video=_video(codec="mpeg1video", gop=12, b_frames=2),
+               audio=_audio("mp2")),
+        Recipe(name="mpeg2.ts", video=_MPEG2, audio=_audio("mp2")),
+        Recipe(name="mpeg2.mkv", video=_MPEG2, audio=_audio("ac3")),
+        Recipe(name="vp8_alt_ref.webm", audio=_audio("vorbis", layout="stereo"),
+               video=_video(codec="libvpx", options=_ALT_REF)),
+        Recipe(name="vp9_alt_ref.webm", audio=_OPUS,
+               video=_video(codec="libvpx-vp9", options=_ALT_REF)),
+        Recipe(name="vp9_alt_ref.mp4", video=_video(codec="libvpx-vp9", options=_ALT_REF)),
+        Recipe(name="av1.webm", video=_video(codec="libsvtav1", b_frames=None), audio=_OPUS),
+        Recipe(name="av1.mp4", video=_video(codec="libsvtav1", b_frames=None)),
+        Recipe(name="mjpeg.avi", audio=_PCM,
+               video=_video(codec="mjpeg", pix_fmt="yuvj420p")),
+        Recipe(name="mjpeg.mov", audio=_PCM,
+               video=_video(codec="mjpeg", pix_fmt="yuvj420p")),
+        Recipe(name="ffv1.mkv", video=_video(codec="ffv1"), audio=_FLAC),
+        Recipe(name="prores.mov", audio=_audio("pcm_s24le"),
+               video=_video(codec="prores_ks", pix_fmt="yuv422p10le", b_frames=None)),
+        Recipe(name="huffyuv.avi", video=_video(codec="huffyuv", pix_fmt="yuv422p"),
+               audio=_audio("pcm_u8", rate=22_050)),
+        Recipe(name="sorenson.flv", video=_video(codec="flv"),
+               audio=_audio("libmp3lame", rate=44_100)),
         Recipe(name="interlaced.ts",
-               pictures=_pictures(options=(("x264-params", "tff=1"),), size=(160, 128))),
-        Recipe(name="interlaced_mpeg2.mpg", sounds=_sounds("mp2"), pictures=_pictures(
+               video=_video(options=(("x264-params", "tff=1"),), size=(160, 128))),
+        Recipe(name="interlaced_mpeg2.mpg", audio=_audio("mp2"), video=_video(
             codec="mpeg2video", gop=12, b_frames=2, options=(("flags", "+ilme+ildct"),))),
-        # Sound: codecs, rates, channels.
-        Recipe(name="mp3.mp4", sounds=_sounds("libmp3lame")),
-        Recipe(name="mp3.mkv", sounds=_sounds("libmp3lame", rate=44_100)),
-        Recipe(name="mp3.avi", pictures=_MPEG4, sounds=_sounds("libmp3lame"), options=_AVI,
+        # Audio: codecs, rates, channels.
+        Recipe(name="mp3.mp4", audio=_audio("libmp3lame")),
+        Recipe(name="mp3.mkv", audio=_audio("libmp3lame", rate=44_100)),
+        Recipe(name="mp3.avi", video=_MPEG4, audio=_audio("libmp3lame"), options=_AVI,
                undeclared_delay_seconds=LATE_SAMPLES["mp3"] / 48_000),
-        *(Recipe(name=f"{codec}.avi", pictures=_MPEG4, sounds=_sounds(codec), options=_AVI,
+        *(Recipe(name=f"{codec}.avi", video=_MPEG4, audio=_audio(codec), options=_AVI,
                  undeclared_delay_seconds=LATE_SAMPLES[codec] / 48_000)
           for codec in ("mp2", "aac", "ac3", "eac3")),
-        # As ffmpeg does it: the second picture comes one late, to make room for the delay.
-        Recipe(name="mp3_room.avi", pictures=_pictures(codec="mpeg4", skipped=(1,)),
-               sounds=_sounds("libmp3lame"), options=_AVI,
+        # As ffmpeg does it: the second frame comes one late, to make room for the delay.
+        Recipe(name="mp3_room.avi", video=_video(codec="mpeg4", skipped=(1,)),
+               audio=_audio("libmp3lame"), options=_AVI,
                undeclared_delay_seconds=1105 / 48_000),
-        Recipe(name="ac3.mp4", sounds=_sounds("ac3")),
-        Recipe(name="eac3.mkv", sounds=_sounds("eac3", layout="stereo")),
-        Recipe(name="opus.mp4", sounds=_OPUS),
-        Recipe(name="flac.mkv", sounds=_sounds("flac", rate=96_000)),
-        Recipe(name="flac.mp4", sounds=_sounds("flac", rate=44_100)),
-        Recipe(name="alac.mov", sounds=_sounds("alac", rate=44_100, layout="stereo")),
-        Recipe(name="vorbis.mkv", sounds=_sounds("vorbis", rate=44_100, layout="stereo")),
-        Recipe(name="float_8000.mkv", sounds=_sounds("pcm_f32le", rate=8000)),
-        Recipe(name="pcm_24.mov", sounds=_sounds("pcm_s24le", rate=88_200, layout="stereo")),
-        Recipe(name="pcm_24.mkv", sounds=_sounds("pcm_s24le", rate=32_000)),
-        Recipe(name="aac_8000.mp4", sounds=_sounds("aac", rate=8000, bit_rate=32_000)),
-        Recipe(name="aac_11025.mp4", sounds=_sounds("aac", rate=11_025, bit_rate=48_000)),
-        Recipe(name="aac_22050.mkv", sounds=_sounds("aac", rate=22_050)),
-        Recipe(name="aac_96000.mp4", sounds=_sounds("aac", rate=96_000)),
+        Recipe(name="ac3.mp4", audio=_audio("ac3")),
+        Recipe(name="eac3.mkv", audio=_audio("eac3", layout="stereo")),
+        Recipe(name="opus.mp4", audio=_OPUS),
+        Recipe(name="flac.mkv", audio=_audio("flac", rate=96_000)),
+        Recipe(name="flac.mp4", audio=_audio("flac", rate=44_100)),
+        Recipe(name="alac.mov", audio=_audio("alac", rate=44_100, layout="stereo")),
+        Recipe(name="vorbis.mkv", audio=_audio("vorbis", rate=44_100, layout="stereo")),
+        Recipe(name="float_8000.mkv", audio=_audio("pcm_f32le", rate=8000)),
+        Recipe(name="pcm_24.mov", audio=_audio("pcm_s24le", rate=88_200, layout="stereo")),
+        Recipe(name="pcm_24.mkv", audio=_audio("pcm_s24le", rate=32_000)),
+        Recipe(name="aac_8000.mp4", audio=_audio("aac", rate=8000, bit_rate=32_000)),
+        Recipe(name="aac_11025.mp4", audio=_audio("aac", rate=11_025, bit_rate=48_000)),
+        Recipe(name="aac_22050.mkv", audio=_audio("aac", rate=22_050)),
+        Recipe(name="aac_96000.mp4", audio=_audio("aac", rate=96_000)),
         Recipe(name="stereo_levels.mkv",
-               sounds=_sounds("flac", layout="stereo", levels=(0.9, 0.3))),
-        Recipe(name="stereo_levels.mp4", sounds=_sounds("aac", layout="stereo", levels=(0.9, 0.3))),
-        Recipe(name="surround.mkv", sounds=_sounds("flac", layout="5.1", levels=_LEVELS)),
+               audio=_audio("flac", layout="stereo", levels=(0.9, 0.3))),
+        Recipe(name="stereo_levels.mp4", audio=_audio("aac", layout="stereo", levels=(0.9, 0.3))),
+        Recipe(name="surround.mkv", audio=_audio("flac", layout="5.1", levels=_LEVELS)),
         Recipe(name="surround.mp4",
-               sounds=_sounds("aac", layout="5.1", levels=_LEVELS, bit_rate=384_000)),
+               audio=_audio("aac", layout="5.1", levels=_LEVELS, bit_rate=384_000)),
         Recipe(name="surround_ac3.ts",
-               sounds=_sounds("ac3", layout="5.1", levels=_LEVELS, bit_rate=448_000)),
-        Recipe(name="surround_8.mov", sounds=_sounds("pcm_s16le", layout="7.1", levels=_LEVELS_8)),
-        Recipe(name="surround_8.webm", pictures=_VP9, sounds=_sounds(
+               audio=_audio("ac3", layout="5.1", levels=_LEVELS, bit_rate=448_000)),
+        Recipe(name="surround_8.mov", audio=_audio("pcm_s16le", layout="7.1", levels=_LEVELS_8)),
+        Recipe(name="surround_8.webm", video=_VP9, audio=_audio(
             "libopus", layout="7.1", levels=_LEVELS_8, bit_rate=512_000,
             options=(("mapping_family", "1"),))),
         # Where the streams begin and end.
-        Recipe(name="video_late.mp4", pictures=_pictures(start_seconds=F(1, 5), **_B)),
-        Recipe(name="video_late.mkv", pictures=_pictures(start_seconds=F(7, 10), **_B)),
-        Recipe(name="video_late.webm", sounds=_OPUS,
-               pictures=_pictures(codec="libvpx-vp9", start_seconds=F(1, 10))),
-        Recipe(name="video_late.ts", pictures=_pictures(start_seconds=F(18, 25), **_B)),
-        Recipe(name="video_late.mpg", sounds=_sounds("mp2"), pictures=_pictures(
+        Recipe(name="video_late.mp4", video=_video(start_seconds=F(1, 5), **_B)),
+        Recipe(name="video_late.mkv", video=_video(start_seconds=F(7, 10), **_B)),
+        Recipe(name="video_late.webm", audio=_OPUS,
+               video=_video(codec="libvpx-vp9", start_seconds=F(1, 10))),
+        Recipe(name="video_late.ts", video=_video(start_seconds=F(18, 25), **_B)),
+        Recipe(name="video_late.mpg", audio=_audio("mp2"), video=_video(
             codec="mpeg2video", gop=12, b_frames=2, start_seconds=F(2, 5))),
-        Recipe(name="video_late.flv", pictures=_pictures(start_seconds=F(2, 5)),
-               sounds=_sounds("aac", rate=44_100)),
-        Recipe(name="audio_late.mp4", sounds=_sounds("aac", start_seconds=F(32, 100))),
-        Recipe(name="audio_late.mov", sounds=_sounds("pcm_s16le", start_seconds=F(3, 2))),
-        Recipe(name="audio_late.mkv", sounds=_sounds("aac", start_seconds=F(1, 10))),
-        Recipe(name="audio_late.webm", pictures=_VP9,
-               sounds=_sounds("libopus", start_seconds=F(1, 2))),
-        Recipe(name="audio_late.ts", sounds=_sounds("aac", start_seconds=F(3, 2))),
-        Recipe(name="audio_late.flv", sounds=_sounds("aac", rate=44_100, start_seconds=F(1, 2))),
-        Recipe(name="audio_late.mpg", pictures=_MPEG2,
-               sounds=_sounds("mp2", start_seconds=F(1, 2))),
-        Recipe(name="both_late.mp4", pictures=_pictures(start_seconds=F(833, 100), **_B),
-               sounds=_sounds("aac", start_seconds=F(833, 100))),
-        Recipe(name="both_late.mkv", pictures=_pictures(start_seconds=F(833, 100), **_B),
-               sounds=_sounds("aac", start_seconds=F(843, 100))),
-        Recipe(name="both_late.ts", pictures=_pictures(start_seconds=F(208, 25), **_B),
-               sounds=_sounds("aac", start_seconds=F(8))),
-        Recipe(name="both_late_fragments.mp4", pictures=_pictures(start_seconds=F(833, 100)),
-               sounds=_sounds("aac", start_seconds=F(863, 100)), options=_LATE_MOOV),
-        Recipe(name="short_sound.mp4", pictures=_pictures(**_B),
-               sounds=_sounds("aac", seconds=F(1, 2))),
-        Recipe(name="short_sound.mkv", sounds=_sounds("libopus", seconds=F(13, 10))),
-        Recipe(name="short_video.mp4", pictures=_pictures(seconds=F(4, 5), **_B)),
-        Recipe(name="short_video.ts", pictures=_pictures(seconds=F(4, 5), **_B)),
-        Recipe(name="no_sound.mp4", pictures=_pictures(**_B), sounds=()),
-        Recipe(name="no_sound.ts", pictures=_pictures(**_B), sounds=()),
-        Recipe(name="one_frame.mp4", pictures=_pictures(seconds=F(1, 25))),
-        Recipe(name="one_frame.mkv", pictures=_pictures(seconds=F(1, 25))),
-        Recipe(name="three_frames.mp4", pictures=_pictures(seconds=F(3, 25), **_B)),
-        Recipe(name="three_frames.avi", pictures=_pictures(codec="mpeg4", seconds=F(3, 25)),
-               sounds=_PCM),
+        Recipe(name="video_late.flv", video=_video(start_seconds=F(2, 5)),
+               audio=_audio("aac", rate=44_100)),
+        Recipe(name="audio_late.mp4", audio=_audio("aac", start_seconds=F(32, 100))),
+        Recipe(name="audio_late.mov", audio=_audio("pcm_s16le", start_seconds=F(3, 2))),
+        Recipe(name="audio_late.mkv", audio=_audio("aac", start_seconds=F(1, 10))),
+        Recipe(name="audio_late.webm", video=_VP9,
+               audio=_audio("libopus", start_seconds=F(1, 2))),
+        Recipe(name="audio_late.ts", audio=_audio("aac", start_seconds=F(3, 2))),
+        Recipe(name="audio_late.flv", audio=_audio("aac", rate=44_100, start_seconds=F(1, 2))),
+        Recipe(name="audio_late.mpg", video=_MPEG2,
+               audio=_audio("mp2", start_seconds=F(1, 2))),
+        Recipe(name="both_late.mp4", video=_video(start_seconds=F(833, 100), **_B),
+               audio=_audio("aac", start_seconds=F(833, 100))),
+        Recipe(name="both_late.mkv", video=_video(start_seconds=F(833, 100), **_B),
+               audio=_audio("aac", start_seconds=F(843, 100))),
+        Recipe(name="both_late.ts", video=_video(start_seconds=F(208, 25), **_B),
+               audio=_audio("aac", start_seconds=F(8))),
+        Recipe(name="both_late_fragments.mp4", video=_video(start_seconds=F(833, 100)),
+               audio=_audio("aac", start_seconds=F(863, 100)), options=_LATE_MOOV),
+        Recipe(name="short_sound.mp4", video=_video(**_B),
+               audio=_audio("aac", seconds=F(1, 2))),
+        Recipe(name="short_sound.mkv", audio=_audio("libopus", seconds=F(13, 10))),
+        Recipe(name="short_video.mp4", video=_video(seconds=F(4, 5), **_B)),
+        Recipe(name="short_video.ts", video=_video(seconds=F(4, 5), **_B)),
+        Recipe(name="no_sound.mp4", video=_video(**_B), audio=()),
+        Recipe(name="no_sound.ts", video=_video(**_B), audio=()),
+        Recipe(name="one_frame.mp4", video=_video(seconds=F(1, 25))),
+        Recipe(name="one_frame.mkv", video=_video(seconds=F(1, 25))),
+        Recipe(name="three_frames.mp4", video=_video(seconds=F(3, 25), **_B)),
+        Recipe(name="three_frames.avi", video=_video(codec="mpeg4", seconds=F(3, 25)),
+               audio=_PCM),
         # Edit lists.
-        Recipe(name="trim_both.mp4", pictures=_pictures(edits=(_edit(1, 2.2),), **_B),
-               sounds=_sounds("aac", edits=(_edit(1, 2.2),))),
-        Recipe(name="trim_between_frames.mp4", pictures=_pictures(edits=(_edit(0.725, 2.4),), **_B),
-               sounds=_sounds("aac", edits=(_edit(0.725, 2.4),))),
-        Recipe(name="trim_video.mp4", pictures=_pictures(edits=(_edit(0.52, 2.68),), **_B)),
-        Recipe(name="trim_audio.mp4", pictures=_pictures(**_B),
-               sounds=_sounds("aac", edits=(_edit(0.5, 2.7),))),
-        Recipe(name="trim_audio.mov", sounds=_sounds("pcm_s16le", edits=(_edit(0.5, 2.7),))),
-        Recipe(name="trim_ends.mp4", pictures=_pictures(edits=(_edit(0, 2),), **_B),
-               sounds=_sounds("aac", edits=(_edit(0, 1.6),))),
-        Recipe(name="trim_audio_end.mp4", sounds=_sounds("aac", edits=(_edit(0, 2.1),))),
-        Recipe(name="late_and_trimmed_audio.mp4", pictures=_pictures(**_B), sounds=_sounds(
+        Recipe(name="trim_both.mp4", video=_video(edits=(_edit(1, 2.2),), **_B),
+               audio=_audio("aac", edits=(_edit(1, 2.2),))),
+        Recipe(name="trim_between_frames.mp4", video=_video(edits=(_edit(0.725, 2.4),), **_B),
+               audio=_audio("aac", edits=(_edit(0.725, 2.4),))),
+        Recipe(name="trim_video.mp4", video=_video(edits=(_edit(0.52, 2.68),), **_B)),
+        Recipe(name="trim_audio.mp4", video=_video(**_B),
+               audio=_audio("aac", edits=(_edit(0.5, 2.7),))),
+        Recipe(name="trim_audio.mov", audio=_audio("pcm_s16le", edits=(_edit(0.5, 2.7),))),
+        Recipe(name="trim_ends.mp4", video=_video(edits=(_edit(0, 2),), **_B),
+               audio=_audio("aac", edits=(_edit(0, 1.6),))),
+        Recipe(name="trim_audio_end.mp4", audio=_audio("aac", edits=(_edit(0, 2.1),))),
+        Recipe(name="late_and_trimmed_audio.mp4", video=_video(**_B), audio=_audio(
             "aac", edits=(_edit(None, 1.5), _edit(1.2, 1.5)))),
-        Recipe(name="late_and_trimmed_video.mp4", pictures=_pictures(
+        Recipe(name="late_and_trimmed_video.mp4", video=_video(
             edits=(_edit(None, 0.4), _edit(0.8, 2.4)), **_B)),
-        Recipe(name="empty_edits.mov", pictures=_pictures(edits=(_edit(None, 0.3), _edit(0, 3.2))),
-               sounds=_sounds("pcm_s16le", edits=(_edit(None, 0.75), _edit(0, 2.4)))),
+        Recipe(name="empty_edits.mov", video=_video(edits=(_edit(None, 0.3), _edit(0, 3.2))),
+               audio=_audio("pcm_s16le", edits=(_edit(None, 0.75), _edit(0, 2.4)))),
         Recipe(name="contiguous_edits.mp4",
-               pictures=_pictures(edits=(_edit(0.4, 1), _edit(1.4, 1.4)), **_B),
-               sounds=_sounds("aac", edits=(_edit(0.4, 0.5), _edit(0.9, 1), _edit(1.9, 0.9)))),
+               video=_video(edits=(_edit(0.4, 1), _edit(1.4, 1.4)), **_B),
+               audio=_audio("aac", edits=(_edit(0.4, 0.5), _edit(0.9, 1), _edit(1.9, 0.9)))),
         Recipe(name="trim_inside_gop.mov",
-               pictures=_pictures(gop=250, edits=(_edit(2, 1.2),), **_PYRAMID),
-               sounds=_sounds("alac", edits=(_edit(2, 1.2),))),
+               video=_video(gop=250, edits=(_edit(2, 1.2),), **_PYRAMID),
+               audio=_audio("alac", edits=(_edit(2, 1.2),))),
         # Gaps and varying rates.
-        Recipe(name="sound_gap.mp4", pictures=_pictures(**_B),
-               sounds=_sounds("aac", lost=(1.2, 1.8))),
-        Recipe(name="sound_gap.mkv", sounds=_sounds("libopus", lost=(1.2, 1.8))),
-        Recipe(name="sound_gap.ts", sounds=_sounds("aac", lost=(1.2, 1.8))),
-        Recipe(name="sound_gap.flv", sounds=_sounds("aac", rate=44_100, lost=(1.2, 1.8))),
-        Recipe(name="video_gap.mp4", pictures=_pictures(gop=10, lost=(1.2, 2.0), **_B)),
-        Recipe(name="video_gap.mkv", pictures=_pictures(gop=10, lost=(1.2, 2.0))),
-        Recipe(name="video_gap.webm", sounds=_OPUS,
-               pictures=_pictures(codec="libvpx-vp9", gop=10, lost=(1.2, 2.0))),
-        Recipe(name="video_gap.ts", pictures=_pictures(gop=10, lost=(1.2, 2.0))),
-        Recipe(name="drops.mp4", pictures=_pictures(skipped=_DROPS, **_B)),
-        Recipe(name="drops.mkv", pictures=_pictures(skipped=_DROPS, **_B)),
-        Recipe(name="drops.webm", pictures=_pictures(codec="libvpx-vp9", skipped=_DROPS),
-               sounds=_OPUS),
-        Recipe(name="drops.ts", pictures=_pictures(skipped=_DROPS)),
-        Recipe(name="drops.avi", pictures=_pictures(codec="mpeg4", skipped=_DROPS), sounds=_PCM),
-        Recipe(name="drops.flv", pictures=_pictures(skipped=_DROPS),
-               sounds=_sounds("aac", rate=44_100)),
-        Recipe(name="alternating.mp4", pictures=_pictures(times=_ALTERNATING, **_B)),
-        Recipe(name="alternating.mkv", pictures=_pictures(times=_ALTERNATING)),
-        Recipe(name="long_frame.mp4", pictures=_pictures(times=_LONG_FRAME, **_B)),
-        Recipe(name="long_frame.mkv", pictures=_pictures(times=_LONG_FRAME)),
-        Recipe(name="milliseconds.mp4", pictures=_pictures(times=_MILLISECONDS)),
-        Recipe(name="milliseconds.webm", sounds=_OPUS,
-               pictures=_pictures(codec="libvpx-vp9", times=_MILLISECONDS)),
+        Recipe(name="sound_gap.mp4", video=_video(**_B),
+               audio=_audio("aac", lost=(1.2, 1.8))),
+        Recipe(name="sound_gap.mkv", audio=_audio("libopus", lost=(1.2, 1.8))),
+        Recipe(name="sound_gap.ts", audio=_audio("aac", lost=(1.2, 1.8))),
+        Recipe(name="sound_gap.flv", audio=_audio("aac", rate=44_100, lost=(1.2, 1.8))),
+        Recipe(name="video_gap.mp4", video=_video(gop=10, lost=(1.2, 2.0), **_B)),
+        Recipe(name="video_gap.mkv", video=_video(gop=10, lost=(1.2, 2.0))),
+        Recipe(name="video_gap.webm", audio=_OPUS,
+               video=_video(codec="libvpx-vp9", gop=10, lost=(1.2, 2.0))),
+        Recipe(name="video_gap.ts", video=_video(gop=10, lost=(1.2, 2.0))),
+        Recipe(name="drops.mp4", video=_video(skipped=_DROPS, **_B)),
+        Recipe(name="drops.mkv", video=_video(skipped=_DROPS, **_B)),
+        Recipe(name="drops.webm", video=_video(codec="libvpx-vp9", skipped=_DROPS),
+               audio=_OPUS),
+        Recipe(name="drops.ts", video=_video(skipped=_DROPS)),
+        Recipe(name="drops.avi", video=_video(codec="mpeg4", skipped=_DROPS), audio=_PCM),
+        Recipe(name="drops.flv", video=_video(skipped=_DROPS),
+               audio=_audio("aac", rate=44_100)),
+        Recipe(name="alternating.mp4", video=_video(times=_ALTERNATING, **_B)),
+        Recipe(name="alternating.mkv", video=_video(times=_ALTERNATING)),
+        Recipe(name="long_frame.mp4", video=_video(times=_LONG_FRAME, **_B)),
+        Recipe(name="long_frame.mkv", video=_video(times=_LONG_FRAME)),
+        Recipe(name="milliseconds.mp4", video=_video(times=_MILLISECONDS)),
+        Recipe(name="milliseconds.webm", audio=_OPUS,
+               video=_video(codec="libvpx-vp9", times=_MILLISECONDS)),
         # Other streams.
-        Recipe(name="two_sounds.mp4", sounds=(Sounds(default=False), Sounds())),
-        Recipe(name="two_sounds.mkv", sounds=(Sounds(default=False), Sounds(codec="libopus"))),
-        Recipe(name="two_videos.mp4", pictures=(Pictures(default=False), Pictures())),
-        Recipe(name="two_videos.mkv", pictures=(Pictures(default=False), Pictures(**_B))),
+        Recipe(name="two_sounds.mp4", audio=(AudioSpec(default=False), AudioSpec())),
+        Recipe(name="two_sounds.mkv", audio=(AudioSpec(default=False), AudioSpec(codec="libopus"))),
+        Recipe(name="two_videos.mp4", video=(VideoSpec(default=False), VideoSpec())),
+        Recipe(name="two_videos.mkv", video=(VideoSpec(default=False), VideoSpec(**_B))),
         Recipe(name="cover.mp4", extra=("cover",)),
         Recipe(name="subtitle.mkv", extra=("subtitle", "attachment")),
         Recipe(name="data.ts", extra=("data",)),
-        # How pictures are shown.
-        Recipe(name="turned_90.mp4", pictures=_pictures(quarter_turns=1)),
-        Recipe(name="turned_180.mov", pictures=_pictures(quarter_turns=2)),
-        Recipe(name="turned_270.mp4", pictures=_pictures(quarter_turns=3)),
-        Recipe(name="mirrored.mp4", pictures=_pictures(mirrored=True)),
-        Recipe(name="mirrored_90.mp4", pictures=_pictures(mirrored=True, quarter_turns=1)),
-        Recipe(name="wide_pixels.mp4", pictures=_pictures(aspect=F(2))),
-        Recipe(name="tall_pixels.mkv", pictures=_pictures(aspect=F(1, 2))),
-        Recipe(name="wide_pixels_turned.mp4", pictures=_pictures(aspect=F(3, 2), quarter_turns=1)),
-        Recipe(name="colour_601.mp4", pictures=_pictures(colour="601", **_CLEAR)),
-        Recipe(name="colour_709.mp4", pictures=_pictures(colour="709", **_CLEAR)),
-        Recipe(name="colour_601_full.mp4", pictures=_pictures(colour="601_full", **_CLEAR)),
-        Recipe(name="colour_709_full.mkv", pictures=_pictures(colour="709_full", **_CLEAR)),
-        Recipe(name="colour_709_full.webm", sounds=_OPUS,
-               pictures=_pictures(codec="libvpx-vp9", colour="709_full")),
+        # How frames are shown.
+        Recipe(name="turned_90.mp4", video=_video(quarter_turns=1)),
+        Recipe(name="turned_180.mov", video=_video(quarter_turns=2)),
+        Recipe(name="turned_270.mp4", video=_video(quarter_turns=3)),
+        Recipe(name="mirrored.mp4", video=_video(mirrored=True)),
+        Recipe(name="mirrored_90.mp4", video=_video(mirrored=True, quarter_turns=1)),
+        Recipe(name="wide_pixels.mp4", video=_video(aspect=F(2))),
+        Recipe(name="tall_pixels.mkv", video=_video(aspect=F(1, 2))),
+        Recipe(name="wide_pixels_turned.mp4", video=_video(aspect=F(3, 2), quarter_turns=1)),
+        Recipe(name="colour_601.mp4", video=_video(colour="601", **_CLEAR)),
+        Recipe(name="colour_709.mp4", video=_video(colour="709", **_CLEAR)),
+        Recipe(name="colour_601_full.mp4", video=_video(colour="601_full", **_CLEAR)),
+        Recipe(name="colour_709_full.mkv", video=_video(colour="709_full", **_CLEAR)),
+        Recipe(name="colour_709_full.webm", audio=_OPUS,
+               video=_video(codec="libvpx-vp9", colour="709_full")),
         # Without a tag, players go by the size.
-        Recipe(name="colour_untagged.mp4", pictures=_pictures(colour="601_untagged", **_CLEAR)),
+        Recipe(name="colour_untagged.mp4", video=_video(colour="601_untagged", **_CLEAR)),
         Recipe(name="colour_untagged_wide.mp4",
-               pictures=_pictures(colour="709_untagged", size=(1280, 96), **_CLEAR)),
-        Recipe(name="odd_size.webm", pictures=_pictures(codec="libvpx-vp9", size=(161, 97)),
-               sounds=_OPUS),
-        Recipe(name="odd_size.mkv", pictures=_pictures(codec="ffv1", size=(163, 99)), sounds=_FLAC),
-        Recipe(name="odd_size_444.mp4", pictures=_pictures(size=(161, 97), pix_fmt="yuv444p")),
-        Recipe(name="tiny.mkv", pictures=_pictures(codec="ffv1", size=(2, 2), seconds=F(1, 5))),
+               video=_video(colour="709_untagged", size=(1280, 96), **_CLEAR)),
+        Recipe(name="odd_size.webm", video=_video(codec="libvpx-vp9", size=(161, 97)),
+               audio=_OPUS),
+        Recipe(name="odd_size.mkv", video=_video(codec="ffv1", size=(163, 99)), audio=_FLAC),
+        Recipe(name="odd_size_444.mp4", video=_video(size=(161, 97), pix_fmt="yuv444p")),
+        Recipe(name="tiny.mkv", video=_video(codec="ffv1", size=(2, 2), seconds=F(1, 5))),
         Recipe(name="long.mp4", slow=True,
-               pictures=_pictures(fps=F(5), seconds=F(200), gop=250, **_B),
-               sounds=_sounds("aac", seconds=F(200))),
-        Recipe(name="long.mkv", slow=True, pictures=_pictures(fps=F(5), seconds=F(200), gop=250),
-               sounds=_sounds("libopus", seconds=F(200))),
+               video=_video(fps=F(5), seconds=F(200), gop=250, **_B),
+               audio=_audio("aac", seconds=F(200))),
+        Recipe(name="long.mkv", slow=True, video=_video(fps=F(5), seconds=F(200), gop=250),
+               audio=_audio("libopus", seconds=F(200))),
         *_rates(),
     ]
 }  # fmt: skip
@@ -701,50 +701,50 @@ def _refused(error: tuple[str, ...], *recipes: Recipe) -> Refused:
 REFUSED: dict[str, Refused] = {
     refused.name: refused
     for refused in [
-        _refused(_EDITS, Recipe(name="pieces.mp4", pictures=_pictures(
+        _refused(_EDITS, Recipe(name="pieces.mp4", video=_video(
             edits=(_edit(0, 1), _edit(1.6, 1.4))))),
-        _refused(_EDITS, Recipe(name="pieces_of_sound.mp4", sounds=_sounds(
+        _refused(_EDITS, Recipe(name="pieces_of_sound.mp4", audio=_audio(
             "aac", edits=(_edit(0, 1), _edit(1.6, 1.4))))),
-        _refused(_EDITS, Recipe(name="piece_twice.mov", pictures=_pictures(
-            edits=(_edit(0, 1.5), _edit(0, 1.5))), sounds=_PCM)),
-        _refused(_EDITS, Recipe(name="pieces_swapped.mp4", pictures=_pictures(
+        _refused(_EDITS, Recipe(name="piece_twice.mov", video=_video(
+            edits=(_edit(0, 1.5), _edit(0, 1.5))), audio=_PCM)),
+        _refused(_EDITS, Recipe(name="pieces_swapped.mp4", video=_video(
             edits=(_edit(1.6, 1.6), _edit(0, 1.6))))),
-        _refused(_EDITS, Recipe(name="pause.mp4", pictures=_pictures(
+        _refused(_EDITS, Recipe(name="pause.mp4", video=_video(
             edits=(_edit(0, 1), _edit(None, 0.5), _edit(1, 2))))),
-        _refused(_EDITS, Recipe(name="pause_of_sound.mp4", sounds=_sounds(
+        _refused(_EDITS, Recipe(name="pause_of_sound.mp4", audio=_audio(
             "aac", edits=(_edit(0, 1), _edit(None, 0.5), _edit(1, 2))))),
-        _refused(_EDITS, Recipe(name="half_speed.mp4", pictures=_pictures(
+        _refused(_EDITS, Recipe(name="half_speed.mp4", video=_video(
             edits=(_edit(0, 3.2, rate=0.5),)))),
-        _refused(_EDITS, Recipe(name="double_speed_sound.mov", sounds=_sounds(
+        _refused(_EDITS, Recipe(name="double_speed_sound.mov", audio=_audio(
             "pcm_s16le", edits=(_edit(0, 1.6, rate=2),)))),
-        _refused(_EDITS, Recipe(name="frozen.mov", sounds=_PCM, pictures=_pictures(
+        _refused(_EDITS, Recipe(name="frozen.mov", audio=_PCM, video=_video(
             edits=(_edit(0.4, 1, rate=0), _edit(0.4, 2))))),
         # Its packets differ in length, and the first gives no samples: AVI counts bytes.
-        _refused(("UnsupportedMediaError",), Recipe(name="vorbis.avi", pictures=_MPEG4,
-                                                    sounds=_sounds("vorbis", layout="stereo"))),
+        _refused(("UnsupportedMediaError",), Recipe(name="vorbis.avi", video=_MPEG4,
+                                                    audio=_audio("vorbis", layout="stereo"))),
         _refused(
             _CHANGES,
-            Recipe(name="size_changes.ts", pictures=_pictures(seconds=_HALF),
-                   sounds=_sounds("aac", seconds=_HALF)),
+            Recipe(name="size_changes.ts", video=_video(seconds=_HALF),
+                   audio=_audio("aac", seconds=_HALF)),
             Recipe(name="size_changes.ts",
-                   pictures=_pictures(size=(192, 128), seconds=_HALF, start_seconds=_HALF),
-                   sounds=_sounds("aac", seconds=_HALF, start_seconds=_HALF)),
+                   video=_video(size=(192, 128), seconds=_HALF, start_seconds=_HALF),
+                   audio=_audio("aac", seconds=_HALF, start_seconds=_HALF)),
         ),
         _refused(
             _CHANGES,
-            Recipe(name="rate_changes.ts", pictures=_pictures(seconds=_HALF),
-                   sounds=_sounds("mp2", seconds=_HALF)),
-            Recipe(name="rate_changes.ts", pictures=_pictures(seconds=_HALF, start_seconds=_HALF),
-                   sounds=_sounds("mp2", rate=32_000, seconds=_HALF, start_seconds=_HALF)),
+            Recipe(name="rate_changes.ts", video=_video(seconds=_HALF),
+                   audio=_audio("mp2", seconds=_HALF)),
+            Recipe(name="rate_changes.ts", video=_video(seconds=_HALF, start_seconds=_HALF),
+                   audio=_audio("mp2", rate=32_000, seconds=_HALF, start_seconds=_HALF)),
         ),
-        _refused(("NoVideoStreamError",), Recipe(name="sound_only.mp4", pictures=())),
+        _refused(("NoVideoStreamError",), Recipe(name="sound_only.mp4", video=())),
         _refused(("NoVideoStreamError",),
-                 Recipe(name="sound_only.mkv", pictures=(), sounds=_OPUS)),
+                 Recipe(name="sound_only.mkv", video=(), audio=_OPUS)),
         _refused(("NoVideoStreamError",),
-                 Recipe(name="cover_only.mp4", pictures=(), extra=("cover",))),
-        _refused(("NoAudioStreamError",), Recipe(name="silent.mp4", sounds=())),
+                 Recipe(name="cover_only.mp4", video=(), extra=("cover",))),
+        _refused(("NoAudioStreamError",), Recipe(name="silent.mp4", audio=())),
         _refused(("NoAudioStreamError",),
-                 Recipe(name="silent.avi", pictures=_MPEG4, sounds=())),
+                 Recipe(name="silent.avi", video=_MPEG4, audio=())),
     ]
 }  # fmt: skip
 """Files of which no window may be returned, by name."""

@@ -1,30 +1,36 @@
 """Synchronized augmentation: what is random is drawn once per clip, as data, then applied by pure
-functions to pictures and sound of the same seconds.
+functions to video and audio of the same seconds.
 
-`timing` decides which seconds are read and how fast, `pictures` and `sound` what is done to them.
+`timing` decides which seconds are read and how fast, `frames` and `audio` what is done to them.
 """
 
-from avmix.augment.pictures import PicturePlan, apply_pictures, centred, draw_pictures
-from avmix.augment.plan import AugmentPlan, Shown, in_words, shown_parts
-from avmix.augment.sound import Background, SoundPlan, apply_sound, draw_sound, is_laid
+from avmix.augment.audio_transforms import (
+    AudioPlan,
+    Background,
+    apply_audio,
+    draw_audio,
+    is_background_mixed,
+)
+from avmix.augment.augment_plan import AugmentPlan, VisibleParts, in_words, visible_parts
 from avmix.augment.timing import TimePlan, apply_time, draw_times, whole_window
+from avmix.augment.video_transforms import VideoPlan, apply_video, centred, draw_video
 
 __all__ = [
+    "AudioPlan",
     "AugmentPlan",
     "Background",
-    "PicturePlan",
-    "Shown",
-    "SoundPlan",
     "TimePlan",
-    "apply_pictures",
-    "apply_sound",
+    "VideoPlan",
+    "VisibleParts",
+    "apply_audio",
     "apply_time",
+    "apply_video",
     "centred",
-    "draw_pictures",
-    "draw_sound",
+    "draw_audio",
     "draw_times",
+    "draw_video",
     "in_words",
-    "is_laid",
-    "shown_parts",
+    "is_background_mixed",
+    "visible_parts",
     "whole_window",
 ]

@@ -1,7 +1,7 @@
 """Augmentation in time: which seconds of a file are read, how fast, which way, how much of them.
 
-One draw for pictures and sound, in seconds on the clock of the window. A window is `num_frames`
-pictures, each standing for its share of the time, and the sound of the same seconds.
+One draw for video and audio, in seconds on the clock of the window. A window is `num_frames`
+frames, each standing for its share of the time, and the audio of the same seconds.
 """
 
 import math
@@ -16,7 +16,7 @@ from avmix.rng import rng
 from avmix.types import Clip, Entry
 
 RATE_STEP_HZ = 50
-"""Sound that is played faster or slower is read at a multiple of this rate (or of what it has in
+"""Audio that is played faster or slower is read at a multiple of this rate (or of what it has in
 common with `clip.sample_rate`): rates that have little in common with those of files need filters
 of hundreds of megabytes."""
 
@@ -28,7 +28,7 @@ class TimePlan:
     start_seconds: float
     """Where reading begins, on the clock of the file."""
     num_frames: int
-    """Pictures of the window."""
+    """Frames of the window."""
     num_samples: int
     """Samples of the window."""
     sample_rate: int
@@ -36,13 +36,13 @@ class TimePlan:
     read_rate: int
     """Samples per second of the file: fewer than `sample_rate` where it is played faster."""
     keep_pitch: bool = False
-    """Sound is stretched; else its samples are just played at the other rate, as a tape."""
+    """Audio is stretched; else its samples are just played at the other rate, as a tape."""
     num_shown: int
-    """Pictures that are shown; then the last is held and there is silence."""
+    """Frames that are shown; then the last is held and there is silence."""
     reverse: bool = False
     """Backwards."""
-    sound_shift_seconds: float = 0.0
-    """How much later in the file than the pictures the sound is read: 0 but for a stated jitter."""
+    audio_shift_seconds: float = 0.0
+    """How much later in the file than the frames the audio is read: 0 but for a stated jitter."""
     hidden: tuple[tuple[float, float], ...] = ()
     """Intervals (start, stop) that the network does not see or hear, seconds in the window."""
 
@@ -63,7 +63,7 @@ class TimePlan:
 
     @property
     def num_heard(self) -> int:
-        """Samples of the window before the silence after `num_shown` pictures."""
+        """Samples of the window before the silence after `num_shown` frames."""
         return round(self.num_shown * self.num_samples / self.num_frames)
 
 
@@ -154,7 +154,7 @@ def _draw_playback(
         base,
         read_rate=read_rate,
         keep_pitch=config.speed_keeps_pitch and read_rate != base.sample_rate,
-        sound_shift_seconds=float(shift),
+        audio_shift_seconds=float(shift),
     )
 
 
@@ -185,7 +185,7 @@ def _around(
 
 def apply_time(clip: Clip, plan: TimePlan) -> Clip:
     """`clip`, decoded as `plan` says, as the network is to see it: at the plan's speed and in its
-    direction, held and silent after `num_shown` pictures.
+    direction, held and silent after `num_shown` frames.
 
     Where in the file it is from, `start_seconds`, `duration_seconds` and `pts_seconds` still tell.
     Hidden intervals are left: they are hidden on the device, after mixing. Raises ValueError for a
@@ -196,7 +196,7 @@ def apply_time(clip: Clip, plan: TimePlan) -> Clip:
         audio = stretch(audio, plan.num_samples, plan.sample_rate)
     if len(clip.video) != plan.num_frames or audio.shape[-1] != plan.num_samples:
         raise ValueError(
-            f"the plan is of {plan.num_frames} pictures and {plan.num_samples} samples, the clip "
+            f"the plan is of {plan.num_frames} frames and {plan.num_samples} samples, the clip "
             f"of {len(clip.video)} and {audio.shape[-1]}"
         )
     rows = np.arange(plan.num_frames)
@@ -213,7 +213,7 @@ def apply_time(clip: Clip, plan: TimePlan) -> Clip:
         padded = np.zeros((*audio.shape[:-1], plan.num_samples), np.float32)
         padded[..., :num_heard] = audio[..., :num_heard]
         audio = padded
-        valid = valid if audio.any() else 0.0  # all of the sound came later
+        valid = valid if audio.any() else 0.0  # all of the audio came later
     unchanged = num_shown == plan.num_frames and not plan.reverse
     return replace(
         clip,

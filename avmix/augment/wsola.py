@@ -18,14 +18,14 @@ from 0.8 to 1.25; docs/augment.md has the rest).
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from avmix.mono import cancels
+from avmix.decode.mono_track import cancels
 
 _HOP_SECONDS = 0.010
 """Half a frame: frames overlap by half, and their Hann windows add up to 1."""
 _SEARCH_SECONDS = 0.005
 """How far WSOLA may move a frame to make it continue the last one: a period of 200 Hz."""
 _LOCK_SECONDS = 0.018
-"""On both sides of a peak time runs as in the file: the sound of the peak, 8 ms, and a hop."""
+"""On both sides of a peak time runs as in the file: the audio of the peak, 8 ms, and a hop."""
 _APART = 12
 """Milliseconds. Attacks nearer to a stronger one than this are of the same event."""
 _BEFORE, _AFTER, _REACHED = (2, 18), 5, 8
@@ -146,7 +146,7 @@ def _similar(
     hop: int,
     reach: int,
 ) -> Int64[np.ndarray, " k"]:
-    """Places near the wanted ones at which the sound continues that of the frame before."""
+    """Places near the wanted ones at which the audio continues that of the frame before."""
     places = wanted.copy()
     for k in range(1, len(wanted)):
         if locked[k]:

@@ -18,27 +18,27 @@ import torch
 from avmix.augment import (
     AugmentPlan,
     Background,
-    Shown,
     TimePlan,
-    apply_pictures,
-    apply_sound,
+    VisibleParts,
+    apply_audio,
     apply_time,
+    apply_video,
     centred,
-    draw_pictures,
-    draw_sound,
+    draw_audio,
     draw_times,
-    is_laid,
-    shown_parts,
+    draw_video,
+    is_background_mixed,
+    visible_parts,
     whole_window,
 )
 from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
+from avmix.data.eval_windows import view_windows
 from avmix.data.manifest import Manifest, ManifestError
-from avmix.data.windows import view_windows
-from avmix.decode import ClipError, Limits, decode_clips, decode_sound
-from avmix.mix.grid import Grid, clip_grids
-from avmix.mono import channels_to_read, one_channel, track_of
-from avmix.names import listed
+from avmix.decode import ClipError, Limits, decode_audio, decode_clips
+from avmix.decode.mono_track import channels_to_read, one_channel, track_of
+from avmix.mix.clip_grid import Grid, clip_grids
 from avmix.rng import rng
+from avmix.system.printing import listed
 from avmix.types import Batch, Clip, Entry
 
 Place = tuple[int, int]
@@ -53,7 +53,7 @@ MAX_IN_A_ROW = 100
 
 
 WORTH_HINT = (
-    ". `avmix doctor` says what files are worth; prepared with --check full, a data set holds what "
+    ". `avmix doctor` says what files are worth; prepared with --check full, a dataset holds what "
     "can be read"
 )
 """Ends messages about many clips that cannot be read."""
@@ -82,10 +82,10 @@ class Sample(NamedTuple):
     """The clips that could not be read on the way to `clip`, or to its background."""
     plan: AugmentPlan | None = None
     """How it was augmented; None in evaluation."""
-    shown: Shown | None = None
+    shown: VisibleParts | None = None
     """What of it the network is shown; None: all."""
-    under: tuple[int, float] | None = None
-    """Row of a clip whose sound lies under it, and that clip's share of the label of what is
+    background: tuple[int, float] | None = None
+    """Row of a clip whose audio lies under it, and that clip's share of the label of what is
     heard; None where such shares are not asked for."""
 
 
@@ -128,9 +128,9 @@ class _Reader:
     def _bytes_as_decoded(self) -> int:
         """Of a clip in a `Batch`, without what augmentation adds."""
         c = self.clip
-        pictures, samples = c.num_frames * c.crop**2 * 3, round(c.duration_seconds * c.sample_rate)
+        frames, samples = c.num_frames * c.crop**2 * 3, round(c.duration_seconds * c.sample_rate)
         samples *= c.audio_channels
-        return pictures + 4 * samples + 4 * len(self.manifest.classes) + 1 + 1 + 8 + 8
+        return frames + 4 * samples + 4 * len(self.manifest.classes) + 1 + 1 + 8 + 8
 
     @cached_property
     def _sources(self) -> list[int]:
@@ -151,7 +151,7 @@ class _Reader:
             audio_track=track_of(entry.audio),
             short_side=self.clip.short_side,
             audio="silence" if entry.audio is None else "require",
-            sound_shift_seconds=first.sound_shift_seconds,
+            audio_shift_seconds=first.audio_shift_seconds,
             sha256=self._hash(entry),
             until_seconds=entry.usable_until_seconds,
             limits=self.limits,
@@ -190,7 +190,7 @@ class _Reader:
             has_video=torch.ones(len(read), dtype=torch.bool),
             has_audio=torch.tensor(
                 [
-                    has_sound(self.manifest.entries[row]) and clip.audio_valid > 0
+                    is_audible(self.manifest.entries[row]) and clip.audio_valid > 0
                     for row, clip in read
                 ]
             ),
@@ -198,18 +198,20 @@ class _Reader:
             row=torch.tensor([row for row, _ in read]),
             source=torch.tensor([self._sources[row] for row, _ in read]),
         )
-        if all(s.under is not None for s in whole):
-            rows, shares = zip(*(s.under for s in whole if s.under is not None), strict=True)
+        if all(s.background is not None for s in whole):
+            rows, shares = zip(
+                *(s.background for s in whole if s.background is not None), strict=True
+            )
             share = torch.tensor(shares)[:, None]
             other = self._one_hot(rows)
-            batch = replace(batch, sound_target=target * (1 - share) + other * share)
+            batch = replace(batch, audio_target=target * (1 - share) + other * share)
         parts = [s.shown for s in whole if s.shown is not None]
         if parts:
             batch = replace(
                 batch,
-                frame_shown=torch.from_numpy(np.stack([part.frames for part in parts])),
-                column_shown=torch.from_numpy(np.stack([part.columns for part in parts])),
-                bin_shown=torch.from_numpy(np.stack([part.bins for part in parts])),
+                frame_visible=torch.from_numpy(np.stack([part.frames for part in parts])),
+                column_visible=torch.from_numpy(np.stack([part.columns for part in parts])),
+                bin_visible=torch.from_numpy(np.stack([part.bins for part in parts])),
             )
         return Loaded(batch, bad)
 
@@ -359,7 +361,7 @@ class TrainSet(_Reader):
     def draw(self, row: int, visit: int, time: TimePlan, clip: Clip) -> AugmentPlan:
         """What is done to the decoded `clip`, the `visit`-th window of its row since the start."""
         entry = self.manifest.entries[row]
-        pictures = draw_pictures(
+        frames = draw_video(
             self.augment,
             clip.video.shape[1],
             clip.video.shape[2],
@@ -367,15 +369,15 @@ class TrainSet(_Reader):
             rng(self.seed, visit, "augment", row),
             may_flip=not set(entry.labels) & set(self.augment.never_flip),
         )
-        sound = draw_sound(
+        audio = draw_audio(
             self.augment,
             self.clip.duration_seconds,
             self.clip.sample_rate,
             rng(self.seed, visit, "sound", row),
-            flipped=pictures.flip,
-            pick=lambda stream: self._other_source(row, stream) if has_sound(entry) else None,
+            flipped=frames.flip,
+            pick=lambda stream: self._other_source(row, stream) if is_audible(entry) else None,
         )
-        return AugmentPlan(time=time, pictures=pictures, sound=sound)
+        return AugmentPlan(time=time, video=frames, audio=audio)
 
     def _augmented(
         self,
@@ -391,30 +393,30 @@ class TrainSet(_Reader):
         own, under = clip.audio[..., :heard], None if under is None else under[..., :heard]
         label = None
         if self._softens:
-            laid = plan.sound.background if is_laid(own, under) else None
+            laid = plan.audio.background if is_background_mixed(own, under) else None
             label = (row, 0.0) if laid is None else (laid.row, laid.share)
         audio = np.zeros_like(clip.audio)
-        audio[..., :heard] = apply_sound(own, plan.sound, clip.sample_rate, under)
+        audio[..., :heard] = apply_audio(own, plan.audio, clip.sample_rate, under)
         return Sample(
             row=row,
             clip=replace(
                 clip,
-                video=apply_pictures(clip.video, plan.pictures, self.clip.crop),
+                video=apply_video(clip.video, plan.video, self.clip.crop),
                 audio=audio,
             ),
             bad=bad,
             plan=plan,
-            shown=shown_parts(plan, self._grids) if self._hides else None,
-            under=label,
+            shown=visible_parts(plan, self._grids) if self._hides else None,
+            background=label,
         )
 
     @cached_property
-    def _rows_with_sound(self) -> list[int]:
-        return [row for row, entry in enumerate(self.manifest.entries) if has_sound(entry)]
+    def _rows_with_audio(self) -> list[int]:
+        return [row for row, entry in enumerate(self.manifest.entries) if is_audible(entry)]
 
     def _other_source(self, row: int, stream: np.random.Generator) -> int | None:
-        """A row with sound of another source; None where twenty draws find none."""
-        rows = self._rows_with_sound
+        """A row with audio of another source; None where twenty draws find none."""
+        rows = self._rows_with_audio
         for number in stream.integers(max(1, len(rows)), size=20 if rows else 0):
             other = rows[number]
             if self._sources[other] != self._sources[row]:
@@ -424,8 +426,8 @@ class TrainSet(_Reader):
     def _background(
         self, row: int, plan: AugmentPlan, skip: Mapping[int, str], begin: Callable[[int], None]
     ) -> tuple[np.ndarray | None, tuple[BadClip, ...]]:
-        """The sound that lies under a clip; one that cannot be read is left out, and reported."""
-        wanted = plan.sound.background
+        """The audio that lies under a clip; one that cannot be read is left out, and reported."""
+        wanted = plan.audio.background
         if wanted is None:
             return None, ()
         entry = self.manifest.entries[wanted.row]
@@ -433,19 +435,19 @@ class TrainSet(_Reader):
             return None, (BadClip(wanted.row, entry.path, skip[wanted.row]),)
         begin(wanted.row)
         try:
-            sound = self._sound_of(entry, wanted)
-            if not np.isfinite(sound).all():
-                raise ValueError("its sound is not finite")
-            return sound, ()
+            audio = self._audio_of(entry, wanted)
+            if not np.isfinite(audio).all():
+                raise ValueError("its audio is not finite")
+            return audio, ()
         except Exception as error:
             return None, (BadClip(wanted.row, entry.path, _reason(error)),)
         finally:
             begin(row)  # what follows is about the clip itself again
 
-    def _sound_of(self, entry: Entry, wanted: Background) -> np.ndarray:
+    def _audio_of(self, entry: Entry, wanted: Background) -> np.ndarray:
         slack = max(0.0, entry.duration_seconds - self.clip.duration_seconds)
         channels = self.clip.audio_channels
-        sound = decode_sound(
+        audio = decode_audio(
             self.path_of(entry),
             start_seconds=entry.start_seconds + wanted.place * slack,
             duration_seconds=self.clip.duration_seconds,
@@ -456,7 +458,7 @@ class TrainSet(_Reader):
             until_seconds=entry.usable_until_seconds,
             limits=self.limits,
         ).audio
-        return one_channel(entry.audio, sound, channels)
+        return one_channel(entry.audio, audio, channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -509,7 +511,7 @@ class EvalSet(_Reader):
                 found.append(self._missing(row, _reason(clip)))
                 continue
             plan = centred(clip.video.shape[1], clip.video.shape[2])
-            video = apply_pictures(clip.video, plan, self.clip.crop)
+            video = apply_video(clip.video, plan, self.clip.crop)
             found.append(Sample(row, replace(clip, video=video), ()))
         return found
 
@@ -517,7 +519,7 @@ class EvalSet(_Reader):
         return Sample(row, None, (BadClip(row, self.manifest.entries[row].path, reason),))
 
 
-def has_sound(entry: Entry) -> bool:
+def is_audible(entry: Entry) -> bool:
     """True when there is something to hear: a track of digital silence counts as none."""
     return entry.audio is not None and not entry.audio.silent
 

@@ -16,7 +16,7 @@ from avmix.data.dataset import (
     TooManyBadClips,
     TrainSet,
 )
-from avmix.data.pool import Pool
+from avmix.data.loader_pool import Pool
 from avmix.data.quarantine import Quarantine
 from avmix.decode import Limits
 from avmix.types import Batch
@@ -98,7 +98,7 @@ class EpochSampler:
 
 
 @runtime_checkable
-class Source(Protocol):
+class BatchSource(Protocol):
     """Where loaders get what is at the places they name."""
 
     def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
@@ -110,8 +110,8 @@ class Source(Protocol):
         ...
 
 
-class Clips:
-    """The `Source` that reads files: with a pool of processes, past a quarantine."""
+class ClipSource:
+    """The `BatchSource` that reads files: with a pool of processes, past a quarantine."""
 
     def __init__(self, dataset: TrainSet | EvalSet, pool: Pool, quarantine: Quarantine) -> None:
         """`pool` reads `dataset`."""
@@ -120,7 +120,7 @@ class Clips:
         self._quarantine = quarantine
 
     def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
-        """As `Source`. A clip that takes a process down goes into quarantine."""
+        """As `BatchSource`. A clip that takes a process down goes into quarantine."""
         manifest = self._dataset.manifest
 
         def lost(row: int, reason: str) -> str:
@@ -141,7 +141,7 @@ class Clips:
 class TrainLoader:
     """The batches of any epoch, from any step on; epochs are asked for in rising order."""
 
-    source: Source
+    source: BatchSource
     sampler: EpochSampler
     bad: BadClips
     paths: Sequence[str]
@@ -191,7 +191,7 @@ def train_loader(
     pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds,
                 pin=pin)  # fmt: skip
     return TrainLoader(
-        source=Clips(dataset, pool, quarantine or Quarantine()),
+        source=ClipSource(dataset, pool, quarantine or Quarantine()),
         sampler=EpochSampler(num_clips, batch_size, rank, world_size, dataset.augment.repeats),
         bad=BadClips(num_clips, max_bad_share),
         paths=[entry.path for entry in dataset.manifest.entries],
@@ -202,7 +202,7 @@ def train_loader(
 class EvalLoader:
     """Every view of this process's share of the clips, once per iteration."""
 
-    source: Source
+    source: BatchSource
     batches: Sequence[Sequence[Place]]
     """(row, view), clip after clip."""
     num_views: int
@@ -256,7 +256,7 @@ def eval_loader(
     pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds,
                 pin=pin)  # fmt: skip
     return EvalLoader(
-        source=Clips(dataset, pool, quarantine or Quarantine()),
+        source=ClipSource(dataset, pool, quarantine or Quarantine()),
         batches=_whole_clips(rows, dataset.num_views, batch_size),
         num_views=dataset.num_views,
         split=dataset.manifest.split,

@@ -1,6 +1,6 @@
 """Manifests: what is on disk, probed once, so that training never guesses.
 
-A data set is a folder with `dataset.json` (classes, protocol, counts, hash of every split) and one
+A dataset is a folder with `dataset.json` (classes, protocol, counts, hash of every split) and one
 JSON Lines file per split (`train.jsonl`, `val.jsonl`, `test.jsonl`), one `Entry` a line. The format
 is described for people in `datasets/README.md`.
 """
@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from avmix import strictjson
-from avmix.atomic import replace_text, replacing
-from avmix.data.logmel import log_mel_of_clips
+from avmix.media.log_mel import log_mel_of_clips
+from avmix.system import strict_json
+from avmix.system.atomic_files import replace_text, replacing
 from avmix.types import AudioInfo, Entry, Synthetic, VideoInfo
 
 FORMAT = 1
@@ -29,12 +29,12 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One split of a data set."""
+    """One split of a dataset."""
 
     classes: tuple[str, ...]
     """Names of all classes, in the order of the network's outputs."""
     protocol: str
-    """Which split of which data set this is, for example `ucf101_av8/split1`."""
+    """Which split of which dataset this is, for example `ucf101_av8/split1`."""
     split: str
     """`train`, `val` or `test`."""
     entries: tuple[Entry, ...]
@@ -44,12 +44,10 @@ class Manifest:
 
 
 def splits_of(folder: Path) -> tuple[str, ...]:
-    """Names of the splits that the data set in `folder` has; `ManifestError` where it has none."""
+    """Names of the splits that the dataset in `folder` has; `ManifestError` where it has none."""
     names = tuple(_read_header(folder)["splits"])
     if not names:
-        raise ManifestError(
-            f"{folder / 'dataset.json'}: lists no split; prepare the data set again"
-        )
+        raise ManifestError(f"{folder / 'dataset.json'}: lists no split; prepare the dataset again")
     return names
 
 
@@ -58,7 +56,7 @@ def read_manifest(folder: Path, split: str) -> Manifest:
 
     Raises `ManifestError` where a file is missing or was changed since it was written, a line is
     not a valid `Entry`, an id occurs twice, a label is not a class, the split is empty, or a
-    synthetic clip is in another split than train. A class may have no clip: a part of a data set
+    synthetic clip is in another split than train. A class may have no clip: a part of a dataset
     keeps the classes of the whole, so that networks for one fit the other; training says which.
     """
     header = _read_header(folder)
@@ -74,7 +72,7 @@ def read_manifest(folder: Path, split: str) -> Manifest:
     if sha256 != header["splits"][split]["sha256"]:
         raise ManifestError(
             f"{path}: its hash is not the one in dataset.json: it was changed after it was "
-            "written; prepare the data set again"
+            "written; prepare the dataset again"
         )
     entries = tuple(
         parse_row(line, f"{path}:{number}")
@@ -101,13 +99,13 @@ def write_manifest(
     notes: Mapping[str, Any] | None = None,
     leaks: str = "",
 ) -> None:
-    """Write a data set: every split, then `dataset.json`, each checked as reading would.
+    """Write a dataset: every split, then `dataset.json`, each checked as reading would.
 
-    `notes` go into `dataset.json` as they are: how the set was made, from what. `leaks` says why
-    sources are in two splits where the protocol is defined so: it is kept in the header, and
+    `notes` go into `dataset.json` as they are: how the set was generated, from what. `leaks` says
+    why sources are in two splits where the protocol is defined so: it is kept in the header, and
     without it a source in two splits is an error. The header is written last and atomically, so
-    that a killed run leaves no data set rather than half of one.
-    Raises `ManifestError` as `read_manifest` does, before anything is written.
+    that a killed run leaves no dataset rather than half of one. Raises `ManifestError` as
+    `read_manifest` does, before anything is written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for split, entries in splits.items():
@@ -136,12 +134,12 @@ def write_manifest(
             "per_class": dict(sorted(Counter(c for e in entries for c in e.labels).items())),
             "sha256": sha256.hexdigest(),
         }
-    replace_text(folder / "dataset.json", strictjson.dumps(header, indent=2) + "\n")
+    replace_text(folder / "dataset.json", strict_json.dumps(header, indent=2) + "\n")
 
 
 @dataclass(frozen=True, slots=True)
 class LogMel:
-    """Of the log-mels of a data set's train split, as preparation measured them."""
+    """Of the log-mels of a dataset's train split, as preparation measured them."""
 
     mean: float
     std: float
@@ -149,7 +147,7 @@ class LogMel:
 
 
 def read_log_mel(folder: Path) -> LogMel | None:
-    """What the header of the data set in `folder` says of its log-mels; None where it was prepared
+    """What the header of the dataset in `folder` says of its log-mels; None where it was prepared
     by an older version or has no audio. Raises `ManifestError` for numbers that are none."""
     said = _read_header(folder).get("log_mel")
     if said is None:
@@ -167,7 +165,7 @@ def read_events(*folders: Path) -> tuple[dict[str, tuple[float, ...]], str]:
     """The instants of each clip at which something happens, and the hash of the files.
 
     `events.jsonl` beside each manifest, one `{"clip_id", "event_seconds"}` a line; seconds on the
-    clock of the file, 0 is the first presented picture. Raises `ManifestError` where one is missing
+    clock of the file, 0 is the first presented frame. Raises `ManifestError` where one is missing
     or a line is not of this form.
     """
     found: dict[str, tuple[float, ...]] = {}
@@ -210,7 +208,7 @@ def row_of(entry: Entry) -> str:
         del row["audio"]["mono_cancels"]
     if entry.audio is not None and entry.audio.track is None:
         del row["audio"]["track"]
-    return strictjson.dumps(row)
+    return strict_json.dumps(row)
 
 
 def parse_row(line: str, where: str) -> Entry:
@@ -248,7 +246,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
         header = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ManifestError(
-            f"{path}: not found. Prepare the data set first (see datasets/README.md), or set "
+            f"{path}: not found. Prepare the dataset first (see datasets/README.md), or set "
             "data.manifest to the folder that has it"
         ) from None
     except ValueError as error:

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avmix import strictjson
-from avmix.atomic import naming
+from avmix.system import strict_json
+from avmix.system.atomic_files import naming
 from avmix.types import Entry
 
 _IDENTITY = ("clip_id", "path", "sha256", "bytes")
@@ -57,7 +57,7 @@ class Quarantine:
         if self.path is None:
             self._lines.append(line)
         else:
-            _append(self.path, strictjson.dumps(line))
+            _append(self.path, strict_json.dumps(line))
         return _explained(reason)
 
     def notice(self) -> str:

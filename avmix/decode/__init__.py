@@ -1,6 +1,6 @@
-"""Synchronized decoding: one call, one window, pictures and sound of the same seconds."""
+"""Synchronized decoding: one call, one window, video and audio of the same seconds."""
 
-from avmix.decode.clips import Backend, Sounding, decode_clip, decode_clips, decode_sound
+from avmix.decode.clips import Backend, DecodedAudio, decode_audio, decode_clip, decode_clips
 from avmix.decode.errors import (
     ClipError,
     ClipRangeError,
@@ -19,15 +19,15 @@ __all__ = [
     "ClipError",
     "ClipRangeError",
     "DecodeError",
+    "DecodedAudio",
     "Limits",
     "MediaOpenError",
     "NoAudioStreamError",
     "NoVideoStreamError",
-    "Sounding",
     "Source",
     "TruncatedMediaError",
     "UnsupportedMediaError",
+    "decode_audio",
     "decode_clip",
     "decode_clips",
-    "decode_sound",
 ]

@@ -23,8 +23,8 @@ from torch.nn import functional
 from torchaudio.transforms import Resample
 
 from avmix.decode.container import Media
+from avmix.decode.decoder_state import DecoderState
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
-from avmix.decode.lasting import Lasting
 from avmix.decode.video import SeekMissed
 
 PREROLL_SECONDS = 0.25
@@ -131,7 +131,7 @@ class _Run:
 
 
 @dataclass(slots=True)
-class Sound:
+class AudioTrack:
     """Collects the mix around some windows, at the rate of the file, gaps as zeros."""
 
     media: Media
@@ -167,7 +167,7 @@ class Sound:
     """True when decoding does not begin with the first packet of the stream."""
     _sought_at: float | None = None
     """Time of the first packet that was read, where it is not the first of the stream."""
-    _lasting: Lasting = field(default_factory=Lasting)
+    _decoder_state: DecoderState = field(default_factory=DecoderState)
     _num_after: int = 0
     """Frames decoded after the last window."""
     _is_empty_before: bool = False
@@ -209,7 +209,7 @@ class Sound:
             if self.sought:
                 self._check_preroll(packet, at)
             if at < self.starts_seconds[0] - PREROLL_SECONDS:
-                self._lasting.note(packet)
+                self._decoder_state.note(packet)
                 self._any_forgotten |= len(self._skipped) == self._skipped.maxlen
                 self._skipped.append(packet)
                 return
@@ -225,7 +225,7 @@ class Sound:
 
     def _decode_skipped(self) -> None:
         """Decode the packets before the preroll."""
-        self._lasting.give(self._skipped[0])
+        self._decoder_state.give(self._skipped[0])
         packets = list(self._skipped)
         self._skipped.clear()
         for index, packet in enumerate(packets):
@@ -241,7 +241,7 @@ class Sound:
         except av.error.FFmpegError:
             self._is_apart = True
         # What a decoder says of a packet of which it did not have the one before is no damage.
-        if (self.media.complaints.fresh() or packet.is_corrupt) and is_used:
+        if (self.media.libav_log.fresh() or packet.is_corrupt) and is_used:
             self._is_apart = True  # zeros instead of noise; `valid` tells
             return
         for frame in frames if is_used else []:
@@ -493,7 +493,7 @@ def mono(channels: Channels, layout: str) -> Float32[np.ndarray, " s"]:
     The downmix of libav adds channels up: the same content comes out 3 times as loud in 5.1 as in
     mono. A mean keeps the level, whatever the layout.
     """
-    return _mean(channels, _heard_channels(layout))
+    return _mean(channels, _downmixed_channels(layout))
 
 
 def stereo(channels: Channels, layout: str) -> Float32[np.ndarray, "2 s"]:
@@ -507,16 +507,16 @@ def stereo(channels: Channels, layout: str) -> Float32[np.ndarray, "2 s"]:
     return np.stack([mix, mix if left == right else _mean(channels, right)])
 
 
-def heard(channels: Channels, layout: str) -> Float32[np.ndarray, "c s"]:
+def downmixed_channels(channels: Channels, layout: str) -> Float32[np.ndarray, "c s"]:
     """The channels that `mono` is the mean of, each at full scale 1."""
-    return np.stack([_mean(channels, (channel,)) for channel in _heard_channels(layout)])
+    return np.stack([_mean(channels, (channel,)) for channel in _downmixed_channels(layout)])
 
 
-def _mean(channels: Channels, heard: tuple[int, ...]) -> Float32[np.ndarray, " s"]:
+def _mean(channels: Channels, downmixed_channels: tuple[int, ...]) -> Float32[np.ndarray, " s"]:
     """Mean of some channels, full scale 1."""
-    share = np.float32(1 / len(heard))
-    mix = np.multiply(channels[heard[0]], share, dtype=np.float32)
-    for channel in heard[1:]:
+    share = np.float32(1 / len(downmixed_channels))
+    mix = np.multiply(channels[downmixed_channels[0]], share, dtype=np.float32)
+    for channel in downmixed_channels[1:]:
         mix += np.multiply(channels[channel], share, dtype=np.float32)
     kind = channels[0].dtype
     if kind == np.uint8:
@@ -525,23 +525,25 @@ def _mean(channels: Channels, heard: tuple[int, ...]) -> Float32[np.ndarray, " s
 
 
 @cache
-def _heard_channels(layout: str) -> tuple[int, ...]:
+def _downmixed_channels(layout: str) -> tuple[int, ...]:
     """Which channels of a layout a mix is made of."""
     names = [channel.name for channel in AudioLayout(layout).channels]
-    heard = tuple(i for i, name in enumerate(names) if not name.startswith("LFE"))
-    return heard or tuple(range(len(names)))
+    downmixed_channels = tuple(i for i, name in enumerate(names) if not name.startswith("LFE"))
+    return downmixed_channels or tuple(range(len(names)))
 
 
 @cache
 def _side_channels(layout: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Which channels of a layout are heard on the left, and on the right."""
     names = [channel.name for channel in AudioLayout(layout).channels]
-    heard = _heard_channels(layout)
+    downmixed_channels = _downmixed_channels(layout)
     if names == [_UNNAMED] * 2:
         return (0,), (1,)
-    left, right = (tuple(i for i in heard if names[i] not in other) for other in (_RIGHT, _LEFT))
+    left, right = (
+        tuple(i for i in downmixed_channels if names[i] not in other) for other in (_RIGHT, _LEFT)
+    )
     # Of a single channel on one side, the other ear hears it too: half a file is not silence.
-    return left or heard, right or heard
+    return left or downmixed_channels, right or downmixed_channels
 
 
 def _resample(
@@ -577,7 +579,7 @@ def _filtered(
 class _Filter:
     """A resampling filter, kept in about an eighth of its size.
 
-    Each phase is a short window somewhere in a long row; training with sound at many rates needs
+    Each phase is a short window somewhere in a long row; training with audio at many rates needs
     hundreds of them.
     """
 
@@ -613,7 +615,7 @@ class _Filter:
 
 @lru_cache(maxsize=8)
 def _kernel(rate: int, new_rate: int) -> Float[Tensor, "phases 1 columns"]:
-    """The rates of most data sets are few: theirs are at hand. Up to 1.5 MB each, so not more."""
+    """The rates of most datasets are few: theirs are at hand. Up to 1.5 MB each, so not more."""
     return _filter(rate, new_rate).whole()
 
 

@@ -1,4 +1,4 @@
-"""Bytes that no encoder writes, in packets of compressed pictures: damage that decoders overlook.
+"""Bytes that no encoder writes, in packets of compressed frames: damage that decoders overlook.
 
 H.264 and H.265 forbid three bytes 0, 0, 0 to 2 inside a unit (ISO/IEC 14496-10, 7.4.1), so a hole
 of zeros, as half-written files have them, shows at once. The arithmetic coders of VP8, VP9 and AV1

@@ -19,8 +19,8 @@ Backend = Literal["pyav", "decord", "torchcodec"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sounding:
-    """The sound of one window of one file."""
+class DecodedAudio:
+    """The audio of one window of one file."""
 
     audio: Float32[np.ndarray, "*c s"]
     """As `Clip.audio`."""
@@ -37,7 +37,7 @@ def decode_clip(
     fps: float | int | None = None,
     sample_rate: int = 16_000,
     channels: Literal[1, 2] = 1,
-    sound_shift_seconds: float | int = 0.0,
+    audio_shift_seconds: float | int = 0.0,
     short_side: int | None = None,
     audio: Literal["require", "silence", "skip"] = "require",
     audio_track: Track = None,
@@ -51,10 +51,10 @@ def decode_clip(
 ) -> Clip:
     """Decode the window `[start_seconds, start_seconds + duration_seconds)` of one file.
 
-    Time 0 is the first picture presented. The picture for time t is the one on the screen at t:
-    the last that begins at or before t. There are always exactly as many pictures as asked for
+    Time 0 is the first frame presented. The frame for time t is the one on the screen at t:
+    the last that begins at or before t. There are always exactly as many frames as asked for
     and exactly `round(duration_seconds * sample_rate)` samples; where the file ends early the last
-    picture is held and the sound is zero, and the `Clip` says how much of it.
+    frame is held and the audio is zero, and the `Clip` says how much of it.
 
     Args:
         path: The file; or the bytes of one, a file object that can be sought (read from its first
@@ -62,31 +62,31 @@ def decode_clip(
             result as from a path.
         start_seconds: Start of the window.
         duration_seconds: Length of the window.
-        num_frames: N pictures, at the middle of N equal parts of the window. Either this
-        fps: or pictures at `start_seconds + k / fps`; `round(duration_seconds * fps)` of them.
+        num_frames: N frames, at the middle of N equal parts of the window. Either this
+        fps: or frames at `start_seconds + k / fps`; `round(duration_seconds * fps)` of them.
         sample_rate: Of the waveform, samples / second.
         channels: 1 for mono, an array (s); 2 for left and right, (2, s): each the mean of the
             channels of its side and of those of none, so that a mono file gives the same twice.
-        sound_shift_seconds: Take the sound of the seconds `[start_seconds + shift, start_seconds +
-            shift + duration_seconds)` instead, NOT in sync with the pictures: for methods that rely
-            on a common window only. What lies outside of the file's sound is zeros.
+        audio_shift_seconds: Take the audio of the seconds `[start_seconds + shift, start_seconds +
+            shift + duration_seconds)` instead, NOT in sync with the frames: for methods that rely
+            on a common window only. What lies outside of the file's audio is zeros.
         short_side: Pixels of the shorter side after rotation, aspect kept and pixels made square;
-            None for pictures as they are stored.
+            None for frames as they are stored.
         audio: What to do without an audio stream: "require" raises, "silence" returns zeros.
-            "skip" decodes no sound at all and returns an array of length 0.
+            "skip" decodes no audio at all and returns an array of length 0.
         audio_track: Which of several audio tracks: its number, from 0, or its language as the file
             has it ("eng"); None for the one that players take.
-        origin: What time 0 is: the first picture, or the start of the "container", which is earlier
-            where sound begins first (for annotations made in a player that counts so).
-        max_held: Raise when more pictures than this would be held after the end.
-        min_audio_valid: Raise when a smaller share of the window, 0 to 1, has sound.
+        origin: What time 0 is: the first frame, or the start of the "container", which is earlier
+            where audio begins first (for annotations made in a player that counts so).
+        max_held: Raise when more frames than this would be held after the end.
+        min_audio_valid: Raise when a smaller share of the window, 0 to 1, has audio.
         sha256: Hash of the whole file, hexadecimal, as manifests hold it; raise when the file is
             another one. Some codecs (VP8, VP9) cannot notice damage by themselves.
         until_seconds: Read the file as if it ended here, on the clock of the window: frames are
             held, audio is zeros, and what follows is not looked at (backend "pyav" alone). For
             files that are usable in part, as manifests say it.
         limits: What the file may cost before it is refused.
-        backend: Which decoder of pictures; sound is always PyAV's. "decord" and "torchcodec" refuse
+        backend: Which decoder of frames; audio is always PyAV's. "decord" and "torchcodec" refuse
             what they would not do exactly as "pyav".
 
     Raises:
@@ -98,7 +98,7 @@ def decode_clip(
             the message lists those that are.
         ClipRangeError: The window does not begin within the file, or misses the limits above.
         TruncatedMediaError: It does by the file's header, but the data end before it.
-        DecodeError: A picture asked for depends on damaged data.
+        DecodeError: A frame asked for depends on damaged data.
         UnsupportedMediaError: No decoder for the codec, or the backend cannot do it right.
         ImportError: A URL, and fsspec or what it needs for it is missing.
     """
@@ -110,7 +110,7 @@ def decode_clip(
         fps=fps,
         sample_rate=sample_rate,
         channels=channels,
-        sound_shift_seconds=sound_shift_seconds,
+        audio_shift_seconds=audio_shift_seconds,
         short_side=short_side,
         audio=audio,
         audio_track=audio_track,
@@ -136,7 +136,7 @@ def decode_clips(
     fps: float | int | None = None,
     sample_rate: int = 16_000,
     channels: Literal[1, 2] = 1,
-    sound_shift_seconds: float | int = 0.0,
+    audio_shift_seconds: float | int = 0.0,
     short_side: int | None = None,
     audio: Literal["require", "silence", "skip"] = "require",
     audio_track: Track = None,
@@ -164,7 +164,7 @@ def decode_clips(
             fps=fps,
             sample_rate=sample_rate,
             channels=channels,
-            sound_shift_seconds=sound_shift_seconds,
+            audio_shift_seconds=audio_shift_seconds,
             short_side=short_side,
             audio=audio,
             audio_track=audio_track,
@@ -205,7 +205,7 @@ def _decode(request: Request, backend: Backend) -> list[Clip | ClipError]:
     assert_never(backend)
 
 
-def decode_sound(
+def decode_audio(
     path: Source,
     *,
     start_seconds: float | int,
@@ -216,11 +216,11 @@ def decode_sound(
     sha256: str | None = None,
     until_seconds: float | int | None = None,
     limits: Limits = Limits(),  # noqa: B008  frozen
-) -> Sounding:
-    """Only the sound of a window: to the bit that of `decode_clip`, without decoding a picture.
+) -> DecodedAudio:
+    """Only the audio of a window: to the bit that of `decode_clip`, without decoding a frame.
 
-    The arguments, the clock (0 is the first picture) and the errors are those of `decode_clip`. But
-    where pictures end is not looked for: a window after the end of the file is zeros, of which
+    The arguments, the clock (0 is the first frame) and the errors are those of `decode_clip`. But
+    where frames end is not looked for: a window after the end of the file is zeros, of which
     `audio_valid`, 0, tells.
     """
     with as_file(path, limits) as file:
@@ -232,7 +232,7 @@ def decode_sound(
             fps=None,
             sample_rate=sample_rate,
             channels=channels,
-            sound_shift_seconds=0.0,
+            audio_shift_seconds=0.0,
             short_side=None,
             audio="require",
             audio_track=audio_track,
@@ -245,8 +245,8 @@ def decode_sound(
         )
         if request.sha256 is not None:
             verify_hash(request.path, request.sha256, limits)
-        (sound,) = pyav.decode_sounds(request)
-        if isinstance(sound, ClipError):
-            raise sound
-        audio, valid = sound
-        return Sounding(audio=audio, audio_valid=valid)
+        (decoded,) = pyav.decode_audio_windows(request)
+        if isinstance(decoded, ClipError):
+            raise decoded
+        audio, valid = decoded
+        return DecodedAudio(audio=audio, audio_valid=valid)

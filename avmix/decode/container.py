@@ -22,9 +22,8 @@ from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from avmix.decode.boxes import MAX_HEADER_BYTES, bytes_before_clusters
-from avmix.decode.complaints import Complaints, listen
-from avmix.decode.edits import Presented, presented
+from avmix.decode.container_boxes import MAX_HEADER_BYTES, bytes_before_clusters
+from avmix.decode.edit_lists import Presented, presented
 from avmix.decode.errors import (
     DecodeError,
     MediaOpenError,
@@ -32,7 +31,8 @@ from avmix.decode.errors import (
     TruncatedMediaError,
     UnsupportedMediaError,
 )
-from avmix.decode.perfile import PerFile
+from avmix.decode.libav_log import LibavLog, capture_libav_log
+from avmix.decode.per_file_cache import PerFile
 from avmix.decode.request import Limits, Track
 
 S = TypeVar("S", VideoStream, AudioStream)
@@ -41,7 +41,7 @@ S = TypeVar("S", VideoStream, AudioStream)
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac"
 _SEEK_BACK_SECONDS = {"mov": (0.3, 3.0, 10.0), "matroska": (0.3, 3.0, 10.0), "mpegts": (2.5, 10.0)}
 """Demuxers that can seek, and how far before a window to aim; where that is not enough, farther.
-The last has no index and lands between key pictures. Every other one is read from its beginning."""
+The last has no index and lands between keyframes. Every other one is read from its beginning."""
 
 _BACKWARD_SECONDS = 0.1
 """By how much times of decoding may go backward: some writers let them jitter by a packet."""
@@ -59,7 +59,7 @@ _GUESSED = frozenset({"mpeg1video", "mpeg2video"})
 _VP9 = "libvpx-vp9"
 _NOTICE = "crccheck+bitstream+buffer"
 """Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
-end of a picture, which is how most damage of older codecs shows."""
+end of a frame, which is how most damage of older codecs shows."""
 _OPTIONS = {"ac3": {"cons_noisegen": "1"}, "eac3": {"cons_noisegen": "1"}}
 """Of decoders: the noise that AC-3 leaves to them follows from the frame that it belongs to, not
 from how many were decoded before. libav's decoder of AAC has no such option."""
@@ -78,22 +78,22 @@ class Media:
     decoder: VideoCodecContext | None
     """Of the video stream."""
     zero_seconds: float
-    """Time of the first presented picture on the container's clock: zero of the clip clock."""
+    """Time of the first presented frame on the container's clock: zero of the clip clock."""
     video_presented: Presented | None
-    """What an edit list leaves of the pictures, on the container's clock; None without a list."""
+    """What an edit list leaves of the frames, on the container's clock; None without a list."""
     audio_presented: Presented | None
-    """The same for sound."""
+    """The same for audio."""
     seek_back_seconds: tuple[float, ...]
     """How far before a window to aim when seeking, one try after the other; empty: do not seek."""
     in_output_order: bool
-    """True when pictures carry no usable time, only the order in which the decoder returns them."""
+    """True when frames carry no usable time, only the order in which the decoder returns them."""
     counted: bool
     """True when the container counts what it holds, so that a lost part shifts all that follows."""
     damaged_at_start: bool
     """True when libav complained of such a container while it was opened."""
     pending: list[Packet]
     """Read while the file was opened, up to the first key frame."""
-    complaints: Complaints
+    libav_log: LibavLog
     """What libav logged since the file was opened."""
     limits: Limits
     began_at: float
@@ -186,7 +186,7 @@ def open_media(
     left_seconds = began_at + limits.seconds - time.monotonic()
     if left_seconds <= 0:
         raise _too_slow(path, limits)
-    with listen() as complaints:
+    with capture_libav_log() as libav_log:
         try:
             container = av.open(
                 # With the prefix a name such as `http:x.mp4` or `-` is a file name, nothing else.
@@ -197,7 +197,7 @@ def open_media(
                     "format_whitelist": _FORMATS,
                     "protocol_whitelist": "file",
                     # The simple edit lists keep the frames before an edit, with times below zero,
-                    # so that the picture on the screen at the edit is there and the sound is not
+                    # so that the frame on the screen at the edit is there and the audio is not
                     # shifted.
                     "advanced_editlist": "0",
                     "max_streams": str(limits.max_streams),
@@ -223,7 +223,7 @@ def open_media(
             yield _describe(
                 path,
                 container,
-                complaints,
+                libav_log,
                 limits,
                 origin,
                 edits,
@@ -247,7 +247,7 @@ def verify_hash(path: str, sha256: str, limits: Limits) -> None:
         raise DecodeError(
             path,
             f"is not the file it was: its SHA-256 begins {found[:12]}, {sha256[:12].lower()} was "
-            "expected; get the file again, or prepare the data set again",
+            "expected; get the file again, or prepare the dataset again",
         )
 
 
@@ -319,7 +319,7 @@ def _check_matroska(path: str) -> None:
 def _describe(
     path: str,
     container: InputContainer,
-    complaints: Complaints,
+    libav_log: LibavLog,
     limits: Limits,
     origin: Literal["video", "container"],
     edits: Mapping[int, Presented],
@@ -328,8 +328,8 @@ def _describe(
     audio_track: Track,
 ) -> Media:
     names = set(container.format.name.split(","))
-    pictures = [s for s in container.streams.video if not is_cover(s)]
-    video = _default_of(path, pictures)
+    frames = [s for s in container.streams.video if not is_cover(s)]
+    video = _default_of(path, frames)
     # Without a decoder for the audio the frames are as good as ever.
     track = _track_of(path, list(container.streams.audio), audio_track)
     is_audio_unknown = track is not None and track.codec_context is None
@@ -348,7 +348,7 @@ def _describe(
         if context.width * context.height > limits.max_pixels:
             raise UnsupportedMediaError(
                 path,
-                f"its pictures are {context.width} x {context.height}, more than the limit of "
+                f"its frames are {context.width} x {context.height}, more than the limit of "
                 f"{limits.max_pixels} pixels",
             )
     in_output_order = "avi" in names
@@ -377,8 +377,8 @@ def _describe(
         pending=pending,
         in_output_order=in_output_order,
         counted=counted,
-        damaged_at_start=counted and complaints.fresh(),
-        complaints=complaints,
+        damaged_at_start=counted and libav_log.fresh(),
+        libav_log=libav_log,
         limits=limits,
         began_at=began_at,
         until_seconds=until_seconds,

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 _SUSPECT_SECONDS = 0.14
-"""A decoder notices damage some pictures late; this far before the notice nothing is trusted."""
+"""A decoder notices damage some frames late; this far before the notice nothing is trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +22,15 @@ class _Event:
 
 @dataclass(slots=True)
 class Damage:
-    """Pictures are predicted from one another up to the next key picture, and decoders patch up
-    what they cannot read. So all that is decoded between damage and that key picture is suspect.
+    """Frames are predicted from one another up to the next keyframe, and decoders patch up
+    what they cannot read. So all that is decoded between damage and that keyframe is suspect.
     """
 
     to_the_end: bool
-    """True when times come from counting pictures: a lost one shifts all that follow."""
+    """True when times come from counting frames: a lost one shifts all that follow."""
     _packets: list[tuple[float, bool]] = field(default_factory=list)
     _keys: list[float] = field(default_factory=list)
-    """Times of the key pictures, ascending."""
+    """Times of the keyframes, ascending."""
     _events: list[_Event] = field(default_factory=list)
 
     @property
@@ -91,7 +91,7 @@ class Damage:
 
     def _stretch(self, event: _Event) -> tuple[float, float]:
         at, since = event.at_seconds, event.since_seconds
-        # Leading pictures of an open group lack their reference after a seek; they are not shown.
+        # Leading frames of an open group lack their reference after a seek; they are not shown.
         if self._packets and self._packets[0][1] and at < self._packets[0][0]:
             return np.inf, -np.inf
         later = bisect_right(self._keys, at)

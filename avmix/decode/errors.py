@@ -2,7 +2,7 @@
 
 Everything here is a `ClipError`, so a loader can count and replace bad files with one `except`.
 What the operating system says (`FileNotFoundError`, `IsADirectoryError`, `PermissionError`) is left
-as it is: a missing file is a mistake of the data set, not a property of the media.
+as it is: a missing file is a mistake of the dataset, not a property of the media.
 """
 
 import os
@@ -28,11 +28,11 @@ class MediaOpenError(ClipError):
 
 
 class NoVideoStreamError(ClipError):
-    """The file has no pictures; cover art does not count."""
+    """The file has no video; cover art does not count."""
 
 
 class NoAudioStreamError(ClipError):
-    """Sound was required and the file has no audio stream."""
+    """Audio was required and the file has no audio stream."""
 
 
 class ClipRangeError(ClipError, ValueError):

@@ -1,4 +1,4 @@
-"""Decode windows of one file with PyAV: pictures and sound of the same seconds, to the sample.
+"""Decode windows of one file with PyAV: video and audio of the same seconds, to the sample.
 
 Everything is addressed by presentation time, never by counting from the first frame of a stream:
 streams start at different times, frame rates vary, and codecs begin with samples nobody hears.
@@ -15,9 +15,8 @@ import numpy as np
 from av.packet import Packet
 from jaxtyping import Float32, Int64
 
-from avmix.decode.audio import Sound
-from avmix.decode.avi import AviOrder
-from avmix.decode.clock import restarts
+from avmix.decode.audio import AudioTrack
+from avmix.decode.avi_index import AviOrder
 from avmix.decode.container import Media, open_media, verify_hash
 from avmix.decode.errors import (
     ClipError,
@@ -29,9 +28,10 @@ from avmix.decode.errors import (
     TruncatedMediaError,
     UnsupportedMediaError,
 )
-from avmix.decode.linear import LinearPictures
-from avmix.decode.planned import PlannedPictures
 from avmix.decode.request import Request
+from avmix.decode.selective import SelectiveFrames
+from avmix.decode.sequential import SequentialFrames
+from avmix.decode.timestamp_restarts import timestamps_restart
 from avmix.decode.video import Canvas, SeekMissed
 from avmix.types import Clip
 
@@ -40,7 +40,7 @@ _UNOPENED = "NULL"
 _NEAR_SECONDS = 5.0
 """Windows nearer to one another than this are read in one go."""
 
-Sounded = tuple[Float32[np.ndarray, "*c s"], float]
+AudioResult = tuple[Float32[np.ndarray, "*c s"], float]
 """The audio of a window, and the share of it that the file has."""
 T = TypeVar("T")
 
@@ -56,14 +56,14 @@ def decode(request: Request) -> list[Clip | ClipError]:
     return [outcomes[start] for start in request.starts_seconds]
 
 
-def decode_sounds(request: Request) -> list[Sounded | ClipError]:
+def decode_audio_windows(request: Request) -> list[AudioResult | ClipError]:
     """Only the audio of each window, or the error that is of this window alone.
 
     For other backends, which take the frames from elsewhere. Raises as `decode_clips` does.
     """
     if request.audio == "skip":
         return [(request.silence, 0.0) for _ in request.starts_seconds]
-    outcomes = _each_outcome(request, _read_sounds)
+    outcomes = _each_outcome(request, _read_audio)
     return [outcomes[start] for start in request.starts_seconds]
 
 
@@ -99,23 +99,23 @@ def _each_outcome(
     return outcomes
 
 
-def _read_sounds(reader: "_Reader", request: Request, starts: list[float]) -> _Outcomes[Sounded]:
-    for media, place in reader.attempts(request.sound_start(starts[0])):
+def _read_audio(reader: "_Reader", request: Request, starts: list[float]) -> _Outcomes[AudioResult]:
+    for media, place in reader.attempts(request.audio_start(starts[0])):
         try:
-            sound = _sound(media, request, starts, place)
-            if sound is not None:
-                feed_all(media, None, sound)
-            return {start: _sounded(media, request, sound, start) for start in starts}
+            audio = _audio(media, request, starts, place)
+            if audio is not None:
+                feed_all(media, None, audio)
+            return {start: _audio_result(media, request, audio, start) for start in starts}
         except SeekMissed:
             continue
     raise AssertionError("attempts end with an error")
 
 
-def _sounded(
-    media: Media, request: Request, sound: Sound | None, start: float
-) -> Sounded | ClipError:
+def _audio_result(
+    media: Media, request: Request, audio: AudioTrack | None, start: float
+) -> AudioResult | ClipError:
     try:
-        return _waveform(media, request, sound, start)
+        return _waveform(media, request, audio, start)
     except ClipError as error:
         return error
 
@@ -136,21 +136,21 @@ class _Place:
     """Where reading begins, and what may be relied on there."""
 
     planned: bool
-    """True when packets are to tell the times of their pictures."""
+    """True when packets are to tell the times of their frames."""
     sought: bool
     """True when it is in the middle of the file."""
     first: Packet | None = None
     """The first packet of the video, where reading begins farther on."""
     since_seconds: float = np.inf
-    """As `PlannedPictures.since_seconds`."""
+    """As `SelectiveFrames.since_seconds`."""
     bare: bool = False
-    """As `PlannedPictures.bare`."""
+    """As `SelectiveFrames.bare`."""
 
-    def pictures(self, canvas: Canvas) -> PlannedPictures | LinearPictures:
+    def frames(self, canvas: Canvas) -> SelectiveFrames | SequentialFrames:
         """What fills `canvas` from here."""
         if not self.planned:
-            return LinearPictures(canvas, bare=self.bare)
-        return PlannedPictures(
+            return SequentialFrames(canvas, bare=self.bare)
+        return SelectiveFrames(
             canvas,
             from_start=not self.sought,
             first=self.first,
@@ -190,7 +190,7 @@ class _Reader:
         seeks = media.seek_back_seconds
         if seeks and start_seconds > seeks[0]:
             name = media.container.format.name
-            seeks = () if restarts(media.path, name, media.check_time) else seeks
+            seeks = () if timestamps_restart(media.path, name, media.check_time) else seeks
         for back_seconds in seeks:
             if start_seconds > back_seconds and self._seek(start_seconds - back_seconds):
                 yield media, _Place(planned=True, sought=True, first=self._first)
@@ -260,19 +260,19 @@ def _read_group(
     libav's log, without what describes them: a window is refused for what is decoded, not for what
     is said.
     """
-    first = min(starts[0], request.sound_start(starts[0]))
-    pictures, outcomes = _first_success(request, starts, reader.attempts(first))
+    first = min(starts[0], request.audio_start(starts[0]))
+    frames, outcomes = _first_success(request, starts, reader.attempts(first))
     damaged = [start for start in starts if isinstance(outcomes[start], DecodeError)]
-    if not damaged or not pictures.damage.found:
+    if not damaged or not frames.damage.found:
         return outcomes
     since = np.inf
-    if pictures.earlier_seconds is not None:
-        since = pictures.earlier_seconds
-        pictures, again = _again(reader, request, damaged, since, pictures)
+    if frames.earlier_seconds is not None:
+        since = frames.earlier_seconds
+        frames, again = _again(reader, request, damaged, since, frames)
         outcomes |= again
-    if pictures.damage.found and pictures.can_be_bared:
+    if frames.damage.found and frames.can_be_bared:
         damaged = [start for start in starts if isinstance(outcomes[start], DecodeError)]
-        outcomes |= _again(reader, request, damaged, since, pictures, bare=True)[1]
+        outcomes |= _again(reader, request, damaged, since, frames, bare=True)[1]
     return outcomes
 
 
@@ -281,24 +281,24 @@ def _again(
     request: Request,
     starts: list[float],
     since: float,
-    before: PlannedPictures | LinearPictures,
+    before: SelectiveFrames | SequentialFrames,
     *,
     bare: bool = False,
-) -> tuple[PlannedPictures | LinearPictures, dict[float, Clip | ClipError]]:
+) -> tuple[SelectiveFrames | SequentialFrames, dict[float, Clip | ClipError]]:
     """Those of the windows that can be read in another way; `before` is what found damage."""
     if not starts:
         return before, {}
-    first = min(starts[0], request.sound_start(starts[0]), since)
+    first = min(starts[0], request.audio_start(starts[0]), since)
     attempts = (
         (media, replace(place, since_seconds=since, bare=bare))
         for media, place in reader.attempts(first)
-        if place.planned or isinstance(before, LinearPictures)
+        if place.planned or isinstance(before, SequentialFrames)
     )
     try:
-        pictures, outcomes = _first_success(request, starts, attempts, before.canvas)
+        frames, outcomes = _first_success(request, starts, attempts, before.canvas)
     except ClipError:
         return before, {}  # the damage that was found first is what counts
-    return pictures, {s: o for s, o in outcomes.items() if not isinstance(o, ClipError)}
+    return frames, {s: o for s, o in outcomes.items() if not isinstance(o, ClipError)}
 
 
 def _first_success(
@@ -306,7 +306,7 @@ def _first_success(
     starts: list[float],
     attempts: Iterator[tuple[Media, _Place]],
     before: Canvas | None = None,
-) -> tuple[PlannedPictures | LinearPictures, dict[float, Clip | ClipError]]:
+) -> tuple[SelectiveFrames | SequentialFrames, dict[float, Clip | ClipError]]:
     """The first of `attempts` that does not miss its place, and what it gives for each window."""
     times = np.concatenate([request.times(start) for start in starts])
     if not (np.diff(times) > 0).all():
@@ -315,25 +315,25 @@ def _first_success(
         canvas = Canvas(media, times, request.short_side, len(starts) * request.audio_bytes)
         if before is not None:
             canvas.take_over(before)
-        pictures = place.pictures(canvas)
+        frames = place.frames(canvas)
         try:
-            sound = _sound(media, request, starts, place)
-            feed_all(media, pictures, sound)
-            if not pictures.any_seen:
+            audio = _audio(media, request, starts, place)
+            feed_all(media, frames, audio)
+            if not frames.any_seen:
                 if place.sought or place.planned:
                     raise SeekMissed  # landed behind the last frame, or no packet says it is a key
-                raise DecodeError(media.path, "no picture could be decoded")
-            begun = {start: _range_error(media, pictures, start) for start in starts}
+                raise DecodeError(media.path, "no frame could be decoded")
+            begun = {start: _range_error(media, frames, start) for start in starts}
             rows = {start: np.searchsorted(times, request.times(start)) for start in starts}
             needed = np.zeros(len(times), np.bool_)
             for start, error in begun.items():
                 needed[rows[start]] |= error is None
-            if isinstance(pictures, LinearPictures):
-                pictures.finish()
+            if isinstance(frames, SequentialFrames):
+                frames.finish()
             elif needed.any():
-                pictures.paint(needed)
-            return pictures, {
-                start: error or _outcome(media, request, pictures, sound, start, rows[start])
+                frames.paint(needed)
+            return frames, {
+                start: error or _outcome(media, request, frames, audio, start, rows[start])
                 for start, error in begun.items()
             }
         except SeekMissed:
@@ -341,12 +341,12 @@ def _first_success(
     raise AssertionError("attempts end with an error")
 
 
-def _sound(media: Media, request: Request, starts: list[float], place: _Place) -> Sound | None:
+def _audio(media: Media, request: Request, starts: list[float], place: _Place) -> AudioTrack | None:
     if media.audio is None or request.audio == "skip":
         return None
-    return Sound(
+    return AudioTrack(
         media,
-        [request.sound_start(start) for start in starts],
+        [request.audio_start(start) for start in starts],
         request.duration_seconds,
         request.sample_rate,
         skips=place.planned,
@@ -388,34 +388,34 @@ class TakesAudio(Taker, Protocol):
         ...
 
 
-def feed_all(media: Media, pictures: TakesFrames | None, sound: TakesAudio | None) -> None:
+def feed_all(media: Media, frames: TakesFrames | None, audio: TakesAudio | None) -> None:
     """Feed packets until both have all they need, or the file ends.
 
     Raises as `Media.packets`, and `TruncatedMediaError` where reading fails.
     """
-    taken = ((media.video, pictures), (media.audio, sound))
+    taken = ((media.video, frames), (media.audio, audio))
     streams = [stream for stream, taker in taken if stream is not None and taker is not None]
     video = -1 if media.video is None else media.video.index
     lost = media.damaged_at_start
     order = AviOrder(media.path) if media.in_output_order else None
     # What parsers find in the coding of a packet, its decoder will find as well.
     codings = {_UNOPENED, *(stream.codec_context.name for stream in streams)}
-    complaints = media.complaints
-    complaints.fresh()
+    libav_log = media.libav_log
+    libav_log.fresh()
     try:
         for packet in media.packets(*streams):
             lost |= order is not None and packet.dts is not None and not order.is_next(packet)
-            if complaints.fresh(but_of=codings) or lost:
+            if libav_log.fresh(but_of=codings) or lost:
                 lost = False
-                for reader in (pictures, sound):
+                for reader in (frames, audio):
                     if reader is not None:
                         reader.note_break()
             if packet.stream.index == video:  # the flushing packet has no other number
-                if pictures is not None:
-                    pictures.feed(packet)
-            elif sound is not None:
-                sound.feed(packet)
-            if (pictures is None or pictures.gathered) and (sound is None or sound.done):
+                if frames is not None:
+                    frames.feed(packet)
+            elif audio is not None:
+                audio.feed(packet)
+            if (frames is None or frames.gathered) and (audio is None or audio.done):
                 return
     except av.error.FFmpegError as error:
         raise TruncatedMediaError(media.path, f"reading stops early: {error.strerror}") from error
@@ -424,13 +424,13 @@ def feed_all(media: Media, pictures: TakesFrames | None, sound: TakesAudio | Non
 def _outcome(
     media: Media,
     request: Request,
-    pictures: PlannedPictures | LinearPictures,
-    sound: Sound | None,
+    frames: SelectiveFrames | SequentialFrames,
+    audio: AudioTrack | None,
     start: float,
     rows: Int64[np.ndarray, " t"],
 ) -> Clip | ClipError:
     try:
-        return _clip(media, request, pictures, sound, start, rows)
+        return _clip(media, request, frames, audio, start, rows)
     except ClipError as error:
         return error
 
@@ -438,27 +438,27 @@ def _outcome(
 def _clip(
     media: Media,
     request: Request,
-    pictures: PlannedPictures | LinearPictures,
-    sound: Sound | None,
+    frames: SelectiveFrames | SequentialFrames,
+    audio: AudioTrack | None,
     start: float,
     rows: Int64[np.ndarray, " t"],
 ) -> Clip:
-    canvas = pictures.canvas
+    canvas = frames.canvas
     times, seconds = canvas.times[rows], canvas.seconds[rows]
-    end = pictures.end()
+    end = frames.end()
     for suspect in (seconds, times[times < end]):
-        bad = pictures.damage.touches(suspect)
+        bad = frames.damage.touches(suspect)
         if bad is not None or np.isnan(seconds).any():
-            raise _damaged(media, request, pictures, start, start if bad is None else bad)
-    num_held = int(np.sum(times >= end - pictures.epsilon_seconds))
+            raise _damaged(media, request, frames, start, start if bad is None else bad)
+    num_held = int(np.sum(times >= end - frames.epsilon_seconds))
     if request.max_held is not None and num_held > request.max_held:
         raise ClipRangeError(
             media.path,
-            f"{num_held} of {len(times)} pictures lie after the end at {end:.3f} s, max_held is "
+            f"{num_held} of {len(times)} frames lie after the end at {end:.3f} s, max_held is "
             f"{request.max_held}",
         )
     assert canvas.out is not None
-    waveform, valid = _waveform(media, request, sound, start, len(rows) * canvas.out[0].nbytes)
+    waveform, valid = _waveform(media, request, audio, start, len(rows) * canvas.out[0].nbytes)
     whole = len(rows) == len(canvas.out)
     return Clip(
         video=canvas.out if whole else canvas.out[rows],
@@ -476,14 +476,14 @@ def _clip(
 def _damaged(
     media: Media,
     request: Request,
-    pictures: PlannedPictures | LinearPictures,
+    frames: SelectiveFrames | SequentialFrames,
     start: float,
     bad_seconds: float,
 ) -> DecodeError:
     """Why a window cannot be read of whose frames the one at `bad_seconds` is damaged."""
     gap = None
-    if isinstance(pictures, PlannedPictures):
-        gap = pictures.gap(start, start + request.duration_seconds)
+    if isinstance(frames, SelectiveFrames):
+        gap = frames.gap(start, start + request.duration_seconds)
     if gap is not None:
         return DecodeError(
             media.path,
@@ -493,32 +493,32 @@ def _damaged(
         )
     return DecodeError(
         media.path,
-        f"the picture at {bad_seconds:.3f} s depends on damaged data; leave this window out, or "
+        f"the frame at {bad_seconds:.3f} s depends on damaged data; leave this window out, or "
         "get the file again",
     )
 
 
 def _waveform(
-    media: Media, request: Request, sound: Sound | None, start: float, frame_bytes: int = 0
-) -> Sounded:
-    if sound is None:
+    media: Media, request: Request, audio: AudioTrack | None, start: float, frame_bytes: int = 0
+) -> AudioResult:
+    if audio is None:
         return request.silence, 0.0
-    waveform, valid = sound.waveform(request.sound_start(start), frame_bytes)
+    waveform, valid = audio.waveform(request.audio_start(start), frame_bytes)
     if valid < request.min_audio_valid:
         raise ClipRangeError(
             media.path,
-            f"only {valid:.3f} of the window at {start:.3f} s has sound, min_audio_valid is "
+            f"only {valid:.3f} of the window at {start:.3f} s has audio, min_audio_valid is "
             f"{request.min_audio_valid}",
         )
     return waveform, valid
 
 
 def _range_error(
-    media: Media, pictures: PlannedPictures | LinearPictures, start: float
+    media: Media, frames: SelectiveFrames | SequentialFrames, start: float
 ) -> ClipRangeError | TruncatedMediaError | None:
     """Why a window does not begin before the end of the video, if it does not."""
-    end = pictures.end()
-    if start < end - pictures.epsilon_seconds:  # else every frame of it would be held
+    end = frames.end()
+    if start < end - frames.epsilon_seconds:  # else every frame of it would be held
         return None
     assert media.video is not None
     declared = media.video.duration

@@ -27,7 +27,7 @@ class Limits:
     """What a file may cost before it is refused: files from the net are not to be trusted."""
 
     max_pixels: int = 8192 * 8192
-    """Of one picture."""
+    """Of one frame."""
     max_streams: int = 64
     """In one file."""
     max_clip_bytes: int = 4 << 30
@@ -62,8 +62,8 @@ class Request:
     sha256: str | None
     limits: Limits
     channels: Literal[1, 2] = 1
-    sound_shift_seconds: float = 0.0
-    """By how much the sound of a window begins after its pictures."""
+    audio_shift_seconds: float = 0.0
+    """By how much the audio of a window begins after its frames."""
     until_seconds: float = math.inf
     """Where the file is taken to end; what follows is not read."""
     audio_track: Track = None
@@ -81,13 +81,13 @@ class Request:
 
     @property
     def silence(self) -> Float32[np.ndarray, "*c s"]:
-        """The waveform of a window without sound: (s), with two channels (2, s)."""
+        """The waveform of a window without audio: (s), with two channels (2, s)."""
         num = self.num_samples
         return np.zeros(num if self.channels == 1 else (2, num), np.float32)
 
-    def sound_start(self, start_seconds: float) -> float:
-        """Where the sound of the window at `start_seconds` begins; it may be before 0."""
-        return start_seconds + self.sound_shift_seconds
+    def audio_start(self, start_seconds: float) -> float:
+        """Where the audio of the window at `start_seconds` begins; it may be before 0."""
+        return start_seconds + self.audio_shift_seconds
 
     def times(self, start_seconds: float) -> Float64[np.ndarray, " t"]:
         """Wanted times of the window at `start_seconds`, on the clip clock, ascending."""
@@ -115,7 +115,7 @@ def checked_request(
     sha256: str | None,
     limits: Limits,
     channels: Literal[1, 2] = 1,
-    sound_shift_seconds: float | int = 0.0,
+    audio_shift_seconds: float | int = 0.0,
     until_seconds: float | int | None = None,
     audio_track: Track = None,
 ) -> Request:
@@ -131,7 +131,7 @@ def checked_request(
         if not _is_between(start, 0, MAX_SECONDS):
             raise ClipRangeError(
                 path,
-                f"start_seconds is {start!r}; the first picture is at 0, the last before "
+                f"start_seconds is {start!r}; the first frame is at 0, the last before "
                 f"{MAX_SECONDS:g}",
             )
     if not (_is_between(duration_seconds, 0, MAX_SECONDS) and duration_seconds > 0):
@@ -162,9 +162,9 @@ def checked_request(
         raise ValueError(f'audio is {audio!r}; it must be "require", "silence" or "skip"')
     if not (_is_whole(channels) and channels in (1, 2)):
         raise ValueError(f"channels is {channels!r}; it must be 1 (mono) or 2 (left and right)")
-    if not _is_between(sound_shift_seconds, -MAX_SECONDS, MAX_SECONDS):
+    if not _is_between(audio_shift_seconds, -MAX_SECONDS, MAX_SECONDS):
         raise ValueError(
-            f"sound_shift_seconds is {sound_shift_seconds!r}; it must be from {-MAX_SECONDS:g} to "
+            f"audio_shift_seconds is {audio_shift_seconds!r}; it must be from {-MAX_SECONDS:g} to "
             f"{MAX_SECONDS:g}"
         )
     if until_seconds is not None and not (
@@ -195,7 +195,7 @@ def checked_request(
         sha256=sha256,
         limits=limits,
         channels=channels,
-        sound_shift_seconds=float(sound_shift_seconds),
+        audio_shift_seconds=float(audio_shift_seconds),
         until_seconds=math.inf if until_seconds is None else float(until_seconds),
         audio_track=audio_track,
     )

@@ -1,4 +1,4 @@
-"""Pictures from torchcodec, which tells the time of each one that it decoded; sound from PyAV.
+"""Frames from torchcodec, which tells the time of each one that it decoded; audio from PyAV.
 
 torchcodec uses the FFmpeg libraries of the system (`apt-get install ffmpeg`). 0.11 goes with torch
 2.11 only, later versions with any from 2.11 on. Its wheels of PyPI need the CUDA libraries that
@@ -12,9 +12,9 @@ import torch
 from jaxtyping import UInt8
 
 from avmix.decode.errors import ClipError
-from avmix.decode.overheard import Overheard
+from avmix.decode.foreign_libav_log import ForeignLibavLog
+from avmix.decode.frame_index import clips, failure, index_of, refusal
 from avmix.decode.request import Request
-from avmix.decode.select import clips, failure, index_of, refusal
 from avmix.types import Clip
 
 try:
@@ -31,7 +31,7 @@ except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: FFmpeg is
 _LIBRARIES = [name for name in torch.ops.loaded_libraries if "libtorchcodec_core" in name]
 if not _LIBRARIES:
     raise ImportError('this torchcodec is unknown to backend="torchcodec"; install 0.17.0')
-_LOG = Overheard(*map(ctypes.CDLL, _LIBRARIES))
+_LOG = ForeignLibavLog(*map(ctypes.CDLL, _LIBRARIES))
 
 _PIXEL_FORMATS = {
     "yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p",
@@ -49,7 +49,7 @@ def decode(request: Request) -> list[Clip | ClipError]:
     """
     index = index_of(request)
     if index.pixel_format not in _PIXEL_FORMATS:
-        raise refusal(index.path, f"torchcodec is not used for {index.pixel_format} pictures")
+        raise refusal(index.path, f"torchcodec is not used for {index.pixel_format} frames")
     num_errors = _LOG.num_errors
     try:
         decoder = VideoDecoder(
@@ -65,7 +65,7 @@ def decode(request: Request) -> list[Clip | ClipError]:
     if len(decoder) != len(index.seconds):
         raise refusal(
             index.path,
-            f"torchcodec finds {len(decoder)} pictures where there are {len(index.seconds)}",
+            f"torchcodec finds {len(decoder)} frames where there are {len(index.seconds)}",
         )
 
     def read(numbers: list[int]) -> UInt8[np.ndarray, "n h w c"]:
@@ -80,7 +80,7 @@ def decode(request: Request) -> list[Clip | ClipError]:
         if wrong.any():
             raise refusal(
                 index.path,
-                f"torchcodec gives the picture of {told[wrong][0]:.3f} s for that of "
+                f"torchcodec gives the frame of {told[wrong][0]:.3f} s for that of "
                 f"{index.seconds[numbers][wrong][0]:.3f} s",
             )
         return batch.data.numpy()

@@ -1,4 +1,4 @@
-"""The pictures of a clip: right in time, in shape and in colour."""
+"""The frames of a clip: right in time, in shape and in colour."""
 
 import math
 import re
@@ -20,10 +20,10 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from av.video.stream import VideoStream
 from jaxtyping import Float64, UInt8
 
-from avmix.decode.bare import barer
 from avmix.decode.bitstream import damage_check, refers_to_earlier
 from avmix.decode.container import Media
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
+from avmix.decode.strip_metadata import metadata_filter
 
 # Whole numbers: PyAV looks each member of an enumeration up, for every frame.
 _SCALE = int(Interpolation.BILINEAR)
@@ -77,14 +77,14 @@ _NOTICE_LESS = "crccheck+buffer"
 
 @dataclass(slots=True)
 class Track:
-    """The video stream, its decoder and its clock: what both ways to the pictures need."""
+    """The video stream, its decoder and its clock: what both ways to the frames need."""
 
     media: Media
     stream: VideoStream
     decoder: VideoCodecContext
     tick_seconds: float
     limit_seconds: float
-    """Pictures from here on are cut away, by an edit list or because the file is taken to end."""
+    """Frames from here on are cut away, by an edit list or because the file is taken to end."""
     is_broken: Callable[[bytes], bool]
     """For the bytes of a packet."""
     bared: Callable[[Packet], Packet] | None
@@ -97,12 +97,12 @@ class Track:
 
     @property
     def epsilon_seconds(self) -> float:
-        """How late a picture may be and still count as shown."""
+        """How late a frame may be and still count as shown."""
         return epsilon_seconds(self.tick_seconds)
 
     @property
     def period_seconds(self) -> float:
-        """From picture to picture, for pictures that do not say how long they last."""
+        """From frame to frame, for frames that do not say how long they last."""
         return period_seconds(self.stream)
 
     def seconds(self, ticks: int) -> float:
@@ -123,7 +123,7 @@ class Track:
             pass
         except av.error.FFmpegError:
             damaged = True
-        said = self.media.complaints.fresh(but=_LATE_ORDERS if self._num_late > 0 else ())
+        said = self.media.libav_log.fresh(but=_LATE_ORDERS if self._num_late > 0 else ())
         if packet is not None:
             data = bytes(packet)
             damaged |= packet.is_corrupt or self.is_broken(data)
@@ -143,7 +143,7 @@ class Track:
         `bare` shows whether it is; `only_said` when nothing but libav's log tells."""
         if self.stream.codec_context.name in _STUFFED:
             return self.is_stuffed
-        return only_said and barer(self.stream) is not None
+        return only_said and metadata_filter(self.stream) is not None
 
 
 def track_of(media: Media, *, bare: bool = False) -> Track:
@@ -163,7 +163,7 @@ def track_of(media: Media, *, bare: bool = False) -> Track:
             media.until_seconds,
         ),
         is_broken=damage_check(context.name, context.extradata or b""),
-        bared=barer(media.video) if bare else None,
+        bared=metadata_filter(media.video) if bare else None,
     )
 
 
@@ -179,7 +179,7 @@ def _lenient(stream: VideoStream) -> VideoCodecContext:
 
 @dataclass(slots=True)
 class Canvas:
-    """One RGB picture for each wanted time, filled in any order."""
+    """One RGB frame for each wanted time, filled in any order."""
 
     media: Media
     times: Float64[np.ndarray, " t"]
@@ -189,9 +189,9 @@ class Canvas:
     """Of the windows of these frames: the limit is for both."""
     out: UInt8[np.ndarray, "t h w c"] | None = None
     seconds: Float64[np.ndarray, " t"] = field(init=False)
-    """Real time of each picture; not a number where there is none yet."""
+    """Real time of each frame; not a number where there is none yet."""
     interlaced: bool = False
-    """True when a picture consists of two fields of different moments."""
+    """True when a frame consists of two fields of different moments."""
     _stored: tuple[int, int] = (0, 0)
     """Width and height of the last frame as it is stored, and as it is wanted before rotation."""
     _target: tuple[int, int] = (0, 0)
@@ -207,23 +207,23 @@ class Canvas:
 
     def show(self, rows: Sequence[int], frame: VideoFrame, seconds: float) -> None:
         """`frame`, which begins at `seconds`, is what is on the screen at the times of `rows`."""
-        picture = self._rgb(frame)
+        image = self._rgb(frame)
         if self.out is None:
-            size = len(self.times) * picture.size
+            size = len(self.times) * image.size
             if size + self.audio_bytes > self.media.limits.max_clip_bytes:
                 raise UnsupportedMediaError(
                     self.media.path,
-                    f"{len(self.times)} pictures of {picture.shape[1]} x {picture.shape[0]} are "
+                    f"{len(self.times)} frames of {image.shape[1]} x {image.shape[0]} are "
                     f"{size >> 20} MiB; ask for fewer or smaller ones (short_side)",
                 )
-            self.out = np.empty((len(self.times), *picture.shape), np.uint8)
-        if picture.shape != self.out.shape[1:]:
+            self.out = np.empty((len(self.times), *image.shape), np.uint8)
+        if image.shape != self.out.shape[1:]:
             raise DecodeError(
                 self.media.path,
-                f"the size of the pictures changes at {seconds:.3f} s; transcode the file",
+                f"the size of the frames changes at {seconds:.3f} s; transcode the file",
             )
         for row in rows:  # nearly always one; an array as index copies much slower
-            self.out[row] = picture
+            self.out[row] = image
             self.seconds[row] = seconds
         self.interlaced |= frame.interlaced_frame
 
@@ -332,33 +332,33 @@ def _without_side_data(frame: VideoFrame, kind: int) -> VideoFrame:
 
 
 def _upright(path: str, frame: VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
-    """What turns, or mirrors, a stored picture (h, w, c) as the file says it is to be seen."""
+    """What turns, or mirrors, a stored frame (h, w, c) as the file says it is to be seen."""
     matrix = display_matrix(path, frame)
     if matrix is None:
-        return lambda picture: picture
+        return lambda image: image
     a, b, _, c, d, *_ = matrix
     swap = abs(b) > abs(a)  # x and y change places: a quarter turn
     down, right = (b, c) if swap else (d, a)
     rows, columns = (slice(None, None, -1 if sign < 0 else 1) for sign in (down, right))
-    return lambda picture: (picture.transpose(1, 0, 2) if swap else picture)[rows, columns]
+    return lambda image: (image.transpose(1, 0, 2) if swap else image)[rows, columns]
 
 
 def quarter_turns(frame: VideoFrame) -> int:
-    """Counter-clockwise quarter turns that put the picture upright."""
+    """Counter-clockwise quarter turns that put the frame upright."""
     return round(frame.rotation / 90) % 4
 
 
 def epsilon_seconds(tick_seconds: float) -> float:
-    """How late a picture may be and still count as shown.
+    """How late a frame may be and still count as shown.
 
-    Its time and that of the first picture are rounded to ticks, by half a tick each. Containers
+    Its time and that of the first frame are rounded to ticks, by half a tick each. Containers
     that count milliseconds are allowed half of one only: most begin at an exact one.
     """
     return min(tick_seconds, 0.0005) + 1e-6
 
 
 def period_seconds(stream: VideoStream) -> float:
-    """Seconds from picture to picture, for pictures that do not say how long they last."""
+    """Seconds from frame to frame, for frames that do not say how long they last."""
     rate = stream.average_rate or stream.guessed_rate
     return 1 / float(rate) if rate else 0.04
 
@@ -381,7 +381,7 @@ def target_size(media: Media, frame: VideoFrame, short_side: int | None) -> tupl
 
 
 def _matrix(frame: VideoFrame) -> int:
-    """Colorspace of the picture; where the file does not say, players go by the size."""
+    """Colorspace of the frame; where the file does not say, players go by the size."""
     known = _MATRICES.get(frame.colorspace)
     if known is not None:
         return known

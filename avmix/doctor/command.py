@@ -11,33 +11,28 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from avmix import strictjson
-from avmix.atomic import replace_text
 from avmix.data.manifest import ManifestError
 from avmix.doctor.environment import Environment, environment
 from avmix.doctor.examine import Task
-from avmix.doctor.manifest import entries_of
-from avmix.doctor.pool import examine_all
+from avmix.doctor.file_pool import examine_all
+from avmix.doctor.manifest_check import entries_of
 from avmix.doctor.report import SCHEMA, FileReport, Finding
-from avmix.doctor.show import (
-    show_environment,
-    show_file,
-    show_files,
-    show_totals,
-)
-from avmix.killable import CannotStart
-from avmix.names import console_of, printable, tell
-from avmix.options import Needs
-from avmix.paths import unwritable
-from avmix.prepare.scan import ENDINGS, walk
-from avmix.system import usable_cores
+from avmix.doctor.report_text import show_environment, show_file, show_files, show_totals
+from avmix.isolate.process_pool import CannotStart
+from avmix.media.folder_walk import ENDINGS, walk
+from avmix.system import strict_json
+from avmix.system.atomic_files import replace_text
+from avmix.system.paths import unwritable
+from avmix.system.portability import usable_cores
+from avmix.system.printing import console_of, echo, printable
+from avmix.system.unused_arguments import Needs
 
 _IN_FULL = 3
 """So many files are reported in full; of more, every one gets a line."""
 
 EPILOG = """\
 levels: error    cannot be used as it is, wholly or in part
-        warning  training loses something: sound, or time
+        warning  training loses something: audio, or time
         note     works; worth knowing
 exit:   0 no errors   1 some file has an error   2 wrong usage   130 interrupted
 """
@@ -64,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paths",
         nargs="*",
         metavar="FILE|DIR|MANIFEST",
-        help="media files, folders of them, data sets (a folder with dataset.json, or one split: "
+        help="media files, folders of them, datasets (a folder with dataset.json, or one split: "
         "train.jsonl); without any only the environment is shown",
     )
     parser.add_argument(
@@ -123,11 +118,11 @@ def _run(args: argparse.Namespace) -> int:
     if args.json != "-":
         _show(env, reports, given, seconds, all_files=args.all)
     if broken:
-        tell(f"error: no file was examined: {broken}", error=True)
+        echo(f"error: no file was examined: {broken}", error=True)
         return 1
     if interrupted:
         total = len(given.tasks)
-        tell(f"interrupted: {len(reports)} of {total} files were examined", error=True)
+        echo(f"interrupted: {len(reports)} of {total} files were examined", error=True)
         return 130
     findings = [*env.findings, *(f for report in reports for f in report.findings)]
     return int(any(f.level == "error" for f in findings))
@@ -163,7 +158,7 @@ def gather(paths: Sequence[str], *, root: Path | None, seconds: float) -> _Given
 
 
 def _manifest_of(path: Path) -> Path | None:
-    """The data set's folder or the split's file, if `path` means one."""
+    """The dataset's folder or the split's file, if `path` means one."""
     if path.is_dir():
         return path if (path / "dataset.json").exists() else None
     if path.name == "dataset.json":
@@ -197,7 +192,7 @@ def _add_manifest(
 
 
 def _media_below(folder: Path, others: Counter[str]) -> list[str]:
-    """The media files as every command finds them (`avmix.prepare.scan.walk`)."""
+    """The media files as every command finds them (`avmix.media.folder_walk.walk`)."""
     found = walk(folder)
     others.update(found.others)
     named = [file.path for file in found.files if file.path not in found.links_again]
@@ -276,7 +271,7 @@ def _write_json(
         "findings": dict(totals),
         "other_files": dict(others),
     }
-    text = strictjson.dumps(data, indent=1) + "\n"
+    text = strict_json.dumps(data, indent=1) + "\n"
     if path == "-":
         sys.stdout.write(text)
     else:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from avmix.doctor.pool import imports
+from avmix.doctor.file_pool import imports
 from avmix.doctor.report import Finding, Level
-from avmix.system import usable_cores
+from avmix.system.portability import usable_cores
 
 PACKAGES = ("avmix", "torch", "torchvision", "torchaudio", "av", "decord", "torchcodec",
             "pytorchvideo", "numpy")  # fmt: skip
@@ -86,8 +86,8 @@ def version_findings(packages: Mapping[str, str]) -> list[Finding]:
             hint = f"here is torch {packages['torch']}: install the torchcodec that fits, or none"
             found.append(_note("error", text, hint))
     if "decord" in have and have["decord"] <= (0, 6, 0):
-        text = f"decord {packages['decord']}: leaks memory when reading sound, has no AV1"
-        hint = 'nothing: backend="decord" takes only pictures from it'
+        text = f"decord {packages['decord']}: leaks memory when reading audio, has no AV1"
+        hint = 'nothing: backend="decord" takes only frames from it'
         found.append(_note("note", text, hint))
     if vision and vision >= (0, 26):
         text = f"torchvision {packages['torchvision']} has no video reading any more"

@@ -11,12 +11,12 @@ from av.stream import Disposition
 
 from avmix.decode import ClipError, Limits, NoVideoStreamError, UnsupportedMediaError
 from avmix.decode.container import Media, open_media
-from avmix.doctor.boxes import Edit, read_edits, shown_of
-from avmix.doctor.compare import clip_ms, compare, windows_of
-from avmix.doctor.judge import agreeing, findings_of
-from avmix.doctor.linear import Packets, decode_all, read_packets
-from avmix.doctor.manifest import row_findings
-from avmix.doctor.pictures import Eye, display_matrix, picture_gaps
+from avmix.decode.mono_track import cancels, track_of
+from avmix.doctor.audio_scan import AudioScan
+from avmix.doctor.edit_list_reader import Edit, presented_of, read_edits
+from avmix.doctor.findings import agreeing, findings_of
+from avmix.doctor.full_decode import Packets, decode_all, read_packets
+from avmix.doctor.manifest_check import row_findings
 from avmix.doctor.report import (
     AudioReport,
     FileReport,
@@ -26,9 +26,9 @@ from avmix.doctor.report import (
     VideoReport,
     worst,
 )
-from avmix.doctor.sound import Ear
-from avmix.judgement import judge_file
-from avmix.mono import cancels, track_of
+from avmix.doctor.video_scan import VideoScan, display_matrix, frame_gaps
+from avmix.doctor.window_check import clip_ms, compare, windows_of
+from avmix.media.judgement import judge_file
 from avmix.types import Entry
 
 _FLOOR_DBFS = -120.0
@@ -78,7 +78,7 @@ def examine(task: Task) -> FileReport:
 def _judged(task: Task, report: FileReport) -> FileReport:
     """The report with the judgement that preparing comes to, and findings that agree with it."""
     try:
-        # The rows of one file speak of one track: a data set is prepared with one choice.
+        # The rows of one file speak of one track: a dataset is prepared with one choice.
         track = track_of(task.entries[0].audio) if task.entries else None
         judged = judge_file(task.path, "full", audio_track=track)
     except OSError:
@@ -96,18 +96,18 @@ def _examine(task: Task) -> FileReport:
     with open_media(task.path) as media:
         streams, container = _streams(media), media.container.format.long_name
         if media.video is None and media.audio is None:
-            raise NoVideoStreamError(task.path, "has neither pictures nor sound")
+            raise NoVideoStreamError(task.path, "has neither video nor audio")
         packets = read_packets(media)
     with open_media(task.path) as media:
         edits = read_edits(task.path) if "mov" in container.lower() else ()
         video_edit, audio_edit = (
-            shown_of(edits, -1 if s is None else s.id) for s in (media.video, media.audio)
+            presented_of(edits, -1 if s is None else s.id) for s in (media.video, media.audio)
         )
         end = min(packets.end_seconds, video_edit.end_seconds - media.zero_seconds)
         windows = windows_of(task.path, end) if media.video is not None else ()
-        linear = decode_all(media, windows, video_edit, audio_edit)
-        video = _video(media, linear.eye, packets, end)
-        audio = _audio(media, linear.ear, video)
+        full_decode = decode_all(media, windows, video_edit, audio_edit)
+        video = _video(media, full_decode.video_scan, packets, end)
+        audio = _audio(media, full_decode.audio_scan, video)
         facts = FileReport(
             path=task.path,
             level="ok",
@@ -117,7 +117,7 @@ def _examine(task: Task) -> FileReport:
             streams=streams,
             video=video,
             audio=audio,
-            damage=tuple(linear.damage),
+            damage=tuple(full_decode.damage),
             edits=tuple(_edit_text(edit, media) for edit in edits),
         )
         from_beginning = not media.indexed
@@ -128,18 +128,18 @@ def _examine(task: Task) -> FileReport:
     if video is not None and audio is not None:
         begin = audio.start_seconds - video.start_seconds
         end = begin + audio.duration_seconds - video.duration_seconds
-        ends = [stop for _, stop in linear.ear.runs]
+        ends = [stop for _, stop in full_decode.audio_scan.runs]
         end = max(ends) - video.duration_seconds if ends else end
         facts = replace(facts, av_start_ms=1000 * begin, av_end_ms=1000 * end)
     if video is not None:
         limits = Limits(seconds=task.seconds)
         compared = tuple(
-            compare(task.path, limits, k, window, linear) for k, window in enumerate(windows)
+            compare(task.path, limits, k, window, full_decode) for k, window in enumerate(windows)
         )
         facts = replace(facts, windows=compared, clip_ms=clip_ms(task.path, limits, windows))
     findings = findings_of(
         facts,
-        linear=linear,
+        full_decode=full_decode,
         packets=packets,
         from_beginning=from_beginning,
         missing_end_seconds=missing,
@@ -177,14 +177,14 @@ def _streams(media: Media) -> tuple[StreamReport, ...]:
     return tuple(reports)
 
 
-def _video(media: Media, eye: Eye, packets: Packets, end: float) -> VideoReport | None:
-    stream, frame = media.video, eye.first
+def _video(media: Media, video_scan: VideoScan, packets: Packets, end: float) -> VideoReport | None:
+    stream, frame = media.video, video_scan.first
     if stream is None:
         return None
     if frame is None:
-        raise ClipError(media.path, "none of its pictures can be decoded")
+        raise ClipError(media.path, "none of its frames can be decoded")
     assert stream.time_base is not None
-    tick, times = float(stream.time_base), np.array(eye.seconds)
+    tick, times = float(stream.time_base), np.array(video_scan.seconds)
     steps = np.diff(times) * 1000
     duration = max(end, 0.0)
     keys = np.append(packets.key_seconds, packets.end_seconds)
@@ -222,29 +222,29 @@ def _video(media: Media, eye: Eye, packets: Packets, end: float) -> VideoReport 
         color_matrix=_MATRICES.get(int(frame.colorspace), "not said"),
         color_tagged=int(frame.color_range) in (1, 2) and int(frame.colorspace) in _MATRICES,
         key_seconds=(float(np.median(distances)), float(distances.max())),
-        num_without_pts=eye.num_untimed,
-        gaps=picture_gaps(times),
+        num_without_pts=video_scan.num_untimed,
+        gaps=frame_gaps(times),
     )
 
 
-def _audio(media: Media, ear: Ear, video: VideoReport | None) -> AudioReport | None:
-    if media.audio is None or not ear.rate:
+def _audio(media: Media, audio_scan: AudioScan, video: VideoReport | None) -> AudioReport | None:
+    if media.audio is None or not audio_scan.rate:
         return None
     seconds = None if video is None else video.duration_seconds
     return AudioReport(
         codec=media.audio.codec_context.name,
-        rate_hz=ear.rate,
-        channels=ear.channels,
-        layout=ear.layout,
-        start_seconds=min(begin for begin, _ in ear.runs) + media.zero_seconds,
-        duration_seconds=ear.num_samples / ear.rate,
-        covers=min(ear.seconds_within(seconds) / seconds, 1.0) if seconds else None,
-        peak_dbfs=_dbfs(ear.peak),
-        rms_dbfs=_dbfs(math.sqrt(ear.energy / max(ear.num_samples, 1))),
-        digital_silence=ear.peak == 0,
-        mono_cancels=ear.peak > 0 and cancels(ear.energy, ear.each_energy),
-        num_broken=ear.num_broken,
-        gaps=tuple(ear.gaps),
+        rate_hz=audio_scan.rate,
+        channels=audio_scan.channels,
+        layout=audio_scan.layout,
+        start_seconds=min(begin for begin, _ in audio_scan.runs) + media.zero_seconds,
+        duration_seconds=audio_scan.num_samples / audio_scan.rate,
+        covers=min(audio_scan.seconds_within(seconds) / seconds, 1.0) if seconds else None,
+        peak_dbfs=_dbfs(audio_scan.peak),
+        rms_dbfs=_dbfs(math.sqrt(audio_scan.energy / max(audio_scan.num_samples, 1))),
+        digital_silence=audio_scan.peak == 0,
+        mono_cancels=audio_scan.peak > 0 and cancels(audio_scan.energy, audio_scan.each_energy),
+        num_broken=audio_scan.num_broken,
+        gaps=tuple(audio_scan.gaps),
     )
 
 

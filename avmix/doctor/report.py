@@ -36,7 +36,7 @@ KINDS: dict[Code, Kind] = {
     "unsupported": Kind(
         "error", "cannot be read in sync", "transcode: ffmpeg -i IN -c:v libx264 -c:a aac OUT.mp4"
     ),
-    "no_picture": Kind("error", "no pictures", "a clip needs pictures: leave the file out"),
+    "no_picture": Kind("error", "no video", "a clip needs video: leave the file out"),
     "crashed": Kind(
         "error", "the decoder crashed", "leave the file out or transcode it: it kills loaders too"
     ),
@@ -45,10 +45,10 @@ KINDS: dict[Code, Kind] = {
     ),
     "failed": Kind("error", "could not be examined", "a bug in avmix: report it with the file"),
     "damaged_picture": Kind(
-        "error", "damaged pictures", "get the file again; windows on the damage are refused"
+        "error", "damaged frames", "get the file again; windows on the damage are refused"
     ),
     "damaged_sound": Kind(
-        "warning", "damaged sound", "get the file again; what is lost becomes silence"
+        "warning", "damaged audio", "get the file again; what is lost becomes silence"
     ),
     "truncated": Kind("error", "cut off", "get the file again: it ends before it says it does"),
     "seek_differs": Kind(
@@ -59,21 +59,21 @@ KINDS: dict[Code, Kind] = {
     ),
     "unusable": Kind("error", "nothing can be used", "get the file again, or leave it out"),
     "refused": Kind("error", "windows are refused", "transcode the file, or leave it out"),
-    "manifest": Kind("error", "the manifest is not valid", "prepare the data set again"),
+    "manifest": Kind("error", "the manifest is not valid", "prepare the dataset again"),
     "missing": Kind("error", "missing", "check --root; restore the file, or prepare again"),
     "changed": Kind(
-        "error", "not the file of the manifest", "restore the file, or prepare the data set again"
+        "error", "not the file of the manifest", "restore the file, or prepare the dataset again"
     ),
     "row_differs": Kind(
-        "error", "the manifest says otherwise", "prepare the data set again with this avmix"
+        "error", "the manifest says otherwise", "prepare the dataset again with this avmix"
     ),
     "window_outside": Kind(
         "error", "labelled stretch outside the file", "correct start and end in the annotations"
     ),
     "no_sound": Kind(
-        "warning", "no sound", "trains pictures only; leave it out if sound is the point"
+        "warning", "no audio", "trains frames only; leave it out if audio is the point"
     ),
-    "silent": Kind("warning", "silent sound", "counts as without sound in training"),
+    "silent": Kind("warning", "silent audio", "counts as without audio in training"),
     "mono_cancels": Kind(
         "warning", "channels cancel in mono", "mono takes the left one alone; or set clip.stereo"
     ),
@@ -81,28 +81,30 @@ KINDS: dict[Code, Kind] = {
         "error", "samples that are no audio", "the file is refused: encode its audio again"
     ),
     "sound_short": Kind(
-        "warning", "sound covers less than 90 %", "windows without sound are masked, or set limits"
+        "warning", "audio covers less than 90 %", "windows without audio are masked, or set limits"
     ),
     "long_gop": Kind(
-        "warning", "key pictures far apart", "slow to read: transcode with one a second (-g FPS)"
+        "warning", "keyframes far apart", "slow to read: transcode with one a second (-g FPS)"
     ),
     "noise_drawn": Kind(
         "note", "noise drawn by the decoder", "nothing: the codec says only how loud it is"
     ),
-    "vfr": Kind("note", "variable frame rate", "nothing: pictures are chosen by time"),
-    "rotated": Kind("note", "turned or mirrored", "nothing: pictures are shown as they should be"),
-    "av_start": Kind("note", "sound and pictures start apart", "nothing: both are on one clock"),
-    "sound_ends_early": Kind("note", "sound ends early", "nothing: zeros follow, and are counted"),
-    "sound_gaps": Kind("note", "gaps in the sound", "nothing: gaps are zeros, and are counted"),
-    "picture_gaps": Kind("note", "pictures stand still", "nothing: the last picture is shown on"),
+    "vfr": Kind("note", "variable frame rate", "nothing: frames are chosen by time"),
+    "rotated": Kind("note", "turned or mirrored", "nothing: frames are shown as they should be"),
+    "av_start": Kind("note", "audio and video start apart", "nothing: both are on one clock"),
+    "sound_ends_early": Kind("note", "audio ends early", "no action needed; padded with silence"),
+    "sound_gaps": Kind(
+        "note", "gaps in the audio", "no action needed; gaps are filled with silence and counted"
+    ),
+    "picture_gaps": Kind("note", "frames stand still", "no action needed; the last frame is held"),
     "cut_start": Kind(
-        "note", "begins in the middle", "nothing: pictures before a key picture are left out"
+        "note", "begins in the middle", "no action needed; frames before a keyframe are left out"
     ),
     "from_beginning": Kind(
         "note", "read from its beginning", "late windows of long files are slow: remux to mp4"
     ),
     "no_pts": Kind(
-        "note", "pictures without times", "nothing: they are counted, the frame rate is constant"
+        "note", "frames without times", "nothing: they are counted, the frame rate is constant"
     ),
     "trimmed": Kind("note", "trimmed by an edit list", "nothing: what is cut away is not used"),
     "aspect": Kind("note", "pixels are not square", "nothing: scaling makes them square"),
@@ -173,7 +175,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoReport:
-    """The chosen pictures; `start_seconds` on the container's clock."""
+    """The chosen frames; `start_seconds` on the container's clock."""
 
     codec: str
     width: int
@@ -187,7 +189,7 @@ class VideoReport:
     declared_seconds: float | None
     """Length by the header."""
     frame_ms: tuple[float, float, float]
-    """Least, median and largest time between pictures."""
+    """Least, median and largest time between frames."""
     vfr: bool
     rotation: int
     """Degrees, counter-clockwise, to be applied."""
@@ -197,17 +199,17 @@ class VideoReport:
     color_range: str
     color_matrix: str
     color_tagged: bool
-    """False where range or matrix is a guess by the size of the pictures."""
+    """False where range or matrix is a guess by the size of the frames."""
     key_seconds: tuple[float, float]
-    """Median and largest distance of key pictures."""
+    """Median and largest distance of keyframes."""
     num_without_pts: int
-    """Pictures of which the file tells no time, or a wrong one."""
+    """Frames of which the file tells no time, or a wrong one."""
     gaps: tuple[Gap, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioReport:
-    """The chosen sound; `start_seconds` on the container's clock."""
+    """The chosen audio; `start_seconds` on the container's clock."""
 
     codec: str
     rate_hz: int
@@ -216,7 +218,7 @@ class AudioReport:
     start_seconds: float
     duration_seconds: float
     covers: float | None
-    """Share of the pictures' time with sound, 0 to 1; None without pictures."""
+    """Share of the frames' time with audio, 0 to 1; None without video."""
     peak_dbfs: float
     """Of all channels; -120 at the lowest."""
     rms_dbfs: float
@@ -253,7 +255,7 @@ class WindowReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgementReport:
-    """What the file is worth (`avmix.judgement`), every frame looked at."""
+    """What the file is worth (`avmix.media.judgement`), every frame looked at."""
 
     worth: Literal["whole", "part", "nothing"]
     good: tuple[tuple[float, float], ...]
@@ -275,14 +277,14 @@ class FileReport:
     video: VideoReport | None = None
     audio: AudioReport | None = None
     av_start_ms: float | None = None
-    """Start of the sound less that of the pictures."""
+    """Start of the audio less that of the frames."""
     av_end_ms: float | None = None
-    """End of the sound less that of the pictures."""
+    """End of the audio less that of the frames."""
     damage: tuple[Damage, ...] = ()
     edits: tuple[str, ...] = ()
     windows: tuple[WindowReport, ...] = ()
     judgement: JudgementReport | None = None
     """None where it was not come to."""
     clip_ms: float | None = None
-    """Median time to decode a clip: 2 s, 16 pictures at 224 pixels, sound at 16 kHz."""
+    """Median time to decode a clip: 2 s, 16 frames at 224 pixels, audio at 16 kHz."""
     examined_seconds: float | None = None

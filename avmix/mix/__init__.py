@@ -1,10 +1,10 @@
 """Device stage 2: two clips become one, with one lambda for every modality and for the label."""
 
-from avmix.mix.dropin import CrossModalMixup, Mixed
-from avmix.mix.grid import Grid, clip_grids
+from avmix.mix.clip_grid import Grid, clip_grids
+from avmix.mix.cross_modal_mixup import CrossModalMixup, Mixed
 from avmix.mix.methods import draw_plan, pairs_of
+from avmix.mix.mix_plan import MixPlan, Part, PlacedPlan, unmixed_plan
 from avmix.mix.pairing import Clips
-from avmix.mix.plan import MixPlan, Part, PlacedPlan, unmixed_plan
 from avmix.mix.targets import mixed_targets
 
 __all__ = [

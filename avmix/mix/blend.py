@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
-from avmix.mix.plan import CrossPath, PlacedPart
+from avmix.mix.mix_plan import CrossPath, PlacedPart
 
 
 def mix_part(part: PlacedPart, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "n *rest"]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avmix.mix.grid import Grid
-from avmix.mix.plan import Box
+from avmix.mix.clip_grid import Grid
+from avmix.mix.mix_plan import Box
 
 Grids = Mapping[str, Grid]
 """Of each modality, by name."""
@@ -25,9 +25,9 @@ class Cut:
     duration: float = 1.0
     """Their share of the window."""
     place: tuple[Interval, Interval] | None = None
-    """Rows and columns of the picture, as shares of its sides; None: all of it."""
+    """Rows and columns of the frame, as shares of its sides; None: all of it."""
     area: float = 1.0
-    """Their share of the picture."""
+    """Their share of the frame."""
     band: Interval | None = None
     """Frequencies, as shares of their axis; None: all of them."""
     width: float = 1.0
@@ -41,7 +41,7 @@ class Cut:
         """Of the own signal inside the box: what `grid` has no axis for is not cut, but weighed."""
         without = (
             (grid.time_axis, self.duration),
-            (grid.picture_axes, self.area),
+            (grid.frame_axes, self.area),
             (grid.band_axis, self.width),
         )
         return 1.0 - math.prod(share for axis, share in without if axis is None)
@@ -64,13 +64,13 @@ def draw_interval(grids: Grids, share: float, centre: float) -> tuple[Interval, 
 def draw_rectangle(
     grids: Grids, side: float, centre: np.ndarray
 ) -> tuple[tuple[Interval, Interval], float]:
-    """About `side` of the height and width around `centre`: whole pixels of the first picture, as
+    """About `side` of the height and width around `centre`: whole pixels of the first frame, as
     shares of its sides, and as the share of its area."""
     grid, axes = next(
-        ((grid, grid.picture_axes) for grid in grids.values() if grid.picture_axes), (None, None)
+        ((grid, grid.frame_axes) for grid in grids.values() if grid.frame_axes), (None, None)
     )
     if grid is None or axes is None:
-        raise ValueError(f"no modality is a picture to cut: {', '.join(grids)}")
+        raise ValueError(f"no modality is an image to cut: {', '.join(grids)}")
     found, area = [], 1.0
     for axis, middle in zip(axes, centre, strict=False):
         length = grid.shape[axis]
@@ -102,8 +102,8 @@ def box_of(
     ranges = [(0, length) for length in grid.shape]
     if time is not None and grid.time_axis is not None:
         ranges[grid.time_axis] = grid.steps_within(*time)
-    if place is not None and grid.picture_axes is not None:
-        for axis, (start, stop) in zip(grid.picture_axes, place, strict=True):
+    if place is not None and grid.frame_axes is not None:
+        for axis, (start, stop) in zip(grid.frame_axes, place, strict=True):
             ranges[axis] = _indices(start, stop, grid.shape[axis])
     if band is not None and grid.band_axis is not None:
         ranges[grid.band_axis] = _indices(*band, grid.shape[grid.band_axis])

@@ -1,6 +1,6 @@
 """How loud a sound is to the ear, and the waveform factors that make lambda the share one hears.
 
-Tokozume, Ushiku and Harada, "Learning from between-class examples for deep sound recognition"
+Tokozume, Ushiku and Harada, "Learning from between-class examples for deep audio recognition"
 (ICLR 2018).
 """
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avmix.mix.blend import blend, exact_at_ends, mix_part
-from avmix.mix.plan import PlacedPart
+from avmix.mix.mix_plan import PlacedPart
 
 FLOOR_DB = -80.0
 """What is quieter counts as silence."""
@@ -54,7 +54,7 @@ def heard_factors(
     """Factors of the own and the partner's waveform for which `lam` is the own share one hears.
 
     Their squares add up to 1. A lambda of 1 gives exactly (1, 0), of 0 (0, 1), whatever the other
-    sound is.
+    waveform is.
     """
     difference = (own_db - other_db).clamp(-limit_db, limit_db)
     own = lam

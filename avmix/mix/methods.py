@@ -14,10 +14,10 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from avmix.config import MixConfig
+from avmix.config.mix_method import Method, MixMethod, parse_mix_method
 from avmix.mix.boxes import Cut, Grids, draw_band, draw_interval, draw_rectangle, everything
+from avmix.mix.mix_plan import Box, MixPlan, Part, with_presence
 from avmix.mix.pairing import Clips, draw_partners
-from avmix.mix.plan import Box, MixPlan, Part, with_presence
-from avmix.recipe import Method, Recipe, parse_recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def draw_plan(
     pairing, or the grids the method.
     """
     coin, choice, depth = shared.random(3)
-    recipe = _choose(config.recipes, choice) if coin < config.probability else _AS_IT_IS
+    recipe = _choose(config.mix_methods, choice) if coin < config.probability else _AS_IT_IS
     stage = config.layers[int(depth * len(config.layers))] if recipe.level == "layer" else None
 
     pairs = pairs_of(draw_partners(config, clips, own), clips)
@@ -94,21 +94,21 @@ def draw_plan(
     return draw_dropout(drop, plan, own) if recipe.dropout else plan
 
 
-_AS_IT_IS = Recipe("none", "input", False)
+_AS_IT_IS = MixMethod("none", "input", False)
 
 
-def _choose(recipes: Mapping[str, float], choice: float) -> Recipe:
+def _choose(recipes: Mapping[str, float], choice: float) -> MixMethod:
     """The recipe at `choice` of the way through the probabilities."""
     passed = 0.0
     for word, probability in recipes.items():
         passed += probability
         if choice < passed:
-            return parse_recipe(word)
-    return parse_recipe(list(recipes)[-1])
+            return parse_mix_method(word)
+    return parse_mix_method(list(recipes)[-1])
 
 
 def _method(
-    recipe: Recipe,
+    recipe: MixMethod,
     config: MixConfig,
     pairs: Pairs,
     grids: Grids,
@@ -206,11 +206,11 @@ def draw_only(name: Method, pairs: Pairs, lam: Sequence[float], grids: Grids) ->
 def draw_cutmix_temporal(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """The same seconds of pictures and sound are the partner's.
+    """The same seconds of video and audio are the partner's.
 
     An interval of (1 - lam) of the window around a uniform instant, cut off at the window's ends
     (the temporal cut of Yun et al., "VideoMix", 2020), then moved to the nearest borders between
-    pictures. Each head's label has the true share of its own frames, columns or samples; they
+    frames. Each head's label has the true share of its own frames, columns or samples; they
     differ by rounding only. A modality without time is blended by that share.
     """
     cuts = []
@@ -223,10 +223,10 @@ def draw_cutmix_temporal(
 def draw_cutmix_spatial(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """A rectangle of every picture is the partner's; the sound is mixed by its area.
+    """A rectangle of every frame is the partner's; the audio is mixed by its area.
 
-    Yun et al., "CutMix" (ICCV 2019): sides sqrt(1 - lam) of the picture's, centre uniform, cut off
-    at the edges; lambda is then the true share of pixels, in sound and labels too.
+    Yun et al., "CutMix" (ICCV 2019): sides sqrt(1 - lam) of the frame's, centre uniform, cut off
+    at the edges; lambda is then the true share of pixels, in audio and labels too.
     """
     cuts = []
     for one, drawn in zip(lam, numbers, strict=True):
@@ -238,7 +238,7 @@ def draw_cutmix_spatial(
 def draw_cutmix_spatiotemporal(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """A rectangle during an interval is the partner's; in the same seconds the sound is mixed by
+    """A rectangle during an interval is the partner's; in the same seconds the audio is mixed by
     the rectangle's area.
 
     The spatio-temporal cut of VideoMix: every side is (1 - lam) ** (1/3) of the whole.
@@ -255,7 +255,7 @@ def draw_cutmix_spatiotemporal(
 def draw_cutmix_frequency(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """A band of mel bins is the partner's; the pictures are mixed by its share.
+    """A band of mel bins is the partner's; the frames are mixed by its share.
 
     The frequency mask of Kim et al., "SpecMix" (Interspeech 2021), one band of (1 - lam) of the
     bins, cut off at the ends.
@@ -267,21 +267,21 @@ def draw_cutmix_frequency(
     return _cut_out("cutmix_frequency", pairs, cuts, grids)
 
 
-# Sound by loudness, features, dropout -------------------------------------------------------------
+# Audio by loudness, features, dropout -------------------------------------------------------------
 
 
 def draw_energy(pairs: Pairs, lam: Sequence[float], limit_db: float, grids: Grids) -> MixPlan:
     """Between-class mixing: lambda is the share that is heard, not the factor of the waveform.
 
-    Tokozume et al., "Learning from between-class examples for deep sound recognition" (ICLR 2018).
-    With A-weighted loudness G of both sounds, in dB,
+    Tokozume et al., "Learning from between-class examples for deep audio recognition" (ICLR 2018).
+    With A-weighted loudness G of both waveforms, in dB,
 
         t = 1 / (1 + 10 ** ((G_a - G_b) / 20) * (1 - lam) / lam)
         x = (t * a + (1 - t) * b) / sqrt(t ** 2 + (1 - t) ** 2)
 
-    which keeps the power of the mix. G is measured where the sound is mixed
+    which keeps the power of the mix. G is measured where the audio is mixed
     (`avmix.mix.loudness`); the difference is limited to `limit_db`, so that a nearly silent clip
-    does not drown its partner. Pictures and labels are mixed by lambda.
+    does not drown its partner. Frames and labels are mixed by lambda.
     """
     return _blended("energy", pairs, dict.fromkeys(pairs.names, lam), grids, limit_db)
 

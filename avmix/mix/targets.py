@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from avmix.mix.blend import blend
-from avmix.mix.plan import PlacedPlan
+from avmix.mix.mix_plan import PlacedPlan
 from avmix.types import Heads
 
 IGNORED = -100

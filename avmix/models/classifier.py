@@ -6,12 +6,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from avmix.config import ClipConfig, FrontendConfig, ModelConfig, TrainConfig
-from avmix.idle import value_at
-from avmix.mix.hidden import HiddenMix
+from avmix.config.mix_method import parse_mix_method
+from avmix.config.unused_options import value_at
+from avmix.mix.hidden_mix import HiddenMix
 from avmix.models.encoder import Encoder, VideoSpec
+from avmix.models.encoder_names import audio_encoder, video_encoder
 from avmix.models.fusion import ConcatFusion
-from avmix.models.named import audio_encoder, video_encoder
-from avmix.recipe import parse_recipe
 from avmix.types import Heads
 
 
@@ -126,7 +126,7 @@ def build_model(
 
 def check_layers(model: LateFusionClassifier, config: TrainConfig) -> None:
     """Raises ValueError where clips are to be mixed after more stages than an encoder has."""
-    if all(parse_recipe(word).level != "layer" for word in config.mix.recipes):
+    if all(parse_mix_method(word).level != "layer" for word in config.mix.recipes):
         return
     encoders = {"video": model.video, "audio": model.audio}
     stages = {name: len(encoder.stages) for name, encoder in encoders.items()}

@@ -27,7 +27,8 @@ class VideoSpec:
     size: int | None = None
     """Height and width of a frame, pixels."""
     mean: Colour | None = None
-    """Subtracted from pixels in [0, 1]; None: the front end's own (`avmix.frontend.PIXEL_MEAN`)."""
+    """Subtracted from pixels in [0, 1]; None: the front end's own
+    (`avmix.models.frontend.PIXEL_MEAN`)."""
     std: Colour | None = None
     """Then divided by; None: the front end's own."""
 
@@ -37,8 +38,8 @@ class AudioSpec:
     """What an audio encoder must be given, (b channels m f); None: it takes any."""
 
     front_end: Literal["log_mel", "kaldi", "clap", "waveform"] = "log_mel"
-    """What comes before it: the log-mel of `avmix.frontend`; Kaldi's filterbanks, as the audio
-    spectrogram transformer; those of CLAP; or nothing at all."""
+    """What comes before it: the log-mel of `avmix.models.frontend`; Kaldi's filterbanks, as the
+    audio spectrogram transformer; those of CLAP; or nothing at all."""
     sample_rate: int | None = None
     """Of the waveform, samples / second."""
     channels: int | None = None

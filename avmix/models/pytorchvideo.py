@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from avmix.config import AudioEncoderConfig, ClipConfig, FrontendConfig, VideoEncoderConfig
 from avmix.models.encoder import AudioSpec, Colour, Encoder, VideoSpec
-from avmix.models.library import Cut, LibraryEncoder, built, chain, imported, without_head
+from avmix.models.library_encoder import Cut, LibraryEncoder, built, chain, imported, without_head
 
 VIDEO = ("slow_r50", "c2d_r50", "i3d_r50", "r2plus1d_r50", "csn_r101", "slowfast_r50",
          "slowfast_r101", "slowfast_16x8_r101_50_50", "x3d_xs", "x3d_s", "x3d_m",

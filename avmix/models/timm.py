@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from avmix.config import AudioEncoderConfig, ClipConfig, FrontendConfig, VideoEncoderConfig
 from avmix.models.encoder import Encoder, Positions
-from avmix.models.frames import FrameEncoder, ImageNetwork, spectrogram_encoder
-from avmix.models.library import Cut, built, chain, colour, groups, imported
+from avmix.models.image_encoders import FrameEncoder, ImageNetwork, spectrogram_encoder
+from avmix.models.library_encoder import Cut, built, chain, colour, groups, imported
 
 
 def video(name: str, config: VideoEncoderConfig, clip: ClipConfig) -> Encoder:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from avmix.config import AudioEncoderConfig, ClipConfig, FrontendConfig, VideoEncoderConfig
 from avmix.models.encoder import Colour, Encoder, VideoSpec
-from avmix.models.frames import FrameEncoder, ImageNetwork, spectrogram_encoder
-from avmix.models.library import Cut, LibraryEncoder, built, chain, colour, without_head
+from avmix.models.image_encoders import FrameEncoder, ImageNetwork, spectrogram_encoder
+from avmix.models.library_encoder import Cut, LibraryEncoder, built, chain, colour, without_head
 
 _HEADS = ("fc", "classifier", "head", "heads")
 

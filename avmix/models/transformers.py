@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from avmix.config import AudioEncoderConfig, ClipConfig, FrontendConfig, VideoEncoderConfig
 from avmix.models.encoder import AudioSpec, Colour, Encoder, Positions, VideoSpec
-from avmix.models.library import Chain, Cut, LibraryEncoder, built, chain, groups, imported
+from avmix.models.library_encoder import Chain, Cut, LibraryEncoder, built, chain, groups, imported
 
 IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation where there is no processor."""

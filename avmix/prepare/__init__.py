@@ -1,1 +1,1 @@
-"""What every data set recipe shares: probing files, writing manifests."""
+"""What every dataset recipe shares: probing files, writing manifests."""

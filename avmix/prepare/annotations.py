@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from avmix.data.manifest import ManifestError
-from avmix.prepare.expected import Expected, Problem, Protocol
+from avmix.prepare.protocol import Expected, Problem, Protocol
 
 SPLIT_WORDS = {
     "train": "train", "training": "train",

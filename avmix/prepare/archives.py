@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from avmix.atomic import partial_of
 from avmix.data.manifest import ManifestError
-from avmix.prepare.scan import split_ending
+from avmix.prepare.media_folder import split_ending
+from avmix.system.atomic_files import partial_of
 
 _MOST_MEMBERS = 2_000_000
 _KEPT_FREE = 0.05

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from avmix.prepare.archives import Archive
-from avmix.prepare.expected import Protocol
-from avmix.prepare.judge import (
+from avmix.prepare.clip_file_names import PREFIXES
+from avmix.prepare.clip_status import (
     FLAGS,
     LENGTH_SECONDS,
     LENGTH_SHARE,
@@ -14,8 +14,8 @@ from avmix.prepare.judge import (
     STATUSES,
     Judged,
 )
-from avmix.prepare.names import PREFIXES
-from avmix.prepare.scan import Index, normal, split_ending
+from avmix.prepare.media_folder import MediaIndex, nfc_name, split_ending
+from avmix.prepare.protocol import Protocol
 
 SCHEMA = 1
 """Version of `inventory.json`; raised when an old reader would misread a new file."""
@@ -26,17 +26,17 @@ _EXAMPLES = 20
 def inventory_of(
     protocol: Protocol,
     judged: Sequence[Judged],
-    index: Index,
+    index: MediaIndex,
     archives: Sequence[Archive],
     unexpected: Sequence[str],
     *,
     min_seconds: float,
     looks: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything that is worth knowing about a prepared data set, in the order it is shown.
+    """Everything that is worth knowing about a prepared dataset, in the order it is shown.
 
     `unexpected` are the media files that no clip of any protocol may be; `looks` says what was
-    looked at (`avmix.prepare.looks`).
+    looked at (`avmix.prepare.probe_counts`).
     """
     present = {label for one in judged if one.entry is not None for label in one.clip.labels}
     splits = {one.clip.split: None for one in judged}
@@ -139,7 +139,10 @@ def _untrained(protocol: Protocol, judged: Sequence[Judged]) -> list[str]:
 
 
 def _media(
-    index: Index, archives: Sequence[Archive], unexpected: Sequence[str], judged: Sequence[Judged]
+    index: MediaIndex,
+    archives: Sequence[Archive],
+    unexpected: Sequence[str],
+    judged: Sequence[Judged],
 ) -> dict[str, Any]:
     return {
         "num_files": len(index.files),
@@ -193,7 +196,7 @@ def wanted_in(archive: Archive, judged: Sequence[Judged]) -> int:
 
 
 def _stem(name: str) -> str:
-    return split_ending(normal(name).rpartition("/")[2])[0]
+    return split_ending(nfc_name(name).rpartition("/")[2])[0]
 
 
 def _place(split: str) -> tuple[int, str]:

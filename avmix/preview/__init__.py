@@ -1,11 +1,11 @@
 """What `avmix preview` draws: a mix of two clips, and what augmentation makes of one."""
 
 from avmix.config import ClipConfig
-from avmix.preview.augment import preview_augment
-from avmix.preview.grid import draw_grid
-from avmix.preview.mix import PREVIEW_CLIP, preview_mix
-from avmix.preview.run import Planned, of_run
-from avmix.preview.spec import read_augment
+from avmix.preview.augment_gallery import draw_grid
+from avmix.preview.augment_preview import preview_augment
+from avmix.preview.augment_spec import read_augment
+from avmix.preview.mix_preview import PREVIEW_CLIP, preview_mix
+from avmix.preview.run_plans import Planned, of_run
 
 __all__ = [
     "PREVIEW_CLIP",

@@ -1,6 +1,7 @@
-"""Clips that nobody filmed, to train on: real files, rows that say how they were made.
+"""Synthetic clips for additional training data: real files, with rows that say how they were
+generated.
 
-    repair    pictures of one clip with the sound of another of its class
+    repair    frames of one clip with the audio of another of its class
     compose   drawn actions over real backgrounds
     external  whatever another program makes
 

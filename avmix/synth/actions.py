@@ -1,10 +1,10 @@
-"""Made actions: which there are, how one is drawn, how it looks and sounds.
+"""Synthetic actions: which there are, how one is drawn, how it looks and sounds.
 
 The toy set (`datasets/toy`) is made of them, and `avmix synth compose` draws them over real
 backgrounds.
 
 Everything random is drawn once, by `draw_world` and `draw_scene`, into frozen values;
-`pictures_of` and `sound_of` then render them and are pure. Drawing takes the same numbers from its
+`frames_of` and `audio_of` then render them and are pure. Drawing takes the same numbers from its
 stream at every difficulty and only scales them differently, so the knob moves the same scenes
 smoothly.
 
@@ -32,7 +32,7 @@ Colour = tuple[float, float, float]
 SIDE_PX = 96
 FPS = 25
 RATE_HZ = 16_000
-# 3.2 s is 80 frames and 50 whole AAC blocks of 1024 samples: no padding at the end of the sound.
+# 3.2 s is 80 frames and 50 whole AAC blocks of 1024 samples: no padding at the end of the audio.
 NUM_FRAMES = 80
 NUM_SAMPLES = NUM_FRAMES * RATE_HZ // FPS
 DURATION_SECONDS = NUM_FRAMES / FPS
@@ -133,7 +133,7 @@ class Scene:
     bodies: tuple[Body, ...]
     """Back to front; the last is the actor, any other only distracts."""
     voices: tuple[Voice, ...]
-    """The first is the action's sound, any other only distracts."""
+    """The first is the action's audio, any other only distracts."""
     drift_px: tuple[float, float]
     """How far the camera wanders, to each side, in x and y."""
     drift_hz: tuple[float, float]
@@ -141,10 +141,10 @@ class Scene:
     rod_opacity: float
     """Of the rod that a swinging body hangs from."""
     brightness: float
-    picture_noise: float
+    frame_noise: float
     """Standard deviation, share of full scale."""
     peak: float
-    """Of the action's sound, share of full scale."""
+    """Of the action's audio, share of full scale."""
     hiss: float
     """Root mean square of the noise, relative to `peak`."""
     hiss_tilt: float
@@ -307,7 +307,7 @@ def draw_scene(
         drift_phase=_pair(stream, 0.0, 2 * np.pi),
         rod_opacity=0.8 * (1 - 0.9 * difficulty),
         brightness=1 + 0.4 * difficulty * stream.uniform(-1, 1),
-        picture_noise=0.1 * difficulty * stream.random(),
+        frame_noise=0.1 * difficulty * stream.random(),
         peak=float(10 ** ((-3 - 24 * difficulty * stream.random()) / 20)),
         hiss=0.4 * difficulty * difficulty * stream.uniform(0.2, 1),
         hiss_tilt=stream.uniform(0, 1.5),
@@ -354,7 +354,7 @@ def _inside(times: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(t for t in times if 0 <= t < DURATION_SECONDS)
 
 
-# --------------------------------------------------------------------------------------- pictures
+# --------------------------------------------------------------------------------------- frames
 
 # Corners in units of the size, clockwise on the screen, upright; all longer than wide, so that a
 # turn is seen.
@@ -383,18 +383,18 @@ class _Poses:
     flash: np.ndarray
 
 
-def pictures_of(
+def frames_of(
     scene: Scene, behind: UInt8[np.ndarray, "t h w c"] | None = None
 ) -> UInt8[np.ndarray, "t h w c"]:
-    """Render the frames, RGB; `behind`: over these pictures in place of the scene's backdrop.
+    """Render the frames, RGB; `behind`: over these frames in place of the scene's backdrop.
 
     Raises ValueError where they are not NUM_FRAMES squares of SIDE_PX, or the scene's camera
-    drifts: that of the pictures does not.
+    drifts: that of the frames does not.
     """
     if behind is not None and behind.shape != (NUM_FRAMES, SIDE_PX, SIDE_PX, 3):
         raise ValueError(f"behind must be {NUM_FRAMES} squares of {SIDE_PX}, got {behind.shape}")
     if behind is not None and scene.drift_px != (0.0, 0.0):
-        raise ValueError(f"a scene over pictures must not drift, got {scene.drift_px} pixels")
+        raise ValueError(f"a scene over frames must not drift, got {scene.drift_px} pixels")
     seconds = np.arange(NUM_FRAMES) / FPS
     drift_x, drift_y = (
         (reach * np.sin(2 * np.pi * hz * seconds + phase)).astype(np.float32)
@@ -406,26 +406,26 @@ def pictures_of(
     # A few sheets of grain, used again and again in random order: drawing is what costs.
     stream = _stream((*scene.address, 0))
     grain = stream.standard_normal((_NUM_GRAINS, SIDE_PX, SIDE_PX), dtype=np.float32)
-    grain *= np.float32(255 * scene.picture_noise)
+    grain *= np.float32(255 * scene.frame_noise)
     sheets = stream.permutation(NUM_FRAMES) % _NUM_GRAINS
 
     image = _image(scene.backdrop)
-    pictures = np.empty((NUM_FRAMES, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+    images = np.empty((NUM_FRAMES, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     for start in range(0, NUM_FRAMES, _NUM_AT_ONCE):
         frames = slice(start, start + _NUM_AT_ONCE)
         # Planar, (c, t, h, w): every step runs over contiguous memory.
         if behind is None:
-            picture = _view(image, drift_x[frames], drift_y[frames])
+            frame = _view(image, drift_x[frames], drift_y[frames])
         else:
             planes = behind[frames].transpose(3, 0, 1, 2).astype(np.float32)
-            picture = np.ascontiguousarray(planes) / np.float32(255)
+            frame = np.ascontiguousarray(planes) / np.float32(255)
         for body in bodies:
-            _paint(picture, body, scene, seconds[frames], xs[frames], ys[frames])
-        picture *= np.float32(255 * scene.brightness)
-        picture += grain[sheets[frames]] + np.float32(0.5)
-        np.clip(picture, 0, 255, out=picture)
-        pictures[frames] = picture.astype(np.uint8).transpose(1, 2, 3, 0)
-    return pictures
+            _paint(frame, body, scene, seconds[frames], xs[frames], ys[frames])
+        frame *= np.float32(255 * scene.brightness)
+        frame += grain[sheets[frames]] + np.float32(0.5)
+        np.clip(frame, 0, 255, out=frame)
+        images[frames] = frame.astype(np.uint8).transpose(1, 2, 3, 0)
+    return images
 
 
 def _image(backdrop: Backdrop) -> Float32[np.ndarray, "c h w"]:
@@ -447,14 +447,14 @@ def _view(
     image: np.ndarray, drift_x: np.ndarray, drift_y: np.ndarray
 ) -> Float32[np.ndarray, "c t h w"]:
     """What the drifting camera sees of the backdrop, between its pixels."""
-    picture = np.empty((3, len(drift_x), SIDE_PX, SIDE_PX), dtype=np.float32)
+    frame = np.empty((3, len(drift_x), SIDE_PX, SIDE_PX), dtype=np.float32)
     for k, (x_px, y_px) in enumerate(zip(drift_x + _MARGIN_PX, drift_y + _MARGIN_PX, strict=True)):
         col, row = int(x_px), int(y_px)
         right, low = np.float32(x_px - col), np.float32(y_px - row)
         part = image[:, row : row + SIDE_PX + 1, col : col + SIDE_PX + 1]
         part = part[:, :-1] + low * (part[:, 1:] - part[:, :-1])
-        picture[:, k] = part[:, :, :-1] + right * (part[:, :, 1:] - part[:, :, :-1])
-    return picture
+        frame[:, k] = part[:, :, :-1] + right * (part[:, :, 1:] - part[:, :, :-1])
+    return frame
 
 
 def _blotches(stream: np.random.Generator, cells: int, side: int) -> np.ndarray:
@@ -471,14 +471,14 @@ def _blotches(stream: np.random.Generator, cells: int, side: int) -> np.ndarray:
 
 
 def _paint(
-    picture: np.ndarray,
+    frame: np.ndarray,
     body: Body,
     scene: Scene,
     seconds: np.ndarray,
     xs: np.ndarray,
     ys: np.ndarray,
 ) -> None:
-    """Paint one body, its shadow and what it hangs from over `picture`.
+    """Paint one body, its shadow and what it hangs from over `frame`.
 
     `xs` (t, w) and `ys` (t, h) are the places in the scene that the columns and rows show. Each
     part is painted only in the box it stays in.
@@ -491,7 +491,7 @@ def _paint(
     dark = np.exp(-(((xs[:, across] - poses.x_px[:, None]) / wide[:, None]) ** 2))
     dark = dark * (0.45 * body.opacity * (1 - lift))[:, None]
     band = np.exp(-(((ys[:, down] - floor_y) / (0.25 * body.size_px)) ** 2))
-    picture[:, :, down, across] *= 1 - (dark[:, None, :] * band[:, :, None]).astype(np.float32)
+    frame[:, :, down, across] *= 1 - (dark[:, None, :] * band[:, :, None]).astype(np.float32)
 
     sin, cos = np.sin(poses.angle_radians), np.cos(poses.angle_radians)
     if body.motion == "swing":
@@ -507,11 +507,11 @@ def _paint(
         length = np.hypot(poses.x_px - body.centre_x_px, poses.y_px - pivot_y)[:, None, None]
         rod = np.clip(1.2 - beside, 0, 1) * np.clip(np.minimum(along, length - along) + 0.5, 0, 1)
         rod *= np.float32(scene.rod_opacity * body.opacity)
-        _cover(picture[:, :, down, across], rod, body.colour)
+        _cover(frame[:, :, down, across], rod, body.colour)
 
     far = body.size_px * (1.3 * np.maximum(poses.width, poses.height) + 1.3)
     across, down = _box(xs, poses.x_px, far), _box(ys, poses.y_px, far)
-    part = picture[:, :, down, across]
+    part = frame[:, :, down, across]
     dx, dy = xs[:, across] - poses.x_px[:, None], ys[:, down] - poses.y_px[:, None]
     # Outside distance to a convex shape: the largest of those to the lines of its sides; each is
     # affine in x and y, so it is one sum of a row and a column.
@@ -556,10 +556,10 @@ def _plane(
 
 
 def _cover(
-    picture: np.ndarray, alpha: np.ndarray, colour: Colour, white: np.ndarray | None = None
+    frame: np.ndarray, alpha: np.ndarray, colour: Colour, white: np.ndarray | None = None
 ) -> None:
-    """Lay a colour over the planar picture; `white` (t,) bleaches it per frame."""
-    for plane, value in zip(picture, colour, strict=True):
+    """Lay a colour over the planar frame; `white` (t,) bleaches it per frame."""
+    for plane, value in zip(frame, colour, strict=True):
         shade = np.float32(value)
         if white is not None:
             shade = (value + 0.8 * (1 - value) * white).astype(np.float32)[:, None, None]
@@ -617,14 +617,14 @@ def _poses(body: Body, seconds: np.ndarray, floor_y_px: float) -> _Poses:
     )
 
 
-# ------------------------------------------------------------------------------------------ sound
+# ------------------------------------------------------------------------------------------ audio
 
 
 _RING_SECONDS = 0.7
 
 
-def sound_of(scene: Scene) -> Float32[np.ndarray, " s"]:
-    """Render the sound, mono; an onset is at its event's place on the continuous clock."""
+def audio_of(scene: Scene) -> Float32[np.ndarray, " s"]:
+    """Render the audio, mono; an onset is at its event's place on the continuous clock."""
     stream = _stream((*scene.address, 1))
     wave = np.zeros(NUM_SAMPLES)
     for voice in scene.voices:
@@ -650,7 +650,7 @@ def sound_of(scene: Scene) -> Float32[np.ndarray, " s"]:
 
 
 def _ring(voice: Voice, since: np.ndarray, grain: np.ndarray) -> np.ndarray:
-    """One sound, `since` seconds after its onset; about 1 at its loudest."""
+    """One audio, `since` seconds after its onset; about 1 at its loudest."""
     higher, decay = 2.0**voice.pitch_octaves, voice.decay
     attack = np.minimum(1, since / 0.0004) * np.clip((_RING_SECONDS - since) / 0.2, 0, 1)
     match voice.sound:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from avmix.data.manifest import ManifestError, read_manifest
 from avmix.decode import ClipError
-from avmix.names import tell
-from avmix.options import Needs
-from avmix.paths import unmakable
-from avmix.synth.output import SynthError
+from avmix.synth.synthetic_set import SynthError
+from avmix.system.paths import unmakable
+from avmix.system.printing import echo
+from avmix.system.unused_arguments import Needs
 
 EPILOG = """\
-exit:   0 made   1 could not be made; one line says why   2 wrong usage   130 interrupted
+exit:   0 made   1 could not be written; one line says why   2 wrong usage   130 interrupted
         The same command goes on from where it was stopped.
 """
 
@@ -19,9 +19,11 @@ exit:   0 made   1 could not be made; one line says why   2 wrong usage   130 in
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     methods = parser.add_subparsers(dest="method", required=True)
-    _repair_arguments(_method(methods, "repair", "pictures of one clip with the sound of another "
+    _repair_arguments(_method(methods, "repair", "frames of one clip with the audio of another "
                               "of its class, moved to where it fits best"))  # fmt: skip
-    _compose_arguments(_method(methods, "compose", "made actions, seen and heard over real clips"))
+    _compose_arguments(
+        _method(methods, "compose", "synthetic actions, visible and audible, over real clips")
+    )
     _external_arguments(_method(methods, "external", "by another program, checked and brought "
                                 "into one form"))  # fmt: skip
 
@@ -33,7 +35,7 @@ NEEDS = (
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make a set of clips, say what was made, and return the exit code."""
+    """Make a set of clips, say what was written, and return the exit code."""
     try:
         if args.workers < 1:
             raise SynthError(f"--workers must be at least 1, got {args.workers}")
@@ -41,12 +43,12 @@ def run(args: argparse.Namespace) -> int:
             raise SynthError(f"--max-bad-share must be from 0 to 1, got {args.max_bad_share}")
         if why := unmakable(args.out):
             raise SynthError(f"--out: {args.out} {why}")
-        tell(_MAKE[args.method](args), keep="\n")
+        echo(_MAKE[args.method](args), keep="\n")
     except (SynthError, ManifestError, ClipError, OSError) as error:
-        tell(f"error: {error}", error=True)
+        echo(f"error: {error}", error=True)
         return 1
     except KeyboardInterrupt:
-        tell("stopped; the same command goes on", error=True)
+        echo("stopped; the same command goes on", error=True)
         return 130
     return 0
 
@@ -85,14 +87,14 @@ def _repair_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-score", type=float, default=usual.min_score,
                         help=f"of the best alignment, -1 to 1 ({usual.min_score})")  # fmt: skip
     parser.add_argument("--min-cover", type=float, default=usual.min_cover,
-                        help="smallest share of the pictures that must have sound "
+                        help="smallest share of the frames that must have audio "
                         f"({usual.min_cover})")  # fmt: skip
     parser.add_argument("--balanced", action="store_true",
                         help="as many pairs of each class: those of the smallest")  # fmt: skip
 
 
 def _repair(args: argparse.Namespace) -> str:
-    from avmix.synth.parents import read_parents
+    from avmix.synth.parent_clips import read_parents
     from avmix.synth.repair import RepairOptions, repair
 
     options = RepairOptions(
@@ -112,7 +114,7 @@ def _compose_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--background-manifest", type=Path,
                         help="folder with their dataset.json (--background-root)")  # fmt: skip
     _shots(parser)
-    parser.add_argument("--manifest", type=Path, help="data set to add to: a toy set; its classes "
+    parser.add_argument("--manifest", type=Path, help="dataset to add to: a toy set; its classes "
                         "are the made set's, in its order (the toy's own)")  # fmt: skip
     parser.add_argument("--actions", nargs="+", default=[], metavar="NAME", help="which (all)")
     parser.add_argument("--per-class", type=int, default=usual.per_class,
@@ -120,13 +122,13 @@ def _compose_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--difficulty", type=float, default=usual.difficulty,
                         help=f"as of the toy set: 0, clean, to 1 ({usual.difficulty})")  # fmt: skip
     parser.add_argument("--background-db", type=float, default=usual.background_db,
-                        help="level of the background's sound relative to the action's, at most 0 "
+                        help="level of the background's audio relative to the action's, at most 0 "
                         f"({usual.background_db:g})")  # fmt: skip
 
 
 def _compose(args: argparse.Namespace) -> str:
     from avmix.synth.compose import ComposeOptions, compose
-    from avmix.synth.parents import read_parents
+    from avmix.synth.parent_clips import read_parents
 
     options = ComposeOptions(
         actions=tuple(args.actions), per_class=args.per_class, difficulty=args.difficulty,
@@ -141,7 +143,7 @@ def _compose(args: argparse.Namespace) -> str:
 
 def _external_arguments(parser: argparse.ArgumentParser) -> None:
     from avmix.synth.external import ExternalOptions
-    from avmix.synth.jobs import USUALLY, kinds
+    from avmix.synth.external_jobs import USUALLY, kinds
 
     parser.add_argument(
         "--root", "--media", type=Path, required=True, help="folder of the real clips"
@@ -167,7 +169,7 @@ def _external_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _external(args: argparse.Namespace) -> str:
     from avmix.synth.external import ExternalOptions, external
-    from avmix.synth.parents import read_parents
+    from avmix.synth.parent_clips import read_parents
 
     options = ExternalOptions(
         jobs=args.jobs, command=args.program, kind=args.kind, makes=args.makes,

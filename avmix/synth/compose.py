@@ -1,7 +1,7 @@
-"""Made actions over real backgrounds: known events, known label, pictures and sound of the world.
+"""Synthetic actions over real backgrounds: known events, known label, video and audio of the world.
 
 The action is drawn and rendered by `avmix.synth.actions`, as the toy set's are. What stands behind
-it is a stretch of a real clip instead of a painted backdrop, and its sound is heard below that of
+it is a stretch of a real clip instead of a painted backdrop, and its audio is heard below that of
 the action. The label is the action's; what the background shows is of no account.
 """
 
@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from avmix import strictjson
-from avmix.atomic import replace_text
-from avmix.data.dataset import has_sound
+from avmix.data.dataset import is_audible
 from avmix.decode import ClipError, decode_clip
-from avmix.judgement import entry_of
-from avmix.mono import channels_to_read, one_channel, track_of
+from avmix.decode.mono_track import channels_to_read, one_channel, track_of
+from avmix.media.judgement import entry_of
+from avmix.media.write_mp4 import write_mp4
 from avmix.rng import rng
 from avmix.synth import actions as act
-from avmix.synth.output import (
+from avmix.synth.parent_clips import Parents, file_name
+from avmix.synth.synthetic_set import (
     Outcome,
     Plan,
     SynthError,
@@ -33,8 +33,8 @@ from avmix.synth.output import (
     one_line,
     prepare,
 )
-from avmix.synth.parents import Parents, file_name
-from avmix.synth.write import write_mp4
+from avmix.system import strict_json
+from avmix.system.atomic_files import replace_text
 from avmix.types import Clip, Entry, Synthetic
 
 SETS = (act.ACTIONS, act.TIMING_ACTIONS)
@@ -55,7 +55,7 @@ class ComposeOptions:
     difficulty: float = 0.5
     """As of the toy set: 0, clean, to 1."""
     background_db: float = -12.0
-    """Level of the background's sound relative to that of the action, dB, at most 0."""
+    """Level of the background's audio relative to that of the action, dB, at most 0."""
     seed: int = 0
     """Of every choice."""
 
@@ -85,7 +85,7 @@ class Composition:
     start_seconds: float
     """Of the part of the background that is used, on the clock of its file."""
     across: float
-    """Which square of a wider or higher picture, 0 to 1: from left to right, or top to bottom."""
+    """Which square of a wider or higher frame, 0 to 1: from left to right, or top to bottom."""
     difficulty: float
     background_db: float
 
@@ -94,9 +94,9 @@ def compose(
     parents: Parents, out: Path, options: ComposeOptions, *, classes: tuple[str, ...] | None,
     workers: int, overwrite: bool, max_bad_share: float,
 ) -> str:  # fmt: skip
-    """Make the set in `out`; returns what was made, in one line.
+    """Make the set in `out`; returns what was written, in one line.
 
-    `parents` are the backgrounds; `classes` those of the data set to be added to (None: the
+    `parents` are the backgrounds; `classes` those of the dataset to be added to (None: the
     toy's), in its order. Raises `SynthError` and `ManifestError`.
     """
     every = action_set(options.actions, classes)
@@ -119,7 +119,7 @@ def compose(
     outcomes = do_all(plan, jobs, make_composition, names=[j.clip_id for j in jobs],
                       workers=workers)  # fmt: skip
     truth = [{"clip_id": o.name, **o.facts} for o in outcomes if o.entry and o.facts]
-    replace_text(out / "events.jsonl", strictjson.lines(truth))
+    replace_text(out / "events.jsonl", strict_json.lines(truth))
     report: dict[str, Any] = {"backgrounds": len(usable), "not_backgrounds": dict(unusable)}
     finish(plan, outcomes, report, max_bad_share)
     left_out = "".join(f", {n} {reason}" for reason, n in sorted(unusable.items()))
@@ -195,15 +195,17 @@ def make_composition(job: Composition) -> Outcome:
             num_frames=act.NUM_FRAMES,
             sample_rate=act.RATE_HZ,
             short_side=act.SIDE_PX,
-            audio="require" if has_sound(background) else "skip",
+            audio="require" if is_audible(background) else "skip",
             channels=channels_to_read(background.audio),
             audio_track=track_of(background.audio),
             sha256=background.sha256 or None,
             until_seconds=background.usable_until_seconds,
         )
-        pictures = act.pictures_of(scene, square_of(behind.video, job.across))
-        sound = over(act.sound_of(scene), _heard(background, behind), job.background_db)
-        write_mp4(path, [pictures], sound, fps=Fraction(act.FPS), rate_hz=act.RATE_HZ)
+        frames = act.frames_of(scene, square_of(behind.video, job.across))
+        audio = mix_over_background(
+            act.audio_of(scene), _heard(background, behind), job.background_db
+        )
+        write_mp4(path, [frames], audio, fps=Fraction(act.FPS), rate_hz=act.RATE_HZ)
         entry = entry_of(path, job.out, clip_id=job.clip_id, labels=(job.action.name,),
                          source_id=background.source_id)  # fmt: skip
     except (ClipError, OSError) as error:
@@ -232,18 +234,18 @@ def square_of(
     return np.ascontiguousarray(video[:, top : top + side, left : left + side])
 
 
-def over(
-    sound: Float32[np.ndarray, " s"], background: Float32[np.ndarray, " s"] | None, db: float
+def mix_over_background(
+    audio: Float32[np.ndarray, " s"], background: Float32[np.ndarray, " s"] | None, db: float
 ) -> Float32[np.ndarray, " s"]:
-    """`sound` with `background` below it: `db` is the ratio of their root mean squares.
+    """`audio` with `background` below it: `db` is the ratio of their root mean squares.
 
     Where the sum would be too loud for the file, all of it is turned down.
     """
     if background is None or not background.any():
-        return sound
-    level = np.sqrt(np.mean(sound.astype(np.float64) ** 2))
+        return audio
+    level = np.sqrt(np.mean(audio.astype(np.float64) ** 2))
     other = np.sqrt(np.mean(background.astype(np.float64) ** 2))
-    mixed = sound + background * (10 ** (db / 20) * level / other)
+    mixed = audio + background * (10 ** (db / 20) * level / other)
     return (mixed * min(1.0, 0.98 / float(np.abs(mixed).max()))).astype(np.float32)
 
 
@@ -257,7 +259,7 @@ def _usable(entries: Sequence[Entry]) -> tuple[list[Entry], Counter[str]]:
     unusable: Counter[str] = Counter()
     for entry in entries:
         if entry.video is None:
-            unusable["without pictures"] += 1
+            unusable["without video"] += 1
         elif entry.duration_seconds < act.DURATION_SECONDS:
             unusable["too short"] += 1
         else:

@@ -1,7 +1,7 @@
 """Clips that another program makes: told what is wanted, checked, brought into one form.
 
 Nothing is taken on trust. What the program writes is decoded whole, by the decoder that training
-uses; its length and its sound are compared with what was asked for; then pictures and sound are
+uses; its length and its audio are compared with what was asked for; then video and audio are
 written anew, in one mp4 and on one clock. A clip that fails is counted and named, never replaced.
 """
 
@@ -16,25 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from avmix import strictjson
-from avmix.atomic import replace_text
 from avmix.decode import ClipError, decode_clip
-from avmix.judgement import entry_of
-from avmix.synth.child import filled, last_line, parse_command, places_of, run_child
-from avmix.synth.jobs import USUALLY, Kind, Makes, Wanted, read_jobs
-from avmix.synth.output import (
-    Outcome,
-    Plan,
-    SynthError,
-    do_all,
-    finish,
-    one_line,
-    prepare,
-)
-from avmix.synth.parents import Parents, file_name
-from avmix.synth.write import sound_rate, write_mp4
+from avmix.media.judgement import entry_of
+from avmix.media.whole_clip import audio_of, audio_of_file, fps_of, frames_of, num_frames_of
+from avmix.media.write_mp4 import audio_rate, write_mp4
+from avmix.synth.child_process import filled, last_line, parse_command, places_of, run_child
+from avmix.synth.external_jobs import USUALLY, Kind, Makes, RequestedClip, read_jobs
+from avmix.synth.parent_clips import Parents, file_name
+from avmix.synth.synthetic_set import Outcome, Plan, SynthError, do_all, finish, one_line, prepare
+from avmix.system import strict_json
+from avmix.system.atomic_files import replace_text
 from avmix.types import Entry, Synthetic
-from avmix.whole import fps_of, num_pictures, pictures_of, sound_alone, sound_of
 
 _QUIET_PEAK = 1e-4
 """-80 dBFS, as `AudioInfo.silent`."""
@@ -45,7 +37,7 @@ class ExternalOptions:
     """Which program is run, on what, and what is accepted of it."""
 
     jobs: Path
-    """JSON Lines, see `avmix.synth.jobs`."""
+    """JSON Lines, see `avmix.synth.external_jobs`."""
     command: str
     """Command line with places in braces."""
     kind: Kind
@@ -77,7 +69,7 @@ class Job:
     root: Path
     out: Path
     clip_id: str
-    wanted: Wanted
+    wanted: RequestedClip
     kind: Kind
     makes: Makes
     command: tuple[str, ...]
@@ -108,7 +100,7 @@ def external(
     parents: Parents, out: Path, options: ExternalOptions, *, workers: int, overwrite: bool,
     max_bad_share: float,
 ) -> str:  # fmt: skip
-    """Make the set in `out`; returns what was made, in one line.
+    """Make the set in `out`; returns what was written, in one line.
 
     Raises `SynthError`, where the arguments or the jobs make no sense before any program is run,
     and `ManifestError`.
@@ -133,8 +125,8 @@ def external(
                 protocol=manifest.protocol)  # fmt: skip
     if not prepare(plan, overwrite=overwrite):
         return f"{out}: already made with these arguments; nothing to do"
-    # Sets made with other arguments have other ids, so that they can be trained on together.
-    mark = hashlib.sha256(strictjson.dumps(arguments, sort_keys=True).encode()).hexdigest()[:8]
+    # Sets written with other arguments have other ids, so that they can be trained on together.
+    mark = hashlib.sha256(strict_json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:8]
     jobs = [
         Job(root=parents.root, out=out, clip_id=f"external/{mark}/{wanted.name}", wanted=wanted,
             kind=options.kind, makes=makes, command=command, seconds=options.seconds_per_clip,
@@ -147,7 +139,7 @@ def external(
         {"clip_id": o.name, "made": o.entry is not None, "reason": o.reason, **(o.facts or {})}
         for o in outcomes
     ]
-    replace_text(out / "provenance.jsonl", strictjson.lines(rows))
+    replace_text(out / "provenance.jsonl", strict_json.lines(rows))
     made = sum(o.entry is not None for o in outcomes)
     finish(plan, outcomes, {"tried": len(jobs)}, max_bad_share)
     failed = [o for o in outcomes if o.entry is None]
@@ -187,7 +179,7 @@ def make_clip(job: Job) -> Outcome:
                        facts=facts)  # fmt: skip
     finally:
         shutil.rmtree(job.work, ignore_errors=True)
-    text = strictjson.dumps(wanted.text)
+    text = strict_json.dumps(wanted.text)
     recipe = (
         f"{job.kind}, makes {job.makes}: {shlex.join(job.command)}; seed {wanted.seed}, "
         f"{wanted.duration_seconds:g} s, text {text}; "
@@ -210,14 +202,14 @@ def _inputs(job: Job, output: Path) -> dict[str, str]:
     if wanted.parent is not None:
         stretch = _shortened(wanted.parent, wanted.duration_seconds)
         if "input_video" in places:
-            # Without sound: what is to be made from the pictures cannot be copied.
+            # Without audio: what is to be made from the frames cannot be copied.
             path = job.work / "input.mp4"
-            write_mp4(path, pictures_of(job.root, stretch), None, fps=fps_of(stretch), rate_hz=0)
+            write_mp4(path, frames_of(job.root, stretch), None, fps=fps_of(stretch), rate_hz=0)
             values["input_video"] = str(path.absolute())
         if "input_audio" in places:
             assert stretch.audio is not None
             path, rate = job.work / "input.wav", stretch.audio.rate_hz
-            _write_wav(path, sound_of(job.root, stretch, rate), rate)
+            _write_wav(path, audio_of(job.root, stretch, rate), rate)
             values["input_audio"] = str(path.absolute())
     return values
 
@@ -232,48 +224,48 @@ def _take(job: Job, output: Path) -> Entry:
     assert seen is not None
     assert heard is not None
     if seen.video is None:
-        raise _Unfit("no pictures: the output has no video stream")
+        raise _Unfit("no video: the output has no video stream")
     if heard.audio is None:
-        raise _Unfit("no sound: the output has no audio stream")
-    # A file's sound may begin after its pictures, or before; what counts is where both are.
+        raise _Unfit("no audio: the output has no audio stream")
+    # A file's audio may begin after its frames, or before; what counts is where both are.
     length = seen.duration_seconds if job.makes != "audio" else heard.audio.duration_seconds
     _check_length(length, wanted.duration_seconds, job.tolerance)
-    rate = sound_rate(heard.audio.rate_hz)
+    rate = audio_rate(heard.audio.rate_hz)
     seen_root = job.work if seen is raw else job.root
     if heard is parent:
-        wave_all = sound_of(job.root, heard, rate)
+        wave_all = audio_of(job.root, heard, rate)
     elif job.makes == "audio":
-        wave_all = sound_alone(output, rate)
+        wave_all = audio_of_file(output, rate)
     else:
-        wave_all = sound_of(job.work, raw, rate)
+        wave_all = audio_of(job.work, raw, rate)
     fps = fps_of(seen)
     seconds = min(seen.duration_seconds, heard.duration_seconds, length)
     stretch = _shortened(seen, seconds)
-    num_samples = _samples(num_pictures(stretch), fps, rate)
-    sound = wave_all[:num_samples]
-    if np.abs(sound).max(initial=0.0) < _QUIET_PEAK:
-        raise _Unfit("no sound: all of it is silent")
+    num_samples = _samples(num_frames_of(stretch), fps, rate)
+    audio = wave_all[:num_samples]
+    if np.abs(audio).max(initial=0.0) < _QUIET_PEAK:
+        raise _Unfit("no audio: all of it is silent")
     path = job.out / file_name(job.clip_id, wanted.label)
-    write_mp4(path, pictures_of(seen_root, stretch), sound, fps=fps, rate_hz=rate)
+    write_mp4(path, frames_of(seen_root, stretch), audio, fps=fps, rate_hz=rate)
     try:
         entry = entry_of(
             path, job.out, clip_id=job.clip_id, labels=(wanted.label,),
             source_id=parent.source_id if parent is not None else job.clip_id,
         )  # fmt: skip
-        # What was made is held to the same: every picture there, in sync, sound to the end.
+        # What was made is held to the same: every frame there, in sync, audio to the end.
         clip = decode_clip(
             path,
             start_seconds=0.0,
             duration_seconds=entry.duration_seconds,
-            num_frames=num_pictures(entry),
+            num_frames=num_frames_of(entry),
             short_side=32,
             max_held=0,
         )
         if job.makes == "both":
-            _check_sound(job, raw, output)
+            _check_audio(job, raw, output)
         silence = (1 - clip.audio_valid) * clip.duration_seconds
         if silence > job.tolerance + 0.03:
-            raise _Unfit(f"sound too short: {silence:.2f} s of the clip have none")
+            raise _Unfit(f"audio too short: {silence:.2f} s of the clip have none")
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -286,13 +278,13 @@ def _check_length(found: float, asked: float, tolerance: float) -> None:
         raise _Unfit(f"{word}: {found:.3f} s, asked for {asked:.3f} s, tolerance {tolerance:g} s")
 
 
-def _check_sound(job: Job, raw: Entry, output: Path) -> None:
-    """The sound that came with pictures is there for as long as they are."""
+def _check_audio(job: Job, raw: Entry, output: Path) -> None:
+    """The audio that came with frames is there for as long as they are."""
     clip = decode_clip(output, start_seconds=0.0, duration_seconds=raw.duration_seconds,
                        num_frames=1, short_side=32)  # fmt: skip
     silence = (1 - clip.audio_valid) * clip.duration_seconds
     if silence > job.tolerance + 1e-3:
-        raise _Unfit(f"sound too short: {silence:.2f} s of the output have none")
+        raise _Unfit(f"audio too short: {silence:.2f} s of the output have none")
 
 
 def _shortened(entry: Entry, seconds: float) -> Entry:
@@ -300,13 +292,13 @@ def _shortened(entry: Entry, seconds: float) -> Entry:
     return replace(entry, end_seconds=min(entry.end_seconds, entry.start_seconds + seconds))
 
 
-def _samples(pictures: int, fps: Fraction, rate_hz: int) -> int:
-    return round(pictures / fps * rate_hz)
+def _samples(frames: int, fps: Fraction, rate_hz: int) -> int:
+    return round(frames / fps * rate_hz)
 
 
-def _write_wav(path: Path, sound: np.ndarray, rate_hz: int) -> None:
+def _write_wav(path: Path, audio: np.ndarray, rate_hz: int) -> None:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate_hz)
-        file.writeframes(np.rint(np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+        file.writeframes(np.rint(np.clip(audio, -1, 1) * 32767).astype("<i2").tobytes())

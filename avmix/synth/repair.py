@@ -1,7 +1,7 @@
-"""Pictures of one clip with the sound of another of its class, moved to where it fits best.
+"""Frames of one clip with the audio of another of its class, moved to where it fits best.
 
 What is learned from such a pair is what the class looks and sounds like, not which recording a
-picture and a sound are of. Pairs are drawn from the train split only; picture and sound are never
+frame and a sound are of. Pairs are drawn from the train split only; video and audio are never
 of one source.
 """
 
@@ -13,26 +13,26 @@ from pathlib import Path
 
 import numpy as np
 
-from avmix.data.dataset import has_sound
+from avmix.data.dataset import is_audible
 from avmix.decode import ClipError
-from avmix.judgement import entry_of
+from avmix.media.judgement import entry_of
+from avmix.media.whole_clip import audio_of, fps_of, frames_of, motion_of, num_frames_of
+from avmix.media.write_mp4 import audio_rate, write_mp4
 from avmix.rng import rng
-from avmix.synth.align import Alignment, align, motion_envelope, sound_envelope
-from avmix.synth.output import (
+from avmix.synth.alignment import Alignment, align, audio_envelope, motion_envelope
+from avmix.synth.parent_clips import Parents, file_name
+from avmix.synth.synthetic_set import (
     Outcome,
     Plan,
     SynthError,
     do_all,
-    each,
     fell_short,
     finish,
+    for_each_job,
     one_line,
     prepare,
 )
-from avmix.synth.parents import Parents, file_name
-from avmix.synth.write import sound_rate, write_mp4
 from avmix.types import Entry, Synthetic
-from avmix.whole import fps_of, motion_of, num_pictures, pictures_of, sound_of
 
 _LISTEN_HZ = 16_000
 _QUIET_PEAK = 1e-4
@@ -50,7 +50,7 @@ class RepairOptions:
     min_score: float = 0.3
     """Pairs whose best alignment scores less, -1 to 1, are rejected."""
     min_cover: float = 0.8
-    """Smallest share of the pictures that must have sound, above 0, at most 1."""
+    """Smallest share of the frames that must have audio, above 0, at most 1."""
     balanced: bool = False
     """As many pairs of each class: those of the class that has fewest, so that what is added does
     not make some classes more frequent than others."""
@@ -75,10 +75,10 @@ class _Looks:
 
     motion: np.ndarray | None
     """Envelope; None where the file cannot be read."""
-    sound: np.ndarray | None
+    audio: np.ndarray | None
     """Envelope; None where there is nothing to hear."""
     reason: str
-    """Why there is no sound to use, or no clip at all; empty where all is well."""
+    """Why there is no audio to use, or no clip at all; empty where all is well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,21 +87,21 @@ class Pair:
 
     root: Path
     out: Path
-    picture: Entry
-    sound: Entry
+    video: Entry
+    audio: Entry
     alignment: Alignment
 
     @property
     def clip_id(self) -> str:
         """Both parents: the same pair has one id in all sets."""
-        return f"repair/{self.picture.clip_id}+{self.sound.clip_id}"
+        return f"repair/{self.video.clip_id}+{self.audio.clip_id}"
 
 
 def repair(
     parents: Parents, out: Path, options: RepairOptions, *, workers: int, overwrite: bool,
     max_bad_share: float,
 ) -> str:  # fmt: skip
-    """Make the set in `out`; returns what was made, in one line.
+    """Make the set in `out`; returns what was written, in one line.
 
     Raises `SynthError` and `ManifestError`.
     """
@@ -116,8 +116,8 @@ def repair(
     entries = manifest.entries
     looks = [
         found
-        for _, found in each(entries, partial(_look, parents.root), workers=workers,
-                             what="repair: looking and listening")
+        for _, found in for_each_job(entries, partial(_look, parents.root), workers=workers,
+                                     what="repair: looking and listening")
     ]  # fmt: skip
     unread = [(e, lk.reason) for e, lk in zip(entries, looks, strict=True) if lk.motion is None]
     if len(unread) > max_bad_share * len(entries):
@@ -138,7 +138,7 @@ def repair(
             "score_quantiles": [round(float(q), 4) for q in
                                 np.quantile(scores, [0, 0.25, 0.5, 0.75, 1])] if scores else [],
             "no_sound_parents": dict(Counter(
-                lk.reason for lk in looks if lk.motion is not None and lk.sound is None)),
+                lk.reason for lk in looks if lk.motion is not None and lk.audio is None)),
             "unreadable": [{"path": e.path, "reason": reason} for e, reason in unread],
         },
         max_bad_share,
@@ -152,10 +152,10 @@ def repair(
 def draw_order(entries: Sequence[Entry], rows: Sequence[int], seed: int, number: int) -> Iterator[
     tuple[int, int]
 ]:  # fmt: skip
-    """All pairs (picture, sound) of `rows`, in rounds in which every picture comes once.
+    """All pairs (frame, audio) of `rows`, in rounds in which every frame comes once.
 
-    So the first n pairs use all pictures evenly. `number` is of the class; its stream is at (seed,
-    number). Pairs of one source are left out: a clip with its own sound would be no other clip, and
+    So the first n pairs use all frames evenly. `number` is of the class; its stream is at (seed,
+    number). Pairs of one source are left out: a clip with its own audio would be no other clip, and
     clips of one recording often share theirs.
     """
     stream = rng(seed, 0, "repair", number)
@@ -166,33 +166,33 @@ def draw_order(entries: Sequence[Entry], rows: Sequence[int], seed: int, number:
     }
     for turn in range(len(rows)):
         for place in stream.permutation(len(rows)):
-            picture = rows[place]
-            if turn < len(partners[picture]):
-                yield picture, partners[picture][turn]
+            video = rows[place]
+            if turn < len(partners[video]):
+                yield video, partners[video][turn]
 
 
 def make_pair(pair: Pair) -> Outcome:
     """Render one pair; an `Outcome` with the reason where its files cannot be read after all."""
-    picture, sound, place = pair.picture, pair.sound, pair.alignment
-    assert sound.audio is not None
-    rate = sound_rate(sound.audio.rate_hz)
-    label = picture.labels[0]
+    video, audio, place = pair.video, pair.audio, pair.alignment
+    assert audio.audio is not None
+    rate = audio_rate(audio.audio.rate_hz)
+    label = video.labels[0]
     path = pair.out / file_name(pair.clip_id, label)
-    fps = fps_of(picture)
+    fps = fps_of(video)
     try:
-        seconds = float(num_pictures(picture) / fps)
-        wave, begin, end = moved(
-            sound_of(pair.root, sound, rate), rate, place.shift_seconds, seconds
+        seconds = float(num_frames_of(video) / fps)
+        wave, begin, end = placed_in_silence(
+            audio_of(pair.root, audio, rate), rate, place.shift_seconds, seconds
         )
-        write_mp4(path, pictures_of(pair.root, picture), wave, fps=fps, rate_hz=rate)
-        entry = entry_of(path, pair.out, clip_id=pair.clip_id, labels=picture.labels,
-                         source_id=picture.source_id)  # fmt: skip
+        write_mp4(path, frames_of(pair.root, video), wave, fps=fps, rate_hz=rate)
+        entry = entry_of(path, pair.out, clip_id=pair.clip_id, labels=video.labels,
+                         source_id=video.source_id)  # fmt: skip
     except (ClipError, OSError) as error:
         return Outcome(name=pair.clip_id, entry=None, reason=f"unreadable: {one_line(error)}")
     made = Synthetic(
         method="repair",
-        parents=(picture.clip_id, sound.clip_id),
-        recipe=f"pictures of {picture.clip_id}; sound of {sound.clip_id} moved by "
+        parents=(video.clip_id, audio.clip_id),
+        recipe=f"pictures of {video.clip_id}; sound of {audio.clip_id} moved by "
         f"{place.shift_seconds:+.3f} s, heard from {begin:.3f} to {end:.3f} s of {seconds:.3f} s, "
         f"silence elsewhere; {fps} pictures/s, {rate} Hz",
         score=round(place.score, 4),
@@ -200,7 +200,7 @@ def make_pair(pair: Pair) -> Outcome:
     return Outcome(name=pair.clip_id, entry=replace(entry, synthetic=made))
 
 
-def moved(
+def placed_in_silence(
     wave: np.ndarray, rate_hz: int, shift_seconds: float, duration_seconds: float
 ) -> tuple[np.ndarray, float, float]:
     """A sound begun at `shift_seconds` in `duration_seconds` of silence, and from when to when it
@@ -232,24 +232,24 @@ def _choose(
         rows = [r for r, e in enumerate(entries)
                 if e.labels == (name,) and looks[r].motion is not None]  # fmt: skip
         found = 0
-        for picture, sound in draw_order(entries, rows, options.seed, number):
+        for video, audio in draw_order(entries, rows, options.seed, number):
             if found == options.per_class:
                 break
-            motion, heard = looks[picture].motion, looks[sound].sound
+            motion, heard = looks[video].motion, looks[audio].audio
             if motion is None or heard is None:
                 continue  # counted once a clip, not once a pair
             tried += 1
             alignment = align(motion, heard, options.min_cover)
             if alignment is None:
-                rejected["sound too short"] += 1
+                rejected["audio too short"] += 1
             elif alignment.score < options.min_score:
                 rejected["score too low"] += 1
             else:
                 found += 1
-                kept.append(Pair(root=parents.root, out=out, picture=entries[picture],
-                                 sound=entries[sound], alignment=alignment))  # fmt: skip
+                kept.append(Pair(root=parents.root, out=out, video=entries[video],
+                                 audio=entries[audio], alignment=alignment))  # fmt: skip
     if options.balanced and kept:
-        found_of = Counter(pair.picture.labels[0] for pair in kept)
+        found_of = Counter(pair.video.labels[0] for pair in kept)
         fewest = _first_of_each(kept, min(found_of[name] for name in classes))
         if len(fewest) < len(kept):
             rejected["more than the smallest class has"] = len(kept) - len(fewest)
@@ -262,8 +262,8 @@ def _first_of_each(pairs: Sequence[Pair], num: int) -> list[Pair]:
     taken: Counter[str] = Counter()
     first: list[Pair] = []
     for pair in pairs:
-        taken[pair.picture.labels[0]] += 1
-        if taken[pair.picture.labels[0]] <= num:
+        taken[pair.video.labels[0]] += 1
+        if taken[pair.video.labels[0]] <= num:
             first.append(pair)
     return first
 
@@ -271,13 +271,15 @@ def _first_of_each(pairs: Sequence[Pair], num: int) -> list[Pair]:
 def _look(root: Path, entry: Entry) -> _Looks:
     try:
         if entry.video is None:
-            return _Looks(None, None, "no pictures")
-        motion = motion_envelope(motion_of(root, entry), float(num_pictures(entry) / fps_of(entry)))
-        if not has_sound(entry):
-            return _Looks(motion, None, "no sound" if entry.audio is None else "silent")
-        wave = sound_of(root, entry, _LISTEN_HZ)
+            return _Looks(None, None, "no video")
+        motion = motion_envelope(
+            motion_of(root, entry), float(num_frames_of(entry) / fps_of(entry))
+        )
+        if not is_audible(entry):
+            return _Looks(motion, None, "no audio" if entry.audio is None else "silent")
+        wave = audio_of(root, entry, _LISTEN_HZ)
     except (ClipError, OSError) as error:
         return _Looks(None, None, one_line(error))
     if np.abs(wave).max(initial=0.0) < _QUIET_PEAK:
         return _Looks(motion, None, "silent in its stretch")
-    return _Looks(motion, sound_envelope(wave, _LISTEN_HZ), "")
+    return _Looks(motion, audio_envelope(wave, _LISTEN_HZ), "")

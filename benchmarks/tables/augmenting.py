@@ -63,7 +63,7 @@ def _augment_lines(result: dict[str, Any]) -> list[str]:
         rounds = len(next(iter(result["rounds"].values())))
         lines.append(
             "CPU time of one thread over plain decoding and the central crop, medians of "
-            f"{rounds} rounds in which all took turns on the same file. *: other seconds, or sound "
+            f"{rounds} rounds in which all took turns on the same file. *: other seconds, or audio "
             "of another rate, are decoded, and decoding takes more or less, by chance or on intent:"
             " quartiles and % are of both together. Where windows share an open file, per window."
         )
@@ -105,31 +105,31 @@ def _augment_lines(result: dict[str, Any]) -> list[str]:
 def _augment_peers(peers: dict[str, Any]) -> str:
     lines = [
         "| beside | clip | avmix ms | peer's time, avmix = 1 |"
-        " one draw for all pictures: avmix, peer |"
+        " one draw for all frames: avmix, peer |"
         " equal pixels stay equal: avmix, peer | a click moves, ms: avmix, peer |",
         "|---|---|--:|--:|---|---|--:|",
     ]
     for size, rows in peers.items():
         for row in rows.values():
-            pictures = row["of"] == "pictures"
-            if not pictures and size != next(iter(peers)):
-                continue  # sound is of the same length in clips of all sizes
+            frames = row["of"] == "pictures"
+            if not frames and size != next(iter(peers)):
+                continue  # audio is of the same length in clips of all sizes
             said = [
                 ", ".join("yes" if row[f"{who}_{what}"] else "no" for who in ("ours", "theirs"))
-                if pictures else ""
+                if frames else ""
                 for what in ("one_draw", "steady")
             ]  # fmt: skip
             moves = ""
             if "ours_moves_ms" in row:
                 moves = ", ".join(f"{row[f'{who}_moves_ms']:.1f}" for who in ("ours", "theirs"))
-            cells = [row["peer"], _CLIPS[size] if pictures else "sound", f"{row['ours_ms']:.2f}",
+            cells = [row["peer"], _CLIPS[size] if frames else "sound", f"{row['ours_ms']:.2f}",
                      f"{row['ratio']:.2f} ({_quartiles(row['ratio_quartiles'], 2)})",
                      *said, moves]  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "torchvision's transforms do not touch the sound: after a flip left is still left. Its "
-        "policies have the operation Identity, and leave black outside the picture where avmix "
+        "torchvision's transforms do not touch the audio: after a flip left is still left. Its "
+        "policies have the operation Identity, and leave black outside the frame where avmix "
         "leaves grey.",
     ]
     return "\n".join(lines)

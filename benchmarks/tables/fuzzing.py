@@ -27,7 +27,7 @@ def fuzz_table(result: dict[str, Any]) -> str:
         f"{failed['hang']} hangs, {failed['wrong_error']} errors of another class, "
         f"{failed['memory']} over the limit of memory; {result['num_clean']} clean files among "
         "them, all windows right: "
-        f"{'yes' if set(result['clean']) == {'right'} else 'no'}. *Other times*: the pictures are "
+        f"{'yes' if set(result['clean']) == {'right'} else 'no'}. *Other times*: the frames are "
         "intact, but some before them were lost, or the pieces make another valid film. "
         f"With the hash of the clean file {with_hash.get('refused', 0):,} of {num_windows:,} "
         f"windows are refused, {with_hash.get('bad', 0)} overlooked. PyAV "

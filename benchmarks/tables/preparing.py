@@ -4,7 +4,7 @@ from typing import Any
 
 
 def leaks_table(result: dict[str, Any]) -> str:
-    """How much of a leak the search for similar pictures finds, by how much may differ."""
+    """How much of a leak the search for similar frames finds, by how much may differ."""
     data, limits = result["data"], result["thresholds"]
     total = result["encodings"]["bits_of"]
     lines = [
@@ -18,13 +18,13 @@ def leaks_table(result: dict[str, Any]) -> str:
                 f"| {bits} | {row['precision']:.2f} | {row['recall']:.2f} | "
                 f"{row['test_clips_found']:.2f} |"
             )
-    sound, encodings = result["sound"], result["encodings"]
+    audio, encodings = result["sound"], result["encodings"]
     lines += [
         "",
         f"{data['clips']:,} clips of UCF101 split by clip ({data['train']} and {data['test']}), "
         f"{result['pairs_of_one_group']} pairs of one group in both; the groups were not used. "
-        f"Bold is the default. Sound alone (a share of {limits['sound_share']}): {sound['found']} "
-        f"pairs, precision {sound['precision']:.2f}. The same {encodings['clips']} clips in two "
+        f"Bold is the default. Audio alone (a share of {limits['sound_share']}): {audio['found']} "
+        f"pairs, precision {audio['precision']:.2f}. The same {encodings['clips']} clips in two "
         f"encodings: at most {max(encodings['same_bits'])} bits apart; different ones at least "
         f"{min(encodings['other_bits_least'])}. "
         f"{result['scaling']['picture_pairs_per_second'] / 1e6:.0f} million pairs and "
@@ -54,7 +54,7 @@ def prepare_table(result: dict[str, Any]) -> str:
         "",
         f"CPU seconds; per second of video where it says s / s. Transcoded to a short side of at "
         f"most {form['short_side']}, GOP {form['gop']}, crf {form['crf']}; training reads "
-        f"{epoch['pictures']} pictures of {epoch['seconds']:g} s at a short side of "
+        f"{epoch['pictures']} frames of {epoch['seconds']:g} s at a short side of "
         f"{epoch['short_side']}. {result['machine']}; ffmpeg: {result['ffmpeg']}.",
         "",
     ]

@@ -12,8 +12,8 @@ from argparse import Namespace
 from collections import Counter
 
 from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of
-from avmix.prepare.expected import Protocol
-from avmix.prepare.recipe import run_recipe
+from avmix.prepare.command import run_recipe
+from avmix.prepare.protocol import Protocol
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 BALANCED, UNBALANCED = "balanced_train_segments.csv", "unbalanced_train_segments.csv"

@@ -21,9 +21,9 @@ import numpy as np
 from rich.progress import track
 
 from avmix.prepare.annotations import AnnotationError, Annotations, Row
-from avmix.prepare.expected import Protocol
-from avmix.prepare.recipe import run_recipe
-from avmix.synth.digits import read_idx, write_digit
+from avmix.prepare.av_mnist import read_idx, write_digit
+from avmix.prepare.command import run_recipe
+from avmix.prepare.protocol import Protocol
 
 VERSION = "v1"
 """Of the rule that pairs them; part of the protocol and of the stream."""

@@ -12,8 +12,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from avmix.prepare.annotations import Annotations, Row, read_classes
-from avmix.prepare.expected import Protocol
-from avmix.prepare.recipe import run_recipe
+from avmix.prepare.command import run_recipe
+from avmix.prepare.protocol import Protocol
 
 CLASSES = read_classes(Path(__file__).with_name("classes.txt"))
 PUBLISHED = {"train": 3339, "val": 402, "test": 402}

@@ -10,8 +10,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of, read_classes
-from avmix.prepare.expected import Protocol
-from avmix.prepare.recipe import run_recipe
+from avmix.prepare.command import run_recipe
+from avmix.prepare.protocol import Protocol
 
 CLASSES = read_classes(Path(__file__).with_name("classes.txt"))
 OGM, SPEAKERS = "crema_d/ogm", "crema_d/speaker_independent"

@@ -11,8 +11,8 @@ import sys
 from argparse import Namespace
 
 from avmix.prepare.annotations import Annotations, Row, asked_of, seconds_of
-from avmix.prepare.expected import Protocol
-from avmix.prepare.recipe import run_recipe
+from avmix.prepare.command import run_recipe
+from avmix.prepare.protocol import Protocol
 
 FILES = {"train": "EPIC_100_train.csv", "val": "EPIC_100_validation.csv"}
 COLUMNS = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp",

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from avmix.names import listed
+from avmix.media.folder_walk import walk
 from avmix.prepare.annotations import (
     SPLIT_WORDS,
     AnnotationError,
@@ -30,9 +30,9 @@ from avmix.prepare.annotations import (
     path_below,
     plain,
 )
-from avmix.prepare.expected import Expected, Protocol
-from avmix.prepare.recipe import run_recipe
-from avmix.prepare.scan import walk
+from avmix.prepare.command import run_recipe
+from avmix.prepare.protocol import Expected, Protocol
+from avmix.system.printing import listed
 
 SPLITS = ("train", "val", "test")
 COLUMNS = {

@@ -1,4 +1,4 @@
-"""Make manifests of HMDB51: three official splits, pictures only.
+"""Make manifests of HMDB51: three official splits, frames only.
 
     python datasets/hmdb51/prepare.py --root hmdb51 --annotations testTrainMulti_7030_splits \
         --out data/hmdb51 --protocol hmdb51/split1
@@ -9,8 +9,8 @@ import sys
 from argparse import Namespace
 
 from avmix.prepare.annotations import AnnotationError, Annotations, Row
-from avmix.prepare.expected import Protocol
-from avmix.prepare.recipe import run_recipe
+from avmix.prepare.command import run_recipe
+from avmix.prepare.protocol import Protocol
 
 SPLITS = {"1": "train", "2": "test"}
 UNUSED = "0"  # in neither list of this split

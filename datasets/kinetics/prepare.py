@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import median
 
 from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of
-from avmix.prepare.expected import Protocol
-from avmix.prepare.names import kinetics_names, kinetics_stem
-from avmix.prepare.recipe import run_recipe
+from avmix.prepare.clip_file_names import kinetics_names, kinetics_stem
+from avmix.prepare.command import run_recipe
+from avmix.prepare.protocol import Protocol
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 NUM_CLASSES = {"kinetics/400": 400, "kinetics/600": 600, "kinetics/700_2020": 700}

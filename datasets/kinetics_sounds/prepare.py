@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of, read_classes
-from avmix.prepare.expected import Protocol
-from avmix.prepare.names import kinetics_names, kinetics_stem
-from avmix.prepare.recipe import run_recipe
+from avmix.prepare.clip_file_names import kinetics_names, kinetics_stem
+from avmix.prepare.command import run_recipe
+from avmix.prepare.protocol import Protocol
 
 KS32 = read_classes(Path(__file__).with_name("classes.txt"))
 KS31 = tuple(name for name in KS32 if name != "strumming guitar")

@@ -1,9 +1,9 @@
-"""Make the toy set: mp4 files with pictures and sound, a manifest, the times of all events.
+"""Make the toy set: mp4 files with video and audio, a manifest, the times of all events.
 
     python datasets/toy/make.py --out data/toy
 
 The same arguments make the same files, whatever the number of workers. The manifest is written
-last, so a run that was stopped leaves no data set. See README.md beside this file.
+last, so a run that was stopped leaves no dataset. See README.md beside this file.
 """
 
 import argparse
@@ -23,12 +23,12 @@ import av
 import numpy as np
 from rich.progress import track
 
-from avmix import strictjson
 from avmix.data.manifest import ManifestError, read_manifest, splits_of, write_manifest
-from avmix.paths import with_home
-from avmix.pipe import readers_may_leave
 from avmix.rng import rng
 from avmix.synth import actions as act
+from avmix.system import strict_json
+from avmix.system.broken_pipe import readers_may_leave
+from avmix.system.paths import with_home
 from avmix.types import AudioInfo, Entry, VideoInfo
 
 VERSION = 1
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--difficulty", type=float, default=0.5, help="from 0, clean, to 1")
     parser.add_argument(
-        "--timing", action="store_true", help="classes that differ only in when the sound comes"
+        "--timing", action="store_true", help="classes that differ only in when the audio comes"
     )
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--overwrite", action="store_true", help="replace the set in --out")
@@ -152,7 +152,7 @@ def is_made(out: Path, arguments: Arguments) -> bool:
     ]
     if differ:
         raise MakeError(
-            f"{out} holds a set made with other arguments: {'; '.join(differ)}. "
+            f"{out} holds a set written with other arguments: {'; '.join(differ)}. "
             "Choose another --out, or replace it with --overwrite"
         )
     for split in splits_of(out):
@@ -186,7 +186,7 @@ def make(out: Path, arguments: Arguments, *, num_workers: int) -> None:
         }
         for m in made
     ]
-    (out / "events.jsonl").write_bytes(strictjson.lines(truth).encode())
+    (out / "events.jsonl").write_bytes(strict_json.lines(truth).encode())
     split_of = [job.split for job in jobs]
     write_manifest(
         out,
@@ -251,12 +251,12 @@ def make_clip(job: Job) -> Made:
         world=world,
         difficulty=job.difficulty,
     )
-    sound = act.sound_of(scene)
+    wave = act.audio_of(scene)
     clip_id = f"{job.split}/{job.action.name}_{job.index:04d}"
     path = job.out / f"{clip_id}.mp4"
-    encode(path, act.pictures_of(scene), sound)
+    encode(path, act.frames_of(scene), wave)
     data = path.read_bytes()
-    rms = float(np.sqrt(np.mean(sound.astype(np.float64) ** 2)))
+    rms = float(np.sqrt(np.mean(wave.astype(np.float64) ** 2)))
     entry = Entry(
         clip_id=clip_id,
         path=f"{clip_id}.mp4",
@@ -290,8 +290,8 @@ def make_clip(job: Job) -> Made:
     return Made(entry=entry, event_seconds=scene.event_seconds, onset_seconds=scene.onset_seconds)
 
 
-def encode(path: Path, pictures: np.ndarray, sound: np.ndarray) -> None:
-    """Write RGB pictures (t, h, w, c) and mono samples (s,) as an mp4 file; both start at 0."""
+def encode(path: Path, frames: np.ndarray, wave: np.ndarray) -> None:
+    """Write RGB frames (t, h, w, c) and mono samples (s,) as an mp4 file; both start at 0."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as file:
         video = file.add_stream(
             "libx264", rate=act.FPS, options={"preset": "ultrafast", "crf": "25"}
@@ -304,13 +304,13 @@ def encode(path: Path, pictures: np.ndarray, sound: np.ndarray) -> None:
             "aac", rate=act.RATE_HZ, layout="mono", options={"aac_coder": "fast"}
         )
         audio.bit_rate = 64_000
-        for k, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for k, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = k
             frame.time_base = Fraction(1, act.FPS)
             file.mux(video.encode(frame))
         file.mux(video.encode(None))
-        frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
         frame.sample_rate = act.RATE_HZ
         frame.pts = 0
         frame.time_base = Fraction(1, act.RATE_HZ)

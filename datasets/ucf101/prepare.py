@@ -1,4 +1,4 @@
-"""Make manifests of UCF101: three official splits, all 101 classes or the 51 that have sound.
+"""Make manifests of UCF101: three official splits, all 101 classes or the 51 that have audio.
 
     python datasets/ucf101/prepare.py --root UCF-101 --annotations ucfTrainTestlist \
         --out data/ucf101 --protocol ucf101/split1
@@ -10,13 +10,13 @@ from argparse import Namespace
 from pathlib import Path
 
 from avmix.prepare.annotations import Annotations, Row, asked_of, read_classes
-from avmix.prepare.expected import Protocol
-from avmix.prepare.recipe import run_recipe
+from avmix.prepare.command import run_recipe
+from avmix.prepare.protocol import Protocol
 
 HERE = Path(__file__).parent
 CLASSES = read_classes(HERE / "classes.txt")
-WITH_SOUND = read_classes(HERE / "classes_with_sound.txt")
-NAMES = [f"ucf101/{sound}split{number}" for sound in ("", "sound51_") for number in (1, 2, 3)]
+WITH_AUDIO = read_classes(HERE / "classes_with_sound.txt")
+NAMES = [f"ucf101/{audio}split{number}" for audio in ("", "sound51_") for number in (1, 2, 3)]
 PUBLISHED = {
     "ucf101/split1": {"train": 9537, "test": 3783},
     "ucf101/split2": {"train": 9586, "test": 3734},
@@ -26,7 +26,7 @@ PUBLISHED = {
 
 
 def protocols(options: Namespace) -> list[Protocol]:
-    """Splits 1 to 3 of all classes, and of those with sound; or those that are asked for."""
+    """Splits 1 to 3 of all classes, and of those with audio; or those that are asked for."""
     return [
         protocol
         for name in asked_of(options.protocol, NAMES) or NAMES
@@ -35,12 +35,12 @@ def protocols(options: Namespace) -> list[Protocol]:
 
 
 def _protocols(read: Annotations, name: str) -> list[Protocol]:
-    with_sound, number = "sound51" in name, name[-1]
-    classes = WITH_SOUND if with_sound else CLASSES
+    with_audio, number = "sound51" in name, name[-1]
+    classes = WITH_AUDIO if with_audio else CLASSES
     for split in ("train", "test"):
         for row in read.lines(read.need(f"{split}list0{number}.txt")):
             _clip(read, row, split, classes)
-    return read.protocols(name, classes, published=PUBLISHED.get(name), needs_audio=with_sound,
+    return read.protocols(name, classes, published=PUBLISHED.get(name), needs_audio=with_audio,
                           sources="groups")  # fmt: skip
 
 

@@ -1,0 +1,169 @@
+"""Configurations from YAML files and command line overrides."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+from avmix.config.unused_options import unused_options, value_at
+from avmix.config.yaml_files import RENAMED, C, read_yaml
+from avmix.system.paths import home, with_home
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def _keys(cls: Any, prefix: str = "") -> list[str]:
+    """Dotted path of every option of `cls`."""
+    keys: list[str] = []
+    for f in fields(cls):
+        path = prefix + f.name
+        keys += _keys(f.type, path + ".") if is_dataclass(f.type) else [path]
+    return keys
+
+
+def _gap(cls: Any, values: Namespace, prefix: str = "") -> str | None:
+    """What is wrong with the first section that is no section, or option that is null."""
+    for f in fields(cls):
+        path, value = prefix + f.name, values.get(f.name)
+        if is_dataclass(f.type):
+            if not isinstance(value, Namespace):
+                names = ", ".join(_keys(f.type, path + "."))
+                return f"{path} is a section and must hold options ({names}), got {value!r}"
+            if gap := _gap(f.type, value, path + "."):
+                return gap
+        elif value is None:
+            return f"{path} must have a value, got null"
+    return None
+
+
+def _unknown_key(message: str) -> str | None:
+    """Dotted path of the key that the parser did not know, if that is what `message` says."""
+    if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
+        return f"{found[1]}.{found[2]}"
+    found = re.search(
+        r"Option '([\w.]+)' is not accepted|unrecognized arguments: --([\w.]+)", message
+    )
+    return (found[1] or found[2]) if found else None
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong in one line, with the choices, and ends with exit code 2."""
+
+    keys: tuple[str, ...] = ()
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        line = " ".join(str(message).split()).replace("a typing.Literal", "one of ")
+        line = re.sub(r"<class '(\w+)'>", r"\1", line)
+        if key := _unknown_key(line):
+            section = key.rpartition(".")[0]
+            choices = [k for k in self.keys if section and k.startswith(section + ".")]
+            choices = choices or sorted({k.partition(".")[0] for k in self.keys})
+            close = difflib.get_close_matches(key, self.keys, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            if key in RENAMED:
+                hint = f"; it is {RENAMED[key]!r} now."
+            line = f"no option {key!r}{hint} Choices: {', '.join(choices)}"
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
+    """Read YAML given by `--config` (later files win), then `--dotted.overrides`.
+
+    A key that does not exist or is there twice, a value of the wrong type, a value out of range and
+    an option that cannot act (`avmix.config.unused_options`) end the program with exit code 2 and
+    one line that names the key and what it may be. An option that acts where it is set, and that a
+    later file or override switches off, is taken.
+    """
+    given = with_home(sys.argv[1:] if argv is None else argv)
+    parser = _parser_of(cls)
+    args = parser.parse_args(given)
+    try:
+        _refuse_repeated_keys(given)
+    except ValueError as error:
+        parser.error(str(error))
+    if gap := _gap(cls, args):
+        parser.error(gap)
+    try:
+        config = _instance(parser, cls, args)
+    except ValueError as error:
+        parser.error(str(error))
+    config = _at_home(config)
+    for key, message in unused_options(config).items():
+        if not _was_switched_off(parser, cls, given, key):
+            parser.error(message)
+    return config
+
+
+@cache
+def _parser_of(cls: type) -> _Parser:
+    """One for all calls: most of the time of a call is reading the documentation of the options."""
+    parser = _Parser(description=cls.__doc__, allow_abbrev=False)
+    parser.keys = tuple(_keys(cls))
+    parser.add_argument("--config", action="config", help="YAML file; may be given more than once")
+    parser.add_class_arguments(cls)
+    return parser
+
+
+_PATHS = ("root", "manifest", "table", "extra", "out", "checkpoint", "weights")
+"""Options that are paths, in whatever section."""
+
+
+def _at_home(config: C) -> C:
+    """`~` in full also where a YAML file says it."""
+    changes: dict[str, Any] = {}
+    for f in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, f.name)
+        if is_dataclass(value):
+            changes[f.name] = _at_home(value)
+        elif f.name in _PATHS:
+            changes[f.name] = [*map(home, value)] if isinstance(value, list) else home(value)
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def _instance(parser: _Parser, cls: type[C], args: Namespace) -> C:
+    args = args.clone()
+    args.pop("config", None)
+    return cls(**vars(parser.instantiate(args)))
+
+
+def _refuse_repeated_keys(argv: Sequence[str]) -> None:
+    """Raises ValueError where a file of YAML, or a value in YAML, holds a key twice."""
+    before = ""
+    for word in argv:
+        option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        before = word
+        if option == "--config" and os.path.isfile(value):
+            where, text = value, Path(value).read_text()
+        elif "{" in value:
+            where, text = option.removeprefix("--"), value
+        else:
+            continue
+        try:
+            read_yaml(text)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+
+
+def _was_switched_off(parser: _Parser, cls: type, argv: Sequence[str], key: str) -> bool:
+    """True where the option acted as of one of the files, and nothing after that file sets it."""
+    files = [i + 1 + (word == "--config") for i, word in enumerate(argv)
+             if word == "--config" or word.startswith("--config=")]  # fmt: skip
+    for end in files:
+        try:
+            before = _instance(parser, cls, parser.parse_args(argv[:end]))
+        except ValueError:
+            continue  # it was not complete yet
+        set_again = parser.parse_args(argv[end:])[key] != parser.get_defaults()[key]
+        value = value_at(before, key)
+        is_set = value != parser.get_defaults()[key]
+        if is_set and key not in unused_options(before) and not set_again:
+            return True
+    return False

@@ -1,0 +1,57 @@
+"""Options of section `loss`."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from avmix.config.checks import validate, validate_numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Loss of each head, weighted, and what asks mixed clips to be consistent."""
+
+    kind: Literal["cross_entropy", "binary"] = "cross_entropy"
+    """Of the heads: soft cross-entropy of one distribution over the classes, or binary
+    cross-entropy of every class by itself. Evaluation takes the softmax of the logits for both."""
+    fused: float = 1.0
+    """Weight of the fused head, >= 0."""
+    video: float = 0.5
+    """Weight of the video head, >= 0."""
+    audio: float = 0.5
+    """Weight of the audio head, >= 0."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes, in [0, 1)."""
+    agreement: float = 0.0
+    """Weight of the divergence between the video and the audio head on clips for which both have
+    the same label, >= 0."""
+    agreement_kind: Literal["js", "symmetric_kl"] = "js"
+    """Which divergence."""
+    agreement_temperature: float = 1.0
+    """Divides the logits of both heads, > 0."""
+    agreement_confidence: float = 0.0
+    """Only clips for which one of the heads is so sure of a class count, 0 to 1."""
+    interpolation: float = 0.0
+    """Weight of interpolation consistency, >= 0: each head's prediction for a mix against the mix
+    of its predictions for the clips as they are. Costs a forward pass without gradient, as does
+    `contrastive`; both share it."""
+    contrastive: float = 0.0
+    """Weight of the mixed-target contrastive loss, >= 0: the feature of one modality of a mix must
+    find the other modality of its two clips, lambda and 1 - lambda."""
+    contrastive_temperature: float = 0.1
+    """Divides the cosines, > 0."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for key in ("fused", "video", "audio", "agreement", "interpolation", "contrastive"):
+            validate(getattr(self, key) >= 0, f"loss.{key}", "must be >= 0", getattr(self, key))
+        for key in ("agreement_temperature", "contrastive_temperature"):
+            validate(0 < getattr(self, key) < inf, f"loss.{key}", "must be > 0 and finite",
+                     getattr(self, key))  # fmt: skip
+        validate(0 <= self.agreement_confidence <= 1, "loss.agreement_confidence",
+                 "must be in [0, 1]", self.agreement_confidence)  # fmt: skip
+        validate(self.fused + self.video + self.audio > 0, "loss.fused",
+                 "must be > 0 where loss.video and loss.audio are 0", self.fused)  # fmt: skip
+        validate(0 <= self.label_smoothing < 1, "loss.label_smoothing", "must be in [0, 1)",
+                 self.label_smoothing)  # fmt: skip
+        validate_numbers(self, "loss.")

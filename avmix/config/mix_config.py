@@ -1,0 +1,139 @@
+"""Options of section `mix`."""
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import Literal
+
+from avmix.config.checks import validate, validate_numbers
+from avmix.config.mix_method import parse_mix_method
+
+Law = Literal["beta", "uniform", "fixed"]
+
+
+Per = Literal["sample", "batch"]
+
+
+Pairing = Literal[
+    "involution",
+    "permutation",
+    "roll",
+    "derangement",
+    "second_batch",
+    "different_class",
+    "same_class",
+    "different_source",
+]
+
+
+AudioDomain = Literal["log_mel", "power", "waveform"]
+
+
+Labels = Literal["sum", "max"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixConfig:
+    """Device stage 2: how two clips are mixed (avmix/mix/methods.py describes every method)."""
+
+    method: str = "mixup"
+    """METHOD[@LEVEL][+dropout]. METHOD: `mixup` (Cross-Modal Mixup, one lambda for video, audio
+    and label), `independent` (a lambda for each modality), `video`, `audio` (one of them only),
+    `cutmix_temporal`, `cutmix_spatial`, `cutmix_spatiotemporal`, `cutmix_frequency`, `energy`
+    (sounds by loudness), `cross` (features of video and audio with each other) or `none`. LEVEL:
+    `input`, `layer` or `feature`. `+dropout`: then clips lose a modality; `dropout`: only that."""
+    switch: dict[str, float] = field(default_factory=dict)
+    """Several methods with their probabilities (which add up to 1) in place of `method`: drawn for
+    every batch, the same for all processes. {mixup: 0.5, cutmix_spatial: 0.3, none: 0.2}"""
+    probability: float = 1.0
+    """Share of the batches that are mixed, 0 to 1; nothing is dropped from the others either."""
+    ramp_epochs: int = 0
+    """In the first so many epochs the share of mixed batches rises from 0 to `probability`: epoch
+    e, counted from 0, mixes probability * e / ramp_epochs of them. 0: mixed from the start."""
+    off_epochs: int = 0
+    """The last so many epochs train on unmixed clips."""
+    law: Law = "beta"
+    """Of lambda, the weight of a clip's own signal."""
+    alpha: float = 0.2
+    """Law `beta`: lambda ~ Beta(alpha, alpha), > 0; a small one leaves most pairs as they are."""
+    lam: float = 0.5
+    """Law `fixed`: lambda, 0 to 1."""
+    dominant: bool = False
+    """True: max(lambda, 1 - lambda), so that the own label is never the smaller one."""
+    per: Per = "sample"
+    """One lambda (and one box) for every clip, or one for the whole batch of a process."""
+    pairing: Pairing = "involution"
+    """Who is mixed with whom. `involution`: random pairs, each the other's partner; `permutation`:
+    any order, also oneself; `roll`: the next of the batch; `derangement`: any order, never oneself;
+    `second_batch`: twice batch_size clips are read, each of the first half takes one of the second;
+    the last three: any clip that shares no class, a class, no source with it. Clips of one source
+    are never mixed with each other, whatever the pairing."""
+    audio_domain: AudioDomain = "log_mel"
+    """What of the audio is mixed at input level. Log-mel: a geometric mean of powers; power: of mel
+    power, before the logarithm; waveform: what the ear would hear of both."""
+    layers: list[int] = field(default_factory=lambda: [0, 1, 2])
+    """Level `layer`: number of encoder stages before the mix, drawn from these for every batch, the
+    same for both encoders and all processes; 0 is the input of the first stage."""
+    energy_limit_db: float = 20.0
+    """Method `energy`: largest difference of loudness that is made up for, dB, >= 0."""
+    drop_video: float = 0.1
+    """`+dropout`: share of the clips that lose their frames, if they have audio."""
+    drop_audio: float = 0.1
+    """`+dropout`: share of the clips that lose their audio, if they have video."""
+    cross_with: Literal["own", "partner"] = "own"
+    """Method `cross`: whose feature of the other modality is mixed in."""
+    cross_path: Literal["linear", "sphere"] = "sphere"
+    """Method `cross`: along a line, or along the great circle between both directions."""
+    labels: Labels = "sum"
+    """Targets: lambda * own + (1 - lambda) * partner, or the larger of each class (every class that
+    is in either; for loss.kind binary)."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for key in self.switch or [self.method]:
+            where = "mix.switch" if self.switch else "mix.method"
+            try:
+                recipe = parse_mix_method(key)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+            if recipe.method == "energy":
+                validate(
+                    self.audio_domain != "log_mel",
+                    "mix.audio_domain",
+                    f"must be power or waveform for {where} energy",
+                    self.audio_domain,
+                )
+            if recipe.method == "cutmix_frequency":
+                validate(
+                    self.audio_domain != "waveform",
+                    "mix.audio_domain",
+                    f"must be log_mel or power for {where} cutmix_frequency",
+                    self.audio_domain,
+                )
+        total = sum(self.switch.values())
+        validate(all(p >= 0 for p in self.switch.values()) and
+                 (not self.switch or abs(total - 1) < 1e-6), "mix.switch",
+                 "needs probabilities >= 0 that add up to 1", self.switch)  # fmt: skip
+        validate(0 < self.alpha < inf, "mix.alpha", "must be > 0 and finite", self.alpha)
+        for key in ("probability", "lam", "drop_video", "drop_audio"):
+            validate(0 <= getattr(self, key) <= 1, f"mix.{key}", "must be in [0, 1]",
+                     getattr(self, key))  # fmt: skip
+        validate(self.drop_video <= 1 - self.drop_audio, "mix.drop_video",
+                 f"must be <= 1 - mix.drop_audio (={self.drop_audio})",
+                 self.drop_video)  # fmt: skip
+        for key in ("ramp_epochs", "off_epochs"):
+            validate(getattr(self, key) >= 0, f"mix.{key}", "must be >= 0", getattr(self, key))
+        validate(bool(self.layers) and min(self.layers) >= 0, "mix.layers",
+                 "needs at least one number >= 0", self.layers)  # fmt: skip
+        validate(self.energy_limit_db >= 0, "mix.energy_limit_db", "must be >= 0",
+                 self.energy_limit_db)  # fmt: skip
+        validate_numbers(self, "mix.")
+
+    @property
+    def mix_methods(self) -> dict[str, float]:
+        """Every way of mixing and its probability."""
+        return self.switch or {self.method: 1.0}
+
+    @property
+    def clips_per_mix(self) -> int:
+        """Clips that are read for each that is trained on."""
+        return 2 if self.pairing == "second_batch" else 1

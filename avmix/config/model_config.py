@@ -1,0 +1,100 @@
+"""Options of section `model`."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from avmix.config.checks import validate, validate_numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """What the encoders of both modalities have in common (docs/models.md)."""
+
+    encoder: str = ""
+    """LIBRARY:NAME."""
+    channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
+    """Width of each stage, of avmix's own encoders."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Passed on to the library's builder of the encoder, or put over its configuration:
+    {drop_path_rate: 0.1}. Of `python:`, to the function."""
+    weights: str = ""
+    """To begin with: a file (.safetensors, or of torch, never unpickled), a folder that has one,
+    `pretrained` (those that the library names, from its cache or its server) or `lite0` (ImageNet,
+    from the optional package of that name). Empty: random ones."""
+    may_lack: list[str] = field(default_factory=list)
+    """Names of weights, or the beginnings of names up to a dot, that `weights` need not have; of
+    the others a missing one is an error."""
+    frozen: bool = False
+    """The encoder stays as it is: no gradient, and in training as in evaluation."""
+    lr_scale: float = 1.0
+    """Learning rate of the encoder, in units of optim.lr, > 0."""
+
+    def check(self, key: str, encoder: str) -> None:
+        """Raises ValueError for an option out of range; `key`: of the section, with a dot."""
+        validate(bool(self.channels) and min(self.channels) >= 1, f"{key}channels",
+                 "needs at least one stage of width >= 1", self.channels)  # fmt: skip
+        library, colon, name = encoder.partition(":")
+        validate(library in LIBRARIES and bool(colon and name), f"{key}encoder",
+                 f"must be LIBRARY:NAME, LIBRARY one of {', '.join(LIBRARIES)}",
+                 encoder)  # fmt: skip
+        validate(not self.frozen or self.weights != "" or library == "python", f"{key}frozen",
+                 f"needs {key}weights: random weights that stay as they are say nothing",
+                 self.frozen)  # fmt: skip
+        validate(self.lr_scale > 0, f"{key}lr_scale", "must be > 0", self.lr_scale)
+        validate_numbers(self, key)
+
+
+LIBRARIES = ("avmix", "torchvision", "timm", "transformers", "pytorchvideo", "python")
+"""Where encoders come from."""
+
+
+Pooling = Literal["mean", "max", "mean+max", "attention", "tsm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoEncoderConfig(EncoderConfig):
+    """From frames to one feature vector a clip."""
+
+    encoder: str = "avmix:r2plus1d"
+    """LIBRARY:NAME, as `avmix:r2plus1d`, `torchvision:mvit_v2_s`, `timm:tf_efficientnet_lite0`,
+    `transformers:FOLDER_OR_ID`, `pytorchvideo:slowfast_r50`, or `python:MODULE:FUNCTION`."""
+    pooling: Pooling = "mean"
+    """Of an image network, from the features of each frame to one of the clip; `mean+max` has both,
+    `attention` learns a weight for each frame, `tsm` (temporal shift) lets frames exchange channels
+    inside the network and takes the mean."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        self.check("model.video.", self.encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioEncoderConfig(EncoderConfig):
+    """From spectrograms to one feature vector a clip."""
+
+    encoder: str = "avmix:cnn"
+    """LIBRARY:NAME, as `avmix:cnn`, any image network of `torchvision:` or `timm:`,
+    `pytorchvideo:acoustic_resnet50`, `transformers:FOLDER_OR_ID`, or `python:MODULE:FUNCTION`."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        self.check("model.audio.", self.encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Late fusion of one encoder per modality."""
+
+    dropout: float = 0.2
+    """Before each head, 0 to 1."""
+    shared_width: int = 0
+    """Width of a space into which both features are projected before fusion; 0: none. Mixing method
+    `cross` and loss.contrastive, which compare the two, need it."""
+    video: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
+    audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        validate(0 <= self.dropout < 1, "model.dropout", "must be in [0, 1)", self.dropout)
+        validate(self.shared_width >= 0, "model.shared_width", "must be >= 0", self.shared_width)
+        validate_numbers(self, "model.")

@@ -1,0 +1,48 @@
+"""Options of section `run`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from avmix.config.checks import validate, validate_numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where and how a run happens; nothing here but `seed` and `precision` changes its result,
+    but for the last digits (`device`, `threads`)."""
+
+    out: str = "runs/default"
+    """Folder of the run. When it holds a checkpoint of the same configuration the run goes on
+    from there; of another configuration, it is an error."""
+    seed: int = 0
+    """Random seed, 0 to 2**32 - 1."""
+    device: str = "auto"
+    """`auto` (the GPU of this process where there is one), `cpu`, `cuda` or `cuda:N`."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the network's forward pass; spectrograms, targets and losses are always fp32."""
+    threads: int = 0
+    """Threads of torch on the CPU; 0: as many as cores, shared by the processes of a machine that
+    train together. Another number gives other last digits; the number of loader processes does not.
+    A run that goes on with another number says so."""
+    log_every: int = 10
+    """Steps between two writings of metrics.jsonl, >= 1."""
+    save_every: int = 0
+    """Steps between two checkpoints inside an epoch; 0: only at the end of each epoch."""
+    save_plans: bool = False
+    """Write how every batch was mixed to plans_rankN.jsonl, which `avmix preview --plan`
+    reads."""
+    check_input: bool = False
+    """Stop at the first clip whose audio holds values that are not finite, and name its file. Every
+    waveform is read once more."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        validate(0 <= self.seed < 2**32, "run.seed", "must be in [0, 2**32)", self.seed)
+        validate(self.threads >= 0, "run.threads", "must be >= 0", self.threads)
+        validate(self.log_every >= 1, "run.log_every", "must be >= 1", self.log_every)
+        validate(self.save_every >= 0, "run.save_every", "must be >= 0", self.save_every)
+        known = self.device in ("auto", "cpu", "cuda") or (
+            self.device.startswith("cuda:") and self.device[5:].isdigit()
+        )
+        validate(known, "run.device", "must be auto, cpu, cuda or cuda:N", self.device)
+        validate_numbers(self, "run.")

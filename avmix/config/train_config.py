@@ -1,0 +1,71 @@
+"""Configuration of training: all sections, and what they require of each other."""
+
+from dataclasses import dataclass, field
+
+from avmix.config.augment_config import AugmentConfig
+from avmix.config.checks import validate
+from avmix.config.clip_config import ClipConfig
+from avmix.config.data_config import DataConfig
+from avmix.config.frontend_config import FrontendConfig
+from avmix.config.loss_config import LossConfig
+from avmix.config.mix_config import MixConfig
+from avmix.config.mix_method import parse_mix_method
+from avmix.config.model_config import ModelConfig
+from avmix.config.optim_config import OptimConfig
+from avmix.config.run_config import RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train a late-fusion network on synchronized clips (python train.py)."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        """Check what concerns two sections."""
+        methods = [parse_mix_method(word) for word in self.mix.mix_methods]
+        if any(m.method == "cross" for m in methods):
+            validate(self.model.shared_width > 0, "model.shared_width",
+                     "must be > 0 for mixing method cross", self.model.shared_width)  # fmt: skip
+        if self.loss.contrastive > 0:
+            validate(self.model.shared_width > 0, "model.shared_width",
+                     "must be > 0 for loss.contrastive", self.model.shared_width)  # fmt: skip
+        for key in ("agreement", "interpolation"):
+            validate(self.loss.kind == "cross_entropy" or getattr(self.loss, key) == 0,
+                     f"loss.{key}", "compares distributions over classes: must be 0 for loss.kind "
+                     "binary", getattr(self.loss, key))  # fmt: skip
+        if self.mix.labels == "max":
+            validate(self.loss.kind == "binary", "mix.labels",
+                     f"must be sum for loss.kind {self.loss.kind}", self.mix.labels)  # fmt: skip
+        unmixed = self.mix.ramp_epochs + self.mix.off_epochs
+        validate(unmixed <= self.optim.epochs, "mix.ramp_epochs + mix.off_epochs",
+                 f"must be <= optim.epochs (={self.optim.epochs}; for a short run "
+                 "--mix.ramp_epochs 0)", unmixed)  # fmt: skip
+        for key in ("min_seconds", "hide_seconds"):
+            validate(getattr(self.augment, key) <= self.clip.duration_seconds, f"augment.{key}",
+                     f"must be <= clip.duration_seconds (={self.clip.duration_seconds})",
+                     getattr(self.augment, key))  # fmt: skip
+        validate(self.optim.batch_size % self.augment.repeats == 0, "augment.repeats",
+                 f"must divide optim.batch_size (={self.optim.batch_size})",
+                 self.augment.repeats)  # fmt: skip
+        mixes = set(self.mix.mix_methods) - {"none", "dropout"}
+        per_mix = self.optim.batch_size * self.mix.clips_per_mix
+        validate(self.augment.repeats < per_mix or not mixes, "augment.repeats",
+                 f"must be < optim.batch_size (={self.optim.batch_size}) where clips are mixed: "
+                 "windows of one file never are", self.augment.repeats)  # fmt: skip
+        validate(self.augment.repeats == 1 or self.mix.pairing != "roll", "mix.pairing",
+                 f"must not be roll with augment.repeats (={self.augment.repeats}): the next clip "
+                 "is another window of the same file, and those are never mixed",
+                 self.mix.pairing)  # fmt: skip
+        columns = int(self.clip.duration_seconds * self.clip.sample_rate) - self.frontend.n_fft
+        validate(columns >= 0, "clip.duration_seconds",
+                 f"must hold one spectrum of frontend.n_fft (={self.frontend.n_fft}) samples",
+                 self.clip.duration_seconds)  # fmt: skip

@@ -1,0 +1,196 @@
+"""Options that are set and cannot act, because another option does not let them.
+
+One table says what each such option needs. An option that is set to something else than its default
+while a need of it is not met is an error, never silence: whoever sets it believes that it acts.
+
+Files of options are combined, though, and a later one may switch off what an earlier one set. Such
+an option did act where it was set: `avmix.config.load_config` takes it, the run says at its start
+that it is switched off, and leaves it out of its resolved configuration.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
+
+from avmix.config.mix_method import MixMethod, parse_mix_method
+
+C = TypeVar("C")
+
+
+class Need(NamedTuple):
+    """What an option cannot act without."""
+
+    says: str
+    """The other option and the value it must have, for the message."""
+    met: Callable[[Any], bool]
+    """Of the section that the other option is in."""
+    section: str = ""
+    """That section, where it is not the one of the option that has the need."""
+
+
+def _over(key: str, says: str = "> 0", least: float = 0.0) -> Need:
+    """`key` above `least`."""
+    name = key.rpartition(".")[2]
+    return Need(f"{key} {says}", lambda part: getattr(part, name) > least)
+
+
+def _is(key: str, value: str) -> Need:
+    name = key.rpartition(".")[2]
+    return Need(f"{key} {value}", lambda part: getattr(part, name) == value)
+
+
+def _encoder(modality: str, says: str, fits: Callable[[str], bool]) -> Need:
+    """The encoder is of a library such that `fits`."""
+    key = f"model.{modality}.encoder"
+    return Need(f"{key} {says}", lambda part: fits(part.encoder.partition(":")[0]))
+
+
+def _some(says: str, fits: Callable[[Any, MixMethod], bool]) -> Need:
+    """One of the ways of mixing is such that `fits`."""
+
+    def met(mix: Any) -> bool:
+        recipes = [parse_mix_method(word) for word, share in mix.mix_methods.items() if share > 0]
+        return mix.probability > 0 and any(fits(mix, recipe) for recipe in recipes)
+
+    return Need(says, met)
+
+
+_TABLE = Need("data.table", lambda data: data.table != "")
+_BATCHES_CHANGE = Need(
+    "a mix.method that mixes or drops (not none)",
+    lambda mix: any(word != "none" and share > 0 for word, share in mix.mix_methods.items()),
+)
+_HAPPENS = _over("mix.probability")
+_MIXES = _some("a mix.method that mixes (mixup)", lambda _, r: r.method != "none")
+_PAIRS = _some(
+    "a mix.method that mixes with a partner (mixup)",
+    lambda mix, r: r.method != "none" and (r.method != "cross" or mix.cross_with == "partner"),
+)
+_MIXES_INPUT_AUDIO = _some(
+    "a mix.method that mixes audio at input level (mixup)",
+    lambda _, r: r.level == "input" and r.method not in ("none", "video"),
+)
+_LAYER = _some("a mix.method at @layer (mixup@layer)", lambda _, r: r.level == "layer")
+_ENERGY = _some("mix.method energy", lambda _, r: r.method == "energy")
+_CROSS = _some("mix.method cross", lambda _, r: r.method == "cross")
+_DROPOUT = _some("a mix.method with +dropout (mixup+dropout)", lambda _, r: r.dropout)
+_MIXES_WAVEFORMS = Need(
+    "mix.audio_domain waveform: a spectrogram has no polarity",
+    lambda mix: mix.audio_domain == "waveform",
+    "mix",
+)
+_RESIZED, _RANDAUGMENT = _is("augment.crop", "resized"), _is("augment.policy", "randaugment")
+
+_OWN, _OTHER = "of avmix (avmix:NAME)", "of another library than avmix"
+_IMAGES = ("torchvision", "timm")
+
+
+def _of_encoder(modality: str) -> dict[str, tuple[Need, ...]]:
+    """The needs of the options of model.video or model.audio."""
+    key, says = f"model.{modality}", "a file or a name"
+    weights = Need(f"{key}.weights {says}", lambda part: part.weights != "")
+    learns = Need(f"{key}.frozen false", lambda part: not part.frozen)
+    return {
+        f"{key}.channels": (_encoder(modality, _OWN, lambda library: library == "avmix"),),
+        f"{key}.options": (_encoder(modality, _OTHER, lambda library: library != "avmix"),),
+        f"{key}.may_lack": (weights,),
+        f"{key}.lr_scale": (learns,),
+    }
+
+
+NEEDS: dict[str, tuple[Need, ...]] = {
+    "data.table_label": (_TABLE,),
+    "data.table_split": (_TABLE,),
+    "data.table_source": (_TABLE,),
+    "data.shots_seed": (_over("data.shots"),),
+    "augment.speed_keeps_pitch": (_over("augment.speed", "> 1", 1.0),),
+    "augment.jitter_seconds": (_is("augment.binding", "window"),),
+    "augment.min_area": (_RESIZED,),
+    "augment.max_aspect": (_RESIZED,),
+    "augment.scales": (_is("augment.crop", "multiscale"),),
+    "augment.never_flip": (_over("augment.flip"),),
+    "augment.policy_ops": (_RANDAUGMENT,),
+    "augment.policy_probability": (_RANDAUGMENT,),
+    "augment.policy_strength": (_RANDAUGMENT,),
+    "augment.invert": (_MIXES_WAVEFORMS,),
+    "augment.noise_snr_db": (_over("augment.noise"),),
+    "augment.background_snr_db": (_over("augment.background"),),
+    "augment.background_label": (_over("augment.background"),),
+    "augment.time_mask_seconds": (_over("augment.time_masks"),),
+    "augment.mel_mask_share": (_over("augment.mel_masks"),),
+    "mix.method": (Need("an empty mix.switch, in place of it", lambda mix: not mix.switch),),
+    "mix.probability": (_BATCHES_CHANGE,),
+    "mix.ramp_epochs": (_BATCHES_CHANGE, _HAPPENS),
+    "mix.off_epochs": (_BATCHES_CHANGE, _HAPPENS),
+    "mix.law": (_MIXES,),
+    "mix.alpha": (_is("mix.law", "beta"), _MIXES),
+    "mix.lam": (_is("mix.law", "fixed"), _MIXES),
+    "mix.dominant": (_MIXES,),
+    "mix.per": (_MIXES,),
+    "mix.pairing": (_PAIRS,),
+    "mix.audio_domain": (_MIXES_INPUT_AUDIO,),
+    "mix.layers": (_LAYER,),
+    "mix.energy_limit_db": (_ENERGY,),
+    "mix.drop_video": (_DROPOUT,),
+    "mix.drop_audio": (_DROPOUT,),
+    "mix.cross_with": (_CROSS,),
+    "mix.cross_path": (_CROSS,),
+    "mix.labels": (_MIXES,),
+    **_of_encoder("video"),
+    "model.video.pooling": (
+        _encoder("video", "of torchvision or timm", lambda library: library in _IMAGES),
+    ),
+    **_of_encoder("audio"),
+    "loss.agreement_kind": (_over("loss.agreement"),),
+    "loss.agreement_temperature": (_over("loss.agreement"),),
+    "loss.agreement_confidence": (_over("loss.agreement"),),
+    "loss.contrastive_temperature": (_over("loss.contrastive"),),
+}
+"""What an option needs, by its dotted path; options that always act are not listed."""
+
+
+def unused_options(config: Any) -> dict[str, str]:
+    """The message for each option of `config`, by dotted path, that is set to something else than
+    its default and cannot act. `config` is a `TrainConfig`, or has some of its sections."""
+    found: dict[str, str] = {}
+    for key, needs in NEEDS.items():
+        where, _, name = key.rpartition(".")
+        if not hasattr(config, where.partition(".")[0]):
+            continue
+        part = value_at(config, where)
+        if getattr(part, name) == getattr(type(part)(), name):
+            continue
+        if unmet := [need.says for need in needs if not _is_met(need, config, part)]:
+            found[key] = f"{key} cannot act without {unmet[0]}, got {getattr(part, name)!r}"
+    return found
+
+
+def _is_met(need: Need, config: Any, part: Any) -> bool:
+    """Whether the section of the other option says so; a section that is not there cannot tell."""
+    other = getattr(config, need.section, None) if need.section else part
+    return other is None or need.met(other)
+
+
+def without_unused(config: C) -> C:
+    """The same configuration with the options of `unused_options` at their defaults: what it
+    computes is the same."""
+    changes: dict[str, dict[str, Any]] = {}
+    for key in unused_options(config):
+        where, _, name = key.rpartition(".")
+        changes.setdefault(where, {})[name] = getattr(type(value_at(config, where))(), name)
+    for where, values in changes.items():
+        config = _with(config, where, replace(value_at(config, where), **values))
+    return config
+
+
+def value_at(config: Any, key: str) -> Any:
+    """The section or option of this dotted path."""
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def _with(config: Any, key: str, value: Any) -> Any:
+    """`config` with another section at this dotted path."""
+    name, _, rest = key.partition(".")
+    return replace(config, **{name: _with(getattr(config, name), rest, value) if rest else value})

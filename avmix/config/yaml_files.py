@@ -1,0 +1,92 @@
+"""Configurations to YAML and back, and how two of them differ."""
+
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, TypeVar
+
+import yaml
+
+C = TypeVar("C")
+
+
+def to_yaml(config: Any) -> str:
+    """The resolved configuration, every option spelled out; `--config` reads it back."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def from_yaml(cls: type[C], text: str) -> C:
+    """The configuration that `to_yaml` wrote, of this version or before options were renamed;
+    raises ValueError on anything else."""
+    try:
+        return _build(cls, renamed(read_yaml(text)))
+    except (TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"not a configuration of this version of avmix: {reason}") from None
+    except ValueError as error:
+        raise ValueError(f"not a configuration of this version of avmix: {error}") from None
+
+
+def read_yaml(text: str) -> Any:
+    """What a document of YAML says. Raises ValueError for what is none, and for a key that is there
+    twice, of which YAML itself would forget the first."""
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+        if node is not None and (key := _repeated_key(node)):
+            raise ValueError(f"the key {key!r} is there twice; one of the two would be forgotten")
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
+
+
+def _repeated_key(node: yaml.Node, prefix: str = "") -> str | None:
+    """Dotted path of the first key that a mapping in `node` holds twice."""
+    children: list[tuple[str, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        paths = [(prefix + str(key.value), value) for key, value in node.value]
+        seen: set[str] = set()
+        for path, _ in paths:
+            if path in seen:
+                return path
+            seen.add(path)
+        children = [(path + ".", value) for path, value in paths]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(prefix, item) for item in node.value]
+    return next((key for p, child in children if (key := _repeated_key(child, p))), None)
+
+
+RENAMED = {
+    "model.video_channels": "model.video.channels",
+    "model.audio_channels": "model.audio.channels",
+}
+"""Options that had another name, which checkpoints may still say: old and new dotted path."""
+
+
+def renamed(values: Any) -> Any:
+    """What `to_yaml` of an older version wrote, with the names of today."""
+    for old, new in RENAMED.items():
+        *above, name = old.split(".")
+        section = values
+        for word in above:
+            section = section.get(word) if isinstance(section, dict) else None
+        if isinstance(section, dict) and name in section:
+            part, *path, last = new.split(".")
+            inner = values.setdefault(part, {})
+            for word in path:
+                inner = inner.setdefault(word, {})
+            inner[last] = section.pop(name)
+    return values
+
+
+def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted path of every option in which two configurations of one kind differ, both values."""
+    if not is_dataclass(a):
+        return {"": (a, b)} if a != b else {}
+    found: dict[str, tuple[Any, Any]] = {}
+    for f in fields(a):
+        for key, values in differences(getattr(a, f.name), getattr(b, f.name)).items():
+            found[f"{f.name}.{key}" if key else f.name] = values
+    return found
+
+
+def _build(cls: Any, values: dict[str, Any]) -> Any:
+    sections = {f.name: f.type for f in fields(cls) if is_dataclass(f.type)}
+    return cls(**{k: _build(sections[k], v) if k in sections else v for k, v in values.items()})

@@ -1,0 +1,1 @@
+"""`avmix events`: onsets in the clips of a dataset."""

@@ -1,0 +1,55 @@
+"""Mixing inside the network: between stages of the encoders, or of what they give."""
+
+from typing import NamedTuple, TypeVar
+
+from torch import Tensor
+
+from avmix.mix.blend import blend, blend_crosswise
+from avmix.mix.mix_plan import CrossPath, PlacedPlan
+
+Hidden = TypeVar("Hidden", Tensor, list[Tensor])
+"""What an encoder has between two stages: of several pathways, a tensor of each."""
+
+
+class HiddenMix(NamedTuple):
+    """What of a plan the network must know. Only `stage` and `path` decide which code runs, so that
+    a compiled network is compiled once for each of them, not for every plan."""
+
+    stage: int | None
+    """Stages of each encoder before the mix; None: the features are mixed."""
+    path: CrossPath | None
+    """Features of two modalities are mixed with each other; None: each with its own kind."""
+    partner: Tensor
+    """(n) int32"""
+    video: Tensor
+    """(n) float32 weights of the own signal."""
+    audio: Tensor
+    """(n) float32"""
+
+    def blend(self, x: Hidden, weight: Tensor) -> Hidden:
+        """(b ...) to (n ...): whole tensors with their partners'."""
+        if isinstance(x, list):
+            return [blend(one, self.partner, weight) for one in x]
+        return blend(x, self.partner, weight)
+
+    def features(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """(b dv), (b da) to (n dv), (n da): mixed, where features are what is mixed."""
+        if self.stage is not None:
+            return video, audio
+        if self.path is None:
+            return self.blend(video, self.video), self.blend(audio, self.audio)
+        return blend_crosswise(video, audio, self.partner, self.video, self.path)
+
+
+def hidden_mix(plan: PlacedPlan) -> HiddenMix | None:
+    """What the network has to mix; None where that was done before it, or is not done at all."""
+    what = plan.plan
+    if what.level == "input":
+        return None
+    return HiddenMix(
+        stage=what.stage,
+        path=what.path,
+        partner=plan.partner,
+        video=plan.part("video").weight,
+        audio=plan.part("audio").weight,
+    )

@@ -1,0 +1,172 @@
+"""Encoders by the name of a library and of what it has: `timm:tf_efficientnet_lite0`.
+
+A library is imported where one of its encoders is asked for, not before.
+"""
+
+import inspect
+from importlib import import_module
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from avmix.config import (
+    AudioEncoderConfig,
+    ClipConfig,
+    FrontEnd,
+    FrontendConfig,
+    VideoEncoderConfig,
+)
+from avmix.mix.clip_grid import clip_grids
+from avmix.models.audio_encoder import AudioEncoder
+from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
+from avmix.models.video_encoder import VideoEncoder
+
+_OWN = {"video": "r2plus1d", "audio": "cnn"}
+
+
+def video_encoder(
+    config: VideoEncoderConfig, clip: ClipConfig, *, load_weights: bool = True
+) -> Encoder:
+    """The encoder that `model.video` names, for frames as `clip` says. Raises ValueError as
+    `build_model` does."""
+    library, _, name = config.encoder.partition(":")
+    match library:
+        case "avmix":
+            _check_own(name, "video")
+            found: Encoder = VideoEncoder(config.channels)
+        case "python":
+            found = _of_user("video", name, config.options)
+        case _:
+            adapter = import_module(f"avmix.models.{library}")
+            found = adapter.video(name, config, clip)
+    which, spec = f"model.video.encoder {config.encoder}", found.spec
+    if not isinstance(spec, VideoSpec):
+        raise ValueError(f"{which} takes no frames: its spec is {spec}")
+    _compare(
+        which,
+        ("frames", "clip.num_frames", spec.num_frames, clip.num_frames),
+        ("pixels (height and width)", "clip.crop", spec.size, clip.crop),
+    )
+    _finish(found, "video", config, 3, load_weights)
+    if library != "avmix":
+        given = torch.zeros(1, 3, clip.num_frames, clip.crop, clip.crop)
+        _try(found, given, which, f"clip.num_frames {clip.num_frames}, clip.crop {clip.crop}")
+    return found
+
+
+def audio_encoder(
+    config: AudioEncoderConfig,
+    clip: ClipConfig,
+    frontend: FrontendConfig,
+    *,
+    load_weights: bool = True,
+) -> Encoder:
+    """The encoder that `model.audio` names, for spectrograms as `clip` and `frontend` say. Raises
+    ValueError as `build_model` does."""
+    library, _, name = config.encoder.partition(":")
+    match library:
+        case "avmix":
+            _check_own(name, "audio")
+            found: Encoder = AudioEncoder(config.channels, clip.audio_channels)
+        case "python":
+            found = _of_user("audio", name, config.options)
+        case _:
+            adapter = import_module(f"avmix.models.{library}")
+            found = adapter.audio(name, config, clip, frontend)
+    which, spec = f"model.audio.encoder {config.encoder}", found.spec
+    if not isinstance(spec, AudioSpec):
+        raise ValueError(f"{which} takes no spectrograms: its spec is {spec}")
+    num_mels, num_columns = clip_grids(clip, frontend, "log_mel")["audio"].shape
+    if spec.front_end != frontend.kind:
+        known = spec.front_end in get_args(FrontEnd)
+        raise ValueError(
+            f"{which} takes {spec.front_end} spectrograms, frontend.kind gives {frontend.kind}"
+            f"{'' if known else ', and there is no such front end so far'}"
+        )
+    _compare(
+        which,
+        ("samples a second", "clip.sample_rate", spec.sample_rate, clip.sample_rate),
+        ("channels", "clip.stereo", spec.channels, clip.audio_channels),
+        ("mel bins", "frontend.num_mels", spec.num_mels, num_mels),
+        ("columns", "clip.duration_seconds and frontend.hop_length",
+         spec.num_columns, num_columns),
+    )  # fmt: skip
+    _finish(found, "audio", config, clip.audio_channels, load_weights)
+    if library != "avmix":
+        given = torch.zeros(1, clip.audio_channels, num_mels, num_columns)
+        options = f"{num_mels} mel bins, {num_columns} columns, {clip.audio_channels} channels"
+        _try(found, given, which, options)
+    return found
+
+
+def _check_own(name: str, modality: str) -> None:
+    if name != _OWN[modality]:
+        raise ValueError(
+            f"model.{modality}.encoder: avmix has {_OWN[modality]!r} only, got {name!r}"
+        )
+
+
+def _of_user(modality: str, name: str, options: dict[str, Any]) -> Encoder:
+    """What the function `MODULE:FUNCTION` returns for `options`."""
+    which = f"model.{modality}.encoder python:{name}"
+    module, _, function = name.partition(":")
+    try:
+        build = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{which}: {error} (MODULE:FUNCTION, MODULE on PYTHONPATH)") from None
+    try:
+        inspect.signature(build).bind(**options)
+    except TypeError as error:
+        raise ValueError(f"{which} does not take the options {options}: {error}") from None
+    found = build(**options)
+    if not isinstance(found, Encoder):
+        raise ValueError(
+            f"{which} must return an avmix.models.encoder.Encoder, got {type(found).__name__}"
+        )
+    return found
+
+
+def _finish(
+    encoder: Encoder,
+    modality: str,
+    config: VideoEncoderConfig | AudioEncoderConfig,
+    channels: int,
+    load_weights: bool,
+) -> None:
+    """The weights to begin with, and whether they stay as they are."""
+    if config.weights and load_weights:
+        from avmix.models.weights import load_into
+
+        encoder.notice = load_into(encoder, modality, config, channels)
+    if config.frozen:
+        encoder.freeze()
+
+
+def _compare(which: str, *facts: tuple[str, str, int | None, int]) -> None:
+    """Raises ValueError for the first of (what, option, wanted, given) that is not as wanted."""
+    for what, option, wanted, given in facts:
+        if wanted is not None and wanted != given:
+            raise ValueError(f"{which} takes {wanted} {what}, {option} gives {given}")
+
+
+@torch.no_grad()
+def _try(encoder: Encoder, given: Tensor, which: str, options: str) -> None:
+    """Encode one empty clip: what a network cannot take is an error now, not an hour later.
+
+    Neither its statistics nor torch's generator know of it.
+    """
+    mode = encoder.training
+    encoder.eval()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            found = encoder(given)
+        except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{which} cannot take such clips ({options}): {reason}") from error
+    encoder.train(mode)
+    if tuple(found.shape) != (1, encoder.num_features):
+        raise ValueError(
+            f"{which} gives {tuple(found.shape)} for a clip, not (1, {encoder.num_features}), "
+            "as its num_features says"
+        )

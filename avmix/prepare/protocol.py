@@ -1,0 +1,72 @@
+"""What annotations say of a dataset, before any file is looked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """One clip that annotations name, before anything is looked for on disk."""
+
+    clip_id: str
+    """Unique within the protocol."""
+    split: str
+    """`train`, `val` or `test`."""
+    labels: tuple[str, ...]
+    """Names of classes; several where clips have several."""
+    source_id: str
+    """Recording, person or group: never in two splits, unless the protocol says that it leaks."""
+    names: tuple[str, ...]
+    """What the file may be called, best first: relative POSIX paths or bare names. One without a
+    media ending stands for any ending."""
+    start_seconds: float | None = None
+    """The labelled stretch within the file begins here; None: where the file does."""
+    end_seconds: float | None = None
+    """And ends here; None: where the file does."""
+    video: str = ""
+    """Id of the video that the clip was cut from, where files are called by it; any form of id and
+    seconds is then a name of the clip (`avmix.prepare.clip_file_names`)."""
+    cut_seconds: tuple[float, float] | None = None
+    """From where to where in that video."""
+    seconds: float | None = None
+    """How long the file should be, where the dataset says so."""
+    where: str = ""
+    """`testlist01.txt:17`: for messages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A row of an annotation file that could not be used, or was used with a correction."""
+
+    where: str
+    """File and line."""
+    reason: str
+    """`duplicate row`, `label 'Foo' is not in classes.txt; did you mean ...`."""
+    text: str
+    """The row as it stands."""
+    dropped: bool
+    """False where it was used, with the correction that `reason` tells."""
+
+
+def _unknown() -> Mapping[str, int]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """One way of splitting a dataset, as its annotations define it."""
+
+    name: str
+    """`ucf101/split1`: becomes the protocol of `dataset.json`."""
+    classes: tuple[str, ...]
+    """In the order of the network's outputs."""
+    expected: tuple[Expected, ...]
+    problems: tuple[Problem, ...] = ()
+    published: Mapping[str, int] = field(default_factory=_unknown)
+    """Clips per split that the source states, for the report; empty where unknown."""
+    leaks: str = ""
+    """Why sources are in two splits by this protocol's definition: allowed then, and printed."""
+    needs_audio: bool = False
+    """True: clips without audio are left out; False: kept, with masks of what is present."""
+    annotation_sha256: str = ""
+    """Of the files that it was read from."""

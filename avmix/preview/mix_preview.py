@@ -1,0 +1,166 @@
+"""Look at a mix: two clips and what training would make of them, on one time axis."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from avmix.augment import apply_video, centred
+from avmix.config import ClipConfig, FrontendConfig, MixConfig
+from avmix.data.eval_windows import Window
+from avmix.decode import decode_clip
+from avmix.decode.mono_track import channels_to_read, one_channel
+from avmix.evaluation.figures import OWN, PARTNER, Strip, draw_strips
+from avmix.media.probe import survey
+from avmix.mix import MixPlan, clip_grids, draw_plan, mixed_targets
+from avmix.models.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
+from avmix.rng import rng
+from avmix.training.engine import clips_of
+from avmix.types import Batch, Clip
+
+PREVIEW_CLIP = ClipConfig(crop=112, short_side=112)
+"""Frames large enough to look at."""
+
+
+def preview_mix(
+    own: Path,
+    partner: Path,
+    *,
+    out: Path,
+    mixes: Sequence[MixConfig | MixPlan],
+    seed: int = 0,
+    start_seconds: float | tuple[float, float] = 0.0,
+    labels: tuple[str, str] | None = None,
+    clip: ClipConfig = PREVIEW_CLIP,
+    frontend: FrontendConfig | None = None,
+    tracks: tuple[int | None, int | None] = (None, None),
+    until_seconds: tuple[float | None, float | None] = (None, None),
+) -> list[MixPlan]:
+    """Write a PNG of both clips and of each way of mixing them; returns how each was done.
+
+    Everything goes the way of training: the same decoder, frontend and mix. A plan is carried out
+    as it is (of one clip, with the partner as second input: `MixPlan.of_one`), for a configuration
+    one is drawn. `start_seconds`: into both files, or into each. `labels` names the two classes;
+    the file names stand in for them. `tracks`: of audio, where not those that players take.
+    `until_seconds`: where reading of each has to end, as for `decode_clip`.
+    Raises what `decode_clip` raises, and ValueError where a plan does not fit the clips or mixes
+    inside the network, where there is nothing to see.
+    """
+    settings = frontend or FrontendConfig()
+    names = labels or (own.stem, partner.stem)
+    starts = start_seconds if isinstance(start_seconds, tuple) else (start_seconds,) * 2
+    clips = [
+        _read(path, Window(start, clip.duration_seconds), clip, track, until)
+        for path, start, track, until in zip(
+            (own, partner), starts, tracks, until_seconds, strict=True
+        )
+    ]
+    batch = Batch(
+        video=torch.from_numpy(np.stack([c.video for c in clips])),
+        audio=torch.from_numpy(np.stack([c.audio for c in clips])),
+        has_video=torch.ones(2, dtype=torch.bool),
+        has_audio=torch.tensor([c.audio_valid > 0 for c in clips]),
+        target=torch.eye(2),
+        row=torch.arange(2),
+        source=torch.arange(2),
+    )
+    plans = [mix if isinstance(mix, MixPlan) else _drawn(mix, batch, clip, settings, seed)
+             for mix in mixes]  # fmt: skip
+    for plan in plans:
+        if plan.level != "input":
+            raise ValueError(f"{plan.method}: mixed at {plan.level} level, where nothing is to see")
+    stage = Frontend(settings, clip.sample_rate)
+    frames, log_mel = stage(batch)
+    seconds = (
+        settings.n_fft / 2 + settings.hop_length * np.arange(log_mel.shape[3])
+    ) / clip.sample_rate
+    share = clip.duration_seconds / clip.num_frames
+    base = Strip(
+        title="",
+        frames=_pixels(frames[0]),
+        frame_seconds=(np.arange(clip.num_frames) + 0.5) * share,
+        log_mel=log_mel[0].mean(0).numpy(),
+        column_seconds=seconds,
+        labels=(),
+    )
+    strips = [
+        replace(base, title=f"own clip: {names[0]}", labels=[(names[0], 1.0, OWN)]),
+        replace(
+            base,
+            title=f"partner: {names[1]}",
+            frames=_pixels(frames[1]),
+            log_mel=log_mel[1].mean(0).numpy(),
+            labels=[(names[1], 1.0, PARTNER)],
+        ),
+    ]
+    for plan in plans:
+        placed = plan.to(torch.device("cpu"))
+        mixed_frames, mixed_mel = stage(batch, placed)
+        target = mixed_targets(placed, batch.target).fused[0].tolist()
+        strips.append(
+            replace(
+                base,
+                title=_title(plan),
+                frames=_pixels(mixed_frames[0]),
+                log_mel=mixed_mel[0].mean(0).numpy(),
+                labels=[(names[0], target[0], OWN), (names[1], target[1], PARTNER)],
+            )
+        )
+    draw_strips(strips, 0.0, clip.duration_seconds, f"{names[0]} and {names[1]}, mixed", out)
+    return plans
+
+
+def _drawn(
+    mix: MixConfig, batch: Batch, clip: ClipConfig, frontend: FrontendConfig, seed: int
+) -> MixPlan:
+    """How the first clip of `batch` is mixed with the second."""
+    shared, own = rng(seed, 0, "mix_shared", 0), rng(seed, 0, "mix", 0, 0)
+    grids = clip_grids(clip, frontend, mix.audio_domain)
+    return draw_plan(mix, clips_of(batch), grids, shared=shared, own=own).of_one(0)
+
+
+def _title(plan: MixPlan) -> str:
+    """What of the first clip of `plan` is its own, and what the network is not shown."""
+    video, audio = plan.part("video"), plan.part("audio")
+    title = f"{plan.method}: {video.lam[0]:.2f} of the own frames, {audio.lam[0]:.2f} of the own"
+    title += f" audio ({audio.domain.replace('_', '-')})"
+    missing = [part.name for part in plan.parts if not part.present[0]]
+    return title + "".join(f"; {name} dropped" for name in missing)
+
+
+def _read(
+    path: Path,
+    window: Window,
+    config: ClipConfig,
+    track: int | None = None,
+    until_seconds: float | None = None,
+) -> Clip:
+    wanted, audio = config.audio_channels, None
+    if wanted == 1:  # training knows it from the manifest
+        audio = survey(str(path), audio_track=track).audio
+    clip = decode_clip(
+        path,
+        start_seconds=window.start_seconds,
+        duration_seconds=window.duration_seconds,
+        num_frames=config.num_frames,
+        sample_rate=config.sample_rate,
+        channels=channels_to_read(audio, wanted),
+        audio_track=track,
+        until_seconds=until_seconds,
+        short_side=config.short_side,
+        audio="silence",
+    )
+    clip = replace(clip, audio=one_channel(audio, clip.audio, wanted))
+    plan = centred(clip.video.shape[1], clip.video.shape[2])
+    return replace(clip, video=apply_video(clip.video, plan, config.crop))
+
+
+def _pixels(frames: Float[Tensor, "c t h w"]) -> UInt8[np.ndarray, "t h w c"]:
+    """Normalised frames back to what a screen shows."""
+    std, mean = (torch.tensor(v).view(3, 1, 1, 1) for v in (PIXEL_STD, PIXEL_MEAN))
+    pixels = (frames * std + mean).clamp(0, 1) * 255
+    return pixels.round().byte().permute(1, 2, 3, 0).numpy()

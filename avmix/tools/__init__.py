@@ -1,0 +1,1 @@
+"""Command line tools on prepared datasets: leaks, transcode, shards, download."""

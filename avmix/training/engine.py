@@ -1,0 +1,363 @@
+"""The loop: from a batch to a step, and from a network to its predictions."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from avmix.config import MixConfig, ModelConfig, OptimConfig, TrainConfig
+from avmix.data.dataset import WORTH_HINT, BadClip, TooManyBadClips
+from avmix.data.loader import EvalLoader, TrainLoader
+from avmix.evaluation.metrics import EVAL_ROWS, NEEDS, Predictions
+from avmix.mix import Clips, clip_grids, draw_plan, mixed_targets
+from avmix.mix.hidden_mix import hidden_mix
+from avmix.mix.mix_plan import PlacedPlan
+from avmix.models import LateFusionClassifier
+from avmix.models.classifier import Output
+from avmix.models.frontend import Frontend
+from avmix.rng import rng
+from avmix.training.chance_level import ChanceMeter
+from avmix.training.losses import consistency_losses, head_losses, needs_clean, objective, presence
+from avmix.training.runlog import GradNorms, RunLog, StepRecord, Stopwatch
+from avmix.training.runtime import Runtime
+from avmix.types import Batch, Heads
+
+
+def train_one_epoch(
+    network: nn.Module,
+    frontend: Frontend,
+    optimizer: torch.optim.Optimizer,
+    loader: TrainLoader,
+    config: TrainConfig,
+    runtime: Runtime,
+    log: RunLog,
+    *,
+    epoch: int,
+    first_step: int,
+    save: Callable[[int], None],
+    meter: ChanceMeter,
+) -> Stopwatch:
+    """Train on steps `first_step` to the last of `epoch`; returns where the time went.
+
+    `network` maps (video, audio, has_video, has_audio, mix) to an `Output`. `save(step)` is called
+    every `run.save_every` steps with the number of the step that comes next. `meter` adds up what
+    the heads do in the epoch; it goes on with its sums where `first_step` is not 0.
+    """
+    seed, optim, num_steps = config.run.seed, config.optim, loader.num_steps
+    mix = mix_of_epoch(config.mix, epoch, optim.epochs)
+    grids = clip_grids(config.clip, config.frontend, mix.audio_domain)
+    with_clean = needs_clean(config.loss)
+    check = check_input if config.run.check_input else unchecked
+    towers, watch = towers_of(network), Stopwatch()
+    network.train()
+    if first_step == 0:
+        meter.begin_epoch()
+    log.epoch_started(epoch, optim.epochs, first_step, num_steps)
+    batches = watch.waiting(loader.epoch(epoch, first_step))
+    for step, (batch, bad) in enumerate(batches, first_step):
+        log.bad_clips(bad, config.data.train_split)
+        check(batch, loader.paths)
+        plan = draw_plan(
+            mix,
+            clips_of(batch),
+            grids,
+            shared=rng(seed, epoch, "mix_shared", step),
+            own=rng(seed, epoch, "mix", step, runtime.rank),
+        )
+        log.plan(plan, epoch, step, batch.row)
+        rows, batch, placed = batch.row, batch.to(runtime.device), plan.to(runtime.device)
+        seed_torch(rng(seed, epoch, "torch", step, runtime.rank))  # dropout
+
+        has_video, has_audio = placed.part("video").present, placed.part("audio").present
+        with runtime.autocast(config.run.precision):
+            video, audio = frontend(batch, placed)
+            mixed = network(video, audio, has_video, has_audio, hidden_mix(placed))
+            # Second: what autocast casts here, without gradient, must not serve the other pass.
+            clean = clean_pass(network, frontend, batch) if with_clean else None
+        target = targets_of_mix(placed, batch, config.mix.labels)
+        present = presence(has_video, has_audio)
+        losses = head_losses(
+            mixed.logits, target, present, config.loss.label_smoothing, config.loss.kind
+        )
+        meter.add(losses, target, present)
+        consistency = consistency_losses(
+            config.loss, placed, mixed, clean, batch.has_video, batch.has_audio,
+            softened=None if batch.audio_target is None else target,
+        )  # fmt: skip
+        loss = objective(config.loss, losses, consistency)
+
+        first_of_update = step - step % optim.accumulate
+        steps_of_update = min(optim.accumulate, num_steps - first_of_update)
+        (loss / steps_of_update).backward()
+        lr, grad_norms = lr_at(optim, epoch * num_steps + step, num_steps), None
+        updated = step + 1 == first_of_update + steps_of_update
+        if updated:
+            grad_norms = clip_gradients(towers, optim.clip_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group.get("lr_scale", 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+        watch.num_clips += plan.size * runtime.world_size
+        record = StepRecord(
+            epoch=epoch, step=step, lr=lr, loss=loss.detach(),
+            losses=Heads(*(one.detach() for one in losses)),
+            consistency={name: one.detach() for name, one in consistency.items()},
+            grad_norms=grad_norms, rows=rows,
+        )  # fmt: skip
+        log.step_done(record, watch)
+        every = config.run.save_every
+        if updated and every and (step + 1) // every > first_of_update // every:
+            log.flush()  # which raises where the loss was not finite: that is never saved
+            save(step + 1)
+    log.flush()
+    # What one process could not read concerns all: they stop together, and the main one logs it.
+    for found in runtime.gather(loader.bad.found):
+        log.bad_clips(loader.bad.add(found), config.data.train_split)
+    return watch.stop()
+
+
+def mix_of_epoch(mix: MixConfig, epoch: int, num_epochs: int) -> MixConfig:
+    """How the clips of `epoch`, counted from 0, are mixed: the first `mix.ramp_epochs` epochs mix a
+    share of the batches that rises linearly from none, the last `mix.off_epochs` mix none."""
+    if epoch >= num_epochs - mix.off_epochs:
+        return replace(mix, probability=0.0)
+    if epoch < mix.ramp_epochs:
+        return replace(mix, probability=mix.probability * epoch / mix.ramp_epochs)
+    return mix
+
+
+def clips_of(batch: Batch) -> Clips:
+    """What drawing a plan must know; `batch` is still on the CPU."""
+    return Clips(
+        present=(
+            ("video", tuple(batch.has_video.tolist())),
+            ("audio", tuple(batch.has_audio.tolist())),
+        ),
+        source=tuple(batch.source.tolist()),
+        labels=tuple(frozenset(row.nonzero().flatten().tolist()) for row in batch.target),
+    )
+
+
+def targets_of(batch: Batch) -> Heads:
+    """What each head is to learn of the clips before they are mixed: of the fused one, the mean
+    over the modalities that a clip has."""
+    seen = batch.target
+    if batch.audio_target is None:
+        return Heads(seen, seen, seen)
+    heard = batch.audio_target
+    sees, hears = batch.has_video[:, None], batch.has_audio[:, None]
+    fused = torch.where(sees & hears, (seen + heard) / 2, torch.where(hears, heard, seen))
+    return Heads(fused=fused, video=seen, audio=heard)
+
+
+def targets_of_mix(plan: PlacedPlan, batch: Batch, labels: Literal["sum", "max"] = "sum") -> Heads:
+    """What each head is to learn of the mixed clips. Of a clip that lost a modality, the fused one
+    learns what is left."""
+    own = batch.target if batch.audio_target is None else targets_of(batch)
+    return mixed_targets(plan, own, labels)
+
+
+def clean_pass(network: nn.Module, frontend: Frontend, batch: Batch) -> Output:
+    """What the network says of the clips as they are: without gradient, as in evaluation, so that
+    neither dropout nor the statistics of batch normalisation know of it."""
+    # Not through DDP: whether its buffers are sent must not depend on this.
+    model = network.module if isinstance(network, DistributedDataParallel) else network
+    model.eval()
+    with torch.no_grad():
+        found = model(*frontend(batch), batch.has_video, batch.has_audio)
+    model.train()
+    return found
+
+
+def check_input(batch: Batch, paths: Sequence[str]) -> None:
+    """Raises ValueError, naming the files, where audio is not finite (pixels always are)."""
+    broken = ~batch.audio.isfinite().flatten(1).all(1)
+    if broken.any():
+        files = [paths[int(row)] for row in batch.row[broken]]
+        raise ValueError(f"audio that is not finite, in {', '.join(files)}")
+
+
+def unchecked(batch: Batch, paths: Sequence[str]) -> None:
+    """What is not finite is found in the loss (`NotFiniteError`)."""
+
+
+def seed_torch(stream: np.random.Generator) -> None:
+    """Give torch's own generator, which dropout and initial weights use, an address."""
+    torch.manual_seed(int(stream.integers(2**63)))
+
+
+def lr_at(optim: OptimConfig, step: int, steps_per_epoch: int) -> float:
+    """Linear warm-up from zero, then half a cosine down to zero; `step` counts from the start."""
+    warmup, total = optim.warmup_epochs * steps_per_epoch, optim.epochs * steps_per_epoch
+    if step < warmup:
+        return optim.lr * (step + 1) / (math.ceil(warmup) + 1)
+    return optim.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total - warmup)))
+
+
+def build_optimizer(
+    model: nn.Module, optim: OptimConfig, network: ModelConfig | None = None
+) -> torch.optim.AdamW:
+    """AdamW; matrices and kernels decay, biases and normalisation layers do not. The encoders learn
+    at the rates that `network` says (`lr_scale`); what is frozen is left out."""
+    towers = towers_of(model)
+    scale: dict[nn.Parameter, float] = {}
+    if network is not None:
+        scale |= dict.fromkeys(towers.video, network.video.lr_scale)
+        scale |= dict.fromkeys(towers.audio, network.audio.lr_scale)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    groups = []
+    for factor in sorted({1.0, *scale.values()}, key=lambda factor: (factor != 1, factor)):
+        some = [p for p in learning if scale.get(p, 1.0) == factor]
+        groups += [
+            {"params": [p for p in some if p.ndim > 1], "weight_decay": optim.weight_decay,
+             "lr_scale": factor},
+            {"params": [p for p in some if p.ndim <= 1], "weight_decay": 0.0, "lr_scale": factor},
+        ]  # fmt: skip
+    return torch.optim.AdamW(groups, lr=optim.lr)
+
+
+class Towers(NamedTuple):
+    """Parameters of a network, by where they are."""
+
+    video: list[nn.Parameter]
+    audio: list[nn.Parameter]
+    fusion: list[nn.Parameter]
+    """Everything that is not in the video or the audio encoder."""
+
+
+def towers_of(network: nn.Module) -> Towers:
+    """Which parameters are whose; DDP's `module.` before their names does not matter."""
+    towers = Towers([], [], [])
+    for name, parameter in network.named_parameters():
+        match name.removeprefix("module.").partition(".")[0]:
+            case "video":
+                towers.video.append(parameter)
+            case "audio":
+                towers.audio.append(parameter)
+            case _:
+                towers.fusion.append(parameter)
+    return towers
+
+
+def clip_gradients(towers: Towers, max_norm: float) -> GradNorms:
+    """Scale all gradients so that their common norm is at most `max_norm`; norms before that."""
+    gradients = [[p.grad for p in tower if p.grad is not None] for tower in towers]
+    nothing = torch.zeros((), device=next(p.device for tower in towers for p in tower))
+    norms = [nn.utils.get_total_norm(some) if some else nothing for some in gradients]
+    total = nn.utils.get_total_norm(norms)
+    nn.utils.clip_grads_with_norm_([p for tower in towers for p in tower], max_norm, total)
+    return GradNorms(total, *norms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What evaluating a split gave; nothing is substituted."""
+
+    predictions: Predictions
+    """Of the clips all of whose views could be read, and gave finite numbers."""
+    bad: tuple[BadClip, ...]
+    """The others, once each."""
+
+
+@torch.inference_mode()
+def evaluate(
+    model: LateFusionClassifier,
+    frontend: Frontend,
+    loader: EvalLoader,
+    runtime: Runtime,
+) -> Evaluation:
+    """Probabilities of every clip for each of `EVAL_ROWS`, averaged in float64 over those of its
+    views that have what the row needs (`avmix.evaluation.metrics.NEEDS`): an audio head says
+    nothing of a window without audio.
+
+    A clip is missing, with the reason, where a view of it cannot be read, or its waveform or what
+    the network says of it is not finite: nan has a largest entry, too, and would count as a class.
+
+    Raises `TooManyBadClips`, which names the split, when none of its clips can be evaluated.
+    """
+    model.eval()
+    runtime.broadcast_buffers(model)
+    sums: dict[int, Tensor] = {}  # row of the manifest -> (len(EVAL_ROWS) k)
+    counts: dict[int, Tensor] = {}  # -> (len(EVAL_ROWS)): views that have what the row needs
+    views: dict[int, int] = {}
+    labels: dict[int, int] = {}
+    bad: dict[int, BadClip] = {}
+    for batch, bad_now in loader:
+        bad.update({b.row: b for b in bad_now})
+        if batch is None:
+            continue
+        probability = _eval_rows(model, frontend, batch.to(runtime.device)).double().cpu()
+        present = _present(batch)
+        probability = probability.where(present[:, :, None], 0)
+        problems = _not_finite(batch, probability)
+        for i, row in enumerate(batch.row.tolist()):
+            if problems[i]:
+                bad[row] = BadClip(row, loader.paths[int(row)], problems[i])
+                continue
+            sums[row] = sums.get(row, 0) + probability[:, i]
+            counts[row] = counts.get(row, 0) + present[:, i].long()
+            views[row] = views.get(row, 0) + 1
+            labels[row] = int(batch.target[i].argmax())
+    ours = {row: (labels[row], total / counts[row].clamp(min=1)[:, None], counts[row] > 0)
+            for row, total in sums.items() if views[row] == loader.num_views}  # fmt: skip
+    clips = {row: clip for part in runtime.gather(ours) for row, clip in part.items()}
+    missing = {row: b for part in runtime.gather(bad) for row, b in part.items()}
+    if not clips:
+        if not missing:
+            raise TooManyBadClips(f"the split {loader.split!r} has no clip to evaluate")
+        first = next(iter(missing.values()))
+        raise TooManyBadClips(
+            f"none of the {len(missing)} clips of {loader.split!r} can be evaluated; the first: "
+            f"{first.path}: {first.reason}{WORTH_HINT}"
+        )
+    rows = sorted(clips)
+    stacked = torch.stack([clips[row][1] for row in rows], 1).float()
+    counted = torch.stack([clips[row][2] for row in rows], 1)
+    return Evaluation(
+        predictions=Predictions(
+            row=torch.tensor(rows),
+            label=torch.tensor([clips[row][0] for row in rows]),
+            probability=dict(zip(EVAL_ROWS, stacked, strict=True)),
+            counted=dict(zip(EVAL_ROWS, counted, strict=True)),
+        ),
+        bad=tuple(missing[row] for row in sorted(missing)),
+    )
+
+
+def _present(batch: Batch) -> Bool[Tensor, "rows b"]:
+    """Which windows have what each of `EVAL_ROWS` needs."""
+    has = {"video": batch.has_video, "audio": batch.has_audio}
+    anything = torch.ones_like(batch.has_video)
+    return torch.stack(
+        [has[NEEDS[name]] if name in NEEDS else anything for name in EVAL_ROWS]
+    ).cpu()
+
+
+def _not_finite(batch: Batch, probability: Float64[Tensor, "rows b k"]) -> list[str]:
+    """What of each clip is not finite; empty where all of it is."""
+    heard = batch.audio.isfinite().flatten(1).all(1).tolist()
+    said = probability.isfinite().all(2).all(0).tolist()
+    return [
+        "" if a and b else "logits that are not finite" if a else "audio that is not finite"
+        for a, b in zip(heard, said, strict=True)
+    ]
+
+
+def _eval_rows(
+    model: LateFusionClassifier, frontend: Frontend, batch: Batch
+) -> Float[Tensor, "rows b k"]:
+    """Probabilities for each of `EVAL_ROWS`, from one encoding."""
+    features = model.encode(*frontend(batch))
+    nothing = torch.zeros_like(batch.has_video)
+    heads = model.fusion(*features, batch.has_video, batch.has_audio)
+    without_audio = model.fusion(*features, batch.has_video, nothing)
+    without_video = model.fusion(*features, nothing, batch.has_audio)
+    logits = [heads.fused, heads.video, heads.audio, without_audio.fused, without_video.fused]
+    return torch.stack(logits).float().softmax(2)

@@ -1,0 +1,118 @@
+"""What training minimises: the loss of each head, and consistency of what is said of mixes."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from avmix.config import LossConfig
+from avmix.mix.mix_plan import PlacedPlan
+from avmix.mix.targets import smoothed
+from avmix.models.classifier import Output
+from avmix.training.consistency import agreement, interpolation, mixed_contrastive, same_label
+from avmix.types import Heads
+
+SAME_LABEL = 0.2
+"""Lambdas of two heads that differ by at most this are of one label: borders of boxes are rounded
+to whole frames in one modality and to columns in the other."""
+
+
+def presence(has_video: Bool[Tensor, " b"], has_audio: Bool[Tensor, " b"]) -> Heads:
+    """Which clips each head can say something about; the fused head needs one modality."""
+    return Heads(fused=has_video | has_audio, video=has_video, audio=has_audio)
+
+
+def head_losses(
+    logits: Heads,
+    target: Heads,
+    present: Heads,
+    label_smoothing: float,
+    kind: Literal["cross_entropy", "binary"] = "cross_entropy",
+) -> Heads:
+    """The loss of each head, mean over the clips that have its modality; float32.
+
+    `cross_entropy`: -sum_k y_k ln softmax(logits)_k, smoothed towards 1 / k; `binary`: the mean
+    over classes of binary cross-entropy, smoothed towards 1 / 2.
+    """
+
+    def one(logits: Tensor, target: Tensor, present: Tensor) -> Tensor:
+        logits = logits.float()
+        if kind == "cross_entropy":
+            loss = -(smoothed(target, label_smoothing) * logits.log_softmax(1)).sum(1)
+        else:
+            smooth = target * (1 - label_smoothing) + label_smoothing / 2
+            loss = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none").mean(1)
+        # A head without any clip in this batch has loss zero, not 0 / 0.
+        return loss.masked_fill(~present, 0).sum() / present.sum().clamp(min=1)
+
+    return Heads(*(one(*head) for head in zip(logits, target, present, strict=True)))
+
+
+def consistency_losses(
+    config: LossConfig,
+    plan: PlacedPlan,
+    mixed: Output,
+    clean: Output | None,
+    has_video: Bool[Tensor, " b"],
+    has_audio: Bool[Tensor, " b"],
+    softened: Heads | None = None,
+) -> dict[str, Float[Tensor, ""]]:
+    """Each consistency loss that has a weight, by the name of its option, before weighing.
+
+    `clean`: what the network says of the clips as they are, which `needs_clean` asks for; `has_*`:
+    what these have. `softened`: the targets (b k), where audio may have a label of its own
+    (`augment.background_label` soften): heads are to agree only on clips whose labels do.
+    """
+    video, audio = plan.part("video"), plan.part("audio")
+    found: dict[str, Tensor] = {}
+    if config.agreement > 0:
+        counts = same_label(video.lam, audio.lam, video.present, audio.present, SAME_LABEL)
+        if softened is not None:
+            apart = (softened.video - softened.audio).abs().sum(1) / 2  # 1: nothing in common
+            counts = counts & (apart <= SAME_LABEL)
+        found["agreement"] = agreement(
+            mixed.logits.video, mixed.logits.audio, counts, kind=config.agreement_kind,
+            temperature=config.agreement_temperature, confidence=config.agreement_confidence,
+        )  # fmt: skip
+    if clean is None:
+        return found
+    if config.interpolation > 0:
+        weights = (config.fused, config.video, config.audio)
+        lam = Heads(plan.lam, video.lam, audio.lam)
+        counts = presence(video.present, audio.present)
+        terms = [
+            weight * interpolation(logits, unmixed, plan.partner, own, seen)
+            for weight, logits, unmixed, own, seen in zip(
+                weights, mixed.logits, clean.logits, lam, counts, strict=True
+            )
+        ]
+        found["interpolation"] = torch.stack(terms).sum()
+    if config.contrastive > 0:
+        both = [
+            (mixed.features.video, clean.features.audio, video, has_audio),
+            (mixed.features.audio, clean.features.video, audio, has_video),
+        ]
+        found["contrastive"] = 0.5 * torch.stack([
+            mixed_contrastive(query, key, plan.partner, part.lam, part.present, key_present,
+                              temperature=config.contrastive_temperature)
+            for query, key, part, key_present in both
+        ]).sum()  # fmt: skip
+    return found
+
+
+def needs_clean(config: LossConfig) -> bool:
+    """True when a loss compares with the clips as they are."""
+    return config.interpolation > 0 or config.contrastive > 0
+
+
+def objective(
+    config: LossConfig, losses: Heads, consistency: Mapping[str, Tensor]
+) -> Float[Tensor, ""]:
+    """Weighted sum over heads and consistency losses."""
+    loss = config.fused * losses.fused + config.video * losses.video + config.audio * losses.audio
+    for name, value in consistency.items():
+        loss = loss + getattr(config, name) * value
+    return loss

@@ -1,0 +1,432 @@
+"""What a run writes: its folder, its measurements, its line of progress.
+
+config.yaml        every option, resolved; `--config` reads it back
+environment.json   versions, machine, git commit, command of every start
+metrics.jsonl      one line a step, an epoch, an unreadable clip, a head at chance; epochs and steps
+                   from 0, where the console counts epochs from 1
+plans_rankN.jsonl  how each batch of process N was mixed, with run.save_plans
+tensorboard/       the same numbers as curves
+quarantine.jsonl   clips whose reading crashed or took too long (avmix.data.quarantine writes it)
+last.pt  best.pt   checkpoints
+run.lock           host and process that train here (written by avmix.training.run_lock)
+"""
+
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from avmix.config import TrainConfig
+from avmix.data.dataset import BadClip
+from avmix.evaluation.metrics import Scores
+from avmix.mix import MixPlan
+from avmix.system import strict_json
+from avmix.system.atomic_files import naming, replacing
+from avmix.system.git_commit import commit_of
+from avmix.system.portability import usable_cores
+from avmix.system.printing import console_of, echo_on
+from avmix.training.chance_level import HEADS, AtChance
+from avmix.training.runtime import Runtime
+from avmix.types import Heads
+
+T = TypeVar("T")
+
+_PACKAGES = ("torch", "torchvision", "torchaudio", "av", "numpy", "torchmetrics", "avmix")
+_OPTIONAL = ("timm", "transformers", "pytorchvideo")
+"""Encoders are built by them, where they are installed."""
+
+
+_NORMS = ("grad_norm", "grad_norm_video", "grad_norm_audio", "grad_norm_fusion")
+"""Of `GradNorms`, as a line of metrics.jsonl names them."""
+
+
+class NotFiniteError(RuntimeError):
+    """The loss is nan or infinite; the message names the step and the clips."""
+
+
+class GradNorms(NamedTuple):
+    """Norm of the gradient before clipping: of all parameters, and of each part's."""
+
+    total: Tensor
+    video: Tensor
+    """Of the video encoder."""
+    audio: Tensor
+    """Of the audio encoder."""
+    fusion: Tensor
+    """Of everything else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """What one step of training measured; tensors stay on the device until they are written."""
+
+    epoch: int
+    step: int
+    lr: float
+    loss: Tensor
+    losses: Heads
+    consistency: Mapping[str, Tensor]
+    """Consistency losses that have a weight, before weighing."""
+    grad_norms: GradNorms | None
+    """None on steps that only accumulate."""
+    rows: Tensor
+    """Rows of the clips, on the CPU: named when the loss is not finite."""
+
+
+@dataclass
+class Stopwatch:
+    """Where the time of an epoch goes."""
+
+    started: float = field(default_factory=time.perf_counter)
+    stopped: float | None = None
+    waited_seconds: float = 0.0
+    """Spent waiting for the next batch."""
+    num_clips: int = 0
+    """Done since the start, in all processes."""
+
+    def waiting(self, items: Iterable[T]) -> Iterator[T]:
+        """The same items; counts the time it takes to get each."""
+        iterator = iter(items)
+        while True:
+            before = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.waited_seconds += time.perf_counter() - before
+            yield item
+
+    @property
+    def seconds(self) -> float:
+        """Since the start, or until `stop`."""
+        return (self.stopped or time.perf_counter()) - self.started
+
+    def stop(self) -> "Stopwatch":
+        """Time no longer counts."""
+        self.stopped = time.perf_counter()
+        return self
+
+
+class LossSum(NamedTuple):
+    """Of the losses of the steps of an epoch: what its mean needs when the epoch is resumed."""
+
+    total: float
+    """Losses are float32: in float64 their sum is exact, however often it was interrupted."""
+    num_steps: int
+
+    @property
+    def mean(self) -> float | None:
+        """None: there was no step."""
+        return self.total / self.num_steps if self.num_steps else None
+
+    def plus(self, losses: Sequence[float]) -> "LossSum":
+        """With those of further steps."""
+        return LossSum(sum(losses, self.total), self.num_steps + len(losses))
+
+
+NO_STEP = LossSum(0.0, 0)
+"""Where an epoch begins."""
+
+
+class RunLog:
+    """Writes a run's folder; every process has one, only the main one writes."""
+
+    def __init__(
+        self, folder: Path, runtime: Runtime, log_every: int, *, save_plans: bool = False
+    ) -> None:
+        """`log_every`: steps that are gathered before they are written; `save_plans`: how each
+        batch of each process was mixed is written too."""
+        self.console = console_of(quiet=not runtime.is_main)
+        self._folder = folder
+        self._main = runtime.is_main
+        self._runtime = runtime
+        self._plans = folder / f"plans_rank{runtime.rank}.jsonl"
+        self._save_plans = save_plans
+        self._log_every = log_every
+        self._pending: list[StepRecord] = []
+        self._sum: LossSum | None = NO_STEP
+        self._last_loss = math.nan
+        self._curves: SummaryWriter | None = None
+        self._progress: Progress | None = None
+        self._task: Any = None
+
+    def begin(
+        self,
+        config_yaml: str,
+        *,
+        epoch: int,
+        step: int,
+        steps_per_epoch: int,
+        loss_sum: LossSum | None = NO_STEP,
+    ) -> None:
+        """Write what is known before the first step, and drop what a killed run measured after
+        its last checkpoint, at (epoch, step): those steps are about to be done again.
+
+        `loss_sum`: of the steps of the epoch before `step`, as the checkpoint has it; None: an
+        older version wrote that, and the mean loss of the epoch is not known.
+        """
+        self._sum = loss_sum
+        if self._save_plans:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _keep_before(self._plans, epoch, step)
+        if not self._main:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self._folder / "config.yaml") as file:
+            file.write(config_yaml.encode())
+        _append_environment(self._folder / "environment.json", epoch, step)
+        _keep_before(self._folder / "metrics.jsonl", epoch, step)
+        self._steps_per_epoch = steps_per_epoch
+        self._curves = SummaryWriter(
+            str(self._folder / "tensorboard"), purge_step=epoch * steps_per_epoch + step
+        )
+
+    def epoch_started(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:
+        """Begin the mean loss anew, but in the middle of an epoch; show a line of progress where
+        there is a terminal."""
+        if step == 0:
+            self._sum = NO_STEP
+        if not self._main or not self.console.is_terminal:
+            return
+        self._progress = Progress(
+            TextColumn(f"epoch {epoch + 1}/{num_epochs}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} {task.fields[text]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self.console,
+        )
+        self._task = self._progress.add_task("", total=num_steps, completed=step, text="")
+        self._progress.start()
+
+    def step_done(self, record: StepRecord, watch: Stopwatch) -> None:
+        """Note a step."""
+        self._pending.append(record)
+        if len(self._pending) >= self._log_every:
+            self.flush()
+            if self._progress is not None:
+                text = (
+                    f"loss {self._last_loss:.3f}  lr {record.lr:.1e}  "
+                    f"{watch.num_clips / watch.seconds:.1f} clips/s  "
+                    f"waiting {watch.waited_seconds / watch.seconds:.0%}"
+                )
+                self._progress.update(self._task, completed=record.step + 1, text=text)
+
+    def epoch_done(
+        self,
+        epoch: int,
+        watch: Stopwatch,
+        scores: dict[str, Scores | None],
+        losses: Sequence[float | None] = (None,) * len(HEADS),
+    ) -> None:
+        """Write the rest of the steps and a line for the epoch; `scores`: of val, if any; `losses`:
+        mean of each of `HEADS` over the epoch, None where no clip had its modality."""
+        self.flush()
+        self.stop_progress()
+        loss = self._sum.mean if self._sum else None
+        row = {
+            "kind": "epoch",
+            "epoch": epoch,
+            "loss": loss,
+            **{f"loss_{name}": value for name, value in zip(HEADS, losses, strict=True)},
+            "seconds": round(watch.seconds, 3),
+            "waiting_share": round(watch.waited_seconds / watch.seconds, 4),
+            "clips_per_second": round(watch.num_clips / watch.seconds, 2),
+            "val": {name: s and asdict(s) for name, s in scores.items()},
+        }
+        self._append([row])
+        text = f"epoch {epoch + 1}: loss {'-' if loss is None else f'{loss:.3f}'}, "
+        text += f"{row['seconds']:.0f} s, "
+        text += f"{row['clips_per_second']:.1f} clips/s, waiting {row['waiting_share']:.0%}"
+        if scores:
+            best = ", ".join(
+                f"{n} {f'{s.top1:.3f}' if (s := scores[n]) else '-'}"
+                for n in ("fused", "video head", "audio head")
+            )
+            text += f", val: {best}"
+        echo_on(self.console, text)
+        if self._curves is not None:
+            end = (epoch + 1) * self._steps_per_epoch
+            for name, value in zip(HEADS, losses, strict=True):
+                if value is not None:
+                    self._curves.add_scalar(f"train/epoch_loss_{name}", value, end)
+            for name, s in scores.items():
+                for metric, value in asdict(s).items() if s else ():
+                    if value is None:
+                        continue
+                    tag = f"val/{name.replace(' ', '_')}/{metric}"
+                    self._curves.add_scalar(tag, value, end)
+            self._curves.flush()
+
+    def at_chance(self, found: Sequence[AtChance], epoch: int, config: TrainConfig) -> None:
+        """Warn of heads that learn nothing, on the console and in metrics.jsonl."""
+        for head in found:
+            echo_on(self.console, head.warning(config))
+        # With the epoch, so that a run that goes on from before it does not say it twice.
+        self._append([{"kind": "at_chance", "epoch": epoch, **asdict(w)} for w in found])
+
+    def bad_clips(self, bad: Sequence[BadClip], split: str) -> None:
+        """Name clips that could not be read, on the console and in metrics.jsonl."""
+        for b in bad:
+            echo_on(self.console, f"unreadable, in {split}: {b.path}: {b.reason}")
+        self._append([{"kind": "unreadable", "split": split, **b._asdict()} for b in bad])
+
+    def plan(self, plan: MixPlan, epoch: int, step: int, rows: Tensor) -> None:
+        """Write how a batch of this process is mixed, where the run is to do so."""
+        if self._save_plans:
+            line = {"epoch": epoch, "step": step, "rows": rows.tolist()}
+            with naming(self._plans), self._plans.open("a", encoding="utf-8") as file:
+                file.write(strict_json.dumps({**line, "plan": asdict(plan)}) + "\n")
+
+    @property
+    def loss_sum(self) -> "LossSum | None":
+        """Of the steps of the epoch that were written so far; for a checkpoint."""
+        return self._sum
+
+    def stop_progress(self) -> None:
+        """Leave the terminal as it was."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def close(self) -> None:
+        """Write what is pending. Of several processes nothing is after an error, of which the
+        others may not know: they would wait for each other."""
+        if self._runtime.world_size == 1:
+            self.flush()
+        self.stop_progress()
+        if self._curves is not None:
+            self._curves.close()
+
+    def flush(self) -> None:
+        """Fetch pending steps from the device, all at once, and write them: the mean over all
+        processes, which must call this at once.
+
+        Raises `NotFiniteError` at the first step whose loss or gradient is not finite, in every
+        process where it is in one.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        own = torch.stack([_numbers(record) for record in pending])
+        fetched = self._runtime.mean(own).tolist()
+        rows = [_row(record, numbers) for record, numbers in zip(pending, fetched, strict=True)]
+        bad = [i for i, row in enumerate(rows)
+               if not math.isfinite(row["loss"] + row.get("grad_norm", 0.0))]  # fmt: skip
+        rows = rows[: bad[0] + 1] if bad else rows
+        self._append(rows)
+        if self._curves is not None:
+            for row in rows:
+                at = row["epoch"] * self._steps_per_epoch + row["step"]
+                for tag in (n for n in row if n.startswith(("lr", "loss", "grad_norm"))):
+                    self._curves.add_scalar(f"train/{tag}", row[tag], at)
+        if bad:
+            broken = not own[bad[0]].isfinite().all()
+            clips = pending[bad[0]].rows.tolist() if broken else []
+            found = [row for part in self._runtime.gather(clips) for row in part]
+            raise NotFiniteError(
+                f"the loss is {rows[-1]['loss']} and the norm of the gradient "
+                f"{rows[-1].get('grad_norm')} at epoch {rows[-1]['epoch']}, step "
+                f"{rows[-1]['step']}; rows of its clips in the train manifest: "
+                f"{found}. A lower optim.lr or run.precision fp32 may help"
+            )
+        self._last_loss = rows[-1]["loss"]
+        if self._sum is not None:
+            self._sum = self._sum.plus([row["loss"] for row in rows])
+
+    def _append(self, rows: Sequence[dict[str, Any]]) -> None:
+        if self._main and rows:
+            path = self._folder / "metrics.jsonl"
+            with naming(path), path.open("a", encoding="utf-8") as file:
+                file.write(strict_json.lines(map(_strict, rows)))
+
+
+def _numbers(record: StepRecord) -> Tensor:
+    """What has to be fetched from the device."""
+    norms = record.grad_norms or [torch.zeros_like(record.loss)] * len(_NORMS)
+    return torch.stack([record.loss, *record.losses, *record.consistency.values(), *norms])
+
+
+def _row(record: StepRecord, numbers: Sequence[float]) -> dict[str, Any]:
+    """A line of metrics.jsonl."""
+    loss, fused, video, audio, *others = numbers
+    consistency, norms = others[:-4], others[-4:]
+    row = {
+        "kind": "step",
+        "epoch": record.epoch,
+        "step": record.step,
+        "lr": record.lr,
+        "loss": loss,
+        "loss_fused": fused,
+        "loss_video": video,
+        "loss_audio": audio,
+        **{f"loss_{n}": x for n, x in zip(record.consistency, consistency, strict=True)},
+    }
+    return row if record.grad_norms is None else row | dict(zip(_NORMS, norms, strict=True))
+
+
+def _strict(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no nan: such a number is null, and `not_finite` says what it was."""
+    broken = {k: str(v) for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)}
+    return {**row, **dict.fromkeys(broken), "not_finite": broken} if broken else row
+
+
+def _append_environment(path: Path, epoch: int, step: int) -> None:
+    """A run that was resumed may have gone on elsewhere: each start is kept, with its place."""
+    starts = json.loads(path.read_text()) if path.exists() else []
+    starts.append({"epoch": epoch, "step": step, **environment()})
+    with replacing(path) as file:
+        file.write(strict_json.dumps(starts, indent=2).encode() + b"\n")
+
+
+def _keep_before(path: Path, epoch: int, step: int) -> None:
+    """Drop the lines at or after (epoch, step), and a last line that was cut by a kill."""
+    if not path.exists():
+        return
+    with path.open("rb") as lines, replacing(path) as kept:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            last = 0 if row.get("kind") == "unreadable" else 1 << 60
+            if (row.get("epoch", -1), row.get("step", last)) < (epoch, step):
+                kept.write(line)
+
+
+def _optional_versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in _OPTIONAL:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """What a result depends on besides its configuration."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git_commit": commit_of(Path(__file__).parent),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES} | _optional_versions(),
+        "machine": platform.platform(),
+        "cores": usable_cores(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
