@@ -71,7 +71,7 @@ def test_the_same_as_from_the_path(tmp_path: Path, container: str) -> None:
         assert file.tell() == 100
     memory.rm(f"/{path.name}")
     assert probe(data) == probe(path) == probe(path.as_uri())
-    if RECIPES[path.name].sounds:
+    if RECIPES[path.name].audio:
         audio: dict[str, Any] = {"start_seconds": 0.3, "duration_seconds": 0.6}
         np.testing.assert_array_equal(
             decode_audio(data, **audio).audio, decode_audio(path, **audio).audio

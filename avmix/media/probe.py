@@ -383,7 +383,7 @@ class _AudioTally(_Tally):
             pass
         except av.error.FFmpegError:
             is_damaged = True  # what remains is counted; nothing but damage is an error below
-        if self.media.complaints.fresh() or is_damaged:
+        if self.media.libav_log.fresh() or is_damaged:
             if not self._num_damaged:
                 self._damaged_seconds = max(min(self.latest_seconds, 1e9), 0.0)
                 self.doubts.append("its audio is damaged")

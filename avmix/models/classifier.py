@@ -126,7 +126,7 @@ def build_model(
 
 def check_layers(model: LateFusionClassifier, config: TrainConfig) -> None:
     """Raises ValueError where clips are to be mixed after more stages than an encoder has."""
-    if all(parse_mix_method(word).level != "layer" for word in config.mix.recipes):
+    if all(parse_mix_method(word).level != "layer" for word in config.mix.mix_methods):
         return
     encoders = {"video": model.video, "audio": model.audio}
     stages = {name: len(encoder.stages) for name, encoder in encoders.items()}

@@ -134,7 +134,7 @@ def likely_causes(head: str, config: TrainConfig) -> str:
     """Why one of `HEADS` stays at chance, in one line, without what `config` excludes."""
     causes = ["optim.lr too high or optim.warmup_epochs too short for the encoder"]
     mix = config.mix
-    mixes = any(word != "none" and share > 0 for word, share in mix.recipes.items())
+    mixes = any(word != "none" and share > 0 for word, share in mix.mix_methods.items())
     if mixes and mix.probability > 0 and mix.ramp_epochs == 0:
         causes.append("mixing from the first step (mix.ramp_epochs)")
     return f"Likely causes: {'; '.join([*causes, _LABELS_AND_FILES[head]])}"
