@@ -16,6 +16,8 @@ from avmix.types import AudioInfo, Entry, VideoInfo
 # How long an example takes is a matter of the machine's other work, not of what is tested.
 settings.register_profile("avmix", deadline=None)
 settings.load_profile("avmix")
+# `make test` runs two processes on what may be two cores: more threads in each wait for each other.
+torch.set_num_threads(1)
 
 VIDEO = VideoInfo(fps=25.0, num_frames=250, width=160, height=120, start_seconds=0.0,
                   duration_seconds=10.0, codec="h264", rotation=0, vfr=False)  # fmt: skip

@@ -76,6 +76,7 @@ def same(one: Batch, other: Batch) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.long
 def test_batches_do_not_depend_on_who_loads_them_or_where_a_run_resumes(toy_train: TrainSet):
     def batches(workers: int, first_step: int = 0) -> list[Batch]:
         loader = train_loader(toy_train, batch_size=8, num_workers=workers, max_bad_share=0.0)
@@ -110,6 +111,7 @@ def test_ranks_share_the_files_of_a_step_and_nobody_shares_a_window(toy_train: T
     assert not alone
 
 
+@pytest.mark.long
 def test_another_seed_or_epoch_is_another_augmentation(toy_train: TrainSet):
     def looks(train: TrainSet, epoch: int) -> dict[int, bytes]:
         found = train.samples([(epoch, place) for place in range(80)])

@@ -368,6 +368,7 @@ def test_truncated_file(
     assert_refused(path, backend)
 
 
+@pytest.mark.long
 @EACH
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_damage_that_the_decoder_notices(tmp_path: Path, suffix: str, backend: Backend) -> None:
@@ -425,6 +426,7 @@ def test_decord_beside_a_library_that_changes_its_arrays(file_of: FileOf) -> Non
     assert_same(got, want)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(bool(REASON), reason=REASON)
 @pytest.mark.parametrize("first", ["decord", "torchcodec"])
 def test_one_process_has_room_for_three_libavs(file_of: FileOf, first: str) -> None:

@@ -355,6 +355,7 @@ class Stop(Exception):
     """Ends a run where a test wants it to."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("save_every", "where", "stands"),
     [

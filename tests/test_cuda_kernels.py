@@ -36,6 +36,7 @@ def wrong() -> dict[str, str]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*FRAMES, *OTHERS, "divide"])
 def test_in_the_interpreter(name: str, wrong: dict[str, str]) -> None:
     assert not wrong[name], wrong[name]

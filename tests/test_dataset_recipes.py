@@ -672,6 +672,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(WHOLE))
 def test_the_whole_script_ends_in_a_manifest(name: str, tmp_path: Path) -> None:
     annotations, media = MAKERS[name](tmp_path)

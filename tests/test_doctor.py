@@ -860,6 +860,7 @@ def check_real(paths: list[Path]) -> None:
     assert all(w.outcome == "same" for r in reports for w in r.windows if r.level != "error")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not REAL, reason="real media are not beside this tree (../shared/data)")
 def test_real_files() -> None:
     check_real(REAL[:12] + REAL[12::20])

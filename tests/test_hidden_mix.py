@@ -118,6 +118,7 @@ def test_gradients_reach_both_clips_with_their_weights() -> None:
     torch.testing.assert_close(x.grad[:, 0], torch.tensor([0.0, 0.4, 0.0, 0.6]))
 
 
+@pytest.mark.long
 def test_a_compiled_network_is_compiled_once_for_each_place() -> None:
     # In a process of its own: the checks of shapes that tests run under cannot be compiled.
     code = """
@@ -159,6 +160,7 @@ print("compiled", len(compiles))
     assert done.stdout == "compiled 6\n", done.stderr
 
 
+@pytest.mark.long
 def test_two_processes_mix_at_the_same_place_with_their_own_partners(
     toy_set: Path, tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ def assert_refused(child: Child, path: Path, says: str = "", sha256: str | None 
 # ---- data that go on and on ----------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".mkv", ".mpg", ".avi", ".flv", ".ts", ".ogv", ".mp4", ".wmv"])
 def test_gigabytes_of_nothing_end_at_the_limit_of_time(
     child: Child, plain: Callable[[str], Path], tmp_path: Path, suffix: str

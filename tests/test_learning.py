@@ -54,6 +54,7 @@ def step_rows(out: Path) -> list[dict[str, Any]]:
     return [row for row in lines if row["kind"] == "step"]
 
 
+@pytest.mark.long
 def test_the_present_variant_is_what_train_trains(
     load: Any, runs: Any, small: Any, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_the_present_variant_is_what_train_trains(
     assert runs("present", 1)[1] == plain[:STEPS]
 
 
+@pytest.mark.long
 def test_looking_does_not_change_the_training(runs: Any) -> None:
     looked, not_looked = runs("former", 1), runs("former", 0)
     assert looked[1] == not_looked[1]

@@ -122,6 +122,7 @@ def test_whatever_reading_does_every_batch_arrives_in_order(
     assert not any(alive(pid) for pid in running if pid)
 
 
+@pytest.mark.long
 def test_what_was_finished_before_a_hang_is_not_read_again(tmp_path: Path) -> None:
     log, waiter = tmp_path / "log", threading.Event()
     pool = Pool(Numbers(fates={5: "hang on"}, log=log), num_workers=2, batch_size=1,
@@ -148,6 +149,7 @@ def no_loss(row: int, reason: str) -> str:
     pytest.fail(f"lost {row}: {reason}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fate", "times"), [("killed", 4), ("stop", 2), ("crash", 2), ("hang", 1)])
 def test_no_clip_pays_for_what_befalls_its_process(tmp_path: Path, fate: Fate, times: int) -> None:
     # Row 2 is read after others first: a crash then may be of their making. Killed or stopped from
@@ -231,6 +233,7 @@ def test_a_caller_may_keep_every_batch(tmp_path: Path) -> None:
     check_content(kept)
 
 
+@pytest.mark.long
 def test_a_hanging_process_ends_even_when_nobody_is_left_to_kill_it(tmp_path: Path) -> None:
     log = tmp_path / "log"
     program = f"""

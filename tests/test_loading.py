@@ -123,6 +123,7 @@ def toy_train(toy_set: Path) -> TrainSet:
     )
 
 
+@pytest.mark.long
 def test_the_data_do_not_depend_on_the_number_of_loaders(toy_train: TrainSet) -> None:
     def load(num_workers: int) -> list[Batch]:
         return epochs(

@@ -39,6 +39,7 @@ def elsewhere(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
+@pytest.mark.long
 def test_training_with_loaders_works_without_what_only_linux_has(toy_set: Path, tmp_path: Path):
     script = tmp_path / "run.py"
     script.write_text(TRAIN)
@@ -53,6 +54,7 @@ def test_training_with_loaders_works_without_what_only_linux_has(toy_set: Path, 
     assert not (tmp_path / "run/run.lock").exists()
 
 
+@pytest.mark.long
 def test_files_are_probed_without_what_only_linux_has(toy_set: Path, tmp_path: Path):
     command = [sys.executable, str(ROOT / "datasets/folder/prepare.py"), "--workers", "1",
                "--media", str(toy_set / "val"), "--out", str(tmp_path / "out")]  # fmt: skip

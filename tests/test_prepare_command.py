@@ -410,6 +410,7 @@ def killed_then_resumed(media: Path, out: Path, kills: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_killed_and_resumed_it_is_the_same(media: Path, made: Path, tmp_path: Path) -> None:
     killed_then_resumed(media, tmp_path / "out", kills=1)
     assert without_plots(tmp_path / "out") == without_plots(made)
@@ -421,6 +422,7 @@ def test_killed_ten_times_and_resumed_it_is_the_same(media, made, tmp_path) -> N
     assert without_plots(tmp_path / "out") == without_plots(made)
 
 
+@pytest.mark.long
 def test_a_file_that_hangs_costs_its_limit_and_nothing_else(
     media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.long
 def test_preparation_names_what_is_called_so(odd: Path, tmp_path: Path, capfd) -> None:
     out = tmp_path / "out"
     recipe = load_recipe("folder")

@@ -38,6 +38,7 @@ def test_what_we_count_on_in_pytorchvideo_imports(module: str) -> None:
     assert importlib.import_module(f"pytorchvideo.models.{module}")
 
 
+@pytest.mark.long
 def test_spinning_threads_are_off_before_torch_is_loaded() -> None:
     code = """
 import os, sys
@@ -54,6 +55,7 @@ from avmix import build_model
     assert done.stdout == "PASSIVE\n"
 
 
+@pytest.mark.long
 def test_nothing_runs_when_the_scripts_are_imported() -> None:
     code = "import sys; sys.argv = ['x', '--nonsense']; import train, eval"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -37,6 +37,7 @@ def write_lists(tmp_path: Path, count: int) -> None:
     (tmp_path / "media").mkdir()
 
 
+@pytest.mark.long
 def test_a_row_that_is_not_there_takes_little(tmp_path: Path) -> None:
     count = 5000
     write_lists(tmp_path, count)
@@ -53,6 +54,7 @@ def test_a_row_that_is_not_there_takes_little(tmp_path: Path) -> None:
     assert peak / count < MOST_BYTES
 
 
+@pytest.mark.long
 def test_a_row_with_its_file_takes_what_is_budgeted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_entry: Callable[..., Entry]
 ) -> None:

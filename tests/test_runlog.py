@@ -276,6 +276,7 @@ with runtime.start(device="cpu", threads=1) as here:
 """
 
 
+@pytest.mark.long
 def test_what_is_logged_of_several_processes_is_their_mean(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -89,6 +89,7 @@ def test_folders_of_this_machine_are_not_recorded(load: Any) -> None:
     assert load("trainrun").portable(words) == expected
 
 
+@pytest.mark.long
 def test_code_that_is_not_committed_is_not_measured(checkout: Path) -> None:
     for name in ("README.md", "benchmarks/results/new.json", "avmix/rng.py", "configs/new.yaml"):
         with (checkout / name).open("a") as file:

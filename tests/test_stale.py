@@ -111,6 +111,7 @@ def test_other_draws_are_noticed(check: Any, monkeypatch) -> None:
     assert said.endswith("Measure it again: python benchmarks/seeds.py --name smoke")
 
 
+@pytest.mark.long
 def test_another_scaling_of_frames_is_noticed(check: Any, monkeypatch) -> None:
     """Batch normalisation hides it from the losses and from the gradients."""
     monkeypatch.setattr(avmix.models.frontend, "PIXEL_STD", (0.25, 0.25, 0.25))

@@ -151,6 +151,7 @@ def test_the_square_is_cut_along_the_longer_side() -> None:
     assert square_of(tall, 0.5)[0, :, 0, 0].tolist() == [3, 4, 5, 6]
 
 
+@pytest.mark.long
 def test_the_same_arguments_make_the_same_files_whatever_the_workers(
     real: Path, made: Path, tmp_path: Path
 ) -> None:

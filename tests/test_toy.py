@@ -64,6 +64,7 @@ def hashes_of(out: Path) -> dict[str, str]:
     return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
+@pytest.mark.long
 def test_rows_say_what_the_files_are(clean: Path):
     for split in SPLITS:
         for entry in read_manifest(clean, split).entries:
@@ -132,6 +133,7 @@ def nearest_seconds(frames: np.ndarray, seconds: float) -> float:
     return float(np.abs(frames / 25 - seconds).min())
 
 
+@pytest.mark.long
 def test_a_bounce_is_lowest_at_its_events(clean: Path):
     for clip_id in clips_of(clean, "bounce"):
         frames, _ = frames_of(clean / f"{clip_id}.mp4")
@@ -156,6 +158,7 @@ def test_a_pulse_snaps_back_at_its_events(clean: Path):
                 assert int(np.ceil(seconds * 25)) in snaps
 
 
+@pytest.mark.long
 def test_every_event_flashes(clean: Path):
     """The body bleaches in the first frame at or after an event, and not before it."""
     for clip_id, row in truth_of(clean).items():
@@ -218,6 +221,7 @@ def test_worlds_differ_between_splits_and_sources(maker: Any):
     assert len(worlds) == 12
 
 
+@pytest.mark.long
 def test_workers_and_place_change_no_byte(clean: Path, tmp_path: Path):
     command = [sys.executable, str(FOLDER / "make.py"), "--out", str(tmp_path / "other"), *SMALL]
     subprocess.run([*command, "--workers", "2"], check=True, capture_output=True)
@@ -278,6 +282,7 @@ def test_a_second_run_does_nothing(clean: Path, maker: Any, capsys: pytest.Captu
     assert {p: p.stat().st_mtime_ns for p in clean.rglob("*")} == before
 
 
+@pytest.mark.long
 def test_other_arguments_are_refused_unless_told(
     maker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

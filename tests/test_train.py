@@ -139,6 +139,7 @@ def test_a_run_that_has_ended_may_have_more_epochs(finished: Path, tmp_path: Pat
         train._resume(path, ended)
 
 
+@pytest.mark.long
 def test_weights_do_not_depend_on_the_number_of_loader_processes(
     toy_set: Path, tmp_path: Path
 ) -> None:
@@ -277,6 +278,7 @@ def test_a_folder_in_which_another_trainer_works_is_refused(toy_set: Path, tmp_p
     )
 
 
+@pytest.mark.long
 def test_what_a_killed_trainer_left_is_taken_over_and_cleared(
     toy_set: Path, tmp_path: Path
 ) -> None:
@@ -457,6 +459,7 @@ def test_files_that_crash_or_hang_the_decoder_end_no_run(
     assert [m["reason"] for m in result["missing"]] == [crashed + hint, hung + hint]
 
 
+@pytest.mark.long
 def test_two_processes_train_one_network(damaged: Path, tmp_path: Path) -> None:
     arguments = smoke(damaged, tmp_path / "run", "--optim.batch_size", "4",
                       "--data.max_bad_share", "0.05")  # fmt: skip
@@ -511,6 +514,7 @@ def test_a_clip_without_frames_is_named(toy_set: Path, tmp_path: Path) -> None:
         run_train(arguments)
 
 
+@pytest.mark.long
 def test_the_scripts_end_with_one_line(toy_set: Path, tmp_path: Path) -> None:
     typo = script("train.py", smoke(toy_set, tmp_path / "run", "--mix.alhpa", "1"))
     assert typo.returncode == 2

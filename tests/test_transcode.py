@@ -255,6 +255,7 @@ def test_a_set_keeps_its_ids_labels_and_splits(source: Path, tmp_path: Path) -> 
     assert header["notes"]["source"] == {"hello": 1}
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_to_the_same_bytes(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,7 @@ def steepest(wave: np.ndarray, at: float) -> float:
     return float(place[((after + floor) / (before + floor)).argmax()]) / RATE
 
 
+@pytest.mark.long
 def test_impacts_of_real_files_move_by_no_more_than_the_page_says(toy_set: Path):
     """Over noise and the end of the last one, with rises of up to 9 ms; docs/augment.md."""
     onsets = {
