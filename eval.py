@@ -15,11 +15,13 @@ from pathlib import Path
 from rich.table import Table
 
 from avmix.config import EvalConfig, load_config
-from avmix.data.dataset import EvalSet, TooManyBadClips, is_audible
+from avmix.data.clip_reader import is_audible
+from avmix.data.dataset import EvalSet
 from avmix.data.loader import eval_loader, read_limits
 from avmix.data.loader_pool import LoaderError
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.data.quarantine import Quarantine
+from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.figures import draw_confusion
 from avmix.evaluation.metrics import (
     EVAL_ROWS,

@@ -29,7 +29,7 @@ from avmix.config import (
     to_yaml,
 )
 from avmix.config.unused_options import unused_options, without_unused
-from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
+from avmix.data.dataset import EvalSet, TrainSet
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
 from avmix.data.loader_pool import LoaderError
 from avmix.data.manifest import (
@@ -42,6 +42,7 @@ from avmix.data.manifest import (
     splits_of,
 )
 from avmix.data.quarantine import Quarantine
+from avmix.data.sample import TooManyBadClips
 from avmix.data.train_clips import train_clips
 from avmix.evaluation.metrics import Scores, all_scores
 from avmix.isolate.process_pool import CannotStart

@@ -23,7 +23,9 @@ from avmix.system.git_commit import commit_of, uncommitted  # noqa: E402
 SOURCES = {
     "augment": (
         "avmix/augment",
+        "avmix/data/clip_reader.py",
         "avmix/data/dataset.py",
+        "avmix/data/sample.py",
         "avmix/decode",
         "avmix/models/frontend.py",
     ),

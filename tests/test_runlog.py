@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from avmix.config import TrainConfig
-from avmix.data.dataset import BadClip
+from avmix.data.sample import BadClip
 from avmix.evaluation.metrics import Scores
 from avmix.training.chance_level import AtChance
 from avmix.training.runlog import (

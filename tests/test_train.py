@@ -21,8 +21,8 @@ from fragile import FragileSet
 import eval as evaluation
 import train
 from avmix.config import EvalConfig, TrainConfig, load_config
-from avmix.data.dataset import TooManyBadClips
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
+from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.metrics import EVAL_ROWS
 from avmix.training import checkpoint
 from avmix.training.checkpoint import CheckpointError

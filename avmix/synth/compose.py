@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from avmix.data.dataset import is_audible
+from avmix.data.clip_reader import is_audible
 from avmix.decode import ClipError, decode_clip
 from avmix.decode.mono_track import channels_to_read, one_channel, track_of
 from avmix.media.judgement import entry_of

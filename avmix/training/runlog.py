@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from avmix.config import TrainConfig
-from avmix.data.dataset import BadClip
+from avmix.data.sample import BadClip
 from avmix.evaluation.metrics import Scores
 from avmix.mix import MixPlan
 from avmix.system import strict_json
