@@ -25,7 +25,7 @@ from avmix.decode import (
     decode_clips,
     pyav,
 )
-from avmix.decode.audio import _filter, _resample
+from avmix.decode.resample import _filter, resample
 from tests.media import beep_times, read_counter, write_flash_beep
 from tests.test_backends import ALL
 
@@ -218,7 +218,7 @@ def test_a_tone_keeps_its_time_whatever_the_rate(rate: int, new_rate: int) -> No
     wave, wanted = (
         np.sin(2 * np.pi * 441 * t) + 0.5 * np.cos(2 * np.pi * 2900 * t) for t in (time, new_time)
     )
-    found = _resample(wave.astype(np.float32), rate, new_rate)
+    found = resample(wave.astype(np.float32), rate, new_rate)
     assert abs(len(found) - new_rate) <= 1
     inner = slice(new_rate // 20, -new_rate // 20)
     np.testing.assert_allclose(found[:new_rate][inner], wanted[: len(found)][inner], atol=2e-3)
@@ -234,4 +234,4 @@ def test_a_filter_that_is_kept_small_is_the_whole_one(rate: int, new_rate: int) 
     assert torch.equal(small.whole(), whole.kernel)
     assert small.num_bytes <= 200_000
     wave = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
-    assert np.array_equal(_resample(wave, rate, new_rate), whole(torch.from_numpy(wave)).numpy())
+    assert np.array_equal(resample(wave, rate, new_rate), whole(torch.from_numpy(wave)).numpy())

@@ -12,10 +12,10 @@ from av.audio.frame import AudioFrame
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from avmix.decode.audio import channels_of, check_samples, downmixed_channels, mono
 from avmix.decode.bitstream import damage_check, parameter_sets
 from avmix.decode.container import Media, open_media
 from avmix.decode.damage import Damage
+from avmix.decode.downmix import channels_of, check_samples, downmixed_channels, mono
 from avmix.decode.errors import (
     ClipError,
     DecodeError,
