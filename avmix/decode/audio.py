@@ -15,10 +15,10 @@ from av.packet import Packet
 from jaxtyping import Bool, Float32
 
 from avmix.decode.audio_runs import NUM_COMPARED, AudioRun, DecodedAudio, runs_of
-from avmix.decode.container import Media
 from avmix.decode.decoder_state import DecoderState
 from avmix.decode.downmix import check_samples
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
+from avmix.decode.open_file import Media
 from avmix.decode.resample import resample
 from avmix.decode.video import SeekMissed
 

@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64
 
 from avmix.decode.audio import AudioTrack
 from avmix.decode.avi_index import AviOrder
-from avmix.decode.container import Media, open_media, verify_hash
+from avmix.decode.container import open_media
 from avmix.decode.errors import (
     ClipError,
     ClipRangeError,
@@ -28,6 +28,8 @@ from avmix.decode.errors import (
     TruncatedMediaError,
     UnsupportedMediaError,
 )
+from avmix.decode.file_hash import verify_hash
+from avmix.decode.open_file import Media
 from avmix.decode.request import Request
 from avmix.decode.selective import SelectiveFrames
 from avmix.decode.sequential import SequentialFrames

@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from avmix.decode.bitstream import damage_check, parameter_sets
-from avmix.decode.container import Media, open_media
+from avmix.decode.container import open_media
 from avmix.decode.damage import Damage
 from avmix.decode.downmix import channels_of, check_samples, downmixed_channels, mono
 from avmix.decode.errors import (
@@ -24,6 +24,7 @@ from avmix.decode.errors import (
     UnsupportedMediaError,
 )
 from avmix.decode.mono_track import cancels
+from avmix.decode.open_file import Media
 from avmix.decode.pyav import feed_all
 from avmix.decode.request import Limits
 from avmix.decode.request import Track as AudioTrack
