@@ -23,8 +23,8 @@ from avmix.decode import (
     decode_audio,
     decode_clip,
     decode_clips,
-    pyav,
 )
+from avmix.decode.file_reader import FileReader
 from avmix.decode.resample import _filter, resample
 from tests.media import beep_times, read_counter, write_flash_beep
 from tests.test_backends import ALL
@@ -116,13 +116,13 @@ def test_reading_begins_before_the_earlier_of_both(
     file_of: FileOf, monkeypatch: pytest.MonkeyPatch, shift: float, wanted: float, backend: Any
 ) -> None:
     # Otherwise every window is sought several times, and read from the start of the file at last.
-    sought, seek = [], pyav._Reader._seek
+    sought, seek = [], FileReader._seek
 
     def noted(reader: Any, seconds: float) -> bool:
         sought.append(seconds)
         return seek(reader, seconds)
 
-    monkeypatch.setattr(pyav._Reader, "_seek", noted)
+    monkeypatch.setattr(FileReader, "_seek", noted)
     decode_clip(file_of("plain.mp4"), start_seconds=6.0, duration_seconds=0.5, fps=5,
                 audio_shift_seconds=shift, backend=backend)  # fmt: skip
     # Other backends take only the audio from here.

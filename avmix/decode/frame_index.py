@@ -27,8 +27,9 @@ from avmix.decode.errors import (
     UnsupportedMediaError,
 )
 from avmix.decode.file_hash import verify_hash
+from avmix.decode.file_reader import check_streams
 from avmix.decode.open_file import Media
-from avmix.decode.pyav import check_streams, decode_audio_windows
+from avmix.decode.pyav import decode_audio_windows
 from avmix.decode.request import Request
 from avmix.decode.selective import may_reorder
 from avmix.decode.stream_choice import is_cover

@@ -25,7 +25,7 @@ from avmix.decode.errors import (
 )
 from avmix.decode.mono_track import cancels
 from avmix.decode.open_file import Media
-from avmix.decode.pyav import feed_all
+from avmix.decode.packet_feed import feed_all
 from avmix.decode.request import Limits
 from avmix.decode.request import Track as AudioTrack
 from avmix.decode.selective import is_hidden
