@@ -36,7 +36,13 @@ SOURCES = {
     "learning": ("avmix/models", "benchmarks/learninglook.py", "benchmarks/learningvariants.py"),
     "leaks": ("avmix/media/fingerprint.py", "avmix/tools/leaks.py"),
     "mix": ("avmix/models/frontend.py", "avmix/mix"),
-    "prepare": ("avmix/decode", "avmix/media/probe.py", "avmix/tools/transcode.py"),
+    "prepare": (
+        "avmix/decode",
+        "avmix/media/frame_scan.py",
+        "avmix/media/probe.py",
+        "avmix/media/stream_tally.py",
+        "avmix/tools/transcode.py",
+    ),
     "rows": (
         "avmix/prepare/annotations.py",
         "avmix/prepare/inventory.py",

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
-import av
 import av.error
 from av.audio.stream import AudioStream
 from av.container import InputContainer

@@ -13,7 +13,7 @@ from typing import Any
 from avmix.data.manifest import ManifestError, write_manifest
 from avmix.decode.request import Track
 from avmix.media.folder_walk import File
-from avmix.media.probe import Check
+from avmix.media.frame_scan import Check
 from avmix.prepare.annotations import in_two_splits, plain
 from avmix.prepare.archives import Archive, look_into, unpack
 from avmix.prepare.clip_status import Judged, files_of, judge
