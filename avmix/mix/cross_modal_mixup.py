@@ -17,7 +17,7 @@ from avmix.config import MixConfig
 from avmix.config.mix_method import METHODS, parse_mix_method
 from avmix.mix.blend import mix_part
 from avmix.mix.boxes import Grids
-from avmix.mix.methods import draw_dropout, draw_plan
+from avmix.mix.methods import draw_dropout
 from avmix.mix.mix_plan import MixPlan
 from avmix.mix.mixup_arguments import (
     check_kinds,
@@ -29,6 +29,7 @@ from avmix.mix.mixup_arguments import (
     whole_number,
 )
 from avmix.mix.pairing import Clips
+from avmix.mix.plan_drawing import draw_plan
 from avmix.mix.targets import known_targets, mixed_target, one_hot, smoothed
 from avmix.mix.tensor_kinds import Kind, check_finite, check_tensor, grid_of
 from avmix.rng import rng

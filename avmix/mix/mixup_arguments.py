@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avmix.config import MixConfig
 from avmix.config.mix_method import METHODS
-from avmix.mix.methods import MAX_MODALITIES
+from avmix.mix.plan_drawing import MAX_MODALITIES
 from avmix.mix.targets import IGNORED, check_labels
 from avmix.mix.tensor_kinds import LAYOUTS, Kind
 
