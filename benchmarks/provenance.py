@@ -44,6 +44,8 @@ SOURCES = {
         "avmix/tools/transcode.py",
     ),
     "rows": (
+        "avmix/prepare/annotation_rows.py",
+        "avmix/prepare/annotation_values.py",
         "avmix/prepare/annotations.py",
         "avmix/prepare/inventory.py",
         "avmix/prepare/clip_status.py",

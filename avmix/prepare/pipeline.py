@@ -14,7 +14,8 @@ from avmix.data.manifest import ManifestError, write_manifest
 from avmix.decode.request import Track
 from avmix.media.folder_walk import File
 from avmix.media.frame_scan import Check
-from avmix.prepare.annotations import in_two_splits, plain
+from avmix.prepare.annotation_values import plain
+from avmix.prepare.annotations import in_two_splits
 from avmix.prepare.archives import Archive, look_into, unpack
 from avmix.prepare.clip_status import Judged, files_of, judge
 from avmix.prepare.file_mapping import mapping_of, missing_links, show_mapping
