@@ -29,7 +29,7 @@ from avmix.prepare.protocol import Expected, Problem, Protocol
 from avmix.prepare.publish_manifest import WORK, publish, stage, staging
 from avmix.system import strict_json
 from avmix.system.printing import echo
-from avmix.tools.download import write_list
+from avmix.tools.link_list import write_list
 from avmix.types import Entry
 
 _EXAMPLES = 3
