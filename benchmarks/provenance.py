@@ -34,7 +34,12 @@ SOURCES = {
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
     "learning": ("avmix/models", "benchmarks/learninglook.py", "benchmarks/learningvariants.py"),
-    "leaks": ("avmix/media/fingerprint.py", "avmix/tools/leaks.py"),
+    "leaks": (
+        "avmix/media/fingerprint.py",
+        "avmix/tools/fingerprint_journal.py",
+        "avmix/tools/leak_search.py",
+        "avmix/tools/leaks.py",
+    ),
     "mix": ("avmix/models/frontend.py", "avmix/mix"),
     "prepare": (
         "avmix/decode",
