@@ -47,6 +47,8 @@ SOURCES = {
         "avmix/media/probe.py",
         "avmix/media/stream_tally.py",
         "avmix/tools/transcode.py",
+        "avmix/tools/transcode_check.py",
+        "avmix/tools/transcode_clip.py",
     ),
     "rows": (
         "avmix/prepare/annotation_rows.py",

@@ -13,7 +13,7 @@ from avmix.tools.link_list import Item
 
 _LOOK_SECONDS = 600.0
 """Limit for probing and cutting one file."""
-_PRELOAD = ("avmix.tools.fetched_file", "avmix.media.probe", "avmix.tools.transcode")
+_PRELOAD = ("avmix.tools.fetched_file", "avmix.media.probe", "avmix.tools.transcode_clip")
 """Imported once, not by the process of every file."""
 _WHOLE_SIZE = 1 << 14
 """Pixels: cut files keep the size of their frames."""
@@ -45,7 +45,7 @@ def arrived(path: Path, item: Item) -> tuple[str, Path]:
 
 def _probe_and_cut(task: tuple[Path, tuple[float, float] | None]) -> tuple[str, Path]:
     from avmix.media.judgement import entry_of  # only this process needs them
-    from avmix.tools.transcode import Job, TargetFormat, make_one
+    from avmix.tools.transcode_clip import Job, TargetFormat, make_one
 
     path, cut = task
     try:
