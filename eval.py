@@ -42,7 +42,7 @@ from avmix.training import checkpoint, runtime
 from avmix.training.chance_level import HEADS, is_often_at_chance, likely_causes
 from avmix.training.checkpoint import Checkpoint, CheckpointError
 from avmix.training.engine import Evaluation, evaluate
-from avmix.training.runlog import environment
+from avmix.training.run_environment import environment
 
 _MOST_CLASSES, _FEWER_CLASSES = 60, 20
 """Above the first number of classes, only the second is printed."""

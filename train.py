@@ -59,8 +59,9 @@ from avmix.training import chance_level, checkpoint, runtime
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.checkpoint import Checkpoint, CheckpointError
 from avmix.training.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
+from avmix.training.measurements import NO_STEP, LossSum
 from avmix.training.run_lock import alone_in
-from avmix.training.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
+from avmix.training.runlog import NotFiniteError, RunLog
 from avmix.training.runtime import Rounding, Runtime
 
 # What may change between the start of a run and its continuation: where it runs, not what it does.

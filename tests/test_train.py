@@ -26,8 +26,9 @@ from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.metrics import EVAL_ROWS
 from avmix.training import checkpoint
 from avmix.training.checkpoint import CheckpointError
+from avmix.training.measurements import StepRecord, Stopwatch
 from avmix.training.run_lock import alone_in
-from avmix.training.runlog import RunLog, StepRecord, Stopwatch
+from avmix.training.runlog import RunLog
 
 ROOT = Path(__file__).parents[1]
 

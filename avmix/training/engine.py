@@ -24,7 +24,8 @@ from avmix.models.frontend import Frontend
 from avmix.rng import rng
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.losses import consistency_losses, head_losses, needs_clean, objective, presence
-from avmix.training.runlog import GradNorms, RunLog, StepRecord, Stopwatch
+from avmix.training.measurements import GradNorms, StepRecord, Stopwatch
+from avmix.training.runlog import RunLog
 from avmix.training.runtime import Runtime
 from avmix.types import Batch, Heads
 
