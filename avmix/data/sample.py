@@ -1,4 +1,4 @@
-"""What one place of the order of an epoch gives: a `Sample`, or why there is none."""
+"""What one place in the sampling order gives: a `Sample`, or why there is none."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Find what two splits share: keys that are given, and clips that look or sound alike."""
+"""Find what two splits share: sources, files and groups by name, near duplicates by content."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
