@@ -14,7 +14,7 @@ from av.audio.stream import AudioStream
 from av.packet import Packet
 from jaxtyping import Bool, Float32
 
-from avmix.decode.audio_runs import NUM_COMPARED, AudioRun, DecodedAudio, runs_of
+from avmix.decode.audio_runs import NUM_COMPARED, AudioRun, DecodedAudioFrame, runs_of
 from avmix.decode.decoder_state import DecoderState
 from avmix.decode.downmix import check_samples
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
@@ -64,7 +64,7 @@ class AudioTrack:
     """The first of the last frames, which have one layout."""
     _layout: str = ""
     """The name of that layout."""
-    _decoded: list[DecodedAudio] = field(default_factory=list)
+    _decoded: list[DecodedAudioFrame] = field(default_factory=list)
     _runs: list[AudioRun] | None = None
     """Of all that was decoded; None while more may come."""
     _is_apart: bool = True
@@ -286,7 +286,7 @@ class AudioTrack:
             self._alike, self._layout = frame, frame.layout.name
         is_near = told is None or self._is_near(told, num_samples)
         self._decoded.append(
-            DecodedAudio(
+            DecodedAudioFrame(
                 told, num_samples, self._layout, self._is_apart, frame if is_near else None
             )
         )

@@ -14,7 +14,7 @@ NUM_COMPARED = 9
 """Frames on either side of a step by whose times it is judged: jitter comes back, a gap lasts."""
 
 
-class DecodedAudio(NamedTuple):
+class DecodedAudioFrame(NamedTuple):
     """A frame that came out of the decoder."""
 
     told: float | None
@@ -69,7 +69,7 @@ class AudioRun:
         return int(self.counted[touched[0]]), mix
 
 
-def runs_of(decoded: list[DecodedAudio], jump: float) -> list[AudioRun]:
+def runs_of(decoded: list[DecodedAudioFrame], jump: float) -> list[AudioRun]:
     """Frames one behind the other, until their times step by more than `jump` samples for good."""
     if not decoded:
         return []
