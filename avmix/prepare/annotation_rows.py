@@ -37,7 +37,7 @@ def without_invisible(line: str) -> str:
     return line.strip("\ufeff \t\r")
 
 
-def lines_of(text: str) -> Iterator[str]:
+def text_lines(text: str) -> Iterator[str]:
     """The lines one by one: of a large file a list of them takes more than its text."""
     sign, at = "\n" if "\n" in text else "\r", 0
     while at <= len(text):

@@ -22,8 +22,8 @@ from avmix.prepare.annotation_rows import (
     AnnotationError,
     Row,
     cells_of,
-    lines_of,
     table_columns,
+    text_lines,
     without_invisible,
 )
 from avmix.prepare.annotation_values import by_plain_name, leaves, plain
@@ -92,7 +92,7 @@ class Annotations:
                 f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert it, for "
                 "example with `iconv -f latin1 -t utf-8`"
             ) from None
-        if not any(map(without_invisible, lines_of(text))):
+        if not any(map(without_invisible, text_lines(text))):
             raise AnnotationError(f"{path}: the file is empty")
         return text
 
@@ -103,7 +103,7 @@ class Annotations:
         with `#`.
         """
         # splitlines() would also split at U+2028 and the like, which occur in titles.
-        for number, line in enumerate(lines_of(self.text(path)), 1):
+        for number, line in enumerate(text_lines(self.text(path)), 1):
             stripped = unicodedata.normalize("NFC", without_invisible(line))
             if stripped and not (comment and stripped.startswith(comment)):
                 yield Row(cells={"line": stripped}, where=f"{path.name}:{number}", text=line)

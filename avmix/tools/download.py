@@ -30,7 +30,7 @@ from avmix.data.manifest import ManifestError
 from avmix.system import strict_json
 from avmix.system.atomic_files import DISK_REFUSES, naming
 from avmix.system.printing import echo, printable
-from avmix.tools.fetch_link import RequestLimits, fetch_file, fetch_page, size_of
+from avmix.tools.fetch_link import RequestLimits, bytes_there, fetch_file, fetch_page
 from avmix.tools.fetched_file import arrived
 from avmix.tools.link_list import Item, read_list
 
@@ -109,7 +109,7 @@ def dry_run(items: Sequence[Item], out: Path) -> list[str]:
 def is_there(item: Item, out: Path, known: Mapping[tuple[str, str], Outcome]) -> bool:
     """Whether the journal `known` says that an item was fetched, and its file is as it was."""
     old = known.get((item.url, item.name))
-    return old is not None and bool(old.path) and size_of(out / old.path) == old.bytes
+    return old is not None and bool(old.path) and bytes_there(out / old.path) == old.bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

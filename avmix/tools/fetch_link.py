@@ -40,7 +40,7 @@ def fetch_file(item: Item, out: Path, manners: RequestLimits) -> Path:
     path = out / item.name
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, mark = path.with_name(path.name + ".partial"), path.with_name(path.name + ".mark")
-    have, version = size_of(partial), mark.read_text() if mark.exists() else ""
+    have, version = bytes_there(partial), mark.read_text() if mark.exists() else ""
     headers = {"User-Agent": "avmix", "Accept-Encoding": "identity"}
     if have > 0 and version:
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
@@ -123,6 +123,6 @@ def fetch_page(item: Item, out: Path, manners: RequestLimits) -> Path:
     return found[0]
 
 
-def size_of(path: Path) -> int:
+def bytes_there(path: Path) -> int:
     """Bytes of a file; -1 where there is none."""
     return path.stat().st_size if path.is_file() else -1
