@@ -14,8 +14,8 @@ from avmix.data.manifest import read_manifest, write_manifest
 from avmix.media.judgement import entry_of
 from avmix.media.onsets import GRID_HZ, motion_energy, onset_strength, onset_times
 from avmix.synth import actions as act
-from avmix.synth.audio_rendering import audio_of
-from avmix.synth.scene_drawing import draw_scene, draw_world
+from avmix.synth.action_audio import audio_of
+from avmix.synth.action_scenes import draw_scene, draw_world
 from tests.media import draw_audio, write_flash_beep
 
 ROOT = Path(__file__).parents[1]

@@ -19,9 +19,9 @@ from avmix.media.judgement import entry_of
 from avmix.media.onsets import onset_times
 from avmix.media.write_mp4 import write_mp4
 from avmix.synth import actions as act
+from avmix.synth.action_frames import frames_of
+from avmix.synth.action_scenes import draw_scene, draw_world
 from avmix.synth.compose import mix_over_background, square_of
-from avmix.synth.frame_rendering import frames_of
-from avmix.synth.scene_drawing import draw_scene, draw_world
 from avmix.types import Clip, Entry
 from tests.media import draw_audio, draw_frame, write_flash_beep
 

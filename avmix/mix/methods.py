@@ -1,4 +1,4 @@
-"""How a batch is mixed: one `draw_*` function for each method; `draw_plan` chooses one.
+"""Mixing methods: one `draw_*` function per method; `draw_plan` (`plan_drawing`) chooses one.
 
 Each is told who is whose partner (`Pairs`) and draws the rest as data. Two rules hold for all. A
 modality that the clip or its partner lacks is not mixed: its weight is 1, so its head learns the

@@ -3,8 +3,8 @@
 The toy set (`datasets/toy`) is made of them, and `avmix synth compose` draws them over real
 backgrounds.
 
-Everything random is drawn once, by `draw_world` and `draw_scene` (`scene_drawing`), into frozen
-values; `frames_of` (`frame_rendering`) and `audio_of` (`audio_rendering`) then render them and are
+Everything random is drawn once, by `draw_world` and `draw_scene` (`action_scenes`), into frozen
+values; `frames_of` (`action_frames`) and `audio_of` (`action_audio`) then render them and are
 pure. Drawing takes the same numbers from its stream at every difficulty and only scales them
 differently, so the knob moves the same scenes smoothly.
 

@@ -1,7 +1,7 @@
 """Synthetic actions over real backgrounds: known events, known label, video and audio of the world.
 
 The action (`avmix.synth.actions`) is drawn and rendered as the toy set's are. What stands behind
-it is a stretch of a real clip instead of a painted backdrop, and its audio is heard below that of
+it is a stretch of a real clip instead of a painted backdrop, whose audio is mixed in below that of
 the action. The label is the action's; what the background shows is of no account.
 """
 
@@ -22,10 +22,10 @@ from avmix.media.judgement import entry_of
 from avmix.media.write_mp4 import write_mp4
 from avmix.rng import rng
 from avmix.synth import actions as act
-from avmix.synth.audio_rendering import audio_of
-from avmix.synth.frame_rendering import frames_of
+from avmix.synth.action_audio import audio_of
+from avmix.synth.action_frames import frames_of
+from avmix.synth.action_scenes import draw_scene, draw_world
 from avmix.synth.parent_clips import Parents, file_name
-from avmix.synth.scene_drawing import draw_scene, draw_world
 from avmix.synth.synthetic_set import (
     Outcome,
     Plan,

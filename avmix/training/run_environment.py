@@ -1,4 +1,4 @@
-"""What a result depends on besides its configuration: versions, machine, commit, command."""
+"""Environment of a run: versions, machine, commit and command of every start."""
 
 import json
 import os

@@ -26,9 +26,9 @@ from rich.progress import track
 from avmix.data.manifest import ManifestError, read_manifest, splits_of, write_manifest
 from avmix.rng import rng
 from avmix.synth import actions as act
-from avmix.synth.audio_rendering import audio_of
-from avmix.synth.frame_rendering import frames_of
-from avmix.synth.scene_drawing import draw_scene, draw_world
+from avmix.synth.action_audio import audio_of
+from avmix.synth.action_frames import frames_of
+from avmix.synth.action_scenes import draw_scene, draw_world
 from avmix.system import strict_json
 from avmix.system.broken_pipe import readers_may_leave
 from avmix.system.paths import with_home
