@@ -1,4 +1,4 @@
-"""Decode the clips of a manifest and stack them into batches."""
+"""Clip reader: decoding of the clips of a manifest, and stacking into batches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""What one place in the sampling order gives: a `Sample`, or why there is none."""
+"""Samples: what reading one place in the sampling order gives, or why it gives nothing."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Stretches of decoded audio without a gap, and where on the clock each begins."""
+"""Runs of decoded audio: stretches without a gap, and where on the clock each begins."""
 
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Mix the channels of decoded audio to mono or stereo, as loud in any layout."""
+"""Downmix of decoded audio to mono or stereo, with the same level for every channel layout."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""Check that a file is the one whose SHA-256 a manifest holds."""
+"""File hashes: whether a file is still the one whose SHA-256 the manifest holds."""
 
 import hashlib
 import time

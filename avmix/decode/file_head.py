@@ -1,4 +1,4 @@
-"""What the first bytes of a file say, before libav opens it."""
+"""First bytes of a file, checked before libav opens it."""
 
 import os
 import stat

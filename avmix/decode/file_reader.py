@@ -1,4 +1,4 @@
-"""Open a file and place reading before a window: by seeking where that can be trusted."""
+"""File reader: opens a file and seeks to before a window, where seeking can be trusted."""
 
 import time
 from collections.abc import Iterator

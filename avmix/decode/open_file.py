@@ -1,4 +1,4 @@
-"""An open media file: its chosen streams, its clock, and the packets that are read from it."""
+"""An open media file: chosen streams, clock, and reading of packets."""
 
 import math
 import time

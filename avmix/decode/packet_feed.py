@@ -1,4 +1,4 @@
-"""Feed the packets of an open file to what takes its frames and its audio."""
+"""Packet loop: feeds the packets of an open file to the takers of frames and audio."""
 
 from typing import Protocol, runtime_checkable
 

@@ -1,4 +1,4 @@
-"""Resample a waveform with torchaudio's filter, its table kept small."""
+"""Resampling of waveforms with torchaudio's filter, whose table is kept small."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Choose which video stream and which audio track of a file are decoded."""
+"""Choice of the video stream and the audio track of a file."""
 
 from typing import TypeVar
 

@@ -1,4 +1,4 @@
-"""What a window gives once its packets are read: the clip, or why there is none."""
+"""Outcome of a window once its packets are read: the clip, or why there is none."""
 
 import numpy as np
 from jaxtyping import Float32, Int64

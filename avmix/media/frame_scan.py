@@ -1,4 +1,4 @@
-"""Look for damage in a video: in its packets alone, or in every frame of it."""
+"""Damage scan of a video: of its packets alone, or of every decoded frame."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the packets of a whole file add up to: length, rates, loudness, damage of each stream."""
+"""Stream tallies of a whole file: length, rates, loudness and damage of each stream."""
 
 import math
 from dataclasses import dataclass, field

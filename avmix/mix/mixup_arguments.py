@@ -1,4 +1,4 @@
-"""Check what users hand to `CrossModalMixup`, and bring it into one form."""
+"""Arguments of `CrossModalMixup`: checks and conversion of what users pass."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from operator import index

@@ -1,4 +1,4 @@
-"""Draw the plan of a batch: whether it is mixed, by which method, with whom and how much."""
+"""Drawing of the mix plan of a batch: method, partners and lambdas."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The Triton kernels that `cuda_kernels` launches."""
+"""Triton kernels that `cuda_kernels` launches."""
 
 from typing import no_type_check
 

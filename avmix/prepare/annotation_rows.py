@@ -1,4 +1,4 @@
-"""Rows of annotation files, and what divides their text into lines and cells."""
+"""Rows of annotation files: how their text is divided into lines and cells."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Read the values in annotations: names of classes and splits, times, paths of clips."""
+"""Values in annotations: names of classes and splits, times, paths of clips."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""Render the audio of a scene."""
+"""Audio of a synthetic scene, rendered."""
 
 import numpy as np
 from jaxtyping import Float32

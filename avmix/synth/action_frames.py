@@ -1,4 +1,4 @@
-"""Render the frames of a scene."""
+"""Frames of a synthetic scene, rendered."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Draw the world and the scene of a synthetic clip, from a seed into frozen values."""
+"""Scenes of synthetic actions: random choices, drawn once from a seed into frozen values."""
 
 import colorsys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Fetch one link: a file over http(s), or the video of a page with yt-dlp."""
+"""Download of one link: a file over http(s), or the video of a page with yt-dlp."""
 
 import gzip
 import shutil

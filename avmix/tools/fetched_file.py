@@ -1,4 +1,4 @@
-"""Look at a file that was fetched: whether it is media that can be read; cut it where asked."""
+"""Check of a downloaded file: whether it is readable media; cut to its seconds where asked."""
 
 import tarfile
 import zipfile

@@ -1,4 +1,4 @@
-"""Fingerprints of the clips of a dataset, each made once and kept in a journal."""
+"""Fingerprints of all clips of a dataset, each computed once and kept in a journal."""
 
 import base64
 import json

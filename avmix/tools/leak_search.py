@@ -1,4 +1,4 @@
-"""Find what two splits share: sources, files and groups by name, near duplicates by content."""
+"""Search for leaks between splits: shared sources, files and groups, and near duplicates."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

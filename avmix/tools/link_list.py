@@ -1,4 +1,4 @@
-"""Lists of links: a URL a line, the name of its file, the seconds that are kept."""
+"""Link lists: a URL per line, the name of its file, and the seconds that are kept."""
 
 import re
 import urllib.error

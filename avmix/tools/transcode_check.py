@@ -1,4 +1,4 @@
-"""Compare a transcoded clip with its source: frames, audio, and the time between them."""
+"""Check of a transcoded clip against its source: frames, audio, and their times."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Transcode one clip, with PyAV or the ffmpeg program, and describe the new file."""
+"""Transcoding of one clip, with PyAV or the ffmpeg program."""
 
 import math
 import subprocess

@@ -1,4 +1,4 @@
-"""What is measured while a network trains: losses and gradients of a step, time of an epoch."""
+"""Measurements of training: losses and gradient norms of a step, time of an epoch."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
