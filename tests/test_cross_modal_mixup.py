@@ -14,7 +14,7 @@ from mix_reference import mix as reference
 from avmix.config import MixConfig
 from avmix.mix import Clips, Grid, MixPlan, draw_plan, unmixed_plan
 from avmix.mix.cross_modal_mixup import CrossModalMixup, Mixed
-from avmix.mix.methods import MAX_MODALITIES
+from avmix.mix.plan_drawing import MAX_MODALITIES
 from avmix.rng import rng
 
 Kinds = dict[str, str]

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from avmix.decode import pyav
-from avmix.decode.container import verify_hash
 from avmix.decode.errors import ClipError
+from avmix.decode.file_hash import verify_hash
 from avmix.decode.request import Limits, Request, Track, checked_request
 from avmix.decode.source import Source, as_file, name_of, rename
 from avmix.types import Clip
