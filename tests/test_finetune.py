@@ -26,7 +26,8 @@ from avmix.models import LateFusionClassifier, build_model
 from avmix.models.classifier import check_layers
 from avmix.models.encoder import Encoder, VideoSpec
 from avmix.training import checkpoint, runtime
-from avmix.training.engine import build_optimizer, clip_gradients, towers_of
+from avmix.training.engine import clip_gradients
+from avmix.training.optimizer import build_optimizer, towers_of
 from avmix.types import Batch
 
 ROOT = Path(__file__).parents[1]
