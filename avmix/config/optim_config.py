@@ -43,7 +43,7 @@ class OptimConfig:
     """Of adamw it shrinks weights directly; of sgd it is added to the gradient. >= 0."""
     no_decay: list[str] = field(default_factory=lambda: [ONE_DIMENSIONAL])
     """Parameters to which weight_decay is not applied. `1d`: all of one dimension (biases,
-    normalisation layers). Others by name, or by a part of it between dots: `pos_embed`, `audio`,
+    normalisation layers). Others by name, or by a part of it between dots: `pos_embed`,
     `video.stages.0`. Empty: all decay."""
     warmup_epochs: float = 1.0
     """Epochs (may be a fraction) of linear warm-up from zero."""
