@@ -224,6 +224,9 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         checkpoint.load_weights(out / "last.pt", state, average.model, average=True)
     optimizer.load_state_dict(state.optimizer)
     meter = ChanceMeter(state.chance, config.loss, len(train.classes), here.device)
+    if config.run.compile:
+        runtime.check_compile(here.device, config.run.precision)
+        model.compile()  # in place: its names, and what calls its parts, stay as they are
     network = DistributedDataParallel(model) if here.world_size > 1 else model
     return Training(config=config, here=here, train=train, quarantine=quarantine, loader=loader,
                     val=val, model=model, network=network, frontend=frontend, optimizer=optimizer,

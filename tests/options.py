@@ -173,6 +173,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "run.seed": (1, ALWAYS, ""),
     "run.device": ("cpu", ALWAYS, ""),
     "run.precision": ("bf16", ALWAYS, ""),
+    "run.compile": (True, ALWAYS, ""),
     "run.threads": (1, ALWAYS, ""),
     "run.log_every": (2, ALWAYS, ""),
     "run.save_every": (2, ALWAYS, ""),

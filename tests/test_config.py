@@ -425,6 +425,13 @@ def test_options_of_a_library_are_a_mapping(tmp_path):
             r"^mix\.pairing must not be roll with augment\.repeats \(=2\): .*, got 'roll'$",
         ),
         (
+            {
+                "run": RunConfig(compile=True),
+                "model": ModelConfig(audio=AudioEncoderConfig(gradient_checkpointing=True)),
+            },
+            r"^run\.compile does not go with model\.audio\.gradient_checkpointing, .*, got True$",
+        ),
+        (
             {"loss": LossConfig(kind="binary", agreement=0.5)},
             r"^loss\.agreement compares .* must be 0 for loss\.kind binary, got 0\.5$",
         ),

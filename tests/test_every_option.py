@@ -181,8 +181,9 @@ REFUSED_HERE = {
     "model.sync_norm": r"^model\.sync_norm cannot act without several processes",
 }
 """By one process on a CPU."""
-ELSEWHERE = {"data.num_workers"}
-"""With real processes, in test_train.py: the weights are the same to the bit."""
+ELSEWHERE = {"data.num_workers", "run.compile"}
+"""With real processes, in test_train.py: the weights are the same to the bit. Compilation takes
+minutes: test_a_compiled_network_trains_as_the_other_does."""
 
 
 class Frames(Encoder):
@@ -413,3 +414,15 @@ def test_every_option_of_evaluation_is_heeded(runs: Runs) -> None:
         same_nll = found.nll == pytest.approx(before.nll, abs=1e-6)
         assert same_nll == (key not in EVAL_CHANGES), key
     assert (runs.folder / "data_eval/result.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_as_the_other_does(runs: Runs) -> None:
+    options = {"optim.precise_bn_batches": 2, "optim.ema_decay": 0.5, "mix.method": "none"}
+    ours, theirs = runs.train({**options, "run.compile": True}), runs.train(options)
+    assert losses(ours[0]) == pytest.approx(losses(theirs[0]), rel=1e-3)
+    assert ours[1].keys() == theirs[1].keys()
+    for name, value in theirs[1].items():
+        if name.endswith("num_batches_tracked"):
+            assert ours[1][name].equal(value)  # and so the statistics were measured
+    assert not same(ours[1], theirs[1])  # another order of sums: it was compiled

@@ -62,7 +62,9 @@ def measure_norms(
             batch = batch.to(runtime.device)
             video, audio = frontend(batch)
             for network in networks:
-                network(video, audio, batch.has_video, batch.has_audio)
+                # Its parts: a compiled network would not call the hooks.
+                features = network.encode(video, audio)
+                network.fusion(*features, batch.has_video, batch.has_audio)
     finally:
         for hook in hooks:
             hook.remove()
