@@ -64,6 +64,8 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
     path = path / "last.pt" if path.is_dir() else path
     state = checkpoint.load(path)
     trained = state.config
+    if config.raw_weights and state.average is None:
+        raise CheckpointError(f"raw_weights cannot act: {path} has no average of its weights")
     root = Path(config.root or trained.data.root)
     folder = Path(config.manifest or trained.data.manifest or root)
     manifest = read_manifest(folder, config.split)
@@ -85,7 +87,8 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
             trained.model, len(state.classes), clip=trained.clip, frontend=trained.frontend,
             load_weights=False,
         )  # fmt: skip
-        checkpoint.load_weights(path, state, model)
+        averaged = state.average is not None and not config.raw_weights
+        checkpoint.load_weights(path, state, model, average=averaged)
         views = EvalSet(
             manifest=manifest, root=root, clip=trained.clip, num_views=config.num_views,
             verify=config.verify, limits=read_limits(config.num_workers, config.clip_seconds),
@@ -107,6 +110,10 @@ def main(config: EvalConfig) -> dict[str, Scores | None]:
             if path != Path(config.checkpoint) and (best := path.with_name("best.pt")).exists():
                 echo_on(console_of(), f"evaluated {path}, the last epoch; {best} is the one that "
                         f"was best on val: --checkpoint {best} evaluates it")  # fmt: skip
+            if averaged:
+                echo_on(console_of(), "evaluated the average of the weights (optim.ema_decay "
+                        f"{trained.optim.ema_decay:g}); --raw_weights true evaluates the last "
+                        "ones")  # fmt: skip
             _print(manifest, found, scores, config.num_views, state)
             _write(out, manifest, found, scores, config, state)
     return scores
@@ -234,6 +241,7 @@ def _write(
         "missing": [b._asdict() for b in found.bad],
         "num_views": config.num_views,
         "epochs_trained": state.epoch,
+        "weights": "last" if config.raw_weights or state.average is None else "average",
         "at_chance": _at_chance(state),
         "scores": {name: s and asdict(s) for name, s in scores.items()},
         "per_class": _per_class(manifest, found),

@@ -10,6 +10,7 @@ where `optim.epochs` is larger.
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,16 +59,24 @@ from avmix.system.printing import echo_on, listed, printable
 from avmix.training import chance_level, checkpoint, runtime
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.checkpoint import Checkpoint, CheckpointError
-from avmix.training.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
+from avmix.training.engine import evaluate, seed_torch, train_one_epoch
+from avmix.training.layer_decay import empty_clip
 from avmix.training.measurements import NO_STEP, LossSum
+from avmix.training.optimizer import build_optimizer
+from avmix.training.precise_bn import measure_norms
 from avmix.training.run_lock import alone_in
 from avmix.training.runlog import NotFiniteError, RunLog
 from avmix.training.runtime import Rounding, Runtime
+from avmix.training.sync_norm import synchronise_norms
+from avmix.training.weight_average import WeightAverage
+from avmix.types import Batch
 
 # What may change between the start of a run and its continuation: where it runs, not what it does.
 _MAY_CHANGE = ("data.root", "data.num_workers", "data.clip_seconds", "data.verify",
                "data.max_bad_share", "frontend.kernel", "run.out", "run.device", "run.threads",
-               "run.log_every", "run.save_every", "run.save_plans", "run.check_input")  # fmt: skip
+               "run.log_every", "run.save_every", "run.save_plans", "run.check_input",
+               "model.video.gradient_checkpointing",
+               "model.audio.gradient_checkpointing")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +96,19 @@ class Training:
     """The same with what several processes need around it."""
     frontend: Frontend
     optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
+    """Of `model`; None where the run keeps none (optim.ema_decay)."""
     meter: ChanceMeter
     """Of heads that learn nothing; at `state`, like all of this."""
     state: Checkpoint
     """Where the run stands: its last checkpoint, or its beginning."""
     notice: str
     """What is to be said of how it goes on; empty where that is as it was begun."""
+
+    @property
+    def evaluated(self) -> LateFusionClassifier:
+        """The network that is validated: the average where there is one."""
+        return self.model if self.average is None else self.average.model
 
     @property
     def rounding(self) -> Rounding:
@@ -108,6 +124,7 @@ class Training:
         if self.here.is_main:
             now = replace(self.state, epoch=epoch, step=step, best=best,
                           model=self.model.state_dict(),
+                          average=self.average and self.average.model.state_dict(),
                           optimizer=self.optimizer.state_dict(),
                           chance=self.meter.state(),
                           loss_sum=loss_sum,
@@ -189,21 +206,33 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     frontend = Frontend(
         config.frontend, config.clip.sample_rate, model.pixels, reuse_output=True
     ).to(here.device)
-    optimizer = build_optimizer(model, config.optim, config.model)
+    if config.model.sync_norm:
+        synchronise_norms(model, here)
+    optimizer = build_optimizer(
+        model, config.optim, config.model, empty_clip(config.clip, config.frontend)
+    )
+    decay = config.optim.ema_decay
+    average = WeightAverage(model, decay) if decay else None
     state, notice = _resume(
         out / "last.pt",
         Checkpoint(config=config, classes=list(train.classes), split_sha256=trained_on,
                    num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
                    model=model.state_dict(), optimizer=optimizer.state_dict(),
+                   average=average and average.model.state_dict(),
                    chance=chance_level.begun(len(train.classes)), loss_sum=NO_STEP, digest=""),
     )  # fmt: skip
     checkpoint.load_weights(out / "last.pt", state, model)
+    if average is not None:
+        checkpoint.load_weights(out / "last.pt", state, average.model, average=True)
     optimizer.load_state_dict(state.optimizer)
     meter = ChanceMeter(state.chance, config.loss, len(train.classes), here.device)
+    if config.run.compile:
+        runtime.check_compile(here.device, config.run.precision)
+        model.compile()  # in place: its names, and what calls its parts, stay as they are
     network = DistributedDataParallel(model) if here.world_size > 1 else model
     return Training(config=config, here=here, train=train, quarantine=quarantine, loader=loader,
                     val=val, model=model, network=network, frontend=frontend, optimizer=optimizer,
-                    meter=meter, state=state, notice=notice)  # fmt: skip
+                    average=average, meter=meter, state=state, notice=notice)  # fmt: skip
 
 
 def _with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:
@@ -247,16 +276,20 @@ def _train(run: Training) -> Path:
         for epoch in range(state.epoch, config.optim.epochs):
             watch = train_one_epoch(
                 run.network, frontend, run.optimizer, loader, config, here, log,
-                epoch=epoch, first_step=first_step, meter=meter,
+                epoch=epoch, first_step=first_step, meter=meter, average=run.average,
                 save=lambda step, epoch=epoch, best=best: save(
                     "last.pt", epoch, step, best, log.loss_sum),
             )  # fmt: skip
             first_step, result = 0, {}
-            if val is not None:
+            measures = epoch + 1 == config.optim.epochs and config.optim.precise_bn_batches > 0
+            if val is not None or measures:
                 # Whatever becomes of the validation, the epoch is not lost; the same command
                 # begins with validating it.
                 save("last.pt", epoch, loader.num_steps, best, log.loss_sum)
-                result = _validate(model, frontend, val, here, log)
+            if measures:
+                _measure_norms(run, log)
+            if val is not None:
+                result = _validate(run.evaluated, frontend, val, here, log)
             log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
             warnings = meter.at_chance(config.optim.epochs)
             log.at_chance([w for w in warnings if w.is_new], epoch, config)
@@ -328,6 +361,23 @@ def _check_readable(val: EvalLoader, here: Runtime) -> None:
         f"none of the {len(bad)} clips of {val.split!r} (data.val_split) can be read; the "
         f"first: {bad[0].path}: {bad[0].reason}. An empty data.val_split trains without"
     )
+
+
+def _measure_norms(run: Training, log: RunLog) -> None:
+    """The statistics of batch normalisation, of clips as they would be in one more epoch; of the
+    average of the weights too."""
+    config, loader, here = run.config, run.loader, run.here
+
+    def batches() -> Iterator[Batch]:
+        most = config.optim.precise_bn_batches
+        for batch, bad in loader.epoch(config.optim.epochs, most_steps=most):
+            log.bad_clips(bad, config.data.train_split)
+            yield batch
+
+    networks = [run.model] if run.evaluated is run.model else [run.model, run.evaluated]
+    measure_norms(networks, run.frontend, batches(), here)
+    for found in here.gather(loader.bad.found):
+        log.bad_clips(loader.bad.add(found), config.data.train_split)
 
 
 def _validate(

@@ -154,6 +154,7 @@ def _train(config: TrainConfig) -> list[dict[str, float]]:
             train_one_epoch(
                 run.network, run.frontend, run.optimizer, run.loader, config, here, log,
                 epoch=epoch, first_step=0, save=lambda _: None, meter=run.meter,
+                average=run.average,
             )  # fmt: skip
             if epoch == 0:
                 run.save("last.pt", 1, 0, 0.0)

@@ -17,8 +17,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from avmix.models import LateFusionClassifier
 from avmix.models.encoder import Encoder
-from avmix.training.engine import targets_of, towers_of
+from avmix.training.engine import targets_of
 from avmix.training.losses import head_losses, presence
+from avmix.training.optimizer import towers_of
 from avmix.types import Batch, Heads
 from train import Training
 

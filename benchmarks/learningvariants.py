@@ -14,7 +14,8 @@ from avmix.config import OptimConfig
 from avmix.models import LateFusionClassifier
 from avmix.models.encoder import Encoder
 from avmix.rng import rng
-from avmix.training.engine import build_optimizer, seed_torch
+from avmix.training.engine import seed_torch
+from avmix.training.optimizer import build_optimizer
 
 CONFIG = "configs/demo.yaml"
 """The present recipe."""

@@ -140,8 +140,9 @@ def measure_step(config_path: str, rounds: int) -> dict[str, Any]:
     from avmix.models import build_model
     from avmix.models.frontend import Frontend
     from avmix.rng import rng
-    from avmix.training.engine import build_optimizer, clips_of
+    from avmix.training.engine import clips_of
     from avmix.training.losses import head_losses, objective, presence
+    from avmix.training.optimizer import build_optimizer
     from avmix.types import Batch, Heads
 
     config = load_config(TrainConfig, ["--config", config_path])

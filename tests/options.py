@@ -7,6 +7,8 @@ import yaml
 # Another value of each option, what lets it act, and what the message asks for without that. Both
 # are empty where the option always acts, and then the second holds what the value itself needs.
 ALWAYS: dict[str, Any] = {}
+SGD = {"optim.name": "sgd"}
+STEP = {"optim.schedule": "step"}
 TABLE = {"data.table": "clips.csv"}
 NO_MIX = {"mix.method": "none"}
 TIMM_VIDEO = {"model.video.encoder": "timm:resnet18"}
@@ -114,6 +116,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "mix.labels": ("max", {"loss.kind": "binary"}, ""),
     "model.dropout": (0.1, ALWAYS, ""),
     "model.shared_width": (4, ALWAYS, ""),
+    "model.sync_norm": (True, ALWAYS, ""),
     "model.video.encoder": ("timm:resnet18", ALWAYS, ""),
     "model.video.channels": ([4, 4, 4], ALWAYS, ""),
     "model.video.options": ({"x": 1}, TIMM_VIDEO, "model.video.encoder of another library"),
@@ -121,6 +124,9 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "model.video.may_lack": (["x"], VIDEO_WEIGHTS, "model.video.weights"),
     "model.video.frozen": (True, VIDEO_WEIGHTS, ""),
     "model.video.lr_scale": (0.5, ALWAYS, ""),
+    "model.video.layer_decay": (0.5, ALWAYS, ""),
+    "model.video.frozen_norm": (True, VIDEO_WEIGHTS, ""),
+    "model.video.gradient_checkpointing": (True, ALWAYS, ""),
     "model.video.pooling": ("max", TIMM_VIDEO, "model.video.encoder of torchvision or timm"),
     "model.audio.encoder": ("timm:resnet18", ALWAYS, ""),
     "model.audio.channels": ([4, 4, 4], ALWAYS, ""),
@@ -129,6 +135,9 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "model.audio.may_lack": (["x"], AUDIO_WEIGHTS, "model.audio.weights"),
     "model.audio.frozen": (True, AUDIO_WEIGHTS, ""),
     "model.audio.lr_scale": (0.5, ALWAYS, ""),
+    "model.audio.layer_decay": (0.5, ALWAYS, ""),
+    "model.audio.frozen_norm": (True, AUDIO_WEIGHTS, ""),
+    "model.audio.gradient_checkpointing": (True, ALWAYS, ""),
     "loss.kind": ("binary", ALWAYS, ""),
     "loss.fused": (0.5, ALWAYS, ""),
     "loss.video": (0.2, ALWAYS, ""),
@@ -143,17 +152,28 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "loss.contrastive_temperature": (
         0.2, {"loss.contrastive": 0.1, "model.shared_width": 4}, "loss.contrastive > 0",
     ),
+    "optim.name": ("sgd", ALWAYS, ""),
+    "optim.momentum": (0.5, SGD, "optim.name sgd"),
+    "optim.nesterov": (True, SGD, "optim.name sgd"),
     "optim.epochs": (4, ALWAYS, ""),
     "optim.batch_size": (4, ALWAYS, ""),
     "optim.accumulate": (2, ALWAYS, ""),
     "optim.lr": (0.1, ALWAYS, ""),
+    "optim.schedule": ("step", ALWAYS, ""),
+    "optim.milestones": ([0.5], STEP, "optim.schedule step"),
+    "optim.gamma": (0.5, STEP, "optim.schedule step"),
+    "optim.decay_share": (0.5, {"optim.schedule": "wsd"}, "optim.schedule wsd"),
     "optim.weight_decay": (0.1, ALWAYS, ""),
+    "optim.no_decay": (["bias"], ALWAYS, ""),
     "optim.warmup_epochs": (2.0, ALWAYS, ""),
     "optim.clip_norm": (1.0, ALWAYS, ""),
+    "optim.ema_decay": (0.5, ALWAYS, ""),
+    "optim.precise_bn_batches": (2, ALWAYS, ""),
     "run.out": ("x", ALWAYS, ""),
     "run.seed": (1, ALWAYS, ""),
     "run.device": ("cpu", ALWAYS, ""),
     "run.precision": ("bf16", ALWAYS, ""),
+    "run.compile": (True, ALWAYS, ""),
     "run.threads": (1, ALWAYS, ""),
     "run.log_every": (2, ALWAYS, ""),
     "run.save_every": (2, ALWAYS, ""),

@@ -37,19 +37,17 @@ from avmix.rng import rng
 from avmix.training import chance_level
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.engine import (
-    build_optimizer,
     check_input,
     clean_pass,
     clip_gradients,
     clips_of,
     evaluate,
-    lr_at,
     mix_of_epoch,
     seed_torch,
-    towers_of,
     train_one_epoch,
 )
 from avmix.training.losses import consistency_losses, head_losses, needs_clean, objective, presence
+from avmix.training.optimizer import build_optimizer, lr_at, towers_of
 from avmix.training.runlog import NotFiniteError, RunLog
 from avmix.training.runtime import Runtime
 from avmix.types import Batch, Heads

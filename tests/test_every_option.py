@@ -143,6 +143,8 @@ ENABLES: dict[str, dict[str, Any]] = {
     },
     "model.audio.may_lack": {"model.audio.weights": "{part_of_audio}"},
     "model.audio.frozen": {"model.audio.weights": "{audio}"},
+    "model.video.frozen_norm": {"model.video.weights": "{video}"},
+    "model.audio.frozen_norm": {"model.audio.weights": "{audio}"},
 }
 """What lets an option act, where what the table of all options says is not enough."""
 METHOD_NEEDS = {"energy": {"mix.audio_domain": "power"}, "cross": SHARED, "cross+dropout": SHARED}
@@ -165,16 +167,23 @@ MANY: dict[str, list[Any]] = {
 LEAVES_THE_RESULT = {
     "data.root", "data.manifest", "data.table", "data.val_split", "data.clip_seconds",
     "data.verify", "data.max_bad_share", "run.out", "run.log_every", "run.save_every",
-    "run.save_plans", "run.check_input",
+    "run.save_plans", "run.check_input", "optim.ema_decay", "model.video.gradient_checkpointing",
+    "model.audio.gradient_checkpointing",
 }  # fmt: skip
-"""The weights are the same to the bit."""
+"""The weights are the same to the bit (the average of `ema_decay` is kept beside them)."""
 MAY_CHANGE_DIGITS = {"frontend.kernel", "run.device", "run.threads"}
 REFUSED_WITHOUT = {"frontend.kind": "takes kaldi spectrograms, frontend.kind gives log_mel",
                    "model.video.may_lack": "weights are missing: stages",
                    "model.audio.may_lack": "weights are missing: stages"}  # fmt: skip
 """Without the option there is no run to compare with."""
-ELSEWHERE = {"data.num_workers"}
-"""With real processes, in test_train.py: the weights are the same to the bit."""
+REFUSED_HERE = {
+    "frontend.kernel": r"^frontend\.kernel triton does not run on cpu",
+    "model.sync_norm": r"^model\.sync_norm cannot act without several processes",
+}
+"""By one process on a CPU."""
+ELSEWHERE = {"data.num_workers", "run.compile"}
+"""With real processes, in test_train.py: the weights are the same to the bit. Compilation takes
+minutes: test_a_compiled_network_trains_as_the_other_does."""
 
 
 class Frames(Encoder):
@@ -361,8 +370,8 @@ def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
     needs = METHOD_NEEDS.get(value, {}) if key == "mix.method" else ENABLES.get(key, enables)
     options = {**needs, key: value}
     assert unused_options(runs.config(options)) == {}
-    if (key, value) == ("frontend.kernel", "triton"):
-        with pytest.raises(ValueError, match=r"^frontend\.kernel triton does not run on cpu"):
+    if key in REFUSED_HERE and value in (True, "triton"):
+        with pytest.raises(ValueError, match=REFUSED_HERE[key]):
             runs.train(options)
         return
     out, weights = runs.train(options)
@@ -381,16 +390,16 @@ def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
 
 EVAL = {"num_views": 1, "batch_size": 3, "clip_seconds": 9.0, "verify": "never", "device": "auto",
         "threads": 2, "root": "{other}", "manifest": "{other}", "out": "{data}_eval",
-        "split": "train"}  # fmt: skip
+        "split": "train", "raw_weights": True}  # fmt: skip
 """Another value of every option of evaluation, but for processes (test_train.py)."""
-EVAL_CHANGES = {"num_views", "split"}
+EVAL_CHANGES = {"num_views", "split", "raw_weights"}
 
 
 @pytest.mark.long
 def test_every_option_of_evaluation_is_heeded(runs: Runs) -> None:
     known = {f.name for f in fields(EvalConfig)}
     assert known == {*EVAL, "checkpoint", "num_workers"}
-    checkpoint_of_run = str(runs.train({})[0] / "last.pt")
+    checkpoint_of_run = str(runs.train({"optim.ema_decay": 0.5})[0] / "last.pt")
     usual: dict[str, Any] = {"checkpoint": checkpoint_of_run, "split": "val", "num_workers": 0,
                              "threads": 1, "device": "cpu"}  # fmt: skip
     places = {name: str(runs.folder / name) for name in ("data", "other")}
@@ -405,3 +414,15 @@ def test_every_option_of_evaluation_is_heeded(runs: Runs) -> None:
         same_nll = found.nll == pytest.approx(before.nll, abs=1e-6)
         assert same_nll == (key not in EVAL_CHANGES), key
     assert (runs.folder / "data_eval/result.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_as_the_other_does(runs: Runs) -> None:
+    options = {"optim.precise_bn_batches": 2, "optim.ema_decay": 0.5, "mix.method": "none"}
+    ours, theirs = runs.train({**options, "run.compile": True}), runs.train(options)
+    assert losses(ours[0]) == pytest.approx(losses(theirs[0]), rel=1e-3)
+    assert ours[1].keys() == theirs[1].keys()
+    for name, value in theirs[1].items():
+        if name.endswith("num_batches_tracked"):
+            assert ours[1][name].equal(value)  # and so the statistics were measured
+    assert not same(ours[1], theirs[1])  # another order of sums: it was compiled

@@ -14,6 +14,7 @@ import eval as evaluation
 import train
 from avmix.config import (
     AudioEncoderConfig,
+    ClipConfig,
     EvalConfig,
     MixConfig,
     ModelConfig,
@@ -26,7 +27,8 @@ from avmix.models import LateFusionClassifier, build_model
 from avmix.models.classifier import check_layers
 from avmix.models.encoder import Encoder, VideoSpec
 from avmix.training import checkpoint, runtime
-from avmix.training.engine import build_optimizer, clip_gradients, towers_of
+from avmix.training.engine import clip_gradients
+from avmix.training.optimizer import build_optimizer, towers_of
 from avmix.types import Batch
 
 ROOT = Path(__file__).parents[1]
@@ -176,6 +178,27 @@ def test_a_run_begins_with_a_file_and_goes_on_without_it(toy_set, file, tmp_path
     assert all(torch.equal(state.model[f"video.{name}"], v) for name, v in wanted.items())
     rates = {g["lr_scale"]: g["lr"] for g in state.optimizer["param_groups"]}
     assert rates[0.5] == pytest.approx(0.5 * rates[1.0])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options"),
+    [("timm:test_vit", {"drop_path_rate": 0.5}),
+     ("torchvision:efficientnet_b0", {"stochastic_depth_prob": 0.5, "dropout": 0.0})],
+)  # fmt: skip
+def test_drop_path_is_an_option_of_the_library(encoder: str, options: dict[str, Any]) -> None:
+    pytest.importorskip(encoder.partition(":")[0])
+    clip = ClipConfig(num_frames=1, crop=160, short_side=160)
+    config = ModelConfig(video=VideoEncoderConfig(encoder=encoder, options=options))
+    network = build_model(config, 3, clip=clip).video.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # so that nothing but drop path differs between two passes
+    given = torch.randn(2, 3, 1, 160, 160)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        assert not network(given).equal(network(given))
+        network.eval()
+        assert network(given).equal(network(given))
 
 
 class Looking(nn.Conv3d):

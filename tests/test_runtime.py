@@ -4,6 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from avmix.training.runtime import check_compile
 
 # Rank 1 waits for the main process in two groups at once: in that of all collective calls, which
 # gives up after half a second, and in `Runtime.barrier`. Only then does the main process arrive.
@@ -48,3 +54,20 @@ def test_others_wait_for_the_main_process_longer_than_collective_calls_may_take(
                           text=True, timeout=240)  # fmt: skip
     assert done.stdout == "others: True\nbarrier: True\n", done.stderr
     assert done.returncode == 0, done.stderr
+
+
+def test_compilation_that_cannot_be_right_is_refused_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "g++"
+    compiler.write_text("#!/bin/sh")
+    compiler.chmod(0o755)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check_compile(torch.device("cpu"), "fp32")
+    check_compile(torch.device("cuda"), "bf16")
+    with pytest.raises(ValueError, match=r"^run\.compile with run\.precision bf16 .* on a CPU"):
+        check_compile(torch.device("cpu"), "bf16")
+    compiler.unlink()
+    with pytest.raises(ValueError, match=r"^run\.compile needs a C\+\+ compiler, and finds none"):
+        check_compile(torch.device("cpu"), "fp32")

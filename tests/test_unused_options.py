@@ -72,6 +72,38 @@ SWITCHED_OFF: list[tuple[str, dict[str, Any], str]] = [
         {**AUDIO_WEIGHTS, "model.audio.frozen": True},
         "model.audio.frozen false",
     ),
+    (
+        "model.video.layer_decay",
+        {**VIDEO_WEIGHTS, "model.video.frozen": True},
+        "model.video.frozen false",
+    ),
+    (
+        "model.video.frozen_norm",
+        {**VIDEO_WEIGHTS, "model.video.frozen": True},
+        "model.video.frozen false",
+    ),
+    (
+        "model.video.gradient_checkpointing",
+        {**VIDEO_WEIGHTS, "model.video.frozen": True},
+        "model.video.frozen false",
+    ),
+    (
+        "model.audio.layer_decay",
+        {**AUDIO_WEIGHTS, "model.audio.frozen": True},
+        "model.audio.frozen false",
+    ),
+    (
+        "model.audio.frozen_norm",
+        {**AUDIO_WEIGHTS, "model.audio.frozen": True},
+        "model.audio.frozen false",
+    ),
+    (
+        "model.audio.gradient_checkpointing",
+        {**AUDIO_WEIGHTS, "model.audio.frozen": True},
+        "model.audio.frozen false",
+    ),
+    ("optim.nesterov", {"optim.name": "sgd", "optim.momentum": 0.0}, "optim.momentum > 0"),
+    ("optim.no_decay", {"optim.weight_decay": 0.0}, "optim.weight_decay > 0"),
 ]
 
 

@@ -33,6 +33,7 @@ LARGEST: dict[str, int] = {
     "model.audio.channels": 2**16,
     "model.audio.lr_scale": 1000,
     "optim.batch_size": 2**16,
+    "optim.precise_bn_batches": 2**24,
     "run.threads": 1024,
     "num_workers": 1024,
     "batch_size": 2**16,

@@ -18,6 +18,9 @@ class EvalConfig:
     """Windows per clip, evenly spaced; their probabilities are averaged. >= 1."""
     batch_size: int = 32
     """Windows per step."""
+    raw_weights: bool = False
+    """The weights that the last update gave, in place of the average that the run kept
+    (optim.ema_decay)."""
     root: str = ""
     """Media folder, when it is not the one that the checkpoint was trained from."""
     manifest: str = ""

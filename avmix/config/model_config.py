@@ -28,6 +28,15 @@ class EncoderConfig:
     """The encoder stays as it is: no gradient, and in training as in evaluation."""
     lr_scale: float = 1.0
     """Learning rate of the encoder, in units of optim.lr, > 0."""
+    layer_decay: float = 1.0
+    """Stage i of the n of the encoder, counted from 0, learns at layer_decay ** (n - i) times that
+    rate: the earlier, the slower. (0, 1]."""
+    frozen_norm: bool = False
+    """Batch normalisation of the encoder stays as it is, statistics and weights, in training
+    too."""
+    gradient_checkpointing: bool = False
+    """Keep only what goes from one stage of the encoder to the next, and compute the rest once more
+    for the gradient: less memory, more time, the same result."""
 
     def check(self, key: str, encoder: str) -> None:
         """Raises ValueError for an option out of range; `key`: of the section, with a dot."""
@@ -41,6 +50,11 @@ class EncoderConfig:
                  f"needs {key}weights: random weights that stay as they are say nothing",
                  self.frozen)  # fmt: skip
         validate(self.lr_scale > 0, f"{key}lr_scale", "must be > 0", self.lr_scale)
+        validate(0 < self.layer_decay <= 1, f"{key}layer_decay", "must be in (0, 1]",
+                 self.layer_decay)  # fmt: skip
+        validate(not self.frozen_norm or self.weights != "" or library == "python",
+                 f"{key}frozen_norm", f"needs {key}weights: statistics that nothing was measured "
+                 "for say nothing", self.frozen_norm)  # fmt: skip
         validate_numbers(self, key)
 
 
@@ -90,6 +104,9 @@ class ModelConfig:
     shared_width: int = 0
     """Width of a space into which both features are projected before fusion; 0: none. Mixing method
     `cross` and loss.contrastive, which compare the two, need it."""
+    sync_norm: bool = False
+    """Batch normalisation of the encoders over the clips of all processes that train together, in
+    place of each over its own; on CUDA only."""
     video: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
     audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
 

@@ -9,7 +9,7 @@ from avmix.config.checks import validate, validate_numbers
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Where and how a run happens; nothing here but `seed` and `precision` changes its result,
-    but for the last digits (`device`, `threads`)."""
+    but for the last digits (`device`, `threads`, `compile`)."""
 
     out: str = "runs/default"
     """Folder of the run. When it holds a checkpoint of the same configuration the run goes on
@@ -20,6 +20,9 @@ class RunConfig:
     """`auto` (the GPU of this process where there is one), `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the network's forward pass; spectrograms, targets and losses are always fp32."""
+    compile: bool = False
+    """Train with a network that torch.compile made: faster steps after minutes of compilation, and
+    other last digits. On a CPU not with bf16, where its gradients are not finite."""
     threads: int = 0
     """Threads of torch on the CPU; 0: as many as cores, shared by the processes of a machine that
     train together. Another number gives other last digits; the number of loader processes does not.

@@ -49,6 +49,11 @@ class TrainConfig:
         validate(unmixed <= self.optim.epochs, "mix.ramp_epochs + mix.off_epochs",
                  f"must be <= optim.epochs (={self.optim.epochs}; for a short run "
                  "--mix.ramp_epochs 0)", unmixed)  # fmt: skip
+        recomputes = [f"model.{name}.gradient_checkpointing" for name in ("video", "audio")
+                      if getattr(self.model, name).gradient_checkpointing]  # fmt: skip
+        validate(not (self.run.compile and recomputes), "run.compile",
+                 f"does not go with {' and '.join(recomputes)}, which torch.compile cannot trace",
+                 self.run.compile)  # fmt: skip
         for key in ("min_seconds", "hide_seconds"):
             validate(getattr(self.augment, key) <= self.clip.duration_seconds, f"augment.{key}",
                      f"must be <= clip.duration_seconds (={self.clip.duration_seconds})",

@@ -95,6 +95,9 @@ def _of_encoder(modality: str) -> dict[str, tuple[Need, ...]]:
         f"{key}.options": (_encoder(modality, _OTHER, lambda library: library != "avmix"),),
         f"{key}.may_lack": (weights,),
         f"{key}.lr_scale": (learns,),
+        f"{key}.layer_decay": (learns,),
+        f"{key}.frozen_norm": (learns,),
+        f"{key}.gradient_checkpointing": (learns,),
     }
 
 
@@ -141,6 +144,12 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         _encoder("video", "of torchvision or timm", lambda library: library in _IMAGES),
     ),
     **_of_encoder("audio"),
+    "optim.momentum": (_is("optim.name", "sgd"),),
+    "optim.nesterov": (_is("optim.name", "sgd"), _over("optim.momentum")),
+    "optim.milestones": (_is("optim.schedule", "step"),),
+    "optim.gamma": (_is("optim.schedule", "step"),),
+    "optim.decay_share": (_is("optim.schedule", "wsd"),),
+    "optim.no_decay": (_over("optim.weight_decay"),),
     "loss.agreement_kind": (_over("loss.agreement"),),
     "loss.agreement_temperature": (_over("loss.agreement"),),
     "loss.agreement_confidence": (_over("loss.agreement"),),

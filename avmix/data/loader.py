@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 from typing import Protocol, runtime_checkable
 
@@ -144,13 +145,17 @@ class TrainLoader:
         """Steps of a whole epoch."""
         return self.sampler.num_steps
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Batch, tuple[BadClip, ...]]]:
-        """Steps `first_step` to the last of `epoch`, each with the clips newly found unreadable.
+    def epoch(
+        self, epoch: int, first_step: int = 0, most_steps: int | None = None
+    ) -> Iterator[tuple[Batch, tuple[BadClip, ...]]]:
+        """Steps `first_step` to the last of `epoch`, or the first `most_steps` of them, each with
+        the clips newly found unreadable.
 
         Raises `TooManyBadClips` when they are more than the limit, or hide a whole stretch;
         `LoaderError` when loader processes cannot run.
         """
-        for batch, bad in self.source.read(self.sampler.steps(epoch, first_step), epoch):
+        steps = islice(self.sampler.steps(epoch, first_step), most_steps)
+        for batch, bad in self.source.read(steps, epoch):
             new = self.bad.add(bad)
             if batch is None or batch.size < self.sampler.batch_size:
                 raise TooManyBadClips(

@@ -93,7 +93,7 @@ def _run(encoder: Encoder, x: Any, mix: HiddenMix | None, weight: Tensor | None)
     for number, stage in enumerate(encoder.stages):
         if mix is not None and weight is not None and mix.stage == number:
             x = mix.blend(x, weight)
-        x = stage(x)
+        x = encoder.run_stage(stage, x)
     if mix is not None and weight is not None and mix.stage == len(encoder.stages):
         x = mix.blend(x, weight)
     return encoder.pool(x)

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from avmix.models.recompute import recomputed
 
 Colour = tuple[float, float, float]
 """A number for each of red, green and blue."""
@@ -81,14 +85,24 @@ class Encoder(nn.Module, ABC):
     """By the name of the weight in `network`."""
     frozen: bool = False
     """The encoder does not learn: `freeze` was called."""
+    norms_frozen: bool = False
+    """`freeze_norms` was called."""
+    gradient_checkpointing: bool = False
+    """Of what the stages compute on the way nothing is kept for the gradient."""
     notice: str = ""
     """What is to be said of the weights that it began with."""
 
     def forward(self, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b d"]:
         """All stages, then `pool`."""
         for stage in self.stages:
-            x = stage(x)
+            x = self.run_stage(stage, x)
         return self.pool(x)
+
+    def run_stage(self, stage: Stage, x: Any) -> Any:
+        """What `stage`, one of `stages`, gives for `x`."""
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            return recomputed(self, stage, x)
+        return stage(x)
 
     @abstractmethod
     def pool(self, x: Any) -> Float[Tensor, "b d"]:
@@ -101,9 +115,26 @@ class Encoder(nn.Module, ABC):
         self.requires_grad_(False)
         self.eval()
 
+    def freeze_norms(self) -> None:
+        """From now on batch normalisation stays as it is: its weights have no gradient, and in
+        training it normalises by its running statistics, which do not move. Raises ValueError where
+        there is none."""
+        norms = self._norms()
+        if not norms:
+            raise ValueError("has no batch normalisation")
+        self.norms_frozen = True
+        for norm in norms:
+            norm.requires_grad_(False).eval()
+
     def train(self, mode: bool = True) -> "Encoder":
-        """As of any module; a frozen one stays in evaluation mode."""
-        return super().train(mode and not self.frozen)
+        """As of any module; what is frozen stays in evaluation mode."""
+        super().train(mode and not self.frozen)
+        for norm in self._norms() if self.norms_frozen else []:
+            norm.eval()
+        return self
+
+    def _norms(self) -> list[nn.Module]:
+        return [module for module in self.modules() if isinstance(module, _BatchNorm)]
 
     @property
     def network(self) -> nn.Module:

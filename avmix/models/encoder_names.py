@@ -134,13 +134,24 @@ def _finish(
     channels: int,
     load_weights: bool,
 ) -> None:
-    """The weights to begin with, and whether they stay as they are."""
+    """The weights to begin with, what of them stays as it is, and what is kept for the gradient."""
     if config.weights and load_weights:
         from avmix.models.weights import load_into
 
         encoder.notice = load_into(encoder, modality, config, channels)
     if config.frozen:
         encoder.freeze()
+    which = f"model.{modality}.encoder {config.encoder}"
+    if config.frozen_norm:
+        try:
+            encoder.freeze_norms()
+        except ValueError as error:
+            raise ValueError(f"model.{modality}.frozen_norm cannot act: {which} {error}") from None
+    if config.gradient_checkpointing and not encoder.stages:
+        raise ValueError(
+            f"model.{modality}.gradient_checkpointing cannot act: {which} cannot be cut into stages"
+        )
+    encoder.gradient_checkpointing = config.gradient_checkpointing
 
 
 def _compare(which: str, *facts: tuple[str, str, int | None, int]) -> None:

@@ -58,6 +58,8 @@ class Checkpoint:
     rounding: Rounding | None = None
     """Threads, kernel and the like of the process that wrote it; None: an older version did, and it
     is unknown."""
+    average: dict[str, torch.Tensor] | None = None
+    """The average of weights and statistics (`optim.ema_decay`); None: the run keeps none."""
     digest: str | None = None
     """SHA-256 of everything else, which `save` computes and `load` compares; None: an older version
     wrote the checkpoint, and damage of it may go unnoticed."""
@@ -69,7 +71,7 @@ class Checkpoint:
         return "the checkpoint is of an older version and has no digest: damage is not noticed"
 
 
-_SINCE_THEN = ("chance", "loss_sum", "rounding", "digest")
+_SINCE_THEN = ("chance", "loss_sum", "rounding", "average", "digest")
 """Fields that checkpoints of older versions of the same format do not have."""
 
 
@@ -112,8 +114,8 @@ def load(path: Path) -> Checkpoint:
         not isinstance(content, dict)
         or content.get("format") != FORMAT
         or not fields - {*_SINCE_THEN} <= content.keys() <= fields
-        or not isinstance(content["model"], dict)
-        or not all(isinstance(value, torch.Tensor) for value in content["model"].values())
+        or not _is_state(content["model"])
+        or not (content.get("average") is None or _is_state(content["average"]))
     ):
         raise CheckpointError(f"{path}: not a checkpoint of avmix, format {FORMAT}")
     values: dict[str, Any] = {**dict.fromkeys(_SINCE_THEN), **content}
@@ -132,10 +134,16 @@ def load(path: Path) -> Checkpoint:
     return found
 
 
-def load_weights(path: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Put the weights of `checkpoint`, which came from `path`, into `model`."""
+def load_weights(
+    path: Path, checkpoint: Checkpoint, model: nn.Module, *, average: bool = False
+) -> None:
+    """Put the weights of `checkpoint`, which came from `path`, into `model`: those that the last
+    update gave, or with `average` their average. Raises `CheckpointError` where they do not fit."""
+    state = checkpoint.average if average else checkpoint.model
+    if state is None:
+        raise CheckpointError(f"{path}: it has no average of its weights (optim.ema_decay)")
     try:
-        model.load_state_dict(checkpoint.model)
+        model.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: its weights are of another network: {reason}") from None
@@ -143,9 +151,14 @@ def load_weights(path: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
 
 def _check_finite(path: Path, checkpoint: Checkpoint) -> None:
     """Raises `CheckpointError` for weights that would make every prediction nan."""
-    for name, tensor in checkpoint.model.items():
+    for name, tensor in (*checkpoint.model.items(), *(checkpoint.average or {}).items()):
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise CheckpointError(f"{path}: {name} of the network holds values that are not finite")
+
+
+def _is_state(value: Any) -> bool:
+    """Whether it is what a network's `state_dict` gives."""
+    return isinstance(value, dict) and all(isinstance(v, torch.Tensor) for v in value.values())
 
 
 def _digest(content: Mapping[str, Any]) -> str:

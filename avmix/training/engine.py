@@ -1,9 +1,8 @@
 """The loop: from a batch to a step, and from a network to its predictions."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from avmix.config import MixConfig, ModelConfig, OptimConfig, TrainConfig
+from avmix.config import MixConfig, TrainConfig
 from avmix.data.loader import EvalLoader, TrainLoader
 from avmix.data.sample import WORTH_HINT, BadClip, TooManyBadClips
 from avmix.evaluation.metrics import EVAL_ROWS, NEEDS, Predictions
@@ -25,8 +24,10 @@ from avmix.rng import rng
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.losses import consistency_losses, head_losses, needs_clean, objective, presence
 from avmix.training.measurements import GradNorms, StepRecord, Stopwatch
+from avmix.training.optimizer import Towers, lr_at, towers_of
 from avmix.training.runlog import RunLog
 from avmix.training.runtime import Runtime
+from avmix.training.weight_average import WeightAverage
 from avmix.types import Batch, Heads
 
 
@@ -43,12 +44,14 @@ def train_one_epoch(
     first_step: int,
     save: Callable[[int], None],
     meter: ChanceMeter,
+    average: WeightAverage | None = None,
 ) -> Stopwatch:
     """Train on steps `first_step` to the last of `epoch`; returns where the time went.
 
     `network` maps (video, audio, has_video, has_audio, mix) to an `Output`. `save(step)` is called
     every `run.save_every` steps with the number of the step that comes next. `meter` adds up what
-    the heads do in the epoch; it goes on with its sums where `first_step` is not 0.
+    the heads do in the epoch; it goes on with its sums where `first_step` is not 0. `average`
+    follows the weights.
     """
     seed, optim, num_steps = config.run.seed, config.optim, loader.num_steps
     mix = mix_of_epoch(config.mix, epoch, optim.epochs)
@@ -104,6 +107,8 @@ def train_one_epoch(
                 group["lr"] = lr * group.get("lr_scale", 1.0)
             optimizer.step()
             optimizer.zero_grad()
+            if average is not None:
+                average.update(unwrapped(network))
 
         watch.num_clips += plan.size * runtime.world_size
         record = StepRecord(
@@ -168,13 +173,17 @@ def targets_of_mix(plan: PlacedPlan, batch: Batch, labels: Literal["sum", "max"]
 def clean_pass(network: nn.Module, frontend: Frontend, batch: Batch) -> Output:
     """What the network says of the clips as they are: without gradient, as in evaluation, so that
     neither dropout nor the statistics of batch normalisation know of it."""
-    # Not through DDP: whether its buffers are sent must not depend on this.
-    model = network.module if isinstance(network, DistributedDataParallel) else network
+    model = unwrapped(network)  # whether DDP sends its buffers must not depend on this
     model.eval()
     with torch.no_grad():
         found = model(*frontend(batch), batch.has_video, batch.has_audio)
     model.train()
     return found
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network without what several processes need around it."""
+    return network.module if isinstance(network, DistributedDataParallel) else network
 
 
 def check_input(batch: Batch, paths: Sequence[str]) -> None:
@@ -192,59 +201,6 @@ def unchecked(batch: Batch, paths: Sequence[str]) -> None:
 def seed_torch(stream: np.random.Generator) -> None:
     """Give torch's own generator, which dropout and initial weights use, an address."""
     torch.manual_seed(int(stream.integers(2**63)))
-
-
-def lr_at(optim: OptimConfig, step: int, steps_per_epoch: int) -> float:
-    """Linear warm-up from zero, then half a cosine down to zero; `step` counts from the start."""
-    warmup, total = optim.warmup_epochs * steps_per_epoch, optim.epochs * steps_per_epoch
-    if step < warmup:
-        return optim.lr * (step + 1) / (math.ceil(warmup) + 1)
-    return optim.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total - warmup)))
-
-
-def build_optimizer(
-    model: nn.Module, optim: OptimConfig, network: ModelConfig | None = None
-) -> torch.optim.AdamW:
-    """AdamW; matrices and kernels decay, biases and normalisation layers do not. The encoders learn
-    at the rates that `network` says (`lr_scale`); what is frozen is left out."""
-    towers = towers_of(model)
-    scale: dict[nn.Parameter, float] = {}
-    if network is not None:
-        scale |= dict.fromkeys(towers.video, network.video.lr_scale)
-        scale |= dict.fromkeys(towers.audio, network.audio.lr_scale)
-    learning = [p for p in model.parameters() if p.requires_grad]
-    groups = []
-    for factor in sorted({1.0, *scale.values()}, key=lambda factor: (factor != 1, factor)):
-        some = [p for p in learning if scale.get(p, 1.0) == factor]
-        groups += [
-            {"params": [p for p in some if p.ndim > 1], "weight_decay": optim.weight_decay,
-             "lr_scale": factor},
-            {"params": [p for p in some if p.ndim <= 1], "weight_decay": 0.0, "lr_scale": factor},
-        ]  # fmt: skip
-    return torch.optim.AdamW(groups, lr=optim.lr)
-
-
-class Towers(NamedTuple):
-    """Parameters of a network, by where they are."""
-
-    video: list[nn.Parameter]
-    audio: list[nn.Parameter]
-    fusion: list[nn.Parameter]
-    """Everything that is not in the video or the audio encoder."""
-
-
-def towers_of(network: nn.Module) -> Towers:
-    """Which parameters are whose; DDP's `module.` before their names does not matter."""
-    towers = Towers([], [], [])
-    for name, parameter in network.named_parameters():
-        match name.removeprefix("module.").partition(".")[0]:
-            case "video":
-                towers.video.append(parameter)
-            case "audio":
-                towers.audio.append(parameter)
-            case _:
-                towers.fusion.append(parameter)
-    return towers
 
 
 def clip_gradients(towers: Towers, max_norm: float) -> GradNorms:

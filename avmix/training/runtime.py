@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -100,6 +101,18 @@ def start(*, device: str, threads: int) -> Iterator[Runtime]:
     finally:
         if world_size > 1:
             dist.destroy_process_group()
+
+
+def check_compile(device: torch.device, precision: Literal["fp32", "bf16"]) -> None:
+    """Raises ValueError where `run.compile` cannot be right here, before minutes of compilation."""
+    compilers = [name for name in (os.environ.get("CXX"), "g++", "clang++") if name]
+    if not any(shutil.which(name) for name in compilers):
+        raise ValueError(f"run.compile needs a C++ compiler, and finds none of {compilers}")
+    if device.type == "cpu" and precision == "bf16":
+        raise ValueError(
+            "run.compile with run.precision bf16 does not train on a CPU: torch 2.11 makes of it "
+            "gradients that are not finite; use fp32, or no compile"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
