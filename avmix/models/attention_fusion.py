@@ -124,9 +124,8 @@ class _Block(nn.Module):
     ) -> Float[Tensor, "b t w"]:
         """`attends` (b 1 1): false where a clip attends to nothing; None: all do."""
         key, value = self.key_value(self.norm_context(context)).chunk(2, -1)
-        found = scaled_dot_product_attention(
-            *(_in_heads(part) for part in (self.query(self.norm_x(x)), key, value))
-        )
+        query = _in_heads(self.query(self.norm_x(x)))
+        found = scaled_dot_product_attention(query, _in_heads(key), _in_heads(value))
         found = self.out(found.transpose(1, 2).flatten(2))
         x = x + (found if attends is None else found * attends)
         return x + self.outer(gelu(self.inner(self.norm_out(x))))
