@@ -27,7 +27,16 @@ from avmix.config.model_config import (
 from avmix.config.optim_config import OptimConfig
 from avmix.config.run_config import RunConfig
 from avmix.config.train_config import TrainConfig
-from avmix.config.yaml_files import RENAMED, C, differences, from_yaml, read_yaml, renamed, to_yaml
+from avmix.config.yaml_files import (
+    RENAMED,
+    C,
+    differences,
+    from_values,
+    from_yaml,
+    read_yaml,
+    renamed,
+    to_yaml,
+)
 
 __all__ = [
     "LARGEST",
@@ -61,6 +70,7 @@ __all__ = [
     "TrainConfig",
     "VideoEncoderConfig",
     "differences",
+    "from_values",
     "from_yaml",
     "load_config",
     "read_yaml",
