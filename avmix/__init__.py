@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from avmix.mix import CrossModalMixup, MixPlan, draw_plan, mixed_targets
     from avmix.models import LateFusionClassifier, build_model
     from avmix.models.frontend import Frontend
+    from avmix.training.trained import TrainedNetwork, load
     from avmix.types import Batch, Clip, Entry, Heads
 
 __version__ = "0.1.0"
@@ -42,10 +43,12 @@ __all__ = [
     "Manifest",
     "MixPlan",
     "TrainConfig",
+    "TrainedNetwork",
     "build_model",
     "decode_clip",
     "decode_clips",
     "draw_plan",
+    "load",
     "load_config",
     "mixed_targets",
     "read_manifest",
@@ -64,10 +67,12 @@ _ORIGIN = {
     "Manifest": "avmix.data.manifest",
     "MixPlan": "avmix.mix",
     "TrainConfig": "avmix.config",
+    "TrainedNetwork": "avmix.training.trained",
     "build_model": "avmix.models",
     "decode_clip": "avmix.decode",
     "decode_clips": "avmix.decode",
     "draw_plan": "avmix.mix",
+    "load": "avmix.training.trained",
     "load_config": "avmix.config",
     "mixed_targets": "avmix.mix",
     "read_manifest": "avmix.data.manifest",

@@ -31,6 +31,8 @@ _COMMANDS = {
     "shards": ("avmix.tools.shards", "Write",
                "a dataset as tar files in the layout of WebDataset"),
     "synth": ("avmix.synth.synth_command", "Make", "synthetic clips for additional training data"),
+    "model": ("avmix.tools.model_command", "Say",
+              "what a network costs and where it mixes; or write its weights as safetensors"),
 }  # fmt: skip
 """Module of each command, and what it does; `preview` is here."""
 

@@ -84,7 +84,7 @@ def test_the_digest_of_an_older_version_is_of_the_fields_it_had(tmp_path):
     save(tmp_path / "last.pt", MADE)
     content = torch.load(tmp_path / "last.pt", weights_only=True)
     del content["rounding"]
-    content["digest"] = checkpoint._digest(content)
+    content["digest"] = checkpoint.digest_of(content)
     torch.save(content, tmp_path / "old.pt")
     found = load(tmp_path / "old.pt")
     assert (found.rounding, found.digest) == (None, content["digest"])

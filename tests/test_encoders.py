@@ -519,6 +519,14 @@ class Liar(Own):
         self.num_features = 4
 
 
+def unannotated():
+    raise AssertionError("called")
+
+
+def lying() -> Own:
+    return 3  # type: ignore[return-value]
+
+
 def test_an_encoder_of_ones_own():
     config = VideoEncoderConfig(encoder=f"python:{__name__}:Own", options={"width": 5})
     encoder = video_encoder(config, CLIP)
@@ -530,7 +538,10 @@ VIDEO_ERRORS: list[tuple[str, dict[str, Any], str]] = [
     ("avmix:cnn", {}, r"^model\.video\.encoder: avmix has 'r2plus1d' only, got 'cnn'"),
     ("python:nothing:Own", {}, "No module named 'nothing'"),
     (f"python:{__name__}:dict", {}, "has no attribute 'dict'"),
-    (f"python:{__name__}:ClipConfig", {}, "must return an avmix.models.encoder.Encoder, got ClipC"),
+    (f"python:{__name__}:ClipConfig", {}, "must be a subclass of avmix.models.encoder.Encoder, or"),
+    (f"python:{__name__}:unannotated", {}, "or a function that is annotated to return one, got <f"),
+    (f"python:{__name__}:lying", {}, "must return an avmix.models.encoder.Encoder, got int"),
+    ("python:os:system", {"options": {"command": "exit 3"}}, "got <built-in function system>"),
     (f"python:{__name__}:Own", {"options": {"num_frames": 16}},
      r"Own takes 16 frames, clip\.num_frames gives 2$"),
     (f"python:{__name__}:Own", {"options": {"depth": 3}},

@@ -401,6 +401,7 @@ def test_a_waveform_that_is_not_finite_costs_exactly_its_clip():
 def test_a_network_that_says_nothing_finite_of_a_clip_costs_the_clip():
     torch.manual_seed(0)
     model = build_model(SMALL, 3)
+    assert isinstance(model.fusion.video, torch.nn.Module)
     model.fusion.video.register_forward_hook(
         lambda _, inputs, logits: logits.index_fill(0, torch.tensor([1]), float("inf"))
     )

@@ -125,6 +125,7 @@ ENABLES: dict[str, dict[str, Any]] = {
         "frontend.n_fft": RATE // 40,
         "frontend.hop_length": RATE // 100,
     },
+    "model.missing": {"mix.method": "dropout"},
     "model.video.encoder": {"model.video.channels": USUAL},
     "model.video.options": {
         "model.video.channels": USUAL,

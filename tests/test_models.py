@@ -12,7 +12,7 @@ from torch import nn
 from avmix.config import AudioEncoderConfig, ModelConfig, VideoEncoderConfig
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.audio_encoder import AudioEncoder
-from avmix.models.fusion import FeatureNorm
+from avmix.models.fusion import ConcatFusion, FeatureNorm
 from avmix.models.video_encoder import VideoEncoder
 
 SMALL = ModelConfig(
@@ -110,6 +110,7 @@ def test_fused_logits_are_an_affine_map_of_both_normalised_features():
         return (x - norm.mean) / (norm.var + 1e-5).sqrt() * norm.weight + norm.bias
 
     fusion = model.fusion
+    assert isinstance(fusion, ConcatFusion)
     v = normalised(model.video(video), fusion.norm_video)
     a = normalised(model.audio(audio), fusion.norm_audio)
     a[1] = 0
@@ -177,9 +178,11 @@ def test_what_is_in_place_of_a_missing_feature_reaches_no_statistics():
 def test_a_head_of_a_missing_modality_says_only_its_bias():
     model = model_of()
     heads = model(*inputs(2, has_video=[True, False], has_audio=[False, False])).logits
-    assert torch.equal(heads.audio, model.fusion.audio.bias.expand(2, -1))
-    assert torch.equal(heads.video[1], model.fusion.video.bias)
-    assert torch.equal(heads.fused[1], model.fusion.fused.bias)
+    fusion = model.fusion
+    assert isinstance(fusion, ConcatFusion)
+    assert torch.equal(heads.audio, fusion.audio.bias.expand(2, -1))
+    assert torch.equal(heads.video[1], fusion.video.bias)
+    assert torch.equal(heads.fused[1], fusion.fused.bias)
 
 
 def test_encoding_then_fusing_is_the_whole_network():

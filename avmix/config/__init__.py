@@ -17,6 +17,9 @@ from avmix.config.model_config import (
     LIBRARIES,
     AudioEncoderConfig,
     EncoderConfig,
+    Fusion,
+    Missing,
+    ModalityHeads,
     ModelConfig,
     Pooling,
     VideoEncoderConfig,
@@ -24,7 +27,16 @@ from avmix.config.model_config import (
 from avmix.config.optim_config import OptimConfig
 from avmix.config.run_config import RunConfig
 from avmix.config.train_config import TrainConfig
-from avmix.config.yaml_files import RENAMED, C, differences, from_yaml, read_yaml, renamed, to_yaml
+from avmix.config.yaml_files import (
+    RENAMED,
+    C,
+    differences,
+    from_values,
+    from_yaml,
+    read_yaml,
+    renamed,
+    to_yaml,
+)
 
 __all__ = [
     "LARGEST",
@@ -42,10 +54,13 @@ __all__ = [
     "EvalConfig",
     "FrontEnd",
     "FrontendConfig",
+    "Fusion",
     "Labels",
     "Law",
     "LossConfig",
+    "Missing",
     "MixConfig",
+    "ModalityHeads",
     "ModelConfig",
     "OptimConfig",
     "Pairing",
@@ -55,6 +70,7 @@ __all__ = [
     "TrainConfig",
     "VideoEncoderConfig",
     "differences",
+    "from_values",
     "from_yaml",
     "load_config",
     "read_yaml",

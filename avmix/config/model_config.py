@@ -63,6 +63,12 @@ LIBRARIES = ("avmix", "torchvision", "timm", "transformers", "pytorchvideo", "py
 
 
 Pooling = Literal["mean", "max", "mean+max", "attention", "tsm"]
+Fusion = Literal[
+    "concat", "average", "product", "sum", "gated", "film", "bilinear", "cross_attention",
+    "bottleneck",
+]  # fmt: skip
+Missing = Literal["mask", "mean", "learned"]
+ModalityHeads = Literal["own", "shared"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +105,17 @@ class AudioEncoderConfig(EncoderConfig):
 class ModelConfig:
     """Late fusion of one encoder per modality."""
 
+    fusion: Fusion = "concat"
+    """How the features of both modalities become the fused logits: `concat`, `sum`, `gated`,
+    `film`, `bilinear`, `cross_attention` and `bottleneck` join the features; `average` (of
+    probabilities) and `product` (of experts) combine what the modality heads say
+    (docs/models.md)."""
+    missing: Missing = "mask"
+    """What stands in place of the feature of a missing modality: nothing (`mask`: it is left out),
+    the `mean` over clips, or a `learned` vector."""
+    heads: ModalityHeads = "own"
+    """Of each modality alone: linear layers of their `own`, or the fused head, `shared`, on what
+    the fusion makes of a clip without the other modality."""
     dropout: float = 0.2
     """Before each head, 0 to 1."""
     shared_width: int = 0

@@ -139,6 +139,12 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "mix.cross_with": (_CROSS,),
     "mix.cross_path": (_CROSS,),
     "mix.labels": (_MIXES,),
+    "model.heads": (
+        Need(
+            "a model.fusion that joins features (average and product combine the modality heads)",
+            lambda model: model.fusion not in ("average", "product"),
+        ),
+    ),
     **_of_encoder("video"),
     "model.video.pooling": (
         _encoder("video", "of torchvision or timm", lambda library: library in _IMAGES),

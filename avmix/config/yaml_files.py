@@ -1,7 +1,8 @@
 """Configurations to YAML and back, and how two of them differ."""
 
 from dataclasses import asdict, fields, is_dataclass
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
@@ -17,7 +18,17 @@ def from_yaml(cls: type[C], text: str) -> C:
     """The configuration that `to_yaml` wrote, of this version or before options were renamed;
     raises ValueError on anything else."""
     try:
-        return _build(cls, renamed(read_yaml(text)))
+        values = read_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"not a configuration of this version of avmix: {error}") from None
+    return from_values(cls, values)
+
+
+def from_values(cls: type[C], values: Any) -> C:
+    """The configuration of what `dataclasses.asdict` gave, of this version or before options were
+    renamed; raises ValueError on anything else, values of another type among it."""
+    try:
+        return _build(cls, renamed(values))
     except (TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"not a configuration of this version of avmix: {reason}") from None
@@ -88,5 +99,37 @@ def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def _build(cls: Any, values: dict[str, Any]) -> Any:
-    sections = {f.name: f.type for f in fields(cls) if is_dataclass(f.type)}
-    return cls(**{k: _build(sections[k], v) if k in sections else v for k, v in values.items()})
+    types = {f.name: f.type for f in fields(cls)}
+    found = {}
+    for key, value in values.items():
+        if is_dataclass(types.get(key)):
+            found[key] = _build(types[key], value)
+        elif key in types and not _is_of(value, types[key]):
+            raise ValueError(f"{key} must not be {value!r}")
+        else:
+            found[key] = value
+    return cls(**found)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value of a configuration is of the type of its option."""
+    args = get_args(kind)
+    match get_origin(kind):
+        case None:
+            # True is an int to Python, and no number to anybody else; an int is a float.
+            wanted = (int, float) if kind is float else kind
+            return kind is Any or (
+                isinstance(value, wanted) and (kind is bool or not isinstance(value, bool))
+            )
+        case origin if origin is Literal:
+            return any(type(value) is type(one) and value == one for one in args)
+        case origin if origin in (Union, UnionType):
+            return any(_is_of(value, one) for one in args)
+        case origin if origin is list:
+            return isinstance(value, list) and all(_is_of(one, args[0]) for one in value)
+        case origin if origin is dict:
+            return isinstance(value, dict) and all(
+                _is_of(key, args[0]) and _is_of(one, args[1]) for key, one in value.items()
+            )
+        case _:
+            return True

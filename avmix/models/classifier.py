@@ -11,7 +11,8 @@ from avmix.config.unused_options import value_at
 from avmix.mix.hidden_mix import HiddenMix
 from avmix.models.encoder import Encoder, VideoSpec
 from avmix.models.encoder_names import audio_encoder, video_encoder
-from avmix.models.fusion import ConcatFusion
+from avmix.models.fusion import Fusion
+from avmix.models.fusion_names import build_fusion
 from avmix.types import Heads
 
 
@@ -35,7 +36,7 @@ class LateFusionClassifier(nn.Module):
     """One encoder per modality; fused, video and audio logits."""
 
     def __init__(
-        self, video: Encoder, audio: Encoder, fusion: ConcatFusion, shared_width: int = 0
+        self, video: Encoder, audio: Encoder, fusion: Fusion, shared_width: int = 0
     ) -> None:
         """Takes the parts; `build_model` makes them from a configuration.
 
@@ -120,7 +121,7 @@ def build_model(
     video = video_encoder(config.video, clip, load_weights=load_weights)
     audio = audio_encoder(config.audio, clip, frontend, load_weights=load_weights)
     widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
-    fusion = ConcatFusion(widths[0], widths[1], num_classes, config.dropout)
+    fusion = build_fusion(config, widths[0], widths[1], num_classes)
     return LateFusionClassifier(video, audio, fusion, config.shared_width)
 
 

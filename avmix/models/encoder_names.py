@@ -5,7 +5,7 @@ A library is imported where one of its encoders is asked for, not before.
 
 import inspect
 from importlib import import_module
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -115,6 +115,12 @@ def _of_user(modality: str, name: str, options: dict[str, Any]) -> Encoder:
         build = getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{which}: {error} (MODULE:FUNCTION, MODULE on PYTHONPATH)") from None
+    # Configurations come inside of files that others wrote: `python:os:system` is not called.
+    if not _makes_encoders(build):
+        raise ValueError(
+            f"{which} must be a subclass of avmix.models.encoder.Encoder, or a function that is "
+            f"annotated to return one, got {build!r:.100}"
+        )
     try:
         inspect.signature(build).bind(**options)
     except TypeError as error:
@@ -125,6 +131,16 @@ def _of_user(modality: str, name: str, options: dict[str, Any]) -> Encoder:
             f"{which} must return an avmix.models.encoder.Encoder, got {type(found).__name__}"
         )
     return found
+
+
+def _makes_encoders(build: Any) -> bool:
+    """Whether it says of itself that it does."""
+    if not isinstance(build, type):
+        try:
+            build = get_type_hints(build).get("return")
+        except (TypeError, NameError):
+            return False
+    return isinstance(build, type) and issubclass(build, Encoder)
 
 
 def _finish(

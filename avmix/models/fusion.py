@@ -1,9 +1,16 @@
-"""Late fusion of the features of both modalities, aware of what is missing."""
+"""What all fusions of the two features share, and concatenation, the default.
+
+A fusion normalises each feature over clips, puts something in place of a missing one, and returns
+the logits of three heads. Those of the modality heads depend on their own modality only.
+"""
+
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from avmix.config import Missing, ModalityHeads
 from avmix.types import Heads
 
 MOMENTUM = 0.1
@@ -51,22 +58,30 @@ class FeatureNorm(nn.Module):
         return mean, var
 
 
-class ConcatFusion(nn.Module):
-    """Concatenates both features; one linear head on them, and one on each feature alone.
+class Fusion(nn.Module, ABC):
+    """Features of both modalities to logits of the fused, the video and the audio head.
 
-    The feature of a missing modality is zeros, after its normalisation, whatever the encoder
-    returns for the empty input: a missing modality adds nothing but the bias of the head.
+    What stands in place of a missing feature (`missing`), after its normalisation:
+
+    * `mask`: zeros, and the modality is left out of every mean, gate and attention;
+    * `mean`: the mean of the feature over clips, which is the bias of its normalisation;
+    * `learned`: a vector that is learned, zeros at first.
+
+    With `mean` and `learned` the modality then takes part as if the clip had it.
     """
 
-    def __init__(self, num_video: int, num_audio: int, num_classes: int, dropout: float) -> None:
+    def __init__(
+        self, num_video: int, num_audio: int, num_classes: int, dropout: float, missing: Missing
+    ) -> None:
         """Widths of the two features, number of classes, dropout probability before each head."""
         super().__init__()
         self.norm_video = FeatureNorm(num_video)
         self.norm_audio = FeatureNorm(num_audio)
         self.dropout = nn.Dropout(dropout)
-        self.fused = nn.Linear(num_video + num_audio, num_classes)
-        self.video = nn.Linear(num_video, num_classes)
-        self.audio = nn.Linear(num_audio, num_classes)
+        self.missing: Missing = missing
+        if missing == "learned":
+            self.missing_video = nn.Parameter(torch.zeros(num_video))
+            self.missing_audio = nn.Parameter(torch.zeros(num_audio))
 
     def forward(
         self,
@@ -75,12 +90,117 @@ class ConcatFusion(nn.Module):
         has_video: Bool[Tensor, " b"],
         has_audio: Bool[Tensor, " b"],
     ) -> Heads:
-        """Logits of each head."""
+        """Logits (b k) of each head."""
         video = self.norm_video(video, has_video)
         audio = self.norm_audio(audio, has_audio)
+        if self.missing != "mask":
+            no_video, no_audio = self._in_place(video, audio)
+            video = torch.where(has_video[:, None], video, no_video)
+            audio = torch.where(has_audio[:, None], audio, no_audio)
+            has_video, has_audio = torch.ones_like(has_video), torch.ones_like(has_audio)
         video, audio = self.dropout(video), self.dropout(audio)
+        return self.heads(video, audio, has_video, has_audio)
+
+    def _in_place(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """What stands in place of each feature where it is missing, as large as the features."""
+        match self.missing:
+            case "mask":
+                return torch.zeros_like(video), torch.zeros_like(audio)
+            case "mean":
+                found = self.norm_video.bias, self.norm_audio.bias
+            case "learned":
+                found = self.missing_video, self.missing_audio
+        return found[0].to(video.dtype).expand_as(video), found[1].to(audio.dtype).expand_as(audio)
+
+    @abstractmethod
+    def heads(
+        self,
+        video: Float[Tensor, "b dv"],
+        audio: Float[Tensor, "b da"],
+        use_video: Bool[Tensor, " b"],
+        use_audio: Bool[Tensor, " b"],
+    ) -> Heads:
+        """Logits of each head from the normalised features; one that is not to be used is zeros."""
+
+
+class JointFusion(Fusion):
+    """Joins both features into one vector, on which a linear layer is the fused head.
+
+    Modality heads: `own`, a linear layer on each feature; or `shared`, the fused head on the joint
+    vector of a clip whose other modality is missing.
+    """
+
+    def __init__(
+        self,
+        num_video: int,
+        num_audio: int,
+        num_classes: int,
+        dropout: float,
+        missing: Missing = "mask",
+        heads: ModalityHeads = "own",
+    ) -> None:
+        """As `Fusion`; `heads` as above."""
+        super().__init__(num_video, num_audio, num_classes, dropout, missing)
+        self.fused = nn.Linear(self.joint_width(num_video, num_audio), num_classes)
+        self._shared = heads == "shared"
+        if not self._shared:
+            self.video = nn.Linear(num_video, num_classes)
+            self.audio = nn.Linear(num_audio, num_classes)
+        self.add_parts(num_video, num_audio)
+
+    def heads(self, video: Tensor, audio: Tensor, use_video: Tensor, use_audio: Tensor) -> Heads:
+        """As `Fusion.heads`."""
+        fused = self.fused(self.joint(video, audio, use_video, use_audio))
+        if not self._shared:
+            return Heads(fused=fused, video=self.video(video), audio=self.audio(audio))
+        no_video, no_audio = self._in_place(video, audio)
+        filled = torch.full_like(use_video, self.missing != "mask")
         return Heads(
-            fused=self.fused(torch.cat([video, audio], 1)),
-            video=self.video(video),
-            audio=self.audio(audio),
+            fused=fused,
+            video=self.fused(self.joint(video, no_audio, use_video, filled)),
+            audio=self.fused(self.joint(no_video, audio, filled, use_audio)),
         )
+
+    def add_parts(self, num_video: int, num_audio: int) -> None:
+        """Modules that `joint` needs; none by default."""
+
+    @abstractmethod
+    def joint_width(self, num_video: int, num_audio: int) -> int:
+        """d of the joint vector."""
+
+    @abstractmethod
+    def joint(
+        self,
+        video: Float[Tensor, "b dv"],
+        audio: Float[Tensor, "b da"],
+        use_video: Bool[Tensor, " b"],
+        use_audio: Bool[Tensor, " b"],
+    ) -> Float[Tensor, "b d"]:
+        """The vector that the fused head sees; a feature that is not to be used is zeros."""
+
+
+class ConcatFusion(JointFusion):
+    """Concatenates both features: logits W [v; a] + c.
+
+    With `missing` mask a missing modality adds nothing to the logits, whatever the encoder returns
+    for the empty input.
+    """
+
+    def joint_width(self, num_video: int, num_audio: int) -> int:
+        """Both."""
+        return num_video + num_audio
+
+    def joint(
+        self, video: Tensor, audio: Tensor, use_video: Tensor, use_audio: Tensor
+    ) -> Float[Tensor, "b d"]:
+        """[v; a]"""
+        return torch.cat([video, audio], 1)
+
+
+MOST_WIDTH = 512
+"""Of a space that features are brought into."""
+
+
+def common_width(num_video: int, num_audio: int) -> int:
+    """Width of the space in which two features meet: of the wider one, at most `MOST_WIDTH`."""
+    return min(max(num_video, num_audio), MOST_WIDTH)

@@ -80,7 +80,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises OSError that names the file, and `CheckpointError` where a weight is not finite.
     """
-    _check_finite(path, checkpoint)
+    check_finite(path, checkpoint.model)
+    check_finite(path, checkpoint.average or {})
     content = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
     content["config"] = to_yaml(checkpoint.config)
     if checkpoint.chance is not None:
@@ -90,7 +91,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         content["loss_sum"] = tuple(checkpoint.loss_sum)
     if checkpoint.rounding is not None:
         content["rounding"] = asdict(checkpoint.rounding)
-    content["digest"] = _digest(content)
+    content["digest"] = digest_of(content)
     packed = io.BytesIO()  # torch would report a full disk as an error of its own, without a name
     torch.save({"format": FORMAT, **content}, packed)
     with replacing(path) as file:
@@ -119,7 +120,7 @@ def load(path: Path) -> Checkpoint:
     ):
         raise CheckpointError(f"{path}: not a checkpoint of avmix, format {FORMAT}")
     values: dict[str, Any] = {**dict.fromkeys(_SINCE_THEN), **content}
-    if values["digest"] not in (None, _digest(content)):  # without what came later
+    if values["digest"] not in (None, digest_of(content)):  # without what came later
         raise CheckpointError(f"{path}: damaged: its content is not what was written")
     try:
         values["config"] = from_yaml(TrainConfig, values["config"])
@@ -130,7 +131,8 @@ def load(path: Path) -> Checkpoint:
     if values["rounding"] is not None:
         values["rounding"] = Rounding(**values["rounding"])
     found = Checkpoint(**{name: values[name] for name in Checkpoint.__slots__})
-    _check_finite(path, found)
+    check_finite(path, found.model)
+    check_finite(path, found.average or {})
     return found
 
 
@@ -149,9 +151,9 @@ def load_weights(
         raise CheckpointError(f"{path}: its weights are of another network: {reason}") from None
 
 
-def _check_finite(path: Path, checkpoint: Checkpoint) -> None:
+def check_finite(path: Path, model: Mapping[str, torch.Tensor]) -> None:
     """Raises `CheckpointError` for weights that would make every prediction nan."""
-    for name, tensor in (*checkpoint.model.items(), *(checkpoint.average or {}).items()):
+    for name, tensor in model.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise CheckpointError(f"{path}: {name} of the network holds values that are not finite")
 
@@ -161,7 +163,7 @@ def _is_state(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(v, torch.Tensor) for v in value.values())
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def digest_of(content: Mapping[str, Any]) -> str:
     """SHA-256 of what a checkpoint holds, its digest left out; it does not depend on how torch
     packs tensors."""
     found = hashlib.sha256()

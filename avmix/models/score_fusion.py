@@ -1,0 +1,85 @@
+"""Fusions of what the modality heads say: mean of their scores, product of experts.
+
+The modality heads are what is combined, so they share nothing else with the fused head.
+"""
+
+import math
+from abc import abstractmethod
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from avmix.config import Missing
+from avmix.models.fusion import Fusion
+from avmix.types import Heads
+
+
+class ScoreFusion(Fusion):
+    """One linear layer on each feature; the fused logits are made from their logits alone."""
+
+    def __init__(
+        self,
+        num_video: int,
+        num_audio: int,
+        num_classes: int,
+        dropout: float,
+        missing: Missing = "mask",
+    ) -> None:
+        """As `Fusion`."""
+        super().__init__(num_video, num_audio, num_classes, dropout, missing)
+        self.video = nn.Linear(num_video, num_classes)
+        self.audio = nn.Linear(num_audio, num_classes)
+
+    def heads(self, video: Tensor, audio: Tensor, use_video: Tensor, use_audio: Tensor) -> Heads:
+        """As `Fusion.heads`."""
+        seen, heard = self.video(video), self.audio(audio)
+        fused = self.combined(seen, heard, use_video[:, None], use_audio[:, None])
+        return Heads(fused=fused, video=seen, audio=heard)
+
+    @abstractmethod
+    def combined(
+        self,
+        video: Float[Tensor, "b k"],
+        audio: Float[Tensor, "b k"],
+        use_video: Bool[Tensor, "b 1"],
+        use_audio: Bool[Tensor, "b 1"],
+    ) -> Float[Tensor, "b k"]:
+        """The fused logits."""
+
+
+class AverageFusion(ScoreFusion):
+    """Mean of the probabilities of the modalities that are there:
+    softmax(fused) = (softmax(l_v) + softmax(l_a)) / 2.
+
+    The sum rule of Kittler et al., "On combining classifiers" (PAMI 1998), and what two-stream
+    networks do (Simonyan and Zisserman, NeurIPS 2014). Fused logits are logarithms of the mean;
+    without any modality, uniform. Computed in float32.
+    """
+
+    def combined(
+        self, video: Tensor, audio: Tensor, use_video: Tensor, use_audio: Tensor
+    ) -> Float[Tensor, "b k"]:
+        """ln of the mean probability."""
+        seen, heard = video.float().log_softmax(1), audio.float().log_softmax(1)
+        uniform = torch.full_like(seen, -math.log(seen.shape[1]))
+        # In place of a modality that is not there, the other one: their mean is then that one.
+        first = torch.where(use_video, seen, torch.where(use_audio, heard, uniform))
+        second = torch.where(use_audio, heard, torch.where(use_video, seen, uniform))
+        return torch.logaddexp(first, second) - math.log(2)
+
+
+class ProductFusion(ScoreFusion):
+    """Product of experts: softmax(fused) is proportional to softmax(l_v) softmax(l_a), of the
+    modalities that are there; fused = l_v + l_a.
+
+    Hinton, "Training products of experts by minimizing contrastive divergence" (Neural Computation
+    2002); the product rule of Kittler et al. (PAMI 1998) for equally frequent classes. For sigmoids
+    likewise, class by class. Without any modality, all logits are zero.
+    """
+
+    def combined(
+        self, video: Tensor, audio: Tensor, use_video: Tensor, use_audio: Tensor
+    ) -> Float[Tensor, "b k"]:
+        """The sum of logits."""
+        return video * use_video + audio * use_audio

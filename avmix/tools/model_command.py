@@ -1,0 +1,174 @@
+"""`avmix model`: what a network costs and where it mixes, and its weights as safetensors."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from avmix.config import TrainConfig, load_config
+from avmix.models import LateFusionClassifier, build_model
+from avmix.models.measure import Measured, Stage, measure, mixing_of, shape_text
+from avmix.system import strict_json
+from avmix.system.paths import unwritable
+from avmix.system.printing import console_of, echo, printable
+from avmix.system.unused_arguments import Needs
+from avmix.training import runtime
+from avmix.training.run_environment import environment
+from avmix.training.trained import load
+
+EPILOG = """\
+examples:
+  avmix model --config configs/demo.yaml model.fusion=gated model.shared_width=64
+  avmix model --config configs/demo.yaml --json --figure network.png
+  avmix model --checkpoint runs/demo --save demo.safetensors
+
+exit:   0 done   1 the network cannot be built, or a file not be read or written   2 wrong usage
+"""
+_CLASSES = 10
+NEEDS = (
+    Needs(option="--save", default=None, says="--checkpoint", met=lambda args: args.checkpoint),
+    Needs(option="--own-code", default=False, says="--checkpoint",
+          met=lambda args: args.checkpoint),
+    Needs(option="--classes", default=_CLASSES, says="--config", met=lambda args: args.config),
+    Needs(option="--json", default=False, says="a network to be measured (no --save)",
+          met=lambda args: not args.save),
+    Needs(option="--figure", default=None, says="a network to be measured (no --save)",
+          met=lambda args: not args.save),
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `run` reads."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--config", type=Path, action="append", metavar="FILE",
+                       help="YAML file of the configuration; several are combined")  # fmt: skip
+    which.add_argument("--checkpoint", type=Path, metavar="PATH",
+                       help="checkpoint, folder of a run, or file of safetensors")  # fmt: skip
+    parser.add_argument("options", nargs="*", metavar="KEY=VALUE",
+                        help="options over those of --config, as model.fusion=sum")  # fmt: skip
+    parser.add_argument("--classes", type=int, default=_CLASSES, metavar="N",
+                        help=f"--config: number of classes ({_CLASSES})")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
+    parser.add_argument("--figure", type=Path, metavar="FILE",
+                        help="draw the towers, mixing and fusion (.png, .svg, .pdf)")  # fmt: skip
+    parser.add_argument("--save", type=Path, metavar="FILE.safetensors",
+                        help="write weights and configuration, for avmix.load")  # fmt: skip
+    parser.add_argument("--own-code", action="store_true",
+                        help="--checkpoint: import the module of a python: encoder")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure the network and print, or write its weights; returns the exit code."""
+    try:
+        for path in (args.figure, args.save):
+            if path is not None and (why := unwritable(path)):
+                raise ValueError(f"{path} {why}")
+        if args.classes < 2:
+            raise ValueError(f"--classes must be at least 2, got {args.classes}")
+        if args.save:
+            trained = load(args.checkpoint, own_code=args.own_code)
+            trained.save(args.save)
+            count = sum(parameter.numel() for parameter in trained.network.parameters())
+            echo(f"wrote {args.save}: {count:,} parameters, {len(trained.classes)} classes")
+            return 0
+        config, model = _network(args)
+        with runtime.start(device=config.run.device, threads=config.run.threads) as here:
+            found = measure(model.to(here.device), config.clip, config.frontend)
+            said = description(config, found) | {"device": str(here.device)}
+        if args.figure:
+            from avmix.tools.model_figure import draw_model
+
+            draw_model(config, found, args.figure)
+        if args.json:
+            echo(strict_json.dumps(said, indent=2), keep="\n")
+        else:
+            _print(config, found, said)
+            if args.figure:
+                echo(f"wrote {args.figure}")
+    except (ValueError, OSError) as error:
+        echo(f"error: {error}", error=True)
+        return 1
+    return 0
+
+
+def _network(args: argparse.Namespace) -> tuple[TrainConfig, LateFusionClassifier]:
+    """Of a checkpoint, or fresh of a configuration. Raises ValueError."""
+    if args.checkpoint:
+        if args.options:
+            raise ValueError(f"{args.options[0]}: a checkpoint has its configuration; --config")
+        trained = load(args.checkpoint, own_code=args.own_code)
+        return trained.config, trained.network
+    words = [word for path in args.config for word in ("--config", str(path))]
+    for option in args.options:
+        if "=" not in option or option.startswith("-"):
+            raise ValueError(f"{option}: options are KEY=VALUE, as model.fusion=sum")
+        words.append(f"--{option}")
+    config = load_config(TrainConfig, words)
+    model = build_model(
+        config.model, args.classes, clip=config.clip, frontend=config.frontend, load_weights=False
+    )
+    return config, model
+
+
+def description(config: TrainConfig, found: Measured) -> dict[str, Any]:
+    """What is printed as JSON: counts of one clip, seconds, bytes."""
+    return {
+        "video_encoder": config.model.video.encoder,
+        "audio_encoder": config.model.audio.encoder,
+        "fusion": config.model.fusion,
+        "missing": config.model.missing,
+        "heads": config.model.heads,
+        "mixing": mixing_of(config.mix),
+        "parameters": found.parameters,
+        "flops": found.flops,
+        "activation_bytes": found.activation_bytes,
+        **asdict(found),
+        "environment": environment(),
+    }
+
+
+def _print(config: TrainConfig, found: Measured, said: dict[str, Any]) -> None:
+    console = console_of()
+    parts = Table(title="parameters")
+    for heading in ("part", "", "parameters", "learning"):
+        parts.add_column(
+            heading, justify="right" if heading in ("parameters", "learning") else "left"
+        )
+    names = {"video": config.model.video.encoder, "audio": config.model.audio.encoder,
+             "to_shared": f"to {config.model.shared_width} each",
+             "fusion": config.model.fusion}  # fmt: skip
+    for part in found.parts:
+        parts.add_row(part.name, printable(names[part.name]), f"{part.parameters:,}",
+                      f"{part.learning:,}")  # fmt: skip
+    learning = sum(part.learning for part in found.parts)
+    parts.add_row("all", "", f"{found.parameters:,}", f"{learning:,}")
+    console.print(parts)
+    stages = Table(title="one clip")
+    for heading in ("stage", "gives", "MFLOPs", "kept for backward, MB"):
+        stages.add_column(heading, justify="left" if heading in ("stage", "gives") else "right")
+    for modality, shape in found.inputs.items():
+        stages.add_row(modality, shape_text(shape), "", "")
+        for stage in found.stages:
+            if stage.part == modality or stage.name == f"projection of {modality}":
+                stages.add_row(*_cells(stage))
+    stages.add_row(*_cells(found.stages[-1]))
+    stages.add_row("all", "", *_costs(found.flops, found.activation_bytes))
+    console.print(stages)
+    for way in said["mixing"]:
+        after = f", after {way['after_stages']} stages" if way["after_stages"] else ""
+        echo(f"mixing: {way['method']} in {way['share']:.0%} of the batches: {way['mixed']}{after}")
+    echo(f"on {said['device']}: {1000 * found.eval_seconds:.2f} ms a clip in evaluation, "
+         f"{1000 * found.train_seconds:.2f} ms in training (without front end)")  # fmt: skip
+
+
+def _cells(stage: Stage) -> list[str]:
+    shapes = " ".join(shape_text(shape) for shape in stage.shapes)
+    return [f"  {stage.part}: {stage.name}", shapes, *_costs(stage.flops, stage.activation_bytes)]
+
+
+def _costs(flops: int, size: int) -> tuple[str, str]:
+    return f"{flops / 1e6:,.2f}", f"{size / 1e6:,.2f}"
