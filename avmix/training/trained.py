@@ -43,7 +43,7 @@ class TrainedNetwork(nn.Module):
         self.config = config
         self.classes = tuple(classes)
         self.network = network
-        # A kernel of the machine that it was trained on may not run here; `auto` takes one that does.
+        # The kernel that it was trained with may not run here; `auto` takes one that does.
         kernel = "torch" if config.frontend.kernel == "torch" else "auto"
         frontend = replace(config.frontend, kernel=kernel)
         self.frontend = Frontend(frontend, config.clip.sample_rate, network.pixels)
