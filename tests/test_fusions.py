@@ -258,6 +258,19 @@ def test_the_learned_vector_learns_from_clips_that_lack_the_modality(name, heads
         assert bool(fusion.missing_video.grad.any()) == (heads == "shared")
 
 
+@pytest.mark.parametrize(("name", "heads"), HEADS)
+def test_with_bfloat16_logits_are_those_of_float32_but_for_rounding(name, heads) -> None:
+    fusion, (v, a), has = fusion_of(name, "learned", heads), features(), PATTERNS
+    exact = torch.stack([*fusion(v, a, has[:, 0], has[:, 1])])
+    with torch.autocast("cpu", torch.bfloat16):
+        half = torch.stack([one.float() for one in fusion(v, a, has[:, 0], has[:, 1])])
+    assert not torch.equal(half, exact)
+    # bfloat16 has 8 bits of mantissa; a few roundings add up.
+    assert (half - exact).abs().max() < 0.05 * exact.abs().max()
+    half.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in fusion.parameters())
+
+
 def test_an_average_of_distributions_does_not_go_with_sigmoids() -> None:
     model = ModelConfig(fusion="average")
     with pytest.raises(ValueError, match=r"^model\.fusion averages distributions over classes"):

@@ -299,6 +299,11 @@ def test_own_code_runs_only_where_it_is_asked_for(tmp_path: Path) -> None:
     assert again.network.pixels == VideoSpec(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
 
 
+def test_a_network_that_was_trained_with_a_kernel_of_cuda_runs_here(run: Path, tmp_path) -> None:
+    path = write(tmp_path, replace(CONFIG, frontend=replace(CONFIG.frontend, kernel="triton")))
+    assert same(avmix.load(path)(*clips()), avmix.load(run)(*clips()))
+
+
 def test_what_cannot_be_saved_is_said(run: Path, tmp_path: Path) -> None:
     net = avmix.load(run)
     with pytest.raises(ValueError, match=r"x\.pt: the name of such a file ends with \.safetensors"):

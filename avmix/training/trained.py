@@ -6,7 +6,7 @@ Neither is ever unpickled.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,10 @@ class TrainedNetwork(nn.Module):
         self.config = config
         self.classes = tuple(classes)
         self.network = network
-        self.frontend = Frontend(config.frontend, config.clip.sample_rate, network.pixels)
+        # The kernel that it was trained with may not run here; `auto` takes one that does.
+        kernel = "torch" if config.frontend.kernel == "torch" else "auto"
+        frontend = replace(config.frontend, kernel=kernel)
+        self.frontend = Frontend(frontend, config.clip.sample_rate, network.pixels)
 
     @property
     def clip(self) -> ClipConfig:
