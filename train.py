@@ -295,7 +295,7 @@ def _resume(path: Path, begun: Checkpoint) -> tuple[Checkpoint, str]:
     if changed:
         raise CheckpointError(
             f"{path} is of a run with another configuration ({', '.join(changed)}); choose "
-            "another run.out, or delete the folder to start anew"
+            "another run.out, or delete the folder to start again"
         )
     notice, done, epochs = "", state.config.optim.epochs, begun.config.optim.epochs
     if done != epochs:

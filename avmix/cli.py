@@ -22,7 +22,7 @@ _COMMANDS = {
     "doctor": ("avmix.doctor.command", "Say",
                "what is in media files, what is wrong with them, and with this environment"),
     "events": ("avmix.events.command", "Write down",
-               "the times at which sounds begin in the clips of a dataset"),
+               "the onset times of audio events in the clips of a dataset"),
     "download": ("avmix.tools.download", "Fetch", "files that a list of links names"),
     "leaks": ("avmix.tools.leaks", "Find",
               "sources, files or people shared between splits"),
@@ -74,13 +74,14 @@ def _preview_arguments(preview: argparse.ArgumentParser) -> None:
     preview.add_argument("own", type=Path, nargs="?", help="video file A")
     what = "video file B: the partner, or the background for --augment and --grid"
     preview.add_argument("partner", type=Path, nargs="?", help=what)
-    what = "draw A before and after this instead of a mix, and write both as films: a YAML file "
+    what = "draw A before and after this instead of a mix, and write both as videos: a YAML file "
     what += "with a section augment, or options as '{speed: 1.25, reverse: 1.0}'"
     preview.add_argument("--augment", metavar="SPEC", help=what)
     what = "draw every augmentation by itself, DIR/NAME.jpg, instead of a mix"
     preview.add_argument("--grid", type=Path, metavar="DIR", help=what)
     preview.add_argument("--epoch", type=int, default=0, help="--augment: epoch of the draw (0)")
-    preview.add_argument("--no-films", action="store_true", help="--augment: only the figure")
+    preview.add_argument("--no-videos", "--no-films", action="store_true",
+                         help="--augment: only the figure")  # fmt: skip
     preview.add_argument("--method", default="mixup", help="as mix.method, or all (mixup)")
     preview.add_argument(
         "--audio-domain",
@@ -180,7 +181,7 @@ _OF_PREVIEW: dict[str, tuple[object, tuple[str, ...]]] = {
     "--start": (0.0, (_MIX, _PLAN, _RUN)),
     "--labels": (None, (_MIX, _PLAN, _RUN)),
     "--epoch": (0, (_AUGMENT,)),
-    "--no-films": (False, (_AUGMENT,)),
+    "--no-videos": (False, (_AUGMENT,)),
     "--out": (None, (_MIX, _PLAN, _RUN, _AUGMENT)),
 }
 """Default of each option, and for what it can act."""
@@ -228,12 +229,12 @@ def _preview_augment(args: argparse.Namespace, config: "TrainConfig | None") -> 
         augment=read_augment(args.augment),
         clip=clip,
         frontend=frontend,
-        films=not args.no_films,
+        videos=not args.no_videos,
         seed=args.seed,
         epoch=args.epoch,
     )
-    films = "" if args.no_films else f", {out.stem}_before.mp4 and {out.stem}_after.mp4"
-    echo(f"wrote {out}{films}")
+    videos = "" if args.no_videos else f", {out.stem}_before.mp4 and {out.stem}_after.mp4"
+    echo(f"wrote {out}{videos}")
 
 
 def _mixes(args: argparse.Namespace) -> "list[MixConfig]":

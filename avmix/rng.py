@@ -1,4 +1,4 @@
-"""Counter-based random streams: every random choice has an address.
+"""Counter-based random streams: every draw is keyed by (seed, epoch, step, clip) and a purpose.
 
 `rng(seed, epoch, "window", row)` is always the same stream, whichever worker, rank or resumed run
 asks for it, so there is no generator state to save and none to get wrong. Nothing in avmix draws

@@ -1,4 +1,4 @@
-"""The nouns that travel from a file to the loss, and the legend of axis letters.
+"""Data types passed between the stages, from file to loss, and the legend of axis letters.
 
     b  clips of a batch        t  frames             h w  pixels, rows and columns
     c  colours or channels     s  audio samples      m    mel bins
@@ -52,9 +52,9 @@ class AudioInfo:
     channels: int
     """Channels as stored."""
     start_seconds: float
-    """Time of the first sample that is heard, after codec priming."""
+    """Time of the first sample that is played, after codec priming."""
     duration_seconds: float
-    """Length of what is heard."""
+    """Length of the audio that is played."""
     codec: str
     """libav name of the codec, for example `aac`."""
     rms_dbfs: float
@@ -129,8 +129,8 @@ class Clip:
     video: UInt8[np.ndarray, "t h w c"]
     """RGB frames, exactly as many as were asked for."""
     audio: Float32[np.ndarray, "*c s"]
-    """Waveform, (s) mono or (2, s) left and right; sample k sounds at `start_seconds +
-    k / sample_rate`, unless another shift was asked for."""
+    """Waveform, (s) mono or (2, s) left and right; sample k is played at
+    `start_seconds + k / sample_rate`, unless another shift was asked for."""
     pts_seconds: Float64[np.ndarray, " t"]
     """Real presentation time of each frame; 0 is the first frame of the file."""
     start_seconds: float
@@ -166,8 +166,8 @@ class Batch:
     source: Int64[Tensor, " b"]
     """Number of the recording that each clip is of: those of one are never mixed together."""
     audio_target: Float[Tensor, "b k"] | None = None
-    """Label of what is heard, where it may differ from `target`: another clip's audio lies under
-    it. None: `target` holds for both."""
+    """Label of the audio, which differs from `target` where another clip's audio is mixed in as
+    background. None: `target` holds for both."""
     frame_visible: Bool[Tensor, "b t"] | None = None
     """False where augmentation hides a frame; None: all are shown."""
     column_visible: Bool[Tensor, "b f"] | None = None

@@ -246,7 +246,7 @@ def test_near_duplicates_are_found_in_files(tmp_path: Path, clips: dict) -> None
         ("sound", "second", "dubbed"),
     }
     assert found["pictures", "first", "again"] <= MAX_FRAME_BITS / 2
-    assert _run(*words, "--near", "--max-picture-bits", "127") == 2
+    assert _run(*words, "--near", "--max-frame-bits", "127") == 2
     assert _run(*words, "--workers", "0") == 2
 
 

@@ -1,5 +1,5 @@
-"""Augmentation of audio: level, polarity, filter, room, background, noise; nothing of it moves a
-sound in time.
+"""Audio augmentations: level, polarity, filter, reverberation, background and noise. None of them
+shifts audio in time.
 
 Waveforms are (s,) or (2, s) for stereo; levels are of all channels together.
 """
@@ -174,7 +174,7 @@ def apply_audio(
     """The waveform of a window changed as `plan` says; `audio` is left alone.
 
     `background`: the audio of `plan.background`, of the same length; None where it could not be
-    read. Silence stays silence: there is no ratio to it, and nothing to hear the change by.
+    read. Silence stays silence: it has no signal-to-noise ratio.
     """
     if plan.swap and audio.ndim == 2:
         audio = audio[::-1]

@@ -1,4 +1,5 @@
-"""All that is done to one clip, as data, and what of it the network is not shown."""
+"""The augmentation plan of one clip: everything that was drawn for it, as data, and what the
+network does not see."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

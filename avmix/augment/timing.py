@@ -1,4 +1,5 @@
-"""Augmentation in time: which seconds of a file are read, how fast, which way, how much of them.
+"""Temporal augmentation: which seconds of a file are read, at which speed, in which direction, and
+how many of them.
 
 One draw for video and audio, in seconds on the clock of the window. A window is `num_frames`
 frames, each standing for its share of the time, and the audio of the same seconds.
@@ -44,7 +45,7 @@ class TimePlan:
     audio_shift_seconds: float = 0.0
     """How much later in the file than the frames the audio is read: 0 but for a stated jitter."""
     hidden: tuple[tuple[float, float], ...] = ()
-    """Intervals (start, stop) that the network does not see or hear, seconds in the window."""
+    """Intervals (start, stop) hidden from the network in both modalities, seconds in the window."""
 
     @property
     def speed(self) -> float:

@@ -1,4 +1,4 @@
-"""Augmentation of frames: one draw for all frames of a clip, through torchvision's functions.
+"""Video augmentations: one draw for all frames of a clip, applied with torchvision's functions.
 
 Geometry comes first and everything else works on the small result. Where an operation measures its
 input (contrast, equalisation), it measures the whole clip, so that equal pixels stay equal from

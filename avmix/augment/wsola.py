@@ -1,4 +1,4 @@
-"""Longer or shorter audio of the same pitch, with every attack in its place.
+"""Time stretching of audio at constant pitch (WSOLA) that keeps every attack in its place.
 
 Waveform similarity overlap-add (Verhelst and Roelands, "An overlap-add technique based on waveform
 similarity (WSOLA) for high quality time-scale modification of speech", ICASSP 1993), with one
@@ -71,7 +71,7 @@ def stretch(
 
 
 def _attacks(wave: Float32[np.ndarray, " s"], sample_rate: int) -> Int64[np.ndarray, " p"]:
-    """Samples at which a sudden sound has reached its level, ascending; what comes after may last,
+    """Samples at which a sudden event has reached its level, ascending; what follows may last,
     or be louder still.
 
     Looked for in the waveform and in its differences, in which a high note rises above a lower one

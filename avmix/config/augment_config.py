@@ -1,4 +1,4 @@
-"""Options of section `augment`."""
+"""Configuration section `augment`."""
 
 from dataclasses import dataclass, field
 from math import inf

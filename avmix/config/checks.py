@@ -1,4 +1,4 @@
-"""Checks of option values that every section shares."""
+"""Range checks shared by all configuration sections."""
 
 from dataclasses import fields
 from math import isfinite

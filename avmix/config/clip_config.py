@@ -1,4 +1,4 @@
-"""Options of section `clip`."""
+"""Configuration section `clip`."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Configurations from YAML files and command line overrides."""
+"""Loading of configurations from YAML files and command-line overrides."""
 
 import difflib
 import os

@@ -1,4 +1,4 @@
-"""Options of section `data`."""
+"""Configuration section `data`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +33,8 @@ class DataConfig:
     shots_seed: int = 0
     """Of the choice of those clips, in [0, 2**32); `run.seed` has no part in it."""
     extra: list[str] = field(default_factory=list)
-    """Further folders with dataset.json whose train split is trained on besides, all of it; paths
-    in it are relative to its folder. What `avmix synth` writes."""
+    """Additional training sets, such as `avmix synth` writes: folders with dataset.json. The whole
+    train split of each is used; its paths are relative to that folder."""
     val_split: str = "val"
     """Split to evaluate after each epoch; empty: never. A dataset without `val` is trained on
     without, and the run says so; any other name must be a split of it."""

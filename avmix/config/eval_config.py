@@ -1,4 +1,4 @@
-"""Configuration of evaluation."""
+"""Evaluation configuration."""
 
 from dataclasses import dataclass
 from typing import Literal

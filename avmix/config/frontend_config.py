@@ -1,4 +1,4 @@
-"""Options of section `frontend`."""
+"""Configuration section `frontend`."""
 
 from dataclasses import dataclass, replace
 from typing import Literal

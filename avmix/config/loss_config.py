@@ -1,4 +1,4 @@
-"""Options of section `loss`."""
+"""Configuration section `loss`."""
 
 from dataclasses import dataclass
 from math import inf

@@ -1,4 +1,4 @@
-"""Options of section `mix`."""
+"""Configuration section `mix`."""
 
 from dataclasses import dataclass, field
 from math import inf
@@ -39,7 +39,7 @@ class MixConfig:
     """METHOD[@LEVEL][+dropout]. METHOD: `mixup` (Cross-Modal Mixup, one lambda for video, audio
     and label), `independent` (a lambda for each modality), `video`, `audio` (one of them only),
     `cutmix_temporal`, `cutmix_spatial`, `cutmix_spatiotemporal`, `cutmix_frequency`, `energy`
-    (sounds by loudness), `cross` (features of video and audio with each other) or `none`. LEVEL:
+    (audio by loudness), `cross` (features of video and audio with each other) or `none`. LEVEL:
     `input`, `layer` or `feature`. `+dropout`: then clips lose a modality; `dropout`: only that."""
     switch: dict[str, float] = field(default_factory=dict)
     """Several methods with their probabilities (which add up to 1) in place of `method`: drawn for
@@ -68,8 +68,9 @@ class MixConfig:
     the last three: any clip that shares no class, a class, no source with it. Clips of one source
     are never mixed with each other, whatever the pairing."""
     audio_domain: AudioDomain = "log_mel"
-    """What of the audio is mixed at input level. Log-mel: a geometric mean of powers; power: of mel
-    power, before the logarithm; waveform: what the ear would hear of both."""
+    """Representation of the audio that is mixed at input level. `log_mel`: a geometric mean of
+    powers. `power`: mel power, before the logarithm. `waveform`: the samples, as two recordings
+    played at once."""
     layers: list[int] = field(default_factory=lambda: [0, 1, 2])
     """Level `layer`: number of encoder stages before the mix, drawn from these for every batch, the
     same for both encoders and all processes; 0 is the input of the first stage."""

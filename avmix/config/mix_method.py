@@ -1,4 +1,5 @@
-"""What a batch is mixed by, in one word: `mixup`, `cutmix_spatial`, `mixup@feature+dropout` ...
+"""Parsing of mixing methods, METHOD[@LEVEL][+dropout]: `mixup`, `cutmix_spatial`,
+`mixup@feature+dropout` ...
 
 METHOD[@LEVEL][+dropout]. The methods are described in `avmix.mix.methods`.
 """

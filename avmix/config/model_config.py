@@ -1,4 +1,4 @@
-"""Options of section `model`."""
+"""Configuration section `model`."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

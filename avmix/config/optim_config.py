@@ -1,4 +1,4 @@
-"""Options of section `optim`."""
+"""Configuration section `optim`."""
 
 from dataclasses import dataclass
 

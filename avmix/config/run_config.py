@@ -1,4 +1,4 @@
-"""Options of section `run`."""
+"""Configuration section `run`."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Options that are set and cannot act, because another option does not let them.
+"""Detection of options that are set but have no effect because another option disables them.
 
 One table says what each such option needs. An option that is set to something else than its default
 while a need of it is not met is an error, never silence: whoever sets it believes that it acts.

@@ -1,4 +1,4 @@
-"""Configurations to YAML and back, and how two of them differ."""
+"""Reading, writing and comparing configurations in YAML."""
 
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar

@@ -1,4 +1,4 @@
-"""From a place in the order of an epoch to a decoded, augmented clip.
+"""Map-style datasets: index in the sampling order -> decoded, augmented clip.
 
 Everything random about a clip has the address (seed, epoch, row), never (worker, rank, call), so
 that the data of a run do not depend on how it is loaded or where it was resumed.
@@ -85,8 +85,8 @@ class Sample(NamedTuple):
     shown: VisibleParts | None = None
     """What of it the network is shown; None: all."""
     background: tuple[int, float] | None = None
-    """Row of a clip whose audio lies under it, and that clip's share of the label of what is
-    heard; None where such shares are not asked for."""
+    """Row of the clip whose audio is the background, and that clip's share of the audio label;
+    None where such shares are not asked for."""
 
 
 class Loaded(NamedTuple):
@@ -98,7 +98,7 @@ class Loaded(NamedTuple):
 
 
 def unwatched(row: int) -> None:
-    """Nobody is told which row is being read."""
+    """Report the row that is being read to no one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -426,7 +426,7 @@ class TrainSet(_Reader):
     def _background(
         self, row: int, plan: AugmentPlan, skip: Mapping[int, str], begin: Callable[[int], None]
     ) -> tuple[np.ndarray | None, tuple[BadClip, ...]]:
-        """The audio that lies under a clip; one that cannot be read is left out, and reported."""
+        """Background audio of a clip; None and a report where it cannot be read."""
         wanted = plan.audio.background
         if wanted is None:
             return None, ()
@@ -520,7 +520,7 @@ class EvalSet(_Reader):
 
 
 def is_audible(entry: Entry) -> bool:
-    """True when there is something to hear: a track of digital silence counts as none."""
+    """True when a clip has audio that is not digital silence."""
     return entry.audio is not None and not entry.audio.silent
 
 

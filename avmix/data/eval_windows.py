@@ -1,4 +1,4 @@
-"""Which seconds of a clip are evaluated; `avmix.augment` draws those that are trained on."""
+"""Evaluation windows: evenly spaced views of a clip. (`avmix.augment` draws training windows.)"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Few-shot: a few clips of each class in place of all."""
+"""Few-shot subsets: a fixed number of clips per class."""
 
 import hashlib
 from dataclasses import replace

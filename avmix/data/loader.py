@@ -1,4 +1,4 @@
-"""Batches of a split, in an order that does not depend on how many processes read them."""
+"""Data loader: batches of a split in an order that does not depend on the number of processes."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing

@@ -1,4 +1,5 @@
-"""Loader processes that files may kill: batches in order, every one of them, whatever happens.
+"""Pool of loader processes that survives crashing and hanging files and returns every batch in
+order.
 
 The training process hands out whole batches of places, watches what each loader process reads and
 since when, and gives the results back in order. A decoder that crashes takes its process along, and

@@ -1,4 +1,4 @@
-"""What a loader process does; `avmix.data.loader_pool` starts, watches and replaces it."""
+"""Main function of a loader process; `avmix.data.loader_pool` starts, watches and replaces it."""
 
 import importlib
 import multiprocessing

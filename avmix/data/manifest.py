@@ -1,4 +1,4 @@
-"""Manifests: what is on disk, probed once, so that training never guesses.
+"""Manifests: the clips of a dataset and what probing measured of their files, as JSON lines.
 
 A dataset is a folder with `dataset.json` (classes, protocol, counts, hash of every split) and one
 JSON Lines file per split (`train.jsonl`, `val.jsonl`, `test.jsonl`), one `Entry` a line. The format

@@ -1,4 +1,5 @@
-"""Clips that took the process reading them down: never read again, until a person says so.
+"""Quarantine: a list of clips that crashed or blocked a loader process and are not read again until
+a person removes them.
 
 `quarantine.jsonl` in the folder of a run has one line for each: which clip, the hash and size that
 its manifest gives for the file, the split and epoch in which it happened, and the reason. Lines are

@@ -1,4 +1,4 @@
-"""What is trained on: the train split, few of its clips or all, and further sets besides.
+"""Selection of training clips: the train split, a few-shot subset of it, and additional sets.
 
 Further sets are what `avmix synth` writes. A synthetic clip derived from one that is evaluated on
 would be a leak, so the parents of every synthetic clip are looked up in the main dataset.

@@ -1,4 +1,5 @@
-"""From packets to a waveform, mono or stereo, whose every sample is where the clock says."""
+"""Audio decoding: packets -> mono or stereo waveform in which every sample has its presentation
+time."""
 
 import math
 from collections import deque
@@ -189,7 +190,7 @@ class AudioTrack:
     def note_break(self) -> None:
         """Something before the next packet could not be read, or was lost."""
         if self.media.in_output_order:
-            self.done = True  # when the rest sounds nobody knows: zeros, and `valid` tells
+            self.done = True  # the times of the rest are unknown: zeros, and `valid` tells
 
     def feed(self, packet: Packet) -> None:
         """Take the next packet; the empty one at the end flushes the decoder.
@@ -534,7 +535,7 @@ def _downmixed_channels(layout: str) -> tuple[int, ...]:
 
 @cache
 def _side_channels(layout: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which channels of a layout are heard on the left, and on the right."""
+    """Channels of a layout that are mixed into the left channel, and into the right."""
     names = [channel.name for channel in AudioLayout(layout).channels]
     downmixed_channels = _downmixed_channels(layout)
     if names == [_UNNAMED] * 2:
@@ -542,7 +543,7 @@ def _side_channels(layout: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     left, right = (
         tuple(i for i in downmixed_channels if names[i] not in other) for other in (_RIGHT, _LEFT)
     )
-    # Of a single channel on one side, the other ear hears it too: half a file is not silence.
+    # A single channel on one side is given to the other too: half a file is not silence.
     return left or downmixed_channels, right or downmixed_channels
 
 

@@ -1,4 +1,5 @@
-"""AVI files count video and audio instead of timing them: nothing may be missing in between."""
+"""Detection of missing chunks in AVI files, which count video and audio instead of timestamping
+them."""
 
 import struct
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""Bytes that no encoder writes, in packets of compressed frames: damage that decoders overlook.
+"""Bitstream checks: bytes in packets of compressed video that no encoder writes and decoders
+overlook.
 
 H.264 and H.265 forbid three bytes 0, 0, 0 to 2 inside a unit (ISO/IEC 14496-10, 7.4.1), so a hole
 of zeros, as half-written files have them, shows at once. The arithmetic coders of VP8, VP9 and AV1

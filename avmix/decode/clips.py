@@ -1,4 +1,4 @@
-"""The public call: windows of one file in, clips out, whichever decoder does the work."""
+"""`decode_clip` and `decode_clips`: the public decoding functions, for every backend."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Open a file without trusting it, choose its streams, and fix where time zero is."""
+"""Opening of containers: limits, choice of streams, and the origin of the clip clock."""
 
 import hashlib
 import math
@@ -90,7 +90,7 @@ class Media:
     counted: bool
     """True when the container counts what it holds, so that a lost part shifts all that follows."""
     damaged_at_start: bool
-    """True when libav complained of such a container while it was opened."""
+    """True when libav logged an error of such a container while it was opened."""
     pending: list[Packet]
     """Read while the file was opened, up to the first key frame."""
     libav_log: LibavLog

@@ -1,5 +1,5 @@
-"""The boxes of mp4 and mov files, and the elements of Matroska: read where they lie, without
-taking into memory what a damaged or hostile file says that they hold."""
+"""Reading of mp4/mov boxes and Matroska elements in place, without trusting the sizes that a
+damaged or hostile file declares."""
 
 import struct
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Which stretches of a video may show the effect of damaged data."""
+"""Stretches of a video that may show the effect of damaged data."""
 
 from bisect import bisect_right, insort
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What can be wrong with a media file, as exceptions.
+"""Exceptions of decoding: what can be wrong with a media file.
 
 Everything here is a `ClipError`, so a loader can count and replace bad files with one `except`.
 What the operating system says (`FileNotFoundError`, `IsADirectoryError`, `PermissionError`) is left

@@ -1,4 +1,5 @@
-"""What decord and torchcodec share: which frames are wanted, by PyAV's reading of the container.
+"""Frame selection shared by the decord and torchcodec backends, from PyAV's reading of the
+container.
 
 Neither library can be trusted with time, so both are asked for frames by number only. Number and
 time of every frame are taken from the packets, which PyAV reads without decoding; a backend has

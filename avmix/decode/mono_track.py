@@ -1,4 +1,4 @@
-"""Mono of files whose channels cancel each other: the left channel alone, wherever mono is wanted.
+"""Mono downmix of files whose channels cancel each other: the left channel alone.
 
 One channel that is the other inverted leaves nothing of their mean. Whoever wants mono asks for
 `channels_to_read` and makes `one_channel` of what comes.

@@ -1,4 +1,4 @@
-"""What is worth finding out once for each file in a process: until it changes."""
+"""Cache of facts about a file, kept in the process until the file changes."""
 
 import os
 from collections.abc import Callable

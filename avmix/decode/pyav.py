@@ -1,7 +1,9 @@
-"""Decode windows of one file with PyAV: video and audio of the same seconds, to the sample.
+"""PyAV backend: decodes windows of one file, video and audio of the same seconds, exact to the
+sample.
 
 Everything is addressed by presentation time, never by counting from the first frame of a stream:
-streams start at different times, frame rates vary, and codecs begin with samples nobody hears.
+streams start at different times, frame rates vary, and codecs begin with priming samples that are
+not played.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""What is asked of a decoder: which seconds of which file, and within which limits."""
+"""Decoding requests: file, windows and limits, checked before a file is opened."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Media that are no file: bytes, a file object or a URL, read under the same rules as a path."""
+"""Media sources other than paths: bytes, file objects and URLs, under the same rules as a path."""
 
 import io
 import os

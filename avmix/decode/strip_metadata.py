@@ -1,4 +1,4 @@
-"""Packets without what describes their frames and is no part of them.
+"""Removal of metadata (SEI, EXIF and the like) from packets of compressed video.
 
 Cameras and re-streamers write such descriptions (SEI, EXIF) badly, and libav's log then tells of
 errors as it does of damage. Whether the frames are concerned shows when they are decoded without.

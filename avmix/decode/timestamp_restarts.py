@@ -1,4 +1,4 @@
-"""Whether the clock of a file starts again in the middle, as in recordings joined byte by byte.
+"""Detection of timestamps that start again within a file, as in recordings joined byte by byte.
 
 Seeking goes by time: in such a file it ends in either of them. What is looked at here needs
 no decoder: the times of clusters or fragments, which are few; of MPEG-TS those of every packet, for

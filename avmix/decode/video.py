@@ -1,4 +1,4 @@
-"""The frames of a clip: right in time, in shape and in colour."""
+"""Conversion of decoded frames to a clip's array: time, shape, rotation and colour."""
 
 import math
 import re
@@ -56,7 +56,7 @@ _own = _Own()
 _MAX_UNKNOWN = 8
 """Kinds of side data of one frame that PyAV may not know."""
 
-Verdict = Literal["sound", "said", "certain"]
+Verdict = Literal["intact", "said", "certain"]
 """Of a packet: nothing tells of damage, a line in libav's log does, or more than that does."""
 
 
@@ -128,7 +128,7 @@ class Track:
             data = bytes(packet)
             damaged |= packet.is_corrupt or self.is_broken(data)
             self.is_stuffed |= data.endswith(_STUFFING)
-        return frames, "certain" if damaged else "said" if said else "sound"
+        return frames, "certain" if damaged else "said" if said else "intact"
 
     def _is_cut_before(self, packet: Packet) -> bool:
         """True for the first key frame of a file if frames before it were cut away."""
@@ -146,7 +146,7 @@ class Track:
         return only_said and metadata_filter(self.stream) is not None
 
 
-def track_of(media: Media, *, bare: bool = False) -> Track:
+def open_video_track(media: Media, *, bare: bool = False) -> Track:
     """The video of a file that has one; `bare` to leave out what is no part of frames, or not to
     look for it."""
     assert media.video is not None

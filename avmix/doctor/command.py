@@ -1,4 +1,4 @@
-"""`avmix doctor`: arguments, the files they mean, exit code."""
+"""`avmix doctor`: arguments, selection of files, exit code."""
 
 import argparse
 import os

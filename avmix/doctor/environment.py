@@ -1,4 +1,4 @@
-"""Which versions are installed, and which of them are known not to work."""
+"""Installed versions of dependencies, and those that are known not to work."""
 
 import importlib.util
 import platform

@@ -1,4 +1,4 @@
-"""From what was measured to what is worth saying."""
+"""Findings: measurements of a file -> messages with a code and a level."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,8 +59,8 @@ def findings_of(
 
 
 def agreeing(findings: Sequence[Finding], judged: Judgement) -> tuple[Finding, ...]:
-    """The findings with what the file is worth, and no error of damage where it is whole: what
-    libav complains of need not concern any frame."""
+    """The findings with what the file is worth, and no error of damage where it is whole: an error
+    that libav logs need not concern any frame."""
     if judged.worth == "whole":
         return tuple(
             replace(f, level="note") if f.code == "damaged_picture" else f for f in findings
@@ -72,11 +72,12 @@ def agreeing(findings: Sequence[Finding], judged: Judgement) -> tuple[Finding, .
 
 
 def _damage(damage: Damage) -> Finding:
-    code = "damaged_picture" if damage.stream == "picture" else "damaged_sound"
+    code, what = {
+        "picture": ("damaged_picture", "frames"),
+        "sound": ("damaged_sound", "audio"),
+    }[damage.stream]
     places = "1 place" if damage.num == 1 else f"{damage.num} places"
-    return Finding.of(
-        code, f"damaged {damage.stream}: {places}, first at {damage.first_seconds:.2f} s"
-    )
+    return Finding.of(code, f"damaged {what}: {places}, first at {damage.first_seconds:.2f} s")
 
 
 def _frame(video: VideoReport, full_decode: FullDecode, packets: Packets) -> list[Finding]:
@@ -199,14 +200,14 @@ def _audio(file: FileReport) -> list[Finding]:
 
 def _streams(file: FileReport) -> list[Finding]:
     found = []
-    for kind, name in (("video", "picture"), ("audio", "sound")):
+    for kind in ("video", "audio"):
         alike = [s for s in file.streams if s.type == kind and s.why != "cover art"]
         if len(alike) > 1:
             chosen = next(s for s in alike if s.chosen)
             found.append(
                 Finding.of(
                     "several_streams",
-                    f"{len(alike)} {name} streams, number {chosen.index} taken: {chosen.why}",
+                    f"{len(alike)} {kind} streams, number {chosen.index} taken: {chosen.why}",
                 )
             )
     if any(s.why == "cover art" for s in file.streams):

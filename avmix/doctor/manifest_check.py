@@ -1,4 +1,4 @@
-"""What a manifest says of a file, against the file."""
+"""Comparison of a manifest with the files it describes."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What is found in a file, as values: small, picklable, and the same in text and in JSON."""
+"""Report data types: small, picklable values, printed as text or JSON."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -234,7 +234,7 @@ class AudioReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """Complaints while one stream was decoded from end to end."""
+    """Errors logged while one stream was decoded from end to end."""
 
     stream: Literal["picture", "sound"]
     num: int

@@ -1,4 +1,4 @@
-"""Figures: a confusion matrix, and what a mix looks like."""
+"""Figures: confusion matrices and mixes."""
 
 import textwrap
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How good predictions are: accuracy, calibration, per class."""
+"""Metrics of predictions: accuracy, negative log-likelihood, calibration, per-class accuracy."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Onsets in the audio of one clip."""
+"""Audio onset times of one clip."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ _LISTEN_HZ = 16_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipEvents:
-    """When sounds begin in one clip."""
+    """Audio onset times of one clip."""
 
     clip_id: str
     path: str

@@ -1,4 +1,4 @@
-"""`avmix events`: when sounds begin in the clips of a dataset, written beside its manifest.
+"""`avmix events`: writes the audio onset times of a dataset's clips beside its manifest.
 
 The file, `events.jsonl`, has one line a clip, `{"clip_id": ..., "event_seconds": [...]}`, the times
 on the clock of the clip's file (0 is the first frame presented) and within its labelled stretch.
@@ -26,7 +26,7 @@ from avmix.types import Entry
 _MAX_LISTED = 20
 
 EPILOG = """\
-exit:   0 every clip was heard   1 some cannot be read (they are named and have no line), or the
+exit:   0 every clip was read   1 some cannot be read (they are named and have no line), or the
         file is there already   2 wrong usage   130 interrupted
 """
 
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
             if split not in known:
                 raise ManifestError(f"{folder}: no split {split!r}; it has: {', '.join(known)}")
         entries = [e for split in args.splits for e in read_manifest(folder, split).entries]
-        heard = list(_detect_all(args.root, entries, args.workers))
-        good = [h for h in heard if not h.problem]
+        results = list(_detect_all(args.root, entries, args.workers))
+        good = [h for h in results if not h.problem]
         rows = ({"clip_id": h.clip_id, "event_seconds": h.event_seconds} for h in good)
         replace_text(path, strict_json.lines(rows))
     except (ManifestError, OSError) as error:
@@ -71,9 +71,9 @@ def run(args: argparse.Namespace) -> int:
     num_events = sum(len(h.event_seconds) for h in good)
     none = sum(not h.event_seconds for h in good)
     echo(f"{path}: {num_events} events in {len(good)} clips, {none} of them without any")
-    bad = [h for h in heard if h.problem]
+    bad = [h for h in results if h.problem]
     if bad:
-        echo(f"{len(bad)} of {len(heard)} clips cannot be read and have no line:", error=True)
+        echo(f"{len(bad)} of {len(results)} clips cannot be read and have no line:", error=True)
         for h in bad[:_MAX_LISTED]:
             echo(f"  {h.path}: {h.problem}", error=True)
         if len(bad) > _MAX_LISTED:

@@ -1,4 +1,4 @@
-"""One piece of work for every clip of a dataset, in processes that a bad file may kill."""
+"""Parallel map over the clips of a dataset in processes that a bad file may crash."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Work in processes that it may kill: decoders hang and crash on bad files.
+"""Process pool with a time limit per item: survives decoders that crash or hang.
 
 Every task is limited in time, from outside: a process that takes too long or dies is replaced, and
 what it worked on is tried again, in a process of its own. `Blame` has the rule by which it is a

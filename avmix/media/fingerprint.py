@@ -1,4 +1,5 @@
-"""What a clip looks and sounds like, in so few bits that all clips can be compared with all.
+"""Fingerprints of clips, compact perceptual hashes of frames and audio: all clips of a dataset can
+be compared.
 
 Frames, one a second, are hashed by the signs of their low frequencies in grey and in two colour
 differences: 127 bits each, which scaling, other codecs and other bit rates hardly change. It is the
@@ -21,7 +22,7 @@ from avmix.decode.mono_track import channels_to_read, one_channel, track_of
 from avmix.types import Entry
 
 VERSION = 1
-"""Of the hashes: raised when the same clip gets others, so that cached ones are made anew."""
+"""Version of the hashes: raised when a clip's hashes change, so that cached ones are dropped."""
 FRAME_BITS = 127
 """Of one frame: 63 of grey, 32 of each colour difference."""
 STEP_SECONDS = 1.0
@@ -94,11 +95,11 @@ def audio_hashes(audio: Float32[np.ndarray, " s"]) -> UInt32[np.ndarray, " m"]:
     ])  # fmt: skip
     power = energy.sum(1) * 2 / (_FFT * float((window**2).sum()))
     # Next to nothing is the same noise in every clip, as of a codec.
-    heard = (power[1:] >= _QUIET) & (power[:-1] >= _QUIET)
+    audible = (power[1:] >= _QUIET) & (power[:-1] >= _QUIET)
     level = energy[:, :-1] - energy[:, 1:]
     bits = np.diff(level, axis=0) > 0
     words = (bits.astype(np.uint32) << np.arange(32, dtype=np.uint32)).sum(1, dtype=np.uint32)
-    return np.where(heard, words, np.uint32(0))
+    return np.where(audible, words, np.uint32(0))
 
 
 def frame_hash_distance(a: UInt64[np.ndarray, "n 2"], b: UInt64[np.ndarray, "m 2"]) -> int:
@@ -114,11 +115,11 @@ def audio_hash_distance(
     lags: Int64[np.ndarray, " k"],
     min_columns: int = 1,
 ) -> tuple[float, int]:
-    """Share of bits that differ where both are heard, and how many columns that were.
+    """Share of bits that differ where both are audible, and the number of such columns.
 
     Column i + lag of `a` goes with column i of `b`; the best of `lags` counts, of those with at
-    least `min_columns` that are heard in both. (1, 0) where there is none. Unrelated sounds differ
-    in half of their bits.
+    least `min_columns` that are audible in both. (1, 0) where there is none. Unrelated audio
+    differs in half of the bits.
     """
     best, columns = 1.0, 0
     for lag in lags.tolist():
@@ -176,7 +177,7 @@ def shrunk(video: UInt8[np.ndarray, "t h w c"]) -> Float32[np.ndarray, "t 32 32 
 
 
 def empty_fingerprint(entry: Entry, problem: str = "") -> Fingerprint:
-    """The fingerprint of a clip of which nothing is seen or heard."""
+    """The fingerprint of a clip without visible frames and audible audio."""
     return Fingerprint(
         clip_id=entry.clip_id,
         frames=np.zeros((0, 2), np.uint64),

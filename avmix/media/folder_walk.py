@@ -1,4 +1,4 @@
-"""One walk of a media folder: its media files, archives and links."""
+"""Recursive listing of a media folder: its media files, archives and links."""
 
 import os
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What a file is worth: all of it, some stretches of it, or nothing; and why.
+"""Judgement of a file: usable as a whole, in parts, or not at all, with the reason.
 
 One judgement, for whoever takes files (prepare, transcode, synth, download) or speaks of them
 (doctor): what it keeps can be read by training, and what it leaves out it gives the reason for.

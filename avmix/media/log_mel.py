@@ -1,4 +1,4 @@
-"""The log-mels of a dataset, from those of its files."""
+"""Log-mel statistics of a dataset, combined from those of its files."""
 
 import math
 from collections.abc import Iterable

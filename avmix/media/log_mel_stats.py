@@ -1,4 +1,4 @@
-"""Mean and deviation of the log-mels of a file, taken while it is probed; numpy only.
+"""Mean and standard deviation of the log-mels of one file, measured while it is probed; numpy only.
 
 The measure is of the default spectrogram (16 kHz, 64 mels, windows of 512 samples every 256), so
 that the numbers of all datasets can be compared. Other spectrograms of the same audio differ by

@@ -1,4 +1,5 @@
-"""Look at a file once and write down what training would otherwise have to guess."""
+"""Probing: decodes a file once and records its streams, durations, levels and damage for the
+manifest."""
 
 import math
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from avmix.decode.request import Limits
 from avmix.decode.request import Track as AudioTrack
 from avmix.decode.selective import is_hidden
 from avmix.decode.source import Source, as_file
-from avmix.decode.video import Track, period_seconds, quarter_turns, track_of
+from avmix.decode.video import Track, open_video_track, period_seconds, quarter_turns
 from avmix.media.log_mel_stats import MelTally
 from avmix.types import AudioInfo, VideoInfo
 
@@ -406,7 +407,7 @@ class _AudioTally(_Tally):
             powers = np.sum(each.astype(np.float64) ** 2, axis=1)
             self._first += float(powers[0])
             self._each += float(powers.mean())
-            # As far as is known by now: a file that cancels does so from its first sound on.
+            # As far as is known by now: a file that cancels does so from its first audio on.
             left = cancels(self._energy, self._each)
             self._mel.feed(np.ascontiguousarray(each[0]) if left else wave, frame.sample_rate)
             self._peak = max(self._peak, float(np.abs(each).max(initial=0.0)))
@@ -512,7 +513,7 @@ class _Frames:
 
     def __post_init__(self) -> None:
         """Set up what follows from the stream."""
-        self._track = track_of(self.media, bare=self.bare)
+        self._track = open_video_track(self.media, bare=self.bare)
         self._damage = Damage(to_the_end=self.media.counted)
 
     @property
@@ -555,7 +556,7 @@ class _Frames:
         elif self._is_broken:
             self._break(self._before_seconds + 1)
         frames, verdict = self._track.decode(packet if packet.size else None)
-        if verdict != "sound":
+        if verdict != "intact":
             self._damage.event(at, only_said=verdict == "said")
             self.doubts.append("frames are damaged")
         for frame in frames:

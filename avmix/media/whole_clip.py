@@ -1,4 +1,4 @@
-"""The labelled stretch of a clip, all of it: its audio, its motion, its frames one after another.
+"""Reading of a whole clip: its audio, its motion energy, or its frames one after another.
 
 Training decodes windows; who makes clips of clips, or measures them, needs the whole. Everything
 here raises as `decode_clip` does: OSError where there is no file, `ClipError` for what is in it.
@@ -72,7 +72,7 @@ def audio_of_file(path: Path, rate_hz: int, track: int | None = None) -> Float32
     if audio is None:
         raise NoAudioStreamError(str(path), "has no audio stream")
     with open_media(str(path), _LIMITS, audio_track=track) as media:
-        sound = AudioTrack(
+        track_audio = AudioTrack(
             media,
             [audio.start_seconds - media.zero_seconds],
             audio.duration_seconds,
@@ -82,13 +82,13 @@ def audio_of_file(path: Path, rate_hz: int, track: int | None = None) -> Float32
             num_channels=channels_to_read(audio),
         )
         try:
-            for packet in media.packets(sound.stream):
-                sound.feed(packet)
+            for packet in media.packets(track_audio.stream):
+                track_audio.feed(packet)
         except av.error.FFmpegError as error:
             raise TruncatedMediaError(
                 media.path, f"reading stops early: {error.strerror}"
             ) from error
-        return one_channel(audio, sound.waveform(sound.starts_seconds[0])[0])
+        return one_channel(audio, track_audio.waveform(track_audio.starts_seconds[0])[0])
 
 
 def frames_of(

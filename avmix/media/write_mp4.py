@@ -1,4 +1,4 @@
-"""Write video and audio as one mp4 file, both from 0 on one clock."""
+"""Writing of video and audio into one mp4 file, both starting at time 0."""
 
 from collections.abc import Iterable
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Mixing tensors as a plan says: pure functions, out of place, any partner map, any box."""
+"""Mixing kernels in plain PyTorch: pure, out-of-place functions for any partner map and any box."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where a box is: drawn on one modality, and found again in the others."""
+"""CutMix boxes: drawn on one modality, and mapped to the others."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a box can be cut from: the axes of each modality, and when each index of them happens."""
+"""Grids that boxes are cut from: the axes of each modality and the time of each index."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Decoded bytes to normalised, mixed float32 frames in one go, for CPUs; no compiler needed.
+"""CPU kernels: uint8 frames -> normalised, mixed float32 frames in one pass; needs no compiler.
 
 A stage that normalises, then mixes, walks through the whole float batch nine times, mostly in fresh
 memory. Here every tile of a clip stays in the cache from its bytes to its result: it is converted

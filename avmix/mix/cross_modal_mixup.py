@@ -1,4 +1,5 @@
-"""Cross-Modal Mixup for other people's training loops: named tensors and labels in, mixed out.
+"""`CrossModalMixup`: Cross-Modal Mixup for other training loops, from named tensors and labels to
+mixed ones.
 
 docs/dropin.md shows it. Everything is done by the parts of this package that avmix trains with
 itself; here shapes are turned into grids, and what users hand over is checked.

@@ -1,4 +1,4 @@
-"""Mixing on CUDA in one launch (Triton): uint8 frames to normalised, mixed frames.
+"""CUDA kernel (Triton): uint8 frames -> normalised, mixed frames in one launch.
 
 Nothing that a CPU needs imports this module: Triton comes with torch on Linux only. `blend` is the
 same in plain torch.
@@ -213,7 +213,7 @@ def _divisor(name: str, value: int) -> dict[str, int]:
     return {f"{name}_size": value, f"{name}_magic": magic, f"{name}_shift": shift}
 
 
-# These differ from batch to batch; by itself Triton compiles anew where one becomes 1 or divisible
+# These differ from batch to batch; by itself Triton compiles again where one becomes 1 or divisible
 # by 16.
 _NOT_CONSTANT = ["num_rows"] + [
     f"{name}_{part}" for name in ("row", "height") for part in ("size", "magic", "shift")

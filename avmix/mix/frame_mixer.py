@@ -1,4 +1,4 @@
-"""uint8 frames as decoded -> normalised and mixed, by what suits the device."""
+"""Frame mixer: uint8 frames -> normalised, mixed frames, with the kernel that suits the device."""
 
 from typing import Literal
 
@@ -57,7 +57,7 @@ class FrameMixer:
         match kernel_of(self._kernel, video.device):
             case "torch":
                 if self._affine is None or self._affine[0].device != video.device:
-                    # Kept: making them anew would wait for a GPU in every step.
+                    # Kept: creating them again would wait for a GPU in every step.
                     self._affine = affine_of(self._scale, self._shift, video.device)
                 frames = normalise_frames(video, *self._affine)
                 return mix_part(part, frames) if part else frames

@@ -1,4 +1,4 @@
-"""Mixing inside the network: between stages of the encoders, or of what they give."""
+"""Mixing of hidden representations: between encoder stages, or of the encoders' features."""
 
 from typing import NamedTuple, TypeVar
 

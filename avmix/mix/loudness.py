@@ -1,4 +1,5 @@
-"""How loud a sound is to the ear, and the waveform factors that make lambda the share one hears.
+"""Loudness-aware mixing: A-weighted loudness of a waveform, and the gains that make lambda the
+perceived share.
 
 Tokozume, Ushiku and Harada, "Learning from between-class examples for deep audio recognition"
 (ICLR 2018).
@@ -51,7 +52,7 @@ def heard_factors(
     other_db: Float[Tensor, " n"],
     limit_db: float,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Factors of the own and the partner's waveform for which `lam` is the own share one hears.
+    """Gains of the own and the partner's waveform for which `lam` is the perceived own share.
 
     Their squares add up to 1. A lambda of 1 gives exactly (1, 0), of 0 (0, 1), whatever the other
     waveform is.
@@ -69,7 +70,7 @@ def heard_factors(
 def mix_waveforms(
     part: PlacedPart, audio: Float[Tensor, "b *c s"], sample_rate: int, limit_db: float | None
 ) -> Float[Tensor, "n *c s"]:
-    """Waveforms mixed as the plan says; with `limit_db`, by what is heard and at constant power.
+    """Waveforms mixed as the plan says; with `limit_db`, by loudness and at constant power.
 
     All channels of a clip are mixed alike.
     """
@@ -89,7 +90,7 @@ def mix_powers(
     sample_rate: int,
     limit_db: float | None,
 ) -> Float[Tensor, "n *c m f"]:
-    """Mel powers mixed as the plan says; with `limit_db`, by what is heard of the waveforms.
+    """Mel powers mixed as the plan says; with `limit_db`, by the loudness of the waveforms.
 
     The squared factors of the waveforms are the weights of the powers, and add up to 1.
     """

@@ -1,4 +1,4 @@
-"""How a batch is mixed: one `draw_*` function for each method, and `draw_plan`, which chooses.
+"""Mixing methods: one `draw_*` function per method, and `draw_plan`, which chooses one.
 
 Each is told who is whose partner (`Pairs`) and draws the rest as data. Two rules hold for all. A
 modality that the clip or its partner lacks is not mixed: its weight is 1, so its head learns the
@@ -271,7 +271,7 @@ def draw_cutmix_frequency(
 
 
 def draw_energy(pairs: Pairs, lam: Sequence[float], limit_db: float, grids: Grids) -> MixPlan:
-    """Between-class mixing: lambda is the share that is heard, not the factor of the waveform.
+    """Between-class mixing: lambda is the perceived share, not the gain of the waveform.
 
     Tokozume et al., "Learning from between-class examples for deep audio recognition" (ICLR 2018).
     With A-weighted loudness G of both waveforms, in dB,

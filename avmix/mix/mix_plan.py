@@ -1,4 +1,4 @@
-"""Who is mixed with whom, how much, and where: drawn once on the CPU, as data.
+"""Mixing plans: partner, weight and box of every clip of a batch, drawn once on the CPU, as data.
 
 lambda and every weight is the weight of the clip's OWN signal: 1 means untouched. In each modality
 the clip at place i keeps its own signal outside a box, and inside the box becomes

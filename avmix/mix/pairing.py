@@ -1,4 +1,4 @@
-"""Who is whose partner."""
+"""Pairings: which clip of a batch is the partner of which."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def involution(order: Sequence[int]) -> list[int]:
 
 
 def derangement(order: Sequence[int]) -> list[int]:
-    """The next one in `order`, a permutation: one cycle through all, so that nobody is alone."""
+    """Partner = next one in `order`, a permutation: one cycle, so no clip is its own partner."""
     partner = list(range(len(order)))
     for i, j in zip(order, [*order[1:], *order[:1]], strict=True):
         partner[i] = j

@@ -1,4 +1,4 @@
-"""What mixed clips are to be taken for: the label of each head, mixed as its input was."""
+"""Mixed targets: the label of each head, mixed in the proportion of its input."""
 
 from collections.abc import Mapping
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What the axes of a tensor are: its kind, and the grid that boxes are cut from."""
+"""Kinds of tensors: their axes, and the grids that boxes are cut from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ LAYOUTS: dict[Kind, tuple[str, ...]] = {
     "waveform": ("b s", "b c s"),
     "spectrogram": ("b m f", "b c m f"),
 }
-"""Axes of each kind, by the letters of `avmix.types`; c also stands for channels of a sound."""
+"""Axes of each kind, by the letters of `avmix.types`; c also stands for channels of audio."""
 
 # Boxes are cut from the last axes of a tensor; their lengths come with it. A spectrogram is mixed
 # as it comes: `log_mel`, whatever its values are.

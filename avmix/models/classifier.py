@@ -1,4 +1,4 @@
-"""The whole network: two encoders, late fusion, three heads; and mixing inside of it."""
+"""The classifier: two encoders, late fusion, three heads, and mixing of hidden representations."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""What every encoder is: stages that run one after the other, then a pooling to one vector a clip.
+"""Encoder interface: stages that run one after the other, then pooling to one vector per clip.
 
 An encoder says what it expects (`VideoSpec`, `AudioSpec`), so that frames and spectrograms of
 another kind are an error before training starts, and in which pieces it can be cut, so that clips

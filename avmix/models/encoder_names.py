@@ -1,4 +1,4 @@
-"""Encoders by the name of a library and of what it has: `timm:tf_efficientnet_lite0`.
+"""Encoders by name, LIBRARY:NAME, for example `timm:tf_efficientnet_lite0`.
 
 A library is imported where one of its encoders is asked for, not before.
 """

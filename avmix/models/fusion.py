@@ -1,4 +1,4 @@
-"""Late fusion of the features of both modalities, aware of what is missing."""
+"""Late fusion of the features of both modalities, with masks for missing ones."""
 
 import torch
 from jaxtyping import Bool, Float

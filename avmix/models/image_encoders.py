@@ -1,4 +1,4 @@
-"""Image networks as encoders: of each frame, pooled over time, or of a spectrogram.
+"""Image networks as encoders: applied to each frame and pooled over time, or to a spectrogram.
 
 Wang et al., "Temporal segment networks" (ECCV 2016): an image network sees every frame by itself,
 and its features are averaged. With `tsm`, Lin et al., "TSM: temporal shift module" (ICCV 2019), an

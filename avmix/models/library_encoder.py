@@ -1,4 +1,4 @@
-"""What the adapters of all libraries share: a network of a library, cut into stages.
+"""Base of the library adapters: a network of a library, cut into stages.
 
 The pieces of a cut refer to modules of the network and are no modules themselves, so that the
 network's parameters keep the names that its library gave them. All of them can be copied.

@@ -1,7 +1,8 @@
-"""Weights that an encoder begins with: never unpickled, brought to its shapes, accounted for.
+"""Loading of pretrained weights: never unpickled, adapted to the encoder's shapes, every tensor
+accounted for.
 
 Every weight of the encoder comes from the file, or its absence is allowed by name
-(`model.video.may_lack`); what is reshaped and what the file has besides is reported.
+(`model.video.may_lack`); reshaped and unused tensors are reported.
 """
 
 import math
@@ -281,8 +282,8 @@ def with_channels(
 
 
 def inflated(weight: Float[Tensor, "o i h w"], depth: int) -> Float[Tensor, "o i {depth} h w"]:
-    """A convolution of images as one of volumes, which answers to a film that stands still as it
-    did to the image: Carreira and Zisserman, "Quo vadis, action recognition?" (CVPR 2017)."""
+    """A 2-D convolution inflated to 3-D: on a video without motion it gives what it gave on the
+    image. Carreira and Zisserman, "Quo vadis, action recognition?" (CVPR 2017)."""
     return weight.unsqueeze(2).repeat(1, 1, depth, 1, 1) / depth
 
 

@@ -1,4 +1,4 @@
-"""Archives in a media folder: what is in them, whether it is safe, and unpacking what is."""
+"""Archives in a media folder: listing, safety checks and unpacking."""
 
 import lzma
 import os

@@ -1,4 +1,4 @@
-"""What became of every clip that annotations name: kept, or left out with a reason."""
+"""Status of every annotated clip: kept, or excluded with a reason."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The command that every recipe is: annotations and media in, manifest and inventory out."""
+"""Command line of the dataset recipes: annotations and media in, manifest and inventory out."""
 
 import argparse
 import sys

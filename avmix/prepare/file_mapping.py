@@ -1,4 +1,4 @@
-"""Which file is taken for which clip, before any file is read; and where to get the others."""
+"""Assignment of files to clips before any file is read, and the links of missing ones."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The inventory: expected, found and what lies between, per split and class, as plain values."""
+"""Inventory: counts of expected, found and excluded clips per split and class, as plain values."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -188,7 +188,7 @@ def like_missing(unexpected: Sequence[str], judged: Sequence[Judged]) -> list[di
 
 
 def wanted_in(archive: Archive, judged: Sequence[Judged]) -> int:
-    """How many clips that were left out may be in an archive that nobody has unpacked."""
+    """Number of excluded clips that may be in an archive that has not been unpacked."""
     bare = {_stem(name) for name in archive.media}
     return sum(
         one.entry is None and any(_stem(name) in bare for name in one.clip.names) for one in judged

@@ -1,4 +1,4 @@
-"""The inventory on a terminal: a table of splits, then what needs an eye, in lines."""
+"""The inventory as text: a table of splits, then one line per problem."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

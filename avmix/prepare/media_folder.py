@@ -1,4 +1,4 @@
-"""One walk of the media folder, and which of its files a clip may be."""
+"""Index of a media folder, and the candidate files of each clip."""
 
 import os
 import re

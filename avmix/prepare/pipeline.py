@@ -1,4 +1,5 @@
-"""From protocols and a folder of media to manifests: scan, probe, judge, report, publish."""
+"""Preparation pipeline: protocols and a media folder -> scan, probe, judge, report, write
+manifests."""
 
 import difflib
 import hashlib

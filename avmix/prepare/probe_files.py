@@ -1,4 +1,5 @@
-"""Every file of a media folder probed once: here or on a cluster, each limited in time."""
+"""Probing of all files of a media folder, on this machine or on a cluster, each with a time
+limit."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager

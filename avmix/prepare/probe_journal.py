@@ -1,4 +1,4 @@
-"""What has been found out about files, kept line by line, so that a killed run goes on."""
+"""Journal of probing results, one line per file, from which an interrupted run continues."""
 
 import errno
 import json

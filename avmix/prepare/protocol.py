@@ -1,4 +1,5 @@
-"""What annotations say of a dataset, before any file is looked for."""
+"""Protocols: the clips, classes and splits that the annotations of a dataset define, independent
+of any media files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Read which augmentation is to be looked at."""
+"""Parsing of the augmentation to preview: a preset, a configuration file or options."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Look at a mix: two clips and what training would make of them, on one time axis."""
+"""Preview of a mix: two clips and their mix on one time axis."""
 
 from collections.abc import Sequence
 from dataclasses import replace

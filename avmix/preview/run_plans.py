@@ -1,4 +1,4 @@
-"""Which files a line of a run's plans is about."""
+"""Lookup of the files that a line of a run's saved plans refers to."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""Synthetic actions: which there are, how one is drawn, how it looks and sounds.
+"""Synthetic actions: the classes, the random draw of a scene, and its rendering to frames and
+audio.
 
 The toy set (`datasets/toy`) is made of them, and `avmix synth compose` draws them over real
 backgrounds.
@@ -44,7 +45,7 @@ _LEAD_SECONDS = 1.6  # events are drawn this far before and after the clip: it s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """A class: what is seen, what is heard, and when it is heard."""
+    """A class: its motion, its sound, and the timing of the sound."""
 
     name: str
     motion: Motion | None

@@ -1,4 +1,5 @@
-"""Run another program for one clip: no shell, a limit of time, and nothing of it left behind."""
+"""Execution of an external program for one clip: no shell, a time limit, and no process left
+behind."""
 
 import os
 import re

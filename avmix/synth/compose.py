@@ -1,7 +1,7 @@
-"""Synthetic actions over real backgrounds: known events, known label, video and audio of the world.
+"""Compositing of synthetic actions over real backgrounds, with known events and labels.
 
 The action is drawn and rendered by `avmix.synth.actions`, as the toy set's are. What stands behind
-it is a stretch of a real clip instead of a painted backdrop, and its audio is heard below that of
+it is a stretch of a real clip instead of a painted backdrop, whose audio is mixed in below that of
 the action. The label is the action's; what the background shows is of no account.
 """
 

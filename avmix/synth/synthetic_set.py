@@ -1,5 +1,4 @@
-"""A set of synthetic clips on its way to the disk: jobs done in any order, written down as they
-finish.
+"""Writer of a set of synthetic clips: jobs finish in any order and are recorded as they do.
 
 Every finished job is a line of `progress.jsonl`; a killed run reads them and goes on. The manifest
 is written last, in the order of the jobs, so it does not depend on who finished first or how often
@@ -245,7 +244,7 @@ def _check_same(plan: Plan, notes: Mapping[str, Any]) -> None:
             "another --out, or replace it with --overwrite"
         )
     if (notes["pyav"], notes["libav"]) != (wanted["pyav"], wanted["libav"]):
-        # Half of the files by one encoder and half by another would be nobody's set.
+        # Half of the files by one encoder and half by another could not be generated again.
         raise SynthError(
             f"{plan.out} was begun with PyAV {notes['pyav']}, this is {wanted['pyav']}, or with "
             "other libraries of libav; repeat with --overwrite"

@@ -1,4 +1,4 @@
-"""Paths that people give: `~` is their home, and what is to be written can be."""
+"""Path checks: `~` expansion, and whether an output can be written."""
 
 import os
 from collections.abc import Sequence

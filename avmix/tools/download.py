@@ -1,4 +1,5 @@
-"""`avmix download`: fetch what a list of links names, slowly, and say what became of each.
+"""`avmix download`: fetches the files of a list of links at a limited rate and reports the outcome
+of each.
 
 The list is plain: a URL a line, after it, where wanted, a tab and the name of the file, and another
 tab and `30-40`: the seconds of the video that are kept, as `missing.txt` of the recipes has them.
@@ -219,7 +220,7 @@ def fetch_file(item: Item, out: Path, manners: RequestLimits) -> Path:
         if answer.status == 206 and not goes_on:
             raise ValueError(f"the server sent other bytes than asked for: {ranged!r}")
         length = answer.headers.get("Content-Length")
-        packed = answer.headers.get("Content-Encoding") == "gzip"  # though nobody asked for it
+        packed = answer.headers.get("Content-Encoding") == "gzip"  # though not asked for
         start = have if goes_on else 0
         if not goes_on:
             # Weak versions do not promise the same bytes.

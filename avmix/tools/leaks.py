@@ -1,14 +1,14 @@
-"""`avmix leaks`: sources, files or people shared between splits.
+"""`avmix leaks`: finds sources, files or people shared between splits.
 
 A leak is a recording, a file, a person or group, or the same footage under another name, in two
 splits. What is given is compared: `source_id`, the hash of the file, columns of a table or a part
-of `clip_id` that says who is seen. What is not given is looked for (`--near`): clips that look or
-sound the same by their fingerprints, which are kept beside the manifest and made once.
+of `clip_id` that names the person. What is not given is searched for (`--near`): near-duplicates,
+clips with similar fingerprints, which are computed once and kept beside the manifest.
 
 All frames of one split are compared with all of another: time grows with the product, at some
 10^8 pairs of frames a second and core, so 100,000 clips of 10 s, 80,000 of them in train, take
-1.6 * 10^11 comparisons: under an hour, in 200 MB. Sounds are looked up by equal hashes, which grows
-with their number only. Making the fingerprints, some 0.1 s a clip, takes longer than either.
+1.6 * 10^11 comparisons: under an hour, in 200 MB. Audio is looked up by equal hashes, which grows
+with its amount only. Computing the fingerprints, some 0.1 s a clip, takes longer than either.
 """
 
 import argparse
@@ -58,7 +58,7 @@ MAX_AUDIO_SHARE = 0.3
 """Of the bits: the same, transcoded real clips differ in up to 0.16, unrelated ones in 0.43 and
 more, of 40; Haitsma and Kalker use 0.35."""
 MIN_AUDIO_SECONDS = 1.5
-"""Heard in both and compared, at least."""
+"""Least audio that must be audible in both clips to be compared."""
 
 SECONDS = 120.0
 """For one clip, before the process that reads it is killed."""
@@ -89,13 +89,13 @@ class Leak:
     kind: Kind
     split_a: str
     clip_a: str
-    """The first of its split that has it; of clips that look or sound alike, the nearest."""
+    """The first of its split that has it; of near-duplicates, the nearest."""
     split_b: str
     clip_b: str
     distance: float
     """0 where what is given is the same; bits of 127 for frames, share of bits for audio."""
     value: str = ""
-    """What both are of: a source, a hash, `actor=1001`; "" for what looks or sounds alike."""
+    """What both share: a source, a hash, `actor=1001`; "" for near-duplicates."""
     num_a: int = 1
     """Clips of split a that have it, or are as near to clip b as counts."""
     num_b: int = 1
@@ -131,18 +131,18 @@ def shared_keys(
 def near_duplicates(
     splits: Mapping[str, Sequence[Fingerprint]],
     *,
-    max_picture_bits: int = MAX_FRAME_BITS,
-    max_sound_share: float = MAX_AUDIO_SHARE,
+    max_frame_bits: int = MAX_FRAME_BITS,
+    max_audio_share: float = MAX_AUDIO_SHARE,
 ) -> tuple[Leak, ...]:
-    """Clips of two splits that look or sound alike: for each clip of the later split the nearest.
+    """Near-duplicates in two splits: for each clip of the later split the nearest.
 
     One row for frames and one for audio, where both say so; `num_a` counts how many are near.
     """
     leaks: list[Leak] = []
     for a, b in combinations(splits, 2):
         found: list[tuple[Kind, np.ndarray]] = [
-            ("pictures", near_duplicate_frames(splits[a], splits[b], max_picture_bits)),
-            ("sound", near_duplicate_audio(splits[a], splits[b], max_sound_share)),
+            ("pictures", near_duplicate_frames(splits[a], splits[b], max_frame_bits)),
+            ("sound", near_duplicate_audio(splits[a], splits[b], max_audio_share)),
         ]
         for kind, pairs in found:
             order = pairs[np.lexsort((pairs[:, 0], pairs[:, 2], pairs[:, 1]))]
@@ -238,12 +238,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", action="append", default=[], metavar="NAME=REGEX",
                         help="the same from clip_id: what the first bracket of REGEX finds in it, "
                         r"as 'actor=^(\d{4})_'")  # fmt: skip
-    parser.add_argument("--near", action="store_true", help="look for clips that look or sound the "
-                        "same; reads all of them once")  # fmt: skip
+    parser.add_argument("--near", action="store_true", help="also search for near-duplicate clips; "
+                         "reads every clip once")  # fmt: skip
     bits = f"of {FRAME_BITS}, that may differ ({MAX_FRAME_BITS})"
-    parser.add_argument("--max-picture-bits", type=int, default=MAX_FRAME_BITS, metavar="N",
-                        help=bits)  # fmt: skip
-    parser.add_argument("--max-sound-share", type=float, default=MAX_AUDIO_SHARE, metavar="X",
+    parser.add_argument("--max-frame-bits", "--max-picture-bits", type=int, default=MAX_FRAME_BITS,
+                        metavar="N", help=bits)  # fmt: skip
+    parser.add_argument("--max-audio-share", "--max-sound-share", type=float,
+                        default=MAX_AUDIO_SHARE, metavar="X",
                         help=f"of the bits, that may differ ({MAX_AUDIO_SHARE})")  # fmt: skip
     where = f"where fingerprints are kept ({_JOURNAL} beside the manifest)"
     parser.add_argument("--cache", type=Path, metavar="FILE", help=where)
@@ -257,8 +258,8 @@ _NEAR = "--near, which alone reads clips"
 NEEDS = tuple(
     Needs(option=option, default=default, says=_NEAR, met=lambda args: args.near)
     for option, default in (
-        ("--max-picture-bits", MAX_FRAME_BITS),
-        ("--max-sound-share", MAX_AUDIO_SHARE),
+        ("--max-frame-bits", MAX_FRAME_BITS),
+        ("--max-audio-share", MAX_AUDIO_SHARE),
         ("--cache", None),
         ("--workers", 1),
     )
@@ -285,8 +286,8 @@ def run(args: argparse.Namespace) -> int:
             prints = iter(fingerprints(args.root, every, journal, workers=args.workers))
             of = {split: [next(prints) for _ in es] for split, es in entries.items()}
             unreadable = [f for fs in of.values() for f in fs if f.problem]
-            leaks += near_duplicates(of, max_picture_bits=args.max_picture_bits,
-                                     max_sound_share=args.max_sound_share)  # fmt: skip
+            leaks += near_duplicates(of, max_frame_bits=args.max_frame_bits,
+                                     max_audio_share=args.max_audio_share)  # fmt: skip
         report = _report(args, manifests, groups, leaks, unreadable)
         text = strict_json.dumps(report, indent=1)
         replace_text(path, text + "\n")
@@ -350,11 +351,11 @@ def read_groups(
 def _check(args: argparse.Namespace) -> None:
     if args.workers < 1:
         raise ManifestError(f"--workers must be at least 1, got {args.workers}")
-    if not 0 <= args.max_picture_bits < FRAME_BITS:
-        raise ManifestError(f"--max-picture-bits must be from 0 to {FRAME_BITS - 1}, "
-                            f"got {args.max_picture_bits}")  # fmt: skip
-    if not 0 <= args.max_sound_share < 0.5:
-        raise ManifestError(f"--max-audio-share must be in [0, 0.5), got {args.max_sound_share}")
+    if not 0 <= args.max_frame_bits < FRAME_BITS:
+        raise ManifestError(f"--max-frame-bits must be from 0 to {FRAME_BITS - 1}, "
+                            f"got {args.max_frame_bits}")  # fmt: skip
+    if not 0 <= args.max_audio_share < 0.5:
+        raise ManifestError(f"--max-audio-share must be in [0, 0.5), got {args.max_audio_share}")
 
 
 def _by_value(entries: Sequence[Entry], of: Mapping[str, str]) -> dict[str, list[str]]:
@@ -500,8 +501,8 @@ def _report(
                    for s, m in manifests.items()},
         "checked": kinds,
         "groups": {name: len(set(of.values())) for name, of in groups.items()},
-        "limits": {"picture_bits": args.max_picture_bits, "of": FRAME_BITS,
-                   "sound_share": args.max_sound_share, "sound_seconds": MIN_AUDIO_SECONDS,
+        "limits": {"picture_bits": args.max_frame_bits, "of": FRAME_BITS,
+                   "sound_share": args.max_audio_share, "sound_seconds": MIN_AUDIO_SECONDS,
                    "pictures": MAX_HASHED_FRAMES} if args.near else None,
         "summary": rows,
         "unreadable": [{"clip_id": f.clip_id, "problem": f.problem} for f in unreadable],

@@ -1,4 +1,4 @@
-"""`avmix shards`: a dataset as tar files in the layout of WebDataset.
+"""`avmix shards`: packs a dataset into tar files in the layout of WebDataset.
 
 Each clip is two members that follow each other, `KEY.mp4` (or what its file ends with) and
 `KEY.json`, its row of the manifest with its split and key; a key has no dot, as the layout takes

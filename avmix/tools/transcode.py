@@ -1,4 +1,4 @@
-"""`avmix transcode`: a prepared dataset re-encoded into files that training reads fast.
+"""`avmix transcode`: re-encodes a prepared dataset into files that training reads fast.
 
 Each clip becomes a file of its own: its stretch and a margin, its short side made smaller where it
 is larger, a keyframe every few frames, H.264 and AAC (or Opus) in mp4. Video and audio come
@@ -237,8 +237,8 @@ def audio_shift(
     """By how many seconds `result` (s) is later than `source` (s), by correlation.
 
     0 where it fits about as well within `max_seconds` as anywhere, as what repeats itself fits at
-    many places, and where the source is quiet. What is too low to hear does not count: codecs leave
-    it out. None where they have nothing in common.
+    many places, and where the source is quiet. Inaudible parts do not count: codecs leave
+    them out. None where they have nothing in common.
     """
     size = 1 << (2 * len(source) - 1).bit_length()
     audible = np.fft.rfftfreq(size, 1 / rate_hz) >= _LOW_HZ

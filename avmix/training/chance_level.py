@@ -1,4 +1,5 @@
-"""Whether a head learns at all: its training loss beside that of guessing by class frequencies.
+"""Detection of heads at chance level: their training loss compared with guessing by class
+frequencies.
 
 A head whose encoder finds nothing ends every epoch with the loss of the best constant prediction:
 ln(k) where classes are balanced. No error is raised, and a mean over seeds hides it.

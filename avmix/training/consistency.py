@@ -1,4 +1,5 @@
-"""What can be asked of mixed clips beyond their labels: that views of one mixture agree.
+"""Consistency losses for mixed clips: agreement between views of one mixture, interpolation,
+contrastive.
 
 Axis letters: b clips, n mixed clips (the first n of the b), k classes, d features.
 

@@ -1,4 +1,4 @@
-"""The loop: from a batch to a step, and from a network to its predictions."""
+"""Training and evaluation loops: `train_one_epoch` and `evaluate`."""
 
 import math
 from collections.abc import Callable, Sequence

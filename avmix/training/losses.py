@@ -1,4 +1,4 @@
-"""What training minimises: the loss of each head, and consistency of what is said of mixes."""
+"""Loss functions: one loss per head, masked by presence, plus consistency losses."""
 
 from collections.abc import Mapping
 from typing import Literal

@@ -1,4 +1,4 @@
-"""One process at a time works in the folder of a run."""
+"""Lock of a run folder: one training process at a time."""
 
 import errno
 import json
@@ -48,7 +48,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 def _delete(path: Path, file: int) -> None:
     """Delete the file and give up the lock."""
     try:
-        path.unlink(missing_ok=True)  # while it is held: nobody else's file can have this name
+        path.unlink(missing_ok=True)  # while it is held: no other process's file can have this name
         os.close(file)
     except PermissionError:  # Windows deletes no file that is open, also for another by now
         os.close(file)

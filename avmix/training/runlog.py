@@ -1,4 +1,4 @@
-"""What a run writes: its folder, its measurements, its line of progress.
+"""Run log: folder, measurements and progress line of a run.
 
 config.yaml        every option, resolved; `--config` reads it back
 environment.json   versions, machine, git commit, command of every start
@@ -196,8 +196,8 @@ class RunLog:
         )
 
     def epoch_started(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:
-        """Begin the mean loss anew, but in the middle of an epoch; show a line of progress where
-        there is a terminal."""
+        """Reset the mean loss, except in the middle of an epoch; show a progress line in a
+        terminal."""
         if step == 0:
             self._sum = NO_STEP
         if not self._main or not self.console.is_terminal:
@@ -417,7 +417,7 @@ def _optional_versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """What a result depends on besides its configuration."""
+    """What a result depends on apart from its configuration."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "git_commit": commit_of(Path(__file__).parent),

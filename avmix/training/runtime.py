@@ -1,4 +1,4 @@
-"""The machine a run finds: device, processes, threads, memory, precision."""
+"""Runtime setup: device, processes, threads, memory, precision."""
 
 import ctypes
 import os
@@ -152,7 +152,7 @@ def _keep_freed_memory() -> None:
     """Let this process keep the pages of freed tensors, as the allocator for CUDA does.
 
     Every step frees and allocates the same tensors. By default glibc gives their pages back to the
-    kernel, which clears them anew: 15 s for an epoch of the demo become 13 s without that. Other C
+    kernel, which clears them again: 15 s for an epoch of the demo become 13 s without that. Other C
     libraries are left as they are.
     """
     try:

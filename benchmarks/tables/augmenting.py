@@ -122,7 +122,7 @@ def _augment_peers(peers: dict[str, Any]) -> str:
             moves = ""
             if "ours_moves_ms" in row:
                 moves = ", ".join(f"{row[f'{who}_moves_ms']:.1f}" for who in ("ours", "theirs"))
-            cells = [row["peer"], _CLIPS[size] if frames else "sound", f"{row['ours_ms']:.2f}",
+            cells = [row["peer"], _CLIPS[size] if frames else "audio", f"{row['ours_ms']:.2f}",
                      f"{row['ratio']:.2f} ({_quartiles(row['ratio_quartiles'], 2)})",
                      *said, moves]  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
