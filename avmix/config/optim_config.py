@@ -14,14 +14,14 @@ class OptimConfig:
     batch_size: int = 16
     """Clips per step and process, >= 2 (batch normalisation and mixing need two)."""
     accumulate: int = 1
-    """Steps whose gradients are averaged before an update, >= 1: as one step of so many times
-    batch_size clips, but for batch normalisation. The last update of an epoch may have fewer."""
+    """Steps whose gradients are averaged before an update, >= 1: equivalent to so many times
+    batch_size, except for batch normalisation. The last update of an epoch may average fewer."""
     lr: float = 2e-3
     """Highest learning rate, > 0."""
     weight_decay: float = 0.02
-    """Of AdamW; not applied to biases and normalisation layers."""
+    """Weight decay of AdamW; not applied to biases and normalisation layers."""
     warmup_epochs: float = 1.0
-    """Epochs (may be a fraction) of linear warm-up from zero."""
+    """Length of the linear warm-up from zero, epochs (may be a fraction)."""
     clip_norm: float = 5.0
     """Largest norm of the gradient, > 0."""
 
