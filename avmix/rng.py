@@ -47,7 +47,7 @@ _NUMBER: dict[Purpose, int] = {
 
 
 def rng(seed: int, epoch: int, purpose: Purpose, *index: int) -> np.random.Generator:
-    """The stream at this address; all numbers must be in [0, 2**32), else ValueError.
+    """Random stream of an address; all numbers must be in [0, 2**32), else ValueError.
 
     `index` is what tells draws of one purpose apart: the row of a clip, or step and rank. A purpose
     is always asked for with equally many of them.

@@ -21,7 +21,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """What probing found of the video stream; times are on the clock of the container."""
+    """Properties of a video stream, as probing measured them; times are on the clock of the
+    container."""
 
     fps: float
     """Mean frame rate, frames / second."""
@@ -45,7 +46,8 @@ class VideoInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioInfo:
-    """What probing found of the audio stream; times are on the clock of the container."""
+    """Properties of an audio stream, as probing measured them; times are on the clock of the
+    container."""
 
     rate_hz: int
     """Samples / second as stored."""
@@ -75,7 +77,7 @@ class AudioInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthetic:
-    """How a synthetic clip was generated; such clips are for training only."""
+    """Origin of a synthetic clip; such clips are for training only."""
 
     method: Literal["repair", "compose", "external"]
     """The command of `avmix synth` that made it."""
@@ -89,7 +91,7 @@ class Synthetic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One row of a manifest: a labelled stretch of one file, probed once."""
+    """Row of a manifest: a labelled stretch of one file, probed once."""
 
     clip_id: str
     """Unique within the dataset."""
@@ -124,7 +126,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """One decoded window of one file: video and audio of the same seconds."""
+    """Decoded window of a file: video and audio of the same seconds."""
 
     video: UInt8[np.ndarray, "t h w c"]
     """RGB frames, exactly as many as were asked for."""
@@ -149,7 +151,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Clips of one step; `video` and `audio` cover the same seconds of the same file."""
+    """Batch of clips; `video` and `audio` cover the same seconds of the same file."""
 
     video: UInt8[Tensor, "b t h w c"]
     """As decoded; the frontend normalises it on the device."""
@@ -197,15 +199,15 @@ class Batch:
         return self.video.shape[0]
 
     def to(self, device: torch.device) -> "Batch":
-        """Copy to `device`, without waiting where the memory is pinned."""
+        """Copy to `device`; asynchronously where the memory is pinned."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """Copy into page-locked memory, from which a GPU copies without waiting."""
+        """Copy into page-locked memory, from which copies to a GPU are asynchronous."""
         return self._each(Tensor.pin_memory)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Those that are there, by name."""
+        """Tensors that are not None, by name."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
@@ -236,7 +238,7 @@ def _names(dtypes: tuple[torch.dtype, ...]) -> str:
 
 
 class Heads(NamedTuple):
-    """One value per head: logits (b k), targets (b k), presence (b) and losses () all come so."""
+    """One value per head: logits (b k), targets (b k), presence (b) or losses ()."""
 
     fused: Tensor
     """Of both modalities together."""

@@ -27,7 +27,7 @@ class ClipConfig:
 
     @property
     def audio_channels(self) -> Literal[1, 2]:
-        """Channels of audio of a clip."""
+        """Number of audio channels of a clip."""
         return 2 if self.stereo else 1
 
     def __post_init__(self) -> None:

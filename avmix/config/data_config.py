@@ -70,5 +70,5 @@ class DataConfig:
 
     @property
     def manifest_folder(self) -> Path:
-        """The folder that has dataset.json."""
+        """Folder that contains dataset.json."""
         return Path(self.manifest or self.root)

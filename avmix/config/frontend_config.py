@@ -49,7 +49,7 @@ class FrontendConfig:
         validate_numbers(self, "frontend.")
 
     def with_log_mel(self, mean: float, std: float) -> "FrontendConfig":
-        """The same with these numbers wherever `measured` stands."""
+        """Copy with these numbers in place of `measured`."""
         return replace(
             self,
             mel_mean=mean if self.mel_mean == "measured" else self.mel_mean,

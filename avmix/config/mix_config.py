@@ -136,10 +136,10 @@ class MixConfig:
 
     @property
     def mix_methods(self) -> dict[str, float]:
-        """Every way of mixing and its probability."""
+        """Mixing methods and their probabilities."""
         return self.switch or {self.method: 1.0}
 
     @property
     def clips_per_mix(self) -> int:
-        """Clips that are read for each that is trained on."""
+        """Number of clips read for each mixed clip."""
         return 2 if self.pairing == "second_batch" else 1

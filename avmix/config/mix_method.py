@@ -37,7 +37,7 @@ _WORD = re.compile(r"(?P<method>\w+?)(@(?P<level>\w+))?(?P<dropout>\+dropout)?")
 
 @dataclass(frozen=True, slots=True)
 class MixMethod:
-    """One way of mixing a batch."""
+    """A parsed mixing method: method, level and modality dropout."""
 
     method: Method
     level: Level
@@ -46,7 +46,7 @@ class MixMethod:
 
 
 def parse_mix_method(word: str) -> MixMethod:
-    """The recipe that `word` means; `dropout` alone is `none+dropout`.
+    """Parse METHOD[@LEVEL][+dropout]; `dropout` alone is `none+dropout`.
 
     Raises ValueError, with the choices, for anything else, and for a method at a level at which it
     has no meaning.

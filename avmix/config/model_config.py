@@ -30,7 +30,7 @@ class EncoderConfig:
     """Learning rate of the encoder, relative to optim.lr, > 0."""
 
     def check(self, key: str, encoder: str) -> None:
-        """Raises ValueError for an option out of range; `key`: of the section, with a dot."""
+        """Raise ValueError for an option out of range; `key`: prefix of the section, with a dot."""
         validate(bool(self.channels) and min(self.channels) >= 1, f"{key}channels",
                  "needs at least one stage of width >= 1", self.channels)  # fmt: skip
         library, colon, name = encoder.partition(":")

@@ -18,7 +18,7 @@ C = TypeVar("C")
 
 
 class Need(NamedTuple):
-    """What an option cannot act without."""
+    """Condition without which an option has no effect."""
 
     says: str
     """The other option and the value it must have, for the message."""
@@ -150,8 +150,8 @@ NEEDS: dict[str, tuple[Need, ...]] = {
 
 
 def unused_options(config: Any) -> dict[str, str]:
-    """The message for each option of `config`, by dotted path, that is set to something else than
-    its default and cannot act. `config` is a `TrainConfig`, or has some of its sections."""
+    """Messages, by dotted path, for the options of `config` that differ from their default but have
+    no effect. `config` is a `TrainConfig`, or has some of its sections."""
     found: dict[str, str] = {}
     for key, needs in NEEDS.items():
         where, _, name = key.rpartition(".")
@@ -172,8 +172,8 @@ def _is_met(need: Need, config: Any, part: Any) -> bool:
 
 
 def without_unused(config: C) -> C:
-    """The same configuration with the options of `unused_options` at their defaults: what it
-    computes is the same."""
+    """Copy of the configuration with the options of `unused_options` at their defaults: it computes
+    the same."""
     changes: dict[str, dict[str, Any]] = {}
     for key in unused_options(config):
         where, _, name = key.rpartition(".")
@@ -184,7 +184,7 @@ def without_unused(config: C) -> C:
 
 
 def value_at(config: Any, key: str) -> Any:
-    """The section or option of this dotted path."""
+    """Section or option at a dotted path."""
     for name in key.split("."):
         config = getattr(config, name)
     return config

@@ -72,7 +72,7 @@ class BadClip(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What reading one place of the order gave."""
+    """Result of reading one index of the sampling order."""
 
     row: int
     """Row in the manifest of the clip that was read."""
@@ -90,7 +90,7 @@ class Sample(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """One step's worth of samples."""
+    """Samples of one step."""
 
     batch: Batch | None
     """None when no clip of this step could be read."""
@@ -226,7 +226,7 @@ class _Reader:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSet(_Reader):
-    """Clips of the train split in the shuffled order of each epoch."""
+    """Training clips in the shuffled order of each epoch, augmented."""
 
     augment: AugmentConfig
     seed: int
@@ -254,7 +254,7 @@ class TrainSet(_Reader):
 
     @property
     def bytes_per_clip(self) -> int:
-        """Of a clip in a `Batch`."""
+        """Bytes of a clip in a `Batch`."""
         labels = 4 * len(self.manifest.classes) if self._softens else 0
         video, audio = self._grids["video"], self._grids["audio"]
         shown = video.num_steps + sum(audio.shape) if self._hides else 0
@@ -359,7 +359,8 @@ class TrainSet(_Reader):
         return found
 
     def draw(self, row: int, visit: int, time: TimePlan, clip: Clip) -> AugmentPlan:
-        """What is done to the decoded `clip`, the `visit`-th window of its row since the start."""
+        """Draw the augmentation of the decoded `clip`, the `visit`-th window of its row since the
+        start."""
         entry = self.manifest.entries[row]
         frames = draw_video(
             self.augment,
@@ -463,13 +464,13 @@ class TrainSet(_Reader):
 
 @dataclass(frozen=True, kw_only=True)
 class EvalSet(_Reader):
-    """Evenly spaced views of every clip, in the order of the manifest; nothing random."""
+    """Evenly spaced views of every clip, in the order of the manifest; without randomness."""
 
     num_views: int
 
     @property
     def bytes_per_clip(self) -> int:
-        """Of a clip in a `Batch`."""
+        """Bytes of a clip in a `Batch`."""
         return self._bytes_as_decoded
 
     def samples(

@@ -58,7 +58,7 @@ class BadClips:
 
 
 class EpochSampler:
-    """Batches of (epoch, position) for one process of `world_size`."""
+    """Sampler of batches of (epoch, position) for one process of `world_size`."""
 
     def __init__(
         self,
@@ -99,19 +99,19 @@ class EpochSampler:
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """Where loaders get what is at the places they name."""
+    """Interface of what loaders read from."""
 
     def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
         """One `Loaded` for each of `batches`, in order; `epoch` None: evaluation."""
         ...
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """End background processes."""
         ...
 
 
 class ClipSource:
-    """The `BatchSource` that reads files: with a pool of processes, past a quarantine."""
+    """`BatchSource` that reads files in a pool of processes and honours a quarantine."""
 
     def __init__(self, dataset: TrainSet | EvalSet, pool: Pool, quarantine: Quarantine) -> None:
         """`pool` reads `dataset`."""
@@ -139,7 +139,8 @@ class ClipSource:
 
 @dataclass(frozen=True)
 class TrainLoader:
-    """The batches of any epoch, from any step on; epochs are asked for in rising order."""
+    """Loader of training batches from any step of any epoch; epochs are requested in rising
+    order."""
 
     source: BatchSource
     sampler: EpochSampler
@@ -149,7 +150,7 @@ class TrainLoader:
 
     @property
     def num_steps(self) -> int:
-        """Steps of a whole epoch."""
+        """Number of steps per epoch."""
         return self.sampler.num_steps
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Batch, tuple[BadClip, ...]]]:
@@ -185,8 +186,8 @@ def train_loader(
     world_size: int = 1,
     pin: bool = False,
 ) -> TrainLoader:
-    """Shuffled, augmented batches for training; without `quarantine`, one of its own. `pin`: they
-    go to a CUDA device."""
+    """Build the loader of shuffled, augmented training batches; without `quarantine`, with one of
+    its own. `pin`: they go to a CUDA device."""
     num_clips = len(dataset.manifest.entries)
     pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds,
                 pin=pin)  # fmt: skip
@@ -200,7 +201,7 @@ def train_loader(
 
 @dataclass(frozen=True)
 class EvalLoader:
-    """Every view of this process's share of the clips, once per iteration."""
+    """Loader of every view of this process's share of the clips, once per iteration."""
 
     source: BatchSource
     batches: Sequence[Sequence[Place]]
@@ -217,7 +218,7 @@ class EvalLoader:
         return self.source.read(self.batches, None)
 
     def unreadable(self) -> tuple[BadClip, ...] | None:
-        """None as soon as a clip of this process can be read; else all of them, which cannot.
+        """None as soon as a clip of this process can be read; else all of its clips, unreadable.
 
         Reads the first view of one clip after the other: one, where the split is as it should be.
         """
@@ -250,8 +251,8 @@ def eval_loader(
     world_size: int = 1,
     pin: bool = False,
 ) -> EvalLoader:
-    """Every view of every clip once; the clips are dealt out to the processes. `pin` as for
-    `train_loader`."""
+    """Build the loader of every view of every clip; the clips are divided among the processes.
+    `pin` as for `train_loader`."""
     rows = range(rank, len(dataset.manifest.entries), world_size)
     pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds,
                 pin=pin)  # fmt: skip
@@ -265,8 +266,8 @@ def eval_loader(
 
 
 def read_limits(num_workers: int, clip_seconds: float) -> Limits:
-    """What the decoder enforces itself. Where it has a process of its own that is ended after
-    `clip_seconds`, that is the only clock: two would make a slow clip's reason depend on a race."""
+    """Limits that the decoder enforces itself. A process that is ended after `clip_seconds` has no
+    other clock: with two, a slow clip's reason would depend on a race."""
     return Limits(seconds=inf if num_workers else clip_seconds)
 
 

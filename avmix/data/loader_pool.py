@@ -37,7 +37,7 @@ and is not waited for."""
 
 
 class LoaderError(RuntimeError):
-    """Loading cannot go on, and no clip is to blame."""
+    """Loading cannot continue, and no clip is the cause."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ class _Worker:
 
 
 class Pool:
-    """Reads batches of places with `num_workers` processes, which it starts, watches and ends."""
+    """Pool of `num_workers` loader processes, which it starts, watches and ends."""
 
     _shared: SharedBatches  # of the processes that run now
 

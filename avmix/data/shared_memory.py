@@ -35,7 +35,7 @@ and must not keep their frames with them."""
 
 
 class Mark(NamedTuple):
-    """What a loader process is doing."""
+    """State of a loader process: what it is reading."""
 
     row: int
     """Of the clip that it reads; `NOTHING` when it reads none."""
@@ -46,7 +46,7 @@ class Mark(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Where in its slot one tensor of a batch lies."""
+    """Location of a tensor of a batch in its slot."""
 
     name: str
     """Of the field."""

@@ -49,7 +49,7 @@ class _Main:
 
 
 def train_clips(data: DataConfig) -> TrainClips:
-    """Read what `data` says to train on.
+    """Read the manifests that `data` selects for training.
 
     Raises `ManifestError` as `read_manifest` does, and where a further set has other classes, a
     clip_id that is there already, or a clip that leaks what is evaluated on: its source is in

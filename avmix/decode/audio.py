@@ -133,7 +133,8 @@ class _Run:
 
 @dataclass(slots=True)
 class AudioTrack:
-    """Collects the mix around some windows, at the rate of the file, gaps as zeros."""
+    """Collector of the audio of some windows, downmixed, at the rate of the file, with zeros in
+    gaps."""
 
     media: Media
     starts_seconds: Sequence[float]
@@ -188,7 +189,7 @@ class AudioTrack:
         self._end_seconds = min(end_seconds, self.media.until_seconds)
 
     def note_break(self) -> None:
-        """Something before the next packet could not be read, or was lost."""
+        """Note that something before the next packet could not be read, or was lost."""
         if self.media.in_output_order:
             self.done = True  # the times of the rest are unknown: zeros, and `valid` tells
 
@@ -509,7 +510,7 @@ def stereo(channels: Channels, layout: str) -> Float32[np.ndarray, "2 s"]:
 
 
 def downmixed_channels(channels: Channels, layout: str) -> Float32[np.ndarray, "c s"]:
-    """The channels that `mono` is the mean of, each at full scale 1."""
+    """Channels that `mono` averages, each at full scale 1."""
     return np.stack([_mean(channels, (channel,)) for channel in _downmixed_channels(layout)])
 
 

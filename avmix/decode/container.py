@@ -107,7 +107,7 @@ class Media:
         return bool(self.seek_back_seconds)
 
     def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
-        """The packets of `streams` from where reading stands.
+        """Packets of `streams` from the current position.
 
         Raises as `read`, `UnsupportedMediaError` also where reading has taken longer than the limit
         in all, and `DecodeError` where time goes backward: what was shown at a time is then not one
@@ -138,7 +138,7 @@ class Media:
                 yield packet
 
     def read(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
-        """The packets of `streams`, or of all, from where reading stands, whatever their times.
+        """Packets of `streams`, or of all, from the current position, whatever their times.
 
         Raises `UnsupportedMediaError` where one packet takes longer than the limit of time;
         `DecodeError` where a stream appears in the middle. What else libav raises is not changed.
@@ -150,7 +150,7 @@ class Media:
             yield from chain(read, self.container.demux(*streams))
 
     def seek(self, ticks: int, stream: VideoStream) -> None:
-        """Read on from the key frame before `ticks` of `stream`; raises what libav does."""
+        """Seek to the keyframe before `ticks` of `stream`; raises what libav does."""
         self.pending.clear()
         self.container.seek(ticks, backward=True, stream=stream)
 
@@ -170,7 +170,7 @@ def open_media(
     until_seconds: float = math.inf,
     audio_track: Track = None,
 ) -> Iterator[Media]:
-    """Open `path` for reading and close it in the end.
+    """Context manager: open `path` for reading.
 
     `began_at` is where the limit of time begins, on the monotonic clock; None for now.
     `until_seconds` is where the file is taken to end, on the clip clock.
@@ -234,7 +234,7 @@ def open_media(
 
 
 def verify_hash(path: str, sha256: str, limits: Limits) -> None:
-    """Raise `DecodeError` unless the file's content is the one that `sha256` was taken of.
+    """Raise `DecodeError` unless the file's SHA-256 is `sha256`.
 
     Raises OSError as the system does, `MediaOpenError` for what is not a regular file (a pipe or a
     device has no end), and `UnsupportedMediaError` where reading takes longer than the limit.

@@ -40,7 +40,7 @@ class _Edit:
 
 
 def presented(path: str) -> dict[int, Presented]:
-    """For each track (by its number) that has an edit list, what of it is presented.
+    """Presented stretch of each track (by its number) that has an edit list.
 
     Nothing where the file is no mp4 or mov. Raises `UnsupportedMediaError` where what is presented
     is not one piece at normal speed, or the lists are too long; `MediaOpenError` where they are not

@@ -16,7 +16,7 @@ _PATCHED_UP = "concealing"
 
 
 class LibavLog:
-    """What libav logged in this thread since the last look."""
+    """Lines that libav logged in this thread since the last look."""
 
     def __init__(self, lines: list[tuple[int, str, str]]) -> None:
         """`lines` grows as libav logs."""
@@ -40,7 +40,7 @@ class LibavLog:
         )
 
     def last(self) -> str:
-        """The last line, or nothing."""
+        """Last line, or an empty string."""
         return self._lines[-1][2].strip() if self._lines else ""
 
 

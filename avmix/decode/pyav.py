@@ -59,7 +59,7 @@ def decode(request: Request) -> list[Clip | ClipError]:
 
 
 def decode_audio_windows(request: Request) -> list[AudioResult | ClipError]:
-    """Only the audio of each window, or the error that is of this window alone.
+    """Decode only the audio of each window; one outcome or error per window.
 
     For other backends, which take the frames from elsewhere. Raises as `decode_clips` does.
     """
@@ -359,7 +359,7 @@ def _audio(media: Media, request: Request, starts: list[float], place: _Place) -
 
 @runtime_checkable
 class Taker(Protocol):
-    """What packets are fed to."""
+    """Consumer of packets."""
 
     def feed(self, packet: Packet) -> None:
         """Take the next packet of the stream; the empty one at the end."""
@@ -372,7 +372,7 @@ class Taker(Protocol):
 
 @runtime_checkable
 class TakesFrames(Taker, Protocol):
-    """Of the video."""
+    """Consumer of video packets."""
 
     @property
     def gathered(self) -> bool:
@@ -382,7 +382,7 @@ class TakesFrames(Taker, Protocol):
 
 @runtime_checkable
 class TakesAudio(Taker, Protocol):
-    """Of the audio."""
+    """Consumer of audio packets."""
 
     @property
     def done(self) -> bool:

@@ -24,7 +24,8 @@ that players take."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a file may cost before it is refused: files from the net are not to be trusted."""
+    """Limits on the cost of a file, above which it is refused: files from the web are not
+    trusted."""
 
     max_pixels: int = 8192 * 8192
     """Of one frame."""
@@ -46,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Windows of equal length in one file, and the form their clips should have."""
+    """Windows of equal length in one file, and the format of their clips."""
 
     path: str
     starts_seconds: tuple[float, ...]
@@ -71,22 +72,22 @@ class Request:
 
     @property
     def audio_bytes(self) -> int:
-        """Of the waveform of one window."""
+        """Bytes of the waveform of one window."""
         return np.dtype(np.float32).itemsize * self.channels * self.num_samples
 
     @property
     def num_samples(self) -> int:
-        """Of each channel of the waveform of one window."""
+        """Samples per channel of the waveform of one window."""
         return 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
 
     @property
     def silence(self) -> Float32[np.ndarray, "*c s"]:
-        """The waveform of a window without audio: (s), with two channels (2, s)."""
+        """Waveform of a window without audio: (s), with two channels (2, s)."""
         num = self.num_samples
         return np.zeros(num if self.channels == 1 else (2, num), np.float32)
 
     def audio_start(self, start_seconds: float) -> float:
-        """Where the audio of the window at `start_seconds` begins; it may be before 0."""
+        """Start of the audio of the window at `start_seconds`; it may be before 0."""
         return start_seconds + self.audio_shift_seconds
 
     def times(self, start_seconds: float) -> Float64[np.ndarray, " t"]:
@@ -119,7 +120,7 @@ def checked_request(
     until_seconds: float | int | None = None,
     audio_track: Track = None,
 ) -> Request:
-    """A request that makes sense, whatever the file is.
+    """Validate the arguments of a request before any file is opened or memory is allocated.
 
     Nothing is allocated or opened before. Raises `ClipRangeError` for an impossible window,
     `UnsupportedMediaError` for one whose audio is larger than `limits` allow, ValueError for any

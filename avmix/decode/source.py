@@ -15,18 +15,18 @@ from avmix.decode.request import Limits
 
 @runtime_checkable
 class FileObject(Protocol):
-    """What a source has to be able to do: open files, `io.BytesIO`, those of fsspec."""
+    """Protocol of file objects that can be decoded: open files, `io.BytesIO`, those of fsspec."""
 
     def read(self, size: int = -1, /) -> bytes:
         """The next bytes."""
         ...
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a byte; where that is."""
+        """Move to a byte position and return it."""
         ...
 
     def tell(self) -> int:
-        """Where it stands."""
+        """Current byte position."""
         ...
 
 
@@ -159,7 +159,7 @@ def _num_bytes(data: bytes | bytearray | memoryview) -> int:
 
 
 def rename(error: ClipError, source: Source) -> None:
-    """Let `error` name what the caller gave."""
+    """Replace the path in `error` by the name that the caller gave."""
     if not _is_file(source):
         error.path = _name(source)
         error.args = (error.path, error.problem)

@@ -22,7 +22,8 @@ _DESCRIBING = {*range(0xE1, 0xEE), 0xEF, 0xFE}
 
 
 def metadata_filter(stream: VideoStream) -> Callable[[Packet], Packet] | None:
-    """What leaves the descriptions out of packets of `stream`; None where there are none."""
+    """Return a function that removes metadata from packets of `stream`; None where there is
+    none."""
     name = stream.codec_context.name
     if name in _SEI:
         length_bytes = bytes_of_lengths(name, stream.codec_context.extradata or b"")

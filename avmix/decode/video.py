@@ -61,7 +61,7 @@ Verdict = Literal["intact", "said", "certain"]
 
 
 class SeekMissed(Exception):
-    """Seeking did not land where decoding can begin: try from farther back."""
+    """The seek landed where decoding cannot begin: try from farther back."""
 
 
 _STUFFED = {"mpeg1video", "mpeg2video"}
@@ -77,7 +77,7 @@ _NOTICE_LESS = "crccheck+buffer"
 
 @dataclass(slots=True)
 class Track:
-    """The video stream, its decoder and its clock: what both ways to the frames need."""
+    """Video stream, decoder and clock, as used by both frame decoders."""
 
     media: Media
     stream: VideoStream
@@ -106,11 +106,11 @@ class Track:
         return period_seconds(self.stream)
 
     def seconds(self, ticks: int) -> float:
-        """A time of the container on the clip clock."""
+        """Container time on the clip clock."""
         return ticks * self.tick_seconds - self.media.zero_seconds
 
     def decode(self, packet: Packet | None) -> tuple[list[VideoFrame], Verdict]:
-        """What the decoder gives for a packet, or at the end (None), and what tells of damage."""
+        """Decode a packet, or flush (None): frames, and evidence of damage."""
         self.media.check_time()
         frames, damaged = [], False
         if packet is not None:
@@ -147,8 +147,7 @@ class Track:
 
 
 def open_video_track(media: Media, *, bare: bool = False) -> Track:
-    """The video of a file that has one; `bare` to leave out what is no part of frames, or not to
-    look for it."""
+    """Video track of an open file; `bare`: strip metadata from packets, or skip looking for it."""
     assert media.video is not None
     assert media.video.time_base is not None
     assert media.decoder is not None
@@ -179,7 +178,7 @@ def _lenient(stream: VideoStream) -> VideoCodecContext:
 
 @dataclass(slots=True)
 class Canvas:
-    """One RGB frame for each wanted time, filled in any order."""
+    """Output array of one RGB frame per requested time, filled in any order."""
 
     media: Media
     times: Float64[np.ndarray, " t"]
@@ -206,7 +205,8 @@ class Canvas:
         self.seconds = np.full(len(self.times), np.nan)
 
     def show(self, rows: Sequence[int], frame: VideoFrame, seconds: float) -> None:
-        """`frame`, which begins at `seconds`, is what is on the screen at the times of `rows`."""
+        """Write `frame`, which begins at `seconds`, to the rows of the times at which it is on the
+        screen."""
         image = self._rgb(frame)
         if self.out is None:
             size = len(self.times) * image.size
@@ -284,7 +284,7 @@ def _pixels(frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
 
 
 def display_matrix(path: str, frame: VideoFrame) -> tuple[int, ...] | None:
-    """How the file wants its frames turned and mirrored: nine numbers (AVDisplayMatrix).
+    """Display matrix of a frame (rotation and mirroring): nine numbers (AVDisplayMatrix).
 
     Raises `UnsupportedMediaError` where they cannot be read.
     """

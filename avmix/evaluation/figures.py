@@ -24,7 +24,7 @@ INK, OWN, PARTNER, MIXED = "#222222", "#2a6f97", "#e07a1f", "#6a4c93"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """One row of the figure of a mix: frames above the spectrogram of the same seconds."""
+    """One row of a figure: frames above the spectrogram of the same seconds."""
 
     title: str
     frames: UInt8[np.ndarray, "t h w c"]

@@ -29,7 +29,8 @@ def mix_frames(
     shift: tuple[float, float, float],
     out: Tensor | None = None,
 ) -> Float32[Tensor, "n 3 t h w"]:
-    """`pixel * scale + shift` of the first n clips, clip i mixed with clip `partner[i]` of the b.
+    """Normalise and mix frames on the CPU: `pixel * scale + shift` of the first n clips, clip i
+    mixed with clip `partner[i]` of the b.
 
     `weight[i]` is the weight of the own pixels inside `box[i]` = (t0, t1, y0, y1, x0, x1), half
     open and possibly empty; outside they are untouched. Without `box` the whole clip is mixed,

@@ -19,7 +19,7 @@ FLOOR_DB = -80.0
 
 
 def a_weighting_db(frequencies_hz: Float[Tensor, " f"]) -> Float[Tensor, " f"]:
-    """The A curve of IEC 61672 in dB, floored at `FLOOR_DB`; 0 at 1 kHz."""
+    """A-weighting curve of IEC 61672 in dB, floored at `FLOOR_DB`; 0 at 1 kHz."""
     f2 = frequencies_hz.double().clamp(min=1.0) ** 2  # at 0 Hz the curve is minus infinity
     gain = (
         12194**2 * f2**2
@@ -29,7 +29,7 @@ def a_weighting_db(frequencies_hz: Float[Tensor, " f"]) -> Float[Tensor, " f"]:
 
 
 def loudness_db(audio: Float[Tensor, "b *c s"], sample_rate: int) -> Float[Tensor, " b"]:
-    """The loudest A-weighted frame of each clip, dB, at least `FLOOR_DB`.
+    """A-weighted level of the loudest frame of each clip, dB, at least `FLOOR_DB`.
 
     Frames of about an eighth of a second (a power of two), half overlapping, Hann window. The power
     of a frame of several channels is the mean of theirs.
@@ -70,7 +70,7 @@ def heard_factors(
 def mix_waveforms(
     part: PlacedPart, audio: Float[Tensor, "b *c s"], sample_rate: int, limit_db: float | None
 ) -> Float[Tensor, "n *c s"]:
-    """Waveforms mixed as the plan says; with `limit_db`, by loudness and at constant power.
+    """Mix waveforms by the plan; with `limit_db`, by loudness and at constant power.
 
     All channels of a clip are mixed alike.
     """
@@ -90,7 +90,7 @@ def mix_powers(
     sample_rate: int,
     limit_db: float | None,
 ) -> Float[Tensor, "n *c m f"]:
-    """Mel powers mixed as the plan says; with `limit_db`, by the loudness of the waveforms.
+    """Mix mel powers by the plan; with `limit_db`, by the loudness of the waveforms.
 
     The squared factors of the waveforms are the weights of the powers, and add up to 1.
     """

@@ -22,7 +22,7 @@ from avmix.mix.pairing import Clips, draw_partners
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """Who is mixed with whom, and which modalities both have."""
+    """Pairs of clips to mix, and the modalities that both have."""
 
     num_inputs: int
     partner: tuple[int, ...]
@@ -38,12 +38,12 @@ class Pairs:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the modalities."""
+        """Names of the modalities."""
         return tuple(name for name, _ in self.shared)
 
 
 def pairs_of(partner: Sequence[int], clips: Clips) -> Pairs:
-    """What mixing `clips` with these partners can be. ValueError for a partner that is none."""
+    """Pairs of `clips` with these partners. ValueError for a partner that does not exist."""
     if not all(0 <= j < clips.size for j in partner):
         raise ValueError(f"partner must be in [0, {clips.size}), got {tuple(partner)}")
     places = tuple(enumerate(partner))
@@ -70,7 +70,7 @@ def draw_plan(
     shared: np.random.Generator,
     own: np.random.Generator,
 ) -> MixPlan:
-    """The plan of a batch.
+    """Draw the mixing plan of a batch.
 
     `shared` decides what all processes must agree on, method and layer; `own` all the rest. What is
     drawn from either does not depend on `probability` or on the methods, so that changing these
@@ -142,8 +142,8 @@ def _method(
 
 
 def draw_lam(config: MixConfig, size: int, rng: np.random.Generator) -> np.ndarray:
-    """(size, 8) lambdas by `law`, in float64: a column for each modality, of which most methods use
-    the first. Rows are equal where `per` is batch."""
+    """Draw (size, 8) lambdas by `law`, in float64: a column for each modality, of which most
+    methods use the first. Rows are equal where `per` is batch."""
     shape = (size, MAX_MODALITIES)
     match config.law:
         case "beta":
@@ -165,7 +165,7 @@ MAX_MODALITIES = 8
 
 
 def draw_none(pairs: Pairs, grids: Grids) -> MixPlan:
-    """Every clip as it is."""
+    """Plan without mixing."""
     return _blended("none", pairs, {}, grids)
 
 
@@ -182,7 +182,7 @@ def draw_mixup(pairs: Pairs, lam: Sequence[float], grids: Grids) -> MixPlan:
 
 
 def draw_independent(pairs: Pairs, lam: Mapping[str, Sequence[float]], grids: Grids) -> MixPlan:
-    """Standard mixup of each modality by itself: a lambda for each, one partner for all.
+    """Independent mixup of each modality: a lambda for each, one partner for all.
 
     What Nagrani et al., "Attention bottlenecks for multimodal fusion" (NeurIPS 2021), call
     modality mixup (`mixmod` in its code). Each head has the label of its own modality; the fused
@@ -192,7 +192,7 @@ def draw_independent(pairs: Pairs, lam: Mapping[str, Sequence[float]], grids: Gr
 
 
 def draw_only(name: Method, pairs: Pairs, lam: Sequence[float], grids: Grids) -> MixPlan:
-    """Mixup of modality `name` alone, the others as they are.
+    """Mixup of modality `name` alone.
 
     The fused label says so: with two modalities the own weight is (lam + 1) / 2. (Tools that mix
     one modality by mistake give it lam.)
@@ -206,7 +206,7 @@ def draw_only(name: Method, pairs: Pairs, lam: Sequence[float], grids: Grids) ->
 def draw_cutmix_temporal(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """The same seconds of video and audio are the partner's.
+    """CutMix in time: the same seconds of video and audio are the partner's.
 
     An interval of (1 - lam) of the window around a uniform instant, cut off at the window's ends
     (the temporal cut of Yun et al., "VideoMix", 2020), then moved to the nearest borders between
@@ -223,7 +223,7 @@ def draw_cutmix_temporal(
 def draw_cutmix_spatial(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """A rectangle of every frame is the partner's; the audio is mixed by its area.
+    """CutMix in space: a rectangle of every frame is the partner's; the audio is mixed by its area.
 
     Yun et al., "CutMix" (ICCV 2019): sides sqrt(1 - lam) of the frame's, centre uniform, cut off
     at the edges; lambda is then the true share of pixels, in audio and labels too.
@@ -238,8 +238,8 @@ def draw_cutmix_spatial(
 def draw_cutmix_spatiotemporal(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """A rectangle during an interval is the partner's; in the same seconds the audio is mixed by
-    the rectangle's area.
+    """CutMix in space and time: a rectangle during an interval is the partner's; in the same
+    seconds the audio is mixed by the rectangle's area.
 
     The spatio-temporal cut of VideoMix: every side is (1 - lam) ** (1/3) of the whole.
     """
@@ -255,7 +255,7 @@ def draw_cutmix_spatiotemporal(
 def draw_cutmix_frequency(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """A band of mel bins is the partner's; the frames are mixed by its share.
+    """CutMix in frequency: a band of mel bins is the partner's; the frames are mixed by its share.
 
     The frequency mask of Kim et al., "SpecMix" (Interspeech 2021), one band of (1 - lam) of the
     bins, cut off at the ends.
@@ -287,7 +287,8 @@ def draw_energy(pairs: Pairs, lam: Sequence[float], limit_db: float, grids: Grid
 
 
 def draw_cross(pairs: Pairs, lam: Sequence[float], config: MixConfig) -> MixPlan:
-    """The video feature of a clip is mixed with an audio feature, and the other way round.
+    """Cross-modal feature mixing: the video feature of a clip is mixed with an audio feature, and
+    vice versa.
 
     For encoders whose features are compatible: both are projected into one space
     (`model.shared_width`) and mixed there, along a line or along the sphere (the geodesic mixup of

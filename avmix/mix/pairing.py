@@ -10,7 +10,7 @@ from avmix.config import MixConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clips:
-    """What drawing a plan must know of the clips of a batch."""
+    """Facts about the clips of a batch that drawing a plan depends on."""
 
     present: tuple[tuple[str, tuple[bool, ...]], ...]
     """(modality, which clips have it); the order of the modalities is that of the plan's parts."""
@@ -32,7 +32,7 @@ class Clips:
 
 
 def draw_partners(config: MixConfig, clips: Clips, rng: np.random.Generator) -> list[int]:
-    """Place of each clip's partner; a clip that has none is its own.
+    """Draw the partner of each clip; a clip without one is its own.
 
     `second_batch` gives partners to the first half of the clips only. Raises ValueError when it is
     to halve an odd number.
@@ -62,8 +62,8 @@ def draw_partners(config: MixConfig, clips: Clips, rng: np.random.Generator) -> 
 
 
 def involution(order: Sequence[int]) -> list[int]:
-    """Neighbours in `order`, a permutation, are each other's partners; in an odd batch the last
-    stays alone."""
+    """Pairs of neighbours in `order`, a permutation; in an odd batch the last is its own
+    partner."""
     partner = list(range(len(order)))
     for i, j in zip(order[0::2], order[1::2], strict=False):
         partner[i], partner[j] = j, i

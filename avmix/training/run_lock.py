@@ -21,8 +21,8 @@ class LockedError(ValueError):
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process; it is made where it is not there, and removed again where
-    nothing came into it.
+    """Context manager: lock `folder` for this process; it is created if missing, and removed again
+    if nothing was written to it.
 
     The kernel's lock on the file ends with the process, however that ends, and so tells on one host
     whether the owner is gone; what a process that is gone left behind is taken over. Kernels of two

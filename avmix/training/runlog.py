@@ -71,7 +71,7 @@ class GradNorms(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
-    """What one step of training measured; tensors stay on the device until they are written."""
+    """Measurements of one training step; tensors stay on the device until they are written."""
 
     epoch: int
     step: int
@@ -88,7 +88,7 @@ class StepRecord:
 
 @dataclass
 class Stopwatch:
-    """Where the time of an epoch goes."""
+    """Timer of an epoch, by what the time was spent on."""
 
     started: float = field(default_factory=time.perf_counter)
     stopped: float | None = None
@@ -143,7 +143,7 @@ NO_STEP = LossSum(0.0, 0)
 
 
 class RunLog:
-    """Writes a run's folder; every process has one, only the main one writes."""
+    """Writer of a run's folder; every process has one, only the main one writes."""
 
     def __init__(
         self, folder: Path, runtime: Runtime, log_every: int, *, save_plans: bool = False

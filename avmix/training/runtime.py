@@ -17,7 +17,7 @@ from avmix.system.portability import usable_cores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """Where this process stands."""
+    """Rank, world size and device of this process, and communication with the others."""
 
     device: torch.device
     """Where the network is."""
@@ -42,7 +42,7 @@ class Runtime:
             dist.barrier(group=self.patient)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Of a tensor of every process, by value; all must ask at once."""
+        """Mean of a tensor over all processes; all must call it at once."""
         if self.world_size > 1:
             value = value.clone()
             dist.all_reduce(value)
@@ -104,7 +104,7 @@ def start(*, device: str, threads: int) -> Iterator[Runtime]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounding:
-    """What may change the last digits of every result, beside the configuration."""
+    """Settings that change the last digits of every result, apart from the configuration."""
 
     device: str
     """`cpu`, or the model of the GPU."""
@@ -119,7 +119,8 @@ class Rounding:
 
     @classmethod
     def here(cls, device: torch.device, kernel: str) -> "Rounding":
-        """Of this process. `kernel`: the one that `frontend.kernel` comes to on `device`."""
+        """Settings of this process. `kernel`: the one that `frontend.kernel` resolves to on
+        `device`."""
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         return cls(
             device=gpu,
@@ -130,8 +131,8 @@ class Rounding:
         )
 
     def notice(self, before: "Rounding | None") -> str:
-        """What is to be said where a run goes on here that came from `before`; empty where nothing
-        is: it goes on as if it had never stopped."""
+        """Message for a run that resumes here with other settings than `before`; empty where they
+        are equal."""
         if before is None or before == self:
             return ""
         changed = ", ".join(
