@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "doctor": ("avmix.doctor.command", "Say",
-               "what is in media files, what is wrong with them, and with this environment"),
+               "contents and problems of media files, and of this environment"),
     "events": ("avmix.events.command", "Write down",
                "the onset times of audio events in the clips of a dataset"),
     "download": ("avmix.tools.download", "Fetch", "files that a list of links names"),
@@ -45,7 +45,7 @@ def _main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="avmix", description="Audio-visual action recognition.")
     commands = parser.add_subparsers(dest="command", required=True)
     preview = commands.add_parser(
-        "preview", help="figure of two clips and of their mix, or of augmentation"
+        "preview", help="a figure of two clips and their mix, or of an augmentation"
     )
     _preview_arguments(preview)
     chosen = next((word for word in words if not word.startswith("-")), "")
@@ -82,25 +82,35 @@ def _preview_arguments(preview: argparse.ArgumentParser) -> None:
     preview.add_argument("--epoch", type=int, default=0, help="--augment: epoch of the draw (0)")
     preview.add_argument("--no-videos", "--no-films", action="store_true",
                          help="--augment: only the figure")  # fmt: skip
-    preview.add_argument("--method", default="mixup", help="as mix.method, or all (mixup)")
+    preview.add_argument(
+        "--method", default="mixup", help="mixing method, as mix.method, or all (mixup)"
+    )
     preview.add_argument(
         "--audio-domain",
         choices=("log_mel", "power", "waveform"),
-        help="what of the audio is mixed (log_mel; energy: waveform)",
+        help="representation of the audio that is mixed (log_mel; energy: waveform)",
     )
     preview.add_argument("--lam", type=float, default=0.5, help="weight of A, 0 to 1 (0.5)")
-    preview.add_argument("--seed", type=int, default=0, help="of what is drawn at random (0)")
-    preview.add_argument("--config", type=Path, help="config.yaml of a run: its clips and frontend")
-    plan_help = "JSON of a plan, or plans_rankN.jsonl of a run: instead of --method, --lam, --seed"
+    preview.add_argument("--seed", type=int, default=0, help="random seed (0)")
+    preview.add_argument(
+        "--config", type=Path, help="config.yaml of a run, for its clip and frontend options"
+    )
+    plan_help = (
+        "mixing plan: JSON file, or plans_rankN.jsonl of a run; in place of --method, --lam, --seed"
+    )
     preview.add_argument("--plan", type=Path, help=plan_help)
-    what = "folder of a run with plans (run.save_plans): what --line, a batch, did to --clip, with "
+    what = "folder of a run with saved plans (run.save_plans): draw --clip of batch --line, with "
     what += "the files, names and settings of the run; from the beginning of each labelled stretch"
     preview.add_argument("--run", type=Path, metavar="DIR", help=what)
-    preview.add_argument("--rank", type=int, default=0, help="--run: of which process (0)")
-    preview.add_argument("--line", type=int, default=1, help="which line of --plan or --run (1)")
-    preview.add_argument("--clip", type=int, default=0, help="which clip of the plan A is (0)")
+    preview.add_argument("--rank", type=int, default=0, help="--run: rank of the process (0)")
+    preview.add_argument(
+        "--line", type=int, default=1, help="line of --plan or --run: the batch (1)"
+    )
+    preview.add_argument("--clip", type=int, default=0, help="place of A in the plan (0)")
     preview.add_argument("--save-plan", type=Path, metavar="FILE", help="write the plan as JSON")
-    preview.add_argument("--start", type=float, default=0.0, help="seconds into both files (0)")
+    preview.add_argument(
+        "--start", type=float, default=0.0, help="start of the window in both files, seconds (0)"
+    )
     preview.add_argument("--labels", nargs=2, metavar=("A", "B"), help="class names (file names)")
     preview.add_argument("-o", "--out", type=Path, help="PNG (mix.png, augment.png)")
 
@@ -191,7 +201,7 @@ def _check_preview(args: argparse.Namespace) -> None:
     """Raise ValueError for what is missing, and for options that cannot act."""
     kinds = [kind for kind in (_PLAN, _RUN, _AUGMENT, _GRID) if getattr(args, kind[2:])]
     if len(kinds) > 1:
-        raise ValueError(f"{kinds[0]} and {kinds[1]} are two things; ask for one")
+        raise ValueError(f"{kinds[0]} and {kinds[1]} exclude each other; give one")
     kind = kinds[0] if kinds else _MIX
     for option, (default, acts_for) in _OF_PREVIEW.items():
         given = getattr(args, option[2:].replace("-", "_")) != default

@@ -231,8 +231,8 @@ def test_a_mapping_is_shown_and_written_before_anything_is_read(tmp_path, capsys
     said = capsys.readouterr().out
     assert f"1  id and seconds: a <- {ID}_417_427.mp4" in said
     assert "1  missing: b" in said
-    assert f"2  files that nothing expects: {ID}_x.mp4, else.mp4" in said
-    assert f"1  of them begin as clips that are missing are called: {ID}_x.mp4" in said
+    assert f"2  files that are not in the annotations: {ID}_x.mp4, else.mp4" in said
+    assert f"1  of them have names that begin like missing clips: {ID}_x.mp4" in said
     with (tmp_path / "out/mapping.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(r["clip_id"], r["path"], r["how"]) for r in rows] == [

@@ -600,7 +600,7 @@ def test_a_gpu_gives_the_same_and_is_not_waited_for(method, on):
         ({"probability": 1.1}, r"probability must be in \[0, 1\], got 1.1"),
         (
             {"method": "mixdown"},
-            "'mixdown' is not a mixing method; .*; or METHOD is one of image, t",
+            "unknown mixing method 'mixdown'; .*; or METHOD is one of image, t",
         ),
         ({"method": "audio"}, "'audio': no tensor is called so, only image, text"),
         ({"method": "energy"}, "'energy' is for the engine"),
@@ -613,7 +613,7 @@ def test_a_gpu_gives_the_same_and_is_not_waited_for(method, on):
         ({"switch": {"mixup": 1.5, "text": -0.5}}, "probabilities >= 0"),
         ({"switch": {"mixup": 1.0}, "method": "text"}, "'text' and switch .*: give one of them"),
         ({"drop": {"text": 0.1}}, r"drop={'text': 0.1} is for methods with \+dropout"),
-        ({"drop": {"sound": 0.1}, "method": "dropout"}, "drop: no tensor is called 'audio'"),
+        ({"drop": {"sound": 0.1}, "method": "dropout"}, "drop: no tensor is called 'sound'"),
         ({"drop": {"text": 0.6, "image": 0.6}, "method": "dropout"}, "add up to at most 1"),
         ({"drop": {"text": -0.1}, "method": "dropout"}, "shares >= 0"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1.0"),
@@ -646,7 +646,7 @@ BROKEN[2, 1] = float("nan")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sound": torch.zeros(4, 9)}, "was not told of audio, only of image, text"),
+        ({"sound": torch.zeros(4, 9)}, "the constructor did not name sound, only image, text"),
         ({"text": None}, "text missing: the tensors are image, text"),
         ({"text": torch.zeros(3, 7)}, "image has 4 rows, text has 3"),
         ({"text": torch.zeros(4, 7, 1)}, r"text is of kind vector, \(b d\), .* \(4, 7, 1\)"),
@@ -668,7 +668,7 @@ BROKEN[2, 1] = float("nan")
         ({"labels": BROKEN[:, :5]}, r"labels is not finite in rows \[2\]"),
         ({"step": -1}, "step must be in .*, got -1"),
         ({"epoch": -1}, "epoch must be in .*, got -1"),
-        ({"present": {"sound": [True] * 4}}, "present: no tensor is called 'audio', only image"),
+        ({"present": {"sound": [True] * 4}}, "present: no tensor is called 'sound', only image"),
         ({"present": {"text": [True] * 3}}, r"present\['text'\] must be 4 of True or False"),
         ({"present": {"text": torch.ones(4)}}, r"present\['text'\] must be 4 of True or False"),
         ({"source": [1, 2, 3]}, "source has 3 rows, the tensors have 4"),

@@ -155,7 +155,10 @@ def test_files_are_probed_once(media, made, monkeypatch, capsys) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.glob("*.json*")}
     assert run(media, made) == 0
     said = capsys.readouterr().out
-    assert "9 clips; 4 left out, 1 further files of the same clips, 1 rows" in said
+    assert (
+        "wrote 9 clips; excluded 4, ignored 1 additional files of the same clips, ignored 1 rows"
+        in said
+    )
     assert set(before) == set(made.glob("*.json*"))
 
 
@@ -182,7 +185,7 @@ def test_several_protocols_have_folders_and_names(media, known, capsys) -> None:
     assert splits_of(known) == ("train", "test")
     assert run(media, known, "--protocol", "mini/4", table=table) == 2
     error = capsys.readouterr().err
-    assert error == "error: --protocol mini/4: unknown; there are mini/1, mini/two/3\n"
+    assert error == "error: --protocol mini/4: unknown; choices: mini/1, mini/two/3\n"
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -196,7 +199,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     ("old", "new", "message"),
     [
         (",s2,", ",s3,", "source 's3' is in train (list.csv:3) and in test (list.csv:4): a leak"),
-        ("a2,train", "a1,train", "clip 'a1' is named twice: list.csv:2 and list.csv:3"),
+        ("a2,train", "a1,train", "clip 'a1' is listed twice: list.csv:2 and list.csv:3"),
         ("a2,train", "a2,validate", "list.csv:3: split 'validate' is none of"),
         (",clap,s1", ",slap,s1", "list.csv:2: labels ('slap',) are not classes"),
         ("mini/1", "mini/1\n", "none"),
@@ -339,7 +342,7 @@ def test_replacements_in_an_archive_are_unpacked_when_told(
     shutil.make_archive(str(copy / "replacement"), archive, tmp_path / "new")
     out = known
     assert run(copy, out) == 0
-    assert "may hold 1 of the clips that are left out; unpack it, or add" in capsys.readouterr().out
+    assert "may hold 1 of the excluded clips; unpack it, or add" in capsys.readouterr().out
     assert run(copy, out, "--archives", "../work", "--overwrite") == 1
     assert "not a folder within" in one_line(capsys)
     assert run(copy, out, "--archives", "work", "--overwrite") == 0

@@ -119,7 +119,7 @@ def test_a_run_says_which_files_a_line_of_its_plans_is_about(
         (["--plan", "PLAN", "--config", "CONFIG"], "the plan cuts boxes from (8, 112, 112)"),
         (["--method", "mixup@layer"], "mixed at layer level, where nothing is to see"),
         (["--plan", "INSIDE"], "mixup: mixed at feature level, where nothing is to see"),
-        (["--method", "mixdown"], "'mixdown' is not a mixing method"),
+        (["--method", "mixdown"], "unknown mixing method 'mixdown'"),
     ],
 )
 def test_a_plan_that_does_not_fit_is_one_line(

@@ -280,7 +280,7 @@ class Nothing(io.BytesIO):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        (None, r"<NoneType> is no source of media \(NoneType\)"),
+        (None, r"<NoneType> is not a media source \(NoneType\)"),
         (5, "<int> is no source"),
         ((part for part in [b"x"]), "<generator> is no source"),
         ([b"x"], "<list> is no source"),
@@ -302,7 +302,7 @@ def test_files_opened_as_text_and_maps(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     with (
         path.open() as text,
-        pytest.raises(TypeError, match=r"x\.mp4 is no source of media \(TextIOWrapper\)"),
+        pytest.raises(TypeError, match=r"x\.mp4 is not a media source \(TextIOWrapper\)"),
         as_file(text, Limits()),
     ):
         pass

@@ -57,7 +57,7 @@ def parse_mix_method(word: str) -> MixMethod:
     method = _METHOD.get(found["method"]) if found else None
     if found is None or method is None:
         raise ValueError(
-            f"{word!r} is not a mixing method; expected METHOD[@LEVEL][+dropout], METHOD one of "
+            f"unknown mixing method {word!r}; expected METHOD[@LEVEL][+dropout], METHOD one of "
             f"{', '.join(METHODS)} (or dropout alone) and LEVEL one of {', '.join(LEVELS)}"
         )
     default: Level = "feature" if method == "cross" else "input"

@@ -75,7 +75,7 @@ _ENERGY = _some("mix.method energy", lambda _, r: r.method == "energy")
 _CROSS = _some("mix.method cross", lambda _, r: r.method == "cross")
 _DROPOUT = _some("a mix.method with +dropout (mixup+dropout)", lambda _, r: r.dropout)
 _MIXES_WAVEFORMS = Need(
-    "mix.audio_domain waveform: a spectrogram has no polarity",
+    "mix.audio_domain waveform: spectrograms have no polarity",
     lambda mix: mix.audio_domain == "waveform",
     "mix",
 )

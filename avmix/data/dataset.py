@@ -53,8 +53,8 @@ MAX_IN_A_ROW = 100
 
 
 WORTH_HINT = (
-    ". `avmix doctor` says what files are worth; prepared with --check full, a dataset holds what "
-    "can be read"
+    ". `avmix doctor` reports what is wrong with files; a dataset prepared with --check full holds "
+    "only readable clips"
 )
 """Ends messages about many clips that cannot be read."""
 

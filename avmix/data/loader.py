@@ -164,7 +164,7 @@ class TrainLoader:
             if batch is None or batch.size < self.sampler.batch_size:
                 raise TooManyBadClips(
                     f"{len(self.bad.found)} clips cannot be read, among them {MAX_IN_A_ROW} in a "
-                    f"row; is data.root right? The first: {bad[0].path}: {bad[0].reason}"
+                    f"row; check data.root. The first: {bad[0].path}: {bad[0].reason}"
                     f"{WORTH_HINT}"
                 )
             yield batch, new

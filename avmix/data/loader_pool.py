@@ -256,11 +256,11 @@ class Pool:
         elif verdict == "machine":
             raise LoaderError(
                 f"loader processes were lost again and again while they read "
-                f"{self._reader.name(last.row)}, the last because {reason}; the file is not held "
-                "to be at fault: is there enough memory, and does the disk answer?"
+                f"{self._reader.name(last.row)}, the last because {reason}; "
+                "the file does not seem to be the cause: check memory and disk"
             )
         else:
-            _log.warning("%s: %s; it is read again", self._reader.name(last.row), reason)
+            _log.warning("%s: %s; reading it again", self._reader.name(last.row), reason)
         first = (last.group, *(group for group in task.first if group != last.group))
         worker.tasks[0] = replace(task, first=first)
 

@@ -71,7 +71,7 @@ def read_manifest(folder: Path, split: str) -> Manifest:
     sha256 = hashlib.sha256(text).hexdigest()
     if sha256 != header["splits"][split]["sha256"]:
         raise ManifestError(
-            f"{path}: its hash is not the one in dataset.json: it was changed after it was "
+            f"{path}: its hash differs from dataset.json: the file was changed after it was "
             "written; prepare the dataset again"
         )
     entries = tuple(
@@ -299,8 +299,8 @@ def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, pat
     made = [entry.clip_id for entry in entries if entry.synthetic is not None]
     if made and split != "train":
         raise ManifestError(
-            f"{path}: clip {made[0]!r} is synthetic and in split {split!r}: synthetic clips may be "
-            "trained on and nothing else; leave it out"
+            f"{path}: clip {made[0]!r} is synthetic and in split {split!r}: "
+            "synthetic clips are for training only; leave it out"
         )
 
 

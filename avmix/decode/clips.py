@@ -194,7 +194,7 @@ def _decode(request: Request, backend: Backend) -> list[Clip | ClipError]:
             except ImportError:
                 raise ImportError(
                     'backend "decord": decord is not installed; its wheels are for Linux on '
-                    'x86-64 only. Take backend "pyav"'
+                    'x86-64 only. Use backend "pyav"'
                 ) from None
 
             return decord.decode(request)

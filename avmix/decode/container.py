@@ -215,7 +215,7 @@ def open_media(
             raise MediaOpenError(
                 path,
                 f"cannot be opened as media ({reason}); it may be incomplete, or of another type "
-                "than its name says",
+                "than its name suggests",
             ) from error
         with container:
             if time.monotonic() - began_at > limits.seconds:
@@ -246,8 +246,8 @@ def verify_hash(path: str, sha256: str, limits: Limits) -> None:
     if found != sha256.lower():
         raise DecodeError(
             path,
-            f"is not the file it was: its SHA-256 begins {found[:12]}, {sha256[:12].lower()} was "
-            "expected; get the file again, or prepare the dataset again",
+            f"has changed: its SHA-256 begins {found[:12]}, expected {sha256[:12].lower()}; "
+            "get the file again, or prepare the dataset again",
         )
 
 

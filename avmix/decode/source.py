@@ -69,7 +69,7 @@ def as_file(source: Source, limits: Limits) -> Iterator[str]:
             copy.write(source if not isinstance(source, memoryview) else source.tobytes())
         elif isinstance(source, io.TextIOBase) or not isinstance(source, FileObject):
             kind = type(source).__name__
-            raise TypeError(f"{_name(source)} is no source of media ({kind}): {_ACCEPTED}")
+            raise TypeError(f"{_name(source)} is not a media source ({kind}): {_ACCEPTED}")
         else:
             _copy(source, copy, limits)
         copy.flush()
@@ -149,8 +149,8 @@ def _check_size(name: str, num_bytes: int, limits: Limits) -> None:
     if num_bytes > limits.max_source_bytes:
         raise UnsupportedMediaError(
             name,
-            f"has {num_bytes >> 20} MiB, more than the limit for what is no file of its own; "
-            "give a path",
+            f"has {num_bytes >> 20} MiB, more than the limit for sources other than "
+            "paths; give a path",
         )
 
 

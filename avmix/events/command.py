@@ -35,9 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--root", "--media", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--root", "--media", type=Path, required=True, help="media folder")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
-    parser.add_argument("--splits", nargs="+", default=["train"], help="which to listen to (train)")
+    parser.add_argument(
+        "--splits", nargs="+", default=["train"], help="splits to search for onsets (train)"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")
     parser.add_argument("--overwrite", action="store_true", help="replace events.jsonl")
 
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         if args.workers < 1:
             raise ManifestError(f"--workers must be at least 1, got {args.workers}")
         if path.exists() and not args.overwrite:
-            raise ManifestError(f"{path} is there already; replace it with --overwrite")
+            raise ManifestError(f"{path} exists already; replace it with --overwrite")
         if why := unwritable(path):
             raise ManifestError(f"{path} {why}")
         known = splits_of(folder)
@@ -93,5 +95,6 @@ def _detect_all(root: Path, entries: Sequence[Entry], workers: int) -> Iterator[
             yield from track(found, "listening", total=len(entries))
     except BrokenProcessPool:
         raise ManifestError(
-            "a process died, as of a file that crashes the decoder; `avmix doctor` finds it"
+            "a process died, perhaps of a file that crashes the decoder; find it with "
+            "`avmix doctor`"
         ) from None

@@ -157,8 +157,8 @@ def run_each(
                     _end(worker)
                     assert isinstance(outcome, Failure)
                     raise CannotStart(
-                        f"no process can begin its work, the last because {outcome.text}: it is "
-                        "not the files; `avmix doctor` without any looks at what is installed"
+                        f"no process can start, the last because {outcome.text}: not caused by the "
+                        "files; run `avmix doctor` without files to check the installation"
                     )
                 verdict = _verdict(blame, worker, outcome)
                 if verdict is None and worker.num_given < per_process:

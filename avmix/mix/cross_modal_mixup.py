@@ -252,7 +252,7 @@ class CrossModalMixup:
     def _shares(self, drop: Mapping[str, float] | None) -> dict[str, float]:
         """Of the rows that lose each tensor."""
         if drop is not None and not any(way.dropout for way in self._ways):
-            raise ValueError(f"drop={dict(drop)} is for methods with +dropout, there is none")
+            raise ValueError(f"drop={dict(drop)} needs a method with +dropout")
         if len(self._kinds) == 1 and any(way.dropout for way in self._ways):
             raise ValueError(f"+dropout would leave nothing of a row: it has {self._names} only")
         self._check_names("drop", drop or {})
@@ -269,7 +269,7 @@ class CrossModalMixup:
         """Number of rows, and where they are."""
         if unknown := sorted(tensors.keys() - self._kinds.keys()):
             raise ValueError(
-                f"the constructor was not told of {', '.join(unknown)}, only of {self._names}; left"
+                f"the constructor did not name {', '.join(unknown)}, only {self._names}; left"
                 " unmixed it would not fit its label"
             )
         if missing := sorted(self._kinds.keys() - tensors.keys()):

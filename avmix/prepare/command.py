@@ -20,8 +20,8 @@ from avmix.system.printing import echo
 from avmix.system.unused_arguments import idle_option
 
 EPILOG = """\
-Interrupted or killed, the same command goes on where it was. What is left out is listed with the
-reason in excluded.jsonl; inventory.html shows what is there.
+After an interruption, the same command continues. excluded.jsonl lists excluded clips with the
+reason; inventory.html shows what was found.
 exit: 0 prepared   1 something is wrong   2 wrong usage   130 interrupted
 """
 
@@ -87,7 +87,7 @@ def _run(
         echo(f"error: {named}{error.strerror or error}", error=True)
         return 1
     except KeyboardInterrupt:
-        echo("interrupted; the same command goes on from here", error=True)
+        echo("interrupted; the same command continues from here", error=True)
         return 130
 
 
@@ -101,8 +101,8 @@ def _chosen(all_of_them: Sequence[Protocol], names: Sequence[str] | None) -> lis
     if unknown:
         whole = unknown[0].removesuffix("/disjoint")
         if whole in known and whole != unknown[0] and not known[whole].leaks:
-            raise _UsageError(f"--protocol {unknown[0]}: {whole} is disjoint already; take that")
-        raise _UsageError(f"--protocol {unknown[0]}: unknown; there are {', '.join(known)}")
+            raise _UsageError(f"--protocol {unknown[0]}: {whole} is disjoint already; use that")
+        raise _UsageError(f"--protocol {unknown[0]}: unknown; choices: {', '.join(known)}")
     return [known[name] for name in dict.fromkeys(names or known)]
 
 
@@ -147,12 +147,12 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--root", "--media", dest="media", type=Path, required=True,
         help="folder of the media files, in any layout (as data.root in training)")  # fmt: skip
-    add("--annotations", type=Path, help="folder of the annotation files (that of --root)")
-    add("--fetch", nargs="+", metavar="URL#sha256=HEX", help="first fetch these files, and unpack "
-        "what is an archive, into --annotations; only with the right checksum")  # fmt: skip
+    add("--annotations", type=Path, help="folder of the annotation files (--root)")
+    add("--fetch", nargs="+", metavar="URL#sha256=HEX", help="first download these files "
+        "to --annotations and unpack archives; only with the right checksum")  # fmt: skip
     add("--out", type=Path, required=True, help="folder for the manifest; a folder in it for each "
         "of several protocols")  # fmt: skip
-    add("--protocol", nargs="+", metavar="NAME", help="only these (all that there are)")
+    add("--protocol", nargs="+", metavar="NAME", help="prepare only these protocols (all)")
     add("--classes", nargs="+", metavar="NAME", help="only these classes, or those in a file with "
         "one a line; the protocol has another name then (all, also empty ones)")  # fmt: skip
     add("--workers", type=_count, default=2, help="processes that probe files (2)")

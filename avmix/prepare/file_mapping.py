@@ -76,8 +76,8 @@ def show_mapping(mapping: Found, out: Path) -> None:
             )
             echo(f"  {len(of_kind):8}  {how}: {some}")
     for what, paths in (
-        ("files that nothing expects", mapping.unexpected),
-        ("of them begin as clips that are missing are called", mapping.like_missing),
+        ("files that are not in the annotations", mapping.unexpected),
+        ("of them have names that begin like missing clips", mapping.like_missing),
     ):
         if paths:
             echo(f"  {len(paths):8}  {what}: {', '.join(paths[:_EXAMPLES])}")

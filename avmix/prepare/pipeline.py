@@ -148,7 +148,7 @@ def _check(protocol: Protocol) -> None:
         dropped = [problem for problem in protocol.problems if problem.dropped]
         why = "; ".join(f"{problem.where}: {problem.reason}" for problem in dropped[:_EXAMPLES])
         more = f"; and {len(dropped) - _EXAMPLES} more" if len(dropped) > _EXAMPLES else ""
-        raise ManifestError(f"{protocol.name}: the annotations name no clip that can be used"
+        raise ManifestError(f"{protocol.name}: the annotations list no usable clip"
                             + (f": {why}{more}" if why else ""))  # fmt: skip
     seen: dict[str, Expected] = {}
     sources: dict[str, Expected] = {}
@@ -156,7 +156,7 @@ def _check(protocol: Protocol) -> None:
     for clip in protocol.expected:
         if clip.clip_id in seen:
             raise ManifestError(
-                f"{protocol.name}: clip {clip.clip_id!r} is named twice: "
+                f"{protocol.name}: clip {clip.clip_id!r} is listed twice: "
                 f"{seen[clip.clip_id].where} and {clip.where}"
             )
         seen[clip.clip_id] = clip
@@ -233,11 +233,11 @@ def _write(
     )
     stage(staged, files)
     changed = publish(staged, target, overwrite=options.overwrite)
-    said = f"replaced: {changed}" if changed else f"{len(kept)} clips"
-    echo(f"{target}: {said}; {_left_out(kinds)}, with reasons, in excluded.jsonl")
+    said = f"replaced: {changed}" if changed else f"wrote {len(kept)} clips"
+    echo(f"{target}: {said}; {_excluded(kinds)} (see excluded.jsonl)")
     if num_links:
-        echo(f"{target}: missing.txt has a link a missing clip; `avmix download --with yt-dlp "
-              f"--list {target / 'missing.txt'} --out FOLDER` fetches and cuts")  # fmt: skip
+        echo(f"{target}: missing.txt lists links of missing clips; to fetch and cut them: avmix "
+             f"download --with yt-dlp --list {target / 'missing.txt'} --out FOLDER")  # fmt: skip
 
 
 def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
@@ -250,15 +250,15 @@ def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
     return kinds
 
 
-def _left_out(kinds: Counter[str]) -> str:
-    """What `excluded.jsonl` lists: clips that are not in the manifest, further files of those that
-    are, and rows of annotations."""
-    further, rows = kinds["duplicate"], kinds["annotation"]
-    parts = [f"{kinds.total() - further - rows} left out"]
-    if further:
-        parts.append(f"{further} further files of the same clips")
+def _excluded(kinds: Counter[str]) -> str:
+    """Contents of `excluded.jsonl` in words: clips that are not in the manifest, additional files
+    of clips that are, and unused rows of annotations."""
+    more_files, rows = kinds["duplicate"], kinds["annotation"]
+    parts = [f"excluded {kinds.total() - more_files - rows or 'none'}"]
+    if more_files:
+        parts.append(f"ignored {more_files} additional files of the same clips")
     if rows:
-        parts.append(f"{rows} rows of annotations not used")
+        parts.append(f"ignored {rows} rows of annotations")
     return ", ".join(parts)
 
 

@@ -72,7 +72,7 @@ def preview_mix(
              for mix in mixes]  # fmt: skip
     for plan in plans:
         if plan.level != "input":
-            raise ValueError(f"{plan.method}: mixed at {plan.level} level, where nothing is to see")
+            raise ValueError(f"{plan.method}: mixed at {plan.level} level, which cannot be drawn")
     stage = Frontend(settings, clip.sample_rate)
     frames, log_mel = stage(batch)
     seconds = (

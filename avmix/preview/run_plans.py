@@ -48,7 +48,9 @@ def of_run(run: Path, line: int, clip: int, rank: int = 0) -> Planned:
         raise ValueError(f"{path}:{line}: {error}") from None
     clips = train_clips(config.data)
     if max(pair) >= len(clips.manifest.entries):
-        raise ValueError(f"{path}:{line}: the train split has no row {max(pair)}: it has changed")
+        raise ValueError(
+            f"{path}:{line}: the train split has no row {max(pair)}: the manifest has changed"
+        )
     own, partner = (clips.manifest.entries[row] for row in pair)
 
     def where(entry: Entry) -> Path:

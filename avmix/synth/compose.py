@@ -110,7 +110,7 @@ def compose(
     protocol = "toy" if every is act.ACTIONS else "toy_timing"
     plan = Plan(out=out, method="compose", arguments=arguments, classes=names, protocol=protocol)
     if not prepare(plan, overwrite=overwrite):
-        return f"{out}: already made with these arguments; nothing to do"
+        return f"{out}: already complete with these arguments; nothing to do"
     usable, unusable = _usable(parents.manifest.entries)
     if not usable:
         why = ", ".join(f"{n} {reason}" for reason, n in unusable.items())

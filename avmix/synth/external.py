@@ -124,7 +124,7 @@ def external(
     plan = Plan(out=out, method="external", arguments=arguments, classes=manifest.classes,
                 protocol=manifest.protocol)  # fmt: skip
     if not prepare(plan, overwrite=overwrite):
-        return f"{out}: already made with these arguments; nothing to do"
+        return f"{out}: already complete with these arguments; nothing to do"
     # Sets written with other arguments have other ids, so that they can be trained on together.
     mark = hashlib.sha256(strict_json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:8]
     jobs = [
@@ -168,7 +168,7 @@ def make_clip(job: Job) -> Outcome:
             return Outcome(name=job.clip_id, entry=None, facts=facts,
                            reason=f"{ran.problem}: {said}" if said else ran.problem)  # fmt: skip
         if not output.is_file() or not output.stat().st_size:
-            raise _Unfit("no output: the program ended well and wrote nothing to {output}")
+            raise _Unfit("no output: the program exited with 0 and wrote nothing to {output}")
         raw_sha256 = hashlib.sha256(output.read_bytes()).hexdigest()
         facts |= {"raw_sha256": raw_sha256, "raw_bytes": output.stat().st_size}
         entry = _take(job, output)

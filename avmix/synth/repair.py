@@ -112,7 +112,7 @@ def repair(
     plan = Plan(out=out, method="repair", arguments=arguments, classes=manifest.classes,
                 protocol=manifest.protocol)  # fmt: skip
     if not prepare(plan, overwrite=overwrite):
-        return f"{out}: already made with these arguments; nothing to do"
+        return f"{out}: already complete with these arguments; nothing to do"
     entries = manifest.entries
     looks = [
         found

@@ -138,7 +138,7 @@ def finish(
     if not made:
         why = ", ".join(f"{n} {reason}" for reason, n in rejected.items()) or "nothing to make"
         first = f"; the first: {failed[0].name}: {failed[0].reason}" if failed else ""
-        raise SynthError(f"{plan.out}: no clip was made ({why}){first}; report.json says more")
+        raise SynthError(f"{plan.out}: no clip was generated ({why}){first}; report.json says more")
     if len(failed) > max_bad_share * len(outcomes):
         raise SynthError(
             f"{plan.out}: {len(failed)} of {len(outcomes)} clips failed, a larger share than "
@@ -208,8 +208,8 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
             yield pool
     except BrokenProcessPool:
         raise SynthError(
-            "a process died, as of a file that crashes the decoder; `avmix doctor` finds it, and "
-            "the same command then goes on"
+            "a process died, perhaps of a file that crashes the decoder; find it with "
+            "`avmix doctor`, then repeat the command"
         ) from None
 
 

@@ -54,7 +54,7 @@ _WHOLE_SIZE = 1 << 14
 
 EPILOG = """\
 exit:   0 everything is there   1 some are not (download.jsonl says why); the same command tries them
-        again   2 wrong usage   130 interrupted; the same command goes on
+        again   2 wrong usage   130 interrupted; the same command continues
 """  # noqa: E501
 
 
@@ -350,17 +350,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="a link a line and, after a tab, the name that its file gets (the end of the link)",
+        help="list of links, one per line; after a tab, the file name (default: end of the link)",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
     parser.add_argument("--dry-run", action="store_true",
-                        help="fetch nothing; print what would become of each link")  # fmt: skip
+                        help="fetch nothing; print what would be done with each link")  # fmt: skip
     parser.add_argument("--with", dest="program", choices=("http", "yt-dlp"), default="http",
                         help="links are files (http) or pages of videos (yt-dlp)")  # fmt: skip
     parser.add_argument("--rate", type=float, default=usual.bytes_per_second / 1e6, metavar="MB",
-                        help="megabytes per second, at most (2)")  # fmt: skip
+                        help="largest rate, megabytes per second (2)")  # fmt: skip
     parser.add_argument("--pause", type=float, default=usual.pause_seconds, metavar="SECONDS",
-                        help="between two items (1)")  # fmt: skip
+                        help="pause between two items (1)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -379,7 +379,7 @@ def run(args: argparse.Namespace) -> int:
         echo(f"error: {error}", error=True)
         return 2
     except KeyboardInterrupt:
-        echo("stopped; the same command goes on", error=True)
+        echo("stopped; the same command continues", error=True)
         return 130
     bad = sum(bool(outcome.problem) for outcome in outcomes)
     echo(f"{args.out}: {len(outcomes) - bad} of {len(outcomes)} are there")

@@ -78,7 +78,7 @@ _MAX_LISTED = 20
 
 EPILOG = """\
 exit:   0 nothing found, or found and only reported   1 found, and --enforce; or clips that could not
-        be read, and --enforce   2 wrong usage, no manifest   130 interrupted; the same command goes on
+        be read, and --enforce   2 wrong usage, no manifest   130 interrupted; the same command continues
 """  # noqa: E501
 
 
@@ -231,27 +231,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--root", "--media", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--root", "--media", type=Path, required=True, help="media folder")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
-    parser.add_argument("--groups", type=Path, metavar="FILE", help="CSV: clip_id and other "
-                        "columns: who or what is in a clip, not to be in two splits")  # fmt: skip
+    parser.add_argument("--groups", type=Path, metavar="FILE", help="CSV table: clip_id, and "
+                        "columns, each a group (a person) not to be in two splits")  # fmt: skip
     parser.add_argument("--group", action="append", default=[], metavar="NAME=REGEX",
-                        help="the same from clip_id: what the first bracket of REGEX finds in it, "
+                        help="group from clip_id: the first capture group of REGEX, "
                         r"as 'actor=^(\d{4})_'")  # fmt: skip
     parser.add_argument("--near", action="store_true", help="also search for near-duplicate clips; "
                          "reads every clip once")  # fmt: skip
-    bits = f"of {FRAME_BITS}, that may differ ({MAX_FRAME_BITS})"
+    bits = f"largest number of differing bits, of {FRAME_BITS} ({MAX_FRAME_BITS})"
     parser.add_argument("--max-frame-bits", "--max-picture-bits", type=int, default=MAX_FRAME_BITS,
                         metavar="N", help=bits)  # fmt: skip
     parser.add_argument("--max-audio-share", "--max-sound-share", type=float,
                         default=MAX_AUDIO_SHARE, metavar="X",
-                        help=f"of the bits, that may differ ({MAX_AUDIO_SHARE})")  # fmt: skip
-    where = f"where fingerprints are kept ({_JOURNAL} beside the manifest)"
+                        help=f"largest share of differing bits ({MAX_AUDIO_SHARE})")  # fmt: skip
+    where = f"cache file of fingerprints ({_JOURNAL} beside the manifest)"
     parser.add_argument("--cache", type=Path, metavar="FILE", help=where)
     parser.add_argument("--out", type=Path, metavar="FILE",
-                        help="the report (leaks.json beside the manifest)")  # fmt: skip
+                        help="report file (leaks.json beside the manifest)")  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")
-    parser.add_argument("--enforce", action="store_true", help="exit with 1 where there is a leak")
+    parser.add_argument("--enforce", action="store_true", help="exit with 1 if there is a leak")
 
 
 _NEAR = "--near, which alone reads clips"
@@ -295,7 +295,7 @@ def run(args: argparse.Namespace) -> int:
         echo(f"error: {error}", error=True)
         return 2
     except KeyboardInterrupt:
-        echo("stopped; the same command goes on", error=True)
+        echo("stopped; the same command continues", error=True)
         return 130
     for line in (report["protocol"], *_table(report["summary"], manifests)):
         echo(line)
@@ -330,7 +330,7 @@ def read_groups(
             raise ManifestError(f"{table}: needs a column clip_id and at least one more")
         rows = [row for row in reader if row["clip_id"] in known]
         if not rows:
-            raise ManifestError(f"{table}: tells of none of the clips")
+            raise ManifestError(f"{table}: has none of the clips")
         for name in names:
             groups[name] = {row["clip_id"]: row[name] for row in rows if row[name]}
     for text in patterns:
@@ -340,7 +340,7 @@ def read_groups(
         except re.error as error:
             raise ManifestError(f"--group {text}: {error}") from None
         if not name or regex.groups < 1:
-            raise ManifestError(f"--group {text}: write NAME=REGEX with a bracket in it")
+            raise ManifestError(f"--group {text}: write NAME=REGEX with a capture group")
         matches = ((e.clip_id, regex.search(e.clip_id)) for e in entries)
         groups[name] = {clip_id: m[1] for clip_id, m in matches if m and m[1]}
         if not groups[name]:

@@ -96,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--root", "--media", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--root", "--media", type=Path, required=True, help="media folder")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--per-shard", type=int, default=1000, metavar="N", help="clips (1000)")
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         echo(f"error: {error}", error=True)
         return 1
     except KeyboardInterrupt:
-        echo("stopped; the same command goes on", error=True)
+        echo("stopped; the same command continues", error=True)
         return 130
     num = sum(shard["num_clips"] for shard in index["shards"].values())
     size = sum(shard["bytes"] for shard in index["shards"].values())

@@ -118,7 +118,7 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint of avmix, format {FORMAT}")
     values: dict[str, Any] = {**dict.fromkeys(_SINCE_THEN), **content}
     if values["digest"] not in (None, _digest(content)):  # without what came later
-        raise CheckpointError(f"{path}: damaged: its content is not what was written")
+        raise CheckpointError(f"{path}: damaged: its digest does not match")
     try:
         values["config"] = from_yaml(TrainConfig, values["config"])
     except ValueError as error:

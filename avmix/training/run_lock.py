@@ -72,8 +72,8 @@ def _opened(path: Path) -> int:
             os.close(file)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-            raise LockedError(f"{path.parent}: {_said(owner)} works in it; wait for its end, or "
-                              "choose another run.out") from None  # fmt: skip
+            raise LockedError(f"{path.parent}: {_said(owner)} is running in it; wait for its "
+                              "end, or choose another run.out") from None  # fmt: skip
         except LockedError:
             os.close(file)
             raise
@@ -84,8 +84,8 @@ def _refuse_other_host(file: int, path: Path) -> None:
     host, pid = _owner(file)
     if host not in (None, socket.gethostname()):
         raise LockedError(
-            f"{path.parent}: {_said((host, pid))} works in it, or was killed there; if it is gone, "
-            f"delete {path}"
+            f"{path.parent}: {_said((host, pid))} is running in it, or was killed; if it is "
+            f"gone, delete {path}"
         )
 
 

@@ -141,8 +141,8 @@ class Rounding:
             if getattr(before, f.name) != getattr(self, f.name)
         )
         return (
-            f"it goes on in other circumstances ({changed}): results may differ in their last "
-            "digits from those of a run that did not stop"
+            f"it resumes with other settings ({changed}): results may differ in their last digits "
+            "from those of an uninterrupted run"
         )
 
 
