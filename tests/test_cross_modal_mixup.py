@@ -508,7 +508,7 @@ def test_plans_of_others_are_refused():
     audio = plan.part("sound")
     with pytest.raises(ValueError, match="the plan is for 4 clips, there are 3"):
         mix.replay(plan, noise(names, 3), eye(3))
-    with pytest.raises(ValueError, match="the plan is for video, the tensors are video, audio"):
+    with pytest.raises(ValueError, match="the plan is for video, the tensors are video, sound"):
         mix.replay(replace(plan, parts=plan.parts[:1]), tensors, eye(4))
     whole = tuple(replace(part, box=None, shape=()) for part in plan.parts)
     with pytest.raises(ValueError, match="mixup@feature is for the engine"):
@@ -516,9 +516,9 @@ def test_plans_of_others_are_refused():
     with pytest.raises(ValueError, match="energy@input is for the engine"):
         mix.replay(replace(plan, method="energy", energy_limit_db=20.0), tensors, eye(4))
     log_mel = replace(plan, parts=(plan.parts[0], replace(audio, domain="log_mel")))
-    with pytest.raises(ValueError, match="the plan mixes log_mel of audio, which is waveform"):
+    with pytest.raises(ValueError, match="the plan mixes log_mel of sound, which is waveform"):
         mix.replay(log_mel, tensors, eye(4))
-    with pytest.raises(ValueError, match=r"audio: .* \(400,\), the tensor is \(4, 399\)"):
+    with pytest.raises(ValueError, match=r"sound: .* \(400,\), the tensor is \(4, 399\)"):
         mix.replay(plan, tensors | {"sound": torch.zeros(4, 399)}, eye(4))
     with pytest.raises(ValueError, match="the plan mixes features of video, which is pixels"):
         mix.replay(unmixed_plan({n: [True] * 4 for n in names}), tensors, eye(4))
@@ -612,7 +612,7 @@ def test_a_gpu_gives_the_same_and_is_not_waited_for(method, on):
         ({"switch": {"mixup": 0.5}}, "add up to 1, got {'mixup': 0.5}"),
         ({"switch": {"mixup": 1.5, "text": -0.5}}, "probabilities >= 0"),
         ({"switch": {"mixup": 1.0}, "method": "text"}, "'text' and switch .*: give one of them"),
-        ({"drop": {"text": 0.1}}, r"drop={'text': 0.1} is for methods with \+dropout"),
+        ({"drop": {"text": 0.1}}, r"drop={'text': 0.1} needs a method with \+dropout"),
         ({"drop": {"sound": 0.1}, "method": "dropout"}, "drop: no tensor is called 'sound'"),
         ({"drop": {"text": 0.6, "image": 0.6}, "method": "dropout"}, "add up to at most 1"),
         ({"drop": {"text": -0.1}, "method": "dropout"}, "shares >= 0"),
@@ -630,7 +630,7 @@ def test_options_without_meaning_are_refused(options, message):
 def test_kinds_and_names_without_meaning_are_refused():
     # (Of a mapping, the type checker of the tests looks at the first item only.)
     kinds: Any = {"text": "vector", "image": "picture"}
-    with pytest.raises(ValueError, match=r"image must be one of vector, .*, got 'frame'"):
+    with pytest.raises(ValueError, match=r"image must be one of vector, .*, got 'picture'"):
         CrossModalMixup(kinds)
     with pytest.raises(ValueError, match="'mixup' is a method"):
         CrossModalMixup({"mixup": "vector"})

@@ -97,7 +97,7 @@ PREVIEW = {
     "--start 0.5": ["a mix", "--plan", "--run"],
     "--labels x y": ["a mix", "--plan", "--run"],
     "--epoch 2": ["--augment"],
-    "--no-films": ["--augment"],
+    "--no-videos": ["--augment"],
     "--out o.png": ["a mix", "--plan", "--run", "--augment"],
 }
 
