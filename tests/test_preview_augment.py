@@ -362,7 +362,7 @@ def test_the_presets_of_the_page_are_the_presets() -> None:
 def test_the_commands_of_the_page_run(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (ROOT / "docs/augment.md").read_text().split("## Look at it")[1]
+    page = (ROOT / "docs/augment.md").read_text().split("## Preview")[1]
     commands = re.search(r"```sh\n(.*?)```", page, re.DOTALL)
     assert commands
     lines = commands[1].splitlines()
@@ -378,4 +378,4 @@ def test_the_commands_of_the_page_run(
     assert frames == {"videomae.png", "time.png", "background.png"}
     videos = {path.name for path in tmp_path.glob("*.mp4")}
     assert videos == {f"{n}_{w}.mp4" for n in ("videomae", "time") for w in ("before", "after")}
-    assert len(list((tmp_path / "pictures").iterdir())) == len(EXAMPLES)
+    assert len(list((tmp_path / "figures").iterdir())) == len(EXAMPLES)

@@ -82,7 +82,6 @@ ALLOWED = (
     Allowed("avmix/synth/*", r"\bno_sound_parents\b", _KEY + " (report.json)"),
     Allowed("avmix/*", r'"sound"', "the purpose of a random stream: its number seeds the stream"),
     Allowed("docs/augment.md", r"`sound`", "the purpose of a random stream"),
-    Allowed("docs/augment.md", r"--grid pictures", "a folder name"),
     Allowed("avmix/*", r"\bdirect sound\b", "a term of room acoustics"),
     Allowed("docs/augment.md", r"\bdirect sound\b", "a term of room acoustics"),
     Allowed("avmix/synth/action*", r"\b_?sounds?\b|\bSound\b", _TOY),
