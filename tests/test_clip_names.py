@@ -156,7 +156,7 @@ def test_a_clip_called_by_its_id_alone_is_one_clip() -> None:
 def test_a_file_in_the_folder_of_another_class_is_remarked_upon() -> None:
     (one,) = judged([cut("a", 417.0)], f"Tap_dancing/{ID}_417_427.mp4", 10.0)
     assert (one.status, one.flags) == ("found", ("other_folder",))
-    assert one.reason == "it lies in the folder of class 'tap dancing'"
+    assert one.reason == "it is in the folder of class 'tap dancing'"
     for folder in ("x", "train", "x/tap dancing"):
         (one,) = judged([cut("a", 417.0)], f"{folder}/{ID}_417_427.mp4", 10.0)
         assert one.flags == ()

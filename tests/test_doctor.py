@@ -810,7 +810,7 @@ def test_a_manifest_elsewhere_and_a_changed_one(
     with (elsewhere / "train.jsonl").open("a") as file:
         file.write("\n")
     assert doctor(elsewhere, "--root", data_set) == 1
-    assert "its hash is not the one in dataset.json" in " ".join(capsys.readouterr().out.split())
+    assert "its hash differs from dataset.json" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

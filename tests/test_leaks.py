@@ -140,7 +140,7 @@ def test_groups_come_from_a_table(tmp_path: Path, make_entry: Make) -> None:
     ("patterns", "table", "reason"),
     [
         (["actor=("], None, "--group"),
-        (["actor=abc"], None, "bracket"),
+        (["actor=abc"], None, "capture group"),
         ([r"=(\d)"], None, "NAME=REGEX"),
         ([r"actor=^(\d{4})_"], None, "matches no clip_id, as 'a'"),
         ([], "who\na\n", "clip_id"),

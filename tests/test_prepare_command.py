@@ -208,7 +208,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 def test_what_cannot_be_is_said_in_a_line(media, known, capsys, old, new, message) -> None:
     table = TABLE.replace(old, new)
     if message == "none":
-        table, message = "mini/1\na row\n", "the annotations name no clip that can be used"
+        table, message = "mini/1\na row\n", "the annotations list no usable clip"
     assert run(media, known, table=table) == 1
     assert message in one_line(capsys)
     assert not (known / "dataset.json").exists()
@@ -217,7 +217,7 @@ def test_what_cannot_be_is_said_in_a_line(media, known, capsys, old, new, messag
 def test_a_class_that_has_clips_and_none_to_train_on_is_said(media, known, capsys) -> None:
     assert run(media, known, table=TABLE.replace(",tap,t1,t1", ",tap,t1,more")) == 0
     said = capsys.readouterr().out
-    assert "1 classes have clips and none in train, so nothing can learn them: tap" in said
+    assert "1 classes have clips, but none in train, so they cannot be learned: tap" in said
     assert read_manifest(known, "train").classes == read_manifest(known, "test").classes
 
 
@@ -274,7 +274,7 @@ def test_the_inventory_comes_also_where_there_can_be_no_manifest(media, tmp_path
     assert "none of 13 clips can be used; is --root the right folder?" in one_line(capsys)
     assert set(tree(tmp_path / "out")) == {"excluded.jsonl", "inventory.html", "inventory.json"}
     assert run(tmp_path / "none", tmp_path / "out", table=TABLE) == 1
-    assert "none: no such folder; --root is wrong" in one_line(capsys)
+    assert "none: no such folder (--root)" in one_line(capsys)
 
 
 def test_changed_annotations_say_what_changed_and_replace_only_when_told(

@@ -236,7 +236,7 @@ def command(files: Path, tmp_path: Path, *words: str) -> None:
     ("words", "message"),
     [
         (["A"], "a mix needs a second file"),
-        (["A", "--augment", "{}", "--grid", "g"], "--augment and --grid are two things"),
+        (["A", "--augment", "{}", "--grid", "g"], "--augment and --grid exclude each other"),
         (["A", "--augment", "{}", "--method", "cutmix_spatial"], "--method means nothing for"),
         (["A", "B", "--no-videos"], "--no-videos means nothing for a mix"),
         (["A", "--augment", "nowhere.yaml"], "nowhere.yaml"),

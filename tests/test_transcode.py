@@ -328,5 +328,5 @@ def test_command(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run("--out", out, "--short-side", "64", "--workers", "2", "--audio", "opus") == 1
     captured = capsys.readouterr()
     assert "4 clips" in captured.out
-    assert "1 were not made" in captured.err
+    assert "excluded 1; see" in captured.err
     assert {e.audio.codec for e in _rows(out) if e.audio} == {"opus"}
