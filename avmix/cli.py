@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 _COMMANDS = {
-    "doctor": ("avmix.doctor.command", "Say",
+    "doctor": ("avmix.doctor.command", "Report",
                "contents and problems of media files, and of this environment"),
     "events": ("avmix.events.command", "Write down",
                "the onset times of audio events in the clips of a dataset"),
-    "download": ("avmix.tools.download", "Fetch", "files that a list of links names"),
+    "download": ("avmix.tools.download", "Fetch", "the files of a list of links"),
     "leaks": ("avmix.tools.leaks", "Find",
               "sources, files or people shared between splits"),
-    "transcode": ("avmix.tools.transcode", "Make",
+    "transcode": ("avmix.tools.transcode", "Write",
                   "a dataset re-encoded into small, fast-to-read files"),
     "shards": ("avmix.tools.shards", "Write",
                "a dataset as tar files in the layout of WebDataset"),
-    "synth": ("avmix.synth.command", "Make", "synthetic clips for additional training data"),
+    "synth": ("avmix.synth.command", "Generate", "synthetic clips for additional training data"),
 }  # fmt: skip
 """Module of each command, and what it does; `preview` is here."""
 

@@ -46,7 +46,7 @@ def loudness_db(audio: Float[Tensor, "b *c s"], sample_rate: int) -> Float[Tenso
     return 10 * energy.clamp(min=10 ** (FLOOR_DB / 10)).log10()
 
 
-def heard_factors(
+def loudness_gains(
     lam: Float[Tensor, " n"],
     own_db: Float[Tensor, " n"],
     other_db: Float[Tensor, " n"],
@@ -107,4 +107,4 @@ def _factors(
         raise ValueError(f"{part.part.name}: what is mixed by loudness cannot be cut from boxes")
     loudness = loudness_db(audio, sample_rate)
     own, other = loudness[: len(part.partner)], loudness.index_select(0, part.partner)
-    return heard_factors(part.weight, own, other, limit_db)
+    return loudness_gains(part.weight, own, other, limit_db)

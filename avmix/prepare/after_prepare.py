@@ -25,7 +25,8 @@ def add_follow_arguments(parser: argparse.ArgumentParser) -> None:
         "on one clock, with a manifest, in DIR; training reads those faster")  # fmt: skip
     add("--short-side", "--short_side", type=int, 
         default=transcode.TargetFormat().short_side, metavar="N",
-        help=f"of transcoded frames, pixels ({transcode.TargetFormat().short_side})")  # fmt: skip
+        help="short side of transcoded frames, pixels "
+        f"({transcode.TargetFormat().short_side})")  # fmt: skip
     add("--shards", type=Path, metavar="DIR", help="then write WebDataset tars of the clips, "
         "transcoded where that is asked for, to DIR")  # fmt: skip
     add(
@@ -34,7 +35,7 @@ def add_follow_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1000,
         metavar="N",
-        help="clips in a tar (1000)",
+        help="clips per tar (1000)",
     )
 
 

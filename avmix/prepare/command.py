@@ -150,29 +150,29 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add("--annotations", type=Path, help="folder of the annotation files (--root)")
     add("--fetch", nargs="+", metavar="URL#sha256=HEX", help="first download these files "
         "to --annotations and unpack archives; only with the right checksum")  # fmt: skip
-    add("--out", type=Path, required=True, help="folder for the manifest; a folder in it for each "
-        "of several protocols")  # fmt: skip
+    add("--out", type=Path, required=True, help="folder for the manifest; several "
+        "protocols have a folder each in it")  # fmt: skip
     add("--protocol", nargs="+", metavar="NAME", help="prepare only these protocols (all)")
-    add("--classes", nargs="+", metavar="NAME", help="only these classes, or those in a file with "
-        "one a line; the protocol has another name then (all, also empty ones)")  # fmt: skip
+    add("--classes", nargs="+", metavar="NAME", help="prepare only these classes, or "
+        "those in a file with one per line; renames the protocol (all, also empty ones)")  # fmt: skip
     add("--workers", type=_count, default=2, help="processes that probe files (2)")
     add("--ray", metavar="ADDRESS", help="probe on a Ray cluster: its address, `auto`, or `local` "
         "to start one here; every machine must see --root under the same path")  # fmt: skip
-    add("--seconds", type=_positive, default=120.0, help="limit for one file, seconds (120)")
-    add("--check", choices=get_args(Check), default="fast", help="fast: look at the packets and "
-        "the audio of every file, and decode its frames only where these show signs of damage; "
-        "full: decode every frame, so that training reads whatever is kept (fast)")  # fmt: skip
+    add("--seconds", type=_positive, default=120.0, help="time limit per file, seconds (120)")
+    add("--check", choices=get_args(Check), default="fast", help="fast: read the packets and "
+        "decode the audio of every file, and frames only where there are signs of damage; full: "
+        "decode every frame, so that training can read everything that is kept (fast)")  # fmt: skip
     add("--min-seconds", "--min_seconds", type=_positive, default=0.5,
-        help="shortest clip that is kept, seconds (0.5)")  # fmt: skip
-    add("--audio-track", "--audio_track", type=_track, metavar="N|LANG", help="which of several "
-        "audio tracks of each file: its number from 0, or its language as the file has it, `eng` "
-        "(the one players take); a file with other ones only is unreadable, and they are "
+        help="minimum length of a clip, seconds (0.5)")  # fmt: skip
+    add("--audio-track", "--audio_track", type=_track, metavar="N|LANG", help="audio track of "
+        "files with several: its number from 0, or its language in the file, `eng` (the one that "
+        "players choose); a file without that track is unreadable, and its tracks are "
         "listed")  # fmt: skip
     add("--archives", metavar="FOLDER", help="unpack media files of archives (zip, tar) in --root "
-        "into this folder of it; files that are there stay as they are")  # fmt: skip
-    add("--dry-run", "--dry_run", action="store_true", help="only look which file is which clip, "
-        "read none, and write mapping.csv and missing.txt: what is found, and missing")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace a dataset that says something else")
+        "into this folder of it; existing files are kept")  # fmt: skip
+    add("--dry-run", "--dry_run", action="store_true", help="only match files to clips by name, "
+        "read no media, and write mapping.csv and missing.txt")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace an existing, different dataset")
     add_follow_arguments(parser)
     return parser
 

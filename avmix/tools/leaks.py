@@ -234,7 +234,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", "--media", type=Path, required=True, help="media folder")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     parser.add_argument("--groups", type=Path, metavar="FILE", help="CSV table: clip_id, and "
-                        "columns, each a group (a person) not to be in two splits")  # fmt: skip
+                        "one column per kind of group not to be in two splits")  # fmt: skip
     parser.add_argument("--group", action="append", default=[], metavar="NAME=REGEX",
                         help="group from clip_id: the first capture group of REGEX, "
                         r"as 'actor=^(\d{4})_'")  # fmt: skip

@@ -99,7 +99,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", "--media", type=Path, required=True, help="media folder")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--per-shard", type=int, default=1000, metavar="N", help="clips (1000)")
+    parser.add_argument(
+        "--per-shard", type=int, default=1000, metavar="N", help="clips per shard (1000)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -266,12 +266,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("--root", "--media", type=Path, required=True, help="media folder")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new set: its root "
-                        "and its manifest")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="folder for media and manifest")
     parser.add_argument("--short-side", type=int, default=usual.short_side, metavar="N",
-                        help=f"pixels, as 128, 256, 320 ({usual.short_side})")  # fmt: skip
+                        help=f"short side of the frames, pixels ({usual.short_side})")  # fmt: skip
     parser.add_argument("--gop", type=int, default=usual.gop, metavar="N",
-                        help=f"frames between keyframes ({usual.gop})")  # fmt: skip
+                        help=f"distance of keyframes, frames ({usual.gop})")  # fmt: skip
     parser.add_argument("--audio", choices=("aac", "opus"), default=usual.audio,
                         help=f"codec of the audio ({usual.audio})")  # fmt: skip
     parser.add_argument("--margin", type=float, default=usual.margin_seconds, metavar="SECONDS",
