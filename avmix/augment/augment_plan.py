@@ -15,7 +15,7 @@ from avmix.mix.clip_grid import Grid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentPlan:
-    """How one clip is augmented."""
+    """Augmentation plan of one clip."""
 
     time: TimePlan
     video: VideoPlan
@@ -24,7 +24,7 @@ class AugmentPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisibleParts:
-    """What of a clip the network is shown; the rest is hidden after mixing."""
+    """Masks of what the network sees of a clip; the rest is hidden after mixing."""
 
     frames: Bool[np.ndarray, " t"]
     columns: Bool[np.ndarray, " f"]
@@ -34,7 +34,7 @@ class VisibleParts:
 
 
 def visible_parts(plan: AugmentPlan, grids: Mapping[str, Grid]) -> VisibleParts:
-    """Where frames and spectrogram are hidden by the same seconds, whatever their steps.
+    """Masks that hide the same seconds of frames and spectrogram, whatever their time steps.
 
     `grids` are those of `clip_grids` for the log-mel. A frame stands for its share of the window,
     a column for the samples it is made of; what has its middle in a hidden interval is hidden.
@@ -63,7 +63,7 @@ def _kept(count: int, hidden: Sequence[tuple[int, int]]) -> Bool[np.ndarray, " n
 
 
 def in_words(plan: AugmentPlan) -> str:
-    """What `plan` changes, in one line; the place of the window and of the crop are not named."""
+    """Description of what `plan` changes, in one line, without the positions of window and crop."""
     time, video, audio_plan = plan.time, plan.video, plan.audio
     words = [
         f"{time.speed:.2f} times as fast" + (", same pitch" if time.keep_pitch else "")

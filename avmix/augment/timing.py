@@ -24,7 +24,7 @@ of hundreds of megabytes."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimePlan:
-    """What is read from a file, and how it is played in the window that the network sees."""
+    """Temporal plan: which seconds of a file are read, and how they are played in the window."""
 
     start_seconds: float
     """Where reading begins, on the clock of the file."""
@@ -49,27 +49,27 @@ class TimePlan:
 
     @property
     def speed(self) -> float:
-        """Seconds of the file that pass in a second of the window."""
+        """Seconds of the file per second of the window."""
         return self.sample_rate / self.read_rate
 
     @property
     def read_seconds(self) -> float:
-        """How much of the file is read."""
+        """Seconds of the file that are read."""
         return self.num_samples / self.read_rate
 
     @property
     def decoded_rate(self) -> int:
-        """Sample rate to decode with."""
+        """Sample rate to decode at."""
         return self.sample_rate if self.keep_pitch else self.read_rate
 
     @property
     def num_heard(self) -> int:
-        """Samples of the window before the silence after `num_shown` frames."""
+        """Samples of the window before the silence that follows `num_shown` frames."""
         return round(self.num_shown * self.num_samples / self.num_frames)
 
 
 def whole_window(clip: ClipConfig, start_seconds: float) -> TimePlan:
-    """The window as it is: what evaluation reads."""
+    """Plan of an unchanged window, as evaluation reads it."""
     return TimePlan(
         start_seconds=start_seconds,
         num_frames=clip.num_frames,
@@ -90,7 +90,7 @@ def draw_times(
     epoch: int,
     row: int,
 ) -> tuple[TimePlan, ...]:
-    """The `augment.repeats` windows of one visit to a file.
+    """Draw the `augment.repeats` windows of one visit to a file.
 
     Speed and jitter are those of the visit, so that the windows can be read in one go; everything
     else is drawn for each. The address of a window is (seed, number of the window since the start
@@ -185,8 +185,8 @@ def _around(
 
 
 def apply_time(clip: Clip, plan: TimePlan) -> Clip:
-    """`clip`, decoded as `plan` says, as the network is to see it: at the plan's speed and in its
-    direction, held and silent after `num_shown` frames.
+    """Apply the temporal plan to `clip`, which was decoded for it: speed and direction, held and
+    silent after `num_shown` frames.
 
     Where in the file it is from, `start_seconds`, `duration_seconds` and `pts_seconds` still tell.
     Hidden intervals are left: they are hidden on the device, after mixing. Raises ValueError for a

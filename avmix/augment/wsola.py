@@ -42,7 +42,8 @@ _FAINT = 1e-3
 def stretch(
     audio: Float32[np.ndarray, "*c s"], num_samples: int, sample_rate: int
 ) -> Float32[np.ndarray, "*c n"]:
-    """`audio` in `num_samples` samples of the same rate and pitch; both channels alike."""
+    """Time-stretch `audio` to `num_samples` samples at the same rate and pitch; both channels
+    alike."""
     size = audio.shape[-1]
     if size == num_samples or size == 0:
         return audio if size == num_samples else np.zeros((*audio.shape[:-1], num_samples), "f4")

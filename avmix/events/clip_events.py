@@ -24,7 +24,7 @@ class ClipEvents:
 
 
 def events_of(root: Path, entry: Entry) -> ClipEvents:
-    """Listen to one clip; what cannot be read is a `ClipEvents` with a problem."""
+    """Detect the onsets of one clip; an unreadable clip gives a `ClipEvents` with a problem."""
     try:
         wave = audio_of(root, entry, _LISTEN_HZ)
     except (ClipError, OSError) as error:

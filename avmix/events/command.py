@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Listen to all clips, write events.jsonl, name what cannot be read; returns the exit code."""
+    """Detect onsets in all clips, write events.jsonl, report unreadable clips; returns the exit
+    code."""
     folder = args.manifest or args.root
     path = folder / "events.jsonl"
     try:

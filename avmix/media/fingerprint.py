@@ -48,7 +48,7 @@ _LIMITS = Limits(seconds=600.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """The hashes of one clip."""
+    """Fingerprint of one clip."""
 
     clip_id: str
     frames: UInt64[np.ndarray, "n 2"]
@@ -60,7 +60,7 @@ class Fingerprint:
 
 
 def frame_hashes(video: UInt8[np.ndarray, "t h w c"]) -> UInt64[np.ndarray, "n 2"]:
-    """127 bits of each RGB frame, in two words: grey, colour. Flat frames are left out."""
+    """Hashes of RGB frames, 127 bits in two words: grey, colour. Flat frames are left out."""
     small = shrunk(video)
     grey = small @ np.array([0.299, 0.587, 0.114], np.float32)
     seen = grey.std(axis=(1, 2)) >= _FLAT
@@ -77,7 +77,8 @@ def frame_hashes(video: UInt8[np.ndarray, "t h w c"]) -> UInt64[np.ndarray, "n 2
 
 
 def audio_hashes(audio: Float32[np.ndarray, " s"]) -> UInt32[np.ndarray, " m"]:
-    """32 bits for each 1 / `COLUMNS_HZ` s of a mono waveform of `AUDIO_HZ`; 0 where it is silent.
+    """Hashes of a mono waveform of `AUDIO_HZ`, 32 bits for each 1 / `COLUMNS_HZ` s; 0 where it is
+    silent.
 
     Hash k is of the `_FRAME_SECONDS` (0.37 s) after k / `COLUMNS_HZ` s, against those one step
     later. Bit m says whether the energy of band m over that of band m + 1 has become more.
@@ -103,7 +104,7 @@ def audio_hashes(audio: Float32[np.ndarray, " s"]) -> UInt32[np.ndarray, " m"]:
 
 
 def frame_hash_distance(a: UInt64[np.ndarray, "n 2"], b: UInt64[np.ndarray, "m 2"]) -> int:
-    """Bits that differ between the two frames that are most alike; `FRAME_BITS` without any."""
+    """Smallest number of differing bits between two frames; `FRAME_BITS` without any frame."""
     if not len(a) or not len(b):
         return FRAME_BITS
     return int(np.bitwise_count(a[:, None] ^ b[None]).sum(2, dtype=np.int64).min())
@@ -136,7 +137,7 @@ def audio_hash_distance(
 
 
 def fingerprint_of(root: Path, entry: Entry) -> Fingerprint:
-    """Read the stretch of one clip: a frame a second, all of its audio.
+    """Compute the fingerprint of one clip: one frame per second, all of its audio.
 
     What cannot be read is a fingerprint with a problem; a file of another size than the manifest's
     is one too.
@@ -169,7 +170,7 @@ def fingerprint_of(root: Path, entry: Entry) -> Fingerprint:
 
 
 def shrunk(video: UInt8[np.ndarray, "t h w c"]) -> Float32[np.ndarray, "t 32 32 c"]:
-    """Means of the areas of a 32 x 32 grid, whatever the size and shape of the frames."""
+    """Means of the cells of a 32 x 32 grid, whatever the size and shape of the frames."""
     rows, columns = (_areas(size) for size in video.shape[1:3])
     # Not through BLAS: where its threads share their cores with others a clip took minutes.
     narrow = np.einsum("jw,thwc->thjc", columns, video.astype(np.float32))

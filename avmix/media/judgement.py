@@ -44,7 +44,7 @@ _MOST_TRIES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What one file is worth."""
+    """Judgement of one file."""
 
     good: tuple[Stretch, ...]
     """Stretches that can be read, ascending; () where nothing can be."""
@@ -61,25 +61,25 @@ class Judgement:
 
     @property
     def worth(self) -> Worth:
-        """In one word."""
+        """The judgement in one word."""
         return "nothing" if not self.good else "part" if self.reasons else "whole"
 
     @property
     def end_seconds(self) -> float:
-        """Of what is there, whether it can be read or not."""
+        """End of the existing data, readable or not."""
         return _end(self.video, self.audio)
 
     @property
     def best(self) -> Stretch:
-        """The longest good stretch, of several the first. IndexError where there is none."""
+        """Longest good stretch, of several the first. IndexError where there is none."""
         return max(self.good, key=lambda s: (round(s[1] - s[0], 3), -s[0]))
 
     def usable_until(self, stretch: Stretch) -> float | None:
-        """As `Entry.usable_until_seconds`, for a clip of this good stretch."""
+        """Value of `Entry.usable_until_seconds` for a clip of this good stretch."""
         return stretch[1] if stretch[1] < self.end_seconds else None
 
     def said(self) -> str:
-        """Why it is not whole, and what of it is good, in one line; empty where it is whole."""
+        """Reasons and good stretches in one line; empty for a whole file."""
         why = "; ".join(self.reasons)
         if self.worth != "part":
             return why
@@ -94,7 +94,7 @@ def judge_file(
     audio_track: Track = None,
     limits: Limits = _LIMITS,
 ) -> Judgement:
-    """What `path` is worth; all that is wrong with its content is in what is returned.
+    """Judge the file `path`; problems with its content are in the result, not raised.
 
     "fast" looks at packets and audio, and decodes every frame only where these show signs of
     damage; "full" decodes every frame of any file. `audio_track` is as for `decode_clip`. Raises
@@ -126,7 +126,7 @@ def entry_of(
     check: Check = "fast",
     in_part: bool = False,
 ) -> Entry:
-    """The manifest row of a file: from its first frame to the end of its last.
+    """Manifest row of a whole file: from its first frame to the end of its last.
 
     With `in_part` of a file that is usable in part the longest good stretch. A file without frames
     is as long as its audio. `path` must lie below `root`, else ValueError; otherwise raises as

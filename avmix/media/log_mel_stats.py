@@ -22,7 +22,7 @@ _BLOCK_SECONDS = 2.0
 
 
 class MelTally:
-    """Sums over the log-mel of a waveform that comes in parts."""
+    """Running sums over the log-mel of a waveform that arrives in parts."""
 
     def __init__(self) -> None:
         """Nothing yet."""
@@ -34,7 +34,7 @@ class MelTally:
         self._count, self._sum, self._squares = 0, 0.0, 0.0
 
     def feed(self, wave: Float32[np.ndarray, " s"], rate_hz: int) -> None:
-        """The next samples, mono; the rate may change between calls."""
+        """Add the next samples, mono; the rate may change between calls."""
         if rate_hz != self._rate:
             self._resample(last=True)
             self._rate = rate_hz

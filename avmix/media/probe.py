@@ -51,7 +51,7 @@ _DECLARE = frozenset({"matroska", "flv", "asf"})
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A stretch that no window may touch; seconds on the clip clock."""
+    """A stretch that no window may overlap; seconds on the clip clock."""
 
     begin_seconds: float
     end_seconds: float
@@ -61,7 +61,7 @@ class Bad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What one file holds, and what of it tells of damage."""
+    """Contents of a file, and the evidence of damage in it."""
 
     video: VideoInfo | None
     audio: AudioInfo | None
@@ -82,7 +82,7 @@ class Survey:
 def probe(
     path: Source, audio_track: AudioTrack = None, *, limits: Limits = _LIMITS
 ) -> tuple[VideoInfo | None, AudioInfo | None]:
-    """Read the whole file: frames are counted from their packets, audio is decoded once.
+    """Probe a whole file: frames are counted from their packets, audio is decoded once.
 
     `path` may be the bytes of a file, or a file object, as for `decode_clip`; `limits` are what it
     may cost before it is refused.

@@ -47,8 +47,8 @@ def num_frames_of(entry: Entry) -> int:
 
 
 def audio_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"]:
-    """The audio of the stretch, mono (`avmix.decode.mono_track`); zeros where the file has none. No
-    frame is decoded."""
+    """Audio of a clip, mono (`avmix.decode.mono_track`); zeros where the file has none. No frame is
+    decoded."""
     if entry.audio is None:
         return np.zeros(round(entry.duration_seconds * rate_hz), np.float32)
     wave = decode_audio(
@@ -66,8 +66,8 @@ def audio_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"
 
 
 def audio_of_file(path: Path, rate_hz: int, track: int | None = None) -> Float32[np.ndarray, " s"]:
-    """All audio of a file that need not have video, mono, from its first sample on; `track` is
-    as `AudioInfo.track`."""
+    """All audio of a file, which needs no video, mono, from its first sample; `track` is as
+    `AudioInfo.track`."""
     _, audio = probe(path, track)
     if audio is None:
         raise NoAudioStreamError(str(path), "has no audio stream")
@@ -94,7 +94,7 @@ def audio_of_file(path: Path, rate_hz: int, track: int | None = None) -> Float32
 def frames_of(
     root: Path, entry: Entry, *, short_side: int | None = None
 ) -> Iterator[UInt8[np.ndarray, "t h w c"]]:
-    """The frames of the stretch at `fps_of`, in pieces that fit into memory.
+    """Frames of a clip at `fps_of`, in pieces that fit into memory.
 
     They are as large as the file's, in square pixels; `short_side` scales them down.
     """
@@ -123,8 +123,8 @@ def frames_of(
 
 
 def motion_of(root: Path, entry: Entry) -> Float64[np.ndarray, "n 2"]:
-    """How much moves, between frames that follow each other: when, in seconds from the start of
-    the stretch, and the energy.
+    """Motion energy between consecutive frames of a clip: its time, in seconds from the start of
+    the stretch, and its value.
 
     What changed from one frame to the next happened between them, so it is of the moment in the
     middle. Frames that are only repeated, to reach the mean rate of a file whose rate varies, are

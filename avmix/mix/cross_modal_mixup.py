@@ -72,7 +72,8 @@ class _Way:
 
 
 class CrossModalMixup:
-    """Mixes every tensor of a batch, and its labels, with the same partners and the same lambda.
+    """Mixing of every tensor of a batch, and its labels, with the same partners and the same
+    lambda.
 
     An instance holds options and no state: seed, rank, epoch and step decide what is drawn.
     """
@@ -187,7 +188,8 @@ class CrossModalMixup:
         *,
         num_classes: int | None = None,
     ) -> Mixed:
-        """The mix of `plan` (`MixPlan.from_json` reads one); same tensors and labels, same result.
+        """Mix by a given `plan` (`MixPlan.from_json` reads one); same tensors and labels, same
+        result.
 
         Raises ValueError as a call does, and for a plan of other names, sizes or shapes, or one
         that only the engine of avmix can carry out.

@@ -16,14 +16,14 @@ from avmix.types import Heads
 
 
 class Features(NamedTuple):
-    """What goes into fusion: one vector per clip and modality."""
+    """Inputs of fusion: one feature vector per clip and modality."""
 
     video: Float[Tensor, "b dv"]
     audio: Float[Tensor, "b da"]
 
 
 class Output(NamedTuple):
-    """What the network says of a batch."""
+    """Output of the network for a batch."""
 
     logits: Heads
     """(b k) of each head."""
@@ -32,7 +32,7 @@ class Output(NamedTuple):
 
 
 class LateFusionClassifier(nn.Module):
-    """One encoder per modality; fused, video and audio logits."""
+    """Late-fusion network: one encoder per modality; fused, video and audio logits."""
 
     def __init__(
         self, video: Encoder, audio: Encoder, fusion: ConcatFusion, shared_width: int = 0
@@ -54,7 +54,7 @@ class LateFusionClassifier(nn.Module):
 
     @property
     def pixels(self) -> VideoSpec | None:
-        """What frames must be normalised by; None: nothing in particular."""
+        """Mean and deviation by which frames must be normalised; None: any."""
         return self.video.spec if isinstance(self.video.spec, VideoSpec) else None
 
     def encode(
@@ -110,8 +110,8 @@ def build_model(
     frontend: FrontendConfig = _FRONTEND,
     load_weights: bool = True,
 ) -> LateFusionClassifier:
-    """The network of `config`, freshly initialised from torch's generator, for clips as `clip` and
-    `frontend` say.
+    """Build the network of `config`, randomly initialised from torch's generator, for clips as
+    described by `clip` and `frontend`.
 
     `load_weights`: begin with those that `config` names; not where a checkpoint gives them all.
     Raises ValueError, which names the option, for an encoder that there is none of, that wants
@@ -125,7 +125,7 @@ def build_model(
 
 
 def check_layers(model: LateFusionClassifier, config: TrainConfig) -> None:
-    """Raises ValueError where clips are to be mixed after more stages than an encoder has."""
+    """Raise ValueError where clips are to be mixed after more stages than an encoder has."""
     if all(parse_mix_method(word).level != "layer" for word in config.mix.mix_methods):
         return
     encoders = {"video": model.video, "audio": model.audio}

@@ -33,8 +33,8 @@ _CPU_CHUNK = 8
 
 
 class Frontend(nn.Module):
-    """From a `Batch` to what the encoders see: normalised, and mixed where a plan says so at input
-    level. It has no weights, and nothing in it is random."""
+    """Front end: `Batch` to normalised encoder inputs, mixed where a plan mixes at input level. It
+    has no weights and no randomness."""
 
     def __init__(
         self,

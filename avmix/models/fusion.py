@@ -11,7 +11,8 @@ MOMENTUM = 0.1
 
 
 class FeatureNorm(nn.Module):
-    """Each feature with mean 0 and deviation 1 over clips, then an affine map; zeros where missing.
+    """Normalisation of each feature to mean 0 and deviation 1 over clips, then an affine map; zeros
+    where missing.
 
     y = (x - mean) / sqrt(var + 1e-5) * weight + bias, as in batch normalisation (Ioffe and Szegedy,
     2015), with statistics of the clips that have the modality only. What all clips have in common
@@ -52,7 +53,7 @@ class FeatureNorm(nn.Module):
 
 
 class ConcatFusion(nn.Module):
-    """Concatenates both features; one linear head on them, and one on each feature alone.
+    """Fusion by concatenation: one linear head on both features, and one on each feature alone.
 
     The feature of a missing modality is zeros, after its normalisation, whatever the encoder
     returns for the empty input: a missing modality adds nothing but the bias of the head.

@@ -56,7 +56,7 @@ def pretrained(
 
 
 def image_network(name: str, options: dict[str, Any], channels: int, which: str) -> ImageNetwork:
-    """The network of that name without its classifier, for images of `channels` channels."""
+    """Network of that name without its classifier, for images of `channels` channels."""
     net = _network(name, options, which)
     if channels != 3:
         _widen(net, channels)

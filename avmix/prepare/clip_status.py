@@ -38,7 +38,7 @@ FLAGS: tuple[Flag, ...] = get_args(Flag)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """One expected clip, and what was found."""
+    """An expected clip and its status."""
 
     clip: Expected
     status: Status
@@ -54,7 +54,7 @@ class Judged:
 
 
 class Candidates(dict[Expected, list[File]]):
-    """Files by clip; of a clip that has none, none. Of lists of millions few may be there."""
+    """Candidate files by clip; empty for a clip without any."""
 
     def __missing__(self, clip: Expected) -> list[File]:
         """No file."""
@@ -100,7 +100,7 @@ def judge(
     *,
     min_seconds: float,
 ) -> list[Judged]:
-    """Every expected clip, in the order of the protocol.
+    """Determine the status of every expected clip, in the order of the protocol.
 
     Of several files of a clip the first that can be read as a whole is taken, else in part.
     `min_seconds` is the shortest stretch that is kept.

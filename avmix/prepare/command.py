@@ -154,7 +154,7 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
         "protocols have a folder each in it")  # fmt: skip
     add("--protocol", nargs="+", metavar="NAME", help="prepare only these protocols (all)")
     add("--classes", nargs="+", metavar="NAME", help="prepare only these classes, or "
-        "those in a file with one per line; renames the protocol (all, also empty ones)")  # fmt: skip
+        "those in a file with one per line; renames the protocol (all, even empty)")  # fmt: skip
     add("--workers", type=_count, default=2, help="processes that probe files (2)")
     add("--ray", metavar="ADDRESS", help="probe on a Ray cluster: its address, `auto`, or `local` "
         "to start one here; every machine must see --root under the same path")  # fmt: skip

@@ -33,7 +33,7 @@ def inventory_of(
     min_seconds: float,
     looks: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything that is worth knowing about a prepared dataset, in the order it is shown.
+    """Inventory of a prepared dataset, in display order.
 
     `unexpected` are the media files that no clip of any protocol may be; `looks` says what was
     looked at (`avmix.prepare.probe_counts`).
@@ -163,7 +163,7 @@ def _media(
 
 
 def like_missing(unexpected: Sequence[str], judged: Sequence[Judged]) -> list[dict[str, str]]:
-    """The files that nothing expects, though their names begin as a missing clip is called."""
+    """Unexpected files whose names begin like a missing clip."""
     missing: dict[str, str] = {}
     for one in judged if unexpected else ():
         if one.status == "missing":

@@ -37,7 +37,7 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a dataset is prepared."""
+    """Options of preparing a dataset."""
 
     media: Path
     out: Path
@@ -138,7 +138,7 @@ def _journal(audio_track: Track) -> str:
 
 
 def folder_of(out: Path, protocol: Protocol, num_protocols: int) -> Path:
-    """Where the manifest of a protocol is: `out` itself where there is only one."""
+    """Folder of the manifest of a protocol: `out` itself where there is only one."""
     return out if num_protocols == 1 else out / protocol.name.replace("/", "_")
 
 
@@ -275,7 +275,7 @@ def _check_some(protocol: Protocol, kept: Sequence[Entry]) -> None:
 
 
 def restricted(protocol: Protocol, classes: Collection[str]) -> Protocol:
-    """The clips of some classes alone, under a name of its own: results are of another task.
+    """Restrict a protocol to some classes, under another name: results are of another task.
 
     Of a clip with several labels those of these classes stay. Raises `ManifestError` where one is
     no class of the protocol.

@@ -33,7 +33,7 @@ def probe_files(
     ray: str | None = None,
     audio_track: Track = None,
 ) -> dict[File, Probed]:
-    """What is found in each of `files`; those that the journal knows are not read again.
+    """Probe each of `files`; those in the journal are not read again.
 
     `seconds` is the limit for one file, after which the process that reads it is killed. With
     `ray`, an address or `local`, the cluster reads them; the results are the same.

@@ -24,7 +24,7 @@ _VERSION = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """What reading one file from beginning to end has found."""
+    """Result of probing one file."""
 
     video: VideoInfo | None = None
     audio: AudioInfo | None = None

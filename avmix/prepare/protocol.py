@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """One clip that annotations name, before anything is looked for on disk."""
+    """A clip that annotations define, before any file is searched."""
 
     clip_id: str
     """Unique within the protocol."""
@@ -55,7 +55,7 @@ def _unknown() -> Mapping[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """One way of splitting a dataset, as its annotations define it."""
+    """A division of a dataset into classes and splits, as its annotations define it."""
 
     name: str
     """`ucf101/split1`: becomes the protocol of `dataset.json`."""

@@ -25,7 +25,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """All that a run needs to go on, and evaluation to begin.
+    """Everything that a run needs to resume, and evaluation to start.
 
     Random streams have addresses instead of states (`avmix.rng`), so the position is enough.
     """
@@ -63,7 +63,7 @@ class Checkpoint:
     wrote the checkpoint, and damage of it may go unnoticed."""
 
     def notice(self) -> str:
-        """What is to be said of a checkpoint that cannot be verified; empty where it was."""
+        """Message about a checkpoint that cannot be verified; empty where it was."""
         if self.digest is not None:
             return ""
         return "the checkpoint is of an older version and has no digest: damage is not noticed"
@@ -74,7 +74,7 @@ _SINCE_THEN = ("chance", "loss_sum", "rounding", "digest")
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write all of it or nothing: a kill at any instant leaves the old file or the new one.
+    """Write a checkpoint atomically: a kill at any instant leaves the old file or the new one.
 
     Raises OSError that names the file, and `CheckpointError` where a weight is not finite.
     """
@@ -133,7 +133,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def load_weights(path: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Put the weights of `checkpoint`, which came from `path`, into `model`."""
+    """Load the weights of `checkpoint`, which came from `path`, into `model`."""
     try:
         model.load_state_dict(checkpoint.model)
     except RuntimeError as error:
