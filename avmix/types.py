@@ -140,7 +140,7 @@ class Clip:
     duration_seconds: float
     """Length of the window."""
     sample_rate: int
-    """Of `audio`, samples / second."""
+    """Sample rate of `audio`, samples / second."""
     audio_valid: float
     """Share of the window for which the file has audio, 0 to 1; the rest is zeros."""
     num_held: int
@@ -241,8 +241,8 @@ class Heads(NamedTuple):
     """One value per head: logits (b k), targets (b k), presence (b) or losses ()."""
 
     fused: Tensor
-    """Of both modalities together."""
+    """Value of the head on both modalities."""
     video: Tensor
-    """Of the video encoder alone."""
+    """Value of the head on video alone."""
     audio: Tensor
-    """Of the audio encoder alone."""
+    """Value of the head on audio alone."""

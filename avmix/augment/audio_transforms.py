@@ -16,7 +16,7 @@ from avmix.config import AugmentConfig
 SILENCE = 1e-4
 """Root mean square below which there is nothing to measure a ratio by: -80 dB of full scale."""
 _ORDER = 2
-"""Of the Butterworth filters: 12 dB an octave."""
+"""Order of the Butterworth filters: 12 dB an octave."""
 _LOW_PASS_HZ = (1_000.0, 6_000.0)
 _HIGH_PASS_HZ = (100.0, 1_000.0)
 _RT60_SECONDS = (0.1, 0.8)
@@ -62,7 +62,7 @@ class Background:
     """Background audio from another clip."""
 
     row: int
-    """Of that clip in the manifest."""
+    """Row of the clip in the manifest."""
     place: float
     """Where its window begins: 0 is the first that lies in the clip, 1 the last."""
     snr_db: float

@@ -28,9 +28,9 @@ class VisibleParts:
 
     frames: Bool[np.ndarray, " t"]
     columns: Bool[np.ndarray, " f"]
-    """Of the spectrogram: its time."""
+    """Visible columns of the spectrogram."""
     bins: Bool[np.ndarray, " m"]
-    """Of the spectrogram: its mel bins."""
+    """Visible mel bins of the spectrogram."""
 
 
 def visible_parts(plan: AugmentPlan, grids: Mapping[str, Grid]) -> VisibleParts:

@@ -33,7 +33,7 @@ class TimePlan:
     num_samples: int
     """Samples of the window."""
     sample_rate: int
-    """Of the window, samples / second."""
+    """Sample rate of the window, samples / second."""
     read_rate: int
     """Samples per second of the file: fewer than `sample_rate` where it is played faster."""
     keep_pitch: bool = False

@@ -78,14 +78,14 @@ class VideoPlan:
     """Augmentation of the frames of a clip, in order of application."""
 
     crop: Rectangle
-    """Of the decoded frame; scaled to the size of the result."""
+    """Part of the decoded frame; scaled to the size of the result."""
     flip: bool = False
     """Mirrored, left and right."""
     ops: tuple[Op, ...] = ()
     erased: Rectangle | None = None
-    """Of the result: noise, the same in all frames."""
+    """Part of the result that is noise, the same in all frames."""
     noise_seed: int = 0
-    """Of that noise."""
+    """Seed of that noise."""
 
 
 def centred(height: int, width: int) -> VideoPlan:

@@ -36,7 +36,7 @@ _LEVEL = 0.97
 _SUDDEN = 2.0
 """The peak level after the begin of an attack is so many times that before it."""
 _FAINT = 1e-3
-"""Of the loudest: attacks that are weaker are not looked for."""
+"""Share of the loudest attack: attacks that are weaker are not looked for."""
 
 
 def stretch(

@@ -58,4 +58,4 @@ class FrontendConfig:
 
 
 MEL_MEAN, MEL_STD = -0.3, 3.7
-"""Of log-mels, where nothing was measured."""
+"""Mean and deviation of log-mels where nothing was measured."""

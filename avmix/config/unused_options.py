@@ -23,7 +23,7 @@ class Need(NamedTuple):
     says: str
     """The other option and the value it must have, for the message."""
     met: Callable[[Any], bool]
-    """Of the section that the other option is in."""
+    """Condition on the section of the other option."""
     section: str = ""
     """That section, where it is not the one of the option that has the need."""
 

@@ -126,7 +126,7 @@ class _Reader:
 
     @property
     def _bytes_as_decoded(self) -> int:
-        """Of a clip in a `Batch`, without what augmentation adds."""
+        """Bytes of a clip in a `Batch`, without what augmentation adds."""
         c = self.clip
         frames, samples = c.num_frames * c.crop**2 * 3, round(c.duration_seconds * c.sample_rate)
         samples *= c.audio_channels
@@ -233,7 +233,7 @@ class TrainSet(_Reader):
     frontend: FrontendConfig = FrontendConfig()  # noqa: RUF009  frozen
     """For which columns of the spectrogram an interval hides."""
     events_seconds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Of each clip_id, for `augment.window` event."""
+    """Event times by clip_id, for `augment.window` event."""
 
     def __post_init__(self) -> None:
         """Check also what augmentation needs of the data."""

@@ -146,7 +146,7 @@ class TrainLoader:
     sampler: EpochSampler
     bad: BadClips
     paths: Sequence[str]
-    """Of each row of the manifest, for messages."""
+    """Path of each row of the manifest, for messages."""
 
     @property
     def num_steps(self) -> int:
@@ -211,7 +211,7 @@ class EvalLoader:
     split: str
     """Which split it reads."""
     paths: Sequence[str]
-    """Of each row of the manifest, for messages."""
+    """Path of each row of the manifest, for messages."""
 
     def __iter__(self) -> Iterator[Loaded]:
         """Clip after clip, view after view."""

@@ -83,7 +83,7 @@ class Pool:
         self._workers: list[_Worker] = []
         self._num_deaths = 0
         self._blame = Blame()
-        """Of rows in tasks that are outstanding."""
+        """Blame of rows in outstanding tasks."""
         self._reading = False
         # Also at exit, before multiprocessing waits for processes that ignore its SIGTERM.
         util.Finalize(self, _end, (self._workers,), exitpriority=100)

@@ -78,7 +78,7 @@ class Done:
     """Answer of a loader process; the batch itself is in the slot."""
 
     number: int
-    """Of the task."""
+    """Number of the task."""
     stored: list[Stored] | None
     """None when no clip of the batch could be read."""
     bad: tuple[BadClip, ...]

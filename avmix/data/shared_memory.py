@@ -38,7 +38,7 @@ class Mark(NamedTuple):
     """State of a loader process: what it is reading."""
 
     row: int
-    """Of the clip that it reads; `NOTHING` when it reads none."""
+    """Row of the clip that it reads; `NOTHING` when it reads none."""
     since_seconds: float
     """When it began, on `time.monotonic`, which all processes of a machine share."""
     group: int = 0
@@ -49,7 +49,7 @@ class Stored(NamedTuple):
     """Location of a tensor of a batch in its slot."""
 
     name: str
-    """Of the field."""
+    """Name of the field."""
     dtype: torch.dtype
     shape: tuple[int, ...]
     offset: int

@@ -41,7 +41,7 @@ class _Main:
     train: frozenset[str]
     """Ids of the clips of the train split."""
     chosen: frozenset[str]
-    """Of these, the ones that are trained on."""
+    """The ones of these that are used in training."""
     held_out: Mapping[str, str]
     """Split of each clip that is not in the train split, by id."""
     held_out_sources: Mapping[str, str]

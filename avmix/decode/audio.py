@@ -138,7 +138,7 @@ class AudioTrack:
 
     media: Media
     starts_seconds: Sequence[float]
-    """Of the windows, ascending."""
+    """Starts of the windows, ascending."""
     duration_seconds: float
     sample_rate: int
     skips: bool
@@ -152,7 +152,7 @@ class AudioTrack:
     _decoder: AudioCodecContext = field(init=False)
     _tick: float = field(init=False)
     _end_seconds: float = field(init=False)
-    """Of the last window, or of what may be read."""
+    """End of the last window, or of the readable part."""
     _rate: int = 0
     _alike: AudioFrame | None = None
     """The first of the last frames, which have one layout."""
@@ -160,7 +160,7 @@ class AudioTrack:
     """The name of that layout."""
     _decoded: list[_Decoded] = field(default_factory=list)
     _runs: list[_Run] | None = None
-    """Of all that was decoded; None while more may come."""
+    """Runs of everything decoded; None while more may come."""
     _is_apart: bool = True
     """True when the next frame does not continue the last: before the first, and after damage."""
     _skipped: deque[Packet] = field(default_factory=lambda: deque(maxlen=_PREROLL_PACKETS))

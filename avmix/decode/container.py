@@ -54,15 +54,15 @@ _PACKETS_PER_LOOK = 16
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 _HEAD_BYTES = 12
 _IMAGE_BRANDS = {b"jp2 ", b"jpx ", b"jxl "}
-"""Of files that begin like an mp4 and are none."""
+"""Brands of images in files that begin like an mp4."""
 _GUESSED = frozenset({"mpeg1video", "mpeg2video"})
 _VP9 = "libvpx-vp9"
 _NOTICE = "crccheck+bitstream+buffer"
 """Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
 end of a frame, which is how most damage of older codecs shows."""
 _OPTIONS = {"ac3": {"cons_noisegen": "1"}, "eac3": {"cons_noisegen": "1"}}
-"""Of decoders: the noise that AC-3 leaves to them follows from the frame that it belongs to, not
-from how many were decoded before. libav's decoder of AAC has no such option."""
+"""Options of decoders: the noise that AC-3 leaves to them follows from the frame that it belongs
+to, not from how many were decoded before. libav's decoder of AAC has no such option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Media:
     is_audio_unknown: bool
     """True when there is audio, which this build of libav has no decoder for."""
     decoder: VideoCodecContext | None
-    """Of the video stream."""
+    """Decoder of the video stream."""
     zero_seconds: float
     """Time of the first presented frame on the container's clock: zero of the clip clock."""
     video_presented: Presented | None

@@ -20,7 +20,7 @@ class Box:
 
     kind: bytes
     begin: int
-    """Of its content."""
+    """First byte of its content."""
     end: int
     """Never after that of the box it is in."""
 
@@ -73,9 +73,9 @@ class Element:
     kind: int
     """Its number, with the mark of its length."""
     begin: int
-    """Of its content."""
+    """First byte of its content."""
     size: int | None
-    """Of its content; None where its end is not known."""
+    """Bytes of its content; None where the end is unknown."""
 
 
 def element(file: BufferedIOBase, at: int) -> Element:

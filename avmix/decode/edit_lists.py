@@ -15,8 +15,8 @@ from avmix.decode.errors import MediaOpenError, UnsupportedMediaError
 _BUFFER_BYTES = 1 << 16
 """Read at once: most headers are that small, and boxes are sought in them."""
 _MAX_EDITS = 1000
-"""Of one track; editors write one for each cut. libav takes 24 bytes of memory for each, and time
-that grows with their square."""
+"""Edits of one track; editors write one for each cut. libav takes 24 bytes of memory for each, and
+time that grows with their square."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class FrameIndex:
     file: str
     """Absolute path."""
     stream_index: int
-    """Of the video stream, among all streams."""
+    """Index of the video stream, among all streams."""
     seconds: Float64[np.ndarray, " n"]
     """When each appears, on the clip clock: ascending from 0."""
     end_seconds: float

@@ -14,11 +14,11 @@ from avmix.decode.errors import ClipRangeError, UnsupportedMediaError
 MAX_SECONDS = 1e9
 """31 years: times beyond it no file has, and in ticks they may be more than 64 bits."""
 MAX_FRAMES = 1_000_000
-"""Of one window: their times alone are held in memory before the size of a frame is known."""
+"""Frames of one window: their times alone are held in memory before the size of a frame is known."""
 
 
 Track = int | str | None
-"""Of several audio tracks: its number, from 0, its language as the file has it (`eng`), or the one
+"""Audio track: its number, from 0, its language as the file has it (`eng`), or the one
 that players take."""
 
 
@@ -28,20 +28,20 @@ class Limits:
     trusted."""
 
     max_pixels: int = 8192 * 8192
-    """Of one frame."""
+    """Pixels of one frame."""
     max_streams: int = 64
     """In one file."""
     max_clip_bytes: int = 4 << 30
-    """Of the frames and the audio of one window, decoded, and of the audio at the file's rate."""
+    """Bytes of the decoded frames and audio of one window, and of the audio at the file's rate."""
     max_source_bytes: int = 4 << 30
-    """Of what is given as bytes or as a file object, of which a copy is made."""
+    """Bytes of a source other than a path, which is copied."""
     max_sample_rate: int = 6_144_000
-    """Of the file's audio, samples / second. Far above what is recorded; damaged headers say 2 GHz,
-    at which a second is 8 GB."""
+    """Sample rate of the file, samples / second. Far above any recording; damaged headers say 2
+    GHz, at which a second is 8 GB."""
     max_held_bytes: int = 512 << 20
-    """Of compressed data held in memory while one window is read."""
+    """Bytes of compressed data held in memory while one window is read."""
     seconds: float = 60.0
-    """Of reading for one call. Looked at between packets; what hangs inside a decoder has to be
+    """Time of one call, seconds. Checked between packets; what hangs inside a decoder has to be
     killed from outside, as the loader does."""
 
 

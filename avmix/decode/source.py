@@ -37,7 +37,7 @@ _ACCEPTED = (
 _BYTES_PER_READ = 1 << 20
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*(?:::[A-Za-z0-9+.-]+)*)://")
 _PROTOCOLS = ("abfs", "az", "file", "gcs", "gs", "hf", "http", "https", "memory", "s3", "s3a")
-"""Of URLs that are opened. Others of fsspec run programs, log in, or read what a file tells."""
+"""Accepted protocols of URLs. Others of fsspec run programs, log in, or read what a file tells."""
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | FileObject
 """A path or URL, the bytes of a whole file, or a file object that can be sought."""

@@ -57,7 +57,7 @@ _MAX_UNKNOWN = 8
 """Kinds of side data of one frame that PyAV may not know."""
 
 Verdict = Literal["intact", "said", "certain"]
-"""Of a packet: nothing tells of damage, a line in libav's log does, or more than that does."""
+"""Verdict on a packet: no evidence of damage, only a line in libav's log, or more than that."""
 
 
 class SeekMissed(Exception):
@@ -185,7 +185,7 @@ class Canvas:
     """Wanted times, ascending, seconds on the clip clock."""
     short_side: int | None
     audio_bytes: int = 0
-    """Of the windows of these frames: the limit is for both."""
+    """Bytes of the audio of these windows: the limit is for both."""
     out: UInt8[np.ndarray, "t h w c"] | None = None
     seconds: Float64[np.ndarray, " t"] = field(init=False)
     """Real time of each frame; not a number where there is none yet."""
@@ -390,7 +390,7 @@ def _matrix(frame: VideoFrame) -> int:
 
 
 def _range(frame: VideoFrame) -> int:
-    """Of its levels (ColorRange)."""
+    """Range of its levels (ColorRange)."""
     told = frame.color_range
     if told in (ColorRange.MPEG, ColorRange.JPEG):
         return int(told)

@@ -36,9 +36,9 @@ class AudioScan:
     gaps: list[Gap] = field(default_factory=list)
     num_samples: int = 0
     peak: float = 0.0
-    """Of all channels."""
+    """Peak of all channels."""
     energy: float = 0.0
-    """Of the mono mix."""
+    """Energy of the mono mix."""
     each_energy: float = 0.0
     """The mean over channels."""
     num_broken: int = 0

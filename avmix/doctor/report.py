@@ -230,9 +230,9 @@ class AudioReport:
     covers: float | None
     """Share of the frames' time with audio, 0 to 1; None without video."""
     peak_dbfs: float
-    """Of all channels; -120 at the lowest."""
+    """Peak of all channels, dBFS; -120 at the lowest."""
     rms_dbfs: float
-    """Of the mono mix; -120 at the lowest."""
+    """Root mean square of the mono mix, dBFS; -120 at the lowest."""
     digital_silence: bool
     """True when every sample of every channel is zero."""
     mono_cancels: bool

@@ -18,7 +18,7 @@ MOST_NAMES = 40
 _LARGEST_INCHES = 19.0
 _NAME_LETTERS = 32
 _LINE_LETTERS, _MOST_LINES = 14, 4
-"""Of a label beside a mix."""
+"""Letters per line and number of lines of a label beside a mix."""
 INK, OWN, PARTNER, MIXED = "#222222", "#2a6f97", "#e07a1f", "#6a4c93"
 
 

@@ -112,7 +112,7 @@ class Confused(NamedTuple):
     predicted: int
     num_clips: int
     share: float
-    """Of the clips of the true class."""
+    """Share of the clips of the true class."""
 
 
 def most_confused(confusion: Int64[Tensor, "k k"], most: int = 10) -> list[Confused]:

@@ -105,7 +105,7 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     index: int = -1
-    """Of the task that it has; -1 without one."""
+    """Index of its task; -1 without one."""
     num_given: int = 0
     has_begun: bool = False
     deadline: float = 0.0

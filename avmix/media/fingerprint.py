@@ -24,11 +24,11 @@ from avmix.types import Entry
 VERSION = 1
 """Version of the hashes: raised when a clip's hashes change, so that cached ones are dropped."""
 FRAME_BITS = 127
-"""Of one frame: 63 of grey, 32 of each colour difference."""
+"""Bits of one frame: 63 of grey, 32 of each colour difference."""
 STEP_SECONDS = 1.0
 """From one hashed frame to the next."""
 MAX_HASHED_FRAMES = 10
-"""Of one clip; what is longer is known by its first seconds."""
+"""Frames per clip; of longer clips the first seconds count."""
 AUDIO_HZ = 8000
 """Sample rate that `audio_hashes` needs."""
 COLUMNS_HZ = 32

@@ -9,7 +9,7 @@ ENDINGS = frozenset({
     ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".f4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts",
     ".mpg", ".mpeg", ".vob", ".flv", ".wmv", ".asf", ".ogv", ".ogg",
 })  # fmt: skip
-"""Of files that hold frames in a container that avmix reads."""
+"""Extensions of containers that avmix reads."""
 
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")

@@ -27,10 +27,10 @@ _LIMITS = Limits(seconds=600.0)
 _LEAST_SECONDS = 0.2
 """The shortest stretch that is worth anything."""
 _WINDOW_SECONDS, _STEP_SECONDS = 1.0, 0.5
-"""Of the windows by which stretches beside damage are tried, at most `_MOST_WINDOWS` each."""
+"""Length and step of the windows that test stretches next to damage, at most `_MOST_WINDOWS` each."""
 _MOST_WINDOWS = 48
 _FEW_WINDOWS = 3
-"""Of a file without a sign of damage: its beginning, middle and end."""
+"""Windows of a file without signs of damage: its beginning, middle and end."""
 _FEW_FRAMES = 4
 _MOST_FPS = 60.0
 _SIDE_PX = 16

@@ -208,7 +208,7 @@ class _Tally:
     data_end_seconds: float = -math.inf
     """Where the last packet ends, on the container's clock."""
     latest_seconds: float = math.inf
-    """Of the packet that was read last, on the clip clock; infinite where there is none."""
+    """Time of the packet read last, on the clip clock; infinite where there is none."""
     _begin_seconds: float | None = None
 
     def _note(self, packet: Packet) -> None:
@@ -330,17 +330,17 @@ class _AudioTally(_Tally):
     _channels: int = 0
     _num_samples: int = 0
     _energy: float = 0.0
-    """Of the mono mix."""
+    """Energy of the mono mix."""
     _first: float = 0.0
-    """Of the first channel."""
+    """Energy of the first channel."""
     _each: float = 0.0
     """The mean over channels."""
     _peak: float = 0.0
-    """Of all channels."""
+    """Peak of all channels."""
     _mel: MelTally = field(default_factory=MelTally)
     _num_damaged: int = 0
     _damaged_seconds: float = 0.0
-    """Of the first place."""
+    """Time of the first damaged place."""
     _others: list[tuple[float, float, int]] = field(default_factory=list)
     """Begin and end of what has another sample rate than the first frame, and that rate."""
 
@@ -465,7 +465,7 @@ class _Packets:
 
     @classmethod
     def of(cls, media: Media) -> "_Packets":
-        """Of the video of `media`, which has one."""
+        """Packets of the video of `media`, which has one."""
         assert media.video is not None
         context = media.video.codec_context
         extradata = context.extradata or b""

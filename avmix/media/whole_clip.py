@@ -28,7 +28,7 @@ from avmix.media.probe import probe
 from avmix.types import Entry
 
 _PIECE_BYTES = 64 << 20
-"""Of decoded frames held at a time."""
+"""Bytes of decoded frames held at a time."""
 _LONGEST_PIECE = 256
 _LOOK_PX = 64
 """Shorter side of the frames that motion is measured in."""

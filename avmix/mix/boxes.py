@@ -10,7 +10,7 @@ from avmix.mix.clip_grid import Grid
 from avmix.mix.mix_plan import Box
 
 Grids = Mapping[str, Grid]
-"""Of each modality, by name."""
+"""Grid of each modality, by name."""
 
 
 Interval = tuple[float, float]

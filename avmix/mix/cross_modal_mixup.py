@@ -252,7 +252,7 @@ class CrossModalMixup:
             raise ValueError(f"{word!r}: {error}") from None
 
     def _shares(self, drop: Mapping[str, float] | None) -> dict[str, float]:
-        """Of the rows that lose each tensor."""
+        """Share of the rows that lose each tensor."""
         if drop is not None and not any(way.dropout for way in self._ways):
             raise ValueError(f"drop={dict(drop)} needs a method with +dropout")
         if len(self._kinds) == 1 and any(way.dropout for way in self._ways):
@@ -410,7 +410,7 @@ def _check_labels(labels: Tensor, num_classes: int | None) -> None:
 
 
 def _classes(labels: Tensor) -> tuple[frozenset[int], ...]:
-    """Of each row."""
+    """Classes of each row."""
     if labels.ndim == 1:
         return tuple(frozenset({k} - {IGNORED}) for k in labels.tolist())
     return tuple(frozenset(row.nonzero().flatten().tolist()) for row in labels)

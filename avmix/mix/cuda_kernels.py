@@ -42,9 +42,9 @@ class Launch:
     grid: tuple[int, int, int]
     """Its programs, the first axis fastest; one is 0 where there is nothing to compute."""
     arguments: dict[str, Any]
-    """Of the kernel, by name; `out` is the result."""
+    """Arguments of the kernel, by name; `out` is the result."""
     num_warps: int = _NUM_WARPS
-    """Of 32 lanes each, per program."""
+    """Warps (of 32 lanes each) per program."""
 
     def run(self) -> Tensor:
         """Launch on the device of the result and return it, without waiting."""

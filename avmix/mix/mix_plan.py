@@ -37,11 +37,11 @@ class Part:
     """Mixing of one modality: weight, box and presence of every clip."""
 
     name: str
-    """Of the modality."""
+    """Name of the modality."""
     domain: str
     """What of it is mixed: `pixels`; `waveform`, `power` or `log_mel`; `features`."""
     weight: tuple[float, ...]
-    """Of the own signal, inside the box."""
+    """Weight of the own signal inside the box."""
     present: tuple[bool, ...]
     """Which clips have this modality, after mixing and dropout."""
     box: tuple[Box, ...] | None = None

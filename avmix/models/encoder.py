@@ -41,7 +41,7 @@ class AudioSpec:
     """What comes before it: the log-mel of `avmix.models.frontend`; Kaldi's filterbanks, as the
     audio spectrogram transformer; those of CLAP; or nothing at all."""
     sample_rate: int | None = None
-    """Of the waveform, samples / second."""
+    """Sample rate of the waveform, samples / second."""
     channels: int | None = None
     """Spectrograms of a clip: 1 for mono, 2 for stereo."""
     num_mels: int | None = None

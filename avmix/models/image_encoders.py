@@ -28,7 +28,7 @@ class ImageNetwork:
     """Height and width that it must be given; None: any."""
     mean: Colour | None = None
     std: Colour | None = None
-    """Of pixels in [0, 1], as in `VideoSpec`."""
+    """Deviation of pixels in [0, 1], as in `VideoSpec`."""
 
 
 class FrameEncoder(Encoder):

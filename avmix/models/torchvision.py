@@ -79,7 +79,7 @@ def _pixels(name: str) -> tuple[Colour, Colour]:
 
 
 def _size_of(net: Any) -> tuple[int, int] | None:
-    """Of a network with an embedding for every position."""
+    """Input size of a network with an embedding for every position."""
     return (net.image_size, net.image_size) if type(net).__name__ == "VisionTransformer" else None
 
 

@@ -38,7 +38,7 @@ class Report:
     missing: tuple[str, ...]
     """Allowed by name: they keep their random values."""
     unexpected: tuple[str, ...]
-    """Of the file, with no place in the encoder, such as a classifier."""
+    """Weights of the file without a place in the encoder, such as a classifier."""
 
     def __str__(self) -> str:
         """In one line."""

@@ -43,7 +43,7 @@ class Found:
     clips: tuple[Mapped, ...]
     unexpected: tuple[str, ...]
     like_missing: tuple[str, ...]
-    """Of the unexpected files those that begin as a missing clip is called."""
+    """Unexpected files whose names begin like a missing clip."""
 
 
 def mapping_of(

@@ -19,7 +19,7 @@ from avmix.system.portability import lock_file
 from avmix.types import AudioInfo, VideoInfo
 
 _VERSION = 4
-"""Of what probing finds; raised when the same file would give something else."""
+"""Version of probing; raised when the same file would give something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Probed:
     video: VideoInfo | None = None
     audio: AudioInfo | None = None
     sha256: str = ""
-    """Of the content; empty where the file could not be read."""
+    """Hash of the content; empty where the file could not be read."""
     problem: str = ""
     """Why it cannot be used; empty where it can."""
     good: tuple[tuple[float, float], ...] = ()

@@ -70,4 +70,4 @@ class Protocol:
     needs_audio: bool = False
     """True: clips without audio are left out; False: kept, with masks of what is present."""
     annotation_sha256: str = ""
-    """Of the files that it was read from."""
+    """Hash of the files that it was read from."""

@@ -38,7 +38,7 @@ class Augmented:
     after: Clip
     shown: VisibleParts | None
     batch: Batch
-    """Of `after` alone, as training collates it."""
+    """Batch of `after` alone, as training collates it."""
 
 
 def preview_augment(

@@ -16,7 +16,7 @@ class _Spec:
 
 
 def read_augment(spec: str) -> AugmentConfig:
-    """Of a YAML file with a section `augment` (a preset, the config.yaml of a run), or of inline
+    """Read a YAML file with a section `augment` (a preset, the config.yaml of a run), or inline
     YAML of its options, `{speed: 1.25, reverse: 1.0}`.
 
     Raises OSError for a file that cannot be read, ValueError for one without that section; options

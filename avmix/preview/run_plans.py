@@ -17,13 +17,13 @@ class Planned:
 
     config: TrainConfig
     plan: MixPlan
-    """Of this one clip, with its partner as second input."""
+    """Plan of this one clip, with its partner as second input."""
     paths: tuple[Path, Path]
     start_seconds: tuple[float, float]
     """Where the labelled stretches begin."""
     labels: tuple[str, str]
     tracks: tuple[int | None, int | None]
-    """Of audio, as `AudioInfo.track`."""
+    """Audio tracks, as `AudioInfo.track`."""
     until_seconds: tuple[float | None, float | None]
     """Where reading has to end, as `Entry.usable_until_seconds`."""
 

@@ -87,7 +87,7 @@ class World:
     accent: Colour
     backdrop: Backdrop
     pitch_octaves: float
-    """Of its sounds, relative to the usual."""
+    """Pitch of its sounds, relative to the default."""
     decay: float
     """Factor on how long its sounds ring."""
 
@@ -140,12 +140,12 @@ class Scene:
     drift_hz: tuple[float, float]
     drift_phase: tuple[float, float]
     rod_opacity: float
-    """Of the rod that a swinging body hangs from."""
+    """Opacity of the rod that a swinging body hangs from."""
     brightness: float
     frame_noise: float
     """Standard deviation, share of full scale."""
     peak: float
-    """Of the action's audio, share of full scale."""
+    """Peak of the action's audio, share of full scale."""
     hiss: float
     """Root mean square of the noise, relative to `peak`."""
     hiss_tilt: float

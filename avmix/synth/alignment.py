@@ -22,7 +22,7 @@ from avmix.media.onsets import GRID_HZ as ONSET_HZ
 from avmix.media.onsets import onset_strength
 
 GRID_HZ = 50
-"""Of both envelopes; a shift is exact to half a step, 10 ms."""
+"""Rate of both envelopes; a shift is exact to half a step, 10 ms."""
 _SMOOTH_SECONDS = 0.03
 """Standard deviation: a frame lasts about that long, so an impact is seen that exactly."""
 _STEPS = ONSET_HZ // GRID_HZ

@@ -57,7 +57,7 @@ class ComposeOptions:
     background_db: float = -12.0
     """Level of the background's audio relative to that of the action, dB, at most 0."""
     seed: int = 0
-    """Of every choice."""
+    """Random seed."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -80,10 +80,10 @@ class Composition:
     clip_id: str
     action: act.Action
     address: tuple[int, ...]
-    """Of its random streams: seed, number of the action, number of the clip."""
+    """Address of its random streams: seed, number of the action, number of the clip."""
     background: Entry
     start_seconds: float
-    """Of the part of the background that is used, on the clock of its file."""
+    """Start of the used part of the background, on the clock of its file."""
     across: float
     """Which square of a wider or higher frame, 0 to 1: from left to right, or top to bottom."""
     difficulty: float

@@ -55,7 +55,7 @@ class RepairOptions:
     """As many pairs of each class: those of the class that has fewest, so that what is added does
     not make some classes more frequent than others."""
     seed: int = 0
-    """Of the choice of pairs."""
+    """Random seed of the choice of pairs."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

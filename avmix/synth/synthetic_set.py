@@ -43,7 +43,7 @@ class Outcome:
     """What became of one job."""
 
     name: str
-    """Of the job."""
+    """Name of the job."""
     entry: Entry | None
     """The row of the clip that was made; None where there is none."""
     reason: str = ""
@@ -61,9 +61,9 @@ class Plan:
     arguments: Mapping[str, Any]
     """All that the clips depend on, as JSON; not where folders are or how many work on it."""
     classes: tuple[str, ...]
-    """Of the parent dataset: the made one has the same."""
+    """Classes of the parent dataset and of the new one."""
     protocol: str
-    """Of the parent dataset."""
+    """Protocol of the parent dataset."""
 
 
 def prepare(plan: Plan, *, overwrite: bool) -> bool:

@@ -64,7 +64,7 @@ class Item:
 
     url: str
     name: str
-    """Of the file, relative to the folder; for yt-dlp without its ending."""
+    """Path of the file, relative to the folder; for yt-dlp without its ending."""
     cut_seconds: tuple[float, float] | None = None
     """From where to where it is cut once it is there; None: it stays whole."""
 
@@ -76,7 +76,7 @@ class Outcome:
     url: str
     name: str
     path: str = ""
-    """Of the file, relative to the folder; empty where there is none."""
+    """Path of the file, relative to the folder; empty where there is none."""
     bytes: int = 0
     sha256: str = ""
     problem: str = ""
@@ -92,7 +92,7 @@ class RequestLimits:
     """Between two items."""
     timeout_seconds: float = 30.0
     tries: int = 3
-    """Of one item, each after twice the pause of the one before."""
+    """Attempts per item, each after twice the pause of the one before."""
 
 
 def read_list(path: Path) -> tuple[Item, ...]:

@@ -51,12 +51,12 @@ from avmix.types import Entry
 Kind = Literal["source", "file", "group", "pictures", "sound"]
 
 MAX_FRAME_BITS = 24
-"""Of 127: frames that differ in fewer or as many look the same. Transcoded to a quarter of the
-size, real clips differ in at most 14 (40 of UCF101); unrelated ones rarely in fewer than 26
-(benchmarks/results/leaks.json)."""
+"""Differing bits of 127: frames that differ in fewer or as many look the same. Transcoded to a
+quarter of the size, real clips differ in at most 14 (40 of UCF101); unrelated ones rarely in fewer
+than 26 (benchmarks/results/leaks.json)."""
 MAX_AUDIO_SHARE = 0.3
-"""Of the bits: the same, transcoded real clips differ in up to 0.16, unrelated ones in 0.43 and
-more, of 40; Haitsma and Kalker use 0.35."""
+"""Share of differing bits: the same, transcoded real clips differ in up to 0.16, unrelated ones in
+0.43 and more, of 40; Haitsma and Kalker use 0.35."""
 MIN_AUDIO_SECONDS = 1.5
 """Least audio that must be audible in both clips to be compared."""
 

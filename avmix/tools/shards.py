@@ -25,7 +25,7 @@ from avmix.system.printing import echo
 from avmix.types import Entry
 
 FORMAT = 1
-"""Of `index.json`."""
+"""Version of `index.json`."""
 
 EPILOG = """\
 exit:   0 written   1 a file is missing or is not the manifest's; nothing is left half   2 wrong usage

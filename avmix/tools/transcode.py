@@ -52,9 +52,9 @@ from avmix.types import Entry
 Codec = Literal["aac", "opus"]
 
 MIN_PSNR_DB = 25.0
-"""Of frames of 32 x 32, at the least: real clips have 30 to 46, by crf 20."""
+"""Smallest PSNR of frames of 32 x 32: real clips have 30 to 46, by crf 20."""
 MAX_SHIFT_SECONDS = 0.002
-"""Of the audio against that of the source."""
+"""Largest shift of the audio against its source."""
 
 _JOURNAL = "transcode.jsonl"
 _LOOK_PX = 64
@@ -102,7 +102,7 @@ class Job:
 
     entry: Entry
     path: str
-    """Of the new file, relative to the new root."""
+    """Path of the new file, relative to the new root."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

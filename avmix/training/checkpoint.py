@@ -37,7 +37,7 @@ class Checkpoint:
     split_sha256: str
     """Hash of the train split: which clips, in which order."""
     num_steps: int
-    """Of an epoch; depends on the number of processes."""
+    """Steps per epoch; depends on the number of processes."""
     epoch: int
     """The epoch to go on with."""
     step: int

@@ -263,7 +263,7 @@ class Evaluation:
     """Result of evaluating a split; missing predictions are not substituted."""
 
     predictions: Predictions
-    """Of the clips all of whose views could be read, and gave finite numbers."""
+    """Predictions for the clips whose views were all readable and gave finite numbers."""
     bad: tuple[BadClip, ...]
     """The others, once each."""
 

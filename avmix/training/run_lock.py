@@ -12,7 +12,7 @@ from avmix.system import strict_json
 from avmix.system.portability import lock_file
 
 NAME = "run.lock"
-"""Of the file that says who works in a folder; it is there while somebody does."""
+"""Name of the lock file; it exists while a process works in the folder."""
 
 
 class LockedError(ValueError):

@@ -50,7 +50,7 @@ _OPTIONAL = ("timm", "transformers", "pytorchvideo")
 
 
 _NORMS = ("grad_norm", "grad_norm_video", "grad_norm_audio", "grad_norm_fusion")
-"""Of `GradNorms`, as a line of metrics.jsonl names them."""
+"""Names of `GradNorms` in metrics.jsonl."""
 
 
 class NotFiniteError(RuntimeError):
@@ -62,11 +62,11 @@ class GradNorms(NamedTuple):
 
     total: Tensor
     video: Tensor
-    """Of the video encoder."""
+    """Norm of the video encoder."""
     audio: Tensor
-    """Of the audio encoder."""
+    """Norm of the audio encoder."""
     fusion: Tensor
-    """Of everything else."""
+    """Norm of everything else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ class Stopwatch:
 
 
 class LossSum(NamedTuple):
-    """Of the losses of the steps of an epoch: what its mean needs when the epoch is resumed."""
+    """Sum of an epoch's losses, from which its mean is computed when the epoch is resumed."""
 
     total: float
     """Losses are float32: in float64 their sum is exact, however often it was interrupted."""
@@ -294,7 +294,7 @@ class RunLog:
 
     @property
     def loss_sum(self) -> "LossSum | None":
-        """Of the steps of the epoch that were written so far; for a checkpoint."""
+        """Sum over the steps of the epoch written so far, for a checkpoint."""
         return self._sum
 
     def stop_progress(self) -> None:

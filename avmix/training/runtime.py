@@ -22,7 +22,7 @@ class Runtime:
     device: torch.device
     """Where the network is."""
     threads: int
-    """Of torch on the CPU."""
+    """Threads of torch on the CPU."""
     rank: int = 0
     """Number of this process among `world_size`."""
     world_size: int = 1
@@ -109,7 +109,7 @@ class Rounding:
     device: str
     """`cpu`, or the model of the GPU."""
     threads: int
-    """Of torch on the CPU."""
+    """Threads of torch on the CPU."""
     kernel: str
     """That normalises and mixes frames (`frontend.kernel`)."""
     cpu: str
