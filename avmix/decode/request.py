@@ -14,7 +14,7 @@ from avmix.decode.errors import ClipRangeError, UnsupportedMediaError
 MAX_SECONDS = 1e9
 """31 years: times beyond it no file has, and in ticks they may be more than 64 bits."""
 MAX_FRAMES = 1_000_000
-"""Frames of one window: their times alone are held in memory before the size of a frame is known."""
+"""Frames of one window: their times alone are in memory before the size of a frame is known."""
 
 
 Track = int | str | None

@@ -72,10 +72,8 @@ def agreeing(findings: Sequence[Finding], judged: Judgement) -> tuple[Finding, .
 
 
 def _damage(damage: Damage) -> Finding:
-    code, what = {
-        "picture": ("damaged_picture", "frames"),
-        "sound": ("damaged_sound", "audio"),
-    }[damage.stream]
+    is_video = damage.stream == "picture"
+    code, what = ("damaged_picture", "frames") if is_video else ("damaged_sound", "audio")
     places = "1 place" if damage.num == 1 else f"{damage.num} places"
     return Finding.of(code, f"damaged {what}: {places}, first at {damage.first_seconds:.2f} s")
 

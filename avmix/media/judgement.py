@@ -27,7 +27,7 @@ _LIMITS = Limits(seconds=600.0)
 _LEAST_SECONDS = 0.2
 """The shortest stretch that is worth anything."""
 _WINDOW_SECONDS, _STEP_SECONDS = 1.0, 0.5
-"""Length and step of the windows that test stretches next to damage, at most `_MOST_WINDOWS` each."""
+"""Length and step of windows that test stretches next to damage, at most `_MOST_WINDOWS` each."""
 _MOST_WINDOWS = 48
 _FEW_WINDOWS = 3
 """Windows of a file without signs of damage: its beginning, middle and end."""
