@@ -345,12 +345,12 @@ def _no_val(config: TrainConfig) -> str:
 
 def _mix(config: TrainConfig) -> str:
     """How batches are mixed, in a few words."""
-    recipes = ", ".join(
+    methods = ", ".join(
         word if share == 1 else f"{share:g} {word}"
         for word, share in config.mix.mix_methods.items()
     )
     law = f"beta({config.mix.alpha:g})" if config.mix.law == "beta" else config.mix.law
-    return f"{recipes}, lambda {law}"
+    return f"{methods}, lambda {law}"
 
 
 def _headline(

@@ -98,17 +98,17 @@ class MixConfig:
         for key in self.switch or [self.method]:
             where = "mix.switch" if self.switch else "mix.method"
             try:
-                recipe = parse_mix_method(key)
+                mix_method = parse_mix_method(key)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
-            if recipe.method == "energy":
+            if mix_method.method == "energy":
                 validate(
                     self.audio_domain != "log_mel",
                     "mix.audio_domain",
                     f"must be power or waveform for {where} energy",
                     self.audio_domain,
                 )
-            if recipe.method == "cutmix_frequency":
+            if mix_method.method == "cutmix_frequency":
                 validate(
                     self.audio_domain != "waveform",
                     "mix.audio_domain",

@@ -49,8 +49,8 @@ def _some(says: str, fits: Callable[[Any, MixMethod], bool]) -> Need:
     """One of the ways of mixing is such that `fits`."""
 
     def met(mix: Any) -> bool:
-        recipes = [parse_mix_method(word) for word, share in mix.mix_methods.items() if share > 0]
-        return mix.probability > 0 and any(fits(mix, recipe) for recipe in recipes)
+        methods = [parse_mix_method(word) for word, share in mix.mix_methods.items() if share > 0]
+        return mix.probability > 0 and any(fits(mix, method) for method in methods)
 
     return Need(says, met)
 

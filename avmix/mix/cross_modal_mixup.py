@@ -224,19 +224,19 @@ class CrossModalMixup:
             config = replace(config, method=name if name in METHODS else "mixup")
             return _Way(chance, config, name, dropout=name != word)
         try:
-            recipe = parse_mix_method(word)
+            mix_method = parse_mix_method(word)
         except ValueError as error:
             raise ValueError(f"{error}; or METHOD is one of {self._names}") from None
-        if recipe.method in ("video", "audio"):
+        if mix_method.method in ("video", "audio"):
             raise ValueError(f"{word!r}: no tensor is called so, only {self._names}")
-        if recipe.method in ("energy", "cross"):
+        if mix_method.method in ("energy", "cross"):
             raise ValueError(f"{word!r} is for the engine of avmix only")
-        if recipe.level != "input":
+        if mix_method.level != "input":
             raise ValueError(
                 f"{word!r} happens inside a network; to mix features, hand them over as tensors of "
                 "kind 'vector'"
             )
-        way = _Way(chance, replace(config, method=recipe.method), dropout=recipe.dropout)
+        way = _Way(chance, replace(config, method=mix_method.method), dropout=mix_method.dropout)
         self._try(word, way)
         return way
 

@@ -19,7 +19,7 @@ from avmix.types import Batch
 
 PIXEL_MEAN = (0.45, 0.45, 0.45)
 PIXEL_STD = (0.225, 0.225, 0.225)
-"""Per colour, of pixels in [0, 1]: what the Kinetics recipes of the field use."""
+"""Per colour, of pixels in [0, 1]: the usual values for Kinetics."""
 
 LOG_FLOOR = 1e-6
 """Added to mel power before the logarithm: far below any audible level, and far above what half
