@@ -199,7 +199,7 @@ def _frame_facts(video: VideoReport) -> list[tuple[str, str]]:
         shown.append("interlaced")
     if shown:
         rows.append(("", ", ".join(shown)))
-    said = "" if video.color_tagged else " (what is not said is assumed as players do)"
+    said = "" if video.color_tagged else " (unstated values as players assume them)"
     rows.append(("colour", f"matrix {video.color_matrix}, range {video.color_range}{said}"))
     median, most = video.key_seconds
     rows.append(("keyframes", f"{median:.2f} s apart (median), {most:.2f} s at most"))

@@ -511,17 +511,28 @@ def _report(
 
 
 def _table(summary: Sequence[Mapping[str, Any]], manifests: Mapping[str, Manifest]) -> list[str]:
-    lines = [f"{'what':<10}{'in':<16}{'shared':>8}{'clips of the later':>24}"]
+    lines = [f"{'shared':<10}{'by splits':<16}{'number':>8}{'clips of the second':>24}"]
     for row in summary:
         clips = row["clips_b"]
         told = "" if clips is None else f"{clips} of {len(manifests[row['split_b']].entries)}"
         both = f"{row['split_a']}, {row['split_b']}"
-        lines.append(f"{row['kind']:<10}{both:<16}{row['leaks']:>8}{told:>24}")
+        lines.append(f"{_in_text(row['kind']):<10}{both:<16}{row['leaks']:>8}{told:>24}")
     return lines
+
+
+def _in_text(kind: Kind) -> str:
+    """What the console calls a kind of leak."""
+    match kind:
+        case "pictures":
+            return "frames"
+        case "sound":
+            return "audio"
+        case _:
+            return kind
 
 
 def _told(leak: Leak) -> str:
     what = f"{leak.value} " if leak.value else ""
     far = f", distance {leak.distance:g}" if leak.kind in ("pictures", "sound") else ""
-    return (f"{leak.kind}: {what}{leak.split_a} {leak.clip_a} ({leak.num_a}), "
+    return (f"{_in_text(leak.kind)}: {what}{leak.split_a} {leak.clip_a} ({leak.num_a}), "
             f"{leak.split_b} {leak.clip_b} ({leak.num_b}){far}")  # fmt: skip
