@@ -15,11 +15,13 @@ from pathlib import Path
 from rich.table import Table
 
 from avmix.config import EvalConfig, load_config
-from avmix.data.dataset import EvalSet, TooManyBadClips, is_audible
+from avmix.data.clip_reader import is_audible
+from avmix.data.dataset import EvalSet
 from avmix.data.loader import eval_loader, read_limits
 from avmix.data.loader_pool import LoaderError
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.data.quarantine import Quarantine
+from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.figures import draw_confusion
 from avmix.evaluation.metrics import (
     EVAL_ROWS,
@@ -40,7 +42,7 @@ from avmix.training import checkpoint, runtime
 from avmix.training.chance_level import HEADS, is_often_at_chance, likely_causes
 from avmix.training.checkpoint import Checkpoint, CheckpointError
 from avmix.training.engine import Evaluation, evaluate
-from avmix.training.runlog import environment
+from avmix.training.run_environment import environment
 
 _MOST_CLASSES, _FEWER_CLASSES = 60, 20
 """Above the first number of classes, only the second is printed."""

@@ -29,7 +29,7 @@ from avmix.config import (
     to_yaml,
 )
 from avmix.config.unused_options import unused_options, without_unused
-from avmix.data.dataset import EvalSet, TooManyBadClips, TrainSet
+from avmix.data.dataset import EvalSet, TrainSet
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
 from avmix.data.loader_pool import LoaderError
 from avmix.data.manifest import (
@@ -42,6 +42,7 @@ from avmix.data.manifest import (
     splits_of,
 )
 from avmix.data.quarantine import Quarantine
+from avmix.data.sample import TooManyBadClips
 from avmix.data.train_clips import train_clips
 from avmix.evaluation.metrics import Scores, all_scores
 from avmix.isolate.process_pool import CannotStart
@@ -58,8 +59,9 @@ from avmix.training import chance_level, checkpoint, runtime
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.checkpoint import Checkpoint, CheckpointError
 from avmix.training.engine import build_optimizer, evaluate, seed_torch, train_one_epoch
+from avmix.training.measurements import NO_STEP, LossSum
 from avmix.training.run_lock import alone_in
-from avmix.training.runlog import NO_STEP, LossSum, NotFiniteError, RunLog
+from avmix.training.runlog import NotFiniteError, RunLog
 from avmix.training.runtime import Rounding, Runtime
 
 # What may change between the start of a run and its continuation: where it runs, not what it does.

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 _COMMANDS = {
-    "doctor": ("avmix.doctor.command", "Report",
+    "doctor": ("avmix.doctor.doctor_command", "Report",
                "contents and problems of media files, and of this environment"),
-    "events": ("avmix.events.command", "Write down",
+    "events": ("avmix.events.events_command", "Write down",
                "the onset times of audio events in the clips of a dataset"),
     "download": ("avmix.tools.download", "Fetch", "the files of a list of links"),
     "leaks": ("avmix.tools.leaks", "Find",
@@ -30,7 +30,7 @@ _COMMANDS = {
                   "a dataset re-encoded into small, fast-to-read files"),
     "shards": ("avmix.tools.shards", "Write",
                "a dataset as tar files in the layout of WebDataset"),
-    "synth": ("avmix.synth.command", "Generate", "synthetic clips for additional training data"),
+    "synth": ("avmix.synth.synth_command", "Generate", "synthetic clips for additional training data"),
 }  # fmt: skip
 """Module of each command, and what it does; `preview` is here."""
 

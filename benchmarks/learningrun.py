@@ -25,8 +25,8 @@ import trainrun
 
 import train
 from avmix.config import TrainConfig, to_yaml
-from avmix.data.dataset import Loaded, Place
 from avmix.data.loader import BatchSource
+from avmix.data.sample import Loaded, Place
 from avmix.training import runtime
 from avmix.training.chance_level import HEADS, HeadEpoch
 from avmix.training.engine import train_one_epoch

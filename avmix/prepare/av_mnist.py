@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from avmix.media.write_mp4 import audio_rate, write_mp4
-from avmix.prepare.annotations import AnnotationError
+from avmix.prepare.annotation_rows import AnnotationError
 
 FPS = Fraction(10)
 _SCALE = 4

@@ -11,7 +11,8 @@ import sys
 from argparse import Namespace
 from collections import Counter
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of
+from avmix.prepare.annotation_rows import AnnotationError, Row
+from avmix.prepare.annotations import Annotations, asked_of
 from avmix.prepare.command import run_recipe
 from avmix.prepare.protocol import Protocol
 

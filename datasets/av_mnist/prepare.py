@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row
+from avmix.prepare.annotation_rows import AnnotationError, Row
+from avmix.prepare.annotations import Annotations
 from avmix.prepare.av_mnist import read_idx, write_digit
 from avmix.prepare.command import run_recipe
 from avmix.prepare.protocol import Protocol

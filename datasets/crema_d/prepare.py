@@ -9,7 +9,8 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of, read_classes
+from avmix.prepare.annotation_rows import AnnotationError, Row
+from avmix.prepare.annotations import Annotations, asked_of, read_classes
 from avmix.prepare.command import run_recipe
 from avmix.prepare.protocol import Protocol
 

@@ -10,7 +10,9 @@
 import sys
 from argparse import Namespace
 
-from avmix.prepare.annotations import Annotations, Row, asked_of, seconds_of
+from avmix.prepare.annotation_rows import Row
+from avmix.prepare.annotation_values import seconds_of
+from avmix.prepare.annotations import Annotations, asked_of
 from avmix.prepare.command import run_recipe
 from avmix.prepare.protocol import Protocol
 

@@ -8,7 +8,8 @@ import re
 import sys
 from argparse import Namespace
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row
+from avmix.prepare.annotation_rows import AnnotationError, Row
+from avmix.prepare.annotations import Annotations
 from avmix.prepare.command import run_recipe
 from avmix.prepare.protocol import Protocol
 

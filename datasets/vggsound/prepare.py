@@ -12,7 +12,8 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from avmix.prepare.annotations import Annotations, Row, read_classes
+from avmix.prepare.annotation_rows import Row
+from avmix.prepare.annotations import Annotations, read_classes
 from avmix.prepare.command import run_recipe
 from avmix.prepare.protocol import Protocol
 
