@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint: fused, each modality alone, each modality taken away.
+"""Evaluate a checkpoint: fused prediction, each modality alone, each modality removed.
 
     python eval.py --checkpoint runs/demo                     the last checkpoint of a run
     python eval.py --checkpoint runs/demo/best.pt --split val --num_views 5

@@ -166,8 +166,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     if len(clips.manifest.classes) < 2:
         only = ", ".join(map(repr, clips.manifest.classes))
         raise ManifestError(
-            f"{folder}: its only class is {only}; there is nothing to tell "
-            "apart, and so nothing to train"
+            f"{folder}: its only class is {only}; training needs at least two classes"
         )
     train, trained_on, events = clips.manifest, clips.manifest.sha256, {}
     if config.augment.window == "event":
@@ -329,8 +328,8 @@ def _resume(path: Path, begun: Checkpoint) -> tuple[Checkpoint, str]:
         changed.append(f"steps an epoch {state.num_steps} -> {begun.num_steps}: other processes?")
     if changed:
         raise CheckpointError(
-            f"{path} is of a run with another configuration ({', '.join(changed)}); choose "
-            "another run.out, or delete the folder to start anew"
+            f"{path} belongs to a run with another configuration ({', '.join(changed)}); choose "
+            "another run.out, or delete the folder to start again"
         )
     notice, done, epochs = "", state.config.optim.epochs, begun.config.optim.epochs
     if done != epochs:
@@ -398,12 +397,12 @@ def _no_val(config: TrainConfig) -> str:
 
 def _mix(config: TrainConfig) -> str:
     """How batches are mixed, in a few words."""
-    recipes = ", ".join(
+    methods = ", ".join(
         word if share == 1 else f"{share:g} {word}"
         for word, share in config.mix.mix_methods.items()
     )
     law = f"beta({config.mix.alpha:g})" if config.mix.law == "beta" else config.mix.law
-    return f"{recipes}, lambda {law}"
+    return f"{methods}, lambda {law}"
 
 
 def _headline(
@@ -439,5 +438,5 @@ if __name__ == "__main__":
     ) as error:
         sys.exit("error: " + printable(str(error), keep="\n"))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         sys.exit(130)

@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
 
 _COMMANDS = {
-    "doctor": ("avmix.doctor.doctor_command", "Say",
-               "what is in media files, what is wrong with them, and with this environment"),
+    "doctor": ("avmix.doctor.doctor_command", "Report",
+               "contents and problems of media files, and of this environment"),
     "events": ("avmix.events.events_command", "Write down",
-               "the times at which sounds begin in the clips of a dataset"),
-    "download": ("avmix.tools.download", "Fetch", "files that a list of links names"),
+               "the onset times of audio events in the clips of a dataset"),
+    "download": ("avmix.tools.download", "Fetch", "the files of a list of links"),
     "leaks": ("avmix.tools.leaks", "Find",
               "sources, files or people shared between splits"),
-    "transcode": ("avmix.tools.transcode", "Make",
+    "transcode": ("avmix.tools.transcode", "Write",
                   "a dataset re-encoded into small, fast-to-read files"),
     "shards": ("avmix.tools.shards", "Write",
                "a dataset as tar files in the layout of WebDataset"),
-    "synth": ("avmix.synth.synth_command", "Make", "synthetic clips for additional training data"),
-    "model": ("avmix.tools.model_command", "Say",
-              "what a network costs and where it mixes; or write its weights as safetensors"),
+    "synth": ("avmix.synth.synth_command", "Generate",
+              "synthetic clips for additional training data"),
+    "model": ("avmix.tools.model_command", "Report",
+              "cost and structure of a network; or write its weights as safetensors"),
 }  # fmt: skip
 """Module of each command, and what it does; `preview` is here."""
 
@@ -47,7 +48,7 @@ def _main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="avmix", description="Audio-visual action recognition.")
     commands = parser.add_subparsers(dest="command", required=True)
     preview = commands.add_parser(
-        "preview", help="figure of two clips and of their mix, or of augmentation"
+        "preview", help="a figure of two clips and their mix, or of an augmentation"
     )
     _preview_arguments(preview)
     chosen = next((word for word in words if not word.startswith("-")), "")
@@ -76,32 +77,43 @@ def _preview_arguments(preview: argparse.ArgumentParser) -> None:
     preview.add_argument("own", type=Path, nargs="?", help="video file A")
     what = "video file B: the partner, or the background for --augment and --grid"
     preview.add_argument("partner", type=Path, nargs="?", help=what)
-    what = "draw A before and after this instead of a mix, and write both as films: a YAML file "
+    what = "draw A before and after this instead of a mix, and write both as videos: a YAML file "
     what += "with a section augment, or options as '{speed: 1.25, reverse: 1.0}'"
     preview.add_argument("--augment", metavar="SPEC", help=what)
     what = "draw every augmentation by itself, DIR/NAME.jpg, instead of a mix"
     preview.add_argument("--grid", type=Path, metavar="DIR", help=what)
     preview.add_argument("--epoch", type=int, default=0, help="--augment: epoch of the draw (0)")
-    preview.add_argument("--no-films", action="store_true", help="--augment: only the figure")
-    preview.add_argument("--method", default="mixup", help="as mix.method, or all (mixup)")
+    preview.add_argument("--no-videos", "--no-films", action="store_true",
+                         help="--augment: only the figure")  # fmt: skip
+    preview.add_argument(
+        "--method", default="mixup", help="mixing method, as mix.method, or all (mixup)"
+    )
     preview.add_argument(
         "--audio-domain",
         choices=("log_mel", "power", "waveform"),
-        help="what of the audio is mixed (log_mel; energy: waveform)",
+        help="representation of the audio that is mixed (log_mel; energy: waveform)",
     )
     preview.add_argument("--lam", type=float, default=0.5, help="weight of A, 0 to 1 (0.5)")
-    preview.add_argument("--seed", type=int, default=0, help="of what is drawn at random (0)")
-    preview.add_argument("--config", type=Path, help="config.yaml of a run: its clips and frontend")
-    plan_help = "JSON of a plan, or plans_rankN.jsonl of a run: instead of --method, --lam, --seed"
+    preview.add_argument("--seed", type=int, default=0, help="random seed (0)")
+    preview.add_argument(
+        "--config", type=Path, help="config.yaml of a run, for its clip and frontend options"
+    )
+    plan_help = (
+        "mixing plan: JSON file, or plans_rankN.jsonl of a run; in place of --method, --lam, --seed"
+    )
     preview.add_argument("--plan", type=Path, help=plan_help)
-    what = "folder of a run with plans (run.save_plans): what --line, a batch, did to --clip, with "
+    what = "folder of a run with saved plans (run.save_plans): draw --clip of batch --line, with "
     what += "the files, names and settings of the run; from the beginning of each labelled stretch"
     preview.add_argument("--run", type=Path, metavar="DIR", help=what)
-    preview.add_argument("--rank", type=int, default=0, help="--run: of which process (0)")
-    preview.add_argument("--line", type=int, default=1, help="which line of --plan or --run (1)")
-    preview.add_argument("--clip", type=int, default=0, help="which clip of the plan A is (0)")
+    preview.add_argument("--rank", type=int, default=0, help="--run: rank of the process (0)")
+    preview.add_argument(
+        "--line", type=int, default=1, help="line of --plan or --run: the batch (1)"
+    )
+    preview.add_argument("--clip", type=int, default=0, help="place of A in the plan (0)")
     preview.add_argument("--save-plan", type=Path, metavar="FILE", help="write the plan as JSON")
-    preview.add_argument("--start", type=float, default=0.0, help="seconds into both files (0)")
+    preview.add_argument(
+        "--start", type=float, default=0.0, help="start of the window in both files, seconds (0)"
+    )
     preview.add_argument("--labels", nargs=2, metavar=("A", "B"), help="class names (file names)")
     preview.add_argument("-o", "--out", type=Path, help="PNG (mix.png, augment.png)")
 
@@ -182,7 +194,7 @@ _OF_PREVIEW: dict[str, tuple[object, tuple[str, ...]]] = {
     "--start": (0.0, (_MIX, _PLAN, _RUN)),
     "--labels": (None, (_MIX, _PLAN, _RUN)),
     "--epoch": (0, (_AUGMENT,)),
-    "--no-films": (False, (_AUGMENT,)),
+    "--no-videos": (False, (_AUGMENT,)),
     "--out": (None, (_MIX, _PLAN, _RUN, _AUGMENT)),
 }
 """Default of each option, and for what it can act."""
@@ -192,7 +204,7 @@ def _check_preview(args: argparse.Namespace) -> None:
     """Raise ValueError for what is missing, and for options that cannot act."""
     kinds = [kind for kind in (_PLAN, _RUN, _AUGMENT, _GRID) if getattr(args, kind[2:])]
     if len(kinds) > 1:
-        raise ValueError(f"{kinds[0]} and {kinds[1]} are two things; ask for one")
+        raise ValueError(f"{kinds[0]} and {kinds[1]} exclude each other; give one")
     kind = kinds[0] if kinds else _MIX
     for option, (default, acts_for) in _OF_PREVIEW.items():
         given = getattr(args, option[2:].replace("-", "_")) != default
@@ -230,12 +242,12 @@ def _preview_augment(args: argparse.Namespace, config: "TrainConfig | None") -> 
         augment=read_augment(args.augment),
         clip=clip,
         frontend=frontend,
-        films=not args.no_films,
+        videos=not args.no_videos,
         seed=args.seed,
         epoch=args.epoch,
     )
-    films = "" if args.no_films else f", {out.stem}_before.mp4 and {out.stem}_after.mp4"
-    echo(f"wrote {out}{films}")
+    videos = "" if args.no_videos else f", {out.stem}_before.mp4 and {out.stem}_after.mp4"
+    echo(f"wrote {out}{videos}")
 
 
 def _mixes(args: argparse.Namespace) -> "list[MixConfig]":

@@ -1,4 +1,4 @@
-"""Counter-based random streams: every random choice has an address.
+"""Counter-based random streams: every draw is keyed by (seed, epoch, step, clip) and a purpose.
 
 `rng(seed, epoch, "window", row)` is always the same stream, whichever worker, rank or resumed run
 asks for it, so there is no generator state to save and none to get wrong. Nothing in avmix draws
@@ -47,7 +47,7 @@ _NUMBER: dict[Purpose, int] = {
 
 
 def rng(seed: int, epoch: int, purpose: Purpose, *index: int) -> np.random.Generator:
-    """The stream at this address; all numbers must be in [0, 2**32), else ValueError.
+    """Random stream of an address; all numbers must be in [0, 2**32), else ValueError.
 
     `index` is what tells draws of one purpose apart: the row of a clip, or step and rank. A purpose
     is always asked for with equally many of them.

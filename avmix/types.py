@@ -1,4 +1,4 @@
-"""The nouns that travel from a file to the loss, and the legend of axis letters.
+"""Data types passed between the stages, from file to loss, and the legend of axis letters.
 
     b  clips of a batch        t  frames             h w  pixels, rows and columns
     c  colours or channels     s  audio samples      m    mel bins
@@ -21,7 +21,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """What probing found of the video stream; times are on the clock of the container."""
+    """Properties of a video stream, as probing measured them; times are on the clock of the
+    container."""
 
     fps: float
     """Mean frame rate, frames / second."""
@@ -45,16 +46,17 @@ class VideoInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioInfo:
-    """What probing found of the audio stream; times are on the clock of the container."""
+    """Properties of an audio stream, as probing measured them; times are on the clock of the
+    container."""
 
     rate_hz: int
     """Samples / second as stored."""
     channels: int
     """Channels as stored."""
     start_seconds: float
-    """Time of the first sample that is heard, after codec priming."""
+    """Time of the first sample that is played, after codec priming."""
     duration_seconds: float
-    """Length of what is heard."""
+    """Length of the audio that is played."""
     codec: str
     """libav name of the codec, for example `aac`."""
     rms_dbfs: float
@@ -75,7 +77,7 @@ class AudioInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthetic:
-    """How a synthetic clip was generated; such clips are for training only."""
+    """Origin of a synthetic clip; such clips are for training only."""
 
     method: Literal["repair", "compose", "external"]
     """The command of `avmix synth` that made it."""
@@ -89,7 +91,7 @@ class Synthetic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One row of a manifest: a labelled stretch of one file, probed once."""
+    """Row of a manifest: a labelled stretch of one file, probed once."""
 
     clip_id: str
     """Unique within the dataset."""
@@ -124,13 +126,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """One decoded window of one file: video and audio of the same seconds."""
+    """Decoded window of a file: video and audio of the same seconds."""
 
     video: UInt8[np.ndarray, "t h w c"]
     """RGB frames, exactly as many as were asked for."""
     audio: Float32[np.ndarray, "*c s"]
-    """Waveform, (s) mono or (2, s) left and right; sample k sounds at `start_seconds +
-    k / sample_rate`, unless another shift was asked for."""
+    """Waveform, (s) mono or (2, s) left and right; sample k is played at
+    `start_seconds + k / sample_rate`, unless another shift was asked for."""
     pts_seconds: Float64[np.ndarray, " t"]
     """Real presentation time of each frame; 0 is the first frame of the file."""
     start_seconds: float
@@ -138,7 +140,7 @@ class Clip:
     duration_seconds: float
     """Length of the window."""
     sample_rate: int
-    """Of `audio`, samples / second."""
+    """Sample rate of `audio`, samples / second."""
     audio_valid: float
     """Share of the window for which the file has audio, 0 to 1; the rest is zeros."""
     num_held: int
@@ -149,7 +151,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Clips of one step; `video` and `audio` cover the same seconds of the same file."""
+    """Batch of clips; `video` and `audio` cover the same seconds of the same file."""
 
     video: UInt8[Tensor, "b t h w c"]
     """As decoded; the frontend normalises it on the device."""
@@ -166,8 +168,8 @@ class Batch:
     source: Int64[Tensor, " b"]
     """Number of the recording that each clip is of: those of one are never mixed together."""
     audio_target: Float[Tensor, "b k"] | None = None
-    """Label of what is heard, where it may differ from `target`: another clip's audio lies under
-    it. None: `target` holds for both."""
+    """Label of the audio, which differs from `target` where another clip's audio is mixed in as
+    background. None: `target` holds for both."""
     frame_visible: Bool[Tensor, "b t"] | None = None
     """False where augmentation hides a frame; None: all are shown."""
     column_visible: Bool[Tensor, "b f"] | None = None
@@ -197,15 +199,15 @@ class Batch:
         return self.video.shape[0]
 
     def to(self, device: torch.device) -> "Batch":
-        """Copy to `device`, without waiting where the memory is pinned."""
+        """Copy to `device`; asynchronously where the memory is pinned."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """Copy into page-locked memory, from which a GPU copies without waiting."""
+        """Copy into page-locked memory, from which copies to a GPU are asynchronous."""
         return self._each(Tensor.pin_memory)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Those that are there, by name."""
+        """Tensors that are not None, by name."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
@@ -236,11 +238,11 @@ def _names(dtypes: tuple[torch.dtype, ...]) -> str:
 
 
 class Heads(NamedTuple):
-    """One value per head: logits (b k), targets (b k), presence (b) and losses () all come so."""
+    """One value per head: logits (b k), targets (b k), presence (b) or losses ()."""
 
     fused: Tensor
-    """Of both modalities together."""
+    """Value of the head on both modalities."""
     video: Tensor
-    """Of the video encoder alone."""
+    """Value of the head on video alone."""
     audio: Tensor
-    """Of the audio encoder alone."""
+    """Value of the head on audio alone."""

@@ -242,7 +242,7 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path):
         # What it touched is not read: padding, or what the archive says twice.
         assert found.digest is not None
         assert same(found, MADE), place
-    damaged = f"{path}: damaged: its content is not what was written"
+    damaged = f"{path}: damaged: its digest does not match"
     assert [refused.get(place) for place in places[:2]] == [damaged, damaged]
     assert len(refused) > 150
 

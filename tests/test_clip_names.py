@@ -156,7 +156,7 @@ def test_a_clip_called_by_its_id_alone_is_one_clip() -> None:
 def test_a_file_in_the_folder_of_another_class_is_remarked_upon() -> None:
     (one,) = judged([cut("a", 417.0)], f"Tap_dancing/{ID}_417_427.mp4", 10.0)
     assert (one.status, one.flags) == ("found", ("other_folder",))
-    assert one.reason == "it lies in the folder of class 'tap dancing'"
+    assert one.reason == "it is in the folder of class 'tap dancing'"
     for folder in ("x", "train", "x/tap dancing"):
         (one,) = judged([cut("a", 417.0)], f"{folder}/{ID}_417_427.mp4", 10.0)
         assert one.flags == ()
@@ -231,8 +231,8 @@ def test_a_mapping_is_shown_and_written_before_anything_is_read(tmp_path, capsys
     said = capsys.readouterr().out
     assert f"1  id and seconds: a <- {ID}_417_427.mp4" in said
     assert "1  missing: b" in said
-    assert f"2  files that nothing expects: {ID}_x.mp4, else.mp4" in said
-    assert f"1  of them begin as clips that are missing are called: {ID}_x.mp4" in said
+    assert f"2  files that are not in the annotations: {ID}_x.mp4, else.mp4" in said
+    assert f"1  of them have names that begin like missing clips: {ID}_x.mp4" in said
     with (tmp_path / "out/mapping.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(r["clip_id"], r["path"], r["how"]) for r in rows] == [

@@ -600,7 +600,7 @@ def test_a_gpu_gives_the_same_and_is_not_waited_for(method, on):
         ({"probability": 1.1}, r"probability must be in \[0, 1\], got 1.1"),
         (
             {"method": "mixdown"},
-            "'mixdown' is not a mixing method; .*; or METHOD is one of image, t",
+            "unknown mixing method 'mixdown'; .*; or METHOD is one of image, t",
         ),
         ({"method": "audio"}, "'audio': no tensor is called so, only image, text"),
         ({"method": "energy"}, "'energy' is for the engine"),
@@ -612,7 +612,7 @@ def test_a_gpu_gives_the_same_and_is_not_waited_for(method, on):
         ({"switch": {"mixup": 0.5}}, "add up to 1, got {'mixup': 0.5}"),
         ({"switch": {"mixup": 1.5, "text": -0.5}}, "probabilities >= 0"),
         ({"switch": {"mixup": 1.0}, "method": "text"}, "'text' and switch .*: give one of them"),
-        ({"drop": {"text": 0.1}}, r"drop={'text': 0.1} is for methods with \+dropout"),
+        ({"drop": {"text": 0.1}}, r"drop={'text': 0.1} needs a method with \+dropout"),
         ({"drop": {"audio": 0.1}, "method": "dropout"}, "drop: no tensor is called 'audio'"),
         ({"drop": {"text": 0.6, "image": 0.6}, "method": "dropout"}, "add up to at most 1"),
         ({"drop": {"text": -0.1}, "method": "dropout"}, "shares >= 0"),
@@ -646,7 +646,7 @@ BROKEN[2, 1] = float("nan")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"audio": torch.zeros(4, 9)}, "was not told of audio, only of image, text"),
+        ({"audio": torch.zeros(4, 9)}, "the constructor did not name audio, only image, text"),
         ({"text": None}, "text missing: the tensors are image, text"),
         ({"text": torch.zeros(3, 7)}, "image has 4 rows, text has 3"),
         ({"text": torch.zeros(4, 7, 1)}, r"text is of kind vector, \(b d\), .* \(4, 7, 1\)"),

@@ -562,7 +562,7 @@ def test_folder_without_a_usable_row_says_why(tmp_path, capsys) -> None:
     assert run("folder", write(tmp_path / "t.csv", text), tmp_path / "m", tmp_path / "out") == 1
     said = capsys.readouterr().err
     assert (
-        "the annotations name no clip that can be used: t.csv:2: split 'tuning' is not one of "
+        "the annotations list no usable clip: t.csv:2: split 'tuning' is not one of "
         "train, val, test; t.csv:3: label is empty; t.csv:4: '/b.mp4' does not lie below " in said
     )
     assert said.endswith("; and 1 more\n")

@@ -737,7 +737,7 @@ def test_where_no_process_can_begin_no_file_is_to_blame(
     (tmp_path / "vanished.py").unlink()  # so that no child can import it
     assert doctor(plain, "--workers", "1") == 1
     said = capsys.readouterr()
-    assert "error: no file was examined: no process can begin its work" in said.err
+    assert "error: no file was examined: no process can start" in said.err
     assert said.out.startswith("environment")
     assert plain.name not in said.out
 
@@ -810,7 +810,7 @@ def test_a_manifest_elsewhere_and_a_changed_one(
     with (elsewhere / "train.jsonl").open("a") as file:
         file.write("\n")
     assert doctor(elsewhere, "--root", data_set) == 1
-    assert "its hash is not the one in dataset.json" in " ".join(capsys.readouterr().out.split())
+    assert "its hash differs from dataset.json" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,9 @@ def test_the_labelled_stretch_is_kept(start, end, stretch) -> None:
     [
         ({}, Probed(problem="cut off"), "unreadable", "cut off"),
         ({}, replace(GOOD, video=None), "no_pictures", "no video stream"),
-        ({"start_seconds": 9.6}, GOOD, "too_short", "0.40 s of it are there, 0.5 s are needed"),
-        ({"start_seconds": 60.0, "end_seconds": 70.0}, GOOD, "too_short", "0.00 s of it"),
-        ({}, replace(GOOD, video=replace(VIDEO, duration_seconds=0.1)), "too_short", "0.10 s of"),
+        ({"start_seconds": 9.6}, GOOD, "too_short", "0.40 s are available, 0.5 s are needed"),
+        ({"start_seconds": 60.0, "end_seconds": 70.0}, GOOD, "too_short", "0.00 s are"),
+        ({}, replace(GOOD, video=replace(VIDEO, duration_seconds=0.1)), "too_short", "0.10 s are"),
     ],
 )
 def test_clips_that_are_left_out_have_a_reason(changes, probed, status, reason) -> None:
@@ -207,7 +207,7 @@ def test_the_terminal_shows_what_matters(capsys: pytest.CaptureFixture[str]) -> 
     for line in lines_of(data):
         assert line in shown
     for said in ("LEAK by definition of this protocol: <everyone>", "1 of 2 classes have no clip",
-                 "q.mp4: gone", "e.zip: refused: evil", "r.tgz: may hold 1 of the clips",
+                 "q.mp4: gone", "e.zip: refused: evil", "r.tgz: may hold 1 of the excluded clips",
                  "l.txt:9: duplicate row", "l.txt:8: a typo (used)", "outside"):  # fmt: skip
         assert said in shown
 

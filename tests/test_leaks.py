@@ -140,7 +140,7 @@ def test_groups_come_from_a_table(tmp_path: Path, make_entry: Make) -> None:
     ("patterns", "table", "reason"),
     [
         (["actor=("], None, "--group"),
-        (["actor=abc"], None, "bracket"),
+        (["actor=abc"], None, "capture group"),
         ([r"=(\d)"], None, "NAME=REGEX"),
         ([r"actor=^(\d{4})_"], None, "matches no clip_id, as 'a'"),
         ([], "who\na\n", "clip_id"),
@@ -246,7 +246,7 @@ def test_near_duplicates_are_found_in_files(tmp_path: Path, clips: dict) -> None
         ("sound", "second", "dubbed"),
     }
     assert found["pictures", "first", "again"] <= MAX_FRAME_BITS / 2
-    assert _run(*words, "--near", "--max-picture-bits", "127") == 2
+    assert _run(*words, "--near", "--max-frame-bits", "127") == 2
     assert _run(*words, "--workers", "0") == 2
 
 

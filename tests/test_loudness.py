@@ -10,8 +10,8 @@ from torch import Tensor
 from avmix.mix.loudness import (
     FLOOR_DB,
     a_weighting_db,
-    heard_factors,
     loudness_db,
+    loudness_gains,
     mix_powers,
     mix_waveforms,
 )
@@ -111,7 +111,7 @@ def test_factors_are_those_of_the_paper():
     lam = [0.05, 0.3, 0.5, 0.5, 0.8, 0.99]
     own = [-3.0, -20.0, 0.0, -10.0, 10.0, -25.0]
     other = [-3.0, -5.0, 0.0, 5.0, -8.0, -6.0]
-    found = heard_factors(torch.tensor(lam), torch.tensor(own), torch.tensor(other), 20.0)
+    found = loudness_gains(torch.tensor(lam), torch.tensor(own), torch.tensor(other), 20.0)
     for i, numbers in enumerate(zip(lam, own, other, strict=True)):
         a, b = found[0][i].item(), found[1][i].item()
         assert (a, b) == pytest.approx(factors_of_the_paper(*numbers), abs=1e-6), numbers
@@ -123,10 +123,10 @@ def test_factors_are_those_of_the_paper():
 
 def test_the_difference_is_limited_both_ways():
     lam, loud, silent = torch.full((2,), 0.5), torch.tensor([0.0, -80]), torch.tensor([-80.0, 0])
-    own, other = heard_factors(lam, loud, silent, 20.0)
+    own, other = loudness_gains(lam, loud, silent, 20.0)
     assert (own[0].item(), other[0].item()) == pytest.approx(factors_of_the_paper(0.5, 0, -20))
     assert (own[1].item(), other[1].item()) == pytest.approx(factors_of_the_paper(0.5, -20, 0))
-    own, other = heard_factors(lam, loud, silent, 0.0)
+    own, other = loudness_gains(lam, loud, silent, 0.0)
     assert own.tolist() == other.tolist() == pytest.approx([0.5**0.5] * 2)
 
 
@@ -134,7 +134,7 @@ def test_lambdas_of_one_and_zero_are_exact_whatever_the_other_audio_is():
     lam = torch.tensor([1.0, 0.0, 1.0, 0.0])
     own_db = torch.tensor([-30.0, 12.3, -7.0, math.nan])
     other_db = torch.tensor([20.0, -55.5, math.nan, -3.0])
-    own, other = heard_factors(lam, own_db, other_db, 20.0)
+    own, other = loudness_gains(lam, own_db, other_db, 20.0)
     assert own.tolist() == [1.0, 0.0, 1.0, 0.0]
     assert other.tolist() == [0.0, 1.0, 0.0, 1.0]
 

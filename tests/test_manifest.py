@@ -95,7 +95,7 @@ def test_a_missing_file_is_named(folder):
 def test_a_changed_file_is_noticed(folder):
     path = folder / "train.jsonl"
     path.write_text(path.read_text().replace('"y"', '"x"'))
-    with pytest.raises(ManifestError, match=r"train\.jsonl: its hash is not"):
+    with pytest.raises(ManifestError, match=r"train\.jsonl: its hash differs"):
         read_manifest(folder, "train")
 
 

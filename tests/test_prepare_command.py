@@ -155,7 +155,10 @@ def test_files_are_probed_once(media, made, monkeypatch, capsys) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.glob("*.json*")}
     assert run(media, made) == 0
     said = capsys.readouterr().out
-    assert "9 clips; 4 left out, 1 further files of the same clips, 1 rows" in said
+    assert (
+        "wrote 9 clips; excluded 4, ignored 1 additional files of the same clips, ignored 1 rows"
+        in said
+    )
     assert set(before) == set(made.glob("*.json*"))
 
 
@@ -182,7 +185,7 @@ def test_several_protocols_have_folders_and_names(media, known, capsys) -> None:
     assert splits_of(known) == ("train", "test")
     assert run(media, known, "--protocol", "mini/4", table=table) == 2
     error = capsys.readouterr().err
-    assert error == "error: --protocol mini/4: unknown; there are mini/1, mini/two/3\n"
+    assert error == "error: --protocol mini/4: unknown; choices: mini/1, mini/two/3\n"
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -196,7 +199,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     ("old", "new", "message"),
     [
         (",s2,", ",s3,", "source 's3' is in train (list.csv:3) and in test (list.csv:4): a leak"),
-        ("a2,train", "a1,train", "clip 'a1' is named twice: list.csv:2 and list.csv:3"),
+        ("a2,train", "a1,train", "clip 'a1' is listed twice: list.csv:2 and list.csv:3"),
         ("a2,train", "a2,validate", "list.csv:3: split 'validate' is none of"),
         (",clap,s1", ",slap,s1", "list.csv:2: labels ('slap',) are not classes"),
         ("mini/1", "mini/1\n", "none"),
@@ -205,7 +208,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 def test_what_cannot_be_is_said_in_a_line(media, known, capsys, old, new, message) -> None:
     table = TABLE.replace(old, new)
     if message == "none":
-        table, message = "mini/1\na row\n", "the annotations name no clip that can be used"
+        table, message = "mini/1\na row\n", "the annotations list no usable clip"
     assert run(media, known, table=table) == 1
     assert message in one_line(capsys)
     assert not (known / "dataset.json").exists()
@@ -214,7 +217,7 @@ def test_what_cannot_be_is_said_in_a_line(media, known, capsys, old, new, messag
 def test_a_class_that_has_clips_and_none_to_train_on_is_said(media, known, capsys) -> None:
     assert run(media, known, table=TABLE.replace(",tap,t1,t1", ",tap,t1,more")) == 0
     said = capsys.readouterr().out
-    assert "1 classes have clips and none in train, so nothing can learn them: tap" in said
+    assert "1 classes have clips, but none in train, so they cannot be learned: tap" in said
     assert read_manifest(known, "train").classes == read_manifest(known, "test").classes
 
 
@@ -271,7 +274,7 @@ def test_the_inventory_comes_also_where_there_can_be_no_manifest(media, tmp_path
     assert "none of 13 clips can be used; is --root the right folder?" in one_line(capsys)
     assert set(tree(tmp_path / "out")) == {"excluded.jsonl", "inventory.html", "inventory.json"}
     assert run(tmp_path / "none", tmp_path / "out", table=TABLE) == 1
-    assert "none: no such folder; --root is wrong" in one_line(capsys)
+    assert "none: no such folder (--root)" in one_line(capsys)
 
 
 def test_changed_annotations_say_what_changed_and_replace_only_when_told(
@@ -339,7 +342,7 @@ def test_replacements_in_an_archive_are_unpacked_when_told(
     shutil.make_archive(str(copy / "replacement"), archive, tmp_path / "new")
     out = known
     assert run(copy, out) == 0
-    assert "may hold 1 of the clips that are left out; unpack it, or add" in capsys.readouterr().out
+    assert "may hold 1 of the excluded clips; unpack it, or add" in capsys.readouterr().out
     assert run(copy, out, "--archives", "../work", "--overwrite") == 1
     assert "not a folder within" in one_line(capsys)
     assert run(copy, out, "--archives", "work", "--overwrite") == 0

@@ -105,7 +105,7 @@ def test_a_run_says_which_files_a_line_of_its_plans_is_about(
     assert found.labels == (manifest.entries[21].labels[0], manifest.entries[4].labels[0])
     for words, message in ((["--line", "3"], "2 lines, not a line 3"), (["--clip", "4"], "clip"),
                            (["--rank", "1"], "plans_rank1.jsonl: not found; training writes it"),
-                           (["--plan", "x"], "--plan and --run are two things")):  # fmt: skip
+                           (["--plan", "x"], "--plan and --run exclude each other")):  # fmt: skip
         with pytest.raises(SystemExit) as end:
             main([*command, *words])
         assert message in str(end.value.code)
@@ -118,9 +118,9 @@ def test_a_run_says_which_files_a_line_of_its_plans_is_about(
         (["--plan", "PLAN", "--clip", "5"], "the plan is of 1 clips, there is no clip 5"),
         (["--plan", "BROKEN"], "broken.json: not a plan"),
         (["--plan", "PLAN", "--config", "CONFIG"], "the plan cuts boxes from (8, 112, 112)"),
-        (["--method", "mixup@layer"], "mixed at layer level, where nothing is to see"),
-        (["--plan", "INSIDE"], "mixup: mixed at feature level, where nothing is to see"),
-        (["--method", "mixdown"], "'mixdown' is not a mixing method"),
+        (["--method", "mixup@layer"], "mixed at layer level, which cannot be drawn"),
+        (["--plan", "INSIDE"], "mixup: mixed at feature level, which cannot be drawn"),
+        (["--method", "mixdown"], "unknown mixing method 'mixdown'"),
     ],
 )
 def test_a_plan_that_does_not_fit_is_one_line(

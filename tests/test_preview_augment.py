@@ -73,7 +73,7 @@ def augmented(
                            clip=clip, **more)  # fmt: skip
 
 
-def test_the_command_writes_a_sheet_and_two_films(files: Path, tmp_path: Path) -> None:
+def test_the_command_writes_a_sheet_and_two_videos(files: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.png"
     main(["preview", str(files / "a.mp4"), "--augment", "{reverse: 1.0, flip: 0.0}", "--config",
           str(files / "small.yaml"), "-o", str(out)])  # fmt: skip
@@ -131,7 +131,7 @@ def test_flash_and_beep_are_together_in_the_film(
 def test_backwards_is_the_mirror_image_in_time(
     files: Path, tmp_path: Path, strips: list[Any]
 ) -> None:
-    augmented(files / "a.mp4", tmp_path / "x.png", {"reverse": 1.0}, films=False)
+    augmented(files / "a.mp4", tmp_path / "x.png", {"reverse": 1.0}, videos=False)
     before, after = strips
     # Frames of the sheet: of 50 those numbered 3, 9, 15, 21, 28, 34, 40 and 46, and backwards.
     assert np.allclose(before.frame_seconds + after.frame_seconds[::-1], 2.0, atol=0.021)
@@ -182,7 +182,7 @@ def test_a_background_is_heard_and_has_its_share_of_the_label(
     files: Path, tmp_path: Path, strips: list[Any]
 ) -> None:
     options = {"background": 1.0, "background_snr_db": [0.0, 0.0], "background_label": "soften"}
-    plan = augmented(files / "a.mp4", tmp_path / "x.png", options, films=False,
+    plan = augmented(files / "a.mp4", tmp_path / "x.png", options, videos=False,
                      background=files / "long.mp4")  # fmt: skip
     assert plan.audio.background is not None
     before, after = strips
@@ -236,9 +236,9 @@ def command(files: Path, tmp_path: Path, *words: str) -> None:
     ("words", "message"),
     [
         (["A"], "a mix needs a second file"),
-        (["A", "--augment", "{}", "--grid", "g"], "--augment and --grid are two things"),
+        (["A", "--augment", "{}", "--grid", "g"], "--augment and --grid exclude each other"),
         (["A", "--augment", "{}", "--method", "cutmix_spatial"], "--method means nothing for"),
-        (["A", "B", "--no-films"], "--no-films means nothing for a mix"),
+        (["A", "B", "--no-videos"], "--no-videos means nothing for a mix"),
         (["A", "--augment", "nowhere.yaml"], "nowhere.yaml"),
         (["A", "--augment", "NOT"], "not.yaml: has no section `augment`"),
         (["A", "--augment", "{background: 1.0}"], "augment.background needs a second file"),
@@ -287,7 +287,7 @@ def test_options_are_checked_as_in_training(
 def test_a_run_and_a_preset_are_specs(files: Path, tmp_path: Path) -> None:
     run = tmp_path / "config.yaml"
     run.write_text(to_yaml(TrainConfig(augment=AugmentConfig(reverse=1.0, **PLAIN))))
-    one = preview.preview_augment(files / "a.mp4", out=tmp_path / "a.png", clip=CLIP, films=False,
+    one = preview.preview_augment(files / "a.mp4", out=tmp_path / "a.png", clip=CLIP, videos=False,
                                   augment=read(run))  # fmt: skip
     assert one.time.reverse
     preset = ROOT / "configs/augment/videomae.yaml"
@@ -303,7 +303,7 @@ def read(path: Path) -> AugmentConfig:
 
 def test_seed_and_epoch_choose_the_draw(files: Path, tmp_path: Path, strips: list[Any]) -> None:
     draws = [
-        augmented(files / "long.mp4", tmp_path / "x.png", {}, films=False, seed=s, epoch=e)
+        augmented(files / "long.mp4", tmp_path / "x.png", {}, videos=False, seed=s, epoch=e)
         for s, e in ((0, 0), (0, 0), (1, 0), (0, 1))
     ]
     assert draws[0] == draws[1]
@@ -362,7 +362,7 @@ def test_the_presets_of_the_page_are_the_presets() -> None:
 def test_the_commands_of_the_page_run(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (ROOT / "docs/augment.md").read_text().split("## Look at it")[1]
+    page = (ROOT / "docs/augment.md").read_text().split("## Preview")[1]
     commands = re.search(r"```sh\n(.*?)```", page, re.DOTALL)
     assert commands
     lines = commands[1].splitlines()
@@ -376,6 +376,6 @@ def test_the_commands_of_the_page_run(
         main(shlex.split(line)[1:])
     frames = {path.name for path in tmp_path.glob("*.png")}
     assert frames == {"videomae.png", "time.png", "background.png"}
-    films = {path.name for path in tmp_path.glob("*.mp4")}
-    assert films == {f"{n}_{w}.mp4" for n in ("videomae", "time") for w in ("before", "after")}
-    assert len(list((tmp_path / "pictures").iterdir())) == len(EXAMPLES)
+    videos = {path.name for path in tmp_path.glob("*.mp4")}
+    assert videos == {f"{n}_{w}.mp4" for n in ("videomae", "time") for w in ("before", "after")}
+    assert len(list((tmp_path / "figures").iterdir())) == len(EXAMPLES)

@@ -127,7 +127,7 @@ def test_processes_that_never_begin_are_not_the_fault_of_a_task(
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     work = importlib.import_module("vanishing").work
     module.unlink()  # so that no child can import it
-    said = "no process can begin its work, the last because the process ended with code 1 before"
+    said = "no process can start, the last because the process ended with code 1 before"
     with pytest.raises(CannotStart, match=said):
         list(run_each(work, ["a", "b"], workers=2, seconds=lambda task: 20.0,
                       preload=("avmix.isolate.process_pool",)))  # fmt: skip

@@ -43,7 +43,7 @@ def test_the_owner_is_named_while_it_works_and_nothing_is_left_of_it(tmp_path):
     with holder(folder) as process:
         owner = json.loads((folder / NAME).read_text())
         assert owner == {"host": socket.gethostname(), "pid": process.pid}
-        message = rf"new: process {process.pid} on {socket.gethostname()} works in it"
+        message = rf"new: process {process.pid} on {socket.gethostname()} is running in it"
         with pytest.raises(LockedError, match=message), alone_in(folder):
             pass
         assert json.loads((folder / NAME).read_text()) == owner  # the one who failed left it

@@ -296,14 +296,14 @@ class Nothing(io.BytesIO):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        (None, r"<NoneType> is no source of media \(NoneType\)"),
-        (5, "<int> is no source"),
-        ((part for part in [b"x"]), "<generator> is no source"),
-        ([b"x"], "<list> is no source"),
-        (np.zeros(3, np.uint8), "<ndarray> is no source"),
-        (array.array("b", [1]), "<array> is no source"),
-        (io.StringIO("x"), "<StringIO> is no source"),
-        (fsspec.open("memory://unopened.mp4"), "<OpenFile> is no source"),
+        (None, r"<NoneType> is not a media source \(NoneType\)"),
+        (5, "<int> is not a media source"),
+        ((part for part in [b"x"]), "<generator> is not a media source"),
+        ([b"x"], "<list> is not a media source"),
+        (np.zeros(3, np.uint8), "<ndarray> is not a media source"),
+        (array.array("b", [1]), "<array> is not a media source"),
+        (io.StringIO("x"), "<StringIO> is not a media source"),
+        (fsspec.open("memory://unopened.mp4"), "<OpenFile> is not a media source"),
         (Nothing(b"x"), r"<Nothing>: read\(\) gives NoneType, not bytes"),
     ],
 )
@@ -318,7 +318,7 @@ def test_files_opened_as_text_and_maps(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     with (
         path.open() as text,
-        pytest.raises(TypeError, match=r"x\.mp4 is no source of media \(TextIOWrapper\)"),
+        pytest.raises(TypeError, match=r"x\.mp4 is not a media source \(TextIOWrapper\)"),
         as_file(text, Limits()),
     ):
         pass

@@ -193,7 +193,7 @@ def test_a_program_that_hangs_is_ended_with_all_it_started(
     # Long enough for the script to have started its child on a machine that does other things.
     limit = ["--kind", "text-to-video", "--seconds-per-clip", "3"]
     assert make([job("one", "hangs")], *limit) == 1
-    assert "over the limit of time: 3 s: making hangs" in capsys.readouterr().err
+    assert "over the time limit: 3 s: making hangs" in capsys.readouterr().err
     stat = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
 

@@ -168,7 +168,7 @@ def test_nothing_kept_is_an_error_that_says_why(
 ) -> None:
     assert repair(real, tmp_path / "made", "--min-score", "1") == 1
     error = capsys.readouterr().err
-    assert "no clip was made (" in error
+    assert "no clip was generated (" in error
     assert "score too low" in error
     assert not (tmp_path / "made/dataset.json").exists()
     assert json.loads((tmp_path / "made/report.json").read_text())["num_made"] == 0

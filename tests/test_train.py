@@ -274,8 +274,8 @@ def test_a_folder_in_which_another_trainer_works_is_refused(toy_set: Path, tmp_p
         assert [path.name for path in out.iterdir()] == ["run.lock"]
     assert second.returncode == 1
     assert second.stderr == (
-        f"error: {out}: process {os.getpid()} on {socket.gethostname()} works in it; wait for its "
-        "end, or choose another run.out\n"
+        f"error: {out}: process {os.getpid()} on {socket.gethostname()} is running in it; wait "
+        "for its end, or choose another run.out\n"
     )
 
 

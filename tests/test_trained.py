@@ -201,7 +201,10 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "no names": (lambda said: {**said, "classes": []}, "must be names, each once"),
     "twice": (lambda said: {**said, "classes": ["a", "a", "c"]}, "must be names, each once"),
     "format": (lambda said: {**said, "format": 2}, "format 2; this version reads 1"),
-    "damaged": (lambda said: {**said, "classes": ["a", "b", "c"]}, "damaged: its content is not"),
+    "damaged": (
+        lambda said: {**said, "classes": ["a", "b", "c"]},
+        "damaged: its digest does not match",
+    ),
     "config": (lambda said: {**said, "config": []}, "config in its metadata must be dict"),
 }
 FORGED: dict[str, tuple[Any, str]] = {

@@ -16,8 +16,8 @@ from tests.recipes_media import load_recipe
 SET = ["--root", ".", "--out", "o"]
 EXTERNAL = ["synth", "external", *SET, "--jobs", "j", "--command", "c", "--kind", "text-to-speech"]
 IDLE = [
-    (["leaks", "--root", "."], ["--max-picture-bits", "3"], ["--near"]),
-    (["leaks", "--root", "."], ["--max-sound-share", "0.1"], ["--near"]),
+    (["leaks", "--root", "."], ["--max-frame-bits", "3"], ["--near"]),
+    (["leaks", "--root", "."], ["--max-audio-share", "0.1"], ["--near"]),
     (["leaks", "--root", "."], ["--cache", "c"], ["--near"]),
     (["leaks", "--root", "."], ["--workers", "2"], ["--near"]),
     (["doctor"], ["--seconds", "5"], ["a.mp4"]),
@@ -97,7 +97,7 @@ PREVIEW = {
     "--start 0.5": ["a mix", "--plan", "--run"],
     "--labels x y": ["a mix", "--plan", "--run"],
     "--epoch 2": ["--augment"],
-    "--no-films": ["--augment"],
+    "--no-videos": ["--augment"],
     "--out o.png": ["a mix", "--plan", "--run", "--augment"],
 }
 

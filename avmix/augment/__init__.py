@@ -1,5 +1,5 @@
-"""Synchronized augmentation: what is random is drawn once per clip, as data, then applied by pure
-functions to video and audio of the same seconds.
+"""Synchronized augmentation: random choices are drawn once per clip, as data, and then applied by
+pure functions to video and audio of the same seconds.
 
 `timing` decides which seconds are read and how fast, `frames` and `audio` what is done to them.
 """

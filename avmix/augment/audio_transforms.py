@@ -1,5 +1,5 @@
-"""Augmentation of audio: level, polarity, filter, room, background, noise; nothing of it moves a
-sound in time.
+"""Audio augmentations: level, polarity, filter, reverberation, background and noise. None of them
+shifts audio in time.
 
 Waveforms are (s,) or (2, s) for stereo; levels are of all channels together.
 """
@@ -16,7 +16,7 @@ from avmix.config import AugmentConfig
 SILENCE = 1e-4
 """Root mean square below which there is nothing to measure a ratio by: -80 dB of full scale."""
 _ORDER = 2
-"""Of the Butterworth filters: 12 dB an octave."""
+"""Order of the Butterworth filters: 12 dB an octave."""
 _LOW_PASS_HZ = (1_000.0, 6_000.0)
 _HIGH_PASS_HZ = (100.0, 1_000.0)
 _RT60_SECONDS = (0.1, 0.8)
@@ -29,7 +29,7 @@ Wave = Float32[np.ndarray, "*c s"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """What a filter lets pass; no limit where it is None."""
+    """Pass band of a filter; None: no limit."""
 
     low_hz: float | None
     high_hz: float | None
@@ -37,7 +37,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """An echo of white noise that decays exponentially."""
+    """Reverberation: an impulse response of exponentially decaying white noise."""
 
     rt60_seconds: float
     """Until it is 60 dB weaker."""
@@ -59,10 +59,10 @@ class Noise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Background:
-    """The audio of another clip."""
+    """Background audio from another clip."""
 
     row: int
-    """Of that clip in the manifest."""
+    """Row of the clip in the manifest."""
     place: float
     """Where its window begins: 0 is the first that lies in the clip, 1 the last."""
     snr_db: float
@@ -70,13 +70,13 @@ class Background:
 
     @property
     def share(self) -> float:
-        """Of the power of both."""
+        """Share of the background in the power of both."""
         return 1 / (1 + 10 ** (self.snr_db / 10))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioPlan:
-    """What is done to the audio of a clip, in this order."""
+    """Augmentation of the audio of a clip, in order of application."""
 
     swap: bool = False
     """Left and right change places, as they do in the frames."""
@@ -101,7 +101,8 @@ def draw_audio(
     flipped: bool,
     pick: Callable[[np.random.Generator], int | None],
 ) -> AudioPlan:
-    """For a window of `duration_seconds`; `pick` draws the row of a background, or None."""
+    """Draw the audio augmentation of a window of `duration_seconds`; `pick` draws the row of a
+    background, or None."""
     background = None
     if config.background > 0 and stream.random() < config.background:
         row = pick(stream)
@@ -171,10 +172,10 @@ def _interval(longest: float, total: float, stream: np.random.Generator) -> tupl
 def apply_audio(
     audio: Wave, plan: AudioPlan, sample_rate: int, background: Wave | None = None
 ) -> Wave:
-    """The waveform of a window changed as `plan` says; `audio` is left alone.
+    """Apply `plan` to the waveform of a window; `audio` is not modified.
 
     `background`: the audio of `plan.background`, of the same length; None where it could not be
-    read. Silence stays silence: there is no ratio to it, and nothing to hear the change by.
+    read. Silence stays silence: it has no signal-to-noise ratio.
     """
     if plan.swap and audio.ndim == 2:
         audio = audio[::-1]
@@ -200,7 +201,7 @@ def apply_audio(
 
 
 def is_background_mixed(audio: Wave, background: Wave | None) -> bool:
-    """True when `apply_audio` lays `background` under `audio`: there is something of both."""
+    """True when `apply_audio` mixes `background` into `audio`: neither is silent."""
     return background is not None and min(_rms(audio), _rms(background)) > SILENCE
 
 
@@ -209,8 +210,8 @@ def _rms(audio: Wave) -> float:
 
 
 def impulse_response(room: Room, sample_rate: int) -> Float32[np.ndarray, " n"]:
-    """The direct sound at sample 0, then noise that decays (Moorer, "About this reverberation
-    business", Computer Music Journal 1979); the energy of both together is 1."""
+    """Impulse response: direct sound at sample 0, then noise that decays (Moorer, "About this
+    reverberation business", Computer Music Journal 1979); total energy 1."""
     length = max(1, round(room.rt60_seconds * sample_rate))
     seconds = np.arange(length) / sample_rate
     noise = np.random.Generator(np.random.Philox(room.seed)).standard_normal(length)

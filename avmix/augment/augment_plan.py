@@ -1,4 +1,5 @@
-"""All that is done to one clip, as data, and what of it the network is not shown."""
+"""The augmentation plan of one clip: everything that was drawn for it, as data, and what the
+network does not see."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from avmix.mix.clip_grid import Grid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentPlan:
-    """How one clip is augmented."""
+    """Augmentation plan of one clip."""
 
     time: TimePlan
     video: VideoPlan
@@ -23,17 +24,17 @@ class AugmentPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisibleParts:
-    """What of a clip the network is shown; the rest is hidden after mixing."""
+    """Masks of what the network sees of a clip; the rest is hidden after mixing."""
 
     frames: Bool[np.ndarray, " t"]
     columns: Bool[np.ndarray, " f"]
-    """Of the spectrogram: its time."""
+    """Visible columns of the spectrogram."""
     bins: Bool[np.ndarray, " m"]
-    """Of the spectrogram: its mel bins."""
+    """Visible mel bins of the spectrogram."""
 
 
 def visible_parts(plan: AugmentPlan, grids: Mapping[str, Grid]) -> VisibleParts:
-    """Where frames and spectrogram are hidden by the same seconds, whatever their steps.
+    """Masks that hide the same seconds of frames and spectrogram, whatever their time steps.
 
     `grids` are those of `clip_grids` for the log-mel. A frame stands for its share of the window,
     a column for the samples it is made of; what has its middle in a hidden interval is hidden.
@@ -62,7 +63,7 @@ def _kept(count: int, hidden: Sequence[tuple[int, int]]) -> Bool[np.ndarray, " n
 
 
 def in_words(plan: AugmentPlan) -> str:
-    """What `plan` changes, in one line; the place of the window and of the crop are not named."""
+    """Description of what `plan` changes, in one line, without the positions of window and crop."""
     time, video, audio_plan = plan.time, plan.video, plan.audio
     words = [
         f"{time.speed:.2f} times as fast" + (", same pitch" if time.keep_pitch else "")

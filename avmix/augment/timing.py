@@ -1,4 +1,5 @@
-"""Augmentation in time: which seconds of a file are read, how fast, which way, how much of them.
+"""Temporal augmentation: which seconds of a file are read, at which speed, in which direction, and
+how many of them.
 
 One draw for video and audio, in seconds on the clock of the window. A window is `num_frames`
 frames, each standing for its share of the time, and the audio of the same seconds.
@@ -23,7 +24,7 @@ of hundreds of megabytes."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimePlan:
-    """What is read from a file, and how it is played in the window that the network sees."""
+    """Temporal plan: which seconds of a file are read, and how they are played in the window."""
 
     start_seconds: float
     """Where reading begins, on the clock of the file."""
@@ -32,7 +33,7 @@ class TimePlan:
     num_samples: int
     """Samples of the window."""
     sample_rate: int
-    """Of the window, samples / second."""
+    """Sample rate of the window, samples / second."""
     read_rate: int
     """Samples per second of the file: fewer than `sample_rate` where it is played faster."""
     keep_pitch: bool = False
@@ -44,31 +45,31 @@ class TimePlan:
     audio_shift_seconds: float = 0.0
     """How much later in the file than the frames the audio is read: 0 but for a stated jitter."""
     hidden: tuple[tuple[float, float], ...] = ()
-    """Intervals (start, stop) that the network does not see or hear, seconds in the window."""
+    """Intervals (start, stop) hidden from the network in both modalities, seconds in the window."""
 
     @property
     def speed(self) -> float:
-        """Seconds of the file that pass in a second of the window."""
+        """Seconds of the file per second of the window."""
         return self.sample_rate / self.read_rate
 
     @property
     def read_seconds(self) -> float:
-        """How much of the file is read."""
+        """Seconds of the file that are read."""
         return self.num_samples / self.read_rate
 
     @property
     def decoded_rate(self) -> int:
-        """Sample rate to decode with."""
+        """Sample rate to decode at."""
         return self.sample_rate if self.keep_pitch else self.read_rate
 
     @property
     def num_heard(self) -> int:
-        """Samples of the window before the silence after `num_shown` frames."""
+        """Samples of the window before the silence that follows `num_shown` frames."""
         return round(self.num_shown * self.num_samples / self.num_frames)
 
 
 def whole_window(clip: ClipConfig, start_seconds: float) -> TimePlan:
-    """The window as it is: what evaluation reads."""
+    """Plan of an unchanged window, as evaluation reads it."""
     return TimePlan(
         start_seconds=start_seconds,
         num_frames=clip.num_frames,
@@ -89,7 +90,7 @@ def draw_times(
     epoch: int,
     row: int,
 ) -> tuple[TimePlan, ...]:
-    """The `augment.repeats` windows of one visit to a file.
+    """Draw the `augment.repeats` windows of one visit to a file.
 
     Speed and jitter are those of the visit, so that the windows can be read in one go; everything
     else is drawn for each. The address of a window is (seed, number of the window since the start
@@ -184,8 +185,8 @@ def _around(
 
 
 def apply_time(clip: Clip, plan: TimePlan) -> Clip:
-    """`clip`, decoded as `plan` says, as the network is to see it: at the plan's speed and in its
-    direction, held and silent after `num_shown` frames.
+    """Apply the temporal plan to `clip`, which was decoded for it: speed and direction, held and
+    silent after `num_shown` frames.
 
     Where in the file it is from, `start_seconds`, `duration_seconds` and `pts_seconds` still tell.
     Hidden intervals are left: they are hidden on the device, after mixing. Raises ValueError for a

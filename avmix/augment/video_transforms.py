@@ -1,4 +1,4 @@
-"""Augmentation of frames: one draw for all frames of a clip, through torchvision's functions.
+"""Video augmentations: one draw for all frames of a clip, applied with torchvision's functions.
 
 Geometry comes first and everything else works on the small result. Where an operation measures its
 input (contrast, equalisation), it measures the whole clip, so that equal pixels stay equal from
@@ -54,7 +54,7 @@ _ERASED_ASPECT = 3.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rectangle:
-    """Part of a frame, in pixels."""
+    """Rectangle in a frame, in pixels."""
 
     top: int
     left: int
@@ -75,21 +75,21 @@ class Op:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoPlan:
-    """What is done to the frames of a clip, in this order."""
+    """Augmentation of the frames of a clip, in order of application."""
 
     crop: Rectangle
-    """Of the decoded frame; scaled to the size of the result."""
+    """Part of the decoded frame; scaled to the size of the result."""
     flip: bool = False
     """Mirrored, left and right."""
     ops: tuple[Op, ...] = ()
     erased: Rectangle | None = None
-    """Of the result: noise, the same in all frames."""
+    """Part of the result that is noise, the same in all frames."""
     noise_seed: int = 0
-    """Of that noise."""
+    """Seed of that noise."""
 
 
 def centred(height: int, width: int) -> VideoPlan:
-    """The largest central square: what evaluation sees."""
+    """Largest central square, as used in evaluation."""
     side = min(height, width)
     return VideoPlan(
         crop=Rectangle(top=(height - side) // 2, left=(width - side) // 2, height=side, width=side)
@@ -105,7 +105,8 @@ def draw_video(
     *,
     may_flip: bool = True,
 ) -> VideoPlan:
-    """For a decoded frame of `height` x `width` pixels, of which `size` x `size` are made."""
+    """Draw the video augmentation of frames of `height` x `width` pixels, for an output of `size` x
+    `size`."""
     flip = bool(stream.random() < config.flip) and may_flip
     match config.crop:
         case "resized":
@@ -209,7 +210,8 @@ def _op(column: int, strength: float, stream: np.random.Generator) -> Op:
 def apply_video(
     video: UInt8[np.ndarray, "t h w c"], plan: VideoPlan, size: int
 ) -> UInt8[np.ndarray, "t {size} {size} c"]:
-    """Every frame changed as `plan` says, `size` x `size` pixels large; `video` is left alone."""
+    """Apply `plan` to every frame, with an output of `size` x `size` pixels; `video` is not
+    modified."""
     box = plan.crop
     frames = torch.from_numpy(video).permute(0, 3, 1, 2)
     frames = F.resized_crop(

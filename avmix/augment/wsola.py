@@ -1,4 +1,4 @@
-"""Longer or shorter audio of the same pitch, with every attack in its place.
+"""Time stretching of audio at constant pitch (WSOLA) that keeps every attack in its place.
 
 Waveform similarity overlap-add (Verhelst and Roelands, "An overlap-add technique based on waveform
 similarity (WSOLA) for high quality time-scale modification of speech", ICASSP 1993), with one
@@ -36,13 +36,14 @@ _LEVEL = 0.97
 _SUDDEN = 2.0
 """The peak level after the begin of an attack is so many times that before it."""
 _FAINT = 1e-3
-"""Of the loudest: attacks that are weaker are not looked for."""
+"""Share of the loudest attack: attacks that are weaker are not looked for."""
 
 
 def stretch(
     audio: Float32[np.ndarray, "*c s"], num_samples: int, sample_rate: int
 ) -> Float32[np.ndarray, "*c n"]:
-    """`audio` in `num_samples` samples of the same rate and pitch; both channels alike."""
+    """Time-stretch `audio` to `num_samples` samples at the same rate and pitch; both channels
+    alike."""
     size = audio.shape[-1]
     if size == num_samples or size == 0:
         return audio if size == num_samples else np.zeros((*audio.shape[:-1], num_samples), "f4")
@@ -71,7 +72,7 @@ def stretch(
 
 
 def _attacks(wave: Float32[np.ndarray, " s"], sample_rate: int) -> Int64[np.ndarray, " p"]:
-    """Samples at which a sudden sound has reached its level, ascending; what comes after may last,
+    """Samples at which a sudden event has reached its level, ascending; what follows may last,
     or be louder still.
 
     Looked for in the waveform and in its differences, in which a high note rises above a lower one

@@ -1,4 +1,4 @@
-"""Every option of avmix: one frozen dataclass a section, named after the module that reads it.
+"""Configuration: one frozen dataclass per section, named after the package that reads it.
 
 The default and the documentation of an option live here and nowhere else. `load_config` reads YAML
 files and `--dotted.overrides`; nothing else in avmix knows the library that does it.

@@ -1,4 +1,4 @@
-"""Options of section `augment`."""
+"""Configuration section `augment`."""
 
 from dataclasses import dataclass, field
 from math import inf
@@ -13,50 +13,51 @@ class AugmentConfig:
     (docs/augment.md; presets are in configs/augment)."""
 
     window: Literal["random", "uniform", "event"] = "random"
-    """Which seconds of a clip are read. `random`: every start equally likely. `uniform`: the
-    windows that tile the clip, each once in as many visits as there are, in random order. `event`:
-    around an instant that events.jsonl beside the manifest names (`avmix events` writes it), which
-    lies anywhere in the middle half of the window; clips for which it names none as `random`."""
+    """How training windows are chosen. `random`: uniformly over the clip. `uniform`: the windows
+    that tile the clip, in random order, each once before any is repeated. `event`: around an audio
+    event of events.jsonl beside the manifest (written by `avmix events`), which falls anywhere in
+    the middle half of the window; `random` for clips without events."""
     repeats: int = 1
-    """Repeated augmentation: windows of one file that a step trains on, read from one open file,
-    >= 1, a divisor of optim.batch_size. An epoch has so many times more steps."""
+    """Repeated augmentation: windows of one file per step, read while the file is open; >= 1, a
+    divisor of optim.batch_size. An epoch has that many times more steps."""
     min_seconds: float = 0.0
-    """Shortest part of the window that is shown, in whole shares of a frame; after it the last
-    frame is held and there is silence, as in a file that ends there. 0: always all of it."""
+    """Shortest visible part of the window, seconds, in whole frame intervals. After it the last
+    frame is held and the audio is silent, as in a file that ends there. 0: always the whole
+    window."""
     speed: float = 1.0
-    """Video and audio are played faster or slower by one factor, drawn from [1 / speed, speed]
-    with a uniform logarithm; >= 1, at most 4. 1: never."""
+    """Largest change of playback speed of video and audio, 1 (none) to 4: the factor is drawn
+    log-uniformly from [1 / speed, speed]."""
     speed_keeps_pitch: bool = False
-    """True: audio that is played faster or slower keeps its pitch; else it is a tape's. Attacks
-    that rise within 2 ms keep their place to 1 ms at speeds from 0.8 to 1.25; docs/augment.md says
-    what may move, and how far."""
+    """Keep the pitch when the speed changes (time stretching); otherwise it changes as on a tape.
+    Attacks that rise within 2 ms keep their place to 1 ms at speeds from 0.8 to 1.25;
+    docs/augment.md states the limits."""
     reverse: float = 0.0
-    """Probability that video and audio run backwards, 0 to 1."""
+    """Probability of playing video and audio backwards, 0 to 1."""
     hide_seconds: float = 0.0
-    """Longest interval that is hidden from the network, in frames and spectrogram alike; its
-    length is drawn from [0, hide_seconds], seconds. 0: none. Of a mix at input level it is hidden
-    of both clips; at @layer and @feature each clip is hidden in its own input."""
+    """Longest hidden interval, masked in frames and spectrogram alike, seconds; its length is drawn
+    from [0, hide_seconds]. 0: none. In a mix at input level it is hidden in both clips; at @layer
+    and @feature each clip's interval is hidden in its own input."""
     binding: Literal["sync", "window"] = "sync"
-    """`sync`: audio is of the same seconds as the frames. `window`: a stated departure, for
-    methods that bind modalities within a window only: it is up to jitter_seconds early or late."""
+    """`sync`: audio is of the same seconds as the frames. `window`: audio is shifted by up to
+    jitter_seconds, for methods that relate the modalities only within a window."""
     jitter_seconds: float = 0.0
-    """Binding `window`: largest time between a frame and its audio, seconds, > 0."""
+    """Binding `window`: largest shift between frames and audio, seconds, > 0."""
     crop: Literal["resized", "multiscale", "centre"] = "resized"
     """`resized`: a rectangle of random area and shape. `multiscale`: the frame is scaled to a
     random size, and a square of clip.crop pixels is cut out of it. `centre`: the largest central
     square, as in evaluation."""
     min_area: float = 0.5
-    """Crop `resized`: smallest share of the frame's area, in (0, 1]. Where no such rectangle
-    fits, it is the largest one with an allowed ratio."""
+    """Crop `resized`: smallest share of the frame's area, in (0, 1]. Where no such rectangle fits,
+    the largest one with an allowed aspect ratio is used."""
     max_aspect: float = 1.33
-    """Crop `resized`: largest ratio of its sides, >= 1."""
+    """Crop `resized`: largest aspect ratio, >= 1."""
     scales: list[float] = field(default_factory=lambda: [1.14, 1.43])
-    """Crop `multiscale`: smallest and largest short side of the scaled frame, in units of
+    """Crop `multiscale`: smallest and largest short side of the scaled frame, relative to
     clip.crop, >= 1. clip.short_side should not be below the largest."""
     flip: float = 0.5
-    """Probability of a horizontal flip, 0 to 1. The channels of stereo audio change places."""
+    """Probability of a horizontal flip, 0 to 1. It also swaps the channels of stereo audio."""
     never_flip: list[str] = field(default_factory=list)
-    """Classes that are never flipped: those that differ in left and right."""
+    """Classes that are never flipped, because left and right matter."""
     brightness: float = 0.0
     """Colour jitter: largest relative change, 0 to 1."""
     contrast: float = 0.0
@@ -64,47 +65,48 @@ class AugmentConfig:
     saturation: float = 0.0
     """Colour jitter: largest relative change, 0 to 1."""
     hue: float = 0.0
-    """Colour jitter: largest turn, share of the circle, 0 to 0.5."""
+    """Colour jitter: largest hue shift, share of the colour circle, 0 to 0.5."""
     policy: Literal["none", "randaugment", "trivialaugment"] = "none"
-    """Operations on all frames of a clip alike. `randaugment`: policy_ops of them, of strength
-    policy_strength. `trivialaugment`: one, of random strength and with wider limits."""
+    """Augmentation policy, applied to all frames of a clip alike. `randaugment`: policy_ops
+    operations of strength policy_strength. `trivialaugment`: one operation of random strength, with
+    wider limits."""
     policy_ops: int = 2
-    """Policy `randaugment`: operations on a clip, >= 1."""
+    """Policy `randaugment`: operations per clip, >= 1."""
     policy_probability: float = 1.0
-    """Policy `randaugment`: probability that each of them is carried out, 0 to 1."""
+    """Policy `randaugment`: probability that each operation is applied, 0 to 1."""
     policy_strength: float = 0.3
-    """Policy `randaugment`: strength of each, 0 (none) to 1 (its limit)."""
+    """Policy `randaugment`: strength of each operation, 0 (none) to 1 (its limit)."""
     erase: float = 0.0
-    """Probability that a rectangle of 2 to 33 % of the area is noise in all frames, 0 to 1."""
+    """Probability of random erasing, 0 to 1: a rectangle of 2 to 33 % of the area is replaced by
+    noise in all frames."""
     gain_db: float = 0.0
-    """Largest change of the audio's level, dB, up or down, >= 0."""
+    """Largest change of the audio level in either direction, dB, >= 0."""
     invert: float = 0.0
-    """Probability that the polarity of the audio is inverted, 0 to 1. No spectrogram shows it: only
+    """Probability of inverting the polarity of the audio, 0 to 1. Spectrograms do not show it: only
     for mix.audio_domain waveform."""
     filter: float = 0.0
     """Probability of a low-pass, high-pass or band-pass filter without delay, 0 to 1."""
     reverb: float = 0.0
-    """Probability of the echo of a synthetic room, 0 to 1; the direct sound stays where it is."""
+    """Probability of synthetic reverberation, 0 to 1; the direct sound stays in place."""
     noise: float = 0.0
-    """Probability of noise, white to brown, 0 to 1."""
+    """Probability of adding noise, white to brown, 0 to 1."""
     noise_snr_db: list[float] = field(default_factory=lambda: [5.0, 30.0])
     """Range of the signal-to-noise ratio, dB, ascending."""
     background: float = 0.0
-    """Probability that the audio of another clip, of another source, is mixed in as background, 0
-    to 1."""
+    """Probability of mixing in the audio of a clip of another source as background, 0 to 1."""
     background_snr_db: list[float] = field(default_factory=lambda: [0.0, 20.0])
-    """Range of the level of the own audio above the background, dB, ascending."""
+    """Range of the signal-to-background ratio, dB, ascending."""
     background_label: Literal["keep", "soften"] = "keep"
-    """`soften`: the label of the audio gives the background's class its share of the power; the
-    fused label is the mean of those of video and audio, as everywhere."""
+    """`keep`: the label is unchanged. `soften`: the audio label gives the background's class its
+    share of the power; the fused label is the mean of the video and audio labels, as everywhere."""
     time_masks: int = 0
-    """SpecAugment: intervals hidden in the spectrogram, >= 0."""
+    """SpecAugment: number of time masks, >= 0."""
     time_mask_seconds: float = 0.2
-    """SpecAugment: longest such interval, seconds, > 0."""
+    """SpecAugment: longest time mask, seconds, > 0."""
     mel_masks: int = 0
-    """SpecAugment: bands hidden in the spectrogram, >= 0."""
+    """SpecAugment: number of frequency masks, >= 0."""
     mel_mask_share: float = 0.25
-    """SpecAugment: widest such band, share of the mel bins, in (0, 1]."""
+    """SpecAugment: widest frequency mask, share of the mel bins, in (0, 1]."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

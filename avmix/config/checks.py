@@ -1,4 +1,4 @@
-"""Checks of option values that every section shares."""
+"""Range checks shared by all configuration sections."""
 
 from dataclasses import fields
 from math import isfinite
@@ -45,8 +45,8 @@ overflow, or in processes that a machine hangs on. Signed ones are as far below 
 
 
 def validate_numbers(section: Any, prefix: str) -> None:
-    """No number of any option is nan or infinite (comparisons let some of them through), or beyond
-    `LARGEST`."""
+    """Check that no number of any option is nan or infinite (comparisons let some of them through),
+    or beyond `LARGEST`."""
     for f in fields(section):
         key, value = prefix + f.name, getattr(section, f.name)
         inner = value.values() if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""Options of section `clip`."""
+"""Configuration section `clip`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,18 +16,18 @@ class ClipConfig:
     num_frames: int = 8
     """Frames per window, evenly spaced, each in the middle of its share; >= 1."""
     sample_rate: int = 16_000
-    """Of the waveform, samples / second."""
+    """Sample rate of the waveform, Hz, >= 1000."""
     stereo: bool = False
-    """Keep two channels of audio; the audio encoder sees two spectrograms. A mono file gives the
-    same twice."""
+    """Decode two channels of audio; the audio encoder then gets two spectrograms. Both channels of
+    a mono file are equal."""
     short_side: int = 72
     """The decoder scales the shorter side of the frame to this many pixels, >= crop."""
     crop: int = 64
-    """Height and width of the square frame that the network sees, pixels."""
+    """Height and width of the network's input frames, pixels, >= 8."""
 
     @property
     def audio_channels(self) -> Literal[1, 2]:
-        """Channels of audio of a clip."""
+        """Number of audio channels of a clip."""
         return 2 if self.stereo else 1
 
     def __post_init__(self) -> None:

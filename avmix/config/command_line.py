@@ -1,4 +1,4 @@
-"""Configurations from YAML files and command line overrides."""
+"""Loading of configurations from YAML files and command-line overrides."""
 
 import difflib
 import os
@@ -75,7 +75,8 @@ class _Parser(ArgumentParser):
 
 
 def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
-    """Read YAML given by `--config` (later files win), then `--dotted.overrides`.
+    """Load a configuration from YAML files given by `--config` (later files win) and
+    `--dotted.overrides`.
 
     A key that does not exist or is there twice, a value of the wrong type, a value out of range and
     an option that cannot act (`avmix.config.unused_options`) end the program with exit code 2 and

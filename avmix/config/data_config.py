@@ -1,4 +1,4 @@
-"""Options of section `data`."""
+"""Configuration section `data`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,51 +9,51 @@ from avmix.config.checks import validate, validate_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where the clips are, and how they are read."""
+    """Location of the clips, and how they are read."""
 
     root: str = "."
-    """Folder that the paths in the manifest are relative to."""
+    """Media folder; paths in the manifest are relative to it."""
     manifest: str = ""
-    """Folder with dataset.json; empty: `root`."""
+    """Folder with dataset.json; empty: `data.root`."""
     table: str = ""
-    """CSV (divided by `,`, `;`, `|` or tabs) below `root` with one row a clip (columns `path`, and
-    those named by the next three options). When the manifest folder has no dataset.json yet, the
-    clips are probed and the manifest is written there first. Empty: the manifest must exist."""
+    """CSV table below `root` with one row per clip (separated by `,`, `;`, `|` or tabs; columns
+    `path`, and those named by the next three options). If the manifest folder has no dataset.json
+    yet, the clips are probed and the manifest is written first. Empty: the manifest must exist."""
     table_label: str = "label"
     """Column of the class name."""
     table_split: str = "split"
-    """Column that says train, val or test (or training, validation, dev and so on, in any case);
-    rows with any other word there are left out."""
+    """Column of the split: train, val or test (or training, validation, dev and so on, in any
+    case). Rows with any other value are left out."""
     table_source: list[str] = field(default_factory=lambda: ["source"])
-    """Columns that together name the source of a clip: no source may be in two splits."""
+    """Columns that together identify the source of a clip: no source may be in two splits."""
     train_split: str = "train"
     """Split to train on."""
     shots: int = 0
-    """Few-shot: at most so many clips of each class of the train split; 0: all of them."""
+    """Few-shot: largest number of clips per class of the train split; 0: all clips."""
     shots_seed: int = 0
-    """Of the choice of those clips, in [0, 2**32); `run.seed` has no part in it."""
+    """Random seed of the few-shot selection, 0 to 2**32 - 1; independent of `run.seed`."""
     extra: list[str] = field(default_factory=list)
-    """Further folders with dataset.json whose train split is trained on besides, all of it; paths
-    in it are relative to its folder. What `avmix synth` writes."""
+    """Additional training sets, such as `avmix synth` writes: folders with dataset.json. The whole
+    train split of each is used; its paths are relative to that folder."""
     val_split: str = "val"
-    """Split to evaluate after each epoch; empty: never. A dataset without `val` is trained on
-    without, and the run says so; any other name must be a split of it."""
+    """Split to evaluate after each epoch; empty: none. A dataset without `val` trains without
+    validation, and the run says so; any other name must be a split of it."""
     num_workers: int = 1
-    """Loader processes; 0 decodes in the training process, without protection from files that
-    crash or hang the decoder."""
+    """Number of loader processes; 0 decodes in the training process, without protection from files
+    that crash or hang the decoder."""
     clip_seconds: float = 60.0
-    """Longest time for reading one clip (in evaluation: all its windows in a batch), above 0, at
-    most a day. A loader process that takes longer is ended and the clip is noted in
-    quarantine.jsonl in `run.out`, as is one that crashes the decoder: neither is read again. It is
-    noted when that has happened twice in a new process that reads nothing else, and never where the
-    process was killed from outside, was stopped, or waited for a disk or a processor."""
+    """Time limit for reading one clip (in evaluation: all its windows in a batch), seconds, above
+    0, at most a day. A loader process that exceeds it is ended, and the clip is added to
+    quarantine.jsonl in `run.out`, as is a clip that crashes the decoder: neither is read again. A
+    clip is added only after a second failure, in a new process that reads nothing else, and never
+    where the process was killed from outside, was stopped, or waited for a disk or a processor."""
     verify: Literal["first", "never"] = "first"
-    """`first`: before a loader process reads a file for the first time it compares the file's hash
-    with the manifest's. Damage that a codec cannot notice by itself (VP8 and VP9 have no checks) is
-    found only so. Clips without a hash in the manifest are not compared."""
+    """`first`: compare each file's hash with the manifest's before a loader process reads it for
+    the first time. Only this finds damage that a codec cannot detect (VP8 and VP9 have no
+    checksums). Clips without a hash in the manifest are not compared."""
     max_bad_share: float = 0.01
-    """Share (0 to 1) of the clips to prepare or to train on that may be unreadable before the run
-    stops. In val they are named, and missing from its metrics."""
+    """Largest share (0 to 1) of the clips to prepare or to train on that may be unreadable; above
+    it the run stops. Unreadable clips of val are named and missing from its metrics."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -70,5 +70,5 @@ class DataConfig:
 
     @property
     def manifest_folder(self) -> Path:
-        """The folder that has dataset.json."""
+        """Folder that contains dataset.json."""
         return Path(self.manifest or self.root)

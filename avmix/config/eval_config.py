@@ -1,4 +1,4 @@
-"""Configuration of evaluation."""
+"""Evaluation configuration."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,28 +13,29 @@ class EvalConfig:
     checkpoint: str
     """A .pt file that train.py wrote, or the folder of a run (its last.pt)."""
     split: str = "test"
-    """Split of the dataset."""
+    """Split of the dataset to evaluate."""
     num_views: int = 3
-    """Windows per clip, evenly spaced; their probabilities are averaged. >= 1."""
+    """Views per clip, >= 1: evenly spaced windows whose probabilities are averaged."""
     batch_size: int = 32
-    """Windows per step."""
+    """Windows per batch."""
     raw_weights: bool = False
-    """The weights that the last update gave, in place of the average that the run kept
+    """Evaluate the weights of the last update in place of the average that the run kept
     (optim.ema_decay)."""
     root: str = ""
-    """Media folder, when it is not the one that the checkpoint was trained from."""
+    """Media folder, if not that of the training run."""
     manifest: str = ""
-    """Manifest folder, when it is not the one that the checkpoint was trained from."""
+    """Manifest folder, if not that of the training run."""
     num_workers: int = 1
-    """Loader processes; 0: as data.num_workers."""
+    """Number of loader processes; 0: none, as for data.num_workers."""
     clip_seconds: float = 60.0
-    """As data.clip_seconds; quarantine.jsonl is in `out`, and that of the run counts too."""
+    """Time limit for reading one clip, as data.clip_seconds. quarantine.jsonl is written to `out`;
+    that of the run counts too."""
     verify: Literal["first", "never"] = "first"
-    """As data.verify."""
+    """Comparison of file hashes, as data.verify."""
     device: str = "auto"
-    """As run.device."""
+    """Device, as run.device."""
     threads: int = 0
-    """As run.threads."""
+    """CPU threads, as run.threads."""
     out: str = ""
     """Folder for result.json and figures; empty: eval_SPLIT beside the checkpoint."""
 

@@ -1,4 +1,4 @@
-"""Options of section `frontend`."""
+"""Configuration section `frontend`."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,27 +10,29 @@ FrontEnd = Literal["log_mel", "kaldi"]
 
 @dataclass(frozen=True, kw_only=True)
 class FrontendConfig:
-    """Device stage 1: frames normalised, waveform to log-mel."""
+    """Device stage 1: normalises frames and computes log-mels."""
 
     kind: FrontEnd = "log_mel"
-    """`log_mel`, or `kaldi`: the filterbanks of Kaldi with a Hann window, which encoders that were
-    trained on AudioSet expect. It needs numbers for mel_mean and mel_std, a n_fft of 25 ms and a
+    """`log_mel`, or `kaldi`: Kaldi filterbanks with a Hann window, which encoders trained on
+    AudioSet expect. `kaldi` needs numbers for mel_mean and mel_std, a n_fft of 25 ms and a
     hop_length of 10 ms: 400 and 160 at 16 kHz."""
     num_mels: int = 64
-    """Mel bins, >= 1; every mel filter must be fed by the spectrum or the run does not start."""
+    """Mel bins, >= 1; every mel filter must cover a frequency of the spectrum, or the run does not
+    start."""
     n_fft: int = 512
-    """Window of the Fourier transform, samples."""
+    """Window length of the Fourier transform, samples."""
     hop_length: int = 256
-    """Step between columns of the spectrogram, samples."""
+    """Hop between columns of the spectrogram, samples."""
     mel_mean: float | Literal["measured"] = "measured"
-    """Subtracted from the natural logarithm of mel power: the mean over the dataset. `measured`:
-    over the train split, as preparation noted it in dataset.json; -0.3 where it did not."""
+    """Mean of the dataset's log-mels (natural logarithm of power), subtracted. `measured`: the mean
+    of the train split, which preparation writes to dataset.json; -0.3 where it is missing."""
     mel_std: float | Literal["measured"] = "measured"
-    """Then divided by: the standard deviation over the dataset, > 0. `measured`: as mel_mean; 3.7
-    where preparation did not measure it."""
+    """Standard deviation of the dataset's log-mels, > 0, by which they are divided. `measured`: as
+    mel_mean; 3.7 where it is missing."""
     kernel: Literal["auto", "torch", "fused", "triton"] = "auto"
-    """What normalises and mixes the frames: plain `torch` operations, the `fused` path for CPUs,
-    or `triton` for CUDA; `auto`: fused or triton, by the device. They differ by rounding only."""
+    """Implementation that normalises and mixes frames: plain `torch` operations, the `fused` path
+    for CPUs, or `triton` for CUDA; `auto`: fused or triton, by the device. They differ by rounding
+    only."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -47,7 +49,7 @@ class FrontendConfig:
         validate_numbers(self, "frontend.")
 
     def with_log_mel(self, mean: float, std: float) -> "FrontendConfig":
-        """The same with these numbers wherever `measured` stands."""
+        """Copy with these numbers in place of `measured`."""
         return replace(
             self,
             mel_mean=mean if self.mel_mean == "measured" else self.mel_mean,
@@ -56,4 +58,4 @@ class FrontendConfig:
 
 
 MEL_MEAN, MEL_STD = -0.3, 3.7
-"""Of log-mels, where nothing was measured."""
+"""Mean and deviation of log-mels where nothing was measured."""

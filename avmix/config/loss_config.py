@@ -1,4 +1,4 @@
-"""Options of section `loss`."""
+"""Configuration section `loss`."""
 
 from dataclasses import dataclass
 from math import inf
@@ -9,11 +9,11 @@ from avmix.config.checks import validate, validate_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Loss of each head, weighted, and what asks mixed clips to be consistent."""
+    """Weights of the heads' losses and of the consistency losses of mixed clips."""
 
     kind: Literal["cross_entropy", "binary"] = "cross_entropy"
-    """Of the heads: soft cross-entropy of one distribution over the classes, or binary
-    cross-entropy of every class by itself. Evaluation takes the softmax of the logits for both."""
+    """Loss of each head: soft cross-entropy of one distribution over the classes, or binary
+    cross-entropy of each class by itself. Evaluation takes the softmax of the logits for both."""
     fused: float = 1.0
     """Weight of the fused head, >= 0."""
     video: float = 0.5
@@ -26,20 +26,21 @@ class LossConfig:
     """Weight of the divergence between the video and the audio head on clips for which both have
     the same label, >= 0."""
     agreement_kind: Literal["js", "symmetric_kl"] = "js"
-    """Which divergence."""
+    """Divergence of `agreement`: Jensen-Shannon, or symmetric Kullback-Leibler."""
     agreement_temperature: float = 1.0
-    """Divides the logits of both heads, > 0."""
+    """Temperature of `agreement`: divides the logits of both heads, > 0."""
     agreement_confidence: float = 0.0
-    """Only clips for which one of the heads is so sure of a class count, 0 to 1."""
+    """Least probability that one of the heads must give to a class for the clip to count in
+    `agreement`, 0 to 1."""
     interpolation: float = 0.0
-    """Weight of interpolation consistency, >= 0: each head's prediction for a mix against the mix
-    of its predictions for the clips as they are. Costs a forward pass without gradient, as does
+    """Weight of interpolation consistency, >= 0: compares each head's prediction for a mix with the
+    mix of its predictions for the unmixed clips. Costs a forward pass without gradient, as does
     `contrastive`; both share it."""
     contrastive: float = 0.0
-    """Weight of the mixed-target contrastive loss, >= 0: the feature of one modality of a mix must
-    find the other modality of its two clips, lambda and 1 - lambda."""
+    """Weight of the mixed-target contrastive loss, >= 0: the feature of one modality of a mix is
+    matched with the other modality of its two clips, with targets lambda and 1 - lambda."""
     contrastive_temperature: float = 0.1
-    """Divides the cosines, > 0."""
+    """Temperature of `contrastive`: divides the cosines, > 0."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -1,4 +1,4 @@
-"""Options of section `mix`."""
+"""Configuration section `mix`."""
 
 from dataclasses import dataclass, field
 from math import inf
@@ -33,76 +33,82 @@ Labels = Literal["sum", "max"]
 
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
-    """Device stage 2: how two clips are mixed (avmix/mix/methods.py describes every method)."""
+    """Device stage 2: mixing of clips (avmix/mix/methods.py describes every method)."""
 
     method: str = "mixup"
     """METHOD[@LEVEL][+dropout]. METHOD: `mixup` (Cross-Modal Mixup, one lambda for video, audio
     and label), `independent` (a lambda for each modality), `video`, `audio` (one of them only),
     `cutmix_temporal`, `cutmix_spatial`, `cutmix_spatiotemporal`, `cutmix_frequency`, `energy`
-    (sounds by loudness), `cross` (features of video and audio with each other) or `none`. LEVEL:
+    (audio by loudness), `cross` (features of video and audio with each other) or `none`. LEVEL:
     `input`, `layer` or `feature`. `+dropout`: then clips lose a modality; `dropout`: only that."""
     switch: dict[str, float] = field(default_factory=dict)
-    """Several methods with their probabilities (which add up to 1) in place of `method`: drawn for
-    every batch, the same for all processes. {mixup: 0.5, cutmix_spatial: 0.3, none: 0.2}"""
+    """Several methods with their probabilities (which add up to 1) in place of `method`; one is
+    drawn for every batch, the same for all processes. {mixup: 0.5, cutmix_spatial: 0.3, none:
+    0.2}"""
     probability: float = 1.0
-    """Share of the batches that are mixed, 0 to 1; nothing is dropped from the others either."""
+    """Share of the batches that are mixed, 0 to 1; the others have no modality dropout either."""
     ramp_epochs: int = 0
-    """In the first so many epochs the share of mixed batches rises from 0 to `probability`: epoch
-    e, counted from 0, mixes probability * e / ramp_epochs of them. 0: mixed from the start."""
+    """Number of first epochs in which the share of mixed batches rises from 0 to `probability`:
+    epoch e, counted from 0, mixes probability * e / ramp_epochs of them. 0: mixed from the
+    start."""
     off_epochs: int = 0
-    """The last so many epochs train on unmixed clips."""
+    """Number of last epochs that train on unmixed clips."""
     law: Law = "beta"
-    """Of lambda, the weight of a clip's own signal."""
+    """Distribution of lambda, the weight of a clip's own signal."""
     alpha: float = 0.2
-    """Law `beta`: lambda ~ Beta(alpha, alpha), > 0; a small one leaves most pairs as they are."""
+    """Law `beta`: lambda ~ Beta(alpha, alpha), > 0; with a small alpha most lambdas are near 0 or
+    1."""
     lam: float = 0.5
-    """Law `fixed`: lambda, 0 to 1."""
+    """Law `fixed`: value of lambda, 0 to 1."""
     dominant: bool = False
-    """True: max(lambda, 1 - lambda), so that the own label is never the smaller one."""
+    """Use max(lambda, 1 - lambda), so that the own label never has the smaller weight."""
     per: Per = "sample"
-    """One lambda (and one box) for every clip, or one for the whole batch of a process."""
+    """Draw one lambda (and one box) per clip, or one per batch of a process."""
     pairing: Pairing = "involution"
-    """Who is mixed with whom. `involution`: random pairs, each the other's partner; `permutation`:
-    any order, also oneself; `roll`: the next of the batch; `derangement`: any order, never oneself;
-    `second_batch`: twice batch_size clips are read, each of the first half takes one of the second;
-    the last three: any clip that shares no class, a class, no source with it. Clips of one source
-    are never mixed with each other, whatever the pairing."""
+    """How partners are chosen. `involution`: random pairs, each the other's partner; `permutation`:
+    any order, a clip may be its own partner; `roll`: the next clip of the batch; `derangement`: any
+    order, never its own partner; `second_batch`: twice batch_size clips are read, and each of the
+    first half gets one of the second; `different_class`, `same_class`, `different_source`: any clip
+    that shares no class, a class, no source with it. Clips of one source are never mixed with each
+    other, whatever the pairing."""
     audio_domain: AudioDomain = "log_mel"
-    """What of the audio is mixed at input level. Log-mel: a geometric mean of powers; power: of mel
-    power, before the logarithm; waveform: what the ear would hear of both."""
+    """Representation of the audio that is mixed at input level. `log_mel`: a geometric mean of
+    powers. `power`: mel power, before the logarithm. `waveform`: the samples, as two recordings
+    played at once."""
     layers: list[int] = field(default_factory=lambda: [0, 1, 2])
     """Level `layer`: number of encoder stages before the mix, drawn from these for every batch, the
     same for both encoders and all processes; 0 is the input of the first stage."""
     energy_limit_db: float = 20.0
-    """Method `energy`: largest difference of loudness that is made up for, dB, >= 0."""
+    """Method `energy`: largest difference in loudness that is compensated, dB, >= 0."""
     drop_video: float = 0.1
-    """`+dropout`: share of the clips that lose their frames, if they have audio."""
+    """`+dropout`: share of the clips whose video is removed, if they have audio."""
     drop_audio: float = 0.1
-    """`+dropout`: share of the clips that lose their audio, if they have video."""
+    """`+dropout`: share of the clips whose audio is removed, if they have video."""
     cross_with: Literal["own", "partner"] = "own"
-    """Method `cross`: whose feature of the other modality is mixed in."""
+    """Method `cross`: mix in the other modality's feature of the own clip, or of the partner."""
     cross_path: Literal["linear", "sphere"] = "sphere"
-    """Method `cross`: along a line, or along the great circle between both directions."""
+    """Method `cross`: interpolate along a line, or along the great circle between both
+    directions."""
     labels: Labels = "sum"
-    """Targets: lambda * own + (1 - lambda) * partner, or the larger of each class (every class that
-    is in either; for loss.kind binary)."""
+    """Mixed targets. `sum`: lambda * own + (1 - lambda) * partner. `max`: the larger of both for
+    each class, so that every class of either clip counts (for loss.kind binary)."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         for key in self.switch or [self.method]:
             where = "mix.switch" if self.switch else "mix.method"
             try:
-                recipe = parse_mix_method(key)
+                mix_method = parse_mix_method(key)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
-            if recipe.method == "energy":
+            if mix_method.method == "energy":
                 validate(
                     self.audio_domain != "log_mel",
                     "mix.audio_domain",
                     f"must be power or waveform for {where} energy",
                     self.audio_domain,
                 )
-            if recipe.method == "cutmix_frequency":
+            if mix_method.method == "cutmix_frequency":
                 validate(
                     self.audio_domain != "waveform",
                     "mix.audio_domain",
@@ -130,10 +136,10 @@ class MixConfig:
 
     @property
     def mix_methods(self) -> dict[str, float]:
-        """Every way of mixing and its probability."""
+        """Mixing methods and their probabilities."""
         return self.switch or {self.method: 1.0}
 
     @property
     def clips_per_mix(self) -> int:
-        """Clips that are read for each that is trained on."""
+        """Number of clips read for each mixed clip."""
         return 2 if self.pairing == "second_batch" else 1

@@ -1,4 +1,5 @@
-"""What a batch is mixed by, in one word: `mixup`, `cutmix_spatial`, `mixup@feature+dropout` ...
+"""Parsing of mixing methods, METHOD[@LEVEL][+dropout]: `mixup`, `cutmix_spatial`,
+`mixup@feature+dropout` ...
 
 METHOD[@LEVEL][+dropout]. The methods are described in `avmix.mix.methods`.
 """
@@ -36,7 +37,7 @@ _WORD = re.compile(r"(?P<method>\w+?)(@(?P<level>\w+))?(?P<dropout>\+dropout)?")
 
 @dataclass(frozen=True, slots=True)
 class MixMethod:
-    """One way of mixing a batch."""
+    """A parsed mixing method: method, level and modality dropout."""
 
     method: Method
     level: Level
@@ -45,7 +46,7 @@ class MixMethod:
 
 
 def parse_mix_method(word: str) -> MixMethod:
-    """The recipe that `word` means; `dropout` alone is `none+dropout`.
+    """Parse METHOD[@LEVEL][+dropout]; `dropout` alone is `none+dropout`.
 
     Raises ValueError, with the choices, for anything else, and for a method at a level at which it
     has no meaning.
@@ -56,7 +57,7 @@ def parse_mix_method(word: str) -> MixMethod:
     method = _METHOD.get(found["method"]) if found else None
     if found is None or method is None:
         raise ValueError(
-            f"{word!r} is not a mixing method; expected METHOD[@LEVEL][+dropout], METHOD one of "
+            f"unknown mixing method {word!r}; expected METHOD[@LEVEL][+dropout], METHOD one of "
             f"{', '.join(METHODS)} (or dropout alone) and LEVEL one of {', '.join(LEVELS)}"
         )
     default: Level = "feature" if method == "cross" else "input"

@@ -1,4 +1,4 @@
-"""Options of section `model`."""
+"""Configuration section `model`."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -8,38 +8,37 @@ from avmix.config.checks import validate, validate_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """What the encoders of both modalities have in common (docs/models.md)."""
+    """Options that the encoders of both modalities share (docs/models.md)."""
 
     encoder: str = ""
     """LIBRARY:NAME."""
     channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
-    """Width of each stage, of avmix's own encoders."""
+    """Width of each stage; for avmix's own encoders."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Passed on to the library's builder of the encoder, or put over its configuration:
-    {drop_path_rate: 0.1}. Of `python:`, to the function."""
+    """Arguments of the library's builder of the encoder, or overrides of its configuration:
+    {drop_path_rate: 0.1}. For `python:`, arguments of the function."""
     weights: str = ""
-    """To begin with: a file (.safetensors, or of torch, never unpickled), a folder that has one,
+    """Initial weights: a file (.safetensors, or of torch, never unpickled), a folder that has one,
     `pretrained` (those that the library names, from its cache or its server) or `lite0` (ImageNet,
-    from the optional package of that name). Empty: random ones."""
+    from the optional package of that name). Empty: random initialisation."""
     may_lack: list[str] = field(default_factory=list)
-    """Names of weights, or the beginnings of names up to a dot, that `weights` need not have; of
-    the others a missing one is an error."""
+    """Names of weights, or prefixes of names up to a dot, that `weights` need not contain; any
+    other missing weight is an error."""
     frozen: bool = False
-    """The encoder stays as it is: no gradient, and in training as in evaluation."""
+    """Freeze the encoder: no gradients, and evaluation mode during training."""
     lr_scale: float = 1.0
-    """Learning rate of the encoder, in units of optim.lr, > 0."""
+    """Learning rate of the encoder, relative to optim.lr, > 0."""
     layer_decay: float = 1.0
-    """Stage i of the n of the encoder, counted from 0, learns at layer_decay ** (n - i) times that
-    rate: the earlier, the slower. (0, 1]."""
+    """Layer-wise decay of the learning rate, in (0, 1]: stage i of n, counted from 0, has the rate
+    times layer_decay ** (n - i)."""
     frozen_norm: bool = False
-    """Batch normalisation of the encoder stays as it is, statistics and weights, in training
-    too."""
+    """Freeze the batch normalisation of the encoder: statistics and weights, in training too."""
     gradient_checkpointing: bool = False
-    """Keep only what goes from one stage of the encoder to the next, and compute the rest once more
-    for the gradient: less memory, more time, the same result."""
+    """Keep only the outputs of the stages of the encoder, and recompute the rest for the gradient:
+    less memory, more time, the same result."""
 
     def check(self, key: str, encoder: str) -> None:
-        """Raises ValueError for an option out of range; `key`: of the section, with a dot."""
+        """Raise ValueError for an option out of range; `key`: prefix of the section, with a dot."""
         validate(bool(self.channels) and min(self.channels) >= 1, f"{key}channels",
                  "needs at least one stage of width >= 1", self.channels)  # fmt: skip
         library, colon, name = encoder.partition(":")
@@ -73,15 +72,15 @@ ModalityHeads = Literal["own", "shared"]
 
 @dataclass(frozen=True, kw_only=True)
 class VideoEncoderConfig(EncoderConfig):
-    """From frames to one feature vector a clip."""
+    """Video encoder: frames to one feature vector per clip."""
 
     encoder: str = "avmix:r2plus1d"
     """LIBRARY:NAME, as `avmix:r2plus1d`, `torchvision:mvit_v2_s`, `timm:tf_efficientnet_lite0`,
     `transformers:FOLDER_OR_ID`, `pytorchvideo:slowfast_r50`, or `python:MODULE:FUNCTION`."""
     pooling: Pooling = "mean"
-    """Of an image network, from the features of each frame to one of the clip; `mean+max` has both,
-    `attention` learns a weight for each frame, `tsm` (temporal shift) lets frames exchange channels
-    inside the network and takes the mean."""
+    """How an image network's features of the frames become one of the clip: `mean`, `max`, both
+    (`mean+max`), `attention` (a learned weight for each frame), or `tsm` (temporal shift: frames
+    exchange channels inside the network; then the mean)."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -90,7 +89,7 @@ class VideoEncoderConfig(EncoderConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AudioEncoderConfig(EncoderConfig):
-    """From spectrograms to one feature vector a clip."""
+    """Audio encoder: spectrograms to one feature vector per clip."""
 
     encoder: str = "avmix:cnn"
     """LIBRARY:NAME, as `avmix:cnn`, any image network of `torchvision:` or `timm:`,
@@ -117,7 +116,7 @@ class ModelConfig:
     """Of each modality alone: linear layers of their `own`, or the fused head, `shared`, on what
     the fusion makes of a clip without the other modality."""
     dropout: float = 0.2
-    """Before each head, 0 to 1."""
+    """Dropout probability before each head, in [0, 1)."""
     shared_width: int = 0
     """Width of a space into which both features are projected before fusion; 0: none. Mixing method
     `cross` and loss.contrastive, which compare the two, need it."""

@@ -1,4 +1,4 @@
-"""Options of section `optim`."""
+"""Configuration section `optim`."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,8 +25,8 @@ class OptimConfig:
     batch_size: int = 16
     """Clips per step and process, >= 2 (batch normalisation and mixing need two)."""
     accumulate: int = 1
-    """Steps whose gradients are averaged before an update, >= 1: as one step of so many times
-    batch_size clips, but for batch normalisation. The last update of an epoch may have fewer."""
+    """Steps whose gradients are averaged before an update, >= 1: equivalent to so many times
+    batch_size, except for batch normalisation. The last update of an epoch may average fewer."""
     lr: float = 2e-3
     """Highest learning rate, > 0."""
     schedule: Literal["cosine", "step", "wsd"] = "cosine"
@@ -40,13 +40,12 @@ class OptimConfig:
     decay_share: float = 0.2
     """Of schedule wsd: share of `epochs` at the end in which the rate falls, in (0, 1]."""
     weight_decay: float = 0.02
-    """Of adamw it shrinks weights directly; of sgd it is added to the gradient. >= 0."""
+    """Weight decay, >= 0: adamw shrinks weights directly; sgd adds it to the gradient."""
     no_decay: list[str] = field(default_factory=lambda: [ONE_DIMENSIONAL])
-    """Parameters to which weight_decay is not applied. `1d`: all of one dimension (biases,
-    normalisation layers). Others by name, or by a part of it between dots: `pos_embed`,
-    `video.stages.0`. Empty: all decay."""
+    """Parameters without weight decay. `1d`: all of one dimension (biases, normalisation layers).
+    Others by name, or by a part of it between dots: `pos_embed`, `video.stages.0`. Empty: none."""
     warmup_epochs: float = 1.0
-    """Epochs (may be a fraction) of linear warm-up from zero."""
+    """Length of the linear warm-up from zero, epochs (may be a fraction)."""
     clip_norm: float = 5.0
     """Largest norm of the gradient, > 0."""
     ema_decay: float = 0.0

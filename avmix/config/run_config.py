@@ -1,4 +1,4 @@
-"""Options of section `run`."""
+"""Configuration section `run`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,35 +8,34 @@ from avmix.config.checks import validate, validate_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Where and how a run happens; nothing here but `seed` and `precision` changes its result,
-    but for the last digits (`device`, `threads`, `compile`)."""
+    """Folder, seed and hardware of a run. Only `seed` and `precision` change its result; `device`,
+    `threads` and `compile` change its last digits."""
 
     out: str = "runs/default"
-    """Folder of the run. When it holds a checkpoint of the same configuration the run goes on
-    from there; of another configuration, it is an error."""
+    """Folder of the run. If it holds a checkpoint of the same configuration, the run resumes from
+    it; one of another configuration is an error."""
     seed: int = 0
     """Random seed, 0 to 2**32 - 1."""
     device: str = "auto"
     """`auto` (the GPU of this process where there is one), `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the network's forward pass; spectrograms, targets and losses are always fp32."""
+    """Precision of the network's forward pass; spectrograms, targets and losses are always fp32."""
     compile: bool = False
-    """Train with a network that torch.compile made: faster steps after minutes of compilation, and
-    other last digits. On a CPU not with bf16, where its gradients are not finite."""
+    """Train the network compiled by torch.compile: faster steps after minutes of compilation, and
+    other last digits. Not on a CPU with bf16, where its gradients are not finite."""
     threads: int = 0
-    """Threads of torch on the CPU; 0: as many as cores, shared by the processes of a machine that
-    train together. Another number gives other last digits; the number of loader processes does not.
-    A run that goes on with another number says so."""
+    """CPU threads of torch; 0: as many as cores, shared by the processes of a machine that train
+    together. Another number changes the last digits of results; the number of loader processes does
+    not. A run that resumes with another number says so."""
     log_every: int = 10
-    """Steps between two writings of metrics.jsonl, >= 1."""
+    """Steps between lines of metrics.jsonl, >= 1."""
     save_every: int = 0
-    """Steps between two checkpoints inside an epoch; 0: only at the end of each epoch."""
+    """Steps between checkpoints within an epoch; 0: only at the end of each epoch."""
     save_plans: bool = False
-    """Write how every batch was mixed to plans_rankN.jsonl, which `avmix preview --plan`
-    reads."""
+    """Write the mixing plan of every batch to plans_rankN.jsonl, for `avmix preview --plan`."""
     check_input: bool = False
-    """Stop at the first clip whose audio holds values that are not finite, and name its file. Every
-    waveform is read once more."""
+    """Stop at the first clip whose audio has values that are not finite, and name its file. Reads
+    every waveform once more."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

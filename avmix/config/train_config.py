@@ -1,4 +1,4 @@
-"""Configuration of training: all sections, and what they require of each other."""
+"""Training configuration: all sections, and the checks that concern several of them."""
 
 from dataclasses import dataclass, field
 

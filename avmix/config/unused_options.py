@@ -1,4 +1,4 @@
-"""Options that are set and cannot act, because another option does not let them.
+"""Detection of options that are set but have no effect because another option disables them.
 
 One table says what each such option needs. An option that is set to something else than its default
 while a need of it is not met is an error, never silence: whoever sets it believes that it acts.
@@ -18,12 +18,12 @@ C = TypeVar("C")
 
 
 class Need(NamedTuple):
-    """What an option cannot act without."""
+    """Condition without which an option has no effect."""
 
     says: str
     """The other option and the value it must have, for the message."""
     met: Callable[[Any], bool]
-    """Of the section that the other option is in."""
+    """Condition on the section of the other option."""
     section: str = ""
     """That section, where it is not the one of the option that has the need."""
 
@@ -49,8 +49,8 @@ def _some(says: str, fits: Callable[[Any, MixMethod], bool]) -> Need:
     """One of the ways of mixing is such that `fits`."""
 
     def met(mix: Any) -> bool:
-        recipes = [parse_mix_method(word) for word, share in mix.mix_methods.items() if share > 0]
-        return mix.probability > 0 and any(fits(mix, recipe) for recipe in recipes)
+        methods = [parse_mix_method(word) for word, share in mix.mix_methods.items() if share > 0]
+        return mix.probability > 0 and any(fits(mix, method) for method in methods)
 
     return Need(says, met)
 
@@ -75,7 +75,7 @@ _ENERGY = _some("mix.method energy", lambda _, r: r.method == "energy")
 _CROSS = _some("mix.method cross", lambda _, r: r.method == "cross")
 _DROPOUT = _some("a mix.method with +dropout (mixup+dropout)", lambda _, r: r.dropout)
 _MIXES_WAVEFORMS = Need(
-    "mix.audio_domain waveform: a spectrogram has no polarity",
+    "mix.audio_domain waveform: spectrograms have no polarity",
     lambda mix: mix.audio_domain == "waveform",
     "mix",
 )
@@ -165,8 +165,8 @@ NEEDS: dict[str, tuple[Need, ...]] = {
 
 
 def unused_options(config: Any) -> dict[str, str]:
-    """The message for each option of `config`, by dotted path, that is set to something else than
-    its default and cannot act. `config` is a `TrainConfig`, or has some of its sections."""
+    """Messages, by dotted path, for the options of `config` that differ from their default but have
+    no effect. `config` is a `TrainConfig`, or has some of its sections."""
     found: dict[str, str] = {}
     for key, needs in NEEDS.items():
         where, _, name = key.rpartition(".")
@@ -187,8 +187,8 @@ def _is_met(need: Need, config: Any, part: Any) -> bool:
 
 
 def without_unused(config: C) -> C:
-    """The same configuration with the options of `unused_options` at their defaults: what it
-    computes is the same."""
+    """Copy of the configuration with the options of `unused_options` at their defaults: it computes
+    the same."""
     changes: dict[str, dict[str, Any]] = {}
     for key in unused_options(config):
         where, _, name = key.rpartition(".")
@@ -199,7 +199,7 @@ def without_unused(config: C) -> C:
 
 
 def value_at(config: Any, key: str) -> Any:
-    """The section or option of this dotted path."""
+    """Section or option at a dotted path."""
     for name in key.split("."):
         config = getattr(config, name)
     return config

@@ -1,4 +1,4 @@
-"""Configurations to YAML and back, and how two of them differ."""
+"""Reading, writing and comparing configurations in YAML."""
 
 from dataclasses import asdict, fields, is_dataclass
 from types import UnionType
@@ -10,12 +10,12 @@ C = TypeVar("C")
 
 
 def to_yaml(config: Any) -> str:
-    """The resolved configuration, every option spelled out; `--config` reads it back."""
+    """Serialise the resolved configuration, with every option; `--config` reads it back."""
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
 
 
 def from_yaml(cls: type[C], text: str) -> C:
-    """The configuration that `to_yaml` wrote, of this version or before options were renamed;
+    """Read a configuration that `to_yaml` wrote, in this version or before options were renamed;
     raises ValueError on anything else."""
     try:
         values = read_yaml(text)
@@ -37,8 +37,8 @@ def from_values(cls: type[C], values: Any) -> C:
 
 
 def read_yaml(text: str) -> Any:
-    """What a document of YAML says. Raises ValueError for what is none, and for a key that is there
-    twice, of which YAML itself would forget the first."""
+    """Parse a YAML document. Raises ValueError where it is invalid, and for a repeated key, of
+    which YAML itself would drop the first."""
     try:
         node = yaml.compose(text, yaml.SafeLoader)
         if node is not None and (key := _repeated_key(node)):
@@ -72,7 +72,7 @@ RENAMED = {
 
 
 def renamed(values: Any) -> Any:
-    """What `to_yaml` of an older version wrote, with the names of today."""
+    """Replace old option names in what `to_yaml` of an older version wrote."""
     for old, new in RENAMED.items():
         *above, name = old.split(".")
         section = values
@@ -88,7 +88,7 @@ def renamed(values: Any) -> Any:
 
 
 def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
-    """Dotted path of every option in which two configurations of one kind differ, both values."""
+    """Options in which two configurations of one kind differ: dotted path and both values."""
     if not is_dataclass(a):
         return {"": (a, b)} if a != b else {}
     found: dict[str, tuple[Any, Any]] = {}

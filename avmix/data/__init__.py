@@ -1,1 +1,1 @@
-"""From a manifest to batches."""
+"""Datasets and loaders: from a manifest to batches."""

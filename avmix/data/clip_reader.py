@@ -43,7 +43,7 @@ class ClipReader:
 
     @property
     def _bytes_as_decoded(self) -> int:
-        """Of a clip in a `Batch`, without what augmentation adds."""
+        """Bytes of a clip in a `Batch`, without what augmentation adds."""
         c = self.clip
         frames, samples = c.num_frames * c.crop**2 * 3, round(c.duration_seconds * c.sample_rate)
         samples *= c.audio_channels
@@ -142,7 +142,7 @@ class ClipReader:
 
 
 def is_audible(entry: Entry) -> bool:
-    """True when there is something to hear: a track of digital silence counts as none."""
+    """True when a clip has audio that is not digital silence."""
     return entry.audio is not None and not entry.audio.silent
 
 

@@ -1,4 +1,4 @@
-"""From a place in the order of an epoch to a decoded, augmented clip.
+"""Map-style datasets: index in the sampling order -> decoded, augmented clip.
 
 Everything random about a clip has the address (seed, epoch, row), never (worker, rank, call), so
 that the data of a run do not depend on how it is loaded or where it was resumed.
@@ -44,14 +44,14 @@ MAX_IN_A_ROW = 100
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSet(ClipReader):
-    """Clips of the train split in the shuffled order of each epoch."""
+    """Training clips in the shuffled order of each epoch, augmented."""
 
     augment: AugmentConfig
     seed: int
     frontend: FrontendConfig = FrontendConfig()  # noqa: RUF009  frozen
     """For which columns of the spectrogram an interval hides."""
     events_seconds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Of each clip_id, for `augment.window` event."""
+    """Event times by clip_id, for `augment.window` event."""
 
     def __post_init__(self) -> None:
         """Check also what augmentation needs of the data."""
@@ -72,7 +72,7 @@ class TrainSet(ClipReader):
 
     @property
     def bytes_per_clip(self) -> int:
-        """Of a clip in a `Batch`."""
+        """Bytes of a clip in a `Batch`."""
         labels = 4 * len(self.manifest.classes) if self._softens else 0
         video, audio = self._grids["video"], self._grids["audio"]
         shown = video.num_steps + sum(audio.shape) if self._hides else 0
@@ -177,7 +177,8 @@ class TrainSet(ClipReader):
         return found
 
     def draw(self, row: int, visit: int, time: TimePlan, clip: Clip) -> AugmentPlan:
-        """What is done to the decoded `clip`, the `visit`-th window of its row since the start."""
+        """Draw the augmentation of the decoded `clip`, the `visit`-th window of its row since the
+        start."""
         entry = self.manifest.entries[row]
         frames = draw_video(
             self.augment,
@@ -244,7 +245,7 @@ class TrainSet(ClipReader):
     def _background(
         self, row: int, plan: AugmentPlan, skip: Mapping[int, str], begin: Callable[[int], None]
     ) -> tuple[np.ndarray | None, tuple[BadClip, ...]]:
-        """The audio that lies under a clip; one that cannot be read is left out, and reported."""
+        """Background audio of a clip; None and a report where it cannot be read."""
         wanted = plan.audio.background
         if wanted is None:
             return None, ()
@@ -281,13 +282,13 @@ class TrainSet(ClipReader):
 
 @dataclass(frozen=True, kw_only=True)
 class EvalSet(ClipReader):
-    """Evenly spaced views of every clip, in the order of the manifest; nothing random."""
+    """Evenly spaced views of every clip, in the order of the manifest; without randomness."""
 
     num_views: int
 
     @property
     def bytes_per_clip(self) -> int:
-        """Of a clip in a `Batch`."""
+        """Bytes of a clip in a `Batch`."""
         return self._bytes_as_decoded
 
     def samples(

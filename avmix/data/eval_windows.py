@@ -1,4 +1,4 @@
-"""Which seconds of a clip are evaluated; `avmix.augment` draws those that are trained on."""
+"""Evaluation windows: evenly spaced views of a clip. (`avmix.augment` draws training windows.)"""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Window:
 
 
 def view_windows(entry: Entry, duration_seconds: float, num_views: int) -> tuple[Window, ...]:
-    """The windows that evaluation averages: centres of `num_views` equal shares of the stretch.
+    """Windows that evaluation averages: centres of `num_views` equal parts of the clip.
 
     The windows are moved inwards as far as needed to lie in the stretch, so that one view is the
     middle of the clip and many views cover it from the first to the last second.

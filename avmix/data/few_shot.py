@@ -1,4 +1,4 @@
-"""Few-shot: a few clips of each class in place of all."""
+"""Few-shot subsets: a fixed number of clips per class."""
 
 import hashlib
 from dataclasses import replace
@@ -8,7 +8,8 @@ from avmix.rng import rng
 
 
 def few_shot(manifest: Manifest, shots: int, seed: int) -> Manifest:
-    """At most `shots` clips of each class of a split, in the order of the manifest; 0: all.
+    """Few-shot subset: at most `shots` clips of each class of a split, in the order of the
+    manifest; 0: all.
 
     Every class has a stream of its own at (seed, number of the class), and more shots contain fewer
     with the same seed. A clip with several labels counts for its first. The hash of what is

@@ -1,4 +1,4 @@
-"""Batches of a split, in an order that does not depend on how many processes read them."""
+"""Data loader: batches of a split in an order that does not depend on the number of processes."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -51,7 +51,7 @@ class BadClips:
 
 
 class EpochSampler:
-    """Batches of (epoch, position) for one process of `world_size`."""
+    """Sampler of batches of (epoch, position) for one process of `world_size`."""
 
     def __init__(
         self,
@@ -92,19 +92,19 @@ class EpochSampler:
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """Where loaders get what is at the places they name."""
+    """Interface of what loaders read from."""
 
     def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
         """One `Loaded` for each of `batches`, in order; `epoch` None: evaluation."""
         ...
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """End background processes."""
         ...
 
 
 class ClipSource:
-    """The `BatchSource` that reads files: with a pool of processes, past a quarantine."""
+    """`BatchSource` that reads files in a pool of processes and honours a quarantine."""
 
     def __init__(self, dataset: TrainSet | EvalSet, pool: Pool, quarantine: Quarantine) -> None:
         """`pool` reads `dataset`."""
@@ -132,17 +132,18 @@ class ClipSource:
 
 @dataclass(frozen=True)
 class TrainLoader:
-    """The batches of any epoch, from any step on; epochs are asked for in rising order."""
+    """Loader of training batches from any step of any epoch; epochs are requested in rising
+    order."""
 
     source: BatchSource
     sampler: EpochSampler
     bad: BadClips
     paths: Sequence[str]
-    """Of each row of the manifest, for messages."""
+    """Path of each row of the manifest, for messages."""
 
     @property
     def num_steps(self) -> int:
-        """Steps of a whole epoch."""
+        """Number of steps per epoch."""
         return self.sampler.num_steps
 
     def epoch(
@@ -160,7 +161,7 @@ class TrainLoader:
             if batch is None or batch.size < self.sampler.batch_size:
                 raise TooManyBadClips(
                     f"{len(self.bad.found)} clips cannot be read, among them {MAX_IN_A_ROW} in a "
-                    f"row; is data.root right? The first: {bad[0].path}: {bad[0].reason}"
+                    f"row; check data.root. The first: {bad[0].path}: {bad[0].reason}"
                     f"{WORTH_HINT}"
                 )
             yield batch, new
@@ -182,8 +183,8 @@ def train_loader(
     world_size: int = 1,
     pin: bool = False,
 ) -> TrainLoader:
-    """Shuffled, augmented batches for training; without `quarantine`, one of its own. `pin`: they
-    go to a CUDA device."""
+    """Build the loader of shuffled, augmented training batches; without `quarantine`, with one of
+    its own. `pin`: they go to a CUDA device."""
     num_clips = len(dataset.manifest.entries)
     pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds,
                 pin=pin)  # fmt: skip
@@ -197,7 +198,7 @@ def train_loader(
 
 @dataclass(frozen=True)
 class EvalLoader:
-    """Every view of this process's share of the clips, once per iteration."""
+    """Loader of every view of this process's share of the clips, once per iteration."""
 
     source: BatchSource
     batches: Sequence[Sequence[Place]]
@@ -207,14 +208,14 @@ class EvalLoader:
     split: str
     """Which split it reads."""
     paths: Sequence[str]
-    """Of each row of the manifest, for messages."""
+    """Path of each row of the manifest, for messages."""
 
     def __iter__(self) -> Iterator[Loaded]:
         """Clip after clip, view after view."""
         return self.source.read(self.batches, None)
 
     def unreadable(self) -> tuple[BadClip, ...] | None:
-        """None as soon as a clip of this process can be read; else all of them, which cannot.
+        """None as soon as a clip of this process can be read; else all of its clips, unreadable.
 
         Reads the first view of one clip after the other: one, where the split is as it should be.
         """
@@ -247,8 +248,8 @@ def eval_loader(
     world_size: int = 1,
     pin: bool = False,
 ) -> EvalLoader:
-    """Every view of every clip once; the clips are dealt out to the processes. `pin` as for
-    `train_loader`."""
+    """Build the loader of every view of every clip; the clips are divided among the processes.
+    `pin` as for `train_loader`."""
     rows = range(rank, len(dataset.manifest.entries), world_size)
     pool = Pool(dataset, num_workers=num_workers, batch_size=batch_size, clip_seconds=clip_seconds,
                 pin=pin)  # fmt: skip
@@ -262,8 +263,8 @@ def eval_loader(
 
 
 def read_limits(num_workers: int, clip_seconds: float) -> Limits:
-    """What the decoder enforces itself. Where it has a process of its own that is ended after
-    `clip_seconds`, that is the only clock: two would make a slow clip's reason depend on a race."""
+    """Limits that the decoder enforces itself. A process that is ended after `clip_seconds` has no
+    other clock: with two, a slow clip's reason would depend on a race."""
     return Limits(seconds=inf if num_workers else clip_seconds)
 
 

@@ -1,4 +1,5 @@
-"""Loader processes that files may kill: batches in order, every one of them, whatever happens.
+"""Pool of loader processes that survives crashing and hanging files and returns every batch in
+order.
 
 The training process hands out whole batches of places, watches what each loader process reads and
 since when, and gives the results back in order. A decoder that crashes takes its process along, and
@@ -36,7 +37,7 @@ and is not waited for."""
 
 
 class LoaderError(RuntimeError):
-    """Loading cannot go on, and no clip is to blame."""
+    """Loading cannot continue, and no clip is the cause."""
 
 
 @dataclass
@@ -53,7 +54,7 @@ class _Worker:
 
 
 class Pool:
-    """Reads batches of places with `num_workers` processes, which it starts, watches and ends."""
+    """Pool of `num_workers` loader processes, which it starts, watches and ends."""
 
     _shared: SharedBatches  # of the processes that run now
 
@@ -82,7 +83,7 @@ class Pool:
         self._workers: list[_Worker] = []
         self._num_deaths = 0
         self._blame = Blame()
-        """Of rows in tasks that are outstanding."""
+        """Blame of rows in outstanding tasks."""
         self._reading = False
         # Also at exit, before multiprocessing waits for processes that ignore its SIGTERM.
         util.Finalize(self, _end, (self._workers,), exitpriority=100)
@@ -255,11 +256,11 @@ class Pool:
         elif verdict == "machine":
             raise LoaderError(
                 f"loader processes were lost again and again while they read "
-                f"{self._reader.name(last.row)}, the last because {reason}; the file is not held "
-                "to be at fault: is there enough memory, and does the disk answer?"
+                f"{self._reader.name(last.row)}, the last because {reason}; "
+                "the file does not seem to be the cause: check memory and disk"
             )
         else:
-            _log.warning("%s: %s; it is read again", self._reader.name(last.row), reason)
+            _log.warning("%s: %s; reading it again", self._reader.name(last.row), reason)
         first = (last.group, *(group for group in task.first if group != last.group))
         worker.tasks[0] = replace(task, first=first)
 

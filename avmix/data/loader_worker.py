@@ -1,4 +1,4 @@
-"""What a loader process does; `avmix.data.loader_pool` starts, watches and replaces it."""
+"""Main function of a loader process; `avmix.data.loader_pool` starts, watches and replaces it."""
 
 import importlib
 import multiprocessing
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Reader(Protocol):
-    """What the processes do; a dataset. It is sent to each of them once."""
+    """Interface of the dataset that a loader process reads; it is sent to each process once."""
 
     @property
     def bytes_per_clip(self) -> int:
-        """Of a clip in a batch, at most."""
+        """Largest number of bytes of a clip in a batch."""
         ...
 
     def name(self, row: int) -> str:
-        """Of the file of a row, for messages."""
+        """Name of the file of a row, for messages."""
         ...
 
     def groups(self, places: Sequence[Place]) -> list[list[Place]]:
-        """`places` in order, those together that `samples` reads together, from one open file."""
+        """`places` in order, grouped into those that `samples` reads from one open file."""
         ...
 
     def samples(
@@ -52,13 +52,13 @@ class Reader(Protocol):
         ...
 
     def collate(self, samples: list[Sample]) -> Loaded:
-        """Make a batch of them."""
+        """Collate samples into a batch."""
         ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """A batch to be read."""
+    """Request to read a batch."""
 
     number: int
     """In the order of the loop."""
@@ -69,16 +69,16 @@ class Task:
     """Groups of the batch that are read before the others: with each a process was lost."""
 
     def order(self, num_groups: int) -> list[int]:
-        """In which the groups are read."""
+        """Order in which the groups are read."""
         return [*self.first, *(i for i in range(num_groups) if i not in self.first)]
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a process answers; the batch itself is in the slot."""
+    """Answer of a loader process; the batch itself is in the slot."""
 
     number: int
-    """Of the task."""
+    """Number of the task."""
     stored: list[Stored] | None
     """None when no clip of the batch could be read."""
     bad: tuple[BadClip, ...]
@@ -88,7 +88,7 @@ class Done:
 
 
 def fork_server() -> "ForkServerContext | SpawnContext":
-    """Where loader processes come from: a server that has imported what they need, once.
+    """Multiprocessing context of loader processes: a server that has imported what they need, once.
 
     Forking the training process would copy the state of OpenMP's and CUDA's threads. The server has
     no thread but its own, and a process that takes the place of a dead one is there at once, not
@@ -123,7 +123,7 @@ def work(
     skip: dict[int, str],
     clip_seconds: float,
 ) -> None:
-    """Read batches until the pipe ends. `index` is the number of the process in `shared`."""
+    """Read batches until the pipe closes. `index` is the number of the process in `shared`."""
     # Both are sent to whole groups of processes. The training process decides what they mean; here
     # they would look like the death of a decoder.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Manifests: what is on disk, probed once, so that training never guesses.
+"""Manifests: the clips of a dataset and what probing measured of their files, as JSON lines.
 
 A dataset is a folder with `dataset.json` (classes, protocol, counts, hash of every split) and one
 JSON Lines file per split (`train.jsonl`, `val.jsonl`, `test.jsonl`), one `Entry` a line. The format
@@ -44,7 +44,7 @@ class Manifest:
 
 
 def splits_of(folder: Path) -> tuple[str, ...]:
-    """Names of the splits that the dataset in `folder` has; `ManifestError` where it has none."""
+    """Names of the splits of the dataset in `folder`; `ManifestError` where there is none."""
     names = tuple(_read_header(folder)["splits"])
     if not names:
         raise ManifestError(f"{folder / 'dataset.json'}: lists no split; prepare the dataset again")
@@ -52,7 +52,7 @@ def splits_of(folder: Path) -> tuple[str, ...]:
 
 
 def read_manifest(folder: Path, split: str) -> Manifest:
-    """Read one split and check it.
+    """Read and validate one split of a dataset.
 
     Raises `ManifestError` where a file is missing or was changed since it was written, a line is
     not a valid `Entry`, an id occurs twice, a label is not a class, the split is empty, or a
@@ -71,7 +71,7 @@ def read_manifest(folder: Path, split: str) -> Manifest:
     sha256 = hashlib.sha256(text).hexdigest()
     if sha256 != header["splits"][split]["sha256"]:
         raise ManifestError(
-            f"{path}: its hash is not the one in dataset.json: it was changed after it was "
+            f"{path}: its hash differs from dataset.json: the file was changed after it was "
             "written; prepare the dataset again"
         )
     entries = tuple(
@@ -99,7 +99,7 @@ def write_manifest(
     notes: Mapping[str, Any] | None = None,
     leaks: str = "",
 ) -> None:
-    """Write a dataset: every split, then `dataset.json`, each checked as reading would.
+    """Write a dataset: every split, then `dataset.json`, validated as reading would.
 
     `notes` go into `dataset.json` as they are: how the set was generated, from what. `leaks` says
     why sources are in two splits where the protocol is defined so: it is kept in the header, and
@@ -139,7 +139,8 @@ def write_manifest(
 
 @dataclass(frozen=True, slots=True)
 class LogMel:
-    """Of the log-mels of a dataset's train split, as preparation measured them."""
+    """Mean and standard deviation of the log-mels of a train split, as preparation measured
+    them."""
 
     mean: float
     std: float
@@ -147,8 +148,8 @@ class LogMel:
 
 
 def read_log_mel(folder: Path) -> LogMel | None:
-    """What the header of the dataset in `folder` says of its log-mels; None where it was prepared
-    by an older version or has no audio. Raises `ManifestError` for numbers that are none."""
+    """Log-mel statistics in the header of the dataset in `folder`; None where it was prepared by an
+    older version or has no audio. Raises `ManifestError` for invalid numbers."""
     said = _read_header(folder).get("log_mel")
     if said is None:
         return None
@@ -162,7 +163,7 @@ def read_log_mel(folder: Path) -> LogMel | None:
 
 
 def read_events(*folders: Path) -> tuple[dict[str, tuple[float, ...]], str]:
-    """The instants of each clip at which something happens, and the hash of the files.
+    """Event times of each clip, and the hash of the files they were read from.
 
     `events.jsonl` beside each manifest, one `{"clip_id", "event_seconds"}` a line; seconds on the
     clock of the file, 0 is the first presented frame. Raises `ManifestError` where one is missing
@@ -195,8 +196,8 @@ def _events(line: bytes, where: str) -> tuple[str, tuple[float, ...]]:
 
 
 def row_of(entry: Entry) -> str:
-    """The line of JSON of one clip; fields that came later are left out of it where they say
-    nothing: manifests keep their bytes, and so their hashes."""
+    """JSON line of one clip. Fields added in later versions are omitted where they are empty:
+    manifests keep their bytes, and so their hashes."""
     row = asdict(entry)
     if entry.synthetic is None:
         del row["synthetic"]
@@ -212,7 +213,7 @@ def row_of(entry: Entry) -> str:
 
 
 def parse_row(line: str, where: str) -> Entry:
-    """The clip that `row_of` wrote. Raises `ManifestError` beginning with `where`."""
+    """Clip of a JSON line. Raises `ManifestError` beginning with `where`."""
     try:
         row = json.loads(line)
         video, audio = row.pop("video"), row.pop("audio")
@@ -298,13 +299,13 @@ def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, pat
     made = [entry.clip_id for entry in entries if entry.synthetic is not None]
     if made and split != "train":
         raise ManifestError(
-            f"{path}: clip {made[0]!r} is synthetic and in split {split!r}: synthetic clips may be "
-            "trained on and nothing else; leave it out"
+            f"{path}: clip {made[0]!r} is synthetic and in split {split!r}: "
+            "synthetic clips are for training only; leave it out"
         )
 
 
 def empty_classes(entries: Sequence[Entry], classes: Sequence[str]) -> list[str]:
-    """The classes that no clip has."""
+    """Classes without any clip."""
     present = {label for entry in entries for label in entry.labels}
     return [c for c in classes if c not in present]
 

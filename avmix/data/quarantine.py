@@ -1,4 +1,5 @@
-"""Clips that took the process reading them down: never read again, until a person says so.
+"""Quarantine: a list of clips that crashed or blocked a loader process and are not read again until
+a person removes them.
 
 `quarantine.jsonl` in the folder of a run has one line for each: which clip, the hash and size that
 its manifest gives for the file, the split and epoch in which it happened, and the reason. Lines are
@@ -21,7 +22,7 @@ _IDENTITY = ("clip_id", "path", "sha256", "bytes")
 
 
 class Quarantine:
-    """The list of a run; several processes may add to it."""
+    """Quarantined clips of a run; several processes may add to it."""
 
     def __init__(self, path: Path | None = None, *, also: Sequence[Path] = ()) -> None:
         """`path`: the file, which need not exist; None: a list that ends with the program.
@@ -33,7 +34,7 @@ class Quarantine:
         self._lines: list[dict[str, Any]] = []  # where there is no file
 
     def rows(self, entries: Sequence[Entry], epoch: int | None) -> dict[int, str]:
-        """Rows of `entries` that must not be read, and why.
+        """Rows of `entries` that must not be read, with reasons.
 
         A clip counts from the epoch on in which it was met, so that a run that goes on from an
         earlier place gives the batches that it gave before. `epoch` None: evaluation; all count.
@@ -61,7 +62,8 @@ class Quarantine:
         return _explained(reason)
 
     def notice(self) -> str:
-        """How many clips are not read and how to change that; empty when there are none."""
+        """Message that says how many clips are not read and how to change that; empty when there
+        are none."""
         found = {_identity(line) for line in self._read()}
         if not found:
             return ""

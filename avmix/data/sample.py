@@ -15,8 +15,8 @@ NO_ROWS: Mapping[int, str] = MappingProxyType({})
 """To skip none."""
 
 WORTH_HINT = (
-    ". `avmix doctor` says what files are worth; prepared with --check full, a dataset holds what "
-    "can be read"
+    ". `avmix doctor` reports what is wrong with files; a dataset prepared with --check full holds "
+    "only readable clips"
 )
 """Ends messages about many clips that cannot be read."""
 
@@ -34,7 +34,7 @@ class BadClip(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What reading one place of the order gave."""
+    """Result of reading one index of the sampling order."""
 
     row: int
     """Row in the manifest of the clip that was read."""
@@ -47,12 +47,12 @@ class Sample(NamedTuple):
     shown: VisibleParts | None = None
     """What of it the network is shown; None: all."""
     background: tuple[int, float] | None = None
-    """Row of a clip whose audio lies under it, and that clip's share of the label of what is
-    heard; None where such shares are not asked for."""
+    """Row of the clip whose audio is the background, and that clip's share of the audio label;
+    None where such shares are not asked for."""
 
 
 class Loaded(NamedTuple):
-    """One step's worth of samples."""
+    """Samples of one step."""
 
     batch: Batch | None
     """None when no clip of this step could be read."""
@@ -60,4 +60,4 @@ class Loaded(NamedTuple):
 
 
 def unwatched(row: int) -> None:
-    """Nobody is told which row is being read."""
+    """Report the row that is being read to no one."""

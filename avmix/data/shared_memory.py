@@ -1,4 +1,5 @@
-"""Memory that loader processes share with the training process: batches, and who reads what.
+"""Shared memory between loader processes and the training process: batch slots and the state of
+each worker.
 
 Frames do not go through a pipe: pickling, sending and unpickling a batch of 53 MB was measured to
 cost 190 ms, writing it into memory that is used again 6 ms (fresh pages: 30 ms).
@@ -34,10 +35,10 @@ and must not keep their frames with them."""
 
 
 class Mark(NamedTuple):
-    """What a loader process is doing."""
+    """State of a loader process: what it is reading."""
 
     row: int
-    """Of the clip that it reads; `NOTHING` when it reads none."""
+    """Row of the clip that it reads; `NOTHING` when it reads none."""
     since_seconds: float
     """When it began, on `time.monotonic`, which all processes of a machine share."""
     group: int = 0
@@ -45,10 +46,10 @@ class Mark(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Where in its slot one tensor of a batch lies."""
+    """Location of a tensor of a batch in its slot."""
 
     name: str
-    """Of the field."""
+    """Name of the field."""
     dtype: torch.dtype
     shape: tuple[int, ...]
     offset: int
@@ -91,7 +92,7 @@ class SharedBatches:
         self._memory = mmap.mmap(fd, size)
         self._marks = np.frombuffer(self._memory, np.float64, 3 * num_workers)
         self.free = list(range(num_slots))
-        """Slots that nobody writes to or reads from; only the training process counts them."""
+        """Slots that are neither written nor read; only the training process counts them."""
         self._lent: set[int] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -128,7 +129,7 @@ class SharedBatches:
         return stored
 
     def take(self, slot: int, stored: list[Stored], *, pin: bool) -> Batch:
-        """The batch in `slot`, which is free again when nobody holds its video and audio.
+        """The batch in `slot`, which is free again when its video and audio are not referenced.
 
         Pinned, it is a copy. So is every batch while `MAX_LENT` others are still held: a caller may
         keep as many as it likes.

@@ -1,4 +1,4 @@
-"""What is trained on: the train split, few of its clips or all, and further sets besides.
+"""Selection of training clips: the train split, a few-shot subset of it, and additional sets.
 
 Further sets are what `avmix synth` writes. A synthetic clip derived from one that is evaluated on
 would be a leak, so the parents of every synthetic clip are looked up in the main dataset.
@@ -41,7 +41,7 @@ class _Main:
     train: frozenset[str]
     """Ids of the clips of the train split."""
     chosen: frozenset[str]
-    """Of these, the ones that are trained on."""
+    """The ones of these that are used in training."""
     held_out: Mapping[str, str]
     """Split of each clip that is not in the train split, by id."""
     held_out_sources: Mapping[str, str]
@@ -49,7 +49,7 @@ class _Main:
 
 
 def train_clips(data: DataConfig) -> TrainClips:
-    """Read what `data` says to train on.
+    """Read the manifests that `data` selects for training.
 
     Raises `ManifestError` as `read_manifest` does, and where a further set has other classes, a
     clip_id that is there already, or a clip that leaks what is evaluated on: its source is in

@@ -1,4 +1,4 @@
-"""Synchronized decoding: one call, one window, video and audio of the same seconds."""
+"""Synchronized decoding: one call decodes video and audio of the same seconds of a file."""
 
 from avmix.decode.clips import Backend, DecodedAudio, decode_audio, decode_clip, decode_clips
 from avmix.decode.errors import (

@@ -1,4 +1,5 @@
-"""From packets to a waveform, mono or stereo, whose every sample is where the clock says."""
+"""Audio decoding: packets -> mono or stereo waveform in which every sample has its presentation
+time."""
 
 import math
 from collections import deque
@@ -40,11 +41,12 @@ _FINE_TICK_SECONDS = 0.002
 
 @dataclass(slots=True)
 class AudioTrack:
-    """Collects the mix around some windows, at the rate of the file, gaps as zeros."""
+    """Collector of the audio of some windows, downmixed, at the rate of the file, with zeros in
+    gaps."""
 
     media: Media
     starts_seconds: Sequence[float]
-    """Of the windows, ascending."""
+    """Starts of the windows, ascending."""
     duration_seconds: float
     sample_rate: int
     skips: bool
@@ -58,7 +60,7 @@ class AudioTrack:
     _decoder: AudioCodecContext = field(init=False)
     _tick: float = field(init=False)
     _end_seconds: float = field(init=False)
-    """Of the last window, or of what may be read."""
+    """End of the last window, or of the readable part."""
     _rate: int = 0
     _alike: AudioFrame | None = None
     """The first of the last frames, which have one layout."""
@@ -66,7 +68,7 @@ class AudioTrack:
     """The name of that layout."""
     _decoded: list[DecodedAudioFrame] = field(default_factory=list)
     _runs: list[AudioRun] | None = None
-    """Of all that was decoded; None while more may come."""
+    """Runs of everything decoded; None while more may come."""
     _is_apart: bool = True
     """True when the next frame does not continue the last: before the first, and after damage."""
     _skipped: deque[Packet] = field(default_factory=lambda: deque(maxlen=_PREROLL_PACKETS))
@@ -95,9 +97,9 @@ class AudioTrack:
         self._end_seconds = min(end_seconds, self.media.until_seconds)
 
     def note_break(self) -> None:
-        """Something before the next packet could not be read, or was lost."""
+        """Note that something before the next packet could not be read, or was lost."""
         if self.media.in_output_order:
-            self.done = True  # when the rest sounds nobody knows: zeros, and `valid` tells
+            self.done = True  # the times of the rest are unknown: zeros, and `valid` tells
 
     def feed(self, packet: Packet) -> None:
         """Take the next packet; the empty one at the end flushes the decoder.

@@ -1,4 +1,5 @@
-"""AVI files count video and audio instead of timing them: nothing may be missing in between."""
+"""Detection of missing chunks in AVI files, which count video and audio instead of timestamping
+them."""
 
 import struct
 from collections.abc import Iterator
@@ -21,8 +22,8 @@ allow for it; AVI cannot say it."""
 
 @dataclass(slots=True)
 class AviOrder:
-    """Whether each packet is the one that comes next in its stream: by the index of the file, or,
-    where it has none (it was cut, or never had one), by the chain of its chunks."""
+    """Checks that each packet is the next one of its stream, by the index of the file or, where it
+    has none (it was cut, or never had one), by the chain of its chunks."""
 
     path: str
     _places: dict[int, tuple[int, int]] = field(default_factory=dict)

@@ -1,4 +1,5 @@
-"""Bytes that no encoder writes, in packets of compressed frames: damage that decoders overlook.
+"""Bitstream checks: bytes in packets of compressed video that no encoder writes and decoders
+overlook.
 
 H.264 and H.265 forbid three bytes 0, 0, 0 to 2 inside a unit (ISO/IEC 14496-10, 7.4.1), so a hole
 of zeros, as half-written files have them, shows at once. The arithmetic coders of VP8, VP9 and AV1
@@ -35,7 +36,7 @@ prefix of scalable H.264 (ISO/IEC 14496-10, table 7-1; 23008-2, table 7-1)."""
 
 
 def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
-    """A check of packets: True when the bytes of one cannot be what an encoder wrote.
+    """Return a check of packets: True when the bytes cannot be what an encoder wrote.
 
     `extradata` of the stream tells whether units follow their length or a start code.
     """
@@ -52,7 +53,8 @@ def damage_check(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
 
 
 def parameter_sets(codec: str, extradata: bytes) -> Callable[[bytes], bytes]:
-    """What of the packet of a key frame says which form frames have; nothing where none does.
+    """Return a function from a keyframe's packet to its description of the frame format; empty
+    where there is none.
 
     Of H.264 and H.265 the sequence parameter sets, of MPEG-1 and MPEG-2 the size of frames.
     """
@@ -75,7 +77,7 @@ def parameter_sets(codec: str, extradata: bytes) -> Callable[[bytes], bytes]:
 
 
 def bytes_of_lengths(codec: str, extradata: bytes) -> int:
-    """How many bytes state the length of each unit of H.264 or H.265; 0 where start codes do."""
+    """Bytes of the length field of each unit of H.264 or H.265; 0 where start codes are used."""
     if codec == "h264" and len(extradata) > 6 and extradata[0] == 1:
         return (extradata[4] & 3) + 1
     if codec == "hevc" and len(extradata) > 22 and extradata[0] == 1:
@@ -84,7 +86,7 @@ def bytes_of_lengths(codec: str, extradata: bytes) -> int:
 
 
 def units(data: bytes, length_bytes: int) -> Iterator[tuple[int, int]]:
-    """Where each unit of a packet, which follows its length, begins and ends."""
+    """Byte range of each unit of a packet with length fields."""
     at, end = 0, len(data)
     while at + length_bytes <= end:
         begin = at + length_bytes

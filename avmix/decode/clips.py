@@ -1,4 +1,4 @@
-"""The public call: windows of one file in, clips out, whichever decoder does the work."""
+"""`decode_clip` and `decode_clips`: the public decoding functions, for every backend."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Backend = Literal["pyav", "decord", "torchcodec"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedAudio:
-    """The audio of one window of one file."""
+    """Audio of one window of a file."""
 
     audio: Float32[np.ndarray, "*c s"]
     """As `Clip.audio`."""
@@ -148,7 +148,7 @@ def decode_clips(
     limits: Limits = Limits(),  # noqa: B008  frozen
     backend: Backend = "pyav",
 ) -> list[Clip | ClipError]:
-    """Several windows of one file, opened once and decoded once where they overlap.
+    """Decode several windows of one file, opened once and decoded once where they overlap.
 
     One outcome per window, in the order of `starts_seconds`: the clip, or the error that
     `decode_clip` would raise for it. Raises only what concerns the file as a whole: OSError,
@@ -194,7 +194,7 @@ def _decode(request: Request, backend: Backend) -> list[Clip | ClipError]:
             except ImportError:
                 raise ImportError(
                     'backend "decord": decord is not installed; its wheels are for Linux on '
-                    'x86-64 only. Take backend "pyav"'
+                    'x86-64 only. Use backend "pyav"'
                 ) from None
 
             return decord.decode(request)
@@ -217,7 +217,8 @@ def decode_audio(
     until_seconds: float | int | None = None,
     limits: Limits = Limits(),  # noqa: B008  frozen
 ) -> DecodedAudio:
-    """Only the audio of a window: to the bit that of `decode_clip`, without decoding a frame.
+    """Decode only the audio of a window: equal to that of `decode_clip` to the bit, without
+    decoding frames.
 
     The arguments, the clock (0 is the first frame) and the errors are those of `decode_clip`. But
     where frames end is not looked for: a window after the end of the file is zeros, of which

@@ -1,4 +1,4 @@
-"""Open a file without trusting it, choose its streams, and fix where time zero is."""
+"""Opening of containers: limits, choice of streams, and the origin of the clip clock."""
 
 import math
 import os
@@ -39,8 +39,8 @@ _NOTICE = "crccheck+bitstream+buffer"
 """Checks that libav leaves out by default: checksums, and bits that are left over or missing at the
 end of a frame, which is how most damage of older codecs shows."""
 _OPTIONS = {"ac3": {"cons_noisegen": "1"}, "eac3": {"cons_noisegen": "1"}}
-"""Of decoders: the noise that AC-3 leaves to them follows from the frame that it belongs to, not
-from how many were decoded before. libav's decoder of AAC has no such option."""
+"""Options of decoders: the noise that AC-3 leaves to them follows from the frame that it belongs
+to, not from how many were decoded before. libav's decoder of AAC has no such option."""
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def open_media(
     until_seconds: float = math.inf,
     audio_track: Track = None,
 ) -> Iterator[Media]:
-    """Open `path` for reading and close it in the end.
+    """Context manager: open `path` for reading.
 
     `began_at` is where the limit of time begins, on the monotonic clock; None for now.
     `until_seconds` is where the file is taken to end, on the clip clock.
@@ -98,7 +98,7 @@ def open_media(
             raise MediaOpenError(
                 path,
                 f"cannot be opened as media ({reason}); it may be incomplete, or of another type "
-                "than its name says",
+                "than its name suggests",
             ) from error
         with container:
             if time.monotonic() - began_at > limits.seconds:

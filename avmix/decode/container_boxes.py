@@ -1,5 +1,5 @@
-"""The boxes of mp4 and mov files, and the elements of Matroska: read where they lie, without
-taking into memory what a damaged or hostile file says that they hold."""
+"""Reading of mp4/mov boxes and Matroska elements in place, without trusting the sizes that a
+damaged or hostile file declares."""
 
 import struct
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ EBML, SEGMENT, CLUSTER, TIMECODE = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xE7
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box of an mp4; bytes of the file."""
+    """Box of an mp4 file, as byte positions."""
 
     kind: bytes
     begin: int
-    """Of its content."""
+    """First byte of its content."""
     end: int
     """Never after that of the box it is in."""
 
 
 def boxes(file: BufferedIOBase, begin: int, end: int, *, most: int = MAX_BOXES) -> Iterator[Box]:
-    """The boxes from `begin` to `end`, in order, up to what cannot be one.
+    """Boxes between `begin` and `end`, in order, up to the first invalid one.
 
     Raises ValueError where there are more than `most`.
     """
@@ -51,35 +51,35 @@ def boxes(file: BufferedIOBase, begin: int, end: int, *, most: int = MAX_BOXES) 
 
 
 def named(file: BufferedIOBase, box: Box, kind: bytes) -> list[Box]:
-    """The boxes of one kind that are directly in another."""
+    """Child boxes of a given kind."""
     return [inner for inner in boxes(file, box.begin, box.end) if inner.kind == kind]
 
 
 def content(file: BufferedIOBase, box: Box, most: int) -> bytes:
-    """Of a box, not more than its first `most` bytes."""
+    """Content of a box, at most its first `most` bytes."""
     file.seek(box.begin)
     return file.read(min(box.end - box.begin, most))
 
 
 def size_of(file: BufferedIOBase) -> int:
-    """Bytes of the file."""
+    """Size of the file, bytes."""
     return file.seek(0, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One element of Matroska; bytes of the file."""
+    """Element of a Matroska file, as byte positions."""
 
     kind: int
     """Its number, with the mark of its length."""
     begin: int
-    """Of its content."""
+    """First byte of its content."""
     size: int | None
-    """Of its content; None where its end is not known."""
+    """Bytes of its content; None where the end is unknown."""
 
 
 def element(file: BufferedIOBase, at: int) -> Element:
-    """The element at `at`; ValueError, IndexError where there is none."""
+    """Element at the byte `at`; ValueError, IndexError where there is none."""
     file.seek(at)
     head = file.read(16)
     kind, length = _number(head, 0, keep_mark=True)
@@ -89,7 +89,7 @@ def element(file: BufferedIOBase, at: int) -> Element:
 
 
 def bytes_before_clusters(file: BufferedIOBase) -> int:
-    """How much a Matroska file has before its first cluster; 0 for any other file.
+    """Bytes of a Matroska file before its first cluster; 0 for any other file.
 
     Elements without number count as more than there may be.
     """

@@ -1,4 +1,4 @@
-"""Which stretches of a video may show the effect of damaged data."""
+"""Stretches of a video that may show the effect of damaged data."""
 
 from bisect import bisect_right, insort
 from dataclasses import dataclass, field
@@ -22,9 +22,9 @@ class _Event:
 
 @dataclass(slots=True)
 class Damage:
-    """Frames are predicted from one another up to the next keyframe, and decoders patch up
-    what they cannot read. So all that is decoded between damage and that keyframe is suspect.
-    """
+    """Tracker of damaged stretches: frames are predicted from one another up to the next keyframe,
+    and decoders conceal what they cannot read, so all that is decoded between damage and that
+    keyframe is suspect."""
 
     to_the_end: bool
     """True when times come from counting frames: a lost one shifts all that follow."""
@@ -45,7 +45,7 @@ class Damage:
 
     @property
     def num_packets(self) -> int:
-        """How many were noted."""
+        """Number of packets noted."""
         return len(self._packets)
 
     def packet(self, seconds: float, is_key: bool) -> None:

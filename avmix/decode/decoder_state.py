@@ -1,4 +1,5 @@
-"""What one packet sets for all that follow it: a decoder that begins later has to be told."""
+"""Decoder state (parameter sets and the like) carried by earlier packets, for decoding that
+starts later."""
 
 import re
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Frames from decord, audio from PyAV.
+"""decord backend: frames by decord, audio by PyAV.
 
 decord counts frames from the nearest keyframe and never says which one it returned. So it is
 used only where counting cannot go wrong, and where its own list of times agrees with the packets.

@@ -92,7 +92,7 @@ def stereo(channels: Channels, layout: str) -> Float32[np.ndarray, "2 s"]:
 
 
 def downmixed_channels(channels: Channels, layout: str) -> Float32[np.ndarray, "c s"]:
-    """The channels that `mono` is the mean of, each at full scale 1."""
+    """Channels that `mono` averages, each at full scale 1."""
     return np.stack([_mean(channels, (channel,)) for channel in _downmixed_channels(layout)])
 
 
@@ -118,7 +118,7 @@ def _downmixed_channels(layout: str) -> tuple[int, ...]:
 
 @cache
 def _side_channels(layout: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which channels of a layout are heard on the left, and on the right."""
+    """Channels of a layout that are mixed into the left channel, and into the right."""
     names = [channel.name for channel in AudioLayout(layout).channels]
     downmixed_channels = _downmixed_channels(layout)
     if names == [_UNNAMED] * 2:
@@ -126,5 +126,5 @@ def _side_channels(layout: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     left, right = (
         tuple(i for i in downmixed_channels if names[i] not in other) for other in (_RIGHT, _LEFT)
     )
-    # Of a single channel on one side, the other ear hears it too: half a file is not silence.
+    # A single channel on one side is given to the other too: half a file is not silence.
     return left or downmixed_channels, right or downmixed_channels

@@ -15,19 +15,19 @@ from avmix.decode.errors import MediaOpenError, UnsupportedMediaError
 _BUFFER_BYTES = 1 << 16
 """Read at once: most headers are that small, and boxes are sought in them."""
 _MAX_EDITS = 1000
-"""Of one track; editors write one for each cut. libav takes 24 bytes of memory for each, and time
-that grows with their square."""
+"""Edits of one track; editors write one for each cut. libav takes 24 bytes of memory for each, and
+time that grows with their square."""
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """The stretch of a track that is shown, seconds on the clock of the film."""
+    """The stretch of a track that is presented, seconds on the clock of the movie header."""
 
     begin_seconds: float
     end_seconds: float
     """Infinite where the edit goes to the end of the track."""
     slack_seconds: float
-    """Both are rounded to ticks of the film: what is nearer than this is at the end, not after."""
+    """Both are rounded to ticks of the movie: what is nearer than this is at the end, not after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class _Edit:
 
 
 def presented(path: str) -> dict[int, Presented]:
-    """For each track (by its number) that has an edit list, what of it is presented.
+    """Presented stretch of each track (by its number) that has an edit list.
 
     Nothing where the file is no mp4 or mov. Raises `UnsupportedMediaError` where what is presented
     is not one piece at normal speed, or the lists are too long; `MediaOpenError` where they are not
@@ -87,7 +87,7 @@ def _unpacked(path: str, file: BufferedIOBase, packed: Box) -> tuple[BufferedIOB
     whole = zlib.decompressobj().decompress(parts[b"cmvd"][4:], max(size, 1))
     moov = named(BytesIO(whole), Box(b"", 0, len(whole)), b"moov")
     if not moov:
-        raise ValueError("a compressed header without a film")
+        raise ValueError("a compressed header without a movie box")
     return BytesIO(whole), moov[-1]
 
 
@@ -112,7 +112,7 @@ def _tracks(path: str, file: BufferedIOBase, moov: Box) -> dict[int, Presented]:
 
 
 def _number_in(file: BufferedIOBase, box: Box) -> int:
-    """Of a header of the film or of media the ticks per second, of that of a track its number."""
+    """Ticks per second of a movie or media header; number of the track of a track header."""
     data = content(file, box, 24)
     (number,) = struct.unpack_from(">I", data, 20 if data[0] == 1 else 12)
     return number

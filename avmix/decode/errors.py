@@ -1,4 +1,4 @@
-"""What can be wrong with a media file, as exceptions.
+"""Exceptions of decoding: what can be wrong with a media file.
 
 Everything here is a `ClipError`, so a loader can count and replace bad files with one `except`.
 What the operating system says (`FileNotFoundError`, `IsADirectoryError`, `PermissionError`) is left
@@ -9,7 +9,8 @@ import os
 
 
 class ClipError(Exception):
-    """A clip cannot be delivered as asked; the message begins with the path of the file."""
+    """Base of decoding errors: a clip cannot be decoded as requested. The message begins with the
+    path of the file."""
 
     def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
         """Say what is wrong with `path`, and where it helps what to do."""
@@ -24,7 +25,7 @@ class ClipError(Exception):
 
 
 class MediaOpenError(ClipError):
-    """The file is empty, is no media file, or its container is not accepted."""
+    """The file is empty, is not a media file, or has a container that is not accepted."""
 
 
 class NoVideoStreamError(ClipError):
@@ -36,16 +37,16 @@ class NoAudioStreamError(ClipError):
 
 
 class ClipRangeError(ClipError, ValueError):
-    """The window asked for does not lie, or does not lie far enough, within the file."""
+    """The requested window is not, or not sufficiently, inside the file."""
 
 
 class DecodeError(ClipError):
-    """The data that the window needs are damaged."""
+    """The data of the window are damaged."""
 
 
 class UnsupportedMediaError(ClipError):
-    """This build of the decoder has no support for what is in the file."""
+    """The content of the file is not supported, or exceeds the limits."""
 
 
 class TruncatedMediaError(ClipError):
-    """The file ends before the time its own header declares."""
+    """The file ends before the time that its header declares."""

@@ -12,7 +12,7 @@ _BYTES_PER_HASH = 1 << 20
 
 
 def verify_hash(path: str, sha256: str, limits: Limits) -> None:
-    """Raise `DecodeError` unless the file's content is the one that `sha256` was taken of.
+    """Raise `DecodeError` unless the file's SHA-256 is `sha256`.
 
     Raises OSError as the system does, `MediaOpenError` for what is not a regular file (a pipe or a
     device has no end), and `UnsupportedMediaError` where reading takes longer than the limit.
@@ -24,8 +24,8 @@ def verify_hash(path: str, sha256: str, limits: Limits) -> None:
     if found != sha256.lower():
         raise DecodeError(
             path,
-            f"is not the file it was: its SHA-256 begins {found[:12]}, {sha256[:12].lower()} was "
-            "expected; get the file again, or prepare the dataset again",
+            f"has changed: its SHA-256 begins {found[:12]}, expected {sha256[:12].lower()}; "
+            "get the file again, or prepare the dataset again",
         )
 
 

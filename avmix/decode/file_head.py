@@ -8,7 +8,7 @@ from avmix.decode.errors import MediaOpenError, UnsupportedMediaError
 
 _HEAD_BYTES = 12
 _IMAGE_BRANDS = {b"jp2 ", b"jpx ", b"jxl "}
-"""Of files that begin like an mp4 and are none."""
+"""Brands of images in files that begin like an mp4."""
 
 
 def checked_head(path: str) -> bytes:

@@ -1,4 +1,5 @@
-"""Errors that another copy of libav logs: of most damage decord and torchcodec say nothing else.
+"""Capture of the log of another copy of libav: decord and torchcodec report most damage nowhere
+else.
 
 Each library comes with its own libav, beside the one of PyAV. Decoders patch up what they cannot
 read, and only their log tells.
@@ -29,7 +30,7 @@ class ForeignLibavLog:
         self._callback = _Callback(self._heard)
         for library in libraries:
             library.av_log_set_callback(self._callback)
-            atexit.register(library.av_log_set_callback, None)  # nobody is left to listen
+            atexit.register(library.av_log_set_callback, None)  # no listener is left
 
     def _heard(self, source: int | None, level: int, form: bytes, arguments: int | None) -> None:
         del source, arguments

@@ -1,4 +1,5 @@
-"""What decord and torchcodec share: which frames are wanted, by PyAV's reading of the container.
+"""Frame selection shared by the decord and torchcodec backends, from PyAV's reading of the
+container.
 
 Neither library can be trusted with time, so both are asked for frames by number only. Number and
 time of every frame are taken from the packets, which PyAV reads without decoding; a backend has
@@ -62,14 +63,14 @@ _CHUNK = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameIndex:
-    """All frames of one file, by number in order of presentation."""
+    """Index of all frames of a file, in order of presentation."""
 
     path: str
     """As asked for: errors name it."""
     file: str
     """Absolute path."""
     stream_index: int
-    """Of the video stream, among all streams."""
+    """Index of the video stream, among all streams."""
     seconds: Float64[np.ndarray, " n"]
     """When each appears, on the clip clock: ascending from 0."""
     end_seconds: float
@@ -91,29 +92,29 @@ class FrameIndex:
 
     @property
     def last_start(self) -> float:
-        """From here on a window is after the end: every frame of it would be held."""
+        """Latest start of a window: every frame of a later one would be held."""
         return self.end_seconds - self.epsilon_seconds
 
     def numbers(self, times: Float64[np.ndarray, " t"]) -> list[int]:
-        """For each time the last frame that begins at or before it."""
+        """Number of the last frame that begins at or before each time."""
         found = np.searchsorted(self.seconds, times + self.epsilon_seconds, side="right") - 1
         return [int(number) for number in found]
 
 
 def refusal(path: str, why: str) -> UnsupportedMediaError:
-    """The error of a backend that cannot do right what PyAV can."""
+    """Error of a backend that cannot decode exactly what PyAV can."""
     return UnsupportedMediaError(path, f'{why}; use backend="pyav"')
 
 
 def failure(index: FrameIndex, backend: str, error: Exception) -> UnsupportedMediaError:
-    """What `backend` says of the file, in one line and without the place in its source."""
+    """Message of a `backend` about the file, in one line and without its source location."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     said = re.sub(r"^\[[\d:]+\] \S+: ", "", first)
     return refusal(index.path, f"{backend} cannot read it ({said})")
 
 
 def index_of(request: Request, look: Callable[[Media], Look] | None = None) -> FrameIndex:
-    """Read the packets of the file, and decode its first frame for what only frames tell.
+    """Build the index from the packets of the file and its first frame.
 
     Raises what `decode_clips` raises for the file as a whole; `UnsupportedMediaError` where the
     times of the frames are not plain, or anything looks damaged.

@@ -1,4 +1,4 @@
-"""What libav says while it works: it reports much damage in its log and nowhere else."""
+"""Capture of libav's log, in which it reports much damage that it reports nowhere else."""
 
 import threading
 from collections.abc import Collection, Iterator
@@ -16,7 +16,7 @@ _PATCHED_UP = "concealing"
 
 
 class LibavLog:
-    """What libav logged in this thread since the last look."""
+    """Lines that libav logged in this thread since the last look."""
 
     def __init__(self, lines: list[tuple[int, str, str]]) -> None:
         """`lines` grows as libav logs."""
@@ -24,7 +24,7 @@ class LibavLog:
         self._num_seen = 0
 
     def fresh(self, *, but_of: Collection[str] = (), but: tuple[str, ...] = ()) -> bool:
-        """True when there were complaints since the last call, but for those of certain parts.
+        """True when libav logged errors since the last call, except errors of certain parts.
 
         `but_of` are names as libav logs them, of a demuxer, a decoder or a parser; `but` is how
         lines begin that do not count.
@@ -40,7 +40,7 @@ class LibavLog:
         )
 
     def last(self) -> str:
-        """The last line, or nothing."""
+        """Last line, or an empty string."""
         return self._lines[-1][2].strip() if self._lines else ""
 
 

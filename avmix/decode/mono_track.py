@@ -1,4 +1,4 @@
-"""Mono of files whose channels cancel each other: the left channel alone, wherever mono is wanted.
+"""Mono downmix of files whose channels cancel each other: the left channel alone.
 
 One channel that is the other inverted leaves nothing of their mean. Whoever wants mono asks for
 `channels_to_read` and makes `one_channel` of what comes.
@@ -17,31 +17,30 @@ cancel. One channel of eight alone keeps an eighth."""
 
 
 def track_of(audio: AudioInfo | None) -> int | None:
-    """To ask the decoder for: the audio track that the manifest speaks of."""
+    """Number of the audio track that the manifest describes, for the decoder."""
     return None if audio is None else audio.track
 
 
 def cancels(mixed: float, each: float) -> bool:
-    """Whether a mono mix of the energy `mixed` has lost its channels, whose mean energy is
-    `each`."""
+    """True when a mono mix of energy `mixed` has lost its channels, whose mean energy is `each`."""
     return mixed < CANCELLED * each
 
 
 def channels_to_read(audio: AudioInfo | None, wanted: Literal[1, 2] = 1) -> Literal[1, 2]:
-    """To ask the decoder for, where `wanted` are."""
+    """Number of channels to request from the decoder in order to get `wanted`."""
     return 2 if wanted == 1 and audio is not None and audio.mono_cancels else wanted
 
 
 def one_channel(
     audio: AudioInfo | None, wave: Float32[np.ndarray, "*channels s"], wanted: Literal[1, 2] = 1
 ) -> Float32[np.ndarray, "*wanted s"]:
-    """What is `wanted` of the `channels_to_read`."""
+    """Reduce decoded `channels_to_read` to the `wanted` channels."""
     return wave[0] if channels_to_read(audio, wanted) != wanted else wave
 
 
 def hearing(audio: AudioInfo | None) -> str:
-    """What a reader of mono takes, where it is not the mix of the usual track: for what is kept of
-    it, which is of nothing else."""
+    """Cache key of the audio that a mono reader gets, where it is not the mix of the default
+    track."""
     if audio is None:
         return ""
     track = "" if audio.track is None else f"track {audio.track} "

@@ -36,7 +36,7 @@ class Media:
     is_audio_unknown: bool
     """True when there is audio, which this build of libav has no decoder for."""
     decoder: VideoCodecContext | None
-    """Of the video stream."""
+    """Decoder of the video stream."""
     zero_seconds: float
     """Time of the first presented frame on the container's clock: zero of the clip clock."""
     video_presented: Presented | None
@@ -50,7 +50,7 @@ class Media:
     counted: bool
     """True when the container counts what it holds, so that a lost part shifts all that follows."""
     damaged_at_start: bool
-    """True when libav complained of such a container while it was opened."""
+    """True when libav logged an error of such a container while it was opened."""
     pending: list[Packet]
     """Read while the file was opened, up to the first key frame."""
     libav_log: LibavLog
@@ -67,7 +67,7 @@ class Media:
         return bool(self.seek_back_seconds)
 
     def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
-        """The packets of `streams` from where reading stands.
+        """Packets of `streams` from the current position.
 
         Raises as `read`, `UnsupportedMediaError` also where reading has taken longer than the limit
         in all, and `DecodeError` where time goes backward: what was shown at a time is then not one
@@ -98,7 +98,7 @@ class Media:
                 yield packet
 
     def read(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
-        """The packets of `streams`, or of all, from where reading stands, whatever their times.
+        """Packets of `streams`, or of all, from the current position, whatever their times.
 
         Raises `UnsupportedMediaError` where one packet takes longer than the limit of time;
         `DecodeError` where a stream appears in the middle. What else libav raises is not changed.
@@ -110,7 +110,7 @@ class Media:
             yield from chain(read, self.container.demux(*streams))
 
     def seek(self, ticks: int, stream: VideoStream) -> None:
-        """Read on from the key frame before `ticks` of `stream`; raises what libav does."""
+        """Seek to the keyframe before `ticks` of `stream`; raises what libav does."""
         self.pending.clear()
         self.container.seek(ticks, backward=True, stream=stream)
 

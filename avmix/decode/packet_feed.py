@@ -15,7 +15,7 @@ _UNOPENED = "NULL"
 
 @runtime_checkable
 class Taker(Protocol):
-    """What packets are fed to."""
+    """Consumer of packets."""
 
     def feed(self, packet: Packet) -> None:
         """Take the next packet of the stream; the empty one at the end."""
@@ -28,7 +28,7 @@ class Taker(Protocol):
 
 @runtime_checkable
 class TakesFrames(Taker, Protocol):
-    """Of the video."""
+    """Consumer of video packets."""
 
     @property
     def gathered(self) -> bool:
@@ -38,7 +38,7 @@ class TakesFrames(Taker, Protocol):
 
 @runtime_checkable
 class TakesAudio(Taker, Protocol):
-    """Of the audio."""
+    """Consumer of audio packets."""
 
     @property
     def done(self) -> bool:

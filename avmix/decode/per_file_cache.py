@@ -1,4 +1,4 @@
-"""What is worth finding out once for each file in a process: until it changes."""
+"""Cache of facts about a file, kept in the process until the file changes."""
 
 import os
 from collections.abc import Callable
@@ -13,13 +13,13 @@ _MOST = 1 << 16
 
 @dataclass(slots=True)
 class PerFile(Generic[T]):
-    """The value of each file by its path, size, time of change and place on the disk."""
+    """Cache of one value per file, keyed by path, size, modification time and inode."""
 
     _known: dict[tuple[object, ...], T] = field(default_factory=dict)
 
     def get(self, path: str, find: Callable[[], T], *more: object) -> T:
-        """What `find` gave for `path` (and `more`, on which it depends); what it raises is not
-        remembered. Raises OSError as the system does."""
+        """Value of `find` for `path` (and `more`, on which it depends); exceptions are not cached.
+        Raises OSError as the system does."""
         info = os.stat(path)
         key = (path, info.st_size, info.st_mtime_ns, info.st_ino, info.st_dev, *more)
         if key not in self._known:

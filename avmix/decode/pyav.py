@@ -1,7 +1,9 @@
-"""Decode windows of one file with PyAV: video and audio of the same seconds, to the sample.
+"""PyAV backend: decodes windows of one file, video and audio of the same seconds, exact to the
+sample.
 
 Everything is addressed by presentation time, never by counting from the first frame of a stream:
-streams start at different times, frame rates vary, and codecs begin with samples nobody hears.
+streams start at different times, frame rates vary, and codecs begin with priming samples that are
+not played.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,7 +49,7 @@ def decode(request: Request) -> list[Clip | ClipError]:
 
 
 def decode_audio_windows(request: Request) -> list[AudioResult | ClipError]:
-    """Only the audio of each window, or the error that is of this window alone.
+    """Decode only the audio of each window; one outcome or error per window.
 
     For other backends, which take the frames from elsewhere. Raises as `decode_clips` does.
     """

@@ -1,4 +1,4 @@
-"""What is asked of a decoder: which seconds of which file, and within which limits."""
+"""Decoding requests: file, windows and limits, checked before a file is opened."""
 
 import math
 import os
@@ -14,39 +14,40 @@ from avmix.decode.errors import ClipRangeError, UnsupportedMediaError
 MAX_SECONDS = 1e9
 """31 years: times beyond it no file has, and in ticks they may be more than 64 bits."""
 MAX_FRAMES = 1_000_000
-"""Of one window: their times alone are held in memory before the size of a frame is known."""
+"""Frames of one window: their times alone are in memory before the size of a frame is known."""
 
 
 Track = int | str | None
-"""Of several audio tracks: its number, from 0, its language as the file has it (`eng`), or the one
+"""Audio track: its number, from 0, its language as the file has it (`eng`), or the one
 that players take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a file may cost before it is refused: files from the net are not to be trusted."""
+    """Limits on the cost of a file, above which it is refused: files from the web are not
+    trusted."""
 
     max_pixels: int = 8192 * 8192
-    """Of one frame."""
+    """Pixels of one frame."""
     max_streams: int = 64
     """In one file."""
     max_clip_bytes: int = 4 << 30
-    """Of the frames and the audio of one window, decoded, and of the audio at the file's rate."""
+    """Bytes of the decoded frames and audio of one window, and of the audio at the file's rate."""
     max_source_bytes: int = 4 << 30
-    """Of what is given as bytes or as a file object, of which a copy is made."""
+    """Bytes of a source other than a path, which is copied."""
     max_sample_rate: int = 6_144_000
-    """Of the file's audio, samples / second. Far above what is recorded; damaged headers say 2 GHz,
-    at which a second is 8 GB."""
+    """Sample rate of the file, samples / second. Far above any recording; damaged headers say 2
+    GHz, at which a second is 8 GB."""
     max_held_bytes: int = 512 << 20
-    """Of compressed data held in memory while one window is read."""
+    """Bytes of compressed data held in memory while one window is read."""
     seconds: float = 60.0
-    """Of reading for one call. Looked at between packets; what hangs inside a decoder has to be
+    """Time of one call, seconds. Checked between packets; what hangs inside a decoder has to be
     killed from outside, as the loader does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Windows of equal length in one file, and the form their clips should have."""
+    """Windows of equal length in one file, and the format of their clips."""
 
     path: str
     starts_seconds: tuple[float, ...]
@@ -71,22 +72,22 @@ class Request:
 
     @property
     def audio_bytes(self) -> int:
-        """Of the waveform of one window."""
+        """Bytes of the waveform of one window."""
         return np.dtype(np.float32).itemsize * self.channels * self.num_samples
 
     @property
     def num_samples(self) -> int:
-        """Of each channel of the waveform of one window."""
+        """Samples per channel of the waveform of one window."""
         return 0 if self.audio == "skip" else round(self.duration_seconds * self.sample_rate)
 
     @property
     def silence(self) -> Float32[np.ndarray, "*c s"]:
-        """The waveform of a window without audio: (s), with two channels (2, s)."""
+        """Waveform of a window without audio: (s), with two channels (2, s)."""
         num = self.num_samples
         return np.zeros(num if self.channels == 1 else (2, num), np.float32)
 
     def audio_start(self, start_seconds: float) -> float:
-        """Where the audio of the window at `start_seconds` begins; it may be before 0."""
+        """Start of the audio of the window at `start_seconds`; it may be before 0."""
         return start_seconds + self.audio_shift_seconds
 
     def times(self, start_seconds: float) -> Float64[np.ndarray, " t"]:
@@ -119,7 +120,7 @@ def checked_request(
     until_seconds: float | int | None = None,
     audio_track: Track = None,
 ) -> Request:
-    """A request that makes sense, whatever the file is.
+    """Validate the arguments of a request before any file is opened or memory is allocated.
 
     Nothing is allocated or opened before. Raises `ClipRangeError` for an impossible window,
     `UnsupportedMediaError` for one whose audio is larger than `limits` allow, ValueError for any

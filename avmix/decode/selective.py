@@ -1,4 +1,5 @@
-"""The fast way to frames: look at the packets first, then decode only what is needed.
+"""Selective frame decoding, the fast path: scan packets first, then decode only the groups that are
+needed.
 
 Packets carry the time of their frame, so which frames are wanted is known before one is
 decoded: those from the keyframe before each, less the ones that no other frame needs.
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 from avmix.decode.damage import Damage
 from avmix.decode.decoder_state import DecoderState, must_be_decoded
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
-from avmix.decode.video import Canvas, SeekMissed, Track, track_of
+from avmix.decode.video import Canvas, SeekMissed, Track, open_video_track
 
 _SKIPPABLE = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"}
 """Decoders that can leave out a frame that no other refers to, and change nothing else."""
@@ -45,7 +46,7 @@ class SelectiveFrames:
     """The first packet of the stream, where reading begins farther on."""
     since_seconds: float = np.inf
     """Where given, all is decoded from the key frame before it on, nothing is left out: a decoder
-    that begins right before a window complains of what it did not see."""
+    that begins right before a window reports errors of frames that it did not see."""
     bare: bool = False
     """True to leave out of packets what describes frames and is no part of them."""
     damage: Damage = field(init=False)
@@ -80,7 +81,7 @@ class SelectiveFrames:
 
     def __post_init__(self) -> None:
         """Set up what follows from the stream."""
-        self._track = track_of(self.canvas.media, bare=self.bare)
+        self._track = open_video_track(self.canvas.media, bare=self.bare)
         self.damage = Damage(to_the_end=self.canvas.media.counted)
         self._is_reordered = not may_reorder(self._track.stream)
         first, last = (float(at) for at in self.canvas.times[[0, -1]])
@@ -245,7 +246,7 @@ class SelectiveFrames:
     ) -> None:
         """Give the decoder a packet, None at the end, and show what comes out."""
         frames, verdict = self._track.decode(packet)
-        if verdict != "sound":
+        if verdict != "intact":
             self.damage.event(seconds[index], index=index, only_said=verdict == "said")
         for frame in frames:
             pts = frame.pts

@@ -1,4 +1,5 @@
-"""The slow way to frames, where packets do not tell their times: decode all, in order."""
+"""Sequential frame decoding, the slow path for packets without usable timestamps: decode all
+frames in order."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from av.video.frame import VideoFrame
 from avmix.decode.damage import Damage
 from avmix.decode.errors import DecodeError
 from avmix.decode.selective import MAX_REORDERED, may_reorder
-from avmix.decode.video import Canvas, Track, track_of
+from avmix.decode.video import Canvas, Track, open_video_track
 
 
 @dataclass(slots=True)
@@ -35,7 +36,7 @@ class SequentialFrames:
 
     def __post_init__(self) -> None:
         """Set up what follows from the stream."""
-        self._track = track_of(self.canvas.media, bare=self.bare)
+        self._track = open_video_track(self.canvas.media, bare=self.bare)
         self.damage = Damage(to_the_end=self.canvas.media.counted)
         counted = self.canvas.media.in_output_order
         self._must_see = 0 if counted or not may_reorder(self._track.stream) else MAX_REORDERED
@@ -85,7 +86,7 @@ class SequentialFrames:
         if packet.size:
             self.damage.packet(at, packet.is_keyframe)
         frames, verdict = self._track.decode(packet if packet.size else None)
-        if verdict != "sound":
+        if verdict != "intact":
             self.damage.event(at, only_said=verdict == "said")
         for frame in frames:
             self._add(frame, self._frame_seconds(frame, packet, at))

@@ -1,4 +1,4 @@
-"""Media that are no file: bytes, a file object or a URL, read under the same rules as a path."""
+"""Media sources other than paths: bytes, file objects and URLs, under the same rules as a path."""
 
 import io
 import os
@@ -15,18 +15,18 @@ from avmix.decode.request import Limits
 
 @runtime_checkable
 class FileObject(Protocol):
-    """What a source has to be able to do: open files, `io.BytesIO`, those of fsspec."""
+    """Protocol of file objects that can be decoded: open files, `io.BytesIO`, those of fsspec."""
 
     def read(self, size: int = -1, /) -> bytes:
         """The next bytes."""
         ...
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a byte; where that is."""
+        """Move to a byte position and return it."""
         ...
 
     def tell(self) -> int:
-        """Where it stands."""
+        """Current byte position."""
         ...
 
 
@@ -37,7 +37,7 @@ _ACCEPTED = (
 _BYTES_PER_READ = 1 << 20
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*(?:::[A-Za-z0-9+.-]+)*)://")
 _PROTOCOLS = ("abfs", "az", "file", "gcs", "gs", "hf", "http", "https", "memory", "s3", "s3a")
-"""Of URLs that are opened. Others of fsspec run programs, log in, or read what a file tells."""
+"""Accepted protocols of URLs. Others of fsspec run programs, log in, or read what a file tells."""
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | FileObject
 """A path or URL, the bytes of a whole file, or a file object that can be sought."""
@@ -69,7 +69,7 @@ def as_file(source: Source, limits: Limits) -> Iterator[str]:
             copy.write(source if not isinstance(source, memoryview) else source.tobytes())
         elif isinstance(source, io.TextIOBase) or not isinstance(source, FileObject):
             kind = type(source).__name__
-            raise TypeError(f"{name_of(source)} is no source of media ({kind}): {_ACCEPTED}")
+            raise TypeError(f"{name_of(source)} is not a media source ({kind}): {_ACCEPTED}")
         else:
             _copy(source, copy, limits)
         copy.flush()
@@ -149,8 +149,8 @@ def _check_size(name: str, num_bytes: int, limits: Limits) -> None:
     if num_bytes > limits.max_source_bytes:
         raise UnsupportedMediaError(
             name,
-            f"has {num_bytes >> 20} MiB, more than the limit for what is no file of its own; "
-            "give a path",
+            f"has {num_bytes >> 20} MiB, more than the limit for sources other than "
+            "paths; give a path",
         )
 
 
@@ -159,7 +159,7 @@ def _num_bytes(data: bytes | bytearray | memoryview) -> int:
 
 
 def rename(error: ClipError, source: Source) -> None:
-    """Let `error` name what the caller gave."""
+    """Replace the path in `error` by the name that the caller gave."""
     if not _is_file(source):
         error.path = name_of(source)
         error.args = (error.path, error.problem)

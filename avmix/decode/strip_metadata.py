@@ -1,4 +1,4 @@
-"""Packets without what describes their frames and is no part of them.
+"""Removal of metadata (SEI, EXIF and the like) from packets of compressed video.
 
 Cameras and re-streamers write such descriptions (SEI, EXIF) badly, and libav's log then tells of
 errors as it does of damage. Whether the frames are concerned shows when they are decoded without.
@@ -22,7 +22,8 @@ _DESCRIBING = {*range(0xE1, 0xEE), 0xEF, 0xFE}
 
 
 def metadata_filter(stream: VideoStream) -> Callable[[Packet], Packet] | None:
-    """What leaves the descriptions out of packets of `stream`; None where there are none."""
+    """Return a function that removes metadata from packets of `stream`; None where there is
+    none."""
     name = stream.codec_context.name
     if name in _SEI:
         length_bytes = bytes_of_lengths(name, stream.codec_context.extradata or b"")

@@ -1,4 +1,4 @@
-"""Whether the clock of a file starts again in the middle, as in recordings joined byte by byte.
+"""Detection of timestamps that start again within a file, as in recordings joined byte by byte.
 
 Seeking goes by time: in such a file it ends in either of them. What is looked at here needs
 no decoder: the times of clusters or fragments, which are few; of MPEG-TS those of every packet, for
@@ -33,7 +33,7 @@ _WRAP = 1 << 33
 """Ticks of 90 kHz after which the clock of MPEG-TS begins at 0 again; libav knows."""
 _SLACK_TICKS = 9000
 _PACKET_FORMS = ((188, 0), (192, 4), (204, 0))
-"""Of MPEG-TS: bytes of a packet, and where in it the sync byte is."""
+"""Packet forms of MPEG-TS: bytes of a packet, and where in it the sync byte is."""
 _BLOCK_PACKETS = 1 << 17
 _BLOCK_BYTES = 1 << 24
 _CLUSTER_BYTES = CLUSTER.to_bytes(4)

@@ -1,4 +1,4 @@
-"""Frames from torchcodec, which tells the time of each one that it decoded; audio from PyAV.
+"""torchcodec backend: frames and their timestamps by torchcodec, audio by PyAV.
 
 torchcodec uses the FFmpeg libraries of the system (`apt-get install ffmpeg`). 0.11 goes with torch
 2.11 only, later versions with any from 2.11 on. Its wheels of PyPI need the CUDA libraries that

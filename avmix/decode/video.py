@@ -1,4 +1,4 @@
-"""The frames of a clip: right in time, in shape and in colour."""
+"""Conversion of decoded frames to a clip's array: time, shape, rotation and colour."""
 
 import math
 import re
@@ -56,12 +56,12 @@ _own = _Own()
 _MAX_UNKNOWN = 8
 """Kinds of side data of one frame that PyAV may not know."""
 
-Verdict = Literal["sound", "said", "certain"]
-"""Of a packet: nothing tells of damage, a line in libav's log does, or more than that does."""
+Verdict = Literal["intact", "said", "certain"]
+"""Verdict on a packet: no evidence of damage, only a line in libav's log, or more than that."""
 
 
 class SeekMissed(Exception):
-    """Seeking did not land where decoding can begin: try from farther back."""
+    """The seek landed where decoding cannot begin: try from farther back."""
 
 
 _STUFFED = {"mpeg1video", "mpeg2video"}
@@ -77,7 +77,7 @@ _NOTICE_LESS = "crccheck+buffer"
 
 @dataclass(slots=True)
 class Track:
-    """The video stream, its decoder and its clock: what both ways to the frames need."""
+    """Video stream, decoder and clock, as used by both frame decoders."""
 
     media: Media
     stream: VideoStream
@@ -106,11 +106,11 @@ class Track:
         return period_seconds(self.stream)
 
     def seconds(self, ticks: int) -> float:
-        """A time of the container on the clip clock."""
+        """Container time on the clip clock."""
         return ticks * self.tick_seconds - self.media.zero_seconds
 
     def decode(self, packet: Packet | None) -> tuple[list[VideoFrame], Verdict]:
-        """What the decoder gives for a packet, or at the end (None), and what tells of damage."""
+        """Decode a packet, or flush (None): frames, and evidence of damage."""
         self.media.check_time()
         frames, damaged = [], False
         if packet is not None:
@@ -128,7 +128,7 @@ class Track:
             data = bytes(packet)
             damaged |= packet.is_corrupt or self.is_broken(data)
             self.is_stuffed |= data.endswith(_STUFFING)
-        return frames, "certain" if damaged else "said" if said else "sound"
+        return frames, "certain" if damaged else "said" if said else "intact"
 
     def _is_cut_before(self, packet: Packet) -> bool:
         """True for the first key frame of a file if frames before it were cut away."""
@@ -146,9 +146,8 @@ class Track:
         return only_said and metadata_filter(self.stream) is not None
 
 
-def track_of(media: Media, *, bare: bool = False) -> Track:
-    """The video of a file that has one; `bare` to leave out what is no part of frames, or not to
-    look for it."""
+def open_video_track(media: Media, *, bare: bool = False) -> Track:
+    """Video track of an open file; `bare`: strip metadata from packets, or skip looking for it."""
     assert media.video is not None
     assert media.video.time_base is not None
     assert media.decoder is not None
@@ -179,14 +178,14 @@ def _lenient(stream: VideoStream) -> VideoCodecContext:
 
 @dataclass(slots=True)
 class Canvas:
-    """One RGB frame for each wanted time, filled in any order."""
+    """Output array of one RGB frame per requested time, filled in any order."""
 
     media: Media
     times: Float64[np.ndarray, " t"]
     """Wanted times, ascending, seconds on the clip clock."""
     short_side: int | None
     audio_bytes: int = 0
-    """Of the windows of these frames: the limit is for both."""
+    """Bytes of the audio of these windows: the limit is for both."""
     out: UInt8[np.ndarray, "t h w c"] | None = None
     seconds: Float64[np.ndarray, " t"] = field(init=False)
     """Real time of each frame; not a number where there is none yet."""
@@ -206,7 +205,8 @@ class Canvas:
         self.seconds = np.full(len(self.times), np.nan)
 
     def show(self, rows: Sequence[int], frame: VideoFrame, seconds: float) -> None:
-        """`frame`, which begins at `seconds`, is what is on the screen at the times of `rows`."""
+        """Write `frame`, which begins at `seconds`, to the rows of the times at which it is on the
+        screen."""
         image = self._rgb(frame)
         if self.out is None:
             size = len(self.times) * image.size
@@ -284,7 +284,7 @@ def _pixels(frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
 
 
 def display_matrix(path: str, frame: VideoFrame) -> tuple[int, ...] | None:
-    """How the file wants its frames turned and mirrored: nine numbers (AVDisplayMatrix).
+    """Display matrix of a frame (rotation and mirroring): nine numbers (AVDisplayMatrix).
 
     Raises `UnsupportedMediaError` where they cannot be read.
     """
@@ -390,7 +390,7 @@ def _matrix(frame: VideoFrame) -> int:
 
 
 def _range(frame: VideoFrame) -> int:
-    """Of its levels (ColorRange)."""
+    """Range of its levels (ColorRange)."""
     told = frame.color_range
     if told in (ColorRange.MPEG, ColorRange.JPEG):
         return int(told)

@@ -1,4 +1,4 @@
-"""What a person runs on their own files: `avmix doctor` says what is in them and what is wrong.
+"""`avmix doctor`: reports what media files contain and what is wrong with them.
 
 doctor_command.py  arguments -> files -> exit code
 file_pool.py       one killable process per file, with a limit of time

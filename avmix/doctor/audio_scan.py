@@ -1,4 +1,4 @@
-"""All audio of a file, decoded in order: its level, its gaps, the seconds that are asked for."""
+"""Full audio scan: level, gaps and requested seconds of a file whose audio is decoded in order."""
 
 import math
 from dataclasses import dataclass, field
@@ -36,9 +36,9 @@ class AudioScan:
     gaps: list[Gap] = field(default_factory=list)
     num_samples: int = 0
     peak: float = 0.0
-    """Of all channels."""
+    """Peak of all channels."""
     energy: float = 0.0
-    """Of the mono mix."""
+    """Energy of the mono mix."""
     each_energy: float = 0.0
     """The mean over channels."""
     num_broken: int = 0
@@ -78,7 +78,7 @@ class AudioScan:
         at = begin + self._run_samples / self.rate
         self._run_samples += each.shape[1]
         self.runs[-1] = (begin, begin + self._run_samples / self.rate)
-        # What an edit list cuts away is not heard.
+        # What an edit list cuts away is not played.
         low, high = (
             min(max(math.ceil((cut - self.media.zero_seconds - at) * self.rate), 0), each.shape[1])
             if math.isfinite(cut)

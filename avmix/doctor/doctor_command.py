@@ -1,4 +1,4 @@
-"""`avmix doctor`: arguments, the files they mean, exit code."""
+"""`avmix doctor`: arguments, selection of files, exit code."""
 
 import argparse
 import os
@@ -60,20 +60,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="FILE|DIR|MANIFEST",
         help="media files, folders of them, datasets (a folder with dataset.json, or one split: "
-        "train.jsonl); without any only the environment is shown",
+        "train.jsonl); without any, only the environment is reported",
     )
     parser.add_argument(
-        "--root", type=Path, help="folder that the manifest's paths start from (the manifest's)"
+        "--root", type=Path, help="media folder of a manifest (the manifest's folder)"
     )
     parser.add_argument(
-        "--seconds", type=_positive, default=60.0, help="limit for one file, seconds (60)"
+        "--seconds", type=_positive, default=60.0, help="time limit per file, seconds (60)"
     )
     parser.add_argument(
-        "--workers", type=_count, default=None, help="files at a time (one per core)"
+        "--workers", type=_count, default=None, help="number of processes (one per core)"
     )
     parser.set_defaults(usage_error=parser.error)
-    parser.add_argument("--all", action="store_true", help="list files without findings as well")
-    parser.add_argument("--json", metavar="PATH", help="everything as JSON; - for stdout")
+    parser.add_argument("--all", action="store_true", help="also list files without findings")
+    parser.add_argument(
+        "--json", metavar="PATH", help="write the full report as JSON; - for stdout"
+    )
 
 
 NEEDS = (

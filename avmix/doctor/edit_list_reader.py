@@ -1,4 +1,4 @@
-"""Edit lists of mp4 and mov files: libav applies them in part, and does not tell.
+"""Report of edit lists of mp4 and mov files, which libav applies only in part and silently.
 
 Read here once more, apart from `avmix.decode`, which is checked against this.
 """
@@ -37,7 +37,7 @@ def presented_of(edits: tuple[Edit, ...], track: int) -> PresentedStretch:
     begin = 0.0
     for edit in mine:
         if edit.media_time >= 0:
-            # Lengths are rounded to ticks of the film, most often milliseconds.
+            # Lengths are rounded to ticks of the movie, most often milliseconds.
             length = sum(e.seconds for e in mine if e.media_time >= 0) + 0.0015
             return PresentedStretch(begin, begin + length if edit.seconds else math.inf)
         begin += edit.seconds

@@ -1,4 +1,4 @@
-"""Which versions are installed, and which of them are known not to work."""
+"""Installed versions of dependencies, and those that are known not to work."""
 
 import importlib.util
 import platform
@@ -87,11 +87,11 @@ def version_findings(packages: Mapping[str, str]) -> list[Finding]:
             found.append(_note("error", text, hint))
     if "decord" in have and have["decord"] <= (0, 6, 0):
         text = f"decord {packages['decord']}: leaks memory when reading audio, has no AV1"
-        hint = 'nothing: backend="decord" takes only frames from it'
+        hint = 'no action needed; backend="decord" takes only frames from it'
         found.append(_note("note", text, hint))
     if vision and vision >= (0, 26):
         text = f"torchvision {packages['torchvision']} has no video reading any more"
-        found.append(_note("note", text, "nothing: avmix does not use it; other code may"))
+        found.append(_note("note", text, "no action needed; avmix does not use it, other code may"))
     return found
 
 

@@ -1,4 +1,4 @@
-"""One file, examined: runs in a child process, which may be killed at any moment."""
+"""Examination of one file, run in a child process that may be killed at any moment."""
 
 import math
 import os
@@ -255,9 +255,8 @@ def _dbfs(level: float) -> float:
 
 def _edit_text(edit: Edit, media: Media) -> str:
     kinds = {s.id: s.type for s in media.container.streams}
-    track = {"video": "picture", "audio": "sound"}.get(
-        kinds.get(edit.track, ""), f"track {edit.track}"
-    )
+    kind = kinds.get(edit.track, "")
+    track = kind if kind in ("video", "audio") else f"track {edit.track}"
     if edit.media_time < 0:
         return f"{track}: nothing for {edit.seconds:.3f} s"
     return f"{track}: {edit.seconds:.3f} s from tick {edit.media_time}"

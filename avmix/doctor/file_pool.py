@@ -1,4 +1,4 @@
-"""Files examined in processes of their own, killed when it takes too long."""
+"""Pool of child processes that examine files, each with a time limit."""
 
 import importlib
 import os

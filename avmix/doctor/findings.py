@@ -1,4 +1,4 @@
-"""From what was measured to what is worth saying."""
+"""Findings: measurements of a file -> messages with a code and a level."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,8 +59,8 @@ def findings_of(
 
 
 def agreeing(findings: Sequence[Finding], judged: Judgement) -> tuple[Finding, ...]:
-    """The findings with what the file is worth, and no error of damage where it is whole: what
-    libav complains of need not concern any frame."""
+    """The findings with what the file is worth, and no error of damage where it is whole: an error
+    that libav logs need not concern any frame."""
     if judged.worth == "whole":
         return tuple(
             replace(f, level="note") if f.code == "damaged_picture" else f for f in findings
@@ -72,11 +72,10 @@ def agreeing(findings: Sequence[Finding], judged: Judgement) -> tuple[Finding, .
 
 
 def _damage(damage: Damage) -> Finding:
-    code = "damaged_picture" if damage.stream == "picture" else "damaged_sound"
+    is_video = damage.stream == "picture"
+    code, what = ("damaged_picture", "frames") if is_video else ("damaged_sound", "audio")
     places = "1 place" if damage.num == 1 else f"{damage.num} places"
-    return Finding.of(
-        code, f"damaged {damage.stream}: {places}, first at {damage.first_seconds:.2f} s"
-    )
+    return Finding.of(code, f"damaged {what}: {places}, first at {damage.first_seconds:.2f} s")
 
 
 def _frame(video: VideoReport, full_decode: FullDecode, packets: Packets) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""A file decoded once from its first byte to its last, with plain PyAV: the truth for the doctor.
+"""Reference decode of a whole file, from the first byte to the last, with plain PyAV.
 
 Only opening the file and choosing its streams is shared with `decode_clip`, which is checked
 against this: nothing here seeks, skips or stops early, and frames are compared by their luma
@@ -43,7 +43,7 @@ class FullDecode:
     audio_scan: AudioScan
     damage: list[Damage] = field(default_factory=list)
     num_cut: int = 0
-    """Complaints before the first frame: the file was cut out of a longer one."""
+    """Errors before the first frame: the file was cut out of a longer one."""
 
 
 def read_packets(media: Media) -> Packets:
@@ -96,29 +96,31 @@ def decode_all(
     video_edit: PresentedStretch,
     audio_edit: PresentedStretch,
 ) -> FullDecode:
-    """Decode the chosen streams from the beginning to the end, and note every complaint."""
+    """Decode the chosen streams from the beginning to the end, and note every error."""
     full_decode = FullDecode(
         VideoScan(media, windows, video_edit), AudioScan(media, windows, audio_edit)
     )
-    complaints: dict[str, list[tuple[float, str]]] = {"picture": [], "sound": []}
+    errors: dict[str, list[tuple[float, str]]] = {"picture": [], "sound": []}
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # else damage that sounds like the last one goes unnoticed
+    av.logging.set_skip_repeated(
+        False
+    )  # else damage with the same message as the last goes unnoticed
     try:
         with av.logging.Capture() as log:
-            _decode(media, full_decode, complaints, log)
+            _decode(media, full_decode, errors, log)
     finally:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skip)
     full_decode.video_scan.finish()
     begin = full_decode.video_scan.seconds[0] if full_decode.video_scan.seconds else -math.inf
-    late = [c for c in complaints["picture"] if c[0] >= begin - 0.001]
-    full_decode.num_cut = len(complaints["picture"]) - len(late)
+    late = [c for c in errors["picture"] if c[0] >= begin - 0.001]
+    full_decode.num_cut = len(errors["picture"]) - len(late)
     if late:
         full_decode.damage.append(
             Damage(stream="picture", num=len(late), first_seconds=late[0][0], first=late[0][1])
         )
-    if audio := complaints["sound"]:
+    if audio := errors["sound"]:
         full_decode.damage.append(
             Damage(stream="sound", num=len(audio), first_seconds=audio[0][0], first=audio[0][1])
         )
@@ -128,7 +130,7 @@ def decode_all(
 def _decode(
     media: Media,
     full_decode: FullDecode,
-    complaints: dict[str, list[tuple[float, str]]],
+    errors: dict[str, list[tuple[float, str]]],
     log: list[tuple[int, str, str]],
 ) -> None:
     streams = [s for s in (media.video, media.audio) if s is not None]
@@ -159,11 +161,11 @@ def _decode(
                         frame
                     )  # damaged audio is left out: zeros rather than noise
             if said:
-                complaints[kind].append((seconds, said[0]))
+                errors[kind].append((seconds, said[0]))
     except av.error.FFmpegError as error:
-        complaints["picture"].append((seconds, f"reading stops: {error.strerror}"))
+        errors["picture"].append((seconds, f"reading stops: {error.strerror}"))
     except DecodeError as error:
-        complaints["picture"].append((seconds, f"reading stops: {error.problem}"))
+        errors["picture"].append((seconds, f"reading stops: {error.problem}"))
 
 
 def _packet_seconds(packet: Packet, in_order: bool) -> float:

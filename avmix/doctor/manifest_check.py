@@ -1,4 +1,4 @@
-"""What a manifest says of a file, against the file."""
+"""Comparison of a manifest with the files it describes."""
 
 import hashlib
 import os
@@ -15,8 +15,8 @@ from avmix.types import AudioInfo, Entry, VideoInfo
 
 _TOLERANCE = {"rms_dbfs": 0.5, "fps": 0.01, "log_mel_mean": 0.05, "log_mel_std": 0.05}
 _SECONDS = 0.001
-"""Of times. Another version of a decoder may round otherwise; generators of media may write what
-they meant instead of what the codec made of it."""
+"""Tolerance of times. Another version of a decoder may round otherwise; generators of media may
+write what they meant instead of what the codec made of it."""
 
 
 def entries_of(path: Path) -> list[Entry]:

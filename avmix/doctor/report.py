@@ -1,4 +1,4 @@
-"""What is found in a file, as values: small, picklable, and the same in text and in JSON."""
+"""Report data types: small, picklable values, printed as text or JSON."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -38,7 +38,9 @@ KINDS: dict[Code, Kind] = {
     ),
     "no_picture": Kind("error", "no video", "a clip needs video: leave the file out"),
     "crashed": Kind(
-        "error", "the decoder crashed", "leave the file out or transcode it: it kills loaders too"
+        "error",
+        "the decoder crashed",
+        "leave the file out or transcode it; it also crashes training's loader processes",
     ),
     "time_limit": Kind(
         "error", "not finished in time", "long file: raise --seconds; short file: leave it out"
@@ -50,7 +52,7 @@ KINDS: dict[Code, Kind] = {
     "damaged_sound": Kind(
         "warning", "damaged audio", "get the file again; what is lost becomes silence"
     ),
-    "truncated": Kind("error", "cut off", "get the file again: it ends before it says it does"),
+    "truncated": Kind("error", "cut off", "get the file again; it ends before its declared end"),
     "seek_differs": Kind(
         "error", "windows differ from the whole", "transcode the file, and report it: a bug"
     ),
@@ -87,11 +89,15 @@ KINDS: dict[Code, Kind] = {
         "warning", "keyframes far apart", "slow to read: transcode with one a second (-g FPS)"
     ),
     "noise_drawn": Kind(
-        "note", "noise drawn by the decoder", "nothing: the codec says only how loud it is"
+        "note",
+        "noise drawn by the decoder",
+        "no action needed; the codec stores only how loud it is",
     ),
-    "vfr": Kind("note", "variable frame rate", "nothing: frames are chosen by time"),
-    "rotated": Kind("note", "turned or mirrored", "nothing: frames are shown as they should be"),
-    "av_start": Kind("note", "audio and video start apart", "nothing: both are on one clock"),
+    "vfr": Kind("note", "variable frame rate", "no action needed; frames are chosen by time"),
+    "rotated": Kind("note", "turned or mirrored", "no action needed; frames are turned upright"),
+    "av_start": Kind(
+        "note", "audio and video start apart", "no action needed; both are on one clock"
+    ),
     "sound_ends_early": Kind("note", "audio ends early", "no action needed; padded with silence"),
     "sound_gaps": Kind(
         "note", "gaps in the audio", "no action needed; gaps are filled with silence and counted"
@@ -104,10 +110,12 @@ KINDS: dict[Code, Kind] = {
         "note", "read from its beginning", "late windows of long files are slow: remux to mp4"
     ),
     "no_pts": Kind(
-        "note", "frames without times", "nothing: they are counted, the frame rate is constant"
+        "note", "frames without times", "no action needed; frames are counted at a constant rate"
     ),
-    "trimmed": Kind("note", "trimmed by an edit list", "nothing: what is cut away is not used"),
-    "aspect": Kind("note", "pixels are not square", "nothing: scaling makes them square"),
+    "trimmed": Kind(
+        "note", "trimmed by an edit list", "no action needed; what is cut away is not used"
+    ),
+    "aspect": Kind("note", "pixels are not square", "no action needed; scaling makes them square"),
     "interlaced": Kind(
         "note", "interlaced", "moving edges are combed: deinterlace when it matters"
     ),
@@ -115,14 +123,16 @@ KINDS: dict[Code, Kind] = {
         "note", "high dynamic range", "colours come out flat, as stored: see docs/decoding.md"
     ),
     "late_in_avi": Kind(
-        "note", "audio late in AVI", "nothing: the encoder's delay is not written in the file"
+        "note",
+        "audio late in AVI",
+        "no action possible; the file does not store the encoder's delay",
     ),
     "several_streams": Kind(
         "note",
         "several streams to choose from",
-        "check the one chosen; of audio --audio-track of a recipe takes another",
+        "check the chosen one; --audio-track of a recipe selects another audio track",
     ),
-    "cover_art": Kind("note", "cover art", "nothing: it is not taken for the video"),
+    "cover_art": Kind("note", "cover art", "no action needed; it is not taken for the video"),
     "version": Kind("note", "version", "install the versions of constraints.txt"),
 }
 
@@ -220,9 +230,9 @@ class AudioReport:
     covers: float | None
     """Share of the frames' time with audio, 0 to 1; None without video."""
     peak_dbfs: float
-    """Of all channels; -120 at the lowest."""
+    """Peak of all channels, dBFS; -120 at the lowest."""
     rms_dbfs: float
-    """Of the mono mix; -120 at the lowest."""
+    """Root mean square of the mono mix, dBFS; -120 at the lowest."""
     digital_silence: bool
     """True when every sample of every channel is zero."""
     mono_cancels: bool
@@ -234,7 +244,7 @@ class AudioReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """Complaints while one stream was decoded from end to end."""
+    """Errors logged while one stream was decoded from end to end."""
 
     stream: Literal["picture", "sound"]
     num: int

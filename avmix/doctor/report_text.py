@@ -1,4 +1,4 @@
-"""Reports as text for people: tables that fit a terminal; in a pipe every file is a line."""
+"""Text form of reports: tables for a terminal, one line per file in a pipe."""
 
 import os
 from collections import Counter
@@ -19,6 +19,8 @@ _STYLES: dict[Level, str] = {
 }  # fmt: skip
 
 
+_STREAM = {"picture": "frames", "sound": "audio"}
+"""Names of `Damage.stream` in text."""
 _WORTH = {"whole": "all of it can be used", "part": "a part can be used", "nothing": "nothing"}
 
 
@@ -154,7 +156,7 @@ def _facts(file: FileReport) -> list[tuple[str, str]]:
         level = f"RMS {audio.rms_dbfs:.1f} dBFS, peak {audio.peak_dbfs:.1f} dBFS"
         if audio.digital_silence:
             level = "digital silence: every sample is 0"
-        rows.append(("sound", f"{audio.codec}, {audio.rate_hz} Hz, {audio.layout}; {level}"))
+        rows.append(("audio", f"{audio.codec}, {audio.rate_hz} Hz, {audio.layout}; {level}"))
         cover = "" if audio.covers is None else f", covers {audio.covers:.1%} of the frames"
         rows.append(
             ("", f"starts at {audio.start_seconds:.3f} s, {audio.duration_seconds:.3f} s{cover}")
@@ -175,9 +177,9 @@ def _facts(file: FileReport) -> list[tuple[str, str]]:
 def _frame_facts(video: VideoReport) -> list[tuple[str, str]]:
     size = f"{video.width}x{video.height}"
     rows = [
-        ("picture", f"{video.codec}, {size}, {video.fps:.2f} / s, {video.pixel_format}"),
+        ("video", f"{video.codec}, {size}, {video.fps:.2f} / s, {video.pixel_format}"),
         ("", f"starts at {video.start_seconds:.3f} s, {video.duration_seconds:.3f} s, "
-             f"{_num(video.num_frames, 'picture')}"),
+             f"{_num(video.num_frames, 'frame')}"),
     ]  # fmt: skip
     least, median, most = video.frame_ms
     apart = f"{median:.1f} ms apart"
@@ -197,7 +199,7 @@ def _frame_facts(video: VideoReport) -> list[tuple[str, str]]:
         shown.append("interlaced")
     if shown:
         rows.append(("", ", ".join(shown)))
-    said = "" if video.color_tagged else " (what is not said is assumed as players do)"
+    said = "" if video.color_tagged else " (unstated values as players assume them)"
     rows.append(("colour", f"matrix {video.color_matrix}, range {video.color_range}{said}"))
     median, most = video.key_seconds
     rows.append(("keyframes", f"{median:.2f} s apart (median), {most:.2f} s at most"))
@@ -210,10 +212,10 @@ def _frame_facts(video: VideoReport) -> list[tuple[str, str]]:
 
 def _reading_facts(file: FileReport) -> list[tuple[str, str]]:
     rows = [
-        ("damage", f"{d.stream}: {_num(d.num, 'complaint')}, first at {d.first_seconds:.3f} s: "
-                   f"{d.first}")
+        ("damage", f"{_STREAM[d.stream]}: {_num(d.num, 'error')}, "
+                   f"first at {d.first_seconds:.3f} s: {d.first}")
         for d in file.damage
-    ] or [("damage", "none: decoded from beginning to end without a complaint")]  # fmt: skip
+    ] or [("damage", "none: decoded from beginning to end without an error")]  # fmt: skip
     if file.judgement is not None:
         rows.append(("worth", _WORTH[file.judgement.worth]))
         rows += [("", f"good from {begin:.2f} to {end:.2f} s") for begin, end in

@@ -1,4 +1,5 @@
-"""All frames of a file, decoded in order: their times, and what is on the screen when asked."""
+"""Full video scan: times of all frames of a file, decoded in order, and the frames that were
+requested."""
 
 import math
 import struct

@@ -1,4 +1,4 @@
-"""Windows as `decode_clip` reads them, against the same seconds of the file decoded as a whole."""
+"""Comparison of windows from `decode_clip` with the same seconds of a full decode."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""Figures: a confusion matrix, and what a mix looks like."""
+"""Figures: confusion matrices and mixes."""
 
 import textwrap
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ MOST_NAMES = 40
 _LARGEST_INCHES = 19.0
 _NAME_LETTERS = 32
 _LINE_LETTERS, _MOST_LINES = 14, 4
-"""Of a label beside a mix."""
+"""Letters per line and number of lines of a label beside a mix."""
 INK, OWN, PARTNER, MIXED = "#222222", "#2a6f97", "#e07a1f", "#6a4c93"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """One row of the figure of a mix: frames above the spectrogram of the same seconds."""
+    """One row of a figure: frames above the spectrogram of the same seconds."""
 
     title: str
     frames: UInt8[np.ndarray, "t h w c"]

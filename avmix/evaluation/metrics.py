@@ -1,4 +1,4 @@
-"""How good predictions are: accuracy, calibration, per class."""
+"""Metrics of predictions: accuracy, negative log-likelihood, calibration, per-class accuracy."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +22,7 @@ NEEDS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Metrics of one row of the table; accuracies are shares, 0 to 1."""
+    """Metrics of one set of predictions; accuracies are shares, 0 to 1."""
 
     num_clips: int
     """Clips that the row is about: those that have its modality (`NEEDS`)."""
@@ -91,7 +91,7 @@ def all_scores(predictions: Predictions) -> dict[str, Scores | None]:
 def class_accuracy(
     probability: Float[Tensor, "b k"], label: Int64[Tensor, " b"]
 ) -> Float[Tensor, " k"]:
-    """Share of the clips of each class that are right; nan for a class without clips."""
+    """Accuracy of each class; nan for a class without clips."""
     confusion = confusion_matrix(probability, label).double()
     return confusion.diagonal() / confusion.sum(1)
 
@@ -99,20 +99,20 @@ def class_accuracy(
 def confusion_matrix(
     probability: Float[Tensor, "b k"], label: Int64[Tensor, " b"]
 ) -> Int64[Tensor, "k k"]:
-    """Clips of class (row) that were taken for class (column)."""
+    """Number of clips by true class (row) and predicted class (column)."""
     num_classes = probability.shape[1]
     pairs = label * num_classes + probability.argmax(1)
     return pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes)
 
 
 class Confused(NamedTuple):
-    """Clips of one class that were taken for another."""
+    """A pair of classes and the clips of one that were predicted as the other."""
 
     true: int
     predicted: int
     num_clips: int
     share: float
-    """Of the clips of the true class."""
+    """Share of the clips of the true class."""
 
 
 def most_confused(confusion: Int64[Tensor, "k k"], most: int = 10) -> list[Confused]:

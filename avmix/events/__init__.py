@@ -1,1 +1,1 @@
-"""`avmix events`: onsets in the clips of a dataset."""
+"""`avmix events`: onset times in the clips of a dataset."""

@@ -1,4 +1,4 @@
-"""Onsets in the audio of one clip."""
+"""Audio onset times of one clip."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ _LISTEN_HZ = 16_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipEvents:
-    """When sounds begin in one clip."""
+    """Audio onset times of one clip."""
 
     clip_id: str
     path: str
@@ -24,7 +24,7 @@ class ClipEvents:
 
 
 def events_of(root: Path, entry: Entry) -> ClipEvents:
-    """Listen to one clip; what cannot be read is a `ClipEvents` with a problem."""
+    """Detect the onsets of one clip; an unreadable clip gives a `ClipEvents` with a problem."""
     try:
         wave = audio_of(root, entry, _LISTEN_HZ)
     except (ClipError, OSError) as error:

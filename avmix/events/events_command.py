@@ -1,4 +1,4 @@
-"""`avmix events`: when sounds begin in the clips of a dataset, written beside its manifest.
+"""`avmix events`: writes the audio onset times of a dataset's clips beside its manifest.
 
 The file, `events.jsonl`, has one line a clip, `{"clip_id": ..., "event_seconds": [...]}`, the times
 on the clock of the clip's file (0 is the first frame presented) and within its labelled stretch.
@@ -26,7 +26,7 @@ from avmix.types import Entry
 _MAX_LISTED = 20
 
 EPILOG = """\
-exit:   0 every clip was heard   1 some cannot be read (they are named and have no line), or the
+exit:   0 every clip was read   1 some cannot be read (they are named and have no line), or the
         file is there already   2 wrong usage   130 interrupted
 """
 
@@ -35,22 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--root", "--media", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--root", "--media", type=Path, required=True, help="media folder")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
-    parser.add_argument("--splits", nargs="+", default=["train"], help="which to listen to (train)")
+    parser.add_argument(
+        "--splits", nargs="+", default=["train"], help="splits to search for onsets (train)"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")
     parser.add_argument("--overwrite", action="store_true", help="replace events.jsonl")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Listen to all clips, write events.jsonl, name what cannot be read; returns the exit code."""
+    """Detect onsets in all clips, write events.jsonl, report unreadable clips; returns the exit
+    code."""
     folder = args.manifest or args.root
     path = folder / "events.jsonl"
     try:
         if args.workers < 1:
             raise ManifestError(f"--workers must be at least 1, got {args.workers}")
         if path.exists() and not args.overwrite:
-            raise ManifestError(f"{path} is there already; replace it with --overwrite")
+            raise ManifestError(f"{path} exists already; replace it with --overwrite")
         if why := unwritable(path):
             raise ManifestError(f"{path} {why}")
         known = splits_of(folder)
@@ -58,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
             if split not in known:
                 raise ManifestError(f"{folder}: no split {split!r}; it has: {', '.join(known)}")
         entries = [e for split in args.splits for e in read_manifest(folder, split).entries]
-        heard = list(_detect_all(args.root, entries, args.workers))
-        good = [h for h in heard if not h.problem]
+        results = list(_detect_all(args.root, entries, args.workers))
+        good = [h for h in results if not h.problem]
         rows = ({"clip_id": h.clip_id, "event_seconds": h.event_seconds} for h in good)
         replace_text(path, strict_json.lines(rows))
     except (ManifestError, OSError) as error:
@@ -71,9 +74,9 @@ def run(args: argparse.Namespace) -> int:
     num_events = sum(len(h.event_seconds) for h in good)
     none = sum(not h.event_seconds for h in good)
     echo(f"{path}: {num_events} events in {len(good)} clips, {none} of them without any")
-    bad = [h for h in heard if h.problem]
+    bad = [h for h in results if h.problem]
     if bad:
-        echo(f"{len(bad)} of {len(heard)} clips cannot be read and have no line:", error=True)
+        echo(f"{len(bad)} of {len(results)} clips cannot be read and have no line:", error=True)
         for h in bad[:_MAX_LISTED]:
             echo(f"  {h.path}: {h.problem}", error=True)
         if len(bad) > _MAX_LISTED:
@@ -93,5 +96,6 @@ def _detect_all(root: Path, entries: Sequence[Entry], workers: int) -> Iterator[
             yield from track(found, "listening", total=len(entries))
     except BrokenProcessPool:
         raise ManifestError(
-            "a process died, as of a file that crashes the decoder; `avmix doctor` finds it"
+            "a process died, perhaps of a file that crashes the decoder; find it with "
+            "`avmix doctor`"
         ) from None

@@ -1,1 +1,2 @@
-"""Work on files that may crash or hang a decoder, in processes that can be killed."""
+"""Isolation: work on files that may crash or hang a decoder runs in processes that can be
+killed."""

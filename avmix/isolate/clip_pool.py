@@ -1,4 +1,4 @@
-"""One piece of work for every clip of a dataset, in processes that a bad file may kill."""
+"""Parallel map over the clips of a dataset in processes that a bad file may crash."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -24,7 +24,8 @@ def for_each_clip(
     seconds: float,
     what: str,
 ) -> Iterator[tuple[int, Result | Failure]]:
-    """Index and result of every task, as they come, with a progress bar that says `what`.
+    """Run a function on every task; yields index and result as they come, with a progress bar
+    labelled `what`.
 
     `workers` processes, each of which is killed after `seconds` at one task; 0: in this process,
     in order, without a limit.
@@ -45,5 +46,5 @@ def for_each_clip(
 
 
 def failure_text(failure: Failure) -> str:
-    """Why there is no result, in one line."""
+    """Reason for a missing result, in one line."""
     return f"{failure.kind}: {' '.join(failure.text.split())}"

@@ -1,4 +1,4 @@
-"""Work in processes that it may kill: decoders hang and crash on bad files.
+"""Process pool with a time limit per item: survives decoders that crash or hang.
 
 Every task is limited in time, from outside: a process that takes too long or dies is replaced, and
 what it worked on is tried again, in a process of its own. `Blame` has the rule by which it is a
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no result."""
+    """Reason for a missing result."""
 
     kind: Literal["crashed", "failed", "time_limit"]
     """`failed`: the function raised an error."""
@@ -43,7 +43,7 @@ class Failure:
 
 
 class CannotStart(Exception):
-    """No process could begin its work: what is wrong is here, and not in what it works on."""
+    """No process could start: the cause is the installation, not the tasks."""
 
 
 Verdict = Literal["again", "task", "machine"]
@@ -57,7 +57,8 @@ _MOST = 10
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Whose fault it is that processes are lost, here and in `avmix.data.loader_pool`.
+    """Rule that decides which task is at fault for lost processes, here and in
+    `avmix.data.loader_pool`.
 
     A task is to blame when it fails twice in a fresh process in which nothing was done before: no
     file pays for what another left behind in a decoder. A process that was killed from outside, or
@@ -78,13 +79,13 @@ class Blame:
 
 
 def killed_from_outside(exitcode: int | None) -> bool:
-    """As for want of memory; nothing in a process sends itself SIGKILL."""
+    """True for SIGKILL, as for lack of memory; no process sends it to itself."""
     return exitcode == -SIGKILL
 
 
 def held_up(pid: int | None, seconds: float) -> bool:
-    """Whether a process that ran out of its `seconds` could not work: it is stopped or waits for a
-    disk, or wants to run and had a processor for less than half of them. False off Linux."""
+    """True when a process that exceeded its `seconds` could not work: it is stopped, waits for a
+    disk, or had a processor for less than half of them. False off Linux."""
     try:
         whole = _stat(Path(f"/proc/{pid}/stat"))
         states = {_stat(path)[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}
@@ -104,7 +105,7 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     index: int = -1
-    """Of the task that it has; -1 without one."""
+    """Index of its task; -1 without one."""
     num_given: int = 0
     has_begun: bool = False
     deadline: float = 0.0
@@ -119,7 +120,8 @@ def run_each(
     preload: Sequence[str],
     per_process: int = 1,
 ) -> Generator[tuple[int, Result | Failure], None, None]:
-    """Index and result of every task, as they come; `seconds` is the limit of each.
+    """Run `function` on every task; yields index and result as they come; `seconds` limits each
+    task.
 
     `function` is one of a module, and what it takes and returns can be pickled; `preload` names
     modules that it needs. A process does `per_process` tasks at most. A task that was lost with its
@@ -157,8 +159,8 @@ def run_each(
                     _end(worker)
                     assert isinstance(outcome, Failure)
                     raise CannotStart(
-                        f"no process can begin its work, the last because {outcome.text}: it is "
-                        "not the files; `avmix doctor` without any looks at what is installed"
+                        f"no process can start, the last because {outcome.text}: not caused by the "
+                        "files; run `avmix doctor` without files to check the installation"
                     )
                 verdict = _verdict(blame, worker, outcome)
                 if verdict is None and worker.num_given < per_process:
@@ -176,7 +178,7 @@ def run_each(
 
 
 def be_quiet() -> None:
-    """Of a child: the parent alone ends it, and decoders print nothing into reports."""
+    """Set up a child process: only the parent ends it, and decoders print nothing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

@@ -1,4 +1,5 @@
-"""What a clip looks and sounds like, in so few bits that all clips can be compared with all.
+"""Fingerprints of clips, compact perceptual hashes of frames and audio: all clips of a dataset can
+be compared.
 
 Frames, one a second, are hashed by the signs of their low frequencies in grey and in two colour
 differences: 127 bits each, which scaling, other codecs and other bit rates hardly change. It is the
@@ -21,13 +22,13 @@ from avmix.decode.mono_track import channels_to_read, one_channel, track_of
 from avmix.types import Entry
 
 VERSION = 1
-"""Of the hashes: raised when the same clip gets others, so that cached ones are made anew."""
+"""Version of the hashes: raised when a clip's hashes change, so that cached ones are dropped."""
 FRAME_BITS = 127
-"""Of one frame: 63 of grey, 32 of each colour difference."""
+"""Bits of one frame: 63 of grey, 32 of each colour difference."""
 STEP_SECONDS = 1.0
 """From one hashed frame to the next."""
 MAX_HASHED_FRAMES = 10
-"""Of one clip; what is longer is known by its first seconds."""
+"""Frames per clip; of longer clips the first seconds count."""
 AUDIO_HZ = 8000
 """Sample rate that `audio_hashes` needs."""
 COLUMNS_HZ = 32
@@ -47,7 +48,7 @@ _LIMITS = Limits(seconds=600.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """The hashes of one clip."""
+    """Fingerprint of one clip."""
 
     clip_id: str
     frames: UInt64[np.ndarray, "n 2"]
@@ -59,7 +60,7 @@ class Fingerprint:
 
 
 def frame_hashes(video: UInt8[np.ndarray, "t h w c"]) -> UInt64[np.ndarray, "n 2"]:
-    """127 bits of each RGB frame, in two words: grey, colour. Flat frames are left out."""
+    """Hashes of RGB frames, 127 bits in two words: grey, colour. Flat frames are left out."""
     small = shrunk(video)
     grey = small @ np.array([0.299, 0.587, 0.114], np.float32)
     seen = grey.std(axis=(1, 2)) >= _FLAT
@@ -76,7 +77,8 @@ def frame_hashes(video: UInt8[np.ndarray, "t h w c"]) -> UInt64[np.ndarray, "n 2
 
 
 def audio_hashes(audio: Float32[np.ndarray, " s"]) -> UInt32[np.ndarray, " m"]:
-    """32 bits for each 1 / `COLUMNS_HZ` s of a mono waveform of `AUDIO_HZ`; 0 where it is silent.
+    """Hashes of a mono waveform of `AUDIO_HZ`, 32 bits for each 1 / `COLUMNS_HZ` s; 0 where it is
+    silent.
 
     Hash k is of the `_FRAME_SECONDS` (0.37 s) after k / `COLUMNS_HZ` s, against those one step
     later. Bit m says whether the energy of band m over that of band m + 1 has become more.
@@ -94,15 +96,15 @@ def audio_hashes(audio: Float32[np.ndarray, " s"]) -> UInt32[np.ndarray, " m"]:
     ])  # fmt: skip
     power = energy.sum(1) * 2 / (_FFT * float((window**2).sum()))
     # Next to nothing is the same noise in every clip, as of a codec.
-    heard = (power[1:] >= _QUIET) & (power[:-1] >= _QUIET)
+    audible = (power[1:] >= _QUIET) & (power[:-1] >= _QUIET)
     level = energy[:, :-1] - energy[:, 1:]
     bits = np.diff(level, axis=0) > 0
     words = (bits.astype(np.uint32) << np.arange(32, dtype=np.uint32)).sum(1, dtype=np.uint32)
-    return np.where(heard, words, np.uint32(0))
+    return np.where(audible, words, np.uint32(0))
 
 
 def frame_hash_distance(a: UInt64[np.ndarray, "n 2"], b: UInt64[np.ndarray, "m 2"]) -> int:
-    """Bits that differ between the two frames that are most alike; `FRAME_BITS` without any."""
+    """Smallest number of differing bits between two frames; `FRAME_BITS` without any frame."""
     if not len(a) or not len(b):
         return FRAME_BITS
     return int(np.bitwise_count(a[:, None] ^ b[None]).sum(2, dtype=np.int64).min())
@@ -114,11 +116,11 @@ def audio_hash_distance(
     lags: Int64[np.ndarray, " k"],
     min_columns: int = 1,
 ) -> tuple[float, int]:
-    """Share of bits that differ where both are heard, and how many columns that were.
+    """Share of bits that differ where both are audible, and the number of such columns.
 
     Column i + lag of `a` goes with column i of `b`; the best of `lags` counts, of those with at
-    least `min_columns` that are heard in both. (1, 0) where there is none. Unrelated sounds differ
-    in half of their bits.
+    least `min_columns` that are audible in both. (1, 0) where there is none. Unrelated audio
+    differs in half of the bits.
     """
     best, columns = 1.0, 0
     for lag in lags.tolist():
@@ -135,7 +137,7 @@ def audio_hash_distance(
 
 
 def fingerprint_of(root: Path, entry: Entry) -> Fingerprint:
-    """Read the stretch of one clip: a frame a second, all of its audio.
+    """Compute the fingerprint of one clip: one frame per second, all of its audio.
 
     What cannot be read is a fingerprint with a problem; a file of another size than the manifest's
     is one too.
@@ -168,7 +170,7 @@ def fingerprint_of(root: Path, entry: Entry) -> Fingerprint:
 
 
 def shrunk(video: UInt8[np.ndarray, "t h w c"]) -> Float32[np.ndarray, "t 32 32 c"]:
-    """Means of the areas of a 32 x 32 grid, whatever the size and shape of the frames."""
+    """Means of the cells of a 32 x 32 grid, whatever the size and shape of the frames."""
     rows, columns = (_areas(size) for size in video.shape[1:3])
     # Not through BLAS: where its threads share their cores with others a clip took minutes.
     narrow = np.einsum("jw,thwc->thjc", columns, video.astype(np.float32))
@@ -176,7 +178,7 @@ def shrunk(video: UInt8[np.ndarray, "t h w c"]) -> Float32[np.ndarray, "t 32 32 
 
 
 def empty_fingerprint(entry: Entry, problem: str = "") -> Fingerprint:
-    """The fingerprint of a clip of which nothing is seen or heard."""
+    """The fingerprint of a clip without visible frames and audible audio."""
     return Fingerprint(
         clip_id=entry.clip_id,
         frames=np.zeros((0, 2), np.uint64),

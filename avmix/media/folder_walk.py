@@ -1,4 +1,4 @@
-"""One walk of a media folder: its media files, archives and links."""
+"""Recursive listing of a media folder: its media files, archives and links."""
 
 import os
 from collections import Counter
@@ -9,7 +9,7 @@ ENDINGS = frozenset({
     ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".f4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts",
     ".mpg", ".mpeg", ".vob", ".flv", ".wmv", ".asf", ".ogv", ".ogg",
 })  # fmt: skip
-"""Of files that hold frames in a container that avmix reads."""
+"""Extensions of containers that avmix reads."""
 
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
@@ -17,7 +17,7 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 @dataclass(frozen=True, slots=True, order=True)
 class File:
-    """A file as the walk saw it."""
+    """A file found in a media folder."""
 
     path: str
     """Relative to the media folder, with forward slashes, as the disk spells it."""
@@ -28,7 +28,7 @@ class File:
 
 @dataclass(slots=True)
 class Walk:
-    """What is in a folder and below it."""
+    """Contents of a folder and its subfolders."""
 
     files: list[File] = field(default_factory=list)
     """Media files, in the order of paths."""
@@ -48,7 +48,7 @@ class Walk:
 
 
 def walk(root: Path | str) -> Walk:
-    """Everything below a folder, links followed, each link to a folder once.
+    """List everything below a folder, following links, each link to a folder once.
 
     A file is media by its ending or, where the ending says nothing, by how it begins. Hidden files
     and folders, and those that systems keep for themselves, are counted and not looked at.
@@ -94,7 +94,7 @@ def walk(root: Path | str) -> Walk:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is not meant to be seen: a dot at its beginning, or a system's."""
+    """True for hidden files and folders: a leading dot, or a name that systems use."""
     return name.startswith(".") or name in _OF_SYSTEMS
 
 
@@ -104,7 +104,7 @@ _OF_SYSTEMS = frozenset(
 
 
 def is_media_file(path: str) -> bool:
-    """Whether a file begins as one that holds frames and audio does, whatever it is called."""
+    """True when the first bytes of a file are those of a media container, whatever its name."""
     try:
         with open(path, "rb") as file:
             head = file.read(4 * 192 + 5)

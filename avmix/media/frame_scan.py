@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 from avmix.decode.bitstream import damage_check, parameter_sets
 from avmix.decode.damage import Damage
 from avmix.decode.open_file import Media
-from avmix.decode.video import Track, track_of
+from avmix.decode.video import Track, open_video_track
 
 Check = Literal["fast", "full"]
 """How a file is looked at: its packets and audio, or every frame too."""
@@ -20,7 +20,7 @@ Check = Literal["fast", "full"]
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A stretch that no window may touch; seconds on the clip clock."""
+    """A stretch that no window may overlap; seconds on the clip clock."""
 
     begin_seconds: float
     end_seconds: float
@@ -42,7 +42,7 @@ class PacketScan:
 
     @classmethod
     def of(cls, media: Media) -> "PacketScan":
-        """Of the video of `media`, which has one."""
+        """Packets of the video of `media`, which has one."""
         assert media.video is not None
         context = media.video.codec_context
         extradata = context.extradata or b""
@@ -90,7 +90,7 @@ class FrameScan:
 
     def __post_init__(self) -> None:
         """Set up what follows from the stream."""
-        self._track = track_of(self.media, bare=self.bare)
+        self._track = open_video_track(self.media, bare=self.bare)
         self._damage = Damage(to_the_end=self.media.counted)
 
     @property
@@ -133,7 +133,7 @@ class FrameScan:
         elif self._is_broken:
             self._break(self._before_seconds + 1)
         frames, verdict = self._track.decode(packet if packet.size else None)
-        if verdict != "sound":
+        if verdict != "intact":
             self._damage.event(at, only_said=verdict == "said")
             self.doubts.append("frames are damaged")
         for frame in frames:

@@ -1,4 +1,4 @@
-"""What a file is worth: all of it, some stretches of it, or nothing; and why.
+"""Judgement of a file: usable as a whole, in parts, or not at all, with the reason.
 
 One judgement, for whoever takes files (prepare, transcode, synth, download) or speaks of them
 (doctor): what it keeps can be read by training, and what it leaves out it gives the reason for.
@@ -28,10 +28,10 @@ _LIMITS = Limits(seconds=600.0)
 _LEAST_SECONDS = 0.2
 """The shortest stretch that is worth anything."""
 _WINDOW_SECONDS, _STEP_SECONDS = 1.0, 0.5
-"""Of the windows by which stretches beside damage are tried, at most `_MOST_WINDOWS` each."""
+"""Length and step of windows that test stretches next to damage, at most `_MOST_WINDOWS` each."""
 _MOST_WINDOWS = 48
 _FEW_WINDOWS = 3
-"""Of a file without a sign of damage: its beginning, middle and end."""
+"""Windows of a file without signs of damage: its beginning, middle and end."""
 _FEW_FRAMES = 4
 _MOST_FPS = 60.0
 _SIDE_PX = 16
@@ -45,7 +45,7 @@ _MOST_TRIES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What one file is worth."""
+    """Judgement of one file."""
 
     good: tuple[Stretch, ...]
     """Stretches that can be read, ascending; () where nothing can be."""
@@ -62,25 +62,25 @@ class Judgement:
 
     @property
     def worth(self) -> Worth:
-        """In one word."""
+        """The judgement in one word."""
         return "nothing" if not self.good else "part" if self.reasons else "whole"
 
     @property
     def end_seconds(self) -> float:
-        """Of what is there, whether it can be read or not."""
+        """End of the existing data, readable or not."""
         return _end(self.video, self.audio)
 
     @property
     def best(self) -> Stretch:
-        """The longest good stretch, of several the first. IndexError where there is none."""
+        """Longest good stretch, of several the first. IndexError where there is none."""
         return max(self.good, key=lambda s: (round(s[1] - s[0], 3), -s[0]))
 
     def usable_until(self, stretch: Stretch) -> float | None:
-        """As `Entry.usable_until_seconds`, for a clip of this good stretch."""
+        """Value of `Entry.usable_until_seconds` for a clip of this good stretch."""
         return stretch[1] if stretch[1] < self.end_seconds else None
 
     def said(self) -> str:
-        """Why it is not whole, and what of it is good, in one line; empty where it is whole."""
+        """Reasons and good stretches in one line; empty for a whole file."""
         why = "; ".join(self.reasons)
         if self.worth != "part":
             return why
@@ -95,7 +95,7 @@ def judge_file(
     audio_track: Track = None,
     limits: Limits = _LIMITS,
 ) -> Judgement:
-    """What `path` is worth; all that is wrong with its content is in what is returned.
+    """Judge the file `path`; problems with its content are in the result, not raised.
 
     "fast" looks at packets and audio, and decodes every frame only where these show signs of
     damage; "full" decodes every frame of any file. `audio_track` is as for `decode_clip`. Raises
@@ -127,7 +127,7 @@ def entry_of(
     check: Check = "fast",
     in_part: bool = False,
 ) -> Entry:
-    """The manifest row of a file: from its first frame to the end of its last.
+    """Manifest row of a whole file: from its first frame to the end of its last.
 
     With `in_part` of a file that is usable in part the longest good stretch. A file without frames
     is as long as its audio. `path` must lie below `root`, else ValueError; otherwise raises as

@@ -1,4 +1,4 @@
-"""The log-mels of a dataset, from those of its files."""
+"""Log-mel statistics of a dataset, combined from those of its files."""
 
 import math
 from collections.abc import Iterable
@@ -12,9 +12,9 @@ NUM_MELS, N_FFT, HOP = 64, 512, 256
 
 
 def log_mel_of_clips(entries: Iterable[Entry]) -> dict[str, Any] | None:
-    """What `dataset.json` says of the log-mels of these clips: mean and deviation, each file
-    weighted by the length of its clips. Silent files do not count: what is silent is not trained
-    on as audio. None where nothing was measured."""
+    """Log-mel statistics of these clips for `dataset.json`: mean and deviation, each file weighted
+    by the length of its clips. Silent files do not count, because they are not trained on as audio.
+    None where nothing was measured."""
     num, weight, total, squares = 0, 0.0, 0.0, 0.0
     for entry in entries:
         audio = entry.audio

@@ -1,4 +1,4 @@
-"""Mean and deviation of the log-mels of a file, taken while it is probed; numpy only.
+"""Mean and standard deviation of the log-mels of one file, measured while it is probed; numpy only.
 
 The measure is of the default spectrogram (16 kHz, 64 mels, windows of 512 samples every 256), so
 that the numbers of all datasets can be compared. Other spectrograms of the same audio differ by
@@ -22,7 +22,7 @@ _BLOCK_SECONDS = 2.0
 
 
 class MelTally:
-    """Sums over the log-mel of a waveform that comes in parts."""
+    """Running sums over the log-mel of a waveform that arrives in parts."""
 
     def __init__(self) -> None:
         """Nothing yet."""
@@ -34,7 +34,7 @@ class MelTally:
         self._count, self._sum, self._squares = 0, 0.0, 0.0
 
     def feed(self, wave: Float32[np.ndarray, " s"], rate_hz: int) -> None:
-        """The next samples, mono; the rate may change between calls."""
+        """Add the next samples, mono; the rate may change between calls."""
         if rate_hz != self._rate:
             self._resample(last=True)
             self._rate = rate_hz

@@ -1,4 +1,4 @@
-"""Onsets: when audio events begin, and when motion begins.
+"""Onset detection: when audio events begin, and when motion begins.
 
 `onset_strength` is spectral flux: how much more there is in the mel bands than a moment ago. Bello
 et al., "A tutorial on onset detection in music signals" (IEEE TSAP 2005) compares such functions;
@@ -38,7 +38,7 @@ def onset_strength(audio: Float32[np.ndarray, " s"], sample_rate: int) -> Float3
     """Spectral flux of a mono waveform, in nepers summed over mel bands; never negative.
 
     Value k is of the moment k / GRID_HZ seconds after the first sample. The first values are zero:
-    a sound that is there from the start did not begin in the clip.
+    audio that is there from the start did not begin in the clip.
     """
     size = round(_WINDOW_SECONDS * sample_rate)
     num = int(len(audio) / sample_rate * GRID_HZ) + 1
@@ -68,7 +68,7 @@ def onset_strength(audio: Float32[np.ndarray, " s"], sample_rate: int) -> Float3
 
 
 def onset_times(audio: Float32[np.ndarray, " s"], sample_rate: int) -> Float64[np.ndarray, " n"]:
-    """When sounds begin, seconds from the first sample, ascending, at least 60 ms apart.
+    """Onset times of audio events, seconds from the first sample, ascending, at least 60 ms apart.
 
     Peaks of the onset strength that stand out of their surroundings, each then moved to where the
     waveform rises: a few milliseconds exact for what begins sharply.

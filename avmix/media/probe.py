@@ -1,4 +1,5 @@
-"""Look at a file once and write down what training would otherwise have to guess."""
+"""Probing: decodes a file once and records its streams, durations, levels and damage for the
+manifest."""
 
 import math
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ _DECLARE = frozenset({"matroska", "flv", "asf"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What one file holds, and what of it tells of damage."""
+    """Contents of a file, and the evidence of damage in it."""
 
     video: VideoInfo | None
     audio: AudioInfo | None
@@ -52,7 +53,7 @@ class Survey:
 def probe(
     path: Source, audio_track: AudioTrack = None, *, limits: Limits = _LIMITS
 ) -> tuple[VideoInfo | None, AudioInfo | None]:
-    """Read the whole file: frames are counted from their packets, audio is decoded once.
+    """Probe a whole file: frames are counted from their packets, audio is decoded once.
 
     `path` may be the bytes of a file, or a file object, as for `decode_clip`; `limits` are what it
     may cost before it is refused.

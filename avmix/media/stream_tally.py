@@ -39,7 +39,7 @@ class _Tally:
     data_end_seconds: float = -math.inf
     """Where the last packet ends, on the container's clock."""
     latest_seconds: float = math.inf
-    """Of the packet that was read last, on the clip clock; infinite where there is none."""
+    """Time of the packet read last, on the clip clock; infinite where there is none."""
     _begin_seconds: float | None = None
 
     def _note(self, packet: Packet) -> None:
@@ -166,17 +166,17 @@ class AudioTally(_Tally):
     _channels: int = 0
     _num_samples: int = 0
     _energy: float = 0.0
-    """Of the mono mix."""
+    """Energy of the mono mix."""
     _first: float = 0.0
-    """Of the first channel."""
+    """Energy of the first channel."""
     _each: float = 0.0
     """The mean over channels."""
     _peak: float = 0.0
-    """Of all channels."""
+    """Peak of all channels."""
     _mel: MelTally = field(default_factory=MelTally)
     _num_damaged: int = 0
     _damaged_seconds: float = 0.0
-    """Of the first place."""
+    """Time of the first damaged place."""
     _others: list[tuple[float, float, int]] = field(default_factory=list)
     """Begin and end of what has another sample rate than the first frame, and that rate."""
 
@@ -243,7 +243,7 @@ class AudioTally(_Tally):
             powers = np.sum(each.astype(np.float64) ** 2, axis=1)
             self._first += float(powers[0])
             self._each += float(powers.mean())
-            # As far as is known by now: a file that cancels does so from its first sound on.
+            # As far as is known by now: a file that cancels does so from its first audio on.
             left = cancels(self._energy, self._each)
             self._mel.feed(np.ascontiguousarray(each[0]) if left else wave, frame.sample_rate)
             self._peak = max(self._peak, float(np.abs(each).max(initial=0.0)))

@@ -1,4 +1,4 @@
-"""The labelled stretch of a clip, all of it: its audio, its motion, its frames one after another.
+"""Reading of a whole clip: its audio, its motion energy, or its frames one after another.
 
 Training decodes windows; who makes clips of clips, or measures them, needs the whole. Everything
 here raises as `decode_clip` does: OSError where there is no file, `ClipError` for what is in it.
@@ -28,7 +28,7 @@ from avmix.media.probe import probe
 from avmix.types import Entry
 
 _PIECE_BYTES = 64 << 20
-"""Of decoded frames held at a time."""
+"""Bytes of decoded frames held at a time."""
 _LONGEST_PIECE = 256
 _LOOK_PX = 64
 """Shorter side of the frames that motion is measured in."""
@@ -47,8 +47,8 @@ def num_frames_of(entry: Entry) -> int:
 
 
 def audio_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"]:
-    """The audio of the stretch, mono (`avmix.decode.mono_track`); zeros where the file has none. No
-    frame is decoded."""
+    """Audio of a clip, mono (`avmix.decode.mono_track`); zeros where the file has none. No frame is
+    decoded."""
     if entry.audio is None:
         return np.zeros(round(entry.duration_seconds * rate_hz), np.float32)
     wave = decode_audio(
@@ -66,13 +66,13 @@ def audio_of(root: Path, entry: Entry, rate_hz: int) -> Float32[np.ndarray, " s"
 
 
 def audio_of_file(path: Path, rate_hz: int, track: int | None = None) -> Float32[np.ndarray, " s"]:
-    """All audio of a file that need not have video, mono, from its first sample on; `track` is
-    as `AudioInfo.track`."""
+    """All audio of a file, which needs no video, mono, from its first sample; `track` is as
+    `AudioInfo.track`."""
     _, audio = probe(path, track)
     if audio is None:
         raise NoAudioStreamError(str(path), "has no audio stream")
     with open_media(str(path), _LIMITS, audio_track=track) as media:
-        sound = AudioTrack(
+        track_audio = AudioTrack(
             media,
             [audio.start_seconds - media.zero_seconds],
             audio.duration_seconds,
@@ -82,19 +82,19 @@ def audio_of_file(path: Path, rate_hz: int, track: int | None = None) -> Float32
             num_channels=channels_to_read(audio),
         )
         try:
-            for packet in media.packets(sound.stream):
-                sound.feed(packet)
+            for packet in media.packets(track_audio.stream):
+                track_audio.feed(packet)
         except av.error.FFmpegError as error:
             raise TruncatedMediaError(
                 media.path, f"reading stops early: {error.strerror}"
             ) from error
-        return one_channel(audio, sound.waveform(sound.starts_seconds[0])[0])
+        return one_channel(audio, track_audio.waveform(track_audio.starts_seconds[0])[0])
 
 
 def frames_of(
     root: Path, entry: Entry, *, short_side: int | None = None
 ) -> Iterator[UInt8[np.ndarray, "t h w c"]]:
-    """The frames of the stretch at `fps_of`, in pieces that fit into memory.
+    """Frames of a clip at `fps_of`, in pieces that fit into memory.
 
     They are as large as the file's, in square pixels; `short_side` scales them down.
     """
@@ -123,8 +123,8 @@ def frames_of(
 
 
 def motion_of(root: Path, entry: Entry) -> Float64[np.ndarray, "n 2"]:
-    """How much moves, between frames that follow each other: when, in seconds from the start of
-    the stretch, and the energy.
+    """Motion energy between consecutive frames of a clip: its time, in seconds from the start of
+    the stretch, and its value.
 
     What changed from one frame to the next happened between them, so it is of the moment in the
     middle. Frames that are only repeated, to reach the mean rate of a file whose rate varies, are

@@ -1,4 +1,4 @@
-"""Write video and audio as one mp4 file, both from 0 on one clock."""
+"""Writing of video and audio into one mp4 file, both starting at time 0."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -26,7 +26,7 @@ _GOP = 12
 
 
 def audio_rate(rate_hz: int) -> int:
-    """`rate_hz` where AAC has it, else 48,000."""
+    """`rate_hz` if AAC supports it, else 48,000."""
     return rate_hz if rate_hz in AAC_RATES_HZ else 48_000
 
 
@@ -41,7 +41,7 @@ def write_mp4(
     crf: int = 20,
     codec: Literal["aac", "opus"] = "aac",
 ) -> int:
-    """Write H.264 and AAC, or Opus; all of it or nothing, under a temporary name first.
+    """Write an mp4 file of H.264 and AAC, or Opus, atomically.
 
     `frames` come in pieces, RGB, of one size, whose odd last row and column are left out (the
     codec has none). `waveform` is mono (s) or stereo (2, s), at one of `AAC_RATES_HZ`, for Opus at

@@ -1,4 +1,4 @@
-"""Device stage 2: two clips become one, with one lambda for every modality and for the label."""
+"""Mixing on the device: two clips become one, with one lambda for all modalities and the label."""
 
 from avmix.mix.clip_grid import Grid, clip_grids
 from avmix.mix.cross_modal_mixup import CrossModalMixup, Mixed

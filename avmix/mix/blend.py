@@ -1,4 +1,4 @@
-"""Mixing tensors as a plan says: pure functions, out of place, any partner map, any box."""
+"""Mixing kernels in plain PyTorch: pure, out-of-place functions for any partner map and any box."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from avmix.mix.mix_plan import CrossPath, PlacedPart
 
 
 def mix_part(part: PlacedPart, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "n *rest"]:
-    """`x` mixed as the plan says of this modality; `x` itself where nothing is to be done."""
+    """Mix `x` by the part of the plan for its modality; `x` itself where nothing is mixed."""
     what = part.part
     if not what.mixes:
         return x[: len(what.weight)]
@@ -22,7 +22,7 @@ def mix_part(part: PlacedPart, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "n 
 
 
 def take(x: Float[Tensor, "b *rest"], partner: Int32[Tensor, " n"]) -> Float[Tensor, "n *rest"]:
-    """The clips of these numbers, some of them several times.
+    """Select clips by index; an index may occur several times.
 
     The gradient of `index_select` adds on CUDA in any order where clips share a partner, and a run
     would not be the same to the bit: there it is a product with a matrix of zeros and ones.
@@ -56,7 +56,7 @@ def blend(
     weight: Float[Tensor, " n"],
     box: Int32[Tensor, "n bounds"] | None = None,
 ) -> Float[Tensor, "n *rest"]:
-    """Inside the box `weight` of the own values and the rest of the partner's, outside the own.
+    """Weighted mean of own and partner values inside a box; own values outside.
 
     `box`: (start, stop) of each of the last axes; None: everything. A weight of 1 gives the own
     values to the bit, 0 the partner's. Half precision is mixed in float32, or lambda would be
@@ -72,7 +72,8 @@ def blend(
 
 
 def inside(box: Int32[Tensor, "n bounds"], x: Float[Tensor, "b *rest"]) -> Bool[Tensor, "n *mask"]:
-    """Which elements lie in the boxes of the last axes of `x`; broadcasts over those before."""
+    """Mask of the elements inside boxes of the last axes of `x`; broadcasts over the axes
+    before."""
     axes = box.shape[1] // 2
     mask = torch.ones((), dtype=torch.bool, device=x.device)
     for axis in range(axes):
@@ -96,7 +97,7 @@ def blend_crosswise(
     weight: Float[Tensor, " n"],
     path: CrossPath,
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-    """Each feature mixed with the partner's feature of the other modality."""
+    """Mix each feature with the partner's feature of the other modality."""
     mix = _along_line if path == "linear" else along_sphere
     size, dtype = len(partner), torch.promote_types(video.dtype, torch.float32)
     v, a, share = video.to(dtype), audio.to(dtype), weight.to(dtype)[:, None]
@@ -113,8 +114,8 @@ def _along_line(own: Tensor, other: Tensor, share: Tensor) -> Tensor:
 def along_sphere(
     own: Float[Tensor, "n d"], other: Float[Tensor, "n d"], share: Float[Tensor, "n 1"]
 ) -> Float[Tensor, "n d"]:
-    """On the great circle between both directions, `share` of the angle from `other` to `own`; its
-    length is the mean of theirs with the same weights.
+    """Spherical interpolation: `share` of the angle from `other` to `own`; the length is the mean
+    of both with the same weights.
 
     Nearly parallel vectors are mixed on the line, which is the same there; opposite ones, between
     which every great circle is as short, too.

@@ -1,4 +1,4 @@
-"""Where a box is: drawn on one modality, and found again in the others."""
+"""CutMix boxes: drawn on one modality, and mapped to the others."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from avmix.mix.clip_grid import Grid
 from avmix.mix.mix_plan import Box
 
 Grids = Mapping[str, Grid]
-"""Of each modality, by name."""
+"""Grid of each modality, by name."""
 
 
 Interval = tuple[float, float]
@@ -18,7 +18,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """What is the partner's of one clip, in terms that every modality understands."""
+    """Region of one clip that the partner replaces, in units that every modality shares."""
 
     time: Interval | None = None
     """Seconds of the window; None: all of them."""
@@ -34,11 +34,11 @@ class Cut:
     """Their share of the axis."""
 
     def box(self, grid: Grid) -> Box:
-        """What of `grid` is cut."""
+        """Box of the region in `grid`."""
         return box_of(grid, time=self.time, place=self.place, band=self.band)
 
     def weight(self, grid: Grid) -> float:
-        """Of the own signal inside the box: what `grid` has no axis for is not cut, but weighed."""
+        """Own weight inside the box: an axis that `grid` lacks is not cut but weighted."""
         without = (
             (grid.time_axis, self.duration),
             (grid.frame_axes, self.area),
@@ -48,8 +48,8 @@ class Cut:
 
 
 def draw_interval(grids: Grids, share: float, centre: float) -> tuple[Interval, float]:
-    """About `share` of the window around `centre` (both 0 to 1), between borders of the coarsest
-    time axis: in seconds, and as the share that it is there."""
+    """Draw an interval of about `share` of the window around `centre` (both 0 to 1), aligned to the
+    coarsest time axis: in seconds, and its true share."""
     timed = [grid for grid in grids.values() if grid.time_axis is not None]
     if not timed:
         raise ValueError(f"no modality has a time axis to cut: {', '.join(grids)}")
@@ -64,8 +64,8 @@ def draw_interval(grids: Grids, share: float, centre: float) -> tuple[Interval, 
 def draw_rectangle(
     grids: Grids, side: float, centre: np.ndarray
 ) -> tuple[tuple[Interval, Interval], float]:
-    """About `side` of the height and width around `centre`: whole pixels of the first frame, as
-    shares of its sides, and as the share of its area."""
+    """Draw a rectangle of about `side` of height and width around `centre`, aligned to pixels of
+    the first grid with frames: as shares of its sides, and its share of the area."""
     grid, axes = next(
         ((grid, grid.frame_axes) for grid in grids.values() if grid.frame_axes), (None, None)
     )
@@ -81,7 +81,8 @@ def draw_rectangle(
 
 
 def draw_band(grids: Grids, share: float, centre: float) -> tuple[Interval, float]:
-    """About `share` of the bins around `centre`: whole bins, as shares of the axis and as one."""
+    """Draw a band of about `share` of the bins around `centre`, aligned to bins: as shares of the
+    axis, and its true share."""
     grid = next((grid for grid in grids.values() if grid.band_axis is not None), None)
     if grid is None or grid.band_axis is None:
         raise ValueError(f"no modality has a frequency axis to cut: {', '.join(grids)}")
@@ -97,8 +98,8 @@ def box_of(
     place: tuple[Interval, Interval] | None = None,
     band: Interval | None = None,
 ) -> Box:
-    """What of `grid` is in these seconds, at this place and in this band; every axis that is not
-    asked for, or that the grid does not have, is taken whole."""
+    """Box of `grid` for an interval, a rectangle and a band; an axis that is not given, or that the
+    grid lacks, is whole."""
     ranges = [(0, length) for length in grid.shape]
     if time is not None and grid.time_axis is not None:
         ranges[grid.time_axis] = grid.steps_within(*time)
@@ -111,7 +112,7 @@ def box_of(
 
 
 def everything(grid: Grid) -> Box:
-    """The box that is the whole grid."""
+    """Box of the whole grid."""
     return tuple(bound for length in grid.shape for bound in (0, length))
 
 

@@ -1,4 +1,4 @@
-"""What a box can be cut from: the axes of each modality, and when each index of them happens."""
+"""Grids that boxes are cut from: the axes of each modality and the time of each index."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from avmix.config import ClipConfig, FrontendConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """The axes of one modality after clip and channel."""
+    """Axes of one modality after clip and channel."""
 
     domain: str
     """What its values are: `pixels`; `waveform`, `power`, `log_mel`; `features`."""
@@ -32,7 +32,7 @@ class Grid:
         return 0 if self.time_axis is None else self.shape[self.time_axis]
 
     def steps_within(self, start_seconds: float, stop_seconds: float) -> tuple[int, int]:
-        """The indices (first, one after the last) whose middle is in [start, stop)."""
+        """Indices (first, one after the last) whose middle is in [start, stop)."""
 
         def first_from(seconds: float) -> int:
             # A boundary between two shares is hit to the last bit nowhere: the middle of a share is

@@ -1,4 +1,4 @@
-"""Decoded bytes to normalised, mixed float32 frames in one go, for CPUs; no compiler needed.
+"""CPU kernels: uint8 frames -> normalised, mixed float32 frames in one pass; needs no compiler.
 
 A stage that normalises, then mixes, walks through the whole float batch nine times, mostly in fresh
 memory. Here every tile of a clip stays in the cache from its bytes to its result: it is converted
@@ -29,7 +29,8 @@ def mix_frames(
     shift: tuple[float, float, float],
     out: Tensor | None = None,
 ) -> Float32[Tensor, "n 3 t h w"]:
-    """`pixel * scale + shift` of the first n clips, clip i mixed with clip `partner[i]` of the b.
+    """Normalise and mix frames on the CPU: `pixel * scale + shift` of the first n clips, clip i
+    mixed with clip `partner[i]` of the b.
 
     `weight[i]` is the weight of the own pixels inside `box[i]` = (t0, t1, y0, y1, x0, x1), half
     open and possibly empty; outside they are untouched. Without `box` the whole clip is mixed,

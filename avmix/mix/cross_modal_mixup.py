@@ -1,4 +1,5 @@
-"""Cross-Modal Mixup for other people's training loops: named tensors and labels in, mixed out.
+"""`CrossModalMixup`: Cross-Modal Mixup for other training loops, from named tensors and labels to
+mixed ones.
 
 docs/dropin.md shows it. Everything is done by the parts of this package that avmix trains with
 itself; here shapes are turned into grids, and what users hand over is checked.
@@ -68,7 +69,8 @@ class _Way:
 
 
 class CrossModalMixup:
-    """Mixes every tensor of a batch, and its labels, with the same partners and the same lambda.
+    """Mixing of every tensor of a batch, and its labels, with the same partners and the same
+    lambda.
 
     An instance holds options and no state: seed, rank, epoch and step decide what is drawn.
     """
@@ -185,7 +187,8 @@ class CrossModalMixup:
         *,
         num_classes: int | None = None,
     ) -> Mixed:
-        """The mix of `plan` (`MixPlan.from_json` reads one); same tensors and labels, same result.
+        """Mix by a given `plan` (`MixPlan.from_json` reads one); same tensors and labels, same
+        result.
 
         Raises ValueError as a call does, and for a plan of other names, sizes or shapes, or one
         that only the engine of avmix can carry out.
@@ -220,19 +223,19 @@ class CrossModalMixup:
             config = replace(config, method=name if name in METHODS else "mixup")
             return _Way(chance, config, name, dropout=name != word)
         try:
-            recipe = parse_mix_method(word)
+            mix_method = parse_mix_method(word)
         except ValueError as error:
             raise ValueError(f"{error}; or METHOD is one of {self._names}") from None
-        if recipe.method in ("video", "audio"):
+        if mix_method.method in ("video", "audio"):
             raise ValueError(f"{word!r}: no tensor is called so, only {self._names}")
-        if recipe.method in ("energy", "cross"):
+        if mix_method.method in ("energy", "cross"):
             raise ValueError(f"{word!r} is for the engine of avmix only")
-        if recipe.level != "input":
+        if mix_method.level != "input":
             raise ValueError(
                 f"{word!r} happens inside a network; to mix features, hand them over as tensors of "
                 "kind 'vector'"
             )
-        way = _Way(chance, replace(config, method=recipe.method), dropout=recipe.dropout)
+        way = _Way(chance, replace(config, method=mix_method.method), dropout=mix_method.dropout)
         self._try(word, way)
         return way
 
@@ -248,9 +251,9 @@ class CrossModalMixup:
             raise ValueError(f"{word!r}: {error}") from None
 
     def _shares(self, drop: Mapping[str, float] | None) -> dict[str, float]:
-        """Of the rows that lose each tensor."""
+        """Share of the rows that lose each tensor."""
         if drop is not None and not any(way.dropout for way in self._ways):
-            raise ValueError(f"drop={dict(drop)} is for methods with +dropout, there is none")
+            raise ValueError(f"drop={dict(drop)} needs a method with +dropout")
         if len(self._kinds) == 1 and any(way.dropout for way in self._ways):
             raise ValueError(f"+dropout would leave nothing of a row: it has {self._names} only")
         self._check_names("drop", drop or {})
@@ -267,7 +270,7 @@ class CrossModalMixup:
         """Number of rows, and where they are."""
         if unknown := sorted(tensors.keys() - self._kinds.keys()):
             raise ValueError(
-                f"the constructor was not told of {', '.join(unknown)}, only of {self._names}; left"
+                f"the constructor did not name {', '.join(unknown)}, only {self._names}; left"
                 " unmixed it would not fit its label"
             )
         if missing := sorted(self._kinds.keys() - tensors.keys()):

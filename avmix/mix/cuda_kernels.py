@@ -1,4 +1,4 @@
-"""Mixing on CUDA in one launch (Triton): uint8 frames to normalised, mixed frames.
+"""CUDA kernel (Triton): uint8 frames -> normalised, mixed frames in one launch.
 
 Nothing that a CPU needs imports this module: Triton comes with torch on Linux only. `blend` is the
 same in plain torch.
@@ -35,16 +35,16 @@ _MAX_ELEMENTS = 2**31 - 2**26
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One launch, prepared but not made: tests compile from it what would run, without a GPU."""
+    """A prepared kernel launch: tests compile its kernel without a GPU."""
 
     kernel: Any
     """The `triton.jit` function."""
     grid: tuple[int, int, int]
     """Its programs, the first axis fastest; one is 0 where there is nothing to compute."""
     arguments: dict[str, Any]
-    """Of the kernel, by name; `out` is the result."""
+    """Arguments of the kernel, by name; `out` is the result."""
     num_warps: int = _NUM_WARPS
-    """Of 32 lanes each, per program."""
+    """Warps (of 32 lanes each) per program."""
 
     def run(self) -> Tensor:
         """Launch on the device of the result and return it, without waiting."""
@@ -66,7 +66,7 @@ def mix_frames(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> Float[Tensor, "n 3 t h w"]:
-    """Frames as decoded to mixed and normalised ones: `pixel * scale[colour] + shift[colour]`.
+    """Normalise and mix frames on CUDA: `pixel * scale[colour] + shift[colour]`.
 
     Row i of the result is `weight[i]` of row i and the rest of row `partner[i]` inside of
     `box[i]` = (t0, t1, y0, y1, x0, x1), half open, and row i outside of it; without a box inside is
@@ -99,7 +99,7 @@ def frames_launch(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> Launch:
-    """What `mix_frames` launches, with its errors except that of the device."""
+    """Prepare the launch of `mix_frames`; raises as it does, except for the device."""
     if video.dtype != torch.uint8 or video.ndim != 5 or video.shape[-1] != 3:
         raise ValueError(f"video must be uint8 (b t h w 3), got {_describe(video)}")
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):

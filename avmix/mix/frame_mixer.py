@@ -1,4 +1,4 @@
-"""uint8 frames as decoded -> normalised and mixed, by what suits the device."""
+"""Frame mixer: uint8 frames -> normalised, mixed frames, with the kernel that suits the device."""
 
 from typing import Literal
 
@@ -17,7 +17,8 @@ Colour = tuple[float, float, float]
 
 
 class FrameMixer:
-    """Keeps what mixing frames needs from call to call: the choice, the scale, the memory."""
+    """Frame normalisation and mixing with the kernel of a device; keeps scale and buffers between
+    calls."""
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class FrameMixer:
         match kernel_of(self._kernel, video.device):
             case "torch":
                 if self._affine is None or self._affine[0].device != video.device:
-                    # Kept: making them anew would wait for a GPU in every step.
+                    # Kept: creating them again would wait for a GPU in every step.
                     self._affine = affine_of(self._scale, self._shift, video.device)
                 frames = normalise_frames(video, *self._affine)
                 return mix_part(part, frames) if part else frames
@@ -96,7 +97,7 @@ class FrameMixer:
 
 
 def kernel_of(name: KernelChoice, device: torch.device) -> Kernel:
-    """The kernel that `name` means on `device`; ValueError where it does not run there."""
+    """Resolve a kernel name for `device`; ValueError where it does not run there."""
     if name == "auto":
         return "triton" if device.type == "cuda" else "fused" if device.type == "cpu" else "torch"
     if (name, device.type) in (("fused", "cuda"), ("triton", "cpu")):
@@ -105,7 +106,7 @@ def kernel_of(name: KernelChoice, device: torch.device) -> Kernel:
 
 
 def affine_of(scale: Colour, shift: Colour, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Both as tensors (1 c 1 1 1)."""
+    """Scale and shift as tensors (1 c 1 1 1)."""
     factor, term = (torch.tensor(x, device=device).view(1, -1, 1, 1, 1) for x in (scale, shift))
     return factor, term
 
@@ -115,6 +116,7 @@ def normalise_frames(
     scale: Float[Tensor, "1 c 1 1 1"],
     shift: Float[Tensor, "1 c 1 1 1"],
 ) -> Float[Tensor, "b c t h w"]:
-    """pixel * scale + shift, contiguous in the new order, with ordinary operations."""
+    """`pixel * scale + shift`, contiguous in the new axis order, with ordinary tensor
+    operations."""
     frames = video.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
     return frames.mul_(scale).add_(shift)

@@ -1,4 +1,4 @@
-"""Mixing inside the network: between stages of the encoders, or of what they give."""
+"""Mixing of hidden representations: between encoder stages, or of the encoders' features."""
 
 from typing import NamedTuple, TypeVar
 
@@ -12,8 +12,8 @@ Hidden = TypeVar("Hidden", Tensor, list[Tensor])
 
 
 class HiddenMix(NamedTuple):
-    """What of a plan the network must know. Only `stage` and `path` decide which code runs, so that
-    a compiled network is compiled once for each of them, not for every plan."""
+    """The part of a plan that the network carries out. Only `stage` and `path` decide which code
+    runs, so a compiled network is compiled once for each of them, not for every plan."""
 
     stage: int | None
     """Stages of each encoder before the mix; None: the features are mixed."""
@@ -27,13 +27,13 @@ class HiddenMix(NamedTuple):
     """(n) float32"""
 
     def blend(self, x: Hidden, weight: Tensor) -> Hidden:
-        """(b ...) to (n ...): whole tensors with their partners'."""
+        """(b ...) -> (n ...): mix whole tensors with their partners'."""
         if isinstance(x, list):
             return [blend(one, self.partner, weight) for one in x]
         return blend(x, self.partner, weight)
 
     def features(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """(b dv), (b da) to (n dv), (n da): mixed, where features are what is mixed."""
+        """(b dv), (b da) -> (n dv), (n da): mix features, where the level is feature."""
         if self.stage is not None:
             return video, audio
         if self.path is None:
@@ -42,7 +42,8 @@ class HiddenMix(NamedTuple):
 
 
 def hidden_mix(plan: PlacedPlan) -> HiddenMix | None:
-    """What the network has to mix; None where that was done before it, or is not done at all."""
+    """The mix that the network carries out; None where it was done before, or is not done at
+    all."""
     what = plan.plan
     if what.level == "input":
         return None

@@ -1,4 +1,5 @@
-"""How loud a sound is to the ear, and the waveform factors that make lambda the share one hears.
+"""Loudness-aware mixing: A-weighted loudness of a waveform, and the gains that make lambda the
+perceived share.
 
 Tokozume, Ushiku and Harada, "Learning from between-class examples for deep audio recognition"
 (ICLR 2018).
@@ -18,7 +19,7 @@ FLOOR_DB = -80.0
 
 
 def a_weighting_db(frequencies_hz: Float[Tensor, " f"]) -> Float[Tensor, " f"]:
-    """The A curve of IEC 61672 in dB, floored at `FLOOR_DB`; 0 at 1 kHz."""
+    """A-weighting curve of IEC 61672 in dB, floored at `FLOOR_DB`; 0 at 1 kHz."""
     f2 = frequencies_hz.double().clamp(min=1.0) ** 2  # at 0 Hz the curve is minus infinity
     gain = (
         12194**2 * f2**2
@@ -28,7 +29,7 @@ def a_weighting_db(frequencies_hz: Float[Tensor, " f"]) -> Float[Tensor, " f"]:
 
 
 def loudness_db(audio: Float[Tensor, "b *c s"], sample_rate: int) -> Float[Tensor, " b"]:
-    """The loudest A-weighted frame of each clip, dB, at least `FLOOR_DB`.
+    """A-weighted level of the loudest frame of each clip, dB, at least `FLOOR_DB`.
 
     Frames of about an eighth of a second (a power of two), half overlapping, Hann window. The power
     of a frame of several channels is the mean of theirs.
@@ -45,13 +46,13 @@ def loudness_db(audio: Float[Tensor, "b *c s"], sample_rate: int) -> Float[Tenso
     return 10 * energy.clamp(min=10 ** (FLOOR_DB / 10)).log10()
 
 
-def heard_factors(
+def loudness_gains(
     lam: Float[Tensor, " n"],
     own_db: Float[Tensor, " n"],
     other_db: Float[Tensor, " n"],
     limit_db: float,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Factors of the own and the partner's waveform for which `lam` is the own share one hears.
+    """Gains of the own and the partner's waveform for which `lam` is the perceived own share.
 
     Their squares add up to 1. A lambda of 1 gives exactly (1, 0), of 0 (0, 1), whatever the other
     waveform is.
@@ -69,7 +70,7 @@ def heard_factors(
 def mix_waveforms(
     part: PlacedPart, audio: Float[Tensor, "b *c s"], sample_rate: int, limit_db: float | None
 ) -> Float[Tensor, "n *c s"]:
-    """Waveforms mixed as the plan says; with `limit_db`, by what is heard and at constant power.
+    """Mix waveforms by the plan; with `limit_db`, by loudness and at constant power.
 
     All channels of a clip are mixed alike.
     """
@@ -89,7 +90,7 @@ def mix_powers(
     sample_rate: int,
     limit_db: float | None,
 ) -> Float[Tensor, "n *c m f"]:
-    """Mel powers mixed as the plan says; with `limit_db`, by what is heard of the waveforms.
+    """Mix mel powers by the plan; with `limit_db`, by the loudness of the waveforms.
 
     The squared factors of the waveforms are the weights of the powers, and add up to 1.
     """
@@ -106,4 +107,4 @@ def _factors(
         raise ValueError(f"{part.part.name}: what is mixed by loudness cannot be cut from boxes")
     loudness = loudness_db(audio, sample_rate)
     own, other = loudness[: len(part.partner)], loudness.index_select(0, part.partner)
-    return heard_factors(part.weight, own, other, limit_db)
+    return loudness_gains(part.weight, own, other, limit_db)

@@ -23,7 +23,7 @@ from avmix.mix.pairing import Pairs
 
 
 def draw_none(pairs: Pairs, grids: Grids) -> MixPlan:
-    """Every clip as it is."""
+    """Plan without mixing."""
     return _blended("none", pairs, {}, grids)
 
 
@@ -40,7 +40,7 @@ def draw_mixup(pairs: Pairs, lam: Sequence[float], grids: Grids) -> MixPlan:
 
 
 def draw_independent(pairs: Pairs, lam: Mapping[str, Sequence[float]], grids: Grids) -> MixPlan:
-    """Standard mixup of each modality by itself: a lambda for each, one partner for all.
+    """Independent mixup of each modality: a lambda for each, one partner for all.
 
     What Nagrani et al., "Attention bottlenecks for multimodal fusion" (NeurIPS 2021), call
     modality mixup (`mixmod` in its code). Each head has the label of its own modality; the fused
@@ -50,7 +50,7 @@ def draw_independent(pairs: Pairs, lam: Mapping[str, Sequence[float]], grids: Gr
 
 
 def draw_only(name: Method, pairs: Pairs, lam: Sequence[float], grids: Grids) -> MixPlan:
-    """Mixup of modality `name` alone, the others as they are.
+    """Mixup of modality `name` alone.
 
     The fused label says so: with two modalities the own weight is (lam + 1) / 2. (Tools that mix
     one modality by mistake give it lam.)
@@ -64,7 +64,7 @@ def draw_only(name: Method, pairs: Pairs, lam: Sequence[float], grids: Grids) ->
 def draw_cutmix_temporal(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """The same seconds of video and audio are the partner's.
+    """CutMix in time: the same seconds of video and audio are the partner's.
 
     An interval of (1 - lam) of the window around a uniform instant, cut off at the window's ends
     (the temporal cut of Yun et al., "VideoMix", 2020), then moved to the nearest borders between
@@ -81,7 +81,7 @@ def draw_cutmix_temporal(
 def draw_cutmix_spatial(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """A rectangle of every frame is the partner's; the audio is mixed by its area.
+    """CutMix in space: a rectangle of every frame is the partner's; the audio is mixed by its area.
 
     Yun et al., "CutMix" (ICCV 2019): sides sqrt(1 - lam) of the frame's, centre uniform, cut off
     at the edges; lambda is then the true share of pixels, in audio and labels too.
@@ -96,8 +96,8 @@ def draw_cutmix_spatial(
 def draw_cutmix_spatiotemporal(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """A rectangle during an interval is the partner's; in the same seconds the audio is mixed by
-    the rectangle's area.
+    """CutMix in space and time: a rectangle during an interval is the partner's; in the same
+    seconds the audio is mixed by the rectangle's area.
 
     The spatio-temporal cut of VideoMix: every side is (1 - lam) ** (1/3) of the whole.
     """
@@ -113,7 +113,7 @@ def draw_cutmix_spatiotemporal(
 def draw_cutmix_frequency(
     pairs: Pairs, lam: Sequence[float], numbers: np.ndarray, grids: Grids
 ) -> MixPlan:
-    """A band of mel bins is the partner's; the frames are mixed by its share.
+    """CutMix in frequency: a band of mel bins is the partner's; the frames are mixed by its share.
 
     The frequency mask of Kim et al., "SpecMix" (Interspeech 2021), one band of (1 - lam) of the
     bins, cut off at the ends.
@@ -129,7 +129,7 @@ def draw_cutmix_frequency(
 
 
 def draw_energy(pairs: Pairs, lam: Sequence[float], limit_db: float, grids: Grids) -> MixPlan:
-    """Between-class mixing: lambda is the share that is heard, not the factor of the waveform.
+    """Between-class mixing: lambda is the perceived share, not the gain of the waveform.
 
     Tokozume et al., "Learning from between-class examples for deep audio recognition" (ICLR 2018).
     With A-weighted loudness G of both waveforms, in dB,
@@ -145,7 +145,8 @@ def draw_energy(pairs: Pairs, lam: Sequence[float], limit_db: float, grids: Grid
 
 
 def draw_cross(pairs: Pairs, lam: Sequence[float], config: MixConfig) -> MixPlan:
-    """The video feature of a clip is mixed with an audio feature, and the other way round.
+    """Cross-modal feature mixing: the video feature of a clip is mixed with an audio feature, and
+    vice versa.
 
     For encoders whose features are compatible: both are projected into one space
     (`model.shared_width`) and mixed there, along a line or along the sphere (the geodesic mixup of

@@ -1,4 +1,4 @@
-"""Who is mixed with whom, how much, and where: drawn once on the CPU, as data.
+"""Mixing plans: partner, weight and box of every clip of a batch, drawn once on the CPU, as data.
 
 lambda and every weight is the weight of the clip's OWN signal: 1 means untouched. In each modality
 the clip at place i keeps its own signal outside a box, and inside the box becomes
@@ -34,14 +34,14 @@ CrossPath = Literal["linear", "sphere"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What happens to one modality of every clip."""
+    """Mixing of one modality: weight, box and presence of every clip."""
 
     name: str
-    """Of the modality."""
+    """Name of the modality."""
     domain: str
     """What of it is mixed: `pixels`; `waveform`, `power` or `log_mel`; `features`."""
     weight: tuple[float, ...]
-    """Of the own signal, inside the box."""
+    """Weight of the own signal inside the box."""
     present: tuple[bool, ...]
     """Which clips have this modality, after mixing and dropout."""
     box: tuple[Box, ...] | None = None
@@ -66,7 +66,7 @@ class Part:
         return any(w < 1 for w in self.weight)
 
     def check(self, size: int) -> None:
-        """Raises ValueError where this cannot be carried out for `size` clips."""
+        """Raise ValueError where this cannot be carried out for `size` clips."""
         for name in ("weight", "present", "box"):
             values = getattr(self, name)
             if values is not None and len(values) != size:
@@ -81,7 +81,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixPlan:
-    """One batch's mixing; plain numbers, so that it can be printed, saved and replayed."""
+    """Mixing plan of one batch: plain numbers that can be printed, saved and replayed."""
 
     num_inputs: int
     """Clips that are read; more than `size` where the rest only serve as partners."""
@@ -125,11 +125,11 @@ class MixPlan:
 
     @property
     def size(self) -> int:
-        """Number of clips that come out."""
+        """Number of mixed clips."""
         return len(self.partner)
 
     def part(self, name: str) -> Part:
-        """What happens to modality `name`; ValueError, with those that there are."""
+        """Part of modality `name`; ValueError, with the existing names, where there is none."""
         for part in self.parts:
             if part.name == name:
                 return part
@@ -158,13 +158,13 @@ class MixPlan:
         return any(part.mixes for part in self.parts)
 
     def for_size(self, num_inputs: int) -> "MixPlan":
-        """Itself; ValueError when it is for another number of clips."""
+        """Check that the plan is for `num_inputs` clips and return it; else ValueError."""
         if num_inputs != self.num_inputs:
             raise ValueError(f"the plan is for {self.num_inputs} clips, there are {num_inputs}")
         return self
 
     def of_one(self, place: int) -> "MixPlan":
-        """The same mix of one clip alone, for two inputs: the clip and its partner.
+        """The mix of one clip of the batch, for two inputs: the clip and its partner.
 
         Raises ValueError where there is no such place.
         """
@@ -183,12 +183,13 @@ class MixPlan:
         return replace(self, num_inputs=2, partner=(partner,), parts=parts)
 
     def to_json(self) -> str:
-        """One line; `from_json` makes an equal plan of it, and of a line of plans_rankN.jsonl."""
+        """Serialise the plan to one line of JSON, which `from_json` reads."""
         return strict_json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> "MixPlan":
-        """Raises ValueError, which says what is wrong, for anything that is no plan."""
+        """Read a plan from JSON: of `to_json`, or a line of plans_rankN.jsonl. Raises ValueError,
+        which says what is wrong, for anything else."""
         try:
             found = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
@@ -198,7 +199,7 @@ class MixPlan:
         return _read(MixPlan, found, "the plan")
 
     def to(self, device: torch.device) -> "PlacedPlan":
-        """Everything that computing needs on `device`: one copy, not waited for."""
+        """Copy the plan's numbers to `device`, asynchronously and in one transfer."""
         blocks = [np.array(self.partner, np.int32), np.array(self.lam, np.float32).view(np.int32)]
         for part in self.parts:
             blocks += [
@@ -247,7 +248,7 @@ class PlacedPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedPlan:
-    """A `MixPlan` and its numbers on a device; nothing of it has to be read back."""
+    """A `MixPlan` with its numbers on a device; none of them has to be read back."""
 
     plan: MixPlan
     partner: Tensor
@@ -265,7 +266,7 @@ class PlacedPlan:
 def unmixed_plan(
     present: Mapping[str, Sequence[bool]], domains: Mapping[str, str] | None = None
 ) -> MixPlan:
-    """Every clip as it is; `present`: which clips have each modality."""
+    """Plan that mixes nothing; `present`: which clips have each modality."""
     size = len(next(iter(present.values())))
     return MixPlan(
         num_inputs=size,
@@ -286,7 +287,7 @@ def volume(box: Box) -> int:
 
 
 def with_presence(plan: MixPlan, present: Mapping[str, Sequence[bool]]) -> MixPlan:
-    """The same plan with other modalities present after mixing."""
+    """Copy of the plan with other modalities present after mixing."""
     parts = tuple(replace(part, present=tuple(present[part.name])) for part in plan.parts)
     return replace(plan, parts=parts)
 

@@ -1,4 +1,4 @@
-"""Who is whose partner."""
+"""Pairings: which clip of a batch is the partner of which."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from avmix.config import MixConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clips:
-    """What drawing a plan must know of the clips of a batch."""
+    """Facts about the clips of a batch that drawing a plan depends on."""
 
     present: tuple[tuple[str, tuple[bool, ...]], ...]
     """(modality, which clips have it); the order of the modalities is that of the plan's parts."""
@@ -32,7 +32,7 @@ class Clips:
 
 
 def draw_partners(config: MixConfig, clips: Clips, rng: np.random.Generator) -> list[int]:
-    """Place of each clip's partner; a clip that has none is its own.
+    """Draw the partner of each clip; a clip without one is its own.
 
     `second_batch` gives partners to the first half of the clips only. Raises ValueError when it is
     to halve an odd number.
@@ -62,8 +62,8 @@ def draw_partners(config: MixConfig, clips: Clips, rng: np.random.Generator) -> 
 
 
 def involution(order: Sequence[int]) -> list[int]:
-    """Neighbours in `order`, a permutation, are each other's partners; in an odd batch the last
-    stays alone."""
+    """Pairs of neighbours in `order`, a permutation; in an odd batch the last is its own
+    partner."""
     partner = list(range(len(order)))
     for i, j in zip(order[0::2], order[1::2], strict=False):
         partner[i], partner[j] = j, i
@@ -71,7 +71,7 @@ def involution(order: Sequence[int]) -> list[int]:
 
 
 def derangement(order: Sequence[int]) -> list[int]:
-    """The next one in `order`, a permutation: one cycle through all, so that nobody is alone."""
+    """Partner = next one in `order`, a permutation: one cycle, so no clip is its own partner."""
     partner = list(range(len(order)))
     for i, j in zip(order, [*order[1:], *order[:1]], strict=True):
         partner[i] = j
@@ -92,7 +92,7 @@ def _any_of(clips: Clips, allowed, rng: np.random.Generator) -> list[int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """Who is mixed with whom, and which modalities both have."""
+    """Pairs of clips to mix, and the modalities that both have."""
 
     num_inputs: int
     partner: tuple[int, ...]
@@ -108,12 +108,12 @@ class Pairs:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the modalities."""
+        """Names of the modalities."""
         return tuple(name for name, _ in self.shared)
 
 
 def pairs_of(partner: Sequence[int], clips: Clips) -> Pairs:
-    """What mixing `clips` with these partners can be. ValueError for a partner that is none."""
+    """Pairs of `clips` with these partners. ValueError for a partner that does not exist."""
     if not all(0 <= j < clips.size for j in partner):
         raise ValueError(f"partner must be in [0, {clips.size}), got {tuple(partner)}")
     places = tuple(enumerate(partner))

@@ -33,7 +33,7 @@ def draw_plan(
     shared: np.random.Generator,
     own: np.random.Generator,
 ) -> MixPlan:
-    """The plan of a batch.
+    """Draw the mixing plan of a batch.
 
     `shared` decides what all processes must agree on, method and layer; `own` all the rest. What is
     drawn from either does not depend on `probability` or on the methods, so that changing these
@@ -41,37 +41,37 @@ def draw_plan(
     pairing, or the grids the method.
     """
     coin, choice, depth = shared.random(3)
-    recipe = _choose(config.mix_methods, choice) if coin < config.probability else _AS_IT_IS
-    stage = config.layers[int(depth * len(config.layers))] if recipe.level == "layer" else None
+    mix_method = _choose(config.mix_methods, choice) if coin < config.probability else _AS_IT_IS
+    stage = config.layers[int(depth * len(config.layers))] if mix_method.level == "layer" else None
 
     pairs = pairs_of(draw_partners(config, clips, own), clips)
     lam = draw_lam(config, pairs.size, own)
     numbers = own.random((pairs.size, 6))
     if config.per == "batch":
         numbers[:] = numbers[0]
-    plan = _method(recipe, config, pairs, grids, lam, numbers)
-    if recipe.level != plan.level:  # blends of whole tensors, moved into the network
+    plan = _method(mix_method, config, pairs, grids, lam, numbers)
+    if mix_method.level != plan.level:  # blends of whole tensors, moved into the network
         parts = tuple(replace(part, domain="features") for part in plan.parts)
-        plan = replace(plan, level=recipe.level, stage=stage, parts=parts)
+        plan = replace(plan, level=mix_method.level, stage=stage, parts=parts)
     drop = {"video": config.drop_video, "audio": config.drop_audio}
-    return draw_dropout(drop, plan, own) if recipe.dropout else plan
+    return draw_dropout(drop, plan, own) if mix_method.dropout else plan
 
 
 _AS_IT_IS = MixMethod("none", "input", False)
 
 
-def _choose(recipes: Mapping[str, float], choice: float) -> MixMethod:
-    """The recipe at `choice` of the way through the probabilities."""
+def _choose(mix_methods: Mapping[str, float], choice: float) -> MixMethod:
+    """The mixing method at `choice` of the way through the probabilities."""
     passed = 0.0
-    for word, probability in recipes.items():
+    for word, probability in mix_methods.items():
         passed += probability
         if choice < passed:
             return parse_mix_method(word)
-    return parse_mix_method(list(recipes)[-1])
+    return parse_mix_method(list(mix_methods)[-1])
 
 
 def _method(
-    recipe: MixMethod,
+    mix_method: MixMethod,
     config: MixConfig,
     pairs: Pairs,
     grids: Grids,
@@ -80,7 +80,7 @@ def _method(
 ) -> MixPlan:
     """Lambdas are in the columns of `lam`, one for each modality; `numbers` are in [0, 1)."""
     one = lam[:, 0].tolist()
-    match recipe.method:
+    match mix_method.method:
         case "none":
             return draw_none(pairs, grids)
         case "mixup":
@@ -89,7 +89,7 @@ def _method(
             by_name = {name: lam[:, k].tolist() for k, name in enumerate(pairs.names)}
             return draw_independent(pairs, by_name, grids)
         case "video" | "audio":
-            return draw_only(recipe.method, pairs, one, grids)
+            return draw_only(mix_method.method, pairs, one, grids)
         case "cutmix_temporal":
             return draw_cutmix_temporal(pairs, one, numbers, grids)
         case "cutmix_spatial":
@@ -105,8 +105,8 @@ def _method(
 
 
 def draw_lam(config: MixConfig, size: int, rng: np.random.Generator) -> np.ndarray:
-    """(size, 8) lambdas by `law`, in float64: a column for each modality, of which most methods use
-    the first. Rows are equal where `per` is batch."""
+    """Draw (size, 8) lambdas by `law`, in float64: a column for each modality, of which most
+    methods use the first. Rows are equal where `per` is batch."""
     shape = (size, MAX_MODALITIES)
     match config.law:
         case "beta":

@@ -1,4 +1,4 @@
-"""What mixed clips are to be taken for: the label of each head, mixed as its input was."""
+"""Mixed targets: the label of each head, mixed in the proportion of its input."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -18,8 +18,8 @@ IGNORED = -100
 def mixed_targets(
     plan: PlacedPlan, target: Float[Tensor, "b k"] | Heads, labels: Literal["sum", "max"] = "sum"
 ) -> Heads:
-    """Targets (n k) of the fused, video and audio head, from one target for all of them or one for
-    each. Raises ValueError when the plan is for another number of clips.
+    """Mixed targets (n k) of the fused, video and audio head, from one target for all heads or one
+    for each. Raises ValueError when the plan is for another number of clips.
 
     Of one for each, the fused head is to learn what is in the mix: the mean of the mixed targets of
     video and audio over the modalities that the mixed clip has (with `max` the larger of both). A
@@ -46,7 +46,8 @@ def mixed_target(
     target: Float[Tensor, "b k"],
     labels: Literal["sum", "max"] = "sum",
 ) -> Float[Tensor, "n k"]:
-    """`sum`: lam * own + (1 - lam) * partner; a class that both have keeps its whole weight.
+    """Mixed target of one head. `sum`: lam * own + (1 - lam) * partner; a class that both have
+    keeps its whole weight.
 
     `max`: every class that is in the mix at all, with the larger of both values; for binary losses.
     """
@@ -66,7 +67,8 @@ def mixed_target(
 def one_hot(
     labels: Int[Tensor, " b"], num_classes: int
 ) -> tuple[Float[Tensor, "b k"], Bool[Tensor, " b"]]:
-    """Class numbers as (one-hot rows, which of them are known); `IGNORED` is a row of zeros.
+    """Convert class numbers to (one-hot rows, which of them are known); `IGNORED` is a row of
+    zeros.
 
     Numbers are not checked against `num_classes` here, which would wait for the device: see
     `check_labels`.

@@ -1,4 +1,4 @@
-"""What the axes of a tensor are: its kind, and the grid that boxes are cut from."""
+"""Kinds of tensors: their axes, and the grids that boxes are cut from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ LAYOUTS: dict[Kind, tuple[str, ...]] = {
     "waveform": ("b s", "b c s"),
     "spectrogram": ("b m f", "b c m f"),
 }
-"""Axes of each kind, by the letters of `avmix.types`; c also stands for channels of a sound."""
+"""Axes of each kind, by the letters of `avmix.types`; c also stands for channels of audio."""
 
 # Boxes are cut from the last axes of a tensor; their lengths come with it. A spectrogram is mixed
 # as it comes: `log_mel`, whatever its values are.
@@ -33,7 +33,7 @@ _GRIDS: dict[Kind, Grid] = {
 
 
 def grid_of(kind: Kind, shape: Sequence[int]) -> Grid:
-    """The grid of a tensor of this kind and shape, of which the last axes count.
+    """Grid of a tensor of this kind and shape, made of the last axes.
 
     Time is in shares of the window, which is the same for every tensor of a row: index k of a time
     axis of length n stands for the k-th of n equal shares.
@@ -45,7 +45,7 @@ def grid_of(kind: Kind, shape: Sequence[int]) -> Grid:
 
 
 def check_tensor(name: str, kind: Kind, x: Tensor) -> None:
-    """Raises ValueError for a tensor that is not of this kind, or cannot be mixed."""
+    """Raise ValueError for a tensor that is not of this kind, or cannot be mixed."""
     if x.dtype == torch.uint8:
         raise ValueError(
             f"{name} is uint8: mixing would round; normalise it first, for example "
@@ -60,7 +60,7 @@ def check_tensor(name: str, kind: Kind, x: Tensor) -> None:
 
 
 def check_finite(tensors: Mapping[str, Tensor], present: Mapping[str, Sequence[bool]]) -> None:
-    """Raises ValueError for rows that hold NaN or infinity, but for those that are not present.
+    """Raise ValueError for rows with NaN or infinity, except those that are not present.
 
     A GPU is waited for.
     """

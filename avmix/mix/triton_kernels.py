@@ -5,7 +5,7 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-# These differ from batch to batch; by itself Triton compiles anew where one becomes 1 or divisible
+# These differ from batch to batch; by itself Triton compiles again where one becomes 1 or divisible
 # by 16.
 _NOT_CONSTANT = ["num_rows"] + [
     f"{name}_{part}" for name in ("row", "height") for part in ("size", "magic", "shift")

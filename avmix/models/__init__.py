@@ -1,4 +1,4 @@
-"""One encoder per modality and their late fusion."""
+"""Models: one encoder per modality and late fusion."""
 
 from avmix.models.classifier import LateFusionClassifier, build_model
 

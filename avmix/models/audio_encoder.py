@@ -13,7 +13,7 @@ from avmix.models.encoder import AudioSpec, Encoder
 
 
 class AudioEncoder(Encoder):
-    """Log-mel of any size to one feature vector."""
+    """Small 2-D convolutional network: log-mel of any size to one feature vector."""
 
     def __init__(self, channels: Sequence[int], num_inputs: int = 1) -> None:
         """One stage per width; each halves mel bins and columns. A clip has `num_inputs`

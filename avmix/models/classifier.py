@@ -1,4 +1,4 @@
-"""The whole network: two encoders, late fusion, three heads; and mixing inside of it."""
+"""The classifier: two encoders, late fusion, three heads, and mixing of hidden representations."""
 
 from typing import Any, NamedTuple
 
@@ -17,14 +17,14 @@ from avmix.types import Heads
 
 
 class Features(NamedTuple):
-    """What goes into fusion: one vector per clip and modality."""
+    """Inputs of fusion: one feature vector per clip and modality."""
 
     video: Float[Tensor, "b dv"]
     audio: Float[Tensor, "b da"]
 
 
 class Output(NamedTuple):
-    """What the network says of a batch."""
+    """Output of the network for a batch."""
 
     logits: Heads
     """(b k) of each head."""
@@ -33,7 +33,7 @@ class Output(NamedTuple):
 
 
 class LateFusionClassifier(nn.Module):
-    """One encoder per modality; fused, video and audio logits."""
+    """Late-fusion network: one encoder per modality; fused, video and audio logits."""
 
     def __init__(
         self, video: Encoder, audio: Encoder, fusion: Fusion, shared_width: int = 0
@@ -55,7 +55,7 @@ class LateFusionClassifier(nn.Module):
 
     @property
     def pixels(self) -> VideoSpec | None:
-        """What frames must be normalised by; None: nothing in particular."""
+        """Mean and deviation by which frames must be normalised; None: any."""
         return self.video.spec if isinstance(self.video.spec, VideoSpec) else None
 
     def encode(
@@ -111,8 +111,8 @@ def build_model(
     frontend: FrontendConfig = _FRONTEND,
     load_weights: bool = True,
 ) -> LateFusionClassifier:
-    """The network of `config`, freshly initialised from torch's generator, for clips as `clip` and
-    `frontend` say.
+    """Build the network of `config`, randomly initialised from torch's generator, for clips as
+    described by `clip` and `frontend`.
 
     `load_weights`: begin with those that `config` names; not where a checkpoint gives them all.
     Raises ValueError, which names the option, for an encoder that there is none of, that wants
@@ -126,7 +126,7 @@ def build_model(
 
 
 def check_layers(model: LateFusionClassifier, config: TrainConfig) -> None:
-    """Raises ValueError where clips are to be mixed after more stages than an encoder has."""
+    """Raise ValueError where clips are to be mixed after more stages than an encoder has."""
     if all(parse_mix_method(word).level != "layer" for word in config.mix.mix_methods):
         return
     encoders = {"video": model.video, "audio": model.audio}

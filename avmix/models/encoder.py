@@ -1,4 +1,4 @@
-"""What every encoder is: stages that run one after the other, then a pooling to one vector a clip.
+"""Encoder interface: stages that run one after the other, then pooling to one vector per clip.
 
 An encoder says what it expects (`VideoSpec`, `AudioSpec`), so that frames and spectrograms of
 another kind are an error before training starts, and in which pieces it can be cut, so that clips
@@ -24,7 +24,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoSpec:
-    """What a video encoder must be given, (b c t h w); None: it takes any."""
+    """Input that a video encoder requires, (b c t h w); None: any."""
 
     num_frames: int | None = None
     """Frames of a clip."""
@@ -39,13 +39,13 @@ class VideoSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioSpec:
-    """What an audio encoder must be given, (b channels m f); None: it takes any."""
+    """Input that an audio encoder requires, (b channels m f); None: any."""
 
     front_end: Literal["log_mel", "kaldi", "clap", "waveform"] = "log_mel"
     """What comes before it: the log-mel of `avmix.models.frontend`; Kaldi's filterbanks, as the
     audio spectrogram transformer; those of CLAP; or nothing at all."""
     sample_rate: int | None = None
-    """Of the waveform, samples / second."""
+    """Sample rate of the waveform, samples / second."""
     channels: int | None = None
     """Spectrograms of a clip: 1 for mono, 2 for stereo."""
     num_mels: int | None = None
@@ -56,7 +56,7 @@ class AudioSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Positions:
-    """What an embedding of positions is of, so that it can be brought to another grid."""
+    """Grid of a positional embedding, needed to resample it."""
 
     grid: tuple[int, int, int]
     """Moments, rows and columns."""
@@ -71,9 +71,9 @@ inside another, which a copy of the encoder would share."""
 
 
 class Encoder(nn.Module, ABC):
-    """Frames or spectrograms to one feature vector a clip: `stages`, one after the other, then
-    `pool`. A subclass sets what is declared here, and defines `pool`: without it, it is a TypeError
-    to make one."""
+    """Base class of encoders, frames or spectrograms to one feature vector per clip: `stages`, one
+    after the other, then `pool`. A subclass sets the declared attributes and defines `pool`;
+    without it, instantiation is a TypeError."""
 
     spec: VideoSpec | AudioSpec
     """What the encoder must be given."""
@@ -106,11 +106,11 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def pool(self, x: Any) -> Float[Tensor, "b d"]:
-        """From what the last stage gave to the feature vector."""
+        """Reduce the output of the last stage to the feature vector."""
 
     def freeze(self) -> None:
-        """From now on no parameter has a gradient, and in training it is as in evaluation: neither
-        dropout nor the statistics of batch normalisation."""
+        """Disable gradients and keep the encoder in evaluation mode: no dropout, and fixed
+        statistics of batch normalisation."""
         self.frozen = True
         self.requires_grad_(False)
         self.eval()
@@ -138,5 +138,5 @@ class Encoder(nn.Module, ABC):
 
     @property
     def network(self) -> nn.Module:
-        """The module that a file of weights is for: where a library's network is wrapped, that."""
+        """Module that a file of weights is for: a library's network, where one is wrapped."""
         return self

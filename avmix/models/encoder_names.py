@@ -1,4 +1,4 @@
-"""Encoders by the name of a library and of what it has: `timm:tf_efficientnet_lite0`.
+"""Encoders by name, LIBRARY:NAME, for example `timm:tf_efficientnet_lite0`.
 
 A library is imported where one of its encoders is asked for, not before.
 """
@@ -28,8 +28,8 @@ _OWN = {"video": "r2plus1d", "audio": "cnn"}
 def video_encoder(
     config: VideoEncoderConfig, clip: ClipConfig, *, load_weights: bool = True
 ) -> Encoder:
-    """The encoder that `model.video` names, for frames as `clip` says. Raises ValueError as
-    `build_model` does."""
+    """Build the encoder named by `model.video`, for frames as described by `clip`. Raises
+    ValueError as `build_model` does."""
     library, _, name = config.encoder.partition(":")
     match library:
         case "avmix":
@@ -62,8 +62,8 @@ def audio_encoder(
     *,
     load_weights: bool = True,
 ) -> Encoder:
-    """The encoder that `model.audio` names, for spectrograms as `clip` and `frontend` say. Raises
-    ValueError as `build_model` does."""
+    """Build the encoder named by `model.audio`, for spectrograms as described by `clip` and
+    `frontend`. Raises ValueError as `build_model` does."""
     library, _, name = config.encoder.partition(":")
     match library:
         case "avmix":

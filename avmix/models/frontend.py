@@ -1,4 +1,5 @@
-"""From a `Batch` to the network: frames normalised, waveforms to log-mel, both mixed."""
+"""Frontend: normalises frames, computes log-mels and mixes both; `Batch` -> inputs of the
+network."""
 
 import warnings
 
@@ -18,11 +19,11 @@ from avmix.types import Batch
 
 PIXEL_MEAN = (0.45, 0.45, 0.45)
 PIXEL_STD = (0.225, 0.225, 0.225)
-"""Per colour, of pixels in [0, 1]: what the Kinetics recipes of the field use."""
+"""Per colour, of pixels in [0, 1]: the usual values for Kinetics."""
 
 LOG_FLOOR = 1e-6
-"""Added to mel power before the logarithm: far below any sound worth hearing, and far above what
-half precision would flush to zero."""
+"""Added to mel power before the logarithm: far below any audible level, and far above what half
+precision would flush to zero."""
 
 KALDI_FLOOR = torch.finfo(torch.float32).eps
 """Least mel power of Kaldi's filterbanks before the logarithm."""
@@ -32,8 +33,8 @@ _CPU_CHUNK = 8
 
 
 class Frontend(nn.Module):
-    """From a `Batch` to what the encoders see: normalised, and mixed where a plan says so at input
-    level. It has no weights, and nothing in it is random."""
+    """Front end: `Batch` to normalised encoder inputs, mixed where a plan mixes at input level. It
+    has no weights and no randomness."""
 
     def __init__(
         self,
@@ -188,7 +189,7 @@ _DOMAINS = {"video": ("pixels",), "audio": ("waveform", "power", "log_mel")}
 
 
 def _check_domains(plan: MixPlan) -> None:
-    """What nobody here would mix must not pass by with a mixed label."""
+    """Raise ValueError for a part that is mixed nowhere: its label would be mixed, its data not."""
     for part in plan.parts:
         known = _DOMAINS.get(part.name, ())
         if plan.method == "energy" and part.name == "audio":

@@ -1,4 +1,4 @@
-"""What all fusions of the two features share, and concatenation, the default.
+"""Base class of fusions, and concatenation, the default.
 
 A fusion normalises each feature over clips, puts something in place of a missing one, and returns
 the logits of three heads. Those of the modality heads depend on their own modality only.
@@ -18,7 +18,8 @@ MOMENTUM = 0.1
 
 
 class FeatureNorm(nn.Module):
-    """Each feature with mean 0 and deviation 1 over clips, then an affine map; zeros where missing.
+    """Normalisation of each feature to mean 0 and deviation 1 over clips, then an affine map; zeros
+    where missing.
 
     y = (x - mean) / sqrt(var + 1e-5) * weight + bias, as in batch normalisation (Ioffe and Szegedy,
     2015), with statistics of the clips that have the modality only. What all clips have in common

@@ -1,4 +1,4 @@
-"""Image networks as encoders: of each frame, pooled over time, or of a spectrogram.
+"""Image networks as encoders: applied to each frame and pooled over time, or to a spectrogram.
 
 Wang et al., "Temporal segment networks" (ECCV 2016): an image network sees every frame by itself,
 and its features are averaged. With `tsm`, Lin et al., "TSM: temporal shift module" (ICCV 2019), an
@@ -20,7 +20,7 @@ from avmix.models.library_encoder import Cut, LibraryEncoder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageNetwork:
-    """A network that maps images (n c h w) to features (n d), and what it was made for."""
+    """A network that maps images (n c h w) to features (n d), and the input it expects."""
 
     net: nn.Module
     cut: Cut
@@ -28,11 +28,11 @@ class ImageNetwork:
     """Height and width that it must be given; None: any."""
     mean: Colour | None = None
     std: Colour | None = None
-    """Of pixels in [0, 1], as in `VideoSpec`."""
+    """Deviation of pixels in [0, 1], as in `VideoSpec`."""
 
 
 class FrameEncoder(Encoder):
-    """An image network on each frame; its features pooled over the frames."""
+    """Image network applied to each frame; its features are pooled over the frames."""
 
     def __init__(self, image: ImageNetwork, pooling: Pooling, num_frames: int, which: str) -> None:
         """`num_frames` of a clip. Raises ValueError where the network has no residual blocks that
@@ -58,8 +58,8 @@ class FrameEncoder(Encoder):
                               num_frames=num_frames if pooling == "tsm" else None)  # fmt: skip
 
     def pool(self, x: Any) -> Float[Tensor, "b d"]:
-        """Features of each frame, then their mean, maximum, both, or their mean weighted by a
-        softmax over frames of a learned score."""
+        """Mean or maximum of the frames' features, both, or their mean weighted by a softmax over
+        frames of a learned score."""
         frames = self._features(x)
         match self._pooling:
             case "mean" | "tsm":
@@ -78,8 +78,8 @@ class FrameEncoder(Encoder):
 
 
 def spectrogram_encoder(image: ImageNetwork, channels: int) -> LibraryEncoder:
-    """An image network that sees spectrograms of `channels` channels as images: mel bins are rows,
-    columns are columns."""
+    """Image network on spectrograms of `channels` channels: mel bins are rows, spectrogram columns
+    are columns."""
     mels, columns = image.size or (None, None)
     spec = AudioSpec(channels=channels, num_mels=mels, num_columns=columns)
     return LibraryEncoder(image.net, image.cut, spec)
@@ -109,8 +109,8 @@ class _Shift:
 
 
 def temporal_shift(x: Float[Tensor, "n c h w"], num_frames: int) -> Float[Tensor, "n c h w"]:
-    """The first eighth of the channels from the frame after, the second from the one before; zeros
-    where there is none."""
+    """Shift the first eighth of the channels by one frame from the next frame, the second from the
+    previous one; zeros at the ends."""
     clips, fold = x.unflatten(0, (-1, num_frames)), x.shape[1] // 8
     shifted = clips.clone()
     shifted[:, :-1, :fold] = clips[:, 1:, :fold]

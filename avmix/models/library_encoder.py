@@ -1,4 +1,4 @@
-"""What the adapters of all libraries share: a network of a library, cut into stages.
+"""Base of the library adapters: a network of a library, cut into stages.
 
 The pieces of a cut refer to modules of the network and are no modules themselves, so that the
 network's parameters keep the names that its library gave them. All of them can be copied.
@@ -17,7 +17,7 @@ from avmix.models.encoder import AudioSpec, Colour, Encoder, Positions, Stage, V
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """A network without its classifier, in pieces that one after the other are all of it."""
+    """A network without its classifier, in consecutive pieces."""
 
     stages: Sequence[Stage]
     """Empty where it cannot be cut: `pool` is all of it."""
@@ -31,7 +31,8 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Modules or functions one after the other; of each that returns several things, the first."""
+    """Sequence of modules or functions; of one that returns several values, the first is passed
+    on."""
 
     links: tuple[Stage, ...]
 
@@ -44,12 +45,12 @@ class Chain:
 
 
 def chain(*links: Stage) -> Chain:
-    """A `Chain` of them."""
+    """Build a `Chain`."""
     return Chain(links)
 
 
 def groups(layers: Iterable[Any], most: int = 4) -> list[Chain]:
-    """At most `most` chains of about as many layers each."""
+    """Group layers into at most `most` chains of about equal length."""
     some = list(layers)
     count = min(most, len(some))
     ends = [round(len(some) * (i + 1) / count) for i in range(count)]
@@ -57,7 +58,7 @@ def groups(layers: Iterable[Any], most: int = 4) -> list[Chain]:
 
 
 class LibraryEncoder(Encoder):
-    """A network of a library that takes the clip as it is."""
+    """Encoder that wraps a library's network which takes whole clips."""
 
     def __init__(self, net: nn.Module, cut: Cut, spec: VideoSpec | AudioSpec) -> None:
         """`cut` is of `net`."""
@@ -67,17 +68,17 @@ class LibraryEncoder(Encoder):
         self.num_features, self.spec, self.positions = cut.num_features, spec, cut.positions
 
     def pool(self, x: Any) -> Tensor:
-        """As the library does before its classifier."""
+        """Pool as the library does before its classifier."""
         return self._cut.pool(x)
 
     @property
     def network(self) -> nn.Module:
-        """That of the library."""
+        """The library's network."""
         return self.net
 
 
 def imported(module: str, which: str) -> Any:
-    """A module of an optional library; raises ValueError that says how it is installed."""
+    """Import a module of an optional library; ValueError that says how to install it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of what the library itself uses
@@ -90,8 +91,8 @@ def imported(module: str, which: str) -> Any:
 
 
 def built(build: Any, which: str, options: dict[str, Any], **own: Any) -> Any:
-    """What `build(**own, **options)` gives. Raises ValueError, naming the encoder, for options that
-    the library does not take."""
+    """Call `build(**own, **options)`. Raises ValueError, naming the encoder, for options that the
+    library rejects."""
     try:
         return build(**{**own, **options})
     except (TypeError, ValueError, KeyError, AssertionError, AttributeError, RuntimeError) as error:
@@ -100,8 +101,8 @@ def built(build: Any, which: str, options: dict[str, Any], **own: Any) -> Any:
 
 
 def without_head(net: nn.Module, which: str, *names: str) -> int:
-    """Replace the last linear layer of the first of these modules that is there by nothing; returns
-    how many features went into it. Raises ValueError where there is none."""
+    """Remove the last linear layer of the first existing one of these modules; returns its number
+    of input features. Raises ValueError where there is none."""
     for name in names:
         if not isinstance(getattr(net, name, None), nn.Module):
             continue

@@ -56,7 +56,7 @@ def audio(
 def pretrained(
     name: str, config: VideoEncoderConfig | AudioEncoderConfig, channels: int
 ) -> dict[str, Tensor]:
-    """Its weights for Kinetics-400; from the cache of torch or from its server."""
+    """Weights for Kinetics-400, from the cache of torch or its server."""
     for module in _ADDRESSES:
         paths = imported(f"pytorchvideo.models.hub.{module}", name).checkpoint_paths
         if name in VIDEO and name in paths:

@@ -35,15 +35,14 @@ def audio(
 def pretrained(
     name: str, config: VideoEncoderConfig | AudioEncoderConfig, channels: int
 ) -> dict[str, Tensor]:
-    """The weights that timm has for the network, brought to its options; from its cache or from the
-    Hub."""
+    """Weights that timm has for the network, adapted to its options; from its cache or the Hub."""
     timm = imported("timm", f"timm:{name}")
     options = {"num_classes": 0, "in_chans": channels, **config.options}
     return timm.create_model(name, pretrained=True, **options).state_dict()
 
 
 def image_network(name: str, options: dict[str, Any], channels: int, which: str) -> ImageNetwork:
-    """The network of that name without its classifier, for images of `channels` channels."""
+    """Network of that name without its classifier, for images of `channels` channels."""
     timm = imported("timm", which)
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=4)

@@ -56,7 +56,7 @@ def pretrained(
 
 
 def image_network(name: str, options: dict[str, Any], channels: int, which: str) -> ImageNetwork:
-    """The network of that name without its classifier, for images of `channels` channels."""
+    """Network of that name without its classifier, for images of `channels` channels."""
     net = _network(name, options, which)
     if channels != 3:
         _widen(net, channels)
@@ -79,7 +79,7 @@ def _pixels(name: str) -> tuple[Colour, Colour]:
 
 
 def _size_of(net: Any) -> tuple[int, int] | None:
-    """Of a network with an embedding for every position."""
+    """Input size of a network with an embedding for every position."""
     return (net.image_size, net.image_size) if type(net).__name__ == "VisionTransformer" else None
 
 

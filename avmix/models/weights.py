@@ -1,7 +1,8 @@
-"""Weights that an encoder begins with: never unpickled, brought to its shapes, accounted for.
+"""Loading of pretrained weights: never unpickled, adapted to the encoder's shapes, every tensor
+accounted for.
 
 Every weight of the encoder comes from the file, or its absence is allowed by name
-(`model.video.may_lack`); what is reshaped and what the file has besides is reported.
+(`model.video.may_lack`); reshaped and unused tensors are reported.
 """
 
 import math
@@ -28,7 +29,7 @@ _COLOURS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What became of each weight, by the encoder's names; `unexpected` by those of the file."""
+    """Outcome of loading weights, by the encoder's names; `unexpected` by those of the file."""
 
     matched: tuple[str, ...]
     """As they were in the file."""
@@ -37,7 +38,7 @@ class Report:
     missing: tuple[str, ...]
     """Allowed by name: they keep their random values."""
     unexpected: tuple[str, ...]
-    """Of the file, with no place in the encoder, such as a classifier."""
+    """Weights of the file without a place in the encoder, such as a classifier."""
 
     def __str__(self) -> str:
         """In one line."""
@@ -51,7 +52,7 @@ class Report:
 def load_into(
     encoder: Encoder, modality: str, config: VideoEncoderConfig | AudioEncoderConfig, channels: int
 ) -> str:
-    """Put the weights that `config` names into the encoder; returns what is to be said of it.
+    """Load the weights named by `config` into the encoder; returns a message about the outcome.
 
     `channels`: of its input. Raises ValueError, naming the option, for a file that cannot be read,
     for weights that there are none of, and for an encoder that would be half loaded.
@@ -92,7 +93,7 @@ def _pretrained(
 
 
 def read_state(path: str, key: str = "weights") -> dict[str, Tensor]:
-    """The tensors of a file, or of the one that a folder has; on the CPU. Nothing is unpickled.
+    """Read the tensors of a file, or of the one in a folder, to the CPU, without unpickling.
 
     Raises ValueError, naming `key` and the file, for anything else.
     """
@@ -193,7 +194,7 @@ def renamed(found: dict[str, Tensor], network: nn.Module, prefer: str = "") -> d
 def load_state(
     encoder: Encoder, found: Mapping[str, Tensor], may_lack: list[str], which: str
 ) -> Report:
-    """Put tensors into the encoder's network, brought to its shapes where a rule is known.
+    """Load tensors into the encoder's network, adapted to its shapes where a rule is known.
 
     First convolutions of another number of channels, convolutions of images in a network of
     volumes, and embeddings of positions on another grid are; nothing else. Raises ValueError where
@@ -268,7 +269,7 @@ def _fitted(value: Tensor, own: Tensor, is_stem: bool, at: Positions | None) -> 
 def with_channels(
     weight: Float[Tensor, "o i *k"], channels: int
 ) -> Float[Tensor, "o {channels} *k"]:
-    """The weight of a first convolution for another number of channels.
+    """Weight of a first convolution adapted to another number of channels.
 
     For one, the sum over channels: it answers to grey images as before. For several, the channels
     over and over, scaled to the same sum.
@@ -281,14 +282,14 @@ def with_channels(
 
 
 def inflated(weight: Float[Tensor, "o i h w"], depth: int) -> Float[Tensor, "o i {depth} h w"]:
-    """A convolution of images as one of volumes, which answers to a film that stands still as it
-    did to the image: Carreira and Zisserman, "Quo vadis, action recognition?" (CVPR 2017)."""
+    """A 2-D convolution inflated to 3-D: on a video without motion it gives what it gave on the
+    image. Carreira and Zisserman, "Quo vadis, action recognition?" (CVPR 2017)."""
     return weight.unsqueeze(2).repeat(1, 1, depth, 1, 1) / depth
 
 
 def resampled(value: Tensor, own: Tensor, at: Positions) -> Tensor | None:
-    """Embeddings of positions (1 n d) or (n d) on the grid of `own`: bicubic in space, linear in
-    time; tokens before the grid stay. None where the grid of `value` cannot be told."""
+    """Positional embeddings (1 n d) or (n d) resampled to the grid of `own`: bicubic in space,
+    linear in time; tokens before the grid are kept. None where the grid of `value` is unknown."""
     if value.ndim != own.ndim or value.shape[-1] != own.shape[-1]:
         return None
     tokens = value.reshape(-1, value.shape[-1]).float()

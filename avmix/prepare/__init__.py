@@ -1,1 +1,1 @@
-"""What every dataset recipe shares: probing files, writing manifests."""
+"""Dataset preparation: what all recipes share, from annotations and media to manifests."""

@@ -1,4 +1,4 @@
-"""What a recipe does with a manifest once it is written: look for leaks, transcode, make shards.
+"""Optional steps after a recipe has written its manifest: leak check, transcoding, shards.
 
 The same as `avmix leaks`, `avmix transcode` and `avmix shards`, with their usual options; those
 commands have more.
@@ -20,13 +20,14 @@ def add_follow_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `after` reads."""
     add = parser.add_argument
     add("--leaks", choices=("report", "near", "enforce", "off"), default="report",
-        help="what is in two splits: report it (report), look also for clips that look or sound "
-        "alike (near), or do so and end with 1 where there is any (enforce)")  # fmt: skip
-    add("--transcode", type=Path, metavar="DIR", help="then write the clips anew, small and on one "
-        "clock, with a manifest, to DIR; training reads that faster")  # fmt: skip
+        help="sources and files shared between splits: report them (report), also search for "
+        "near-duplicate clips (near), or do so and exit with 1 if any (enforce)")  # fmt: skip
+    add("--transcode", type=Path, metavar="DIR", help="then re-encode the clips into small files "
+        "on one clock, with a manifest, in DIR; training reads those faster")  # fmt: skip
     add("--short-side", "--short_side", type=int, 
         default=TargetFormat().short_side, metavar="N",
-        help=f"of transcoded frames, pixels ({TargetFormat().short_side})")  # fmt: skip
+        help="short side of transcoded frames, pixels "
+        f"({TargetFormat().short_side})")  # fmt: skip
     add("--shards", type=Path, metavar="DIR", help="then write WebDataset tars of the clips, "
         "transcoded where that is asked for, to DIR")  # fmt: skip
     add(
@@ -35,7 +36,7 @@ def add_follow_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1000,
         metavar="N",
-        help="clips in a tar (1000)",
+        help="clips per tar (1000)",
     )
 
 

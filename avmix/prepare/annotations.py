@@ -1,4 +1,4 @@
-"""Annotation files as people really have them, to the clips they name.
+"""Parsing of annotation files, in the variants that circulate, into the clips they name.
 
 One `Annotations` reads the files of one protocol. It forgives how they are written (a byte order
 mark, CRLF, quoted commas, blank lines, a header or none, UTF-16, decomposed unicode), and forgives

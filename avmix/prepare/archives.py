@@ -1,4 +1,4 @@
-"""Archives in a media folder: what is in them, whether it is safe, and unpacking what is."""
+"""Archives in a media folder: listing, safety checks and unpacking."""
 
 import lzma
 import os
@@ -38,7 +38,7 @@ class Archive:
     """Media files in it."""
     num_members: int = 0
     media_bytes: int = 0
-    """Of the media files, unpacked."""
+    """Bytes of the media files, unpacked."""
     refused: str = ""
     """Why nothing is taken from it; empty where it is safe."""
 

@@ -1,4 +1,4 @@
-"""Digits that are seen and heard: an image of MNIST and a spoken digit as one mp4 file."""
+"""AV-MNIST: writes an image of MNIST and a recording of the spoken digit as one mp4 file."""
 
 import math
 import wave

@@ -1,4 +1,4 @@
-"""Names of files of clips that were cut from videos: an id, and seconds in any form."""
+"""Parsing of the file names of trimmed clips: an id, and seconds in various forms."""
 
 import re
 

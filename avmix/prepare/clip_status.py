@@ -1,4 +1,4 @@
-"""What became of every clip that annotations name: kept, or left out with a reason."""
+"""Status of every annotated clip: kept, or excluded with a reason."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ LENGTH_SECONDS, LENGTH_SHARE = 0.5, 0.1
 LONG_SHARE, LONG_SECONDS = 1.5, 1.0
 """A file longer than this many times its clip, and this more, is something else than the clip."""
 
-_NO_VIDEO = "no file is called by the id of its video and its seconds"
+_NO_VIDEO = "no file has a name with the id of its video and its seconds"
 
 Status = Literal[
     "found", "missing", "unreadable", "no_pictures", "too_short", "too_long", "no_audio", "silent",
@@ -38,7 +38,7 @@ FLAGS: tuple[Flag, ...] = get_args(Flag)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """One expected clip, and what was found."""
+    """An expected clip and its status."""
 
     clip: Expected
     status: Status
@@ -54,7 +54,7 @@ class Judged:
 
 
 class Candidates(dict[Expected, list[File]]):
-    """Files by clip; of a clip that has none, none. Of lists of millions few may be there."""
+    """Candidate files by clip; empty for a clip without any."""
 
     def __missing__(self, clip: Expected) -> list[File]:
         """No file."""
@@ -100,7 +100,7 @@ def judge(
     *,
     min_seconds: float,
 ) -> list[Judged]:
-    """Every expected clip, in the order of the protocol.
+    """Determine the status of every expected clip, in the order of the protocol.
 
     Of several files of a clip the first that can be read as a whole is taken, else in part.
     `min_seconds` is the shortest stretch that is kept.
@@ -143,7 +143,7 @@ def _judge(
         return Judged(clip=clip, status="too_long", reason=stretch, path=path, others=others)
     start, end, until = _usable(of_file, *stretch)
     if end - start < min_seconds:
-        said = f"{max(end - start, 0.0):.2f} s of it are there, {min_seconds:g} s are needed"
+        said = f"{max(end - start, 0.0):.2f} s are available, {min_seconds:g} s are needed"
         said += f"; {of_file.in_part}" if of_file.in_part else ""
         return Judged(clip=clip, status="too_short", reason=said, path=path, others=others)
     remarks = [
@@ -243,7 +243,7 @@ def _is_elsewhere(
 def _place(clip: Expected, path: str, folders: Mapping[str, str]) -> list[tuple[Flag, str]]:
     """A remark where the file lies in the folder of another class."""
     other = _other_class(clip, path, folders)
-    return [("other_folder", f"it lies in the folder of class {other!r}")] if other else []
+    return [("other_folder", f"it is in the folder of class {other!r}")] if other else []
 
 
 def _once_by_id(judged: Sequence[Judged]) -> list[Judged]:

@@ -1,4 +1,4 @@
-"""The command that every recipe is: annotations and media in, manifest and inventory out."""
+"""Command line of the dataset recipes: annotations and media in, manifest and inventory out."""
 
 import argparse
 import sys
@@ -20,8 +20,8 @@ from avmix.system.printing import echo
 from avmix.system.unused_arguments import idle_option
 
 EPILOG = """\
-Interrupted or killed, the same command goes on where it was. What is left out is listed with the
-reason in excluded.jsonl; inventory.html shows what is there.
+After an interruption, the same command continues. excluded.jsonl lists excluded clips with the
+reason; inventory.html shows what was found.
 exit: 0 prepared   1 something is wrong   2 wrong usage   130 interrupted
 """
 
@@ -87,7 +87,7 @@ def _run(
         echo(f"error: {named}{error.strerror or error}", error=True)
         return 1
     except KeyboardInterrupt:
-        echo("interrupted; the same command goes on from here", error=True)
+        echo("interrupted; the same command continues from here", error=True)
         return 130
 
 
@@ -101,8 +101,8 @@ def _chosen(all_of_them: Sequence[Protocol], names: Sequence[str] | None) -> lis
     if unknown:
         whole = unknown[0].removesuffix("/disjoint")
         if whole in known and whole != unknown[0] and not known[whole].leaks:
-            raise _UsageError(f"--protocol {unknown[0]}: {whole} is disjoint already; take that")
-        raise _UsageError(f"--protocol {unknown[0]}: unknown; there are {', '.join(known)}")
+            raise _UsageError(f"--protocol {unknown[0]}: {whole} is disjoint already; use that")
+        raise _UsageError(f"--protocol {unknown[0]}: unknown; choices: {', '.join(known)}")
     return [known[name] for name in dict.fromkeys(names or known)]
 
 
@@ -147,32 +147,32 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--root", "--media", dest="media", type=Path, required=True,
         help="folder of the media files, in any layout (as data.root in training)")  # fmt: skip
-    add("--annotations", type=Path, help="folder of the annotation files (that of --root)")
-    add("--fetch", nargs="+", metavar="URL#sha256=HEX", help="first fetch these files, and unpack "
-        "what is an archive, into --annotations; only with the right checksum")  # fmt: skip
-    add("--out", type=Path, required=True, help="folder for the manifest; a folder in it for each "
-        "of several protocols")  # fmt: skip
-    add("--protocol", nargs="+", metavar="NAME", help="only these (all that there are)")
-    add("--classes", nargs="+", metavar="NAME", help="only these classes, or those in a file with "
-        "one a line; the protocol has another name then (all, also empty ones)")  # fmt: skip
+    add("--annotations", type=Path, help="folder of the annotation files (--root)")
+    add("--fetch", nargs="+", metavar="URL#sha256=HEX", help="first download these files "
+        "to --annotations and unpack archives; only with the right checksum")  # fmt: skip
+    add("--out", type=Path, required=True, help="folder for the manifest; several "
+        "protocols have a folder each in it")  # fmt: skip
+    add("--protocol", nargs="+", metavar="NAME", help="prepare only these protocols (all)")
+    add("--classes", nargs="+", metavar="NAME", help="prepare only these classes, or "
+        "those in a file with one per line; renames the protocol (all, even empty)")  # fmt: skip
     add("--workers", type=_count, default=2, help="processes that probe files (2)")
     add("--ray", metavar="ADDRESS", help="probe on a Ray cluster: its address, `auto`, or `local` "
         "to start one here; every machine must see --root under the same path")  # fmt: skip
-    add("--seconds", type=_positive, default=120.0, help="limit for one file, seconds (120)")
-    add("--check", choices=get_args(Check), default="fast", help="fast: look at the packets and "
-        "the audio of every file, and decode its frames only where these show signs of damage; "
-        "full: decode every frame, so that training reads whatever is kept (fast)")  # fmt: skip
+    add("--seconds", type=_positive, default=120.0, help="time limit per file, seconds (120)")
+    add("--check", choices=get_args(Check), default="fast", help="fast: read the packets and "
+        "decode the audio of every file, and frames only where there are signs of damage; full: "
+        "decode every frame, so that training can read everything that is kept (fast)")  # fmt: skip
     add("--min-seconds", "--min_seconds", type=_positive, default=0.5,
-        help="shortest clip that is kept, seconds (0.5)")  # fmt: skip
-    add("--audio-track", "--audio_track", type=_track, metavar="N|LANG", help="which of several "
-        "audio tracks of each file: its number from 0, or its language as the file has it, `eng` "
-        "(the one players take); a file with other ones only is unreadable, and they are "
+        help="minimum length of a clip, seconds (0.5)")  # fmt: skip
+    add("--audio-track", "--audio_track", type=_track, metavar="N|LANG", help="audio track of "
+        "files with several: its number from 0, or its language in the file, `eng` (the one that "
+        "players choose); a file without that track is unreadable, and its tracks are "
         "listed")  # fmt: skip
     add("--archives", metavar="FOLDER", help="unpack media files of archives (zip, tar) in --root "
-        "into this folder of it; files that are there stay as they are")  # fmt: skip
-    add("--dry-run", "--dry_run", action="store_true", help="only look which file is which clip, "
-        "read none, and write mapping.csv and missing.txt: what is found, and missing")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace a dataset that says something else")
+        "into this folder of it; existing files are kept")  # fmt: skip
+    add("--dry-run", "--dry_run", action="store_true", help="only match files to clips by name, "
+        "read no media, and write mapping.csv and missing.txt")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace an existing, different dataset")
     add_follow_arguments(parser)
     return parser
 

@@ -1,4 +1,4 @@
-"""A CSV of clips to a manifest: every file probed once, before training."""
+"""Manifest from a CSV table of clips: every file is probed once, before training."""
 
 import hashlib
 import json
@@ -65,7 +65,7 @@ def prepare_table(config: DataConfig) -> None:
         if made_from != sha256:
             raise ManifestError(
                 f"{header} was not made from {table} as it is now; delete the folder to make it "
-                "anew, or set another data.manifest"
+                "again, or set another data.manifest"
             )
         return
     prepare_rows(

@@ -1,4 +1,4 @@
-"""Annotation files from the web: only what a checksum vouches for.
+"""Download of annotation files, accepted only if their checksum is known.
 
 An address is written `URL#sha256=HEX`. What is there already with that hash is not fetched again;
 what does not have it is refused and not kept. Archives are unpacked beside themselves, and refused

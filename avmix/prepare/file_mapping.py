@@ -1,4 +1,4 @@
-"""Which file is taken for which clip, before any file is read; and where to get the others."""
+"""Assignment of files to clips before any file is read, and the links of missing ones."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ class Found:
     clips: tuple[Mapped, ...]
     unexpected: tuple[str, ...]
     like_missing: tuple[str, ...]
-    """Of the unexpected files those that begin as a missing clip is called."""
+    """Unexpected files whose names begin like a missing clip."""
 
 
 def mapping_of(
@@ -76,8 +76,8 @@ def show_mapping(mapping: Found, out: Path) -> None:
             )
             echo(f"  {len(of_kind):8}  {how}: {some}")
     for what, paths in (
-        ("files that nothing expects", mapping.unexpected),
-        ("of them begin as clips that are missing are called", mapping.like_missing),
+        ("files that are not in the annotations", mapping.unexpected),
+        ("of them have names that begin like missing clips", mapping.like_missing),
     ):
         if paths:
             echo(f"  {len(paths):8}  {what}: {', '.join(paths[:_EXAMPLES])}")

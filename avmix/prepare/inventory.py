@@ -1,4 +1,4 @@
-"""The inventory: expected, found and what lies between, per split and class, as plain values."""
+"""Inventory: counts of expected, found and excluded clips per split and class, as plain values."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ def inventory_of(
     min_seconds: float,
     looks: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything that is worth knowing about a prepared dataset, in the order it is shown.
+    """Inventory of a prepared dataset, in display order.
 
     `unexpected` are the media files that no clip of any protocol may be; `looks` says what was
     looked at (`avmix.prepare.probe_counts`).
@@ -163,7 +163,7 @@ def _media(
 
 
 def like_missing(unexpected: Sequence[str], judged: Sequence[Judged]) -> list[dict[str, str]]:
-    """The files that nothing expects, though their names begin as a missing clip is called."""
+    """Unexpected files whose names begin like a missing clip."""
     missing: dict[str, str] = {}
     for one in judged if unexpected else ():
         if one.status == "missing":
@@ -188,7 +188,7 @@ def like_missing(unexpected: Sequence[str], judged: Sequence[Judged]) -> list[di
 
 
 def wanted_in(archive: Archive, judged: Sequence[Judged]) -> int:
-    """How many clips that were left out may be in an archive that nobody has unpacked."""
+    """Number of excluded clips that may be in an archive that has not been unpacked."""
     bare = {_stem(name) for name in archive.media}
     return sum(
         one.entry is None and any(_stem(name) in bare for name in one.clip.names) for one in judged

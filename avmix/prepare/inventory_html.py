@@ -1,4 +1,4 @@
-"""`inventory.html`: one file that needs no network; its plots are SVG within it."""
+"""`inventory.html`: the inventory as one HTML file with inline SVG plots; needs no network."""
 
 import io
 from collections import Counter

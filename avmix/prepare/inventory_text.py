@@ -1,4 +1,4 @@
-"""The inventory on a terminal: a table of splits, then what needs an eye, in lines."""
+"""The inventory as text: a table of splits, then one line per problem."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -73,12 +73,12 @@ def lines_of(data: Mapping[str, Any]) -> list[str]:
     """What the table does not say, one line each."""
     media, out = data["media"], [said_of(data["looks"])]
     if any(key.startswith("kept_") for key in columns_of([data["counts"]])):
-        out.append("* kept, and remarked upon in inventory.json")
+        out.append("* kept, with a remark in inventory.json")
     if data["leaks"]:
         out.append(f"LEAK by definition of this protocol: {data['leaks']}")
     if untrained := data["untrained_classes"]:
-        out.append(f"{len(untrained)} classes have clips and none in train, so nothing can learn "
-                   f"them: {listed(untrained)}")  # fmt: skip
+        out.append(f"{len(untrained)} classes have clips, but none in train, so they cannot be "
+                   f"learned: {listed(untrained)}")  # fmt: skip
     absent, total = data["absent_classes"], len(data["classes"])
     if absent:
         out.append(f"{len(absent)} of {total} classes have no clip: {listed(absent)}")
@@ -93,23 +93,24 @@ def lines_of(data: Mapping[str, Any]) -> list[str]:
     ]
     if media["num_unexpected"]:
         out.append(f"{media['num_unexpected']} of {media['num_files']} media files are not "
-                   f"expected: {listed(media['unexpected'], media['num_unexpected'])}")  # fmt: skip
+                   "in the annotations: "
+                   f"{listed(media['unexpected'], media['num_unexpected'])}")  # fmt: skip
     if like := data["like_missing"]:
         files = listed([f"{row['path']} (as {row['clip_id']})" for row in like])
-        out.append(f"{len(like)} of them begin as clips that are missing are called: {files}; "
+        out.append(f"{len(like)} of them have names that begin like missing clips: {files}; "
                    "rename them")  # fmt: skip
     if media["num_hidden"]:
-        out.append(f"{media['num_hidden']} hidden files and folders were not looked at")
+        out.append(f"{media['num_hidden']} hidden files and folders were skipped")
     if media["links_outside"]:
         files = listed(media["links_outside"], media["num_links_outside"])
-        out.append(f"links to outside of the media folder, followed: {files}")
+        out.append(f"followed links to outside the media folder: {files}")
     out += [f"{bad['path']}: {bad['reason']}" for bad in media["unusable"][:_MOST]]
     for archive in media["archives"]:
         if archive["refused"]:
             out.append(f"{archive['path']}: refused: {archive['refused']}")
         elif archive["num_wanted"]:
-            out.append(f"{archive['path']}: may hold {archive['num_wanted']} of the clips that are "
-                       "left out; unpack it, or add --archives FOLDER")  # fmt: skip
+            out.append(f"{archive['path']}: may hold {archive['num_wanted']} of the excluded "
+                       "clips; unpack it, or add --archives FOLDER")  # fmt: skip
     problems = data["annotation_problems"]
     out += [f"{p['where']}: {p['reason']}{'' if p['dropped'] else ' (used)'}"
             for p in problems[:_MOST]]  # fmt: skip

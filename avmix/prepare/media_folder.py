@@ -1,4 +1,4 @@
-"""One walk of the media folder, and which of its files a clip may be."""
+"""Index of a media folder, and the candidate files of each clip."""
 
 import os
 import re
@@ -105,7 +105,7 @@ class MediaIndex:
 def scan(root: Path) -> MediaIndex:
     """Walk the folder once, and index it. Raises `ManifestError` where there is no folder."""
     if not root.is_dir():
-        raise ManifestError(f"{root}: no such folder; --root is wrong")
+        raise ManifestError(f"{root}: no such folder (--root)")
     found = walk(root)
     index = MediaIndex(
         root,

@@ -1,4 +1,5 @@
-"""From protocols and a folder of media to manifests: scan, probe, judge, report, publish."""
+"""Preparation pipeline: protocols and a media folder -> scan, probe, judge, report, write
+manifests."""
 
 import difflib
 import hashlib
@@ -37,7 +38,7 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a dataset is prepared."""
+    """Options of preparing a dataset."""
 
     media: Path
     out: Path
@@ -138,7 +139,7 @@ def _journal(audio_track: Track) -> str:
 
 
 def folder_of(out: Path, protocol: Protocol, num_protocols: int) -> Path:
-    """Where the manifest of a protocol is: `out` itself where there is only one."""
+    """Folder of the manifest of a protocol: `out` itself where there is only one."""
     return out if num_protocols == 1 else out / protocol.name.replace("/", "_")
 
 
@@ -148,7 +149,7 @@ def _check(protocol: Protocol) -> None:
         dropped = [problem for problem in protocol.problems if problem.dropped]
         why = "; ".join(f"{problem.where}: {problem.reason}" for problem in dropped[:_EXAMPLES])
         more = f"; and {len(dropped) - _EXAMPLES} more" if len(dropped) > _EXAMPLES else ""
-        raise ManifestError(f"{protocol.name}: the annotations name no clip that can be used"
+        raise ManifestError(f"{protocol.name}: the annotations list no usable clip"
                             + (f": {why}{more}" if why else ""))  # fmt: skip
     seen: dict[str, Expected] = {}
     sources: dict[str, Expected] = {}
@@ -156,7 +157,7 @@ def _check(protocol: Protocol) -> None:
     for clip in protocol.expected:
         if clip.clip_id in seen:
             raise ManifestError(
-                f"{protocol.name}: clip {clip.clip_id!r} is named twice: "
+                f"{protocol.name}: clip {clip.clip_id!r} is listed twice: "
                 f"{seen[clip.clip_id].where} and {clip.where}"
             )
         seen[clip.clip_id] = clip
@@ -233,11 +234,11 @@ def _write(
     )
     stage(staged, files)
     changed = publish(staged, target, overwrite=options.overwrite)
-    said = f"replaced: {changed}" if changed else f"{len(kept)} clips"
-    echo(f"{target}: {said}; {_left_out(kinds)}, with reasons, in excluded.jsonl")
+    said = f"replaced: {changed}" if changed else f"wrote {len(kept)} clips"
+    echo(f"{target}: {said}; {_excluded(kinds)} (see excluded.jsonl)")
     if num_links:
-        echo(f"{target}: missing.txt has a link a missing clip; `avmix download --with yt-dlp "
-              f"--list {target / 'missing.txt'} --out FOLDER` fetches and cuts")  # fmt: skip
+        echo(f"{target}: missing.txt lists links of missing clips; to fetch and cut them: avmix "
+             f"download --with yt-dlp --list {target / 'missing.txt'} --out FOLDER")  # fmt: skip
 
 
 def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
@@ -250,15 +251,15 @@ def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
     return kinds
 
 
-def _left_out(kinds: Counter[str]) -> str:
-    """What `excluded.jsonl` lists: clips that are not in the manifest, further files of those that
-    are, and rows of annotations."""
-    further, rows = kinds["duplicate"], kinds["annotation"]
-    parts = [f"{kinds.total() - further - rows} left out"]
-    if further:
-        parts.append(f"{further} further files of the same clips")
+def _excluded(kinds: Counter[str]) -> str:
+    """Contents of `excluded.jsonl` in words: clips that are not in the manifest, additional files
+    of clips that are, and unused rows of annotations."""
+    more_files, rows = kinds["duplicate"], kinds["annotation"]
+    parts = [f"excluded {kinds.total() - more_files - rows or 'none'}"]
+    if more_files:
+        parts.append(f"ignored {more_files} additional files of the same clips")
     if rows:
-        parts.append(f"{rows} rows of annotations not used")
+        parts.append(f"ignored {rows} rows of annotations")
     return ", ".join(parts)
 
 
@@ -275,7 +276,7 @@ def _check_some(protocol: Protocol, kept: Sequence[Entry]) -> None:
 
 
 def restricted(protocol: Protocol, classes: Collection[str]) -> Protocol:
-    """The clips of some classes alone, under a name of its own: results are of another task.
+    """Restrict a protocol to some classes, under another name: results are of another task.
 
     Of a clip with several labels those of these classes stay. Raises `ManifestError` where one is
     no class of the protocol.

@@ -1,4 +1,4 @@
-"""What of the files was looked at, and what that has cost."""
+"""Counters of probing: what was read of the files, and the time it took."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

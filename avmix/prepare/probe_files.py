@@ -1,4 +1,5 @@
-"""Every file of a media folder probed once: here or on a cluster, each limited in time."""
+"""Probing of all files of a media folder, on this machine or on a cluster, each with a time
+limit."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -32,7 +33,7 @@ def probe_files(
     ray: str | None = None,
     audio_track: Track = None,
 ) -> dict[File, Probed]:
-    """What is found in each of `files`; those that the journal knows are not read again.
+    """Probe each of `files`; those in the journal are not read again.
 
     `seconds` is the limit for one file, after which the process that reads it is killed. With
     `ray`, an address or `local`, the cluster reads them; the results are the same.

@@ -1,4 +1,4 @@
-"""What has been found out about files, kept line by line, so that a killed run goes on."""
+"""Journal of probing results, one line per file, from which an interrupted run continues."""
 
 import errno
 import json
@@ -19,17 +19,17 @@ from avmix.system.portability import lock_file
 from avmix.types import AudioInfo, VideoInfo
 
 _VERSION = 4
-"""Of what probing finds; raised when the same file would give something else."""
+"""Version of probing; raised when the same file would give something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """What reading one file from beginning to end has found."""
+    """Result of probing one file."""
 
     video: VideoInfo | None = None
     audio: AudioInfo | None = None
     sha256: str = ""
-    """Of the content; empty where the file could not be read."""
+    """Hash of the content; empty where the file could not be read."""
     problem: str = ""
     """Why it cannot be used; empty where it can."""
     good: tuple[tuple[float, float], ...] = ()

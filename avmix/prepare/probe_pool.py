@@ -1,4 +1,4 @@
-"""Files probed in processes of this machine, each limited in time."""
+"""Probing in processes on this machine, each file with a time limit."""
 
 import hashlib
 import os

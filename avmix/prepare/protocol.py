@@ -1,4 +1,5 @@
-"""What annotations say of a dataset, before any file is looked for."""
+"""Protocols: the clips, classes and splits that the annotations of a dataset define, independent
+of any media files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """One clip that annotations name, before anything is looked for on disk."""
+    """A clip that annotations define, before any file is searched."""
 
     clip_id: str
     """Unique within the protocol."""
@@ -54,7 +55,7 @@ def _unknown() -> Mapping[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """One way of splitting a dataset, as its annotations define it."""
+    """A division of a dataset into classes and splits, as its annotations define it."""
 
     name: str
     """`ucf101/split1`: becomes the protocol of `dataset.json`."""
@@ -69,4 +70,4 @@ class Protocol:
     needs_audio: bool = False
     """True: clips without audio are left out; False: kept, with masks of what is present."""
     annotation_sha256: str = ""
-    """Of the files that it was read from."""
+    """Hash of the files that it was read from."""

@@ -1,4 +1,4 @@
-"""Results on disk: what changed since the last run, and the new files in place of the old."""
+"""Writing of results: compares them with the last run and replaces the files in one step."""
 
 import json
 import shutil

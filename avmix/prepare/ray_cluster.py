@@ -1,4 +1,4 @@
-"""Probing on a Ray cluster: the same work for every file, and so the same results."""
+"""Probing on a Ray cluster: the same work per file, hence the same results."""
 
 from collections.abc import Sequence
 from typing import Any

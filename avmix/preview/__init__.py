@@ -1,4 +1,4 @@
-"""What `avmix preview` draws: a mix of two clips, and what augmentation makes of one."""
+"""`avmix preview`: figures of a mix of two clips, or of a clip before and after augmentation."""
 
 from avmix.config import ClipConfig
 from avmix.preview.augment_gallery import draw_grid

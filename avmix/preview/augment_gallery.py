@@ -1,4 +1,4 @@
-"""One figure of every augmentation, each by itself and strong enough to be seen."""
+"""Gallery of augmentations: one figure for each, strong enough to be visible."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ UNSEEN: dict[str, str] = {
     "never_flip": "needs classes",
     "policy_ops": "how many operations of policy randaugment",
     "policy_probability": "how often those are carried out",
-    "invert": "neither heard nor seen in a spectrogram",
+    "invert": "neither audible nor visible in a spectrogram",
 }
 """Options that have no figure of their own, and why."""
 
@@ -70,7 +70,7 @@ def draw_grid(
             augment=AugmentConfig(**{**_PLAIN, **options}),
             clip=clip,
             frontend=frontend,
-            films=False,
+            videos=False,
             seed=seed,
             title=", ".join(f"{key} {value}" for key, value in options.items()),
             scale=scale,

@@ -1,4 +1,4 @@
-"""Look at an augmentation: a clip before and after it, on one time axis, and as films."""
+"""Preview of an augmentation: a clip before and after it on one time axis, and as videos."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class Augmented:
     after: Clip
     shown: VisibleParts | None
     batch: Batch
-    """Of `after` alone, as training collates it."""
+    """Batch of `after` alone, as training collates it."""
 
 
 def preview_augment(
@@ -50,21 +50,21 @@ def preview_augment(
     augment: AugmentConfig,
     clip: ClipConfig,
     frontend: FrontendConfig | None = None,
-    films: bool = True,
+    videos: bool = True,
     seed: int = 0,
     epoch: int = 0,
     title: str = "",
     scale: float = 1.0,
 ) -> AugmentPlan:
     """Write a PNG (or what the ending of `out` says) of a window of `file` before and after
-    `augment`, and the same as two films beside it, OUT_before.mp4 and OUT_after.mp4.
+    `augment`, and the same as two videos beside it, OUT_before.mp4 and OUT_after.mp4.
 
     Everything goes the way of training, with `FPS` frames a second; the frames of the sheet are
     some of them. The file is row 0, and the window the first of those of `epoch`. `background` is
     the other clip, for `augment.background`; for window `event` the file is listened to. Classes
     are not known here: `never_flip` has no effect. `scale`: as of `draw_strips`. Raises what
     `decode_clip` raises, and ValueError for options that do not fit the clip, a background that is
-    missing, silent or not asked for, and films of a sample rate that AAC lacks.
+    missing, silent or not asked for, and videos of a sample rate that AAC lacks.
     """
     settings = frontend or FrontendConfig()
     clip = replace(clip, num_frames=max(1, round(FPS * clip.duration_seconds)))
@@ -76,12 +76,12 @@ def preview_augment(
         )
     if augment.background == 0 and background is not None:
         raise ValueError(f"{background}: a second file is a background; augment.background is 0")
-    if films and audio_rate(clip.sample_rate) != clip.sample_rate:
-        raise ValueError(f"clip.sample_rate: films have AAC audio, which has no {clip.sample_rate} "
-                         "Hz; use another rate, or --no-films")  # fmt: skip
+    if videos and audio_rate(clip.sample_rate) != clip.sample_rate:
+        raise ValueError(f"clip.sample_rate: videos have AAC audio, which has no "
+                         f"{clip.sample_rate} Hz; use another rate, or --no-videos")  # fmt: skip
     found = _augmented(file, background, augment, clip, settings, seed, epoch)
     _draw(found, settings, title or file.stem, out, scale)
-    if films:
+    if videos:
         hidden = (*found.plan.time.hidden, *found.plan.audio.hidden_seconds)
         write_film(out.with_name(f"{out.stem}_before.mp4"), found.before)
         write_film(out.with_name(f"{out.stem}_after.mp4"), found.after, found.shown, hidden)
@@ -200,9 +200,9 @@ def write_film(
     shown: VisibleParts | None = None,
     hidden_seconds: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """An mp4 of what the network is given: hidden frames are grey, and nothing is heard in
-    `hidden_seconds`, intervals (start, stop) of the window. (A hidden band of the spectrogram has
-    no audio of its own: it is heard.) The sample rate must be one of `AAC_RATES_HZ`."""
+    """Write an mp4 of the network's input: hidden frames are grey, and `hidden_seconds`, intervals
+    (start, stop) of the window, are silent. (A hidden band of the spectrogram stays audible.) The
+    sample rate must be one of `AAC_RATES_HZ`."""
     wave = clip.audio.copy()
     for start, stop in hidden_seconds:
         wave[..., round(start * clip.sample_rate) : round(stop * clip.sample_rate)] = 0

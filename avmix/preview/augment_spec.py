@@ -1,4 +1,4 @@
-"""Read which augmentation is to be looked at."""
+"""Parsing of the augmentation to preview: a preset, a configuration file or options."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ class _Spec:
 
 
 def read_augment(spec: str) -> AugmentConfig:
-    """Of a YAML file with a section `augment` (a preset, the config.yaml of a run), or of inline
+    """Read a YAML file with a section `augment` (a preset, the config.yaml of a run), or inline
     YAML of its options, `{speed: 1.25, reverse: 1.0}`.
 
     Raises OSError for a file that cannot be read, ValueError for one without that section; options

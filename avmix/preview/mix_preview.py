@@ -1,4 +1,4 @@
-"""Look at a mix: two clips and what training would make of them, on one time axis."""
+"""Preview of a mix: two clips and their mix on one time axis."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -72,7 +72,7 @@ def preview_mix(
              for mix in mixes]  # fmt: skip
     for plan in plans:
         if plan.level != "input":
-            raise ValueError(f"{plan.method}: mixed at {plan.level} level, where nothing is to see")
+            raise ValueError(f"{plan.method}: mixed at {plan.level} level, which cannot be drawn")
     stage = Frontend(settings, clip.sample_rate)
     frames, log_mel = stage(batch)
     seconds = (

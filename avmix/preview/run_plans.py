@@ -1,4 +1,4 @@
-"""Which files a line of a run's plans is about."""
+"""Lookup of the files that a line of a run's saved plans refers to."""
 
 import json
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Planned:
 
     config: TrainConfig
     plan: MixPlan
-    """Of this one clip, with its partner as second input."""
+    """Plan of this one clip, with its partner as second input."""
     paths: tuple[Path, Path]
     start_seconds: tuple[float, float]
     """Where the labelled stretches begin."""
     labels: tuple[str, str]
     tracks: tuple[int | None, int | None]
-    """Of audio, as `AudioInfo.track`."""
+    """Audio tracks, as `AudioInfo.track`."""
     until_seconds: tuple[float | None, float | None]
     """Where reading has to end, as `Entry.usable_until_seconds`."""
 
@@ -50,7 +50,9 @@ def of_run(run: Path, line: int, clip: int, rank: int = 0) -> Planned:
         raise ValueError(f"{path}:{line}: {error}") from None
     clips = train_clips(config.data)
     if max(pair) >= len(clips.manifest.entries):
-        raise ValueError(f"{path}:{line}: the train split has no row {max(pair)}: it has changed")
+        raise ValueError(
+            f"{path}:{line}: the train split has no row {max(pair)}: the manifest has changed"
+        )
     own, partner = (clips.manifest.entries[row] for row in pair)
 
     def where(entry: Entry) -> Path:

@@ -1,5 +1,5 @@
-"""Synthetic clips for additional training data: real files, with rows that say how they were
-generated.
+"""Synthetic clips for additional training data: real files, with manifest rows that say how they
+were generated.
 
     repair    frames of one clip with the audio of another of its class
     compose   drawn actions over real backgrounds

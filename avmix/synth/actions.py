@@ -1,4 +1,5 @@
-"""Synthetic actions: which there are, how one is drawn, how it looks and sounds.
+"""Synthetic actions: the classes, the random draw of a scene, and its rendering to frames and
+audio.
 
 The toy set (`datasets/toy`) is made of them, and `avmix synth compose` draws them over real
 backgrounds.
@@ -38,7 +39,7 @@ TIMING_SHIFT_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """A class: what is seen, what is heard, and when it is heard."""
+    """A class: its motion, its sound, and the timing of the sound."""
 
     name: str
     motion: Motion | None
@@ -80,7 +81,7 @@ class World:
     accent: Colour
     backdrop: Backdrop
     pitch_octaves: float
-    """Of its sounds, relative to the usual."""
+    """Pitch of its sounds, relative to the default."""
     decay: float
     """Factor on how long its sounds ring."""
 
@@ -133,12 +134,12 @@ class Scene:
     drift_hz: tuple[float, float]
     drift_phase: tuple[float, float]
     rod_opacity: float
-    """Of the rod that a swinging body hangs from."""
+    """Opacity of the rod that a swinging body hangs from."""
     brightness: float
     frame_noise: float
     """Standard deviation, share of full scale."""
     peak: float
-    """Of the action's audio, share of full scale."""
+    """Peak of the action's audio, share of full scale."""
     hiss: float
     """Root mean square of the noise, relative to `peak`."""
     hiss_tilt: float

@@ -1,4 +1,5 @@
-"""How well a sound goes with frames, and when it would have to begin to go best.
+"""Temporal alignment of audio to video: the offset at which audio onsets fit the motion best, and
+its score.
 
 Both are turned into envelopes on one grid: the onset strength of the audio and the motion energy of
 the frames, smoothed over some frames' time. For every shift of the audio that leaves it enough
@@ -21,7 +22,7 @@ from avmix.media.onsets import GRID_HZ as ONSET_HZ
 from avmix.media.onsets import onset_strength
 
 GRID_HZ = 50
-"""Of both envelopes; a shift is exact to half a step, 10 ms."""
+"""Rate of both envelopes; a shift is exact to half a step, 10 ms."""
 _SMOOTH_SECONDS = 0.03
 """Standard deviation: a frame lasts about that long, so an impact is seen that exactly."""
 _STEPS = ONSET_HZ // GRID_HZ
@@ -29,7 +30,7 @@ _STEPS = ONSET_HZ // GRID_HZ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """The best place of a sound in the time of frames."""
+    """The best offset of audio relative to frames."""
 
     score: float
     """Correlation of the envelopes there, -1 to 1."""

@@ -1,4 +1,5 @@
-"""Run another program for one clip: no shell, a limit of time, and nothing of it left behind."""
+"""Execution of an external program for one clip: no shell, a time limit, and no process left
+behind."""
 
 import os
 import re
@@ -85,7 +86,7 @@ def run_child(arguments: Sequence[str], *, log: Path, limit_seconds: float) -> P
             code = child.wait(limit_seconds)
             problem = "" if code == 0 else f"exit code {code}"
         except subprocess.TimeoutExpired:
-            code, problem = None, f"over the limit of time: {limit_seconds:g} s"
+            code, problem = None, f"over the time limit: {limit_seconds:g} s"
         finally:
             # Also after a good end: what it left running would write to files that are ours now.
             with suppress(ProcessLookupError, PermissionError):

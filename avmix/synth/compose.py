@@ -1,6 +1,6 @@
-"""Synthetic actions over real backgrounds: known events, known label, video and audio of the world.
+"""Compositing of synthetic actions over real backgrounds, with known events and labels.
 
-The action (`avmix.synth.actions`) is drawn and rendered as the toy set's are. What stands behind
+The action is drawn and rendered by `avmix.synth.actions`, as the toy set's are. What stands behind
 it is a stretch of a real clip instead of a painted backdrop, whose audio is mixed in below that of
 the action. The label is the action's; what the background shows is of no account.
 """
@@ -60,7 +60,7 @@ class ComposeOptions:
     background_db: float = -12.0
     """Level of the background's audio relative to that of the action, dB, at most 0."""
     seed: int = 0
-    """Of every choice."""
+    """Random seed."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -83,10 +83,10 @@ class Composition:
     clip_id: str
     action: act.Action
     address: tuple[int, ...]
-    """Of its random streams: seed, number of the action, number of the clip."""
+    """Address of its random streams: seed, number of the action, number of the clip."""
     background: Entry
     start_seconds: float
-    """Of the part of the background that is used, on the clock of its file."""
+    """Start of the used part of the background, on the clock of its file."""
     across: float
     """Which square of a wider or higher frame, 0 to 1: from left to right, or top to bottom."""
     difficulty: float
@@ -113,7 +113,7 @@ def compose(
     protocol = "toy" if every is act.ACTIONS else "toy_timing"
     plan = Plan(out=out, method="compose", arguments=arguments, classes=names, protocol=protocol)
     if not prepare(plan, overwrite=overwrite):
-        return f"{out}: already made with these arguments; nothing to do"
+        return f"{out}: already complete with these arguments; nothing to do"
     usable, unusable = _usable(parents.manifest.entries)
     if not usable:
         why = ", ".join(f"{n} {reason}" for reason, n in unusable.items())

@@ -1,4 +1,4 @@
-"""`jobs.jsonl` of `avmix synth external`: one clip a line that another program is to make."""
+"""`jobs.jsonl` of `avmix synth external`: one clip per line for an external program to generate."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -124,7 +124,10 @@ def _check_needs(
 ) -> None:
     if (kind.startswith("text") or "text" in places) and not job.text:
         raise SynthError(f"{where}: needs text: the program is told what to make by it")
-    by_kind = {"audio-to-video": "the program hears it", "video-to-audio": "the program sees it"}
+    by_kind = {
+        "audio-to-video": "its audio is the input",
+        "video-to-audio": "its video is the input",
+    }
     why = by_kind.get(kind, "")
     if not why and places & {"input_video", "input_audio"}:
         why = "the command is given its file"

@@ -1,4 +1,4 @@
-"""The real clips that others are derived from: of the train split, and of it only."""
+"""Parent clips: the real clips of the train split that synthetic clips are derived from."""
 
 import hashlib
 import re

@@ -1,8 +1,8 @@
-"""Frames of one clip with the audio of another of its class, moved to where it fits best.
+"""Re-pairing: frames of one clip with the audio of another of its class, shifted to the best
+alignment.
 
-What is learned from such a pair is what the class looks and sounds like, not which recording a
-frame and a sound are of. Pairs are drawn from the train split only; video and audio are never
-of one source.
+A network learns from such pairs what is common to a class, not which audio belongs to which
+recording. Pairs are drawn from the train split only; video and audio are never of one source.
 """
 
 from collections import Counter
@@ -38,7 +38,7 @@ _LISTEN_HZ = 16_000
 _QUIET_PEAK = 1e-4
 """-80 dBFS, below which a stretch is silent, as `AudioInfo.silent` has it."""
 _FADE_SECONDS = 0.005
-"""Where a sound is cut: a step in the waveform would be an onset that nobody made."""
+"""Fade where audio is cut: a step in the waveform would be an onset that is in neither clip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class RepairOptions:
     """As many pairs of each class: those of the class that has fewest, so that what is added does
     not make some classes more frequent than others."""
     seed: int = 0
-    """Of the choice of pairs."""
+    """Random seed of the choice of pairs."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -76,7 +76,7 @@ class _Looks:
     motion: np.ndarray | None
     """Envelope; None where the file cannot be read."""
     audio: np.ndarray | None
-    """Envelope; None where there is nothing to hear."""
+    """Envelope; None where there is no audible audio."""
     reason: str
     """Why there is no audio to use, or no clip at all; empty where all is well."""
 
@@ -112,7 +112,7 @@ def repair(
     plan = Plan(out=out, method="repair", arguments=arguments, classes=manifest.classes,
                 protocol=manifest.protocol)  # fmt: skip
     if not prepare(plan, overwrite=overwrite):
-        return f"{out}: already made with these arguments; nothing to do"
+        return f"{out}: already complete with these arguments; nothing to do"
     entries = manifest.entries
     looks = [
         found
@@ -203,8 +203,8 @@ def make_pair(pair: Pair) -> Outcome:
 def placed_in_silence(
     wave: np.ndarray, rate_hz: int, shift_seconds: float, duration_seconds: float
 ) -> tuple[np.ndarray, float, float]:
-    """A sound begun at `shift_seconds` in `duration_seconds` of silence, and from when to when it
-    is heard; faded over 5 ms where it is cut."""
+    """Audio placed at `shift_seconds` in `duration_seconds` of silence, faded over 5 ms where it is
+    cut; and the seconds at which it begins and ends."""
     num = round(duration_seconds * rate_hz)
     out = np.zeros(num, np.float32)
     first = round(shift_seconds * rate_hz)

@@ -11,21 +11,21 @@ from avmix.system.printing import echo
 from avmix.system.unused_arguments import Needs
 
 EPILOG = """\
-exit:   0 made   1 could not be written; one line says why   2 wrong usage   130 interrupted
-        The same command goes on from where it was stopped.
+exit:   0 generated   1 could not be written; one line says why   2 wrong usage   130 interrupted
+        After an interruption, the same command continues.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     methods = parser.add_subparsers(dest="method", required=True)
-    _repair_arguments(_method(methods, "repair", "frames of one clip with the audio of another "
-                              "of its class, moved to where it fits best"))  # fmt: skip
+    _repair_arguments(_method(methods, "repair", "frames of one clip with the audio of another of "
+                              "its class, shifted to the best alignment"))  # fmt: skip
     _compose_arguments(
-        _method(methods, "compose", "synthetic actions, visible and audible, over real clips")
+        _method(methods, "compose", "synthetic actions, with audio, over real clips")
     )
-    _external_arguments(_method(methods, "external", "by another program, checked and brought "
-                                "into one form"))  # fmt: skip
+    _external_arguments(_method(methods, "external", "output of an external program, "
+                                "verified and re-encoded"))  # fmt: skip
 
 
 NEEDS = (
@@ -48,17 +48,17 @@ def run(args: argparse.Namespace) -> int:
         echo(f"error: {error}", error=True)
         return 1
     except KeyboardInterrupt:
-        echo("stopped; the same command goes on", error=True)
+        echo("stopped; the same command continues", error=True)
         return 130
     return 0
 
 
 def _method(methods: "argparse._SubParsersAction", name: str, what: str) -> argparse.ArgumentParser:
-    parser = methods.add_parser(name, help=what, description=f"Make clips: {what}.")
+    parser = methods.add_parser(name, help=what, description=f"Generate clips: {what}.")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--out", type=Path, required=True, help="folder of the set to make")
-    parser.add_argument("--seed", type=int, default=0, help="of every choice (0)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the set to write")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (0)")
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")
     parser.add_argument("--max-bad-share", type=float, default=0.01,
                         help="share of the clips that may fail, 0 to 1 (0.01)")  # fmt: skip
@@ -68,9 +68,9 @@ def _method(methods: "argparse._SubParsersAction", name: str, what: str) -> argp
 
 def _shots(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shots", type=int, default=0, metavar="N",
-                        help="so many clips of each class, as data.shots; 0: all (0)")  # fmt: skip
+                        help="few-shot: clips per class, as data.shots; 0: all (0)")  # fmt: skip
     parser.add_argument("--shots-seed", type=int, default=0, metavar="S",
-                        help="of their choice, as data.shots_seed (0)")  # fmt: skip
+                        help="random seed of the selection, as data.shots_seed (0)")  # fmt: skip
 
 
 def _repair_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,19 +78,19 @@ def _repair_arguments(parser: argparse.ArgumentParser) -> None:
 
     usual = RepairOptions()
     parser.add_argument(
-        "--root", "--media", type=Path, required=True, help="folder of the real clips"
+        "--root", "--media", type=Path, required=True, help="media folder of the real clips"
     )
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     _shots(parser)
     parser.add_argument("--per-class", type=int, default=usual.per_class,
-                        help=f"pairs of each class, at most ({usual.per_class})")  # fmt: skip
+                        help=f"largest number of pairs per class ({usual.per_class})")  # fmt: skip
     parser.add_argument("--min-score", type=float, default=usual.min_score,
-                        help=f"of the best alignment, -1 to 1 ({usual.min_score})")  # fmt: skip
+                        help=f"smallest alignment score, -1 to 1 ({usual.min_score})")  # fmt: skip
     parser.add_argument("--min-cover", type=float, default=usual.min_cover,
                         help="smallest share of the frames that must have audio "
                         f"({usual.min_cover})")  # fmt: skip
     parser.add_argument("--balanced", action="store_true",
-                        help="as many pairs of each class: those of the smallest")  # fmt: skip
+                        help="equally many pairs per class: as the smallest has")  # fmt: skip
 
 
 def _repair(args: argparse.Namespace) -> str:
@@ -110,17 +110,19 @@ def _compose_arguments(parser: argparse.ArgumentParser) -> None:
     from avmix.synth.compose import ComposeOptions
 
     usual = ComposeOptions()
-    parser.add_argument("--background-root", type=Path, required=True, help="folder of real clips")
+    parser.add_argument(
+        "--background-root", type=Path, required=True, help="media folder of the background clips"
+    )
     parser.add_argument("--background-manifest", type=Path,
                         help="folder with their dataset.json (--background-root)")  # fmt: skip
     _shots(parser)
-    parser.add_argument("--manifest", type=Path, help="dataset to add to: a toy set; its classes "
-                        "are the made set's, in its order (the toy's own)")  # fmt: skip
-    parser.add_argument("--actions", nargs="+", default=[], metavar="NAME", help="which (all)")
+    parser.add_argument("--manifest", type=Path, help="dataset to add to: a toy set; the "
+                        "new set has its classes, in its order (the toy's own)")  # fmt: skip
+    parser.add_argument("--actions", nargs="+", default=[], metavar="NAME", help="actions (all)")
     parser.add_argument("--per-class", type=int, default=usual.per_class,
-                        help=f"clips of each action ({usual.per_class})")  # fmt: skip
+                        help=f"clips per action ({usual.per_class})")  # fmt: skip
     parser.add_argument("--difficulty", type=float, default=usual.difficulty,
-                        help=f"as of the toy set: 0, clean, to 1 ({usual.difficulty})")  # fmt: skip
+                        help=f"as of the toy set: 0 (clean) to 1 ({usual.difficulty})")  # fmt: skip
     parser.add_argument("--background-db", type=float, default=usual.background_db,
                         help="level of the background's audio relative to the action's, at most 0 "
                         f"({usual.background_db:g})")  # fmt: skip
@@ -146,25 +148,25 @@ def _external_arguments(parser: argparse.ArgumentParser) -> None:
     from avmix.synth.external_jobs import USUALLY, kinds
 
     parser.add_argument(
-        "--root", "--media", type=Path, required=True, help="folder of the real clips"
+        "--root", "--media", type=Path, required=True, help="media folder of the real clips"
     )
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     _shots(parser)
     parser.add_argument("--jobs", type=Path, required=True, help="JSON Lines: id, label and, as "
                         "needed, text, parent, duration_seconds, seed")  # fmt: skip
-    parser.add_argument("--command", required=True, dest="program", help="program and arguments, "
-                        "no shell; {input_video} {input_audio} {text} {output} {seed} {duration} "
-                        "are filled in")  # fmt: skip
+    parser.add_argument("--command", required=True, dest="program", help="program and "
+                        "arguments, run without a shell; {input_video} {input_audio} {text} "
+                        "{output} {seed} {duration} are replaced")  # fmt: skip
     usual = ", ".join(f"{kind}: {makes}" for kind, makes in USUALLY.items())
-    parser.add_argument("--kind", choices=kinds(), required=True, help="of the program")
-    parser.add_argument("--makes", choices=("both", "video", "audio"), help="what it writes; the "
-                        f"rest is the parent's ({usual})")  # fmt: skip
+    parser.add_argument("--kind", choices=kinds(), required=True, help="kind of the program")
+    parser.add_argument("--makes", choices=("both", "video", "audio"), help="modality "
+                        f"that it writes; the other is the parent's ({usual})")  # fmt: skip
     limit, tolerance = (ExternalOptions.__dataclass_fields__[name].default
                         for name in ("seconds_per_clip", "tolerance"))  # fmt: skip
     parser.add_argument("--seconds-per-clip", type=float, default=limit,
-                        help=f"limit of time for one run of it ({limit:g})")  # fmt: skip
-    parser.add_argument("--tolerance", type=float, default=tolerance, help="seconds by which a "
-                        f"clip may miss the length asked for ({tolerance:g})")  # fmt: skip
+                        help=f"time limit for one clip, seconds ({limit:g})")  # fmt: skip
+    parser.add_argument("--tolerance", type=float, default=tolerance, help="largest "
+                        f"error of the requested length, seconds ({tolerance:g})")  # fmt: skip
 
 
 def _external(args: argparse.Namespace) -> str:

@@ -1,5 +1,4 @@
-"""A set of synthetic clips on its way to the disk: jobs done in any order, written down as they
-finish.
+"""Writer of a set of synthetic clips: jobs finish in any order and are recorded as they do.
 
 Every finished job is a line of `progress.jsonl`; a killed run reads them and goes on. The manifest
 is written last, in the order of the jobs, so it does not depend on who finished first or how often
@@ -44,7 +43,7 @@ class Outcome:
     """What became of one job."""
 
     name: str
-    """Of the job."""
+    """Name of the job."""
     entry: Entry | None
     """The row of the clip that was made; None where there is none."""
     reason: str = ""
@@ -62,9 +61,9 @@ class Plan:
     arguments: Mapping[str, Any]
     """All that the clips depend on, as JSON; not where folders are or how many work on it."""
     classes: tuple[str, ...]
-    """Of the parent dataset: the made one has the same."""
+    """Classes of the parent dataset and of the new one."""
     protocol: str
-    """Of the parent dataset."""
+    """Protocol of the parent dataset."""
 
 
 def prepare(plan: Plan, *, overwrite: bool) -> bool:
@@ -139,7 +138,7 @@ def finish(
     if not made:
         why = ", ".join(f"{n} {reason}" for reason, n in rejected.items()) or "nothing to make"
         first = f"; the first: {failed[0].name}: {failed[0].reason}" if failed else ""
-        raise SynthError(f"{plan.out}: no clip was made ({why}){first}; report.json says more")
+        raise SynthError(f"{plan.out}: no clip was generated ({why}){first}; report.json says more")
     if len(failed) > max_bad_share * len(outcomes):
         raise SynthError(
             f"{plan.out}: {len(failed)} of {len(outcomes)} clips failed, a larger share than "
@@ -209,8 +208,8 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
             yield pool
     except BrokenProcessPool:
         raise SynthError(
-            "a process died, as of a file that crashes the decoder; `avmix doctor` finds it, and "
-            "the same command then goes on"
+            "a process died, perhaps of a file that crashes the decoder; find it with "
+            "`avmix doctor`, then repeat the command"
         ) from None
 
 
@@ -245,7 +244,7 @@ def _check_same(plan: Plan, notes: Mapping[str, Any]) -> None:
             "another --out, or replace it with --overwrite"
         )
     if (notes["pyav"], notes["libav"]) != (wanted["pyav"], wanted["libav"]):
-        # Half of the files by one encoder and half by another would be nobody's set.
+        # Half of the files by one encoder and half by another could not be generated again.
         raise SynthError(
             f"{plan.out} was begun with PyAV {notes['pyav']}, this is {wanted['pyav']}, or with "
             "other libraries of libav; repeat with --overwrite"

@@ -1,1 +1,1 @@
-"""The operating system, the disk, the terminal and git: what everything else may import."""
+"""Operating system, disk, terminal and git; every other package may import it."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and errors of the disk that name the file."""
+"""Atomic file writes, and disk errors that name the file."""
 
 import errno
 import os

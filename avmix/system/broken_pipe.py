@@ -1,4 +1,4 @@
-"""What a command does when nobody reads its output any more: `avmix ... | head` has read enough."""
+"""Clean exit when the reader of a command's output has gone, as in `avmix ... | head`."""
 
 import os
 import sys
@@ -12,8 +12,8 @@ _CODE = 128 + 13
 
 @contextmanager
 def readers_may_leave() -> Iterator[None]:
-    """Within it, a standard output or error that nobody reads any more ends the program, with the
-    exit code 141 and without a word.
+    """Context in which a closed standard output or error ends the program, with exit code 141 and
+    without a message.
 
     Python has an OSError for it, which would be taken for one of the files that are worked on. The
     signal itself is not for us: it would also end a download whose server hangs up.

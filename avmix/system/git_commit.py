@@ -1,4 +1,4 @@
-"""Which commit the code is of, and whether it is all in it."""
+"""Git commit of the code, and whether any code is uncommitted."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Paths that people give: `~` is their home, and what is to be written can be."""
+"""Path checks: `~` expansion, and whether an output can be written."""
 
 import os
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def home(word: str) -> str:
-    """`~/x` and `~user/x` in full, as a shell does it where it sees them; else as it was.
+    """Expand `~/x` and `~user/x` as a shell does; other paths are unchanged.
 
     A shell does not see `--out=~/x`, nor what a YAML file says.
     """
@@ -24,7 +24,7 @@ def with_home(argv: Sequence[str]) -> list[str]:
 
 
 def unwritable(path: Path) -> str:
-    """Why no file can be written there, in words that follow its name; empty where one can be."""
+    """Reason why no file can be written there, to follow its name; empty where one can be."""
     if path.is_dir():
         return "is a folder; name a file"
     if not path.parent.is_dir():
@@ -35,8 +35,8 @@ def unwritable(path: Path) -> str:
 
 
 def unmakable(folder: Path) -> str:
-    """Why no folder of this name can be made, or written into, in words that follow its name; empty
-    where one can be. What lies above it is made with it."""
+    """Reason why no folder of this name can be created, or written into, to follow its name; empty
+    where one can be. Missing parent folders are created with it."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         return (

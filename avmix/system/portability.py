@@ -1,4 +1,4 @@
-"""What not every operating system has, and what stands in for it.
+"""Fallbacks for what not every operating system provides.
 
 Linux has all of it. macOS lacks `sched_getaffinity` and `memfd_create`; Windows also `fcntl`, the
 fork server, timers by signal and groups of processes.

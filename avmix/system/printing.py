@@ -1,4 +1,5 @@
-"""Names of files and classes where people read them: as they are, whatever is in them."""
+"""Printing of file and class names: unchanged where possible, escaped where a terminal could not
+show them."""
 
 import sys
 from collections.abc import Sequence

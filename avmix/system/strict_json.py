@@ -1,7 +1,7 @@
-"""JSON as any program reads it: UTF-8, and no NaN or infinity in it.
+"""Strict JSON: UTF-8, without NaN and infinity.
 
-Python's own default writes `NaN`, which is no JSON, and escapes what is not ASCII, which nobody can
-read then.
+Python's own default writes `NaN`, which is not JSON, and escapes what is not ASCII, which people
+cannot read.
 """
 
 import json

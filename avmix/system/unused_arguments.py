@@ -1,5 +1,5 @@
-"""Options of commands that are set and cannot act: the rule of `avmix.config.unused_options`, for
-command lines."""
+"""Detection of command arguments that are set but have no effect: the rule of
+`avmix.config.unused_options`, for command lines."""
 
 from argparse import Namespace
 from collections.abc import Callable, Iterable

@@ -1,1 +1,1 @@
-"""Command line tools on prepared datasets: leaks, transcode, shards, download."""
+"""Command-line tools for prepared datasets: leaks, transcode, shards, download."""

@@ -1,4 +1,5 @@
-"""`avmix download`: fetch what a list of links names, slowly, and say what became of each.
+"""`avmix download`: fetches the files of a list of links at a limited rate and reports the outcome
+of each.
 
 The list is plain: a URL a line, after it, where wanted, a tab and the name of the file, and another
 tab and `30-40`: the seconds of the video that are kept, as `missing.txt` of the recipes has them.
@@ -38,7 +39,7 @@ JOURNAL = "download.jsonl"
 
 EPILOG = """\
 exit:   0 everything is there   1 some are not (download.jsonl says why); the same command tries them
-        again   2 wrong usage   130 interrupted; the same command goes on
+        again   2 wrong usage   130 interrupted; the same command continues
 """  # noqa: E501
 
 
@@ -49,7 +50,7 @@ class Outcome:
     url: str
     name: str
     path: str = ""
-    """Of the file, relative to the folder; empty where there is none."""
+    """Path of the file, relative to the folder; empty where there is none."""
     bytes: int = 0
     sha256: str = ""
     problem: str = ""
@@ -122,17 +123,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="a link a line and, after a tab, the name that its file gets (the end of the link)",
+        help="list of links, one per line; after a tab, the file name (default: end of the link)",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
     parser.add_argument("--dry-run", action="store_true",
-                        help="fetch nothing; print what would become of each link")  # fmt: skip
+                        help="fetch nothing; print what would be done with each link")  # fmt: skip
     parser.add_argument("--with", dest="program", choices=("http", "yt-dlp"), default="http",
                         help="links are files (http) or pages of videos (yt-dlp)")  # fmt: skip
     parser.add_argument("--rate", type=float, default=usual.bytes_per_second / 1e6, metavar="MB",
-                        help="megabytes per second, at most (2)")  # fmt: skip
+                        help="largest rate, megabytes per second (2)")  # fmt: skip
     parser.add_argument("--pause", type=float, default=usual.pause_seconds, metavar="SECONDS",
-                        help="between two items (1)")  # fmt: skip
+                        help="pause between two items (1)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -151,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
         echo(f"error: {error}", error=True)
         return 2
     except KeyboardInterrupt:
-        echo("stopped; the same command goes on", error=True)
+        echo("stopped; the same command continues", error=True)
         return 130
     bad = sum(bool(outcome.problem) for outcome in outcomes)
     echo(f"{args.out}: {len(outcomes) - bad} of {len(outcomes)} are there")

@@ -28,7 +28,7 @@ class RequestLimits:
     """Between two items."""
     timeout_seconds: float = 30.0
     tries: int = 3
-    """Of one item, each after twice the pause of the one before."""
+    """Attempts per item, each after twice the pause of the one before."""
 
 
 def fetch_file(item: Item, out: Path, manners: RequestLimits) -> Path:
@@ -51,7 +51,7 @@ def fetch_file(item: Item, out: Path, manners: RequestLimits) -> Path:
         if answer.status == 206 and not goes_on:
             raise ValueError(f"the server sent other bytes than asked for: {ranged!r}")
         length = answer.headers.get("Content-Length")
-        packed = answer.headers.get("Content-Encoding") == "gzip"  # though nobody asked for it
+        packed = answer.headers.get("Content-Encoding") == "gzip"  # though not asked for
         start = have if goes_on else 0
         if not goes_on:
             # Weak versions do not promise the same bytes.

@@ -14,14 +14,14 @@ from avmix.types import Entry
 Kind = Literal["source", "file", "group", "pictures", "sound"]
 
 MAX_FRAME_BITS = 24
-"""Of 127: frames that differ in fewer or as many look the same. Transcoded to a quarter of the
-size, real clips differ in at most 14 (40 of UCF101); unrelated ones rarely in fewer than 26
-(benchmarks/results/leaks.json)."""
+"""Differing bits of 127: frames that differ in fewer or as many look the same. Transcoded to a
+quarter of the size, real clips differ in at most 14 (40 of UCF101); unrelated ones rarely in fewer
+than 26 (benchmarks/results/leaks.json)."""
 MAX_AUDIO_SHARE = 0.3
-"""Of the bits: the same, transcoded real clips differ in up to 0.16, unrelated ones in 0.43 and
-more, of 40; Haitsma and Kalker use 0.35."""
+"""Share of differing bits: the same, transcoded real clips differ in up to 0.16, unrelated ones in
+0.43 and more, of 40; Haitsma and Kalker use 0.35."""
 MIN_AUDIO_SECONDS = 1.5
-"""Heard in both and compared, at least."""
+"""Least audio that must be audible in both clips to be compared."""
 _COMMON = 64
 """Hashes that occur more often in a split say nothing: a tone, a hum."""
 _MIN_VOTES = 2
@@ -41,13 +41,13 @@ class Leak:
     kind: Kind
     split_a: str
     clip_a: str
-    """The first of its split that has it; of clips that look or sound alike, the nearest."""
+    """The first of its split that has it; of near-duplicates, the nearest."""
     split_b: str
     clip_b: str
     distance: float
     """0 where what is given is the same; bits of 127 for frames, share of bits for audio."""
     value: str = ""
-    """What both are of: a source, a hash, `actor=1001`; "" for what looks or sounds alike."""
+    """What both share: a source, a hash, `actor=1001`; "" for near-duplicates."""
     num_a: int = 1
     """Clips of split a that have it, or are as near to clip b as counts."""
     num_b: int = 1
@@ -83,18 +83,18 @@ def shared_keys(
 def near_duplicates(
     splits: Mapping[str, Sequence[Fingerprint]],
     *,
-    max_picture_bits: int = MAX_FRAME_BITS,
-    max_sound_share: float = MAX_AUDIO_SHARE,
+    max_frame_bits: int = MAX_FRAME_BITS,
+    max_audio_share: float = MAX_AUDIO_SHARE,
 ) -> tuple[Leak, ...]:
-    """Clips of two splits that look or sound alike: for each clip of the later split the nearest.
+    """Near-duplicates in two splits: for each clip of the later split the nearest.
 
     One row for frames and one for audio, where both say so; `num_a` counts how many are near.
     """
     leaks: list[Leak] = []
     for a, b in combinations(splits, 2):
         found: list[tuple[Kind, np.ndarray]] = [
-            ("pictures", near_duplicate_frames(splits[a], splits[b], max_picture_bits)),
-            ("sound", near_duplicate_audio(splits[a], splits[b], max_sound_share)),
+            ("pictures", near_duplicate_frames(splits[a], splits[b], max_frame_bits)),
+            ("sound", near_duplicate_audio(splits[a], splits[b], max_audio_share)),
         ]
         for kind, pairs in found:
             order = pairs[np.lexsort((pairs[:, 0], pairs[:, 2], pairs[:, 1]))]

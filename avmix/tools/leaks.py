@@ -1,14 +1,14 @@
-"""`avmix leaks`: sources, files or people shared between splits.
+"""`avmix leaks`: finds sources, files or people shared between splits.
 
 A leak is a recording, a file, a person or group, or the same footage under another name, in two
 splits. What is given is compared: `source_id`, the hash of the file, columns of a table or a part
-of `clip_id` that says who is seen. What is not given is looked for (`--near`): clips that look or
-sound the same by their fingerprints, which are kept beside the manifest and made once.
+of `clip_id` that names the person. What is not given is searched for (`--near`): near-duplicates,
+clips with similar fingerprints, which are computed once and kept beside the manifest.
 
 All frames of one split are compared with all of another: time grows with the product, at some
 10^8 pairs of frames a second and core, so 100,000 clips of 10 s, 80,000 of them in train, take
-1.6 * 10^11 comparisons: under an hour, in 200 MB. Sounds are looked up by equal hashes, which grows
-with their number only. Making the fingerprints, some 0.1 s a clip, takes longer than either.
+1.6 * 10^11 comparisons: under an hour, in 200 MB. Audio is looked up by equal hashes, which grows
+with its amount only. Computing the fingerprints, some 0.1 s a clip, takes longer than either.
 """
 
 import argparse
@@ -45,7 +45,7 @@ _MAX_LISTED = 20
 
 EPILOG = """\
 exit:   0 nothing found, or found and only reported   1 found, and --enforce; or clips that could not
-        be read, and --enforce   2 wrong usage, no manifest   130 interrupted; the same command goes on
+        be read, and --enforce   2 wrong usage, no manifest   130 interrupted; the same command continues
 """  # noqa: E501
 
 
@@ -53,34 +53,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--root", "--media", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--root", "--media", type=Path, required=True, help="media folder")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
-    parser.add_argument("--groups", type=Path, metavar="FILE", help="CSV: clip_id and other "
-                        "columns: who or what is in a clip, not to be in two splits")  # fmt: skip
+    parser.add_argument("--groups", type=Path, metavar="FILE", help="CSV table: clip_id, and "
+                        "one column per kind of group not to be in two splits")  # fmt: skip
     parser.add_argument("--group", action="append", default=[], metavar="NAME=REGEX",
-                        help="the same from clip_id: what the first bracket of REGEX finds in it, "
+                        help="group from clip_id: the first capture group of REGEX, "
                         r"as 'actor=^(\d{4})_'")  # fmt: skip
-    parser.add_argument("--near", action="store_true", help="look for clips that look or sound the "
-                        "same; reads all of them once")  # fmt: skip
-    bits = f"of {FRAME_BITS}, that may differ ({MAX_FRAME_BITS})"
-    parser.add_argument("--max-picture-bits", type=int, default=MAX_FRAME_BITS, metavar="N",
-                        help=bits)  # fmt: skip
-    parser.add_argument("--max-sound-share", type=float, default=MAX_AUDIO_SHARE, metavar="X",
-                        help=f"of the bits, that may differ ({MAX_AUDIO_SHARE})")  # fmt: skip
-    where = f"where fingerprints are kept ({_JOURNAL} beside the manifest)"
+    parser.add_argument("--near", action="store_true", help="also search for near-duplicate clips; "
+                         "reads every clip once")  # fmt: skip
+    bits = f"largest number of differing bits, of {FRAME_BITS} ({MAX_FRAME_BITS})"
+    parser.add_argument("--max-frame-bits", "--max-picture-bits", type=int, default=MAX_FRAME_BITS,
+                        metavar="N", help=bits)  # fmt: skip
+    parser.add_argument("--max-audio-share", "--max-sound-share", type=float,
+                        default=MAX_AUDIO_SHARE, metavar="X",
+                        help=f"largest share of differing bits ({MAX_AUDIO_SHARE})")  # fmt: skip
+    where = f"cache file of fingerprints ({_JOURNAL} beside the manifest)"
     parser.add_argument("--cache", type=Path, metavar="FILE", help=where)
     parser.add_argument("--out", type=Path, metavar="FILE",
-                        help="the report (leaks.json beside the manifest)")  # fmt: skip
+                        help="report file (leaks.json beside the manifest)")  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")
-    parser.add_argument("--enforce", action="store_true", help="exit with 1 where there is a leak")
+    parser.add_argument("--enforce", action="store_true", help="exit with 1 if there is a leak")
 
 
 _NEAR = "--near, which alone reads clips"
 NEEDS = tuple(
     Needs(option=option, default=default, says=_NEAR, met=lambda args: args.near)
     for option, default in (
-        ("--max-picture-bits", MAX_FRAME_BITS),
-        ("--max-sound-share", MAX_AUDIO_SHARE),
+        ("--max-frame-bits", MAX_FRAME_BITS),
+        ("--max-audio-share", MAX_AUDIO_SHARE),
         ("--cache", None),
         ("--workers", 1),
     )
@@ -107,8 +108,8 @@ def run(args: argparse.Namespace) -> int:
             prints = iter(fingerprints(args.root, every, journal, workers=args.workers))
             of = {split: [next(prints) for _ in es] for split, es in entries.items()}
             unreadable = [f for fs in of.values() for f in fs if f.problem]
-            leaks += near_duplicates(of, max_picture_bits=args.max_picture_bits,
-                                     max_sound_share=args.max_sound_share)  # fmt: skip
+            leaks += near_duplicates(of, max_frame_bits=args.max_frame_bits,
+                                     max_audio_share=args.max_audio_share)  # fmt: skip
         report = _report(args, manifests, groups, leaks, unreadable)
         text = strict_json.dumps(report, indent=1)
         replace_text(path, text + "\n")
@@ -116,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         echo(f"error: {error}", error=True)
         return 2
     except KeyboardInterrupt:
-        echo("stopped; the same command goes on", error=True)
+        echo("stopped; the same command continues", error=True)
         return 130
     for line in (report["protocol"], *_table(report["summary"], manifests)):
         echo(line)
@@ -151,7 +152,7 @@ def read_groups(
             raise ManifestError(f"{table}: needs a column clip_id and at least one more")
         rows = [row for row in reader if row["clip_id"] in known]
         if not rows:
-            raise ManifestError(f"{table}: tells of none of the clips")
+            raise ManifestError(f"{table}: has none of the clips")
         for name in names:
             groups[name] = {row["clip_id"]: row[name] for row in rows if row[name]}
     for text in patterns:
@@ -161,7 +162,7 @@ def read_groups(
         except re.error as error:
             raise ManifestError(f"--group {text}: {error}") from None
         if not name or regex.groups < 1:
-            raise ManifestError(f"--group {text}: write NAME=REGEX with a bracket in it")
+            raise ManifestError(f"--group {text}: write NAME=REGEX with a capture group")
         matches = ((e.clip_id, regex.search(e.clip_id)) for e in entries)
         groups[name] = {clip_id: m[1] for clip_id, m in matches if m and m[1]}
         if not groups[name]:
@@ -172,11 +173,11 @@ def read_groups(
 def _check(args: argparse.Namespace) -> None:
     if args.workers < 1:
         raise ManifestError(f"--workers must be at least 1, got {args.workers}")
-    if not 0 <= args.max_picture_bits < FRAME_BITS:
-        raise ManifestError(f"--max-picture-bits must be from 0 to {FRAME_BITS - 1}, "
-                            f"got {args.max_picture_bits}")  # fmt: skip
-    if not 0 <= args.max_sound_share < 0.5:
-        raise ManifestError(f"--max-audio-share must be in [0, 0.5), got {args.max_sound_share}")
+    if not 0 <= args.max_frame_bits < FRAME_BITS:
+        raise ManifestError(f"--max-frame-bits must be from 0 to {FRAME_BITS - 1}, "
+                            f"got {args.max_frame_bits}")  # fmt: skip
+    if not 0 <= args.max_audio_share < 0.5:
+        raise ManifestError(f"--max-audio-share must be in [0, 0.5), got {args.max_audio_share}")
 
 
 def _report(
@@ -207,8 +208,8 @@ def _report(
                    for s, m in manifests.items()},
         "checked": kinds,
         "groups": {name: len(set(of.values())) for name, of in groups.items()},
-        "limits": {"picture_bits": args.max_picture_bits, "of": FRAME_BITS,
-                   "sound_share": args.max_sound_share, "sound_seconds": MIN_AUDIO_SECONDS,
+        "limits": {"picture_bits": args.max_frame_bits, "of": FRAME_BITS,
+                   "sound_share": args.max_audio_share, "sound_seconds": MIN_AUDIO_SECONDS,
                    "pictures": MAX_HASHED_FRAMES} if args.near else None,
         "summary": rows,
         "unreadable": [{"clip_id": f.clip_id, "problem": f.problem} for f in unreadable],
@@ -217,17 +218,28 @@ def _report(
 
 
 def _table(summary: Sequence[Mapping[str, Any]], manifests: Mapping[str, Manifest]) -> list[str]:
-    lines = [f"{'what':<10}{'in':<16}{'shared':>8}{'clips of the later':>24}"]
+    lines = [f"{'shared':<10}{'by splits':<16}{'number':>8}{'clips of the second':>24}"]
     for row in summary:
         clips = row["clips_b"]
         told = "" if clips is None else f"{clips} of {len(manifests[row['split_b']].entries)}"
         both = f"{row['split_a']}, {row['split_b']}"
-        lines.append(f"{row['kind']:<10}{both:<16}{row['leaks']:>8}{told:>24}")
+        lines.append(f"{_in_text(row['kind']):<10}{both:<16}{row['leaks']:>8}{told:>24}")
     return lines
+
+
+def _in_text(kind: Kind) -> str:
+    """What the console calls a kind of leak."""
+    match kind:
+        case "pictures":
+            return "frames"
+        case "sound":
+            return "audio"
+        case _:
+            return kind
 
 
 def _told(leak: Leak) -> str:
     what = f"{leak.value} " if leak.value else ""
     far = f", distance {leak.distance:g}" if leak.kind in ("pictures", "sound") else ""
-    return (f"{leak.kind}: {what}{leak.split_a} {leak.clip_a} ({leak.num_a}), "
+    return (f"{_in_text(leak.kind)}: {what}{leak.split_a} {leak.clip_a} ({leak.num_a}), "
             f"{leak.split_b} {leak.clip_b} ({leak.num_b}){far}")  # fmt: skip

@@ -18,7 +18,7 @@ class Item:
 
     url: str
     name: str
-    """Of the file, relative to the folder; for yt-dlp without its ending."""
+    """Path of the file, relative to the folder; for yt-dlp without its ending."""
     cut_seconds: tuple[float, float] | None = None
     """From where to where it is cut once it is there; None: it stays whole."""
 

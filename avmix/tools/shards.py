@@ -1,4 +1,4 @@
-"""`avmix shards`: a dataset as tar files in the layout of WebDataset.
+"""`avmix shards`: packs a dataset into tar files in the layout of WebDataset.
 
 Each clip is two members that follow each other, `KEY.mp4` (or what its file ends with) and
 `KEY.json`, its row of the manifest with its split and key; a key has no dot, as the layout takes
@@ -25,7 +25,7 @@ from avmix.system.printing import echo
 from avmix.types import Entry
 
 FORMAT = 1
-"""Of `index.json`."""
+"""Version of `index.json`."""
 
 EPILOG = """\
 exit:   0 written   1 a file is missing or is not the manifest's; nothing is left half   2 wrong usage
@@ -96,10 +96,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--root", "--media", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--root", "--media", type=Path, required=True, help="media folder")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--per-shard", type=int, default=1000, metavar="N", help="clips (1000)")
+    parser.add_argument(
+        "--per-shard", type=int, default=1000, metavar="N", help="clips per shard (1000)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -110,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         echo(f"error: {error}", error=True)
         return 1
     except KeyboardInterrupt:
-        echo("stopped; the same command goes on", error=True)
+        echo("stopped; the same command continues", error=True)
         return 130
     num = sum(shard["num_clips"] for shard in index["shards"].values())
     size = sum(shard["bytes"] for shard in index["shards"].values())

@@ -1,4 +1,4 @@
-"""`avmix transcode`: a prepared dataset re-encoded into files that training reads fast.
+"""`avmix transcode`: re-encodes a prepared dataset into files that training reads fast.
 
 Each clip becomes a file of its own: its stretch and a margin, its short side made smaller where it
 is larger, a keyframe every few frames, H.264 and AAC (or Opus) in mp4. Video and audio come
@@ -45,7 +45,7 @@ _JOURNAL = "transcode.jsonl"
 _MAX_LISTED = 20
 
 EPILOG = """\
-Interrupted or killed, the same command goes on. Needs some 0.2 s of a core per second of video.
+Interrupted or killed, the same command continues. Needs some 0.2 s of a core per second of video.
 exit:   0 all clips were written   1 some were not (excluded.jsonl says why), or none could be   2 wrong
         usage   130 interrupted
 """  # noqa: E501
@@ -84,7 +84,7 @@ def transcode(
             if isinstance(made, Failure):
                 made = Transcoded(entry=None, reason=failure_text(made))
             if made.fatal:
-                raise OSError(f"{out}: {made.reason}; the same command goes on")
+                raise OSError(f"{out}: {made.reason}; the same command continues")
             kept[_key(todo[at])] = made
             row = None if made.entry is None else row_of(made.entry)
             line = {"key": _key(todo[at]), "row": row, "reason": made.reason, "by": made.by}
@@ -99,22 +99,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     usual = TargetFormat()
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--root", "--media", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--root", "--media", type=Path, required=True, help="media folder")
     parser.add_argument("--manifest", type=Path, help="folder with dataset.json (--root)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new set: its root "
-                        "and its manifest")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="folder for media and manifest")
     parser.add_argument("--short-side", type=int, default=usual.short_side, metavar="N",
-                        help=f"pixels, as 128, 256, 320 ({usual.short_side})")  # fmt: skip
+                        help=f"short side of the frames, pixels ({usual.short_side})")  # fmt: skip
     parser.add_argument("--gop", type=int, default=usual.gop, metavar="N",
-                        help=f"frames between keyframes ({usual.gop})")  # fmt: skip
+                        help=f"distance of keyframes, frames ({usual.gop})")  # fmt: skip
     parser.add_argument("--audio", choices=("aac", "opus"), default=usual.audio,
                         help=f"codec of the audio ({usual.audio})")  # fmt: skip
     parser.add_argument("--margin", type=float, default=usual.margin_seconds, metavar="SECONDS",
-                        help="kept before and after each stretch (0)")  # fmt: skip
+                        help="seconds kept before and after each stretch (0)")  # fmt: skip
     parser.add_argument("--crf", type=int, default=usual.crf, metavar="N",
                         help=f"quality of H.264, less is better ({usual.crf})")  # fmt: skip
-    parser.add_argument("--ffmpeg", default="never", metavar="auto|never|PATH", help="program "
-                        "that writes the files where it does so rightly (never)")  # fmt: skip
+    parser.add_argument("--ffmpeg", default="never", metavar="auto|never|PATH", help="ffmpeg to "
+                        "encode with in place of PyAV, if its result verifies (never)")  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")
 
 
@@ -133,14 +132,14 @@ def run(args: argparse.Namespace) -> int:
         echo(f"error: {error}", error=True)
         return 1
     except KeyboardInterrupt:
-        echo("stopped; the same command goes on", error=True)
+        echo("stopped; the same command continues", error=True)
         return 130
     echo(f"{args.out}: {counts['made']} clips, {counts['bytes'] / 1e6:.1f} MB "
           f"(were {counts['bytes_before'] / 1e6:.1f}); {counts['resampled']} of a varying rate are "
           "at their mean rate")  # fmt: skip
     if counts["excluded"]:
         where = args.out / "excluded.jsonl"
-        echo(f"{counts['excluded']} were not made; {where} says why", error=True)
+        echo(f"excluded {counts['excluded']}; see {where}", error=True)
     return int(bool(counts["excluded"]))
 
 
@@ -200,7 +199,9 @@ def _begin(out: Path, notes: Mapping[str, Any]) -> dict[tuple, Transcoded]:
     path = out / _JOURNAL
     if not path.exists():
         if out.exists() and any(out.iterdir()):
-            raise TranscodeError(f"{out} is not empty and was not made by this; choose another")
+            raise TranscodeError(
+                f"{out} is not empty and is not a transcoded dataset; choose another"
+            )
         out.mkdir(parents=True, exist_ok=True)
         replace_text(path, strict_json.dumps(notes) + "\n")
         return {}
@@ -212,7 +213,7 @@ def _begin(out: Path, notes: Mapping[str, Any]) -> dict[tuple, Transcoded]:
     differ = [k for k in notes if json.loads(strict_json.dumps(notes[k])) != lines[0].get(k)]
     if differ:
         raise TranscodeError(
-            f"{out} was made otherwise ({', '.join(differ)}); choose another --out"
+            f"{out} was written with other options ({', '.join(differ)}); choose another --out"
         )
     done: dict[tuple, Transcoded] = {}
     for line in lines[1:]:
@@ -261,7 +262,7 @@ def _finish(
     text = strict_json.lines(excluded)
     replace_text(out / "excluded.jsonl", text)
     if not splits:
-        raise TranscodeError(f"{out}: no clip could be made; the first: {excluded[0]['reason']}")
+        raise TranscodeError(f"{out}: no clip could be written; the first: {excluded[0]['reason']}")
     first = next(iter(manifests.values()))
     header = json.loads((folder / "dataset.json").read_bytes())
     old_entries = [e for m in manifests.values() for e in m.entries]

@@ -13,9 +13,9 @@ from avmix.media.whole_clip import fps_of
 from avmix.types import Entry
 
 MIN_PSNR_DB = 25.0
-"""Of frames of 32 x 32, at the least: real clips have 30 to 46, by crf 20."""
+"""Smallest PSNR of frames of 32 x 32: real clips have 30 to 46, by crf 20."""
 MAX_SHIFT_SECONDS = 0.002
-"""Of the audio against that of the source."""
+"""Largest shift of the audio against its source."""
 _LOOK_PX = 64
 """Shorter side of what is decoded to compare."""
 _LOOK_SECONDS = 1.0
@@ -61,8 +61,8 @@ def audio_shift(
     """By how many seconds `result` (s) is later than `source` (s), by correlation.
 
     0 where it fits about as well within `max_seconds` as anywhere, as what repeats itself fits at
-    many places, and where the source is quiet. What is too low to hear does not count: codecs leave
-    it out. None where they have nothing in common.
+    many places, and where the source is quiet. Inaudible parts do not count: codecs leave
+    them out. None where they have nothing in common.
     """
     size = 1 << (2 * len(source) - 1).bit_length()
     audible = np.fft.rfftfreq(size, 1 / rate_hz) >= _LOW_HZ

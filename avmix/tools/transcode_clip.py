@@ -45,7 +45,7 @@ class Job:
 
     entry: Entry
     path: str
-    """Of the new file, relative to the new root."""
+    """Path of the new file, relative to the new root."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""Training: the loop, losses, checkpoints, the log and the state of a run."""
+"""Training: loop, losses, checkpoints, log and run state."""

@@ -1,4 +1,5 @@
-"""Whether a head learns at all: its training loss beside that of guessing by class frequencies.
+"""Detection of heads at chance level: their training loss compared with guessing by class
+frequencies.
 
 A head whose encoder finds nothing ends every epoch with the loss of the best constant prediction:
 ln(k) where classes are balanced. No error is raised, and a mean over seeds hides it.
@@ -79,7 +80,7 @@ class HeadEpoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChanceHistory:
-    """Where a run stands, as its checkpoints keep it."""
+    """Epochs at chance and partial sums of a run, as stored in checkpoints."""
 
     epochs: tuple[int | None, ...]
     """Whole epochs that each of `HEADS` was at chance in; None: it was never judged."""
@@ -89,14 +90,14 @@ class ChanceHistory:
 
 
 def begun(num_classes: int) -> ChanceHistory:
-    """At the start of a run."""
+    """History at the start of a run."""
     sums = torch.zeros(len(HEADS), 2 + num_classes, dtype=torch.float64)
     return ChanceHistory(epochs=(None,) * len(HEADS), sums=sums)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtChance:
-    """A head that was at chance in a third of the epochs of a run, and is so still."""
+    """A head that has been at chance in a third of the epochs of a run, and still is."""
 
     head: str
     """One of `HEADS`."""
@@ -115,7 +116,7 @@ class AtChance:
         return not is_often_at_chance(self.epochs - 1, self.of)
 
     def warning(self, config: TrainConfig) -> str:
-        """What is said of it in the run of `config`."""
+        """Warning text for the run of `config`."""
         return (
             f"warning: the {self.head} head is at chance: in {self.epochs} of {self.of} epochs its "
             "training loss was no better than guessing by class frequencies (now "
@@ -131,7 +132,7 @@ def is_often_at_chance(epochs: int | None, of: int) -> bool:
 
 
 def likely_causes(head: str, config: TrainConfig) -> str:
-    """Why one of `HEADS` stays at chance, in one line, without what `config` excludes."""
+    """Likely causes of a head at chance, in one line, without those that `config` excludes."""
     causes = ["optim.lr too high or optim.warmup_epochs too short for the encoder"]
     mix = config.mix
     mixes = any(word != "none" and share > 0 for word, share in mix.mix_methods.items())
@@ -141,7 +142,8 @@ def likely_causes(head: str, config: TrainConfig) -> str:
 
 
 class ChanceMeter:
-    """Adds up what the heads of a run do, without waiting for the device before an epoch ends.
+    """Accumulator of the losses and targets of each head, without waiting for the device before an
+    epoch ends.
 
     The sums are kept in checkpoints, so that an epoch that was killed and resumed is judged by all
     of its steps. Of several processes, each adds up its own clips; those of the main one count.

@@ -25,7 +25,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """All that a run needs to go on, and evaluation to begin.
+    """Everything that a run needs to resume, and evaluation to start.
 
     Random streams have addresses instead of states (`avmix.rng`), so the position is enough.
     """
@@ -37,7 +37,7 @@ class Checkpoint:
     split_sha256: str
     """Hash of the train split: which clips, in which order."""
     num_steps: int
-    """Of an epoch; depends on the number of processes."""
+    """Steps per epoch; depends on the number of processes."""
     epoch: int
     """The epoch to go on with."""
     step: int
@@ -65,7 +65,7 @@ class Checkpoint:
     wrote the checkpoint, and damage of it may go unnoticed."""
 
     def notice(self) -> str:
-        """What is to be said of a checkpoint that cannot be verified; empty where it was."""
+        """Message about a checkpoint that cannot be verified; empty where it was."""
         if self.digest is not None:
             return ""
         return "the checkpoint is of an older version and has no digest: damage is not noticed"
@@ -76,7 +76,7 @@ _SINCE_THEN = ("chance", "loss_sum", "rounding", "average", "digest")
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write all of it or nothing: a kill at any instant leaves the old file or the new one.
+    """Write a checkpoint atomically: a kill at any instant leaves the old file or the new one.
 
     Raises OSError that names the file, and `CheckpointError` where a weight is not finite.
     """
@@ -121,7 +121,7 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint of avmix, format {FORMAT}")
     values: dict[str, Any] = {**dict.fromkeys(_SINCE_THEN), **content}
     if values["digest"] not in (None, digest_of(content)):  # without what came later
-        raise CheckpointError(f"{path}: damaged: its content is not what was written")
+        raise CheckpointError(f"{path}: damaged: its digest does not match")
     try:
         values["config"] = from_yaml(TrainConfig, values["config"])
     except ValueError as error:
@@ -139,8 +139,8 @@ def load(path: Path) -> Checkpoint:
 def load_weights(
     path: Path, checkpoint: Checkpoint, model: nn.Module, *, average: bool = False
 ) -> None:
-    """Put the weights of `checkpoint`, which came from `path`, into `model`: those that the last
-    update gave, or with `average` their average. Raises `CheckpointError` where they do not fit."""
+    """Load the weights of `checkpoint`, which came from `path`, into `model`: those of the last
+    update, or with `average` their average. Raises `CheckpointError` where they do not fit."""
     state = checkpoint.average if average else checkpoint.model
     if state is None:
         raise CheckpointError(f"{path}: it has no average of its weights (optim.ema_decay)")

@@ -1,4 +1,5 @@
-"""What can be asked of mixed clips beyond their labels: that views of one mixture agree.
+"""Consistency losses for mixed clips: agreement between views of one mixture, interpolation,
+contrastive.
 
 Axis letters: b clips, n mixed clips (the first n of the b), k classes, d features.
 
@@ -31,7 +32,7 @@ def same_label(
     has_audio: Bool[Tensor, " b"],
     tolerance: float,
 ) -> Bool[Tensor, " b"]:
-    """Which clips have both modalities and the same label for both heads.
+    """Mask of the clips that have both modalities and the same label for both heads.
 
     `lam_video` and `lam_audio` are the weights of the own label that each head is trained on, with
     the same partner in both modalities; they may differ by `tolerance` at most, compared in the
@@ -52,7 +53,7 @@ def agreement(
     temperature: float,
     confidence: float,
 ) -> Float32[Tensor, ""]:
-    """How far the video and the audio head are apart on the same mixed clips, in nats.
+    """Divergence of the video and the audio head on the same mixed clips, in nats.
 
     With p and q the softmax of the two heads' logits / temperature, and m = (p + q) / 2:
 
@@ -96,7 +97,8 @@ def interpolation(
     *,
     temperature: float = 1.0,
 ) -> Float32[Tensor, ""]:
-    """How far the prediction for a mixture is from the mixture of the predictions, in nats.
+    """Interpolation consistency: divergence of the prediction for a mix from the mix of the
+    predictions, in nats.
 
     KL(lam * p[i] + (1 - lam) * p[partner[i]] || q[i]) with p and q the softmax of the clean and of
     the mixed logits / temperature, times temperature**2 as in `agreement`. The first is the target:
@@ -130,7 +132,7 @@ def mixed_contrastive(
     *,
     temperature: float,
 ) -> Float32[Tensor, ""]:
-    """How badly a mixture in one modality finds its two sources in the other, in nats.
+    """Contrastive loss of retrieving both clips of a mix in the other modality, in nats.
 
     `queries` are features of mixed clips in one modality, `keys` those of the unmixed clips in the
     other. Row i is the cross-entropy of softmax(cosine(queries[i], keys) / temperature) over the

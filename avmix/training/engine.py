@@ -1,4 +1,4 @@
-"""The loop: from a batch to a step, and from a network to its predictions."""
+"""Training and evaluation loops: `train_one_epoch` and `evaluate`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -130,8 +130,8 @@ def train_one_epoch(
 
 
 def mix_of_epoch(mix: MixConfig, epoch: int, num_epochs: int) -> MixConfig:
-    """How the clips of `epoch`, counted from 0, are mixed: the first `mix.ramp_epochs` epochs mix a
-    share of the batches that rises linearly from none, the last `mix.off_epochs` mix none."""
+    """Mixing options of `epoch`, counted from 0: in the first `mix.ramp_epochs` epochs the share of
+    mixed batches rises linearly from 0, in the last `mix.off_epochs` none is mixed."""
     if epoch >= num_epochs - mix.off_epochs:
         return replace(mix, probability=0.0)
     if epoch < mix.ramp_epochs:
@@ -140,7 +140,7 @@ def mix_of_epoch(mix: MixConfig, epoch: int, num_epochs: int) -> MixConfig:
 
 
 def clips_of(batch: Batch) -> Clips:
-    """What drawing a plan must know; `batch` is still on the CPU."""
+    """Facts about `batch`, still on the CPU, that drawing a plan depends on."""
     return Clips(
         present=(
             ("video", tuple(batch.has_video.tolist())),
@@ -152,8 +152,8 @@ def clips_of(batch: Batch) -> Clips:
 
 
 def targets_of(batch: Batch) -> Heads:
-    """What each head is to learn of the clips before they are mixed: of the fused one, the mean
-    over the modalities that a clip has."""
+    """Target of each head for the unmixed clips: of the fused one, the mean over the modalities
+    that a clip has."""
     seen = batch.target
     if batch.audio_target is None:
         return Heads(seen, seen, seen)
@@ -164,15 +164,15 @@ def targets_of(batch: Batch) -> Heads:
 
 
 def targets_of_mix(plan: PlacedPlan, batch: Batch, labels: Literal["sum", "max"] = "sum") -> Heads:
-    """What each head is to learn of the mixed clips. Of a clip that lost a modality, the fused one
-    learns what is left."""
+    """Target of each head for the mixed clips. Of a clip that lost a modality, the fused target is
+    that of the remaining one."""
     own = batch.target if batch.audio_target is None else targets_of(batch)
     return mixed_targets(plan, own, labels)
 
 
 def clean_pass(network: nn.Module, frontend: Frontend, batch: Batch) -> Output:
-    """What the network says of the clips as they are: without gradient, as in evaluation, so that
-    neither dropout nor the statistics of batch normalisation know of it."""
+    """Predictions for the unmixed clips, without gradient and in evaluation mode, so that neither
+    dropout nor the statistics of batch normalisation are affected."""
     model = unwrapped(network)  # whether DDP sends its buffers must not depend on this
     model.eval()
     with torch.no_grad():
@@ -187,7 +187,7 @@ def unwrapped(network: nn.Module) -> nn.Module:
 
 
 def check_input(batch: Batch, paths: Sequence[str]) -> None:
-    """Raises ValueError, naming the files, where audio is not finite (pixels always are)."""
+    """Raise ValueError, naming the files, where audio is not finite (pixels always are)."""
     broken = ~batch.audio.isfinite().flatten(1).all(1)
     if broken.any():
         files = [paths[int(row)] for row in batch.row[broken]]
@@ -199,12 +199,13 @@ def unchecked(batch: Batch, paths: Sequence[str]) -> None:
 
 
 def seed_torch(stream: np.random.Generator) -> None:
-    """Give torch's own generator, which dropout and initial weights use, an address."""
+    """Seed torch's own generator, which dropout and initial weights use, from an address."""
     torch.manual_seed(int(stream.integers(2**63)))
 
 
 def clip_gradients(towers: Towers, max_norm: float) -> GradNorms:
-    """Scale all gradients so that their common norm is at most `max_norm`; norms before that."""
+    """Scale all gradients so that their common norm is at most `max_norm`; returns the norms
+    before."""
     gradients = [[p.grad for p in tower if p.grad is not None] for tower in towers]
     nothing = torch.zeros((), device=next(p.device for tower in towers for p in tower))
     norms = [nn.utils.get_total_norm(some) if some else nothing for some in gradients]
@@ -215,10 +216,10 @@ def clip_gradients(towers: Towers, max_norm: float) -> GradNorms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What evaluating a split gave; nothing is substituted."""
+    """Result of evaluating a split; missing predictions are not substituted."""
 
     predictions: Predictions
-    """Of the clips all of whose views could be read, and gave finite numbers."""
+    """Predictions for the clips whose views were all readable and gave finite numbers."""
     bad: tuple[BadClip, ...]
     """The others, once each."""
 

@@ -1,4 +1,4 @@
-"""What training minimises: the loss of each head, and consistency of what is said of mixes."""
+"""Loss functions: one loss per head, masked by presence, plus consistency losses."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -21,7 +21,7 @@ to whole frames in one modality and to columns in the other."""
 
 
 def presence(has_video: Bool[Tensor, " b"], has_audio: Bool[Tensor, " b"]) -> Heads:
-    """Which clips each head can say something about; the fused head needs one modality."""
+    """Mask of the clips that each head can classify; the fused head needs one modality."""
     return Heads(fused=has_video | has_audio, video=has_video, audio=has_audio)
 
 
@@ -60,7 +60,7 @@ def consistency_losses(
     has_audio: Bool[Tensor, " b"],
     softened: Heads | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Each consistency loss that has a weight, by the name of its option, before weighing.
+    """Each consistency loss with a positive weight, by the name of its option, unweighted.
 
     `clean`: what the network says of the clips as they are, which `needs_clean` asks for; `has_*`:
     what these have. `softened`: the targets (b k), where audio may have a label of its own
@@ -104,7 +104,7 @@ def consistency_losses(
 
 
 def needs_clean(config: LossConfig) -> bool:
-    """True when a loss compares with the clips as they are."""
+    """True when a loss compares with predictions for the unmixed clips."""
     return config.interpolation > 0 or config.contrastive > 0
 
 

@@ -13,7 +13,7 @@ from avmix.types import Heads
 T = TypeVar("T")
 
 _NORMS = ("grad_norm", "grad_norm_video", "grad_norm_audio", "grad_norm_fusion")
-"""Of `GradNorms`, as a line of metrics.jsonl names them."""
+"""Names of `GradNorms` in metrics.jsonl."""
 
 
 class GradNorms(NamedTuple):
@@ -21,16 +21,16 @@ class GradNorms(NamedTuple):
 
     total: Tensor
     video: Tensor
-    """Of the video encoder."""
+    """Norm of the video encoder."""
     audio: Tensor
-    """Of the audio encoder."""
+    """Norm of the audio encoder."""
     fusion: Tensor
-    """Of everything else."""
+    """Norm of everything else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
-    """What one step of training measured; tensors stay on the device until they are written."""
+    """Measurements of one training step; tensors stay on the device until they are written."""
 
     epoch: int
     step: int
@@ -47,7 +47,7 @@ class StepRecord:
 
 @dataclass
 class Stopwatch:
-    """Where the time of an epoch goes."""
+    """Timer of an epoch, by what the time was spent on."""
 
     started: float = field(default_factory=time.perf_counter)
     stopped: float | None = None
@@ -81,7 +81,7 @@ class Stopwatch:
 
 
 class LossSum(NamedTuple):
-    """Of the losses of the steps of an epoch: what its mean needs when the epoch is resumed."""
+    """Sum of an epoch's losses, from which its mean is computed when the epoch is resumed."""
 
     total: float
     """Losses are float32: in float64 their sum is exact, however often it was interrupted."""

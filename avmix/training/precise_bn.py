@@ -1,4 +1,4 @@
-"""Statistics of batch normalisation, measured anew when training has ended.
+"""Statistics of batch normalisation, re-estimated after training.
 
 Wu and Johnson, "Rethinking 'batch' in BatchNorm" (2021): running averages lag behind the weights,
 and here they are of mixed clips, where evaluation sees unmixed ones. Precise statistics are those

@@ -39,7 +39,7 @@ def _optional_versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """What a result depends on besides its configuration."""
+    """What a result depends on apart from its configuration."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "git_commit": commit_of(Path(__file__).parent),

@@ -1,4 +1,4 @@
-"""One process at a time works in the folder of a run."""
+"""Lock of a run folder: one training process at a time."""
 
 import errno
 import json
@@ -12,7 +12,7 @@ from avmix.system import strict_json
 from avmix.system.portability import lock_file
 
 NAME = "run.lock"
-"""Of the file that says who works in a folder; it is there while somebody does."""
+"""Name of the lock file; it exists while a process works in the folder."""
 
 
 class LockedError(ValueError):
@@ -21,8 +21,8 @@ class LockedError(ValueError):
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process; it is made where it is not there, and removed again where
-    nothing came into it.
+    """Context manager: lock `folder` for this process; it is created if missing, and removed again
+    if nothing was written to it.
 
     The kernel's lock on the file ends with the process, however that ends, and so tells on one host
     whether the owner is gone; what a process that is gone left behind is taken over. Kernels of two
@@ -48,7 +48,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 def _delete(path: Path, file: int) -> None:
     """Delete the file and give up the lock."""
     try:
-        path.unlink(missing_ok=True)  # while it is held: nobody else's file can have this name
+        path.unlink(missing_ok=True)  # while it is held: no other process's file can have this name
         os.close(file)
     except PermissionError:  # Windows deletes no file that is open, also for another by now
         os.close(file)
@@ -72,8 +72,8 @@ def _opened(path: Path) -> int:
             os.close(file)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-            raise LockedError(f"{path.parent}: {_said(owner)} works in it; wait for its end, or "
-                              "choose another run.out") from None  # fmt: skip
+            raise LockedError(f"{path.parent}: {_said(owner)} is running in it; wait for its "
+                              "end, or choose another run.out") from None  # fmt: skip
         except LockedError:
             os.close(file)
             raise
@@ -84,8 +84,8 @@ def _refuse_other_host(file: int, path: Path) -> None:
     host, pid = _owner(file)
     if host not in (None, socket.gethostname()):
         raise LockedError(
-            f"{path.parent}: {_said((host, pid))} works in it, or was killed there; if it is gone, "
-            f"delete {path}"
+            f"{path.parent}: {_said((host, pid))} is running in it, or was killed; if it is "
+            f"gone, delete {path}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a run writes: its folder, its measurements, its line of progress.
+"""Run log: folder, measurements and progress line of a run.
 
 config.yaml        every option, resolved; `--config` reads it back
 environment.json   versions, machine, git commit, command of every start
@@ -48,7 +48,7 @@ class NotFiniteError(RuntimeError):
 
 
 class RunLog:
-    """Writes a run's folder; every process has one, only the main one writes."""
+    """Writer of a run's folder; every process has one, only the main one writes."""
 
     def __init__(
         self, folder: Path, runtime: Runtime, log_every: int, *, save_plans: bool = False
@@ -101,8 +101,8 @@ class RunLog:
         )
 
     def epoch_started(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:
-        """Begin the mean loss anew, but in the middle of an epoch; show a line of progress where
-        there is a terminal."""
+        """Reset the mean loss, except in the middle of an epoch; show a progress line in a
+        terminal."""
         if step == 0:
             self._sum = NO_STEP
         if not self._main or not self.console.is_terminal:
@@ -199,7 +199,7 @@ class RunLog:
 
     @property
     def loss_sum(self) -> "LossSum | None":
-        """Of the steps of the epoch that were written so far; for a checkpoint."""
+        """Sum over the steps of the epoch written so far, for a checkpoint."""
         return self._sum
 
     def stop_progress(self) -> None:

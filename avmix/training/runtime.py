@@ -1,4 +1,4 @@
-"""The machine a run finds: device, processes, threads, memory, precision."""
+"""Runtime setup: device, processes, threads, memory, precision."""
 
 import ctypes
 import os
@@ -18,12 +18,12 @@ from avmix.system.portability import usable_cores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """Where this process stands."""
+    """Rank, world size and device of this process, and communication with the others."""
 
     device: torch.device
     """Where the network is."""
     threads: int
-    """Of torch on the CPU."""
+    """Threads of torch on the CPU."""
     rank: int = 0
     """Number of this process among `world_size`."""
     world_size: int = 1
@@ -43,7 +43,7 @@ class Runtime:
             dist.barrier(group=self.patient)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Of a tensor of every process, by value; all must ask at once."""
+        """Mean of a tensor over all processes; all must call it at once."""
         if self.world_size > 1:
             value = value.clone()
             dist.all_reduce(value)
@@ -117,12 +117,12 @@ def check_compile(device: torch.device, precision: Literal["fp32", "bf16"]) -> N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounding:
-    """What may change the last digits of every result, beside the configuration."""
+    """Settings that change the last digits of every result, apart from the configuration."""
 
     device: str
     """`cpu`, or the model of the GPU."""
     threads: int
-    """Of torch on the CPU."""
+    """Threads of torch on the CPU."""
     kernel: str
     """That normalises and mixes frames (`frontend.kernel`)."""
     cpu: str
@@ -132,7 +132,8 @@ class Rounding:
 
     @classmethod
     def here(cls, device: torch.device, kernel: str) -> "Rounding":
-        """Of this process. `kernel`: the one that `frontend.kernel` comes to on `device`."""
+        """Settings of this process. `kernel`: the one that `frontend.kernel` resolves to on
+        `device`."""
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         return cls(
             device=gpu,
@@ -143,8 +144,8 @@ class Rounding:
         )
 
     def notice(self, before: "Rounding | None") -> str:
-        """What is to be said where a run goes on here that came from `before`; empty where nothing
-        is: it goes on as if it had never stopped."""
+        """Message for a run that resumes here with other settings than `before`; empty where they
+        are equal."""
         if before is None or before == self:
             return ""
         changed = ", ".join(
@@ -153,8 +154,8 @@ class Rounding:
             if getattr(before, f.name) != getattr(self, f.name)
         )
         return (
-            f"it goes on in other circumstances ({changed}): results may differ in their last "
-            "digits from those of a run that did not stop"
+            f"it resumes with other settings ({changed}): results may differ in their last digits "
+            "from those of an uninterrupted run"
         )
 
 
@@ -165,7 +166,7 @@ def _keep_freed_memory() -> None:
     """Let this process keep the pages of freed tensors, as the allocator for CUDA does.
 
     Every step frees and allocates the same tensors. By default glibc gives their pages back to the
-    kernel, which clears them anew: 15 s for an epoch of the demo become 13 s without that. Other C
+    kernel, which clears them again: 15 s for an epoch of the demo become 13 s without that. Other C
     libraries are left as they are.
     """
     try:

@@ -189,7 +189,7 @@ def _read(path: Path) -> tuple[TrainConfig, list[str], dict[str, Tensor]]:
         )
     said = _description(path, metadata[KEY])
     if said["digest"] != _digest(said, state):
-        raise CheckpointError(f"{path}: damaged: its content is not what was written")
+        raise CheckpointError(f"{path}: damaged: its digest does not match")
     try:
         config = from_values(TrainConfig, said["config"])
     except ValueError as error:

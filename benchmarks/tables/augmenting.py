@@ -20,9 +20,14 @@ def augment_tables(result: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _files(load: dict[str, Any]) -> str:
+    """Which files a workload reads; results call synthetic ones made."""
+    return "synthetic" if load["files"] == "made" else load["files"]
+
+
 def _augment_costs(result: dict[str, Any]) -> str:
     loads, costs = result["loads"], result["costs"]
-    titles = [f"{_CLIPS[load['size']]}, {load['files']}" for load in loads.values()]
+    titles = [f"{_CLIPS[load['size']]}, {_files(load)}" for load in loads.values()]
     lines = [
         "| ms per clip, quartiles; % of decoding | " + " | ".join(titles) + " |",
         "|---|" + "--:|" * len(loads),
@@ -64,7 +69,7 @@ def _augment_lines(result: dict[str, Any]) -> list[str]:
         lines.append(
             "CPU time of one thread over plain decoding and the central crop, medians of "
             f"{rounds} rounds in which all took turns on the same file. *: other seconds, or audio "
-            "of another rate, are decoded, and decoding takes more or less, by chance or on intent:"
+            "of another rate, are decoded, and decoding takes more or less, by chance or by design:"
             " quartiles and % are of both together. Where windows share an open file, per window."
         )
     if "claim" in result:
@@ -104,7 +109,7 @@ def _augment_lines(result: dict[str, Any]) -> list[str]:
 
 def _augment_peers(peers: dict[str, Any]) -> str:
     lines = [
-        "| beside | clip | avmix ms | peer's time, avmix = 1 |"
+        "| compared with | clip | avmix ms | peer's time, avmix = 1 |"
         " one draw for all frames: avmix, peer |"
         " equal pixels stay equal: avmix, peer | a click moves, ms: avmix, peer |",
         "|---|---|--:|--:|---|---|--:|",
@@ -122,7 +127,7 @@ def _augment_peers(peers: dict[str, Any]) -> str:
             moves = ""
             if "ours_moves_ms" in row:
                 moves = ", ".join(f"{row[f'{who}_moves_ms']:.1f}" for who in ("ours", "theirs"))
-            cells = [row["peer"], _CLIPS[size] if frames else "sound", f"{row['ours_ms']:.2f}",
+            cells = [row["peer"], _CLIPS[size] if frames else "audio", f"{row['ours_ms']:.2f}",
                      f"{row['ratio']:.2f} ({_quartiles(row['ratio_quartiles'], 2)})",
                      *said, moves]  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")

@@ -28,7 +28,7 @@ def fuzz_table(result: dict[str, Any]) -> str:
         f"{failed['memory']} over the limit of memory; {result['num_clean']} clean files among "
         "them, all windows right: "
         f"{'yes' if set(result['clean']) == {'right'} else 'no'}. *Other times*: the frames are "
-        "intact, but some before them were lost, or the pieces make another valid film. "
+        "intact, but some before them were lost, or the pieces make another valid video. "
         f"With the hash of the clean file {with_hash.get('refused', 0):,} of {num_windows:,} "
         f"windows are refused, {with_hash.get('bad', 0)} overlooked. PyAV "
         f"{result['versions']['av']}, libavcodec {result['versions']['libavcodec']}.",

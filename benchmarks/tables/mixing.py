@@ -21,7 +21,7 @@ def mix_summary(result: dict[str, Any]) -> str:
         ]
         verdicts = [result["truth"][kind].get(name) for kind in ("mixup", "cutmix")]
         cells = [_mix_verdict(verdict) if verdict else "" for verdict in verdicts]
-        rows.append([result["candidates"][name]["label"], span(speeds, 1), *cells])
+        rows.append([_label(result, name), span(speeds, 1), *cells])
     lines = table(["", "speed, timm = 1", "Mixup", "CutMix"], rows)
     said = "Speed: slowest to fastest of the workloads of Mixup, with memory pages kept by malloc."
     return "\n".join([*lines, "", said])
@@ -38,6 +38,11 @@ def _mix_title(what: dict[str, Any]) -> str:
     size = f"{what['batch']}x3x{what['num_frames']}x{what['side']}x{what['side']}"
     order = "as decoded" if what["layout"] == "decoded" else "planar"
     return f"{'CutMix ' if what['kind'] == 'cutmix' else ''}{size}, {order}"
+
+
+def _label(result: dict[str, Any], name: str) -> str:
+    """What a candidate is called; results that were measured earlier say sound for audio."""
+    return result["candidates"][name]["label"].replace("sound as", "audio as")
 
 
 def _mix_names(result: dict[str, Any]) -> list[str]:
@@ -67,7 +72,7 @@ def _mix_speed(result: dict[str, Any]) -> str:
         held = [by_name[name] for by_name in result["memory"].values() if name in by_name]
         cells.append(str(about["bytes_per_element"] or ""))
         cells.append(f"{max(held):.1f} x" if held else "")
-        lines.append(f"| {about['label']} | {' | '.join(cells)} |")
+        lines.append(f"| {_label(result, name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -96,7 +101,7 @@ def _mix_truth(result: dict[str, Any]) -> str:
             cells += ["", ""] if verdict is None else [_mix_weights(verdict), _mix_verdict(verdict)]
         changed = [what for v in verdicts if v for what in v.get("input_changed", ())]
         cells.append(", ".join(dict.fromkeys(changed)))
-        lines.append(f"| {result['candidates'][name]['label']} | {' | '.join(cells)} |")
+        lines.append(f"| {_label(result, name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -141,7 +146,7 @@ def _mix_cuda(result: dict[str, Any]) -> list[str]:
             cells += [f"{row['device_ms']:.3f}", f"{100 * row['share_of_copy_bandwidth']:.0f} %",
                       str(row["num_launches"]), str(row["num_syncs"]),
                       f"{row['peak_mib']:.0f}"]  # fmt: skip
-        lines.append(f"| {result['candidates'][name]['label']} | {' | '.join(cells)} |")
+        lines.append(f"| {_label(result, name)} | {' | '.join(cells)} |")
     return ["\n".join(lines)]
 
 
@@ -158,7 +163,7 @@ def _mix_lines(result: dict[str, Any]) -> list[str]:
             f"CPU time of one thread, medians of {rounds} rounds in which all took turns; avmix "
             f"takes {span(floors, 1)} times as long as the floor. Bytes: read and written by "
             "Mixup per pixel and colour, counted from the source. Memory: most that is held at a "
-            "time besides the inputs, in units of the float clips."
+            "time in addition to the inputs, in units of the float clips."
         )
     for load, checks in result.get("checks", {}).items():
         if wrong := [name for name, check in checks.items() if not check["right"]]:
@@ -178,7 +183,7 @@ def _mix_lines(result: dict[str, Any]) -> list[str]:
             "*waits*: how often the host waits for the device."
         )
     if absent := result.get("absent"):
-        labels = [result["candidates"][name]["label"] for name in absent]
+        labels = [_label(result, name) for name in absent]
         lines.append(f"Not installed, not measured: {', '.join(labels)}.")
     if environment := result.get("environment"):
         versions = [f"{name} {found}" for name, found in environment["versions"].items() if found]

@@ -1,4 +1,4 @@
-"""Make manifests of AudioSet: several labels a clip.
+"""Write manifests of AudioSet (several labels per clip).
 
     python datasets/audioset/prepare.py --root audioset --annotations audioset/csv \
         --out data/audioset --protocol audioset/balanced

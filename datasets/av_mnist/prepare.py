@@ -1,4 +1,4 @@
-"""Make digits that are seen and heard, of MNIST and spoken digits, and their manifest.
+"""Generate AV-MNIST from MNIST images and spoken digits, and write its manifest.
 
     python datasets/av_mnist/prepare.py --annotations downloads --root data/av_mnist/clips \
         --out data/av_mnist

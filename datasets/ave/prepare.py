@@ -1,10 +1,10 @@
-"""Make manifests of AVE: the published split, which leaks, and the same without what leaks.
+"""Write manifests of AVE: the published split, which leaks, and a version without the leak.
 
     python datasets/ave/prepare.py --root AVE_Dataset/AVE --annotations AVE_Dataset \
         --out data/ave --protocol ave/official
 
 `ave/official` and `ave/disjoint` take the whole file, ten seconds, as published results do;
-`ave/official_event` and `ave/disjoint_event` the stretch in which the event is seen and heard.
+`ave/official_event` and `ave/disjoint_event` the segment in which the event is visible and audible.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Make manifests of CREMA-D: the split of OGM-GE, which leaks, and one by actor, which does not.
+"""Write manifests of CREMA-D: the split of OGM-GE, which leaks, and one by actor, which does not.
 
     python datasets/crema_d/prepare.py --root CREMA-D/VideoFlash --annotations CREMA-D \
         --out data/crema_d --protocol crema_d/speaker_independent

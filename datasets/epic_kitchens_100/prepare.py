@@ -1,4 +1,4 @@
-"""Make manifests of EPIC-KITCHENS-100: verbs and nouns of stretches of long videos.
+"""Write manifests of EPIC-KITCHENS-100: verbs and nouns of segments of long videos.
 
     python datasets/epic_kitchens_100/prepare.py --root EPIC-KITCHENS \
         --annotations epic-kitchens-100-annotations --out data/epic \

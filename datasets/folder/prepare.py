@@ -1,4 +1,4 @@
-"""Make a manifest of your own clips: one folder per class, or a table that names them.
+"""Write a manifest of your own clips: one folder per class, or a table of files and labels.
 
     python datasets/folder/prepare.py --root my_clips --out data/mine
     python datasets/folder/prepare.py --root my_clips --annotations clips.csv --out data/mine

@@ -1,4 +1,4 @@
-"""Make manifests of HMDB51: three official splits, frames only.
+"""Write manifests of HMDB51: three official splits, video only.
 
     python datasets/hmdb51/prepare.py --root hmdb51 --annotations testTrainMulti_7030_splits \
         --out data/hmdb51 --protocol hmdb51/split1

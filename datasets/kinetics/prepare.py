@@ -1,4 +1,4 @@
-"""Make a manifest of Kinetics-400, -600 or -700-2020.
+"""Write a manifest of Kinetics-400, -600 or -700-2020.
 
     python datasets/kinetics/prepare.py --root k400 --annotations k400/annotations --out data/k400
 

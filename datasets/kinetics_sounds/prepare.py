@@ -1,4 +1,4 @@
-"""Make a manifest of Kinetics-Sounds, in every split that was published for it.
+"""Write manifests of Kinetics-Sounds, in every published split.
 
     python datasets/kinetics_sounds/prepare.py --root k400 --annotations ks_lists \
         --out data/ks_ogm --protocol kinetics_sounds/ogm

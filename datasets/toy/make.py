@@ -1,4 +1,5 @@
-"""Make the toy set: mp4 files with video and audio, a manifest, the times of all events.
+"""Generate the toy dataset: mp4 files with video and audio, a manifest, and the times of all
+events.
 
     python datasets/toy/make.py --out data/toy
 
@@ -162,7 +163,7 @@ def is_made(out: Path, arguments: Arguments) -> bool:
         for entry in read_manifest(out, split).entries:
             path = out / entry.path
             if not path.exists() or path.stat().st_size != entry.bytes:
-                raise MakeError(f"{path} is gone or damaged; make the set anew with --overwrite")
+                raise MakeError(f"{path} is gone or damaged; write the set again with --overwrite")
     return True
 
 

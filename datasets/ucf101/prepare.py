@@ -1,4 +1,4 @@
-"""Make manifests of UCF101: three official splits, all 101 classes or the 51 that have audio.
+"""Write manifests of UCF101: three official splits, all 101 classes or the 51 with audio.
 
     python datasets/ucf101/prepare.py --root UCF-101 --annotations ucfTrainTestlist \
         --out data/ucf101 --protocol ucf101/split1

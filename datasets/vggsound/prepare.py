@@ -1,4 +1,4 @@
-"""Make a manifest of VGGSound.
+"""Write a manifest of VGGSound.
 
     python datasets/vggsound/prepare.py --root vggsound/video --annotations vggsound \
         --out data/vggsound --protocol vggsound
