@@ -20,7 +20,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avmix.config import TrainConfig, load_config
+    from avmix.commands.evaluate import evaluate
+    from avmix.commands.train import TrainResult, train
+    from avmix.config import EvalConfig, TrainConfig, load_config
     from avmix.data.manifest import Manifest, read_manifest, write_manifest
     from avmix.decode import ClipError, decode_clip, decode_clips
     from avmix.mix import CrossModalMixup, MixPlan, draw_plan, mixed_targets
@@ -36,19 +38,23 @@ __all__ = [
     "ClipError",
     "CrossModalMixup",
     "Entry",
+    "EvalConfig",
     "Frontend",
     "Heads",
     "LateFusionClassifier",
     "Manifest",
     "MixPlan",
     "TrainConfig",
+    "TrainResult",
     "build_model",
     "decode_clip",
     "decode_clips",
     "draw_plan",
+    "evaluate",
     "load_config",
     "mixed_targets",
     "read_manifest",
+    "train",
     "write_manifest",
 ]
 
@@ -58,19 +64,23 @@ _ORIGIN = {
     "ClipError": "avmix.decode",
     "CrossModalMixup": "avmix.mix",
     "Entry": "avmix.types",
+    "EvalConfig": "avmix.config",
     "Frontend": "avmix.models.frontend",
     "Heads": "avmix.types",
     "LateFusionClassifier": "avmix.models",
     "Manifest": "avmix.data.manifest",
     "MixPlan": "avmix.mix",
     "TrainConfig": "avmix.config",
+    "TrainResult": "avmix.commands.train",
     "build_model": "avmix.models",
     "decode_clip": "avmix.decode",
     "decode_clips": "avmix.decode",
     "draw_plan": "avmix.mix",
+    "evaluate": "avmix.commands.evaluate",
     "load_config": "avmix.config",
     "mixed_targets": "avmix.mix",
     "read_manifest": "avmix.data.manifest",
+    "train": "avmix.commands.train",
     "write_manifest": "avmix.data.manifest",
 }
 """Modules of the public names, which are imported when they are asked for: torch takes seconds, and

@@ -19,8 +19,8 @@ from avmix.models import LateFusionClassifier
 from avmix.models.encoder import Encoder
 from avmix.training.engine import targets_of, towers_of
 from avmix.training.losses import head_losses, presence
+from avmix.training.training_setup import Training
 from avmix.types import Batch, Heads
-from train import Training
 
 
 def zero_share(x: Tensor) -> float:
