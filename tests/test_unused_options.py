@@ -176,7 +176,7 @@ def test_what_is_set_after_it_was_switched_off_is_refused(after, capsys):
 
 
 def commands() -> list[str]:
-    """What the pages and the heads of the configurations say to run, from `train.py` or `avmix train` on."""
+    """Options of training in the lines that the pages and the heads of the configurations show."""
     pages = [ROOT / "README.md", ROOT / "train.py", *ROOT.glob("docs/*.md")]
     pages += [*ROOT.glob("datasets/**/*.md"), *ROOT.glob("configs/**/*.yaml")]
     text = "\n".join(page.read_text() for page in pages)

@@ -1,4 +1,4 @@
-"""The wheel, installed outside of the repository, prepares, trains, evaluates and examines clips."""
+"""The wheel, installed outside the repository: prepares, trains, evaluates, examines clips."""
 
 import os
 import re
