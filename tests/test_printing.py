@@ -89,7 +89,10 @@ def test_training_and_evaluation_name_what_is_called_like_markup(
                  "--data.manifest", str(hostile / "hostile"), "--run.out", str(out),
                  "--run.threads", "1", "--data.num_workers", "0", "--optim.epochs", "1",
                  "--data.max_bad_share", "0.1"]  # fmt: skip
-    train.train(load_config(TrainConfig, arguments))
+    result = train.train(load_config(TrainConfig, arguments))
+    assert (result.checkpoint, result.best) == (out / "last.pt", out / "best.pt")
+    assert result.val is not None
+    assert (result.epochs, result.val["fused"] and result.val["fused"].num_clips) == (1, 9)
     said = capsys.readouterr().out
     assert f"{out}: [/] $p_p$ :smile:, 40 clips" in said
     assert "unreadable, in train: [/x].mp4: " in said

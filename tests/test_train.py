@@ -551,7 +551,7 @@ def test_a_run_says_what_a_later_option_switched_off(
     out = tmp_path / "run"
     arguments = smoke(toy_set, out, "--config", str(tmp_path / "ramp.yaml"), "--mix.method",
                       "none", "--data.val_split", "")  # fmt: skip
-    run_train(arguments)
+    first = train.train(load_config(TrainConfig, arguments))
     message = (
         "mix.ramp_epochs cannot act without a mix.method that mixes or drops (not none), got 1"
     )
@@ -559,4 +559,5 @@ def test_a_run_says_what_a_later_option_switched_off(
     # The resolved configuration, which does not name it, is of the same run.
     again = load_config(TrainConfig, ["--config", str(out / "config.yaml")])
     assert again.mix.ramp_epochs == 0
-    assert train.train(again).checkpoint == out / "last.pt"
+    ended = train.TrainResult(checkpoint=out / "last.pt", best=None, epochs=2, val=None)
+    assert train.train(again) == first == ended
