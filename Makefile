@@ -19,7 +19,7 @@ help:
 	@echo "make test   the tests"
 	@echo "make long   further tests that take ten seconds and more each"
 	@echo "make fuzz   5,000 damaged files through the decoder; the offending ones to runs/fuzz"
-	@echo "make lint   formatting, style, types"
+	@echo "make lint   formatting, style, types, the layers of imports"
 	@echo "make bench  the benchmarks; of committed code; writes benchmarks/results, tables, figures"
 	@echo "make env    only the environment in $(VENV)"
 	@echo "make clean  delete what the demo wrote (data/toy, runs/demo)"
@@ -56,6 +56,7 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 bench: env
 	$(BIN)/python datasets/toy/make.py --out data/toy

@@ -43,8 +43,9 @@ from mix import as_json
 
 from avmix.augment import AudioPlan, AugmentPlan, TimePlan, centred
 from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
-from avmix.data.dataset import Sample, TrainSet
+from avmix.data.dataset import TrainSet
 from avmix.data.manifest import Manifest
+from avmix.data.sample import Sample
 from avmix.decode import ClipError
 from avmix.media.judgement import entry_of
 from avmix.models.frontend import Frontend

@@ -25,10 +25,10 @@ from avmix.media.fingerprint import FRAME_BITS, Fingerprint, fingerprint_of, fra
 from avmix.media.fingerprint import audio_hash_distance as distance_of_audio
 from avmix.media.judgement import entry_of
 from avmix.system import strict_json
-from avmix.tools.leaks import (
+from avmix.tools.fingerprint_journal import fingerprints
+from avmix.tools.leak_search import (
     MAX_AUDIO_SHARE,
     MAX_FRAME_BITS,
-    fingerprints,
     near_duplicate_audio,
     near_duplicate_frames,
 )

@@ -24,8 +24,8 @@ import learningvariants
 import trainrun
 
 from avmix.config import TrainConfig, to_yaml
-from avmix.data.dataset import Loaded, Place
 from avmix.data.loader import BatchSource
+from avmix.data.sample import Loaded, Place
 from avmix.training import runtime, training_setup
 from avmix.training.chance_level import HEADS, HeadEpoch
 from avmix.training.engine import train_one_epoch

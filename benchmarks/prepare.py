@@ -28,7 +28,8 @@ from avmix.data.dataset import TrainSet
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.media.judgement import entry_of
 from avmix.system import strict_json
-from avmix.tools.transcode import TargetFormat, transcode
+from avmix.tools.transcode import transcode
+from avmix.tools.transcode_clip import TargetFormat
 from avmix.types import Entry
 
 RESULTS = Path(__file__).parent / "results" / "prepare.json"

@@ -23,7 +23,9 @@ from avmix.system.git_commit import commit_of, uncommitted  # noqa: E402
 SOURCES = {
     "augment": (
         "avmix/augment",
+        "avmix/data/clip_reader.py",
         "avmix/data/dataset.py",
+        "avmix/data/sample.py",
         "avmix/decode",
         "avmix/models/frontend.py",
     ),
@@ -32,10 +34,25 @@ SOURCES = {
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
     "learning": ("avmix/models", "benchmarks/learninglook.py", "benchmarks/learningvariants.py"),
-    "leaks": ("avmix/media/fingerprint.py", "avmix/tools/leaks.py"),
+    "leaks": (
+        "avmix/media/fingerprint.py",
+        "avmix/tools/fingerprint_journal.py",
+        "avmix/tools/leak_search.py",
+        "avmix/tools/leaks.py",
+    ),
     "mix": ("avmix/models/frontend.py", "avmix/mix"),
-    "prepare": ("avmix/decode", "avmix/media/probe.py", "avmix/tools/transcode.py"),
+    "prepare": (
+        "avmix/decode",
+        "avmix/media/frame_scan.py",
+        "avmix/media/probe.py",
+        "avmix/media/stream_tally.py",
+        "avmix/tools/transcode.py",
+        "avmix/tools/transcode_check.py",
+        "avmix/tools/transcode_clip.py",
+    ),
     "rows": (
+        "avmix/prepare/annotation_rows.py",
+        "avmix/prepare/annotation_values.py",
         "avmix/prepare/annotations.py",
         "avmix/prepare/inventory.py",
         "avmix/prepare/clip_status.py",

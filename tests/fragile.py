@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from avmix.augment import TimePlan
-from avmix.data.dataset import BadClip, Loaded, Place, Sample, TrainSet
+from avmix.data.dataset import TrainSet
+from avmix.data.sample import BadClip, Loaded, Place, Sample
 from avmix.types import Batch, Clip, Entry
 
 Fate = Literal["crash", "exit", "hang", "hang on", "killed", "stop", "mistake", "die in between"]

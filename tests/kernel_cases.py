@@ -329,12 +329,13 @@ if __name__ == "__main__":
     import triton
     import triton.language as tl
 
-    from avmix.mix.cuda_kernels import _divide, _divisor
+    from avmix.mix.cuda_kernels import _divisor
+    from avmix.mix.triton_kernels import divide
 
     @triton.jit
     def _divide_all(out, number, magic, shift):
         offset = tl.arange(0, 16)
-        quotient = _divide(tl.load(number + offset), magic, shift)
+        quotient = divide(tl.load(number + offset), magic, shift)
         tl.store(out + offset, quotient)
 
     def _check_divide() -> None:

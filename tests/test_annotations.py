@@ -13,14 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from avmix.prepare.annotations import (
-    AnnotationError,
-    Annotations,
-    Row,
-    in_two_splits,
-    plain,
-    seconds_of,
-)
+from avmix.prepare.annotation_rows import AnnotationError, Row
+from avmix.prepare.annotation_values import plain, seconds_of
+from avmix.prepare.annotations import Annotations, in_two_splits
 from avmix.prepare.fetch_annotations import fetch, fetch_annotations
 
 COLUMNS = ("path", "label")

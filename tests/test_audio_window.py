@@ -23,9 +23,9 @@ from avmix.decode import (
     decode_audio,
     decode_clip,
     decode_clips,
-    pyav,
 )
-from avmix.decode.audio import _filter, _resample
+from avmix.decode.file_reader import FileReader
+from avmix.decode.resample import _filter, resample
 from tests.media import beep_times, read_counter, write_flash_beep
 from tests.test_backends import ALL
 
@@ -116,13 +116,13 @@ def test_reading_begins_before_the_earlier_of_both(
     file_of: FileOf, monkeypatch: pytest.MonkeyPatch, shift: float, wanted: float, backend: Any
 ) -> None:
     # Otherwise every window is sought several times, and read from the start of the file at last.
-    sought, seek = [], pyav._Reader._seek
+    sought, seek = [], FileReader._seek
 
     def noted(reader: Any, seconds: float) -> bool:
         sought.append(seconds)
         return seek(reader, seconds)
 
-    monkeypatch.setattr(pyav._Reader, "_seek", noted)
+    monkeypatch.setattr(FileReader, "_seek", noted)
     decode_clip(file_of("plain.mp4"), start_seconds=6.0, duration_seconds=0.5, fps=5,
                 audio_shift_seconds=shift, backend=backend)  # fmt: skip
     # Other backends take only the audio from here.
@@ -218,7 +218,7 @@ def test_a_tone_keeps_its_time_whatever_the_rate(rate: int, new_rate: int) -> No
     wave, wanted = (
         np.sin(2 * np.pi * 441 * t) + 0.5 * np.cos(2 * np.pi * 2900 * t) for t in (time, new_time)
     )
-    found = _resample(wave.astype(np.float32), rate, new_rate)
+    found = resample(wave.astype(np.float32), rate, new_rate)
     assert abs(len(found) - new_rate) <= 1
     inner = slice(new_rate // 20, -new_rate // 20)
     np.testing.assert_allclose(found[:new_rate][inner], wanted[: len(found)][inner], atol=2e-3)
@@ -234,4 +234,4 @@ def test_a_filter_that_is_kept_small_is_the_whole_one(rate: int, new_rate: int) 
     assert torch.equal(small.whole(), whole.kernel)
     assert small.num_bytes <= 200_000
     wave = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
-    assert np.array_equal(_resample(wave, rate, new_rate), whole(torch.from_numpy(wave)).numpy())
+    assert np.array_equal(resample(wave, rate, new_rate), whole(torch.from_numpy(wave)).numpy())

@@ -17,8 +17,9 @@ from media import BURST_SECONDS, TONE_HZ, write_flash_beep
 
 from avmix.augment import TimePlan, draw_times
 from avmix.config import AugmentConfig, ClipConfig, FrontendConfig, TrainConfig, load_config
-from avmix.data.dataset import Sample, TrainSet
+from avmix.data.dataset import TrainSet
 from avmix.data.manifest import Manifest
+from avmix.data.sample import Sample
 from avmix.media.judgement import entry_of
 from avmix.models.frontend import Frontend
 

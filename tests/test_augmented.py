@@ -32,10 +32,11 @@ from avmix.config import (
     VideoEncoderConfig,
     load_config,
 )
-from avmix.data import dataset
-from avmix.data.dataset import Loaded, Sample, TrainSet
+from avmix.data import clip_reader, dataset
+from avmix.data.dataset import TrainSet
 from avmix.data.loader import EpochSampler, train_loader
-from avmix.data.manifest import ManifestError, read_events, read_manifest
+from avmix.data.manifest import Manifest, ManifestError, read_events, read_manifest
+from avmix.data.sample import Loaded, Sample
 from avmix.decode import ClipError, decode_audio, decode_clips
 from avmix.mix import clip_grids, draw_plan, mixed_targets
 from avmix.mix.hidden_mix import hidden_mix
@@ -129,7 +130,7 @@ def test_windows_of_one_file_are_read_from_one_open_file(
         calls.append(options["starts_seconds"])
         return decode_clips(path, **options)
 
-    monkeypatch.setattr(dataset, "decode_clips", counted)
+    monkeypatch.setattr(clip_reader, "decode_clips", counted)
     begun: list[int] = []
     samples = of(toy_train, repeats=4).samples([(0, place) for place in range(12)],
                                                begin=begun.append)  # fmt: skip
@@ -434,9 +435,7 @@ def test_stereo_follows_the_flip(tmp_path: Path):
 
     path = write_flash_beep(tmp_path / "a.mp4", layout="stereo")
     entry = entry_of(path, tmp_path, clip_id="a", labels=["x"], source_id="a")
-    manifest = dataset.Manifest(
-        classes=("x",), protocol="p", split="train", entries=(entry,), sha256=""
-    )
+    manifest = Manifest(classes=("x",), protocol="p", split="train", entries=(entry,), sha256="")
     clip = replace(CLIP, stereo=True)
     one, other = (
         TrainSet(manifest=manifest, root=tmp_path, clip=clip, seed=0, frontend=SPECTRUM,
@@ -461,8 +460,11 @@ def test_where_nothing_is_laid_under_the_label_stays(
     toy_train: TrainSet, silent: str, monkeypatch: pytest.MonkeyPatch
 ):
     train = of(toy_train, background=1.0, background_label="soften")
-    name = "decode_clips" if silent == "clip" else "decode_audio"
-    right = getattr(dataset, name)
+    module, name = {
+        "clip": (clip_reader, "decode_clips"),
+        "background": (dataset, "decode_audio"),
+    }[silent]
+    right = getattr(module, name)
 
     def hushed(*args: Any, **options: Any) -> Any:
         found = right(*args, **options)
@@ -470,7 +472,7 @@ def test_where_nothing_is_laid_under_the_label_stays(
             return [replace(one, audio=np.zeros_like(one.audio)) for one in found]
         return replace(found, audio=np.zeros_like(found.audio))
 
-    monkeypatch.setattr(dataset, name, hushed)
+    monkeypatch.setattr(module, name, hushed)
     samples = first(train, 2)
     assert [s.background for s in samples] == [(s.row, 0.0) for s in samples]
     batch = train.collate(samples).batch
@@ -503,10 +505,10 @@ def test_a_file_with_one_unreadable_window_is_left_before_a_background_is_read(
     def damaged(path: Path, **options: Any) -> Any:
         found = decode_clips(path, **options)
         if path == train.path_of(train.manifest.entries[row]):
-            found[1] = dataset.ClipError(str(path), "damaged")
+            found[1] = ClipError(str(path), "damaged")
         return found
 
-    monkeypatch.setattr(dataset, "decode_clips", damaged)
+    monkeypatch.setattr(clip_reader, "decode_clips", damaged)
     begun: list[int] = []
     found = train.samples([(0, 0), (0, 1)], begin=begun.append)
     assert begun[:2] == [row, found[0].row]

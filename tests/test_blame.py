@@ -13,7 +13,8 @@ import torch
 from avmix.commands import train
 from avmix.config import TrainConfig, load_config
 from avmix.training import checkpoint
-from avmix.training.runlog import RunLog, StepRecord, Stopwatch
+from avmix.training.measurements import StepRecord, Stopwatch
+from avmix.training.runlog import RunLog
 
 ROOT = Path(__file__).parents[1]
 CLIP_SECONDS = 1.0

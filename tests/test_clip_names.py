@@ -15,7 +15,7 @@ from avmix.prepare.inventory import like_missing
 from avmix.prepare.media_folder import MediaIndex, scan
 from avmix.prepare.probe_journal import Probed
 from avmix.prepare.protocol import Expected, Protocol
-from avmix.tools.download import Item, read_list, write_list
+from avmix.tools.link_list import Item, read_list, write_list
 from tests.recipes_media import MAKERS, YT, load_recipe, options
 
 ID = "0wR5jVB-WPk"

@@ -14,7 +14,7 @@ from mix_reference import mix as reference
 from avmix.config import MixConfig
 from avmix.mix import Clips, Grid, MixPlan, draw_plan, unmixed_plan
 from avmix.mix.cross_modal_mixup import CrossModalMixup, Mixed
-from avmix.mix.methods import MAX_MODALITIES
+from avmix.mix.plan_drawing import MAX_MODALITIES
 from avmix.rng import rng
 
 Kinds = dict[str, str]
@@ -24,7 +24,7 @@ SHAPES = {
     "photo": (1, 12, 20),
     "text": (7,),
     "video": (3, 4, 6, 10),
-    "sound": (400,),
+    "audio": (400,),
     "stereo": (2, 400),
     "mel": (8, 20),
     "mel_of_two": (2, 8, 20),
@@ -34,7 +34,7 @@ KINDS: Kinds = {
     "photo": "image",
     "text": "vector",
     "video": "video",
-    "sound": "waveform",
+    "audio": "waveform",
     "stereo": "waveform",
     "mel": "spectrogram",
     "mel_of_two": "spectrogram",
@@ -42,13 +42,13 @@ KINDS: Kinds = {
 SETS = [
     ("image", "text"),
     ("video", "mel"),
-    ("video", "sound"),
+    ("video", "audio"),
     ("video", "stereo", "text"),
     ("mel_of_two", "photo", "image"),
 ]
 BLENDS = ["mixup", "independent"]
 CUTS = {
-    "cutmix_temporal": {"video", "sound", "stereo", "mel", "mel_of_two"},
+    "cutmix_temporal": {"video", "audio", "stereo", "mel", "mel_of_two"},
     "cutmix_spatial": {"image", "photo", "video"},
     "cutmix_spatiotemporal": {"video"},
     "cutmix_frequency": {"mel", "mel_of_two"},
@@ -211,7 +211,7 @@ def test_eight_tensors_have_eight_lambdas_when_independent():
 # Methods that are chosen --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("names", [("image", "text"), ("text", "image", "sound")])
+@pytest.mark.parametrize("names", [("image", "text"), ("text", "image", "audio")])
 def test_the_name_of_a_tensor_mixes_that_one_alone(names):
     tensors = noise(names, 4)
     mixed = mixer(names, method="text", law="fixed", lam=0.25)(tensors, eye(4), step=0)
@@ -272,13 +272,13 @@ def test_switch_and_probability_choose_by_their_shares():
 
 
 def test_dropout_takes_one_tensor_of_rows_that_have_all():
-    names = ("image", "text", "sound")
-    mix = mixer(names, method="mixup+dropout", drop={"image": 0.5, "text": 0.0, "sound": 0.25})
+    names = ("image", "text", "audio")
+    mix = mixer(names, method="mixup+dropout", drop={"image": 0.5, "text": 0.0, "audio": 0.25})
     size = 400
-    has = {"sound": [i % 2 == 0 for i in range(size)]}
+    has = {"audio": [i % 2 == 0 for i in range(size)]}
     mixed = mix(noise(names, size), torch.zeros(size, 2), step=0, present=has)
     image, text, audio = (mixed.present[name] for name in names)
-    whole = torch.tensor(has["sound"])
+    whole = torch.tensor(has["audio"])
     assert text.all()
     assert image[~whole].all()
     assert not audio[~whole].any()
@@ -477,7 +477,7 @@ def test_the_rank_is_that_of_the_process_group():
 
 @pytest.mark.parametrize(
     ("names", "method"),
-    [*POSSIBLE, (("image", "text"), "text"), (("image", "sound", "text"), "mixup+dropout")],
+    [*POSSIBLE, (("image", "text"), "text"), (("image", "audio", "text"), "mixup+dropout")],
 )
 def test_a_plan_from_json_gives_the_same_mix(names, method):
     mix, tensors = mixer(names, method=method, labels="max", label_smoothing=0.1), noise(names, 8)
@@ -498,14 +498,14 @@ def replace_nan(mixed: Mixed) -> Mixed:
 
 
 def test_plans_of_others_are_refused():
-    names = ("video", "sound")
+    names = ("video", "audio")
     mix, tensors = mixer(names, method="cutmix_temporal"), noise(names, 4)
     plan = next(
         plan
         for plan in (mix(tensors, eye(4), step=step).plan for step in range(99))
         if all(part.box for part in plan.parts)
     )
-    audio = plan.part("sound")
+    audio = plan.part("audio")
     with pytest.raises(ValueError, match="the plan is for 4 clips, there are 3"):
         mix.replay(plan, noise(names, 3), eye(3))
     with pytest.raises(ValueError, match="the plan is for video, the tensors are video, audio"):
@@ -519,7 +519,7 @@ def test_plans_of_others_are_refused():
     with pytest.raises(ValueError, match="the plan mixes log_mel of audio, which is waveform"):
         mix.replay(log_mel, tensors, eye(4))
     with pytest.raises(ValueError, match=r"audio: .* \(400,\), the tensor is \(4, 399\)"):
-        mix.replay(plan, tensors | {"sound": torch.zeros(4, 399)}, eye(4))
+        mix.replay(plan, tensors | {"audio": torch.zeros(4, 399)}, eye(4))
     with pytest.raises(ValueError, match="the plan mixes features of video, which is pixels"):
         mix.replay(unmixed_plan({n: [True] * 4 for n in names}), tensors, eye(4))
 
@@ -613,7 +613,7 @@ def test_a_gpu_gives_the_same_and_is_not_waited_for(method, on):
         ({"switch": {"mixup": 1.5, "text": -0.5}}, "probabilities >= 0"),
         ({"switch": {"mixup": 1.0}, "method": "text"}, "'text' and switch .*: give one of them"),
         ({"drop": {"text": 0.1}}, r"drop={'text': 0.1} is for methods with \+dropout"),
-        ({"drop": {"sound": 0.1}, "method": "dropout"}, "drop: no tensor is called 'audio'"),
+        ({"drop": {"audio": 0.1}, "method": "dropout"}, "drop: no tensor is called 'audio'"),
         ({"drop": {"text": 0.6, "image": 0.6}, "method": "dropout"}, "add up to at most 1"),
         ({"drop": {"text": -0.1}, "method": "dropout"}, "shares >= 0"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1.0"),
@@ -629,7 +629,7 @@ def test_options_without_meaning_are_refused(options, message):
 
 def test_kinds_and_names_without_meaning_are_refused():
     # (Of a mapping, the type checker of the tests looks at the first item only.)
-    kinds: Any = {"text": "vector", "image": "picture"}
+    kinds: Any = {"text": "vector", "image": "frame"}
     with pytest.raises(ValueError, match=r"image must be one of vector, .*, got 'frame'"):
         CrossModalMixup(kinds)
     with pytest.raises(ValueError, match="'mixup' is a method"):
@@ -646,7 +646,7 @@ BROKEN[2, 1] = float("nan")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sound": torch.zeros(4, 9)}, "was not told of audio, only of image, text"),
+        ({"audio": torch.zeros(4, 9)}, "was not told of audio, only of image, text"),
         ({"text": None}, "text missing: the tensors are image, text"),
         ({"text": torch.zeros(3, 7)}, "image has 4 rows, text has 3"),
         ({"text": torch.zeros(4, 7, 1)}, r"text is of kind vector, \(b d\), .* \(4, 7, 1\)"),
@@ -668,7 +668,7 @@ BROKEN[2, 1] = float("nan")
         ({"labels": BROKEN[:, :5]}, r"labels is not finite in rows \[2\]"),
         ({"step": -1}, "step must be in .*, got -1"),
         ({"epoch": -1}, "epoch must be in .*, got -1"),
-        ({"present": {"sound": [True] * 4}}, "present: no tensor is called 'audio', only image"),
+        ({"present": {"audio": [True] * 4}}, "present: no tensor is called 'audio', only image"),
         ({"present": {"text": [True] * 3}}, r"present\['text'\] must be 4 of True or False"),
         ({"present": {"text": torch.ones(4)}}, r"present\['text'\] must be 4 of True or False"),
         ({"source": [1, 2, 3]}, "source has 3 rows, the tensors have 4"),
@@ -678,7 +678,7 @@ def test_batches_that_do_not_fit_are_refused(changes, message):
     mix = mixer(("image", "text"), num_classes=5, debug=True)
     options = {"labels": LABELS, "step": 0, **changes}
     tensors = {"image": IMAGE, "text": TEXT}
-    tensors |= {n: options.pop(n) for n in ("image", "text", "sound") if n in options}
+    tensors |= {n: options.pop(n) for n in ("image", "text", "audio") if n in options}
     tensors = {name: x for name, x in tensors.items() if x is not None}
     with pytest.raises(ValueError, match=message):
         mix(tensors, options.pop("labels"), **options)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from avmix.data.manifest import read_manifest, splits_of
-from avmix.prepare.annotations import AnnotationError, Annotations, in_two_splits
+from avmix.prepare.annotation_rows import AnnotationError
+from avmix.prepare.annotations import Annotations, in_two_splits
 from avmix.prepare.command import run_recipe
 from avmix.prepare.media_folder import scan
 from avmix.prepare.pipeline import files_of

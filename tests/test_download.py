@@ -18,15 +18,9 @@ import pytest
 from avmix.cli import main
 from avmix.data.manifest import ManifestError
 from avmix.media.probe import probe
-from avmix.tools.download import (
-    Item,
-    RequestLimits,
-    download,
-    fetch_file,
-    fetch_page,
-    read_list,
-    write_list,
-)
+from avmix.tools.download import download
+from avmix.tools.fetch_link import RequestLimits, fetch_file, fetch_page
+from avmix.tools.link_list import Item, read_list, write_list
 from tests.media import write_flash_beep
 
 DATA = bytes(range(256)) * 2000

@@ -25,8 +25,8 @@ from avmix.config import (
     TrainConfig,
     VideoEncoderConfig,
 )
-from avmix.data.dataset import BadClip, Loaded, Place, TooManyBadClips
 from avmix.data.loader import BadClips, EpochSampler, EvalLoader, TrainLoader
+from avmix.data.sample import BadClip, Loaded, Place, TooManyBadClips
 from avmix.evaluation.metrics import EVAL_ROWS
 from avmix.mix import MixPlan, mixed_targets
 from avmix.mix.hidden_mix import hidden_mix

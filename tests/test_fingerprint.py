@@ -18,7 +18,7 @@ from avmix.media.fingerprint import (
     frame_hashes,
 )
 from avmix.media.judgement import entry_of
-from avmix.tools.leaks import MAX_AUDIO_SHARE, MAX_FRAME_BITS
+from avmix.tools.leak_search import MAX_AUDIO_SHARE, MAX_FRAME_BITS
 from avmix.types import Entry
 from tests.scenes import scene, speech, write_scene
 

@@ -11,7 +11,7 @@ from conftest import AUDIO, ENTRY, VIDEO
 
 from avmix.data.manifest import ManifestError
 from avmix.media.folder_walk import File
-from avmix.media.probe import Check
+from avmix.media.frame_scan import Check
 from avmix.prepare.archives import Archive
 from avmix.prepare.clip_status import Judged, judge
 from avmix.prepare.inventory import excluded_rows, inventory_of

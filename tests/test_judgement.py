@@ -20,8 +20,8 @@ from avmix.decode import ClipError, DecodeError, decode_clips
 from avmix.doctor.examine import Task, examine
 from avmix.doctor.manifest_check import _differences
 from avmix.media.fingerprint import fingerprint_of
+from avmix.media.frame_scan import Check
 from avmix.media.judgement import Judgement, Worth, entry_of, judge_file
-from avmix.media.probe import Check
 from avmix.media.whole_clip import audio_of, frames_of, num_frames_of
 from avmix.prepare.command import run_recipe
 from avmix.preview.mix_preview import _read

@@ -13,17 +13,17 @@ from avmix.cli import main
 from avmix.data.manifest import ManifestError, read_manifest, row_of
 from avmix.media.fingerprint import Fingerprint
 from avmix.media.judgement import entry_of
-from avmix.tools import leaks as leaks_module
-from avmix.tools.leaks import (
+from avmix.tools import fingerprint_journal, leak_search
+from avmix.tools.fingerprint_journal import fingerprints
+from avmix.tools.leak_search import (
     MAX_AUDIO_SHARE,
     MAX_FRAME_BITS,
-    fingerprints,
     near_duplicate_audio,
     near_duplicate_frames,
     near_duplicates,
-    read_groups,
     shared_keys,
 )
+from avmix.tools.leaks import read_groups
 from avmix.types import Entry
 from tests.scenes import write_scene
 
@@ -182,13 +182,13 @@ def test_pieces_of_the_comparison_change_nothing(monkeypatch: pytest.MonkeyPatch
     test = [_print(str(i), draw.integers(0, 2**63, (2, 2))) for i in range(5)]
     whole = near_duplicate_frames(train, test, 58)
     assert 0 < len(whole) < 15
-    monkeypatch.setattr(leaks_module, "_ROWS", 2)
-    monkeypatch.setattr(leaks_module, "_COLUMNS", 3)
+    monkeypatch.setattr(leak_search, "_ROWS", 2)
+    monkeypatch.setattr(leak_search, "_COLUMNS", 3)
     assert (near_duplicate_frames(train, test, 58) == whole).all()
     audio = [_print("s", audio=draw.integers(1, 2**32, 200))]
     again = [_print("t", audio=np.roll(audio[0].audio, 5)), _print("u", audio=[3] * 100)]
     assert near_duplicate_audio(audio, again, 0.1).tolist() == [[0, 0, 0]]
-    monkeypatch.setattr(leaks_module, "_HASHES", 7)
+    monkeypatch.setattr(leak_search, "_HASHES", 7)
     assert near_duplicate_audio(audio, again, 0.1).tolist() == [[0, 0, 0]]
 
 
@@ -257,13 +257,13 @@ def test_fingerprints_are_made_once_and_a_killed_run_goes_on(
     entries = [clips["first"], clips["second"], clips["other"]]
     whole = fingerprints(root, entries, journal)
     made: list[str] = []
-    real = leaks_module.fingerprint_of
+    real = fingerprint_journal.fingerprint_of
 
     def counted(root: Path, entry: Entry) -> Fingerprint:
         made.append(entry.clip_id)
         return real(root, entry)
 
-    monkeypatch.setattr(leaks_module, "fingerprint_of", counted)
+    monkeypatch.setattr(fingerprint_journal, "fingerprint_of", counted)
     again = fingerprints(root, entries, journal)
     assert made == []
     journal.write_text(journal.read_text()[:-300])  # as a kill cuts it

@@ -2,8 +2,8 @@
 
 import pytest
 
-from avmix.data.dataset import BadClip, TooManyBadClips
 from avmix.data.loader import BadClips, EpochSampler, _whole_clips
+from avmix.data.sample import BadClip, TooManyBadClips
 
 
 def bad(row: int) -> BadClip:

@@ -15,9 +15,9 @@ import torch
 from fragile import Fate, Numbers, clip_of, tell_about_parent
 
 import avmix
-from avmix.data.dataset import Loaded, Place, Sample
 from avmix.data.loader_pool import LoaderError, Pool
 from avmix.data.loader_worker import fork_server
+from avmix.data.sample import Loaded, Place, Sample
 from avmix.data.shared_memory import MAX_LENT, NOTHING, SharedBatches
 from avmix.types import Batch
 

@@ -11,9 +11,10 @@ import torch
 from media import beep_times, write_flash_beep
 
 from avmix.config import AugmentConfig, ClipConfig
-from avmix.data.dataset import EvalSet, Sample, TrainSet
+from avmix.data.dataset import EvalSet, TrainSet
 from avmix.data.loader import TrainLoader, eval_loader, train_loader
 from avmix.data.manifest import Manifest, read_manifest
+from avmix.data.sample import Sample
 from avmix.decode import decode_clips
 from avmix.media.judgement import entry_of
 from avmix.types import Batch
@@ -239,7 +240,7 @@ def test_a_file_is_decoded_once_for_all_its_views(
         calls.append(len(starts_seconds))
         return decode_clips(path, starts_seconds=starts_seconds, **options)
 
-    monkeypatch.setattr("avmix.data.dataset.decode_clips", counted)
+    monkeypatch.setattr("avmix.data.clip_reader.decode_clips", counted)
     dataset = views_of(toy_train)
     places = [(row, view) for row in (5, 2) for view in range(3)]
     together = dataset.samples(places)
@@ -285,7 +286,7 @@ def test_whatever_a_decoder_raises_concerns_its_file_alone(
             raise raised
         return decode_clips(at, **options)
 
-    monkeypatch.setattr("avmix.data.dataset.decode_clips", decode)
+    monkeypatch.setattr("avmix.data.clip_reader.decode_clips", decode)
     (sample,) = toy_train.samples([(0, 0)])
     assert sample.clip is not None
     assert [b.row for b in sample.bad] == [row]
@@ -312,7 +313,7 @@ def test_files_are_compared_with_the_hash_of_the_manifest(
         seen.append(sha256)
         return decode_clips(path, **options)
 
-    monkeypatch.setattr("avmix.data.dataset.decode_clips", decode)
+    monkeypatch.setattr("avmix.data.clip_reader.decode_clips", decode)
     dataset.samples([(0, 0)])
     replace(views_of(dataset), verify=verify).samples([(0, 0)])
     assert seen == [passed, passed]

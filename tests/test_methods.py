@@ -22,11 +22,11 @@ from avmix.mix.methods import (
     draw_dropout,
     draw_energy,
     draw_independent,
-    draw_lam,
     draw_mixup,
     draw_none,
     draw_only,
 )
+from avmix.mix.plan_drawing import draw_lam
 from avmix.rng import rng
 
 CLIP, FRONTEND = ClipConfig(), FrontendConfig()

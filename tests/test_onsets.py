@@ -14,6 +14,8 @@ from avmix.data.manifest import read_manifest, write_manifest
 from avmix.media.judgement import entry_of
 from avmix.media.onsets import GRID_HZ, motion_energy, onset_strength, onset_times
 from avmix.synth import actions as act
+from avmix.synth.action_audio import audio_of
+from avmix.synth.action_scenes import draw_scene, draw_world
 from tests.media import draw_audio, write_flash_beep
 
 ROOT = Path(__file__).parents[1]
@@ -87,10 +89,10 @@ def test_precision_and_recall_on_the_toys_audio(
     num_true = num_found = hits = right = 0
     for number in range(30):
         address = (7, number)
-        world = act.draw_world((*address, 1), difficulty=difficulty)
-        scene = act.draw_scene((*address, 2), action=act.ACTIONS[number % 10], world=world,
+        world = draw_world((*address, 1), difficulty=difficulty)
+        scene = draw_scene((*address, 2), action=act.ACTIONS[number % 10], world=world,
                                difficulty=difficulty)  # fmt: skip
-        found = onset_times(act.audio_of(scene), act.RATE_HZ)
+        found = onset_times(audio_of(scene), act.RATE_HZ)
         meant = np.array([t for t in scene.onset_seconds if 0.01 < t < 3.19])
         every = np.array([t for voice in scene.voices for t in voice.onset_seconds])
         hits += matched(found, meant)[0]

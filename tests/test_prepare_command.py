@@ -442,11 +442,11 @@ def test_a_file_that_hangs_costs_its_limit_and_nothing_else(
 
 DYING = """
 import os, pathlib, sys
-from avmix.prepare import cluster
+from avmix.prepare import ray_cluster
 from avmix.prepare.command import run_recipe
 from tests.mini_recipe import protocols
 
-whole, mark = cluster._batch, pathlib.Path(sys.argv.pop())
+whole, mark = ray_cluster._batch, pathlib.Path(sys.argv.pop())
 
 def dying(looks):
     if not mark.exists():
@@ -454,7 +454,7 @@ def dying(looks):
         os.kill(os.getpid(), 9)
     return whole(looks)
 
-cluster._batch, cluster._FILES_PER_TASK = dying, 3
+ray_cluster._batch, ray_cluster._FILES_PER_TASK = dying, 3
 sys.exit(run_recipe("mini", "", protocols))
 """
 

@@ -104,6 +104,7 @@ def test_a_run_says_which_files_a_line_of_its_plans_is_about(
     found = of_run(tmp_path, 2, 1)
     assert found.labels == (manifest.entries[21].labels[0], manifest.entries[4].labels[0])
     for words, message in ((["--line", "3"], "2 lines, not a line 3"), (["--clip", "4"], "clip"),
+                           (["--rank", "1"], "plans_rank1.jsonl: not found; training writes it"),
                            (["--plan", "x"], "--plan and --run are two things")):  # fmt: skip
         with pytest.raises(SystemExit) as end:
             main([*command, *words])

@@ -195,16 +195,16 @@ def test_a_background_is_heard_and_has_its_share_of_the_label(
 def test_stereo_stays_stereo_and_a_flip_swaps_it(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strips: list[Any]
 ) -> None:
-    from avmix.data import dataset
+    from avmix.data.clip_reader import ClipReader
 
-    right = dataset._Reader.decode
+    right = ClipReader.decode
 
     def only_left(*args: Any) -> Any:
         clips = right(*args)
         left = np.array([[1], [0]], np.float32)
         return [replace(c, audio=c.audio * left) for c in clips if isinstance(c, Clip)]
 
-    monkeypatch.setattr(dataset._Reader, "decode", only_left)
+    monkeypatch.setattr(ClipReader, "decode", only_left)
     stereo = replace(CLIP, stereo=True)
     augmented(files / "stereo.mp4", tmp_path / "x.png", {"flip": 1.0}, stereo)
     levels = []

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -93,6 +94,17 @@ def test_make_test_is_what_the_readme_says() -> None:
     assert "make demo" in (ROOT / "README.md").read_text()
     assert "make test" in (ROOT / "README.md").read_text()
     assert "make test" in (ROOT / ".ci/run").read_text()
+
+
+def test_modules_are_short_and_each_file_name_is_one_module() -> None:
+    """A file that grows beyond this holds a second idea; a name that occurs once is found."""
+    files = sorted((ROOT / "avmix").rglob("*.py"))
+    assert len(files) > 200
+    lengths = {file: len(file.read_text().splitlines()) for file in files}
+    too_long = {str(file.relative_to(ROOT)): n for file, n in lengths.items() if n > 400}
+    assert not too_long, f"cut along its ideas what has over 400 lines: {too_long}"
+    names = Counter(file.name for file in files if file.name != "__init__.py")
+    assert not [name for name, count in names.items() if count > 1]
 
 
 def test_only_avmix_is_packaged() -> None:

@@ -12,18 +12,11 @@ import pytest
 import torch
 
 from avmix.config import TrainConfig
-from avmix.data.dataset import BadClip
+from avmix.data.sample import BadClip
 from avmix.evaluation.metrics import Scores
 from avmix.training.chance_level import AtChance
-from avmix.training.runlog import (
-    NO_STEP,
-    GradNorms,
-    NotFiniteError,
-    RunLog,
-    StepRecord,
-    Stopwatch,
-    _keep_before,
-)
+from avmix.training.measurements import NO_STEP, GradNorms, StepRecord, Stopwatch
+from avmix.training.runlog import NotFiniteError, RunLog, _keep_before
 from avmix.training.runtime import Runtime
 from avmix.types import Heads
 
@@ -250,8 +243,9 @@ TWO = """
 import sys
 from pathlib import Path
 import torch
-from avmix import runtime
-from avmix.training.runlog import NotFiniteError, RunLog, StepRecord, Stopwatch
+from avmix.training import runtime
+from avmix.training.measurements import StepRecord, Stopwatch
+from avmix.training.runlog import NotFiniteError, RunLog
 from avmix.types import Heads
 
 def record(step, loss, rows):

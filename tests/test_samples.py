@@ -30,7 +30,7 @@ from avmix.preview import mix_preview
 from avmix.preview.augment_preview import _augmented
 from avmix.synth import compose
 from avmix.synth.actions import ACTIONS
-from avmix.tools.transcode import _check_audio
+from avmix.tools.transcode_check import _check_audio
 from avmix.types import Entry
 
 RATE = 16_000

@@ -249,6 +249,22 @@ def test_a_file_object_gives_what_it_says(source: Lying, says: str) -> None:
     assert source.tell() == 3
 
 
+class Untouchable(io.BytesIO):
+    """A file object that must not be read."""
+
+    def read(self, *_: object) -> bytes:
+        raise AssertionError("it was read")
+
+
+def test_a_wrong_argument_is_told_before_anything_is_read() -> None:
+    clip: dict[str, Any] = {"duration_seconds": 0.6, "fps": 25, "start_seconds": 0.0}
+    for wrong in ({"fps": -1}, {"start_seconds": -1.0}, {"duration_seconds": -1.0}):
+        with pytest.raises((ValueError, ClipRangeError), match=next(iter(wrong))):
+            decode_clip(Untouchable(b"x"), **{**clip, **wrong})
+    with pytest.raises(ClipRangeError, match="start_seconds"):
+        decode_audio(Untouchable(b"x"), start_seconds=-1.0, duration_seconds=1.0)
+
+
 def test_no_more_than_the_limit_is_read() -> None:
     source = Endless(b"", 1000)
     for limit, num_read in ((999, 0), (1000, 1001)):

@@ -21,7 +21,7 @@ from avmix.config import ClipConfig, EvalConfig, FrontendConfig, MixConfig
 from avmix.data.dataset import EvalSet
 from avmix.data.manifest import read_manifest
 from avmix.decode import ClipError, decode_clip, decode_clips
-from avmix.decode.audio import mono, stereo
+from avmix.decode.downmix import mono, stereo
 from avmix.mix import MixPlan, Part
 from avmix.mix.loudness import FLOOR_DB, loudness_db
 from avmix.models.frontend import Frontend

@@ -19,6 +19,8 @@ from avmix.media.judgement import entry_of
 from avmix.media.onsets import onset_times
 from avmix.media.write_mp4 import write_mp4
 from avmix.synth import actions as act
+from avmix.synth.action_frames import frames_of
+from avmix.synth.action_scenes import draw_scene, draw_world
 from avmix.synth.compose import mix_over_background, square_of
 from avmix.types import Clip, Entry
 from tests.media import draw_audio, draw_frame, write_flash_beep
@@ -214,13 +216,13 @@ def test_other_classes_than_the_toys_and_no_backgrounds_are_refused(
 
 
 def test_where_nothing_is_drawn_the_background_is_as_it_was() -> None:
-    world = act.draw_world((0, 0, 1, 0), difficulty=0.5)
-    scene = act.draw_scene((0, 0, 2, 0), action=act.ACTIONS[0], world=world, difficulty=0.5)
+    world = draw_world((0, 0, 1, 0), difficulty=0.5)
+    scene = draw_scene((0, 0, 2, 0), action=act.ACTIONS[0], world=world, difficulty=0.5)
     empty = replace(scene, bodies=(), frame_noise=0.0, brightness=1.0, drift_px=(0.0, 0.0))
     stream = np.random.default_rng(0)
     behind = stream.integers(0, 256, (act.NUM_FRAMES, act.SIDE_PX, act.SIDE_PX, 3), np.uint8)
-    np.testing.assert_array_equal(act.frames_of(empty, behind), behind)
-    alone = act.frames_of(replace(empty, bodies=scene.bodies), behind)
+    np.testing.assert_array_equal(frames_of(empty, behind), behind)
+    alone = frames_of(replace(empty, bodies=scene.bodies), behind)
     assert 0.005 < (alone != behind).any(-1).mean() < 0.5
 
 

@@ -62,7 +62,7 @@ if how == "is short":
 write_flash_beep(
     output, seconds=seconds, events_seconds=events if how != "is silent" else [],
     audio_codec=None if how in ("has no audio", "makes frames") else "",
-    audio_seconds=0.8 if how == "stops sounding" else None,
+    audio_seconds=0.8 if how == "stops early" else None,
 )
 '''
 TEXT_TO_VIDEO = ["--kind", "text-to-video", "--seconds-per-clip", "60"]
@@ -157,7 +157,7 @@ def test_failing_clips_are_named_with_their_reason_and_not_replaced(
     make: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = ["fails", "writes garbage", "writes nothing", "is short", "has no audio",
-           "is silent", "stops sounding"]  # fmt: skip
+           "is silent", "stops early"]  # fmt: skip
     jobs = [job(how.replace(" ", "_"), how) for how in [*bad[:4], "fine", *bad[4:]]]
     assert make(jobs, *TEXT_TO_VIDEO) == 1  # more than a hundredth
     assert "7 of 8 clips failed" in capsys.readouterr().err
@@ -174,9 +174,9 @@ def test_failing_clips_are_named_with_their_reason_and_not_replaced(
         "writes_garbage": "unreadable: MediaOpenError: cannot be opened as media",
         "writes_nothing": "no output: ",
         "is_short": "too short: 1.000 s, asked for 2.000 s",
-        "has_no_sound": "no audio: the output has no audio stream",
+        "has_no_audio": "no audio: the output has no audio stream",
         "is_silent": "no audio: all of it is silent",
-        "stops_sounding": "audio too short: 1.",
+        "stops_early": "audio too short: 1.",
     }
     assert {n for n in expected if not reasons[n].startswith(expected[n])} == set(), reasons
     report = json.loads((tmp_path / "made/report.json").read_text())

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from avmix.data.manifest import read_manifest
+from avmix.synth.action_scenes import draw_scene, draw_world
 
 FOLDER = Path(__file__).parents[1] / "datasets" / "toy"
 SMALL = ("--train", "10", "--val", "2", "--test", "3", "--difficulty", "0")
@@ -210,7 +211,7 @@ def test_sources_are_worlds(clean: Path):
 
 def test_worlds_differ_between_splits_and_sources(maker: Any):
     addresses = [(0, split, 1, source) for split in range(3) for source in range(4)]
-    worlds = {maker.act.draw_world(address, difficulty=0.5) for address in addresses}
+    worlds = {draw_world(address, difficulty=0.5) for address in addresses}
     assert len(worlds) == 12
 
 
@@ -222,8 +223,8 @@ def test_workers_and_place_change_no_byte(clean: Path, tmp_path: Path):
 
 def test_the_seed_and_the_difficulty_change_the_clips(maker: Any):
     def scene(seed: int, difficulty: float) -> Any:
-        world = maker.act.draw_world((seed, 0, 1, 0), difficulty=difficulty)
-        return maker.act.draw_scene(
+        world = draw_world((seed, 0, 1, 0), difficulty=difficulty)
+        return draw_scene(
             (seed, 0, 2, 0), action=maker.act.ACTIONS[0], world=world, difficulty=difficulty
         )
 
@@ -245,8 +246,8 @@ def test_timing_classes_differ_in_timing_alone(maker: Any):
     sounds: dict[str, set[str]] = {}
     for index in range(200):
         action = maker.act.TIMING_ACTIONS[index % 4]
-        world = maker.act.draw_world((0, 0, 1, index), difficulty=0.5)
-        scene = maker.act.draw_scene((0, 0, 2, index), action=action, world=world, difficulty=0.5)
+        world = draw_world((0, 0, 1, index), difficulty=0.5)
+        scene = draw_scene((0, 0, 2, index), action=action, world=world, difficulty=0.5)
         pairs = zip(scene.voices[0].onset_seconds, scene.bodies[-1].event_seconds, strict=False)
         shifts.setdefault(action.name, set()).update(round(a - b, 5) for a, b in pairs)
         motions.setdefault(action.name, set()).add(scene.bodies[-1].motion)

@@ -24,7 +24,7 @@ from avmix.media.whole_clip import audio_of
 from avmix.prepare.command import _options, add_arguments
 from avmix.prepare.probe_pool import ProbeTask, probe_one
 from avmix.preview.mix_preview import _read
-from avmix.tools.transcode import _check_audio
+from avmix.tools.transcode_check import _check_audio
 from avmix.types import Entry
 
 RATE, SECONDS = 16_000, 2

@@ -21,13 +21,14 @@ from fragile import FragileSet
 from avmix.commands import evaluate as evaluation
 from avmix.commands import train
 from avmix.config import EvalConfig, TrainConfig, load_config
-from avmix.data.dataset import TooManyBadClips
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
+from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.metrics import EVAL_ROWS
 from avmix.training import checkpoint, training_setup
 from avmix.training.checkpoint import CheckpointError
+from avmix.training.measurements import StepRecord, Stopwatch
 from avmix.training.run_lock import alone_in
-from avmix.training.runlog import RunLog, StepRecord, Stopwatch
+from avmix.training.runlog import RunLog
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,19 +15,13 @@ from avmix.data.manifest import read_manifest, write_manifest
 from avmix.decode import decode_clip
 from avmix.media.judgement import entry_of
 from avmix.media.probe import probe
+from avmix.media.whole_clip import fps_of
 from avmix.media.write_mp4 import write_mp4
 from avmix.tools import transcode as module
-from avmix.tools.transcode import (
-    Job,
-    TargetFormat,
-    TranscodeError,
-    audio_shift,
-    check,
-    find_ffmpeg,
-    make_one,
-    stretch_of,
-    transcode,
-)
+from avmix.tools import transcode_clip
+from avmix.tools.transcode import find_ffmpeg, transcode
+from avmix.tools.transcode_check import TranscodeError, audio_shift, check
+from avmix.tools.transcode_clip import Job, TargetFormat, Transcoded, make_one, stretch_of
 from avmix.types import Entry
 from tests.media import beep_times, read_counter, write_flash_beep
 from tests.scenes import scene
@@ -160,7 +154,7 @@ def test_what_is_not_as_the_source_is_refused(tmp_path: Path) -> None:
     clip = decode_clip(good, start_seconds=0, duration_seconds=2, num_frames=50, sample_rate=48_000)
     for shift, wrong in ((480, True), (48, False)):
         moved = np.roll(clip.audio, shift)
-        write_mp4(tmp_path / "moved.mp4", [clip.video], moved, fps=module.fps_of(stretch),
+        write_mp4(tmp_path / "moved.mp4", [clip.video], moved, fps=fps_of(stretch),
                   rate_hz=48_000)  # fmt: skip
         if wrong:
             with pytest.raises(TranscodeError, match=r"audio is 10\.\d ms late"):
@@ -262,7 +256,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     real = module.make_one
     made: list[str] = []
 
-    def stopping(root: Path, out: Path, job: Job, *, form: TargetFormat) -> module.Transcoded:
+    def stopping(root: Path, out: Path, job: Job, *, form: TargetFormat) -> Transcoded:
         if len(made) == 2:
             (out / "clips/b.mp4.partial").write_bytes(b"half")
             raise KeyboardInterrupt
@@ -295,7 +289,7 @@ def test_a_full_disk_ends_the_run(
     def full(*args: object, **named: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "write_mp4", full)
+    monkeypatch.setattr(transcode_clip, "write_mp4", full)
     with pytest.raises(OSError, match="No space left"):
         transcode(source, source, tmp_path / "out", SMALL)
     assert not (tmp_path / "out/dataset.json").exists()

@@ -73,14 +73,14 @@ COMMANDS = (
         group="data",
         summary="make synthetic clips for additional training data",
         example="avmix synth repair --root data/toy --out data/repaired",
-        module="avmix.synth.command",
+        module="avmix.synth.synth_command",
     ),
     Command(
         name="events",
         group="data",
         summary="detect when sounds begin in the clips of a dataset",
         example="avmix events --root my_clips --manifest data/mine",
-        module="avmix.events.command",
+        module="avmix.events.events_command",
     ),
     Command(
         name="train",
@@ -103,7 +103,7 @@ COMMANDS = (
         group="look",
         summary="report what is in media files, what is wrong with them, and what is installed",
         example="avmix doctor my_clips",
-        module="avmix.doctor.command",
+        module="avmix.doctor.doctor_command",
     ),
     Command(
         name="preview",

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from avmix.config import EvalConfig
-from avmix.data.dataset import is_audible
+from avmix.data.clip_reader import is_audible
 from avmix.data.manifest import Manifest
 from avmix.evaluation.figures import draw_confusion
 from avmix.evaluation.metrics import (
@@ -23,7 +23,7 @@ from avmix.system.printing import console_of, echo_on, printable
 from avmix.training.chance_level import HEADS, is_often_at_chance, likely_causes
 from avmix.training.checkpoint import Checkpoint
 from avmix.training.engine import Evaluation
-from avmix.training.runlog import environment
+from avmix.training.run_environment import environment
 
 _MOST_CLASSES, _FEWER_CLASSES = 60, 20
 """Above the first number of classes, only the second is printed."""

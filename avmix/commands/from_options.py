@@ -85,8 +85,8 @@ def exit_code_of(
 def _foreseen() -> tuple[type[Exception], ...]:
     """What files, options and machines cause. Asked for once something is raised: these modules
     bring torch, which has been imported by then."""
-    from avmix.data.dataset import TooManyBadClips
     from avmix.data.loader_pool import LoaderError
+    from avmix.data.sample import TooManyBadClips
     from avmix.isolate.process_pool import CannotStart
     from avmix.training.runlog import NotFiniteError
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from avmix.config import TrainConfig, to_yaml
 from avmix.config.unused_options import unused_options, without_unused
-from avmix.data.dataset import TooManyBadClips
 from avmix.data.loader import EvalLoader
 from avmix.data.manifest import Manifest, empty_classes
+from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.metrics import Scores, all_scores
 from avmix.models import LateFusionClassifier
 from avmix.models.frontend import Frontend
@@ -25,8 +25,9 @@ from avmix.system.printing import echo_on, listed
 from avmix.training import runtime
 from avmix.training.checkpoint import Checkpoint
 from avmix.training.engine import evaluate, train_one_epoch
+from avmix.training.measurements import LossSum
 from avmix.training.run_lock import alone_in
-from avmix.training.runlog import LossSum, RunLog
+from avmix.training.runlog import RunLog
 from avmix.training.runtime import Runtime
 from avmix.training.training_setup import Training, build
 

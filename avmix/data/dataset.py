@@ -8,18 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
-from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 
 from avmix.augment import (
     AugmentPlan,
     Background,
     TimePlan,
-    VisibleParts,
     apply_audio,
     apply_time,
     apply_video,
@@ -31,201 +26,24 @@ from avmix.augment import (
     visible_parts,
     whole_window,
 )
-from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
+from avmix.config import AugmentConfig, FrontendConfig
+from avmix.data.clip_reader import ClipReader, error_reason, is_audible
 from avmix.data.eval_windows import view_windows
-from avmix.data.manifest import Manifest, ManifestError
-from avmix.decode import ClipError, Limits, decode_audio, decode_clips
+from avmix.data.manifest import ManifestError
+from avmix.data.sample import NO_ROWS, BadClip, Place, Sample, unwatched
+from avmix.decode import ClipError, decode_audio
 from avmix.decode.mono_track import channels_to_read, one_channel, track_of
 from avmix.mix.clip_grid import Grid, clip_grids
 from avmix.rng import rng
 from avmix.system.printing import listed
-from avmix.types import Batch, Clip, Entry
-
-Place = tuple[int, int]
-"""What one clip of a batch is: (epoch, position) to train on, (row, view) to evaluate. With
-`augment.repeats` R, positions R * n to R * n + R - 1 are windows of the n-th file of the epoch."""
-
-NO_ROWS: Mapping[int, str] = MappingProxyType({})
-"""To skip none."""
+from avmix.types import Clip, Entry
 
 MAX_IN_A_ROW = 100
 """Unreadable clips of one order after which training looks no further."""
 
 
-WORTH_HINT = (
-    ". `avmix doctor` says what files are worth; prepared with --check full, a dataset holds what "
-    "can be read"
-)
-"""Ends messages about many clips that cannot be read."""
-
-
-class TooManyBadClips(RuntimeError):
-    """More clips of a split are unreadable than `data.max_bad_share` allows; names them."""
-
-
-class BadClip(NamedTuple):
-    """A clip that could not be read, and why."""
-
-    row: int
-    path: str
-    reason: str
-
-
-class Sample(NamedTuple):
-    """What reading one place of the order gave."""
-
-    row: int
-    """Row in the manifest of the clip that was read."""
-    clip: Clip | None
-    """None in evaluation, where nothing is substituted, and when nothing can be read at all."""
-    bad: tuple[BadClip, ...]
-    """The clips that could not be read on the way to `clip`, or to its background."""
-    plan: AugmentPlan | None = None
-    """How it was augmented; None in evaluation."""
-    shown: VisibleParts | None = None
-    """What of it the network is shown; None: all."""
-    background: tuple[int, float] | None = None
-    """Row of a clip whose audio lies under it, and that clip's share of the label of what is
-    heard; None where such shares are not asked for."""
-
-
-class Loaded(NamedTuple):
-    """One step's worth of samples."""
-
-    batch: Batch | None
-    """None when no clip of this step could be read."""
-    bad: tuple[BadClip, ...]
-
-
-def unwatched(row: int) -> None:
-    """Nobody is told which row is being read."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class _Reader:
-    """What training and evaluation share: a manifest and how its clips are decoded."""
-
-    manifest: Manifest
-    root: Path
-    clip: ClipConfig
-    verify: Literal["first", "never"] = "first"
-    """As `data.verify`."""
-    limits: Limits = Limits()  # noqa: RUF009  frozen
-    """What a file may cost before the decoder refuses it."""
-    roots: Mapping[str, Path] = field(default_factory=dict)
-    """Folder of each clip, by `clip_id`, that is not below `root`."""
-
-    def __post_init__(self) -> None:
-        """Check what the network cannot do without."""
-        for entry in self.manifest.entries:
-            where = f"{self.manifest.protocol} {self.manifest.split}: clip {entry.clip_id!r}"
-            if entry.video is None:
-                raise ManifestError(f"{where}: {entry.path} has no video stream; leave it out")
-            if len(entry.labels) != 1:
-                raise ManifestError(f"{where} has {len(entry.labels)} labels; one is needed")
-
-    @property
-    def _bytes_as_decoded(self) -> int:
-        """Of a clip in a `Batch`, without what augmentation adds."""
-        c = self.clip
-        frames, samples = c.num_frames * c.crop**2 * 3, round(c.duration_seconds * c.sample_rate)
-        samples *= c.audio_channels
-        return frames + 4 * samples + 4 * len(self.manifest.classes) + 1 + 1 + 8 + 8
-
-    @cached_property
-    def _sources(self) -> list[int]:
-        """Number of the source of each row."""
-        numbers: dict[str, int] = {}
-        return [numbers.setdefault(e.source_id, len(numbers)) for e in self.manifest.entries]
-
-    def decode(self, entry: Entry, times: Sequence[TimePlan]) -> list[Clip | ClipError]:
-        """One outcome per window, all played alike; raises what concerns the file as a whole."""
-        first, wanted = times[0], self.clip.audio_channels
-        clips = decode_clips(
-            self.path_of(entry),
-            starts_seconds=[time.start_seconds for time in times],
-            duration_seconds=first.read_seconds,
-            num_frames=first.num_frames,
-            sample_rate=first.decoded_rate,
-            channels=channels_to_read(entry.audio, wanted),
-            audio_track=track_of(entry.audio),
-            short_side=self.clip.short_side,
-            audio="silence" if entry.audio is None else "require",
-            audio_shift_seconds=first.audio_shift_seconds,
-            sha256=self._hash(entry),
-            until_seconds=entry.usable_until_seconds,
-            limits=self.limits,
-        )
-        return [
-            c if isinstance(c, ClipError)
-            else replace(c, audio=one_channel(entry.audio, c.audio, wanted))
-            for c in clips
-        ]  # fmt: skip
-
-    def name(self, row: int) -> str:
-        """Path of the file of a row, as the manifest has it."""
-        return self.manifest.entries[row].path
-
-    def path_of(self, entry: Entry) -> Path:
-        """Where the file of a clip is."""
-        return self.roots.get(entry.clip_id, self.root) / entry.path
-
-    def _hash(self, entry: Entry) -> str | None:
-        return (entry.sha256 or None) if self.verify == "first" else None
-
-    def collate(self, samples: list[Sample]) -> Loaded:
-        """Stack `samples`, in order, into a `Batch` with one-hot targets.
-
-        Those without a clip are left out of the batch, not of `bad`.
-        """
-        bad = tuple(b for s in samples for b in s.bad)
-        whole = [s for s in samples if s.clip is not None]
-        read = [(s.row, s.clip) for s in samples if s.clip is not None]
-        if not read:
-            return Loaded(None, bad)
-        target = self._one_hot([row for row, _ in read])
-        batch = Batch(
-            video=torch.from_numpy(np.stack([clip.video for _, clip in read])),
-            audio=torch.from_numpy(np.stack([clip.audio for _, clip in read])),
-            has_video=torch.ones(len(read), dtype=torch.bool),
-            has_audio=torch.tensor(
-                [
-                    is_audible(self.manifest.entries[row]) and clip.audio_valid > 0
-                    for row, clip in read
-                ]
-            ),
-            target=target,
-            row=torch.tensor([row for row, _ in read]),
-            source=torch.tensor([self._sources[row] for row, _ in read]),
-        )
-        if all(s.background is not None for s in whole):
-            rows, shares = zip(
-                *(s.background for s in whole if s.background is not None), strict=True
-            )
-            share = torch.tensor(shares)[:, None]
-            other = self._one_hot(rows)
-            batch = replace(batch, audio_target=target * (1 - share) + other * share)
-        parts = [s.shown for s in whole if s.shown is not None]
-        if parts:
-            batch = replace(
-                batch,
-                frame_visible=torch.from_numpy(np.stack([part.frames for part in parts])),
-                column_visible=torch.from_numpy(np.stack([part.columns for part in parts])),
-                bin_visible=torch.from_numpy(np.stack([part.bins for part in parts])),
-            )
-        return Loaded(batch, bad)
-
-    def _one_hot(self, rows: Sequence[int]) -> torch.Tensor:
-        """Targets (b k) of these rows."""
-        classes = {name: k for k, name in enumerate(self.manifest.classes)}
-        target = torch.zeros(len(rows), len(classes))
-        for i, row in enumerate(rows):
-            target[i, classes[self.manifest.entries[row].labels[0]]] = 1.0
-        return target
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSet(_Reader):
+class TrainSet(ClipReader):
     """Clips of the train split in the shuffled order of each epoch."""
 
     augment: AugmentConfig
@@ -320,7 +138,7 @@ class TrainSet(_Reader):
             try:
                 found = self.read_row(epoch, row, numbers, skip, begin)
             except Exception as error:
-                bad.append(BadClip(row, entry.path, _reason(error)))
+                bad.append(BadClip(row, entry.path, error_reason(error)))
                 continue
             return [found[0]._replace(bad=(*bad, *found[0].bad)), *found[1:]]
         return [
@@ -440,7 +258,7 @@ class TrainSet(_Reader):
                 raise ValueError("its audio is not finite")
             return audio, ()
         except Exception as error:
-            return None, (BadClip(wanted.row, entry.path, _reason(error)),)
+            return None, (BadClip(wanted.row, entry.path, error_reason(error)),)
         finally:
             begin(row)  # what follows is about the clip itself again
 
@@ -462,7 +280,7 @@ class TrainSet(_Reader):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalSet(_Reader):
+class EvalSet(ClipReader):
     """Evenly spaced views of every clip, in the order of the manifest; nothing random."""
 
     num_views: int
@@ -494,7 +312,7 @@ class EvalSet(_Reader):
             try:
                 found += self._read(row, [view for _, view in group])
             except Exception as error:
-                found.append(self._missing(row, _reason(error)))
+                found.append(self._missing(row, error_reason(error)))
         return found
 
     def groups(self, places: Sequence[Place]) -> list[list[Place]]:
@@ -508,7 +326,7 @@ class EvalSet(_Reader):
         times = [whole_window(self.clip, windows[view].start_seconds) for view in views]
         for clip in self.decode(entry, times):
             if isinstance(clip, ClipError):
-                found.append(self._missing(row, _reason(clip)))
+                found.append(self._missing(row, error_reason(clip)))
                 continue
             plan = centred(clip.video.shape[1], clip.video.shape[2])
             video = apply_video(clip.video, plan, self.clip.crop)
@@ -517,25 +335,6 @@ class EvalSet(_Reader):
 
     def _missing(self, row: int, reason: str) -> Sample:
         return Sample(row, None, (BadClip(row, self.manifest.entries[row].path, reason),))
-
-
-def is_audible(entry: Entry) -> bool:
-    """True when there is something to hear: a track of digital silence counts as none."""
-    return entry.audio is not None and not entry.audio.silent
-
-
-def _reason(error: Exception) -> str:
-    """In one line, and without the path, which a `BadClip` names already.
-
-    Whatever a decoder raises is the fault of its file until proved otherwise: a file must not end a
-    run of days. A mistake of ours concerns many files, and `data.max_bad_share` stops it.
-    """
-    what = str(error)
-    if isinstance(error, ClipError):
-        what = error.problem
-    elif isinstance(error, OSError) and error.strerror:
-        what = error.strerror
-    return f"{type(error).__name__}: {' '.join(what.split())}"
 
 
 @lru_cache(maxsize=2)

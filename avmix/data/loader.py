@@ -6,18 +6,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol, runtime_checkable
 
-from avmix.data.dataset import (
-    MAX_IN_A_ROW,
-    WORTH_HINT,
-    BadClip,
-    EvalSet,
-    Loaded,
-    Place,
-    TooManyBadClips,
-    TrainSet,
-)
+from avmix.data.dataset import MAX_IN_A_ROW, EvalSet, TrainSet
 from avmix.data.loader_pool import Pool
 from avmix.data.quarantine import Quarantine
+from avmix.data.sample import WORTH_HINT, BadClip, Loaded, Place, TooManyBadClips
 from avmix.decode import Limits
 from avmix.types import Batch
 

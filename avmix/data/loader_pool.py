@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import connection, util
 from multiprocessing.process import BaseProcess
 
-from avmix.data.dataset import Loaded, Place
 from avmix.data.loader_worker import Done, Reader, Task, fork_server, work
+from avmix.data.sample import Loaded, Place
 from avmix.data.shared_memory import MAX_LENT, NOTHING, Mark, SharedBatches
 from avmix.isolate.process_pool import Blame, held_up, killed_from_outside
 from avmix.system.portability import SIGALRM

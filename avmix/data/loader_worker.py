@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
-from avmix.data.dataset import BadClip, Loaded, Place, Sample
+from avmix.data.sample import BadClip, Loaded, Place, Sample
 from avmix.data.shared_memory import NOTHING, SharedBatches, Stored
 from avmix.system.portability import alarm, by_default, child_context
 

@@ -4,27 +4,22 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import av.error
 import numpy as np
-import torch
 from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
-from av.audio.layout import AudioLayout
-from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
-from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
-from torch import Tensor
-from torch.nn import functional
-from torchaudio.transforms import Resample
+from jaxtyping import Bool, Float32
 
-from avmix.decode.container import Media
+from avmix.decode.audio_runs import NUM_COMPARED, AudioRun, DecodedAudioFrame, runs_of
 from avmix.decode.decoder_state import DecoderState
+from avmix.decode.downmix import check_samples
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
+from avmix.decode.open_file import Media
+from avmix.decode.resample import resample
 from avmix.decode.video import SeekMissed
 
 PREROLL_SECONDS = 0.25
@@ -34,8 +29,6 @@ _MARGIN_SECONDS = 0.02
 """Kept on both sides of the window, so that the resampler's filter sees real neighbours."""
 _JUMP_SECONDS = 0.015
 """Times in many containers jitter; only a step of more than this, which lasts, is a gap."""
-_NUM_COMPARED = 9
-"""Frames on either side of a step by whose times it is judged: jitter comes back, a gap lasts."""
 _PREROLL_PACKETS = 2
 """At least so many are decoded before the window: one may be longer than `PREROLL_SECONDS`. What
 the first of them gives is not used, because it may lack its beginning, which was in the one before,
@@ -43,91 +36,6 @@ and so be told a wrong time (WMA)."""
 _MAX_DELAY_SECONDS = 0.2
 """By how much a decoder may lag behind its packets."""
 _FINE_TICK_SECONDS = 0.002
-_FILTER_WIDTH = 16
-"""Zero crossings of the resampling filter on each side."""
-MAX_SAMPLE = 1000.0
-"""Times full scale, 60 dB above it: what no recording and no codec comes near to."""
-_MAX_PHASES = 500_000
-"""Size of the table of a filter, for rates that have little in common, above which libav's is used,
-which interpolates between phases."""
-_NUMBERS = {
-    name + suffix: np.dtype(kind)
-    for name, kind in {
-        "u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"
-    }.items()
-    for suffix in ("", "p")
-}  # fmt: skip
-"""Sample formats of libav, packed and planar, and numpy."""
-_LEFT = frozenset(
-    ["FL", "FLC", "BL", "SL", "TFL", "TBL", "TSL", "BFL", "DL", "WL", "SDL", "SSL", "TTL", "BIL"]
-)
-_RIGHT = frozenset(
-    ["FR", "FRC", "BR", "SR", "TFR", "TBR", "TSR", "BFR", "DR", "WR", "SDR", "SSR", "TTR", "BIR"]
-)
-"""libav's names of the channels on either side; all others (FC, BC, TC ...) are on none."""
-_UNNAMED = "NONE"
-"""libav's name of a channel of which only the number is known."""
-_UNSAFE_CHANNELS = 8
-"""PyAV 18.1 reads beyond the end when it is asked for so many planes; packed it is safe."""
-
-
-Channels = tuple[Shaped[np.ndarray, " n"], ...]
-"""The samples of a frame, channel by channel, in the number format of the file."""
-
-
-class _Decoded(NamedTuple):
-    """A frame that came out of the decoder."""
-
-    told: float | None
-    """Its time by the file, in samples after zero; None where the file does not say."""
-    num_samples: int
-    layout: str
-    is_apart: bool
-    """True when it does not continue what came before, as after damage."""
-    frame: AudioFrame | None
-    """None where no window needs its samples."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A stretch of audio without a gap: samples are counted, not timed one by one."""
-
-    layout: str
-    start: float
-    """Time of its first sample by the file, in samples after zero."""
-    told: Float64[np.ndarray, " k"]
-    """For each kept frame its time by the file, in samples after zero."""
-    counted: Int64[np.ndarray, " k"]
-    """For each kept frame its first sample, counted from the start of the run."""
-    sizes: Int64[np.ndarray, " k"]
-    """For each kept frame its number of samples."""
-    frames: list[AudioFrame]
-    """The kept frames as they were decoded."""
-
-    def begin(self, low: float, high: float) -> float:
-        """Where the run begins, in samples after zero, by its frames told to lie in [low, high].
-
-        Files round times to a tick: the mean over some frames is nearer to the truth than one.
-        Where none begins there, it is the one frame that lasts from before `low`, else the next.
-        """
-        offsets = self.told - self.counted
-        inside = (self.told >= low) & (self.told <= high)
-        if not inside.any():
-            before = np.flatnonzero(self.told < low)
-            return float(offsets[before[-1] if before.size else 0])
-        return float(offsets[inside].mean())
-
-    def mix(
-        self, low: int, high: int, num_channels: Literal[1, 2]
-    ) -> tuple[int, Float32[np.ndarray, "c s"]]:
-        """The kept frames that touch samples [low, high) of the run: the first sample, the mix."""
-        touched = np.flatnonzero((self.counted < high) & (self.counted + self.sizes > low))
-        if not touched.size:
-            return 0, np.zeros((num_channels, 0), np.float32)
-        kept = [channels_of(frame) for frame in self.frames[touched[0] : touched[-1] + 1]]
-        whole = tuple(np.concatenate(parts) for parts in zip(*kept, strict=True))
-        mix = mono(whole, self.layout)[None] if num_channels == 1 else stereo(whole, self.layout)
-        return int(self.counted[touched[0]]), mix
 
 
 @dataclass(slots=True)
@@ -156,8 +64,8 @@ class AudioTrack:
     """The first of the last frames, which have one layout."""
     _layout: str = ""
     """The name of that layout."""
-    _decoded: list[_Decoded] = field(default_factory=list)
-    _runs: list[_Run] | None = None
+    _decoded: list[DecodedAudioFrame] = field(default_factory=list)
+    _runs: list[AudioRun] | None = None
     """Of all that was decoded; None while more may come."""
     _is_apart: bool = True
     """True when the next frame does not continue the last: before the first, and after damage."""
@@ -271,7 +179,7 @@ class AudioTrack:
         covered = np.zeros(size, np.bool_)
         origin = (start_seconds - margin_seconds) * self._rate
         if self._runs is None:
-            self._runs = _runs(self._decoded, _JUMP_SECONDS * self._rate)
+            self._runs = runs_of(self._decoded, _JUMP_SECONDS * self._rate)
         for run in self._runs:
             begin = round(self._begin(run, start_seconds) - origin)
             first, mix = run.mix(-begin, size - begin, self.num_channels)
@@ -283,7 +191,7 @@ class AudioTrack:
         self._cut(buffer, covered, origin)
         check_samples(self.media.path, buffer)
         for channel, whole in zip(wave, buffer, strict=True):
-            window = _resample(whole, self._rate, self.sample_rate)[margin:][:num_samples]
+            window = resample(whole, self._rate, self.sample_rate)[margin:][:num_samples]
             channel[: len(window)] = window
         at = round(margin_seconds * self._rate)
         inside = covered[at : at + max(round(self.duration_seconds * self._rate), 1)]
@@ -301,7 +209,7 @@ class AudioTrack:
     def _shaped(self, wave: Float32[np.ndarray, "c s"]) -> Float32[np.ndarray, "*c s"]:
         return wave[0] if self.num_channels == 1 else wave
 
-    def _begin(self, run: _Run, start_seconds: float) -> float:
+    def _begin(self, run: AudioRun, start_seconds: float) -> float:
         if not len(run.told) or self._tick > _FINE_TICK_SECONDS:
             return run.start  # frames are counted by the file as well
         # The same frames whatever else was read, so that a window does not depend on the others.
@@ -378,12 +286,14 @@ class AudioTrack:
             self._alike, self._layout = frame, frame.layout.name
         is_near = told is None or self._is_near(told, num_samples)
         self._decoded.append(
-            _Decoded(told, num_samples, self._layout, self._is_apart, frame if is_near else None)
+            DecodedAudioFrame(
+                told, num_samples, self._layout, self._is_apart, frame if is_near else None
+            )
         )
         self._is_apart = False
         if told is not None and told > (self._end_seconds + 2 * _MARGIN_SECONDS) * self._rate:
             self._num_after += 1
-            self.done = self._num_after >= _NUM_COMPARED // 2
+            self.done = self._num_after >= NUM_COMPARED // 2
 
     def _counted(self, told: float) -> float:
         """When a frame of AVI begins, in samples after zero; `told` is what libav makes of it.
@@ -413,221 +323,3 @@ class AudioTrack:
             if start - near <= at <= start + self.duration_seconds + near:
                 return True
         return False
-
-
-def _runs(decoded: list[_Decoded], jump: float) -> list[_Run]:
-    """Frames one behind the other, until their times step by more than `jump` samples for good."""
-    if not decoded:
-        return []
-    tolds, num_samples, layouts, aparts, frames = zip(*decoded, strict=True)
-    sizes = np.array(num_samples)
-    counted = np.cumsum(sizes) - sizes
-    told = np.array(tolds, np.float64)  # None becomes nan
-    places = np.arange(len(decoded))
-    # Where the file does not say the time of a frame, it continues what was before.
-    said = np.maximum.accumulate(np.where(np.isnan(told), -1, places))
-    offsets = np.where(said < 0, 0.0, (told - counted)[said])
-    steps = {int(at) for at in np.flatnonzero(np.abs(np.diff(offsets)) > jump) + 1}
-    begins = [0]
-    for at in range(1, len(decoded)):
-        if aparts[at] or layouts[at] != layouts[at - 1]:
-            begins.append(at)
-        elif at in steps:
-            before = np.median(offsets[max(begins[-1], at - _NUM_COMPARED) : at])
-            after = np.median(offsets[at : at + _NUM_COMPARED])
-            if abs(after - before) > jump:
-                begins.append(at)
-    runs: list[_Run] = []
-    for begin, end in pairwise([*begins, len(decoded)]):
-        kept = [at for at in range(begin, end) if frames[at] is not None]
-        runs.append(
-            _Run(
-                layout=layouts[begin],
-                start=float(counted[begin] + offsets[begin]),
-                told=(counted + offsets)[kept],
-                counted=counted[kept] - counted[begin],
-                sizes=sizes[kept],
-                frames=[frames[at] for at in kept],
-            )
-        )
-    return runs
-
-
-def check_samples(path: str, *channels: Shaped[np.ndarray, "..."]) -> None:
-    """Raises `DecodeError` where float samples are not finite, or beyond `MAX_SAMPLE`: they would
-    make every result of the clip nan, and numbers of integers are never so large."""
-    for samples in channels:
-        # Not a comparison of the absolute values: nan must not pass.
-        if samples.dtype.kind == "f" and not (
-            samples.min(initial=0) >= -MAX_SAMPLE and samples.max(initial=0) <= MAX_SAMPLE
-        ):
-            limit = f"{MAX_SAMPLE:g} times full scale"
-            raise DecodeError(path, f"its audio holds samples not finite, or beyond {limit}")
-
-
-def channels_of(frame: AudioFrame) -> Channels:
-    """The samples of a frame, without copying them."""
-    form, num_channels = frame.format, frame.layout.nb_channels
-    kind, is_planar = _NUMBERS[form.name], form.is_planar
-    if is_planar and num_channels >= _UNSAFE_CHANNELS:
-        packer = AudioResampler(format=form.packed.name, layout=frame.layout)
-        parts = [
-            _numbers(f.planes[0], kind, f.samples * num_channels) for f in packer.resample(frame)
-        ]
-        packed = np.concatenate(parts)
-    elif is_planar:
-        num_samples = frame.samples
-        return tuple([_numbers(plane, kind, num_samples) for plane in frame.planes])
-    else:
-        packed = _numbers(frame.planes[0], kind, frame.samples * num_channels)
-    return tuple(packed[channel::num_channels] for channel in range(num_channels))
-
-
-def _numbers(plane: Any, kind: np.dtype[Any], count: int) -> Shaped[np.ndarray, " n"]:
-    return np.frombuffer(plane, kind, count)
-
-
-def mono(channels: Channels, layout: str) -> Float32[np.ndarray, " s"]:
-    """Mean of the channels without the LFE, full scale 1.
-
-    The downmix of libav adds channels up: the same content comes out 3 times as loud in 5.1 as in
-    mono. A mean keeps the level, whatever the layout.
-    """
-    return _mean(channels, _downmixed_channels(layout))
-
-
-def stereo(channels: Channels, layout: str) -> Float32[np.ndarray, "2 s"]:
-    """Left: the mean of the channels on the left and of those on neither side; right likewise.
-
-    The same content is as loud as in the mono mix. A layout that knows no sides gives the mono mix
-    twice, but two channels of which it says nothing are left and right.
-    """
-    left, right = _side_channels(layout)
-    mix = _mean(channels, left)
-    return np.stack([mix, mix if left == right else _mean(channels, right)])
-
-
-def downmixed_channels(channels: Channels, layout: str) -> Float32[np.ndarray, "c s"]:
-    """The channels that `mono` is the mean of, each at full scale 1."""
-    return np.stack([_mean(channels, (channel,)) for channel in _downmixed_channels(layout)])
-
-
-def _mean(channels: Channels, downmixed_channels: tuple[int, ...]) -> Float32[np.ndarray, " s"]:
-    """Mean of some channels, full scale 1."""
-    share = np.float32(1 / len(downmixed_channels))
-    mix = np.multiply(channels[downmixed_channels[0]], share, dtype=np.float32)
-    for channel in downmixed_channels[1:]:
-        mix += np.multiply(channels[channel], share, dtype=np.float32)
-    kind = channels[0].dtype
-    if kind == np.uint8:
-        return (mix - 128) / 128
-    return mix / np.float32(2.0 ** (8 * kind.itemsize - 1)) if kind.kind == "i" else mix
-
-
-@cache
-def _downmixed_channels(layout: str) -> tuple[int, ...]:
-    """Which channels of a layout a mix is made of."""
-    names = [channel.name for channel in AudioLayout(layout).channels]
-    downmixed_channels = tuple(i for i, name in enumerate(names) if not name.startswith("LFE"))
-    return downmixed_channels or tuple(range(len(names)))
-
-
-@cache
-def _side_channels(layout: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which channels of a layout are heard on the left, and on the right."""
-    names = [channel.name for channel in AudioLayout(layout).channels]
-    downmixed_channels = _downmixed_channels(layout)
-    if names == [_UNNAMED] * 2:
-        return (0,), (1,)
-    left, right = (
-        tuple(i for i in downmixed_channels if names[i] not in other) for other in (_RIGHT, _LEFT)
-    )
-    # Of a single channel on one side, the other ear hears it too: half a file is not silence.
-    return left or downmixed_channels, right or downmixed_channels
-
-
-def _resample(
-    wave: Float32[np.ndarray, " s"], rate: int, new_rate: int
-) -> Float32[np.ndarray, " n"]:
-    if rate == new_rate:
-        return wave
-    common = math.gcd(rate, new_rate)
-    if rate // common * (new_rate // common) <= _MAX_PHASES:
-        # Half of libav's time, or less. Sample 0 stays where it is.
-        return _filtered(wave, rate // common, new_rate // common)
-    resampler = AudioResampler(format="fltp", layout="mono", rate=new_rate)
-    frame = AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
-    frame.sample_rate = rate
-    parts = [*resampler.resample(frame), *resampler.resample(None)]
-    return np.concatenate([part.to_ndarray()[0] for part in parts])
-
-
-def _filtered(
-    wave: Float32[np.ndarray, " s"], rate: int, new_rate: int
-) -> Float32[np.ndarray, " n"]:
-    """What torchaudio's `Resample` gives, to the bit; the rates have no common divisor."""
-    kernel = _kernel(rate, new_rate)
-    width = (kernel.shape[2] - rate) // 2
-    padded = np.zeros((1, 1, width + len(wave) + width + rate), np.float32)
-    padded[0, 0, width : width + len(wave)] = wave
-    phases = functional.conv1d(torch.from_numpy(padded), kernel, stride=rate).numpy()
-    length = math.ceil(new_rate * len(wave) / rate)
-    return phases[0].T.reshape(-1)[:length]
-
-
-@dataclass(frozen=True, slots=True)
-class _Filter:
-    """A resampling filter, kept in about an eighth of its size.
-
-    Each phase is a short window somewhere in a long row; training with audio at many rates needs
-    hundreds of them.
-    """
-
-    num_columns: int
-    outside: float
-    """Value of everything outside of the windows: nearly zero."""
-    first: Int64[Tensor, " phases"]
-    """Column where the window of each phase begins."""
-    taps: Float[Tensor, "phases taps"]
-
-    @classmethod
-    def of(cls, kernel: Float[Tensor, "phases 1 columns"]) -> "_Filter":
-        """The filter that `whole` gives back."""
-        rows, outside = kernel[:, 0], kernel[0, 0, 0]
-        inside = (rows != outside).long()
-        first, last = inside.argmax(1), rows.shape[1] - 1 - inside.flip(1).argmax(1)
-        num_taps = int((last - first).max()) + 1
-        first = first.clamp(max=rows.shape[1] - num_taps)
-        taps = rows.gather(1, first[:, None] + torch.arange(num_taps))
-        return cls(rows.shape[1], float(outside), first, taps)
-
-    def whole(self) -> Float[Tensor, "phases 1 columns"]:
-        """As a convolution takes it."""
-        rows = torch.full((len(self.first), self.num_columns), self.outside)
-        places = self.first[:, None] + torch.arange(self.taps.shape[1])
-        return rows.scatter_(1, places, self.taps)[:, None]
-
-    @property
-    def num_bytes(self) -> int:
-        """What it takes up."""
-        return self.taps.nbytes + self.first.nbytes
-
-
-@lru_cache(maxsize=8)
-def _kernel(rate: int, new_rate: int) -> Float[Tensor, "phases 1 columns"]:
-    """The rates of most datasets are few: theirs are at hand. Up to 1.5 MB each, so not more."""
-    return _filter(rate, new_rate).whole()
-
-
-@lru_cache(maxsize=1024)
-def _filter(rate: int, new_rate: int) -> _Filter:
-    """Making one takes up to 20 ms; about 55 kB, for rates in steps of 50 Hz."""
-    common = math.gcd(rate, new_rate)
-    made = Resample(
-        rate // common,
-        new_rate // common,
-        resampling_method="sinc_interp_kaiser",
-        lowpass_filter_width=_FILTER_WIDTH,
-    )
-    assert isinstance(made.kernel, Tensor)
-    return _Filter.of(made.kernel)

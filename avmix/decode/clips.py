@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 import numpy as np
 from jaxtyping import Float32
 
 from avmix.decode import pyav
-from avmix.decode.container import verify_hash
 from avmix.decode.errors import ClipError
+from avmix.decode.file_hash import verify_hash
 from avmix.decode.request import Limits, Request, Track, checked_request
-from avmix.decode.source import Source, as_file, rename
+from avmix.decode.source import Source, as_file, name_of, rename
 from avmix.types import Clip
 
 Backend = Literal["pyav", "decord", "torchcodec"]
@@ -155,27 +155,27 @@ def decode_clips(
     `MediaOpenError`, `UnsupportedMediaError`, a stream that is missing, a wrong hash; and what is
     wrong with an argument whatever the file is: ValueError, `ClipRangeError`.
     """
+    request = checked_request(
+        name_of(path),
+        starts_seconds=starts_seconds,
+        duration_seconds=duration_seconds,
+        num_frames=num_frames,
+        fps=fps,
+        sample_rate=sample_rate,
+        channels=channels,
+        audio_shift_seconds=audio_shift_seconds,
+        short_side=short_side,
+        audio=audio,
+        audio_track=audio_track,
+        origin=origin,
+        max_held=max_held,
+        min_audio_valid=min_audio_valid,
+        sha256=sha256,
+        limits=limits,
+        until_seconds=until_seconds,
+    )
     with as_file(path, limits) as file:
-        request = checked_request(
-            file,
-            starts_seconds=starts_seconds,
-            duration_seconds=duration_seconds,
-            num_frames=num_frames,
-            fps=fps,
-            sample_rate=sample_rate,
-            channels=channels,
-            audio_shift_seconds=audio_shift_seconds,
-            short_side=short_side,
-            audio=audio,
-            audio_track=audio_track,
-            origin=origin,
-            max_held=max_held,
-            min_audio_valid=min_audio_valid,
-            sha256=sha256,
-            limits=limits,
-            until_seconds=until_seconds,
-        )
-        outcomes = _decode(request, backend)
+        outcomes = _decode(replace(request, path=file), backend)
     for outcome in outcomes:
         if isinstance(outcome, ClipError):
             rename(outcome, path)
@@ -223,26 +223,27 @@ def decode_audio(
     where frames end is not looked for: a window after the end of the file is zeros, of which
     `audio_valid`, 0, tells.
     """
+    request = checked_request(
+        name_of(path),
+        starts_seconds=(start_seconds,),
+        duration_seconds=duration_seconds,
+        num_frames=1,
+        fps=None,
+        sample_rate=sample_rate,
+        channels=channels,
+        audio_shift_seconds=0.0,
+        short_side=None,
+        audio="require",
+        audio_track=audio_track,
+        origin="video",
+        max_held=None,
+        min_audio_valid=0.0,
+        sha256=sha256,
+        limits=limits,
+        until_seconds=until_seconds,
+    )
     with as_file(path, limits) as file:
-        request = checked_request(
-            file,
-            starts_seconds=(start_seconds,),
-            duration_seconds=duration_seconds,
-            num_frames=1,
-            fps=None,
-            sample_rate=sample_rate,
-            channels=channels,
-            audio_shift_seconds=0.0,
-            short_side=None,
-            audio="require",
-            audio_track=audio_track,
-            origin="video",
-            max_held=None,
-            min_audio_valid=0.0,
-            sha256=sha256,
-            limits=limits,
-            until_seconds=until_seconds,
-        )
+        request = replace(request, path=file)
         if request.sha256 is not None:
             verify_hash(request.path, request.sha256, limits)
         (decoded,) = pyav.decode_audio_windows(request)

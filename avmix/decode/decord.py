@@ -12,10 +12,10 @@ from decord import VideoReader
 from decord._ffi.base import _LIB, DECORDError, DECORDLimitReachedError
 from jaxtyping import UInt8
 
-from avmix.decode.container import Media
 from avmix.decode.errors import ClipError
 from avmix.decode.foreign_libav_log import ForeignLibavLog
 from avmix.decode.frame_index import clips, failure, index_of, refusal
+from avmix.decode.open_file import Media
 from avmix.decode.request import Request
 from avmix.types import Clip
 

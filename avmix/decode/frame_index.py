@@ -19,16 +19,20 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import Float64, UInt8
 
 from avmix.decode.bitstream import damage_check
-from avmix.decode.container import Media, is_cover, open_media, verify_hash
+from avmix.decode.container import open_media
 from avmix.decode.errors import (
     ClipError,
     ClipRangeError,
     DecodeError,
     UnsupportedMediaError,
 )
-from avmix.decode.pyav import check_streams, decode_audio_windows
+from avmix.decode.file_hash import verify_hash
+from avmix.decode.file_reader import check_streams
+from avmix.decode.open_file import Media
+from avmix.decode.pyav import decode_audio_windows
 from avmix.decode.request import Request
 from avmix.decode.selective import may_reorder
+from avmix.decode.stream_choice import is_cover
 from avmix.decode.video import (
     Canvas,
     display_matrix,

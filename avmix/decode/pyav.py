@@ -4,44 +4,34 @@ Everything is addressed by presentation time, never by counting from the first f
 streams start at different times, frame rates vary, and codecs begin with samples nobody hears.
 """
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar, runtime_checkable
+from dataclasses import replace
+from typing import TypeVar
 
-import av.error
 import numpy as np
-from av.packet import Packet
-from jaxtyping import Float32, Int64
 
 from avmix.decode.audio import AudioTrack
-from avmix.decode.avi_index import AviOrder
-from avmix.decode.container import Media, open_media, verify_hash
 from avmix.decode.errors import (
     ClipError,
-    ClipRangeError,
     DecodeError,
     MediaOpenError,
     NoAudioStreamError,
     NoVideoStreamError,
-    TruncatedMediaError,
     UnsupportedMediaError,
 )
+from avmix.decode.file_hash import verify_hash
+from avmix.decode.file_reader import FileReader, ReadingPlace
+from avmix.decode.open_file import Media
+from avmix.decode.packet_feed import feed_all
 from avmix.decode.request import Request
 from avmix.decode.selective import SelectiveFrames
 from avmix.decode.sequential import SequentialFrames
-from avmix.decode.timestamp_restarts import timestamps_restart
 from avmix.decode.video import Canvas, SeekMissed
+from avmix.decode.window_outcomes import AudioResult, audio_outcome, range_error, window_outcome
 from avmix.types import Clip
 
-_UNOPENED = "NULL"
-"""libav's name, in its log, of a parser."""
 _NEAR_SECONDS = 5.0
 """Windows nearer to one another than this are read in one go."""
-
-AudioResult = tuple[Float32[np.ndarray, "*c s"], float]
-"""The audio of a window, and the share of it that the file has."""
 T = TypeVar("T")
 
 
@@ -72,7 +62,7 @@ _Outcomes = dict[float, T | ClipError]
 
 
 def _each_outcome(
-    request: Request, read: Callable[["_Reader", Request, list[float]], _Outcomes[T]]
+    request: Request, read: Callable[["FileReader", Request, list[float]], _Outcomes[T]]
 ) -> _Outcomes[T]:
     """What `read` gives for every window: those that lie together at once, others by themselves.
 
@@ -88,7 +78,7 @@ def _each_outcome(
             return dict.fromkeys(starts, error)
 
     outcomes: _Outcomes[T] = {}
-    with _Reader(request) as reader:
+    with FileReader(request) as reader:
         for starts in _groups(request):
             found = outcomes_of(starts)
             # What is wrong with one window is no matter of those that were read with it.
@@ -99,25 +89,18 @@ def _each_outcome(
     return outcomes
 
 
-def _read_audio(reader: "_Reader", request: Request, starts: list[float]) -> _Outcomes[AudioResult]:
+def _read_audio(
+    reader: "FileReader", request: Request, starts: list[float]
+) -> _Outcomes[AudioResult]:
     for media, place in reader.attempts(request.audio_start(starts[0])):
         try:
             audio = _audio(media, request, starts, place)
             if audio is not None:
                 feed_all(media, None, audio)
-            return {start: _audio_result(media, request, audio, start) for start in starts}
+            return {start: audio_outcome(media, request, audio, start) for start in starts}
         except SeekMissed:
             continue
     raise AssertionError("attempts end with an error")
-
-
-def _audio_result(
-    media: Media, request: Request, audio: AudioTrack | None, start: float
-) -> AudioResult | ClipError:
-    try:
-        return _waveform(media, request, audio, start)
-    except ClipError as error:
-        return error
 
 
 def _groups(request: Request) -> list[list[float]]:
@@ -131,128 +114,8 @@ def _groups(request: Request) -> list[list[float]]:
     return groups
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where reading begins, and what may be relied on there."""
-
-    planned: bool
-    """True when packets are to tell the times of their frames."""
-    sought: bool
-    """True when it is in the middle of the file."""
-    first: Packet | None = None
-    """The first packet of the video, where reading begins farther on."""
-    since_seconds: float = np.inf
-    """As `SelectiveFrames.since_seconds`."""
-    bare: bool = False
-    """As `SelectiveFrames.bare`."""
-
-    def frames(self, canvas: Canvas) -> SelectiveFrames | SequentialFrames:
-        """What fills `canvas` from here."""
-        if not self.planned:
-            return SequentialFrames(canvas, bare=self.bare)
-        return SelectiveFrames(
-            canvas,
-            from_start=not self.sought,
-            first=self.first,
-            since_seconds=self.since_seconds,
-            bare=self.bare,
-        )
-
-
-@dataclass(slots=True)
-class _Reader:
-    """The open file, opened again where reading has to begin at its start once more."""
-
-    request: Request
-    _stack: ExitStack = field(default_factory=ExitStack)
-    _media: Media | None = None
-    _untouched: bool = False
-    _began_at: float = field(default_factory=time.monotonic)
-    _first: Packet | None = None
-    """The first packet of the video: what it sets for all others is lost by seeking."""
-
-    def __enter__(self) -> "_Reader":
-        """Nothing is opened before it is needed."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file."""
-        self._stack.close()
-
-    @property
-    def is_late(self) -> bool:
-        """True when the limit of time is reached."""
-        return time.monotonic() - self._began_at > self.request.limits.seconds
-
-    def attempts(self, start_seconds: float) -> Iterator[tuple[Media, _Place]]:
-        """The file, placed before `start_seconds`: the fast ways first, the safe one last."""
-        media = self._at_start()
-        seeks = media.seek_back_seconds
-        if seeks and start_seconds > seeks[0]:
-            name = media.container.format.name
-            seeks = () if timestamps_restart(media.path, name, media.check_time) else seeks
-        for back_seconds in seeks:
-            if start_seconds > back_seconds and self._seek(start_seconds - back_seconds):
-                yield media, _Place(planned=True, sought=True, first=self._first)
-        for planned in (False,) if media.in_output_order else (True, False):
-            media = self._at_start()
-            self._untouched = False
-            yield media, _Place(planned=planned, sought=False)
-        raise DecodeError(media.path, "its times are not consistent; transcode the file")
-
-    def _at_start(self) -> Media:
-        if self._media is None or not self._untouched:
-            self._stack.close()
-            self._media = self._stack.enter_context(
-                open_media(
-                    self.request.path,
-                    self.request.limits,
-                    self.request.origin,
-                    began_at=self._began_at,
-                    until_seconds=self.request.until_seconds,
-                    audio_track=self.request.audio_track,
-                )
-            )
-            check_streams(self._media, self.request)
-            self._untouched = True
-        return self._media
-
-    def _seek(self, seconds: float) -> bool:
-        media = self._media
-        assert media is not None
-        assert media.video is not None
-        assert media.video.time_base is not None
-        if self._untouched:
-            self._first = next(iter(media.packets(media.video)), None)
-        self._untouched = False
-        ticks = int((seconds + media.zero_seconds) / media.video.time_base)
-        try:
-            media.seek(ticks, media.video)
-        except av.error.FFmpegError:
-            return False
-        return True
-
-
-def check_streams(media: Media, request: Request) -> None:
-    """Raise when the file lacks a stream that `request` cannot do without."""
-    if media.video is None:
-        raise NoVideoStreamError(media.path, "has no video stream")
-    if media.is_audio_unknown and request.audio != "skip":
-        raise UnsupportedMediaError(
-            media.path,
-            "no decoder for its audio stream in this build of libav; transcode it, or leave the "
-            'audio out (audio="skip")',
-        )
-    if media.audio is None and (
-        request.audio == "require" or (request.audio == "silence" and request.min_audio_valid > 0)
-    ):
-        raise NoAudioStreamError(
-            media.path, 'has no audio stream; audio="silence" gives zeros instead'
-        )
-
-
 def _read_group(
-    reader: _Reader, request: Request, starts: list[float]
+    reader: FileReader, request: Request, starts: list[float]
 ) -> dict[float, Clip | ClipError]:
     """Read once and cut out every window; one outcome for each of `starts`.
 
@@ -277,7 +140,7 @@ def _read_group(
 
 
 def _again(
-    reader: _Reader,
+    reader: FileReader,
     request: Request,
     starts: list[float],
     since: float,
@@ -304,7 +167,7 @@ def _again(
 def _first_success(
     request: Request,
     starts: list[float],
-    attempts: Iterator[tuple[Media, _Place]],
+    attempts: Iterator[tuple[Media, ReadingPlace]],
     before: Canvas | None = None,
 ) -> tuple[SelectiveFrames | SequentialFrames, dict[float, Clip | ClipError]]:
     """The first of `attempts` that does not miss its place, and what it gives for each window."""
@@ -323,7 +186,7 @@ def _first_success(
                 if place.sought or place.planned:
                     raise SeekMissed  # landed behind the last frame, or no packet says it is a key
                 raise DecodeError(media.path, "no frame could be decoded")
-            begun = {start: _range_error(media, frames, start) for start in starts}
+            begun = {start: range_error(media, frames, start) for start in starts}
             rows = {start: np.searchsorted(times, request.times(start)) for start in starts}
             needed = np.zeros(len(times), np.bool_)
             for start, error in begun.items():
@@ -333,7 +196,7 @@ def _first_success(
             elif needed.any():
                 frames.paint(needed)
             return frames, {
-                start: error or _outcome(media, request, frames, audio, start, rows[start])
+                start: error or window_outcome(media, request, frames, audio, start, rows[start])
                 for start, error in begun.items()
             }
         except SeekMissed:
@@ -341,7 +204,9 @@ def _first_success(
     raise AssertionError("attempts end with an error")
 
 
-def _audio(media: Media, request: Request, starts: list[float], place: _Place) -> AudioTrack | None:
+def _audio(
+    media: Media, request: Request, starts: list[float], place: ReadingPlace
+) -> AudioTrack | None:
     if media.audio is None or request.audio == "skip":
         return None
     return AudioTrack(
@@ -352,187 +217,4 @@ def _audio(media: Media, request: Request, starts: list[float], place: _Place) -
         skips=place.planned,
         sought=place.sought,
         num_channels=request.channels,
-    )
-
-
-@runtime_checkable
-class Taker(Protocol):
-    """What packets are fed to."""
-
-    def feed(self, packet: Packet) -> None:
-        """Take the next packet of the stream; the empty one at the end."""
-        ...
-
-    def note_break(self) -> None:
-        """Something between the last packet and the next could not be read, or was lost."""
-        ...
-
-
-@runtime_checkable
-class TakesFrames(Taker, Protocol):
-    """Of the video."""
-
-    @property
-    def gathered(self) -> bool:
-        """True when it needs no more packets."""
-        ...
-
-
-@runtime_checkable
-class TakesAudio(Taker, Protocol):
-    """Of the audio."""
-
-    @property
-    def done(self) -> bool:
-        """True when it needs no more packets."""
-        ...
-
-
-def feed_all(media: Media, frames: TakesFrames | None, audio: TakesAudio | None) -> None:
-    """Feed packets until both have all they need, or the file ends.
-
-    Raises as `Media.packets`, and `TruncatedMediaError` where reading fails.
-    """
-    taken = ((media.video, frames), (media.audio, audio))
-    streams = [stream for stream, taker in taken if stream is not None and taker is not None]
-    video = -1 if media.video is None else media.video.index
-    lost = media.damaged_at_start
-    order = AviOrder(media.path) if media.in_output_order else None
-    # What parsers find in the coding of a packet, its decoder will find as well.
-    codings = {_UNOPENED, *(stream.codec_context.name for stream in streams)}
-    libav_log = media.libav_log
-    libav_log.fresh()
-    try:
-        for packet in media.packets(*streams):
-            lost |= order is not None and packet.dts is not None and not order.is_next(packet)
-            if libav_log.fresh(but_of=codings) or lost:
-                lost = False
-                for reader in (frames, audio):
-                    if reader is not None:
-                        reader.note_break()
-            if packet.stream.index == video:  # the flushing packet has no other number
-                if frames is not None:
-                    frames.feed(packet)
-            elif audio is not None:
-                audio.feed(packet)
-            if (frames is None or frames.gathered) and (audio is None or audio.done):
-                return
-    except av.error.FFmpegError as error:
-        raise TruncatedMediaError(media.path, f"reading stops early: {error.strerror}") from error
-
-
-def _outcome(
-    media: Media,
-    request: Request,
-    frames: SelectiveFrames | SequentialFrames,
-    audio: AudioTrack | None,
-    start: float,
-    rows: Int64[np.ndarray, " t"],
-) -> Clip | ClipError:
-    try:
-        return _clip(media, request, frames, audio, start, rows)
-    except ClipError as error:
-        return error
-
-
-def _clip(
-    media: Media,
-    request: Request,
-    frames: SelectiveFrames | SequentialFrames,
-    audio: AudioTrack | None,
-    start: float,
-    rows: Int64[np.ndarray, " t"],
-) -> Clip:
-    canvas = frames.canvas
-    times, seconds = canvas.times[rows], canvas.seconds[rows]
-    end = frames.end()
-    for suspect in (seconds, times[times < end]):
-        bad = frames.damage.touches(suspect)
-        if bad is not None or np.isnan(seconds).any():
-            raise _damaged(media, request, frames, start, start if bad is None else bad)
-    num_held = int(np.sum(times >= end - frames.epsilon_seconds))
-    if request.max_held is not None and num_held > request.max_held:
-        raise ClipRangeError(
-            media.path,
-            f"{num_held} of {len(times)} frames lie after the end at {end:.3f} s, max_held is "
-            f"{request.max_held}",
-        )
-    assert canvas.out is not None
-    waveform, valid = _waveform(media, request, audio, start, len(rows) * canvas.out[0].nbytes)
-    whole = len(rows) == len(canvas.out)
-    return Clip(
-        video=canvas.out if whole else canvas.out[rows],
-        audio=waveform,
-        pts_seconds=seconds,
-        start_seconds=start,
-        duration_seconds=request.duration_seconds,
-        sample_rate=request.sample_rate,
-        audio_valid=valid,
-        num_held=num_held,
-        interlaced=canvas.interlaced,
-    )
-
-
-def _damaged(
-    media: Media,
-    request: Request,
-    frames: SelectiveFrames | SequentialFrames,
-    start: float,
-    bad_seconds: float,
-) -> DecodeError:
-    """Why a window cannot be read of whose frames the one at `bad_seconds` is damaged."""
-    gap = None
-    if isinstance(frames, SelectiveFrames):
-        gap = frames.gap(start, start + request.duration_seconds)
-    if gap is not None:
-        return DecodeError(
-            media.path,
-            f"there are no frames between {gap[0]:.3f} and {gap[1]:.3f} s, and data are missing "
-            "there: it is joined from several recordings, or a part of it was lost; leave this "
-            "window out",
-        )
-    return DecodeError(
-        media.path,
-        f"the frame at {bad_seconds:.3f} s depends on damaged data; leave this window out, or "
-        "get the file again",
-    )
-
-
-def _waveform(
-    media: Media, request: Request, audio: AudioTrack | None, start: float, frame_bytes: int = 0
-) -> AudioResult:
-    if audio is None:
-        return request.silence, 0.0
-    waveform, valid = audio.waveform(request.audio_start(start), frame_bytes)
-    if valid < request.min_audio_valid:
-        raise ClipRangeError(
-            media.path,
-            f"only {valid:.3f} of the window at {start:.3f} s has audio, min_audio_valid is "
-            f"{request.min_audio_valid}",
-        )
-    return waveform, valid
-
-
-def _range_error(
-    media: Media, frames: SelectiveFrames | SequentialFrames, start: float
-) -> ClipRangeError | TruncatedMediaError | None:
-    """Why a window does not begin before the end of the video, if it does not."""
-    end = frames.end()
-    if start < end - frames.epsilon_seconds:  # else every frame of it would be held
-        return None
-    assert media.video is not None
-    declared = media.video.duration
-    if declared is not None and media.video.time_base is not None:
-        declared_seconds = float(declared * media.video.time_base)
-        if media.video_presented is not None:  # what an edit list cuts away is not missing
-            cut_seconds = media.video_presented.end_seconds - media.zero_seconds
-            declared_seconds = min(declared_seconds, cut_seconds)
-        if start < declared_seconds and end < declared_seconds - 0.5:
-            return TruncatedMediaError(
-                media.path,
-                f"the header declares {declared_seconds:.3f} s of video, the data end at "
-                f"{end:.3f} s; get the file again",
-            )
-    return ClipRangeError(
-        media.path, f"the window begins at {start:.3f} s, the video ends at {end:.3f} s"
     )

@@ -65,11 +65,11 @@ def as_file(source: Source, limits: Limits) -> Iterator[str]:
         if isinstance(source, str):
             _fetch(source, copy, limits)
         elif isinstance(source, bytes | bytearray | memoryview):
-            _check_size(_name(source), _num_bytes(source), limits)
+            _check_size(name_of(source), _num_bytes(source), limits)
             copy.write(source if not isinstance(source, memoryview) else source.tobytes())
         elif isinstance(source, io.TextIOBase) or not isinstance(source, FileObject):
             kind = type(source).__name__
-            raise TypeError(f"{_name(source)} is no source of media ({kind}): {_ACCEPTED}")
+            raise TypeError(f"{name_of(source)} is no source of media ({kind}): {_ACCEPTED}")
         else:
             _copy(source, copy, limits)
         copy.flush()
@@ -117,7 +117,7 @@ def _fetch(url: str, copy: BinaryIO, limits: Limits) -> None:
 
 def _copy(source: FileObject, copy: BinaryIO, limits: Limits, *, name: str = "") -> None:
     """Write all bytes of a file object into `copy`; raises as `as_file`, with its `name`."""
-    name = name or _name(source)
+    name = name or name_of(source)
     position = source.tell()
     try:
         said = source.seek(0, os.SEEK_END)
@@ -161,11 +161,14 @@ def _num_bytes(data: bytes | bytearray | memoryview) -> int:
 def rename(error: ClipError, source: Source) -> None:
     """Let `error` name what the caller gave."""
     if not _is_file(source):
-        error.path = _name(source)
+        error.path = name_of(source)
         error.args = (error.path, error.problem)
 
 
-def _name(source: object) -> str:
+def name_of(source: object) -> str:
+    """What errors call `source`: its path, its URL, or what kind of object it is."""
+    if isinstance(source, os.PathLike):
+        return os.fspath(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return f"<{_num_bytes(source)} bytes>"
     if isinstance(source, str):

@@ -21,8 +21,8 @@ from av.video.stream import VideoStream
 from jaxtyping import Float64, UInt8
 
 from avmix.decode.bitstream import damage_check, refers_to_earlier
-from avmix.decode.container import Media
 from avmix.decode.errors import DecodeError, UnsupportedMediaError
+from avmix.decode.open_file import Media
 from avmix.decode.strip_metadata import metadata_filter
 
 # Whole numbers: PyAV looks each member of an enumeration up, for every frame.

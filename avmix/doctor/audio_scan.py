@@ -8,8 +8,8 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from jaxtyping import Bool, Float32, Float64
 
-from avmix.decode.audio import MAX_SAMPLE
-from avmix.decode.container import Media
+from avmix.decode.downmix import MAX_SAMPLE
+from avmix.decode.open_file import Media
 from avmix.doctor.edit_list_reader import PresentedStretch
 from avmix.doctor.report import Gap
 from avmix.doctor.video_scan import Window

@@ -10,8 +10,9 @@ import numpy as np
 from av.stream import Disposition
 
 from avmix.decode import ClipError, Limits, NoVideoStreamError, UnsupportedMediaError
-from avmix.decode.container import Media, open_media
+from avmix.decode.container import open_media
 from avmix.decode.mono_track import cancels, track_of
+from avmix.decode.open_file import Media
 from avmix.doctor.audio_scan import AudioScan
 from avmix.doctor.edit_list_reader import Edit, presented_of, read_edits
 from avmix.doctor.findings import agreeing, findings_of

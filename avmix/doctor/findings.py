@@ -199,14 +199,14 @@ def _audio(file: FileReport) -> list[Finding]:
 
 def _streams(file: FileReport) -> list[Finding]:
     found = []
-    for kind, name in (("video", "picture"), ("audio", "sound")):
+    for kind in ("video", "audio"):
         alike = [s for s in file.streams if s.type == kind and s.why != "cover art"]
         if len(alike) > 1:
             chosen = next(s for s in alike if s.chosen)
             found.append(
                 Finding.of(
                     "several_streams",
-                    f"{len(alike)} {name} streams, number {chosen.index} taken: {chosen.why}",
+                    f"{len(alike)} {kind} streams, number {chosen.index} taken: {chosen.why}",
                 )
             )
     if any(s.why == "cover art" for s in file.streams):

@@ -16,8 +16,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from jaxtyping import Float64
 
-from avmix.decode.container import Media
 from avmix.decode.errors import DecodeError
+from avmix.decode.open_file import Media
 from avmix.doctor.audio_scan import AudioScan
 from avmix.doctor.edit_list_reader import PresentedStretch
 from avmix.doctor.report import Damage

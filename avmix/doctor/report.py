@@ -228,7 +228,7 @@ class AudioReport:
     mono_cancels: bool
     """As `AudioInfo.mono_cancels`."""
     num_broken: int
-    """Samples that are not finite, or beyond `avmix.decode.audio.MAX_SAMPLE`."""
+    """Samples that are not finite, or beyond `avmix.decode.downmix.MAX_SAMPLE`."""
     gaps: tuple[Gap, ...]
 
 

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import Float64, UInt8
 
-from avmix.decode.container import Media
+from avmix.decode.open_file import Media
 from avmix.doctor.edit_list_reader import PresentedStretch
 from avmix.doctor.report import Gap
 

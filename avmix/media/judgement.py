@@ -16,7 +16,8 @@ from typing import Literal
 from avmix.decode import ClipError, DecodeError, Limits, decode_clips
 from avmix.decode.mono_track import track_of
 from avmix.decode.request import Track
-from avmix.media.probe import Bad, Check, Survey, survey
+from avmix.media.frame_scan import Bad, Check
+from avmix.media.probe import Survey, survey
 from avmix.types import AudioInfo, Entry, VideoInfo
 
 Stretch = tuple[float, float]

@@ -2,9 +2,9 @@
 
 from avmix.mix.clip_grid import Grid, clip_grids
 from avmix.mix.cross_modal_mixup import CrossModalMixup, Mixed
-from avmix.mix.methods import draw_plan, pairs_of
 from avmix.mix.mix_plan import MixPlan, Part, PlacedPlan, unmixed_plan
-from avmix.mix.pairing import Clips
+from avmix.mix.pairing import Clips, pairs_of
+from avmix.mix.plan_drawing import draw_plan
 from avmix.mix.targets import mixed_targets
 
 __all__ = [

@@ -6,8 +6,7 @@ itself; here shapes are turned into grids, and what users hand over is checked.
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import index
-from typing import Any, Literal, SupportsIndex, get_args, get_origin, get_type_hints
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -18,27 +17,25 @@ from avmix.config import MixConfig
 from avmix.config.mix_method import METHODS, parse_mix_method
 from avmix.mix.blend import mix_part
 from avmix.mix.boxes import Grids
-from avmix.mix.methods import MAX_MODALITIES, draw_dropout, draw_plan
+from avmix.mix.methods import draw_dropout
 from avmix.mix.mix_plan import MixPlan
-from avmix.mix.pairing import Clips
-from avmix.mix.targets import (
-    IGNORED,
-    check_labels,
-    known_targets,
-    mixed_target,
-    one_hot,
-    smoothed,
+from avmix.mix.mixup_arguments import (
+    check_kinds,
+    check_label_values,
+    checked_config,
+    moved_to,
+    row_classes,
+    source_numbers,
+    whole_number,
 )
-from avmix.mix.tensor_kinds import LAYOUTS, Kind, check_finite, check_tensor, grid_of
+from avmix.mix.pairing import Clips
+from avmix.mix.plan_drawing import draw_plan
+from avmix.mix.targets import known_targets, mixed_target, one_hot, smoothed
+from avmix.mix.tensor_kinds import Kind, check_finite, check_tensor, grid_of
 from avmix.rng import rng
 
 _DEFAULT = MixConfig()
 Labels = Tensor | np.ndarray | Sequence[Any]
-_CHOICES = {
-    name: get_args(hint)
-    for name, hint in get_type_hints(MixConfig).items()
-    if get_origin(hint) is Literal
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,11 +110,11 @@ class CrossModalMixup:
         """
         self._kinds = dict(kinds)
         self._names = ", ".join(kinds)
-        _check_kinds(kinds)
+        check_kinds(kinds)
         for name, value, of_law in (("alpha", alpha, "beta"), ("lam", lam, "fixed")):
             if value is not None and law != of_law:
                 raise ValueError(f"{name}={value} is for law {of_law!r}, but law is {law!r}")
-        self._config = _mix_config(
+        self._config = checked_config(
             probability=probability,
             law=law,
             alpha=_DEFAULT.alpha if alpha is None else alpha,
@@ -137,8 +134,8 @@ class CrossModalMixup:
         if num_classes is not None and num_classes < 1:
             raise ValueError(f"num_classes must be >= 1, got {num_classes}")
         self._num_classes = num_classes
-        self._seed = _number("seed", seed)
-        self._rank = None if rank is None else _number("rank", rank)
+        self._seed = whole_number("seed", seed)
+        self._rank = None if rank is None else whole_number("rank", rank)
         self._debug = debug
 
     def __call__(
@@ -173,9 +170,11 @@ class CrossModalMixup:
         has = self._has(present, size)
         if self._debug:
             check_finite(tensors, has)
-        clips = Clips(present=tuple(has.items()), source=_numbered(source, size), labels=classes)
+        clips = Clips(
+            present=tuple(has.items()), source=source_numbers(source, size), labels=classes
+        )
         grids = {name: grid_of(kind, tensors[name].shape) for name, kind in self._kinds.items()}
-        plan = self._draw(clips, grids, _number("epoch", epoch), _number("step", step))
+        plan = self._draw(clips, grids, whole_number("epoch", epoch), whole_number("step", step))
         return self._mix(plan, tensors, target, known)
 
     def replay(
@@ -327,9 +326,9 @@ class CrossModalMixup:
         classes = (frozenset(),) * size
         if by_class or self._debug or labels.device.type == "cpu":
             read = labels.detach().cpu()
-            _check_labels(read, num_classes)
-            classes = _classes(read) if by_class else classes
-        labels = _moved(labels, device)
+            check_label_values(read, num_classes)
+            classes = row_classes(read) if by_class else classes
+        labels = moved_to(labels, device)
         if num_classes is None or soft:
             return labels.float(), torch.ones(size, dtype=torch.bool, device=device), classes
         return *one_hot(labels, num_classes), classes
@@ -364,9 +363,6 @@ class CrossModalMixup:
         )
 
 
-# Plans --------------------------------------------------------------------------------------------
-
-
 def _only(plan: MixPlan, name: str) -> MixPlan:
     """The same, but that every other tensor stays as it is."""
     parts = tuple(
@@ -374,71 +370,6 @@ def _only(plan: MixPlan, name: str) -> MixPlan:
         for part in plan.parts
     )
     return replace(plan, parts=parts)
-
-
-# What users hand over -----------------------------------------------------------------------------
-
-
-def _check_kinds(kinds: Mapping[str, Kind]) -> None:
-    if not 1 <= len(kinds) <= MAX_MODALITIES:
-        raise ValueError(f"kinds must name 1 to {MAX_MODALITIES} tensors, got {len(kinds)}")
-    for name, kind in kinds.items():
-        if kind not in LAYOUTS:
-            raise ValueError(f"{name} must be one of {', '.join(LAYOUTS)}, got {kind!r}")
-        # `video` and `audio` are methods, too, which mean the tensors of these names.
-        if name in {*METHODS, "dropout"} - {"video", "audio"}:
-            raise ValueError(f"{name!r} is a method; give the tensor another name")
-
-
-def _mix_config(**options: Any) -> MixConfig:
-    for name, value in options.items():
-        choices = _CHOICES.get(name, (value,))
-        if value not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-    return MixConfig(**options)
-
-
-def _check_labels(labels: Tensor, num_classes: int | None) -> None:
-    if labels.ndim == 1 and num_classes is not None:
-        check_labels(labels, num_classes)
-    elif not labels.isfinite().all():
-        rows = (~labels.isfinite().all(1)).nonzero().flatten().tolist()
-        raise ValueError(f"labels is not finite in rows {rows}")
-
-
-def _classes(labels: Tensor) -> tuple[frozenset[int], ...]:
-    """Of each row."""
-    if labels.ndim == 1:
-        return tuple(frozenset({k} - {IGNORED}) for k in labels.tolist())
-    return tuple(frozenset(row.nonzero().flatten().tolist()) for row in labels)
-
-
-def _numbered(source: Sequence[Hashable] | Tensor | None, size: int) -> tuple[int, ...]:
-    """A number for each recording."""
-    if source is None:
-        return tuple(range(size))
-    ids = source.tolist() if isinstance(source, Tensor) else source
-    if len(ids) != size:
-        raise ValueError(f"source has {len(ids)} rows, the tensors have {size}")
-    numbers: dict[Hashable, int] = {}
-    return tuple(numbers.setdefault(one, len(numbers)) for one in ids)
-
-
-def _moved(labels: Tensor, device: torch.device) -> Tensor:
-    """On `device`, without waiting for it."""
-    if labels.device.type == "cpu" and device.type == "cuda":
-        labels = labels.pin_memory()
-    return labels.to(device, non_blocking=True)
-
-
-def _number(name: str, value: SupportsIndex) -> int:
-    try:
-        value = index(value)  # of numpy's integers and tensors of one number, too
-    except TypeError:
-        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
-    if not 0 <= value < 2**32:
-        raise ValueError(f"{name} must be in [0, 2**32), got {value}")
-    return value
 
 
 def _process_rank() -> int:

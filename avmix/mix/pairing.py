@@ -88,3 +88,42 @@ def _any_of(clips: Clips, allowed, rng: np.random.Generator) -> list[int]:
         ]
         partner.append(choices[int(draws[i] * len(choices))] if choices else i)
     return partner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """Who is mixed with whom, and which modalities both have."""
+
+    num_inputs: int
+    partner: tuple[int, ...]
+    shared: tuple[tuple[str, tuple[bool, ...]], ...]
+    """(modality, whether clip and partner both have it and are of two sources)"""
+    present: tuple[tuple[str, tuple[bool, ...]], ...]
+    """(modality, whether the clip itself has it)"""
+
+    @property
+    def size(self) -> int:
+        """Number of mixed clips."""
+        return len(self.partner)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the modalities."""
+        return tuple(name for name, _ in self.shared)
+
+
+def pairs_of(partner: Sequence[int], clips: Clips) -> Pairs:
+    """What mixing `clips` with these partners can be. ValueError for a partner that is none."""
+    if not all(0 <= j < clips.size for j in partner):
+        raise ValueError(f"partner must be in [0, {clips.size}), got {tuple(partner)}")
+    places = tuple(enumerate(partner))
+    two = [clips.source[i] != clips.source[j] for i, j in places]
+    return Pairs(
+        num_inputs=clips.size,
+        partner=tuple(partner),
+        shared=tuple(
+            (name, tuple(two[i] and has[i] and has[j] for i, j in places))
+            for name, has in clips.present
+        ),
+        present=tuple((name, tuple(has[: len(partner)])) for name, has in clips.present),
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from avmix.system.unused_arguments import Needs
 from avmix.tools import leaks, shards, transcode
+from avmix.tools.transcode_clip import TargetFormat
 
 FOLLOW = ("leaks", "transcode", "short_side", "shards", "per_shard")
 """Options that change nothing of the manifest itself."""
@@ -24,8 +25,8 @@ def add_follow_arguments(parser: argparse.ArgumentParser) -> None:
     add("--transcode", type=Path, metavar="DIR", help="then write the clips anew, small and on one "
         "clock, with a manifest, to DIR; training reads that faster")  # fmt: skip
     add("--short-side", "--short_side", type=int, 
-        default=transcode.TargetFormat().short_side, metavar="N",
-        help=f"of transcoded frames, pixels ({transcode.TargetFormat().short_side})")  # fmt: skip
+        default=TargetFormat().short_side, metavar="N",
+        help=f"of transcoded frames, pixels ({TargetFormat().short_side})")  # fmt: skip
     add("--shards", type=Path, metavar="DIR", help="then write WebDataset tars of the clips, "
         "transcoded where that is asked for, to DIR")  # fmt: skip
     add(
@@ -39,7 +40,7 @@ def add_follow_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 NEEDS = (
-    Needs(option="--short-side", default=transcode.TargetFormat().short_side, says="--transcode",
+    Needs(option="--short-side", default=TargetFormat().short_side, says="--transcode",
           met=lambda options: options.transcode),
     Needs(option="--per-shard", default=1000, says="--shards", met=lambda options: options.shards),
 )  # fmt: skip

@@ -8,48 +8,26 @@ the rest goes on. Only a missing or wholly unreadable file is an error.
 
 import csv
 import difflib
-import functools
 import hashlib
-import io
 import json
 import math
-import os
-import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from avmix.data.manifest import ManifestError
+from avmix.prepare.annotation_rows import (
+    SEP_LINE,
+    AnnotationError,
+    Row,
+    cells_of,
+    table_columns,
+    text_lines,
+    without_invisible,
+)
+from avmix.prepare.annotation_values import by_plain_name, leaves, plain
 from avmix.prepare.protocol import Expected, Problem, Protocol
-
-SPLIT_WORDS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val", "development": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""What people call a split, as `plain` leaves it."""
-
-
-class AnnotationError(ManifestError):
-    """Annotations are missing, or none of it can be read; the message names the file."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One row of an annotation file."""
-
-    cells: Mapping[str, str]
-    """By name of column, stripped, in composed unicode (NFC)."""
-    where: str
-    """`file:line`."""
-    text: str
-    """The line as it stands there."""
-
-    def __getitem__(self, column: str) -> str:
-        """The cell of this column; empty where the table does not have it."""
-        return self.cells.get(column, "")
 
 
 @dataclass(slots=True)
@@ -114,7 +92,7 @@ class Annotations:
                 f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert it, for "
                 "example with `iconv -f latin1 -t utf-8`"
             ) from None
-        if not any(map(_stripped, _lines_of(text))):
+        if not any(map(without_invisible, text_lines(text))):
             raise AnnotationError(f"{path}: the file is empty")
         return text
 
@@ -125,8 +103,8 @@ class Annotations:
         with `#`.
         """
         # splitlines() would also split at U+2028 and the like, which occur in titles.
-        for number, line in enumerate(_lines_of(self.text(path)), 1):
-            stripped = unicodedata.normalize("NFC", _stripped(line))
+        for number, line in enumerate(text_lines(self.text(path)), 1):
+            stripped = unicodedata.normalize("NFC", without_invisible(line))
             if stripped and not (comment and stripped.startswith(comment)):
                 yield Row(cells={"line": stripped}, where=f"{path.name}:{number}", text=line)
 
@@ -154,17 +132,17 @@ class Annotations:
         names: list[str] | None = None
         for row in self.lines(path, comment=comment):
             if names is None:
-                sign = _SEP.fullmatch(row["line"])
+                sign = SEP_LINE.fullmatch(row["line"])
                 if sign is not None:
                     delimiter = sign[1] or "\t"
                     continue
-                names, delimiter, is_header = _columns(
+                names, delimiter, is_header = table_columns(
                     row, path, columns, optional, header, delimiter, aliases or {}
                 )
                 if is_header:
                     continue
             try:
-                cells = _cells(row["line"], delimiter)
+                cells = cells_of(row["line"], delimiter)
             except csv.Error as error:
                 self.drop(row, f"not a row of a CSV: {error}")
                 continue
@@ -208,7 +186,7 @@ class Annotations:
         What differs only in case, commas, underscores and spaces is the same name: copies of one
         list do. Anything else is not guessed: the nearest name is said, and the row dropped.
         """
-        known = _by_plain(tuple(classes))
+        known = by_plain_name(tuple(classes))
         found = known.get(plain(name))
         if found is None:
             near = difflib.get_close_matches(plain(name), known, n=1, cutoff=0.7)
@@ -366,37 +344,9 @@ def _leaks_of(torn: Collection[Sequence[str]], total: int, sources: str) -> str:
     return f"of {total} {sources}, {said}, as published"
 
 
-def plain(name: str) -> str:
-    """What is left of a name without case, commas, underscores and doubled spaces."""
-    folded = unicodedata.normalize("NFC", name).casefold()
-    return " ".join(folded.replace(",", " ").replace("_", " ").split())
-
-
-@functools.lru_cache(maxsize=8)
-def _by_plain(classes: tuple[str, ...]) -> dict[str, str]:
-    return {plain(name): name for name in classes}
-
-
 def read_classes(path: Path) -> tuple[str, ...]:
     """The names in a `classes.txt`, one a line, in the order of the outputs."""
     return tuple(line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-
-
-def seconds_of(timestamp: str) -> float:
-    """Seconds of `HH:MM:SS.fff`; raises ValueError where it is not one."""
-    found = re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d(\.\d*)?)", timestamp.strip())
-    if found is None:
-        raise ValueError(f"{timestamp!r} is not HH:MM:SS")
-    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
-
-
-def clock_seconds(text: str) -> float:
-    """Seconds of `12.5`, `12,5`, `m:ss` or `h:mm:ss.f`; raises ValueError where it is none."""
-    found = re.fullmatch(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:[.,]\d*)?)", text.strip())
-    if found is None or (found[2] is not None and float(found[3].replace(",", ".")) >= 60):
-        raise ValueError(f"{text!r} is not a number of seconds, nor m:ss or h:mm:ss")
-    seconds = float(found[3].replace(",", "."))
-    return 3600 * int(found[1] or 0) + 60 * int(found[2] or 0) + seconds
 
 
 def in_two_splits(clips: Iterable[Expected]) -> dict[str, tuple[str, ...]]:
@@ -408,95 +358,3 @@ def in_two_splits(clips: Iterable[Expected]) -> dict[str, tuple[str, ...]]:
         if split != clip.split:
             torn.setdefault(clip.source_id, {split: None})[clip.split] = None
     return {source: tuple(splits) for source, splits in torn.items()}
-
-
-def _stripped(line: str) -> str:
-    """A line without what is not seen: also a mark of the byte order, which files that were put
-    together have several of."""
-    return line.strip("\ufeff \t\r")
-
-
-def _lines_of(text: str) -> Iterator[str]:
-    """The lines one by one: of a large file a list of them takes more than its text."""
-    sign, at = "\n" if "\n" in text else "\r", 0
-    while at <= len(text):
-        end = text.find(sign, at)
-        end = len(text) if end < 0 else end
-        yield text[at:end].removesuffix("\r")
-        at = end + 1
-
-
-def _columns(
-    row: Row,
-    path: Path,
-    columns: Sequence[str],
-    optional: Sequence[str],
-    header: bool | None,
-    delimiter: str,
-    aliases: Mapping[str, Sequence[str]],
-) -> tuple[list[str], str, bool]:
-    """Names of the columns, what divides them, and whether this row is the header."""
-    plain_names = {plain(c): c for c in (*columns, *optional)}
-    signs = dict.fromkeys((delimiter, ";", "\t", ",", "|"))
-    for sign in signs:
-        if header is False:
-            break
-        try:
-            cells = _cells(row["line"].lstrip("# "), sign)
-        except csv.Error:
-            continue
-        names = _with_aliases([plain_names.get(plain(cell), cell) for cell in cells], aliases)
-        if set(columns) <= set(names):
-            return names, sign, True
-    if header:
-        missing = [c for c in columns if c not in _first_cells(row, delimiter, plain_names)]
-        raise AnnotationError(f"{path}: no column {missing[0]!r}; its first line is: {row['line']}")
-    if header is None and delimiter not in row["line"]:
-        # Without a heading a row shows itself what divides it.
-        delimiter = next((sign for sign in signs if sign in row["line"]), delimiter)
-    return [*columns, *optional], delimiter, False
-
-
-_SEP = re.compile(r'"?sep=(.?)"?', re.IGNORECASE)
-"""What spreadsheets write into the first line."""
-
-
-def _with_aliases(names: list[str], aliases: Mapping[str, Sequence[str]]) -> list[str]:
-    """A column that is not there takes the first that has one of its other names."""
-    names = list(names)
-    for column, others in aliases.items():
-        known = [plain(name) for name in names]
-        at = next((known.index(other) for other in others if other in known), None)
-        if column not in names and at is not None:
-            names[at] = column
-    return names
-
-
-def _first_cells(row: Row, delimiter: str, names: Mapping[str, str]) -> list[str]:
-    return [names.get(plain(cell), cell) for cell in row["line"].split(delimiter)]
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    reader = csv.reader(io.StringIO(line), delimiter=delimiter, skipinitialspace=True, strict=True)
-    return [cell.strip() for cell in next(reader, [])]
-
-
-def path_below(text: str, root: Path) -> str | None:
-    """The path of a table relative to `root`, however it is written; None: it is elsewhere."""
-    if Path(text).is_absolute():
-        for folder in (root.absolute(), root.resolve()):
-            if Path(text).is_relative_to(folder):
-                return Path(text).relative_to(folder).as_posix()
-        return None
-    name = text.removeprefix("./")
-    slashed = name.replace("\\", "/")
-    inside = slashed.removeprefix(f"{root.resolve().name}/")
-    return next((n for n in (name, slashed, inside) if (root / n).exists()), name)
-
-
-def leaves(name: str) -> bool:
-    """Whether a relative path leads out of the folder that it is relative to."""
-    parts = name.replace("\\", "/").split("/")
-    # `C:/x` is another disk's in a table of Windows; `a:b/x` is a folder, but for Windows.
-    is_drive = name[1:2] == ":" and (os.name == "nt" or name[2:3] in ("/", "\\"))
-    return parts[0] == "" or is_drive or ".." in parts or "\0" in name

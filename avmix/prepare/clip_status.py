@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
 from avmix.media.folder_walk import File
-from avmix.prepare.annotations import plain
+from avmix.prepare.annotation_values import plain
 from avmix.prepare.clip_file_names import times_in
 from avmix.prepare.media_folder import MediaIndex, nfc_name, shared_names, stem_of
 from avmix.prepare.probe_journal import Probed

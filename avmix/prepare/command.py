@@ -8,7 +8,7 @@ from typing import get_args
 
 from avmix.data.manifest import ManifestError
 from avmix.isolate.process_pool import CannotStart
-from avmix.media.probe import Check
+from avmix.media.frame_scan import Check
 from avmix.prepare.after_prepare import FOLLOW, NEEDS, add_follow_arguments, after
 from avmix.prepare.annotations import read_classes
 from avmix.prepare.fetch_annotations import fetch_annotations

@@ -16,7 +16,8 @@ from avmix.data.manifest import ManifestError, write_manifest
 from avmix.decode import ClipError
 from avmix.isolate.process_pool import Failure, run_each
 from avmix.media.judgement import entry_of
-from avmix.prepare.annotations import SPLIT_WORDS, Annotations, leaves, path_below, plain
+from avmix.prepare.annotation_values import SPLIT_WORDS, leaves, path_below, plain
+from avmix.prepare.annotations import Annotations
 from avmix.system import strict_json
 from avmix.system.paths import unmakable
 from avmix.system.printing import echo, listed

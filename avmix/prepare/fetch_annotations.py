@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from avmix.prepare.annotations import AnnotationError
+from avmix.prepare.annotation_rows import AnnotationError
 from avmix.prepare.archives import look_into
 from avmix.system.atomic_files import partial_of, remove_partial, replacing_path
 

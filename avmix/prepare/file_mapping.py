@@ -16,7 +16,7 @@ from avmix.prepare.media_folder import MediaIndex, nfc_name, split_ending, stem_
 from avmix.prepare.protocol import Expected, Protocol
 from avmix.system.atomic_files import replace_text
 from avmix.system.printing import echo
-from avmix.tools.download import Item, write_list
+from avmix.tools.link_list import Item, write_list
 
 How = Literal["path", "name", "other ending", "id and seconds", "id alone", "missing"]
 """How the name of a file says that it is the clip."""

@@ -13,8 +13,9 @@ from typing import Any
 from avmix.data.manifest import ManifestError, write_manifest
 from avmix.decode.request import Track
 from avmix.media.folder_walk import File
-from avmix.media.probe import Check
-from avmix.prepare.annotations import in_two_splits, plain
+from avmix.media.frame_scan import Check
+from avmix.prepare.annotation_values import plain
+from avmix.prepare.annotations import in_two_splits
 from avmix.prepare.archives import Archive, look_into, unpack
 from avmix.prepare.clip_status import Judged, files_of, judge
 from avmix.prepare.file_mapping import mapping_of, missing_links, show_mapping
@@ -28,7 +29,7 @@ from avmix.prepare.protocol import Expected, Problem, Protocol
 from avmix.prepare.publish_manifest import WORK, publish, stage, staging
 from avmix.system import strict_json
 from avmix.system.printing import echo
-from avmix.tools.download import write_list
+from avmix.tools.link_list import write_list
 from avmix.types import Entry
 
 _EXAMPLES = 3

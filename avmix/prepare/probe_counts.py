@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from avmix.media.folder_walk import File
-from avmix.media.probe import Check
+from avmix.media.frame_scan import Check
 from avmix.prepare.probe_journal import Probed
 
 

@@ -15,7 +15,7 @@ from rich.progress import (
 
 from avmix.decode.request import Track
 from avmix.media.folder_walk import File
-from avmix.media.probe import Check
+from avmix.media.frame_scan import Check
 from avmix.prepare.probe_journal import Journal, Probed
 from avmix.prepare.probe_pool import ProbeTask, Results, probe_here
 from avmix.system.printing import console_of

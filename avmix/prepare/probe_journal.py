@@ -12,7 +12,7 @@ from typing import Any
 
 from avmix.data.manifest import ManifestError
 from avmix.media.folder_walk import File
-from avmix.media.probe import Check
+from avmix.media.frame_scan import Check
 from avmix.system import strict_json
 from avmix.system.atomic_files import naming
 from avmix.system.portability import lock_file

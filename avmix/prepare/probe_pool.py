@@ -13,8 +13,8 @@ from avmix.decode import Limits
 from avmix.decode.request import Track
 from avmix.isolate.process_pool import Failure, run_each
 from avmix.media.folder_walk import File
+from avmix.media.frame_scan import Check
 from avmix.media.judgement import judge_file
-from avmix.media.probe import Check
 from avmix.prepare.probe_journal import Probed
 
 _PER_PROCESS = 200

@@ -11,7 +11,8 @@ from jaxtyping import Bool, UInt8
 
 from avmix.augment import AugmentPlan, VisibleParts, apply_video, centred, in_words
 from avmix.config import AugmentConfig, ClipConfig, FrontendConfig, TrainConfig
-from avmix.data.dataset import TrainSet, is_audible
+from avmix.data.clip_reader import is_audible
+from avmix.data.dataset import TrainSet
 from avmix.data.manifest import Manifest
 from avmix.decode import decode_clip
 from avmix.decode.mono_track import channels_to_read, one_channel

@@ -31,11 +31,13 @@ class Planned:
 def of_run(run: Path, line: int, clip: int, rank: int = 0) -> Planned:
     """What line `line` (from 1) of `plans_rankN.jsonl` in the folder `run` says of clip `clip`.
 
-    Raises OSError where the run has no config.yaml or no plans (`run.save_plans`), ValueError where
-    there is no such line or clip, or its dataset is not what it was trained on.
+    Raises OSError where the run has no config.yaml, ValueError where it has no plans
+    (`run.save_plans`), no such line or clip, or its dataset is not what it was trained on.
     """
     config = from_yaml(TrainConfig, (run / "config.yaml").read_text())
     path = run / f"plans_rank{rank}.jsonl"
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; training writes it with --run.save_plans true")
     lines = path.read_text().splitlines()
     if not 1 <= line <= len(lines):
         raise ValueError(f"{path} has {len(lines)} lines, not a line {line}")

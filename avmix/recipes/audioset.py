@@ -10,7 +10,8 @@
 from argparse import Namespace
 from collections import Counter
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of
+from avmix.prepare.annotation_rows import AnnotationError, Row
+from avmix.prepare.annotations import Annotations, asked_of
 from avmix.prepare.protocol import Protocol
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")

@@ -24,7 +24,8 @@ from jaxtyping import Float32, UInt8
 from rich.progress import track
 
 from avmix.media.write_mp4 import audio_rate, write_mp4
-from avmix.prepare.annotations import AnnotationError, Annotations, Row
+from avmix.prepare.annotation_rows import AnnotationError, Row
+from avmix.prepare.annotations import Annotations
 from avmix.prepare.protocol import Protocol
 
 VERSION = "v1"

@@ -9,7 +9,8 @@
 
 from argparse import Namespace
 
-from avmix.prepare.annotations import Annotations, Row, read_classes
+from avmix.prepare.annotation_rows import Row
+from avmix.prepare.annotations import Annotations, read_classes
 from avmix.prepare.protocol import Protocol
 from avmix.recipes import CLASS_LISTS
 

@@ -9,7 +9,9 @@
 
 from argparse import Namespace
 
-from avmix.prepare.annotations import Annotations, Row, asked_of, seconds_of
+from avmix.prepare.annotation_rows import Row
+from avmix.prepare.annotation_values import seconds_of
+from avmix.prepare.annotations import Annotations, asked_of
 from avmix.prepare.protocol import Protocol
 
 FILES = {"train": "EPIC_100_train.csv", "val": "EPIC_100_validation.csv"}

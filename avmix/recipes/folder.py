@@ -20,15 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from avmix.media.folder_walk import walk
-from avmix.prepare.annotations import (
-    SPLIT_WORDS,
-    AnnotationError,
-    Annotations,
-    Row,
-    clock_seconds,
-    path_below,
-    plain,
-)
+from avmix.prepare.annotation_rows import AnnotationError, Row
+from avmix.prepare.annotation_values import SPLIT_WORDS, clock_seconds, path_below, plain
+from avmix.prepare.annotations import Annotations
 from avmix.prepare.protocol import Expected, Protocol
 from avmix.system.printing import listed
 

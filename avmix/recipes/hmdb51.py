@@ -7,7 +7,8 @@
 import re
 from argparse import Namespace
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row
+from avmix.prepare.annotation_rows import AnnotationError, Row
+from avmix.prepare.annotations import Annotations
 from avmix.prepare.protocol import Protocol
 
 SPLITS = {"1": "train", "2": "test"}

@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 from statistics import median
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of
+from avmix.prepare.annotation_rows import AnnotationError, Row
+from avmix.prepare.annotations import Annotations, asked_of
 from avmix.prepare.clip_file_names import kinetics_names, kinetics_stem
 from avmix.prepare.protocol import Protocol
 

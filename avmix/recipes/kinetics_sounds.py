@@ -11,7 +11,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from avmix.prepare.annotations import AnnotationError, Annotations, Row, asked_of, read_classes
+from avmix.prepare.annotation_rows import AnnotationError, Row
+from avmix.prepare.annotations import Annotations, asked_of, read_classes
 from avmix.prepare.clip_file_names import kinetics_names, kinetics_stem
 from avmix.prepare.protocol import Protocol
 from avmix.recipes import CLASS_LISTS

@@ -26,6 +26,9 @@ from rich.progress import track
 from avmix.data.manifest import ManifestError, read_manifest, splits_of, write_manifest
 from avmix.rng import rng
 from avmix.synth import actions as act
+from avmix.synth.action_audio import audio_of
+from avmix.synth.action_frames import frames_of
+from avmix.synth.action_scenes import draw_scene, draw_world
 from avmix.system import strict_json
 from avmix.system.paths import with_home
 from avmix.types import AudioInfo, Entry, VideoInfo
@@ -263,17 +266,17 @@ def jobs_of(out: Path, arguments: Arguments) -> Iterator[Job]:
 def make_clip(job: Job) -> Made:
     """Draw, render and write one clip."""
     number, source = SPLITS.index(job.split), job.index // CLIPS_PER_SOURCE
-    world = act.draw_world((job.seed, number, _WORLD, source), difficulty=job.difficulty)
-    scene = act.draw_scene(
+    world = draw_world((job.seed, number, _WORLD, source), difficulty=job.difficulty)
+    scene = draw_scene(
         (job.seed, number, _SCENE, job.index),
         action=job.action,
         world=world,
         difficulty=job.difficulty,
     )
-    wave = act.audio_of(scene)
+    wave = audio_of(scene)
     clip_id = f"{job.split}/{job.action.name}_{job.index:04d}"
     path = job.out / f"{clip_id}.mp4"
-    encode(path, act.frames_of(scene), wave)
+    encode(path, frames_of(scene), wave)
     data = path.read_bytes()
     rms = float(np.sqrt(np.mean(wave.astype(np.float64) ** 2)))
     entry = Entry(

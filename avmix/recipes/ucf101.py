@@ -7,7 +7,8 @@
 import re
 from argparse import Namespace
 
-from avmix.prepare.annotations import Annotations, Row, asked_of, read_classes
+from avmix.prepare.annotation_rows import Row
+from avmix.prepare.annotations import Annotations, asked_of, read_classes
 from avmix.prepare.protocol import Protocol
 from avmix.recipes import CLASS_LISTS
 

@@ -10,7 +10,8 @@ same test without the train rows of those videos.
 import re
 from argparse import Namespace
 
-from avmix.prepare.annotations import Annotations, Row, read_classes
+from avmix.prepare.annotation_rows import Row
+from avmix.prepare.annotations import Annotations, read_classes
 from avmix.prepare.protocol import Protocol
 from avmix.recipes import CLASS_LISTS
 

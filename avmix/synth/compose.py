@@ -1,7 +1,7 @@
 """Synthetic actions over real backgrounds: known events, known label, video and audio of the world.
 
-The action is drawn and rendered by `avmix.synth.actions`, as the toy set's are. What stands behind
-it is a stretch of a real clip instead of a painted backdrop, and its audio is heard below that of
+The action (`avmix.synth.actions`) is drawn and rendered as the toy set's are. What stands behind
+it is a stretch of a real clip instead of a painted backdrop, whose audio is mixed in below that of
 the action. The label is the action's; what the background shows is of no account.
 """
 
@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from avmix.data.dataset import is_audible
+from avmix.data.clip_reader import is_audible
 from avmix.decode import ClipError, decode_clip
 from avmix.decode.mono_track import channels_to_read, one_channel, track_of
 from avmix.media.judgement import entry_of
 from avmix.media.write_mp4 import write_mp4
 from avmix.rng import rng
 from avmix.synth import actions as act
+from avmix.synth.action_audio import audio_of
+from avmix.synth.action_frames import frames_of
+from avmix.synth.action_scenes import draw_scene, draw_world
 from avmix.synth.parent_clips import Parents, file_name
 from avmix.synth.synthetic_set import (
     Outcome,
@@ -180,8 +183,8 @@ def draw_compositions(
 def make_composition(job: Composition) -> Outcome:
     """Draw, render and write one clip; an `Outcome` with the reason where its background fails."""
     address = (*job.address, _WORLD, 0)
-    world = act.draw_world(address, difficulty=job.difficulty)
-    scene = act.draw_scene((*job.address, _SCENE, 0), action=job.action, world=world,
+    world = draw_world(address, difficulty=job.difficulty)
+    scene = draw_scene((*job.address, _SCENE, 0), action=job.action, world=world,
                            difficulty=job.difficulty)  # fmt: skip
     # The camera of the background is not ours: bodies that drift would glide over it.
     scene = replace(scene, drift_px=(0.0, 0.0))
@@ -201,10 +204,8 @@ def make_composition(job: Composition) -> Outcome:
             sha256=background.sha256 or None,
             until_seconds=background.usable_until_seconds,
         )
-        frames = act.frames_of(scene, square_of(behind.video, job.across))
-        audio = mix_over_background(
-            act.audio_of(scene), _heard(background, behind), job.background_db
-        )
+        frames = frames_of(scene, square_of(behind.video, job.across))
+        audio = mix_over_background(audio_of(scene), _heard(background, behind), job.background_db)
         write_mp4(path, [frames], audio, fps=Fraction(act.FPS), rate_hz=act.RATE_HZ)
         entry = entry_of(path, job.out, clip_id=job.clip_id, labels=(job.action.name,),
                          source_id=background.source_id)  # fmt: skip

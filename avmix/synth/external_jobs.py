@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from avmix.data.dataset import is_audible
+from avmix.data.clip_reader import is_audible
 from avmix.rng import rng
 from avmix.synth.synthetic_set import SynthError
 from avmix.types import Entry

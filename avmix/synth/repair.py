@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avmix.data.dataset import is_audible
+from avmix.data.clip_reader import is_audible
 from avmix.decode import ClipError
 from avmix.media.judgement import entry_of
 from avmix.media.whole_clip import audio_of, fps_of, frames_of, motion_of, num_frames_of

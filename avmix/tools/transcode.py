@@ -13,18 +13,15 @@ hold is left out with its reason (`excluded.jsonl`).
 
 import argparse
 import json
-import math
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import av
 import av.error
-import numpy as np
 
 from avmix.data.manifest import (
     Manifest,
@@ -35,37 +32,16 @@ from avmix.data.manifest import (
     splits_of,
     write_manifest,
 )
-from avmix.decode import ClipError, Limits, decode_audio, decode_clip
-from avmix.decode.mono_track import channels_to_read, one_channel, track_of
 from avmix.isolate.clip_pool import failure_text, for_each_clip
 from avmix.isolate.process_pool import Failure
-from avmix.media.fingerprint import shrunk
-from avmix.media.judgement import entry_of
-from avmix.media.probe import probe
-from avmix.media.whole_clip import fps_of, frames_of, num_frames_of
-from avmix.media.write_mp4 import audio_rate, write_mp4
 from avmix.system import strict_json
-from avmix.system.atomic_files import DISK_REFUSES, PARTIAL, replace_text, replacing_path
+from avmix.system.atomic_files import PARTIAL, replace_text
 from avmix.system.printing import echo
+from avmix.tools.transcode_check import TranscodeError
+from avmix.tools.transcode_clip import Job, TargetFormat, Transcoded, make_one
 from avmix.types import Entry
 
-Codec = Literal["aac", "opus"]
-
-MIN_PSNR_DB = 25.0
-"""Of frames of 32 x 32, at the least: real clips have 30 to 46, by crf 20."""
-MAX_SHIFT_SECONDS = 0.002
-"""Of the audio against that of the source."""
-
 _JOURNAL = "transcode.jsonl"
-_LOOK_PX = 64
-"""Shorter side of what is decoded to compare."""
-_LOOK_SECONDS = 1.0
-_LISTEN_SECONDS = 4.0
-_LISTEN_HZ = 16_000
-_LOW_HZ = 60.0
-_QUIET = 10 ** (-60 / 20)
-_OPUS_HZ = 48_000
-_LIMITS = Limits(seconds=600.0)
 _MAX_LISTED = 20
 
 EPILOG = """\
@@ -73,50 +49,6 @@ Interrupted or killed, the same command goes on. Needs some 0.2 s of a core per 
 exit:   0 all clips were written   1 some were not (excluded.jsonl says why), or none could be   2 wrong
         usage   130 interrupted
 """  # noqa: E501
-
-
-class TranscodeError(ValueError):
-    """A clip, or the set, cannot be written; one line says why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetFormat:
-    """What the new files are like."""
-
-    short_side: int = 256
-    """Pixels, even; of smaller frames nothing is made larger."""
-    gop: int = 12
-    """Frames from one keyframe to the next, at most."""
-    audio: Codec = "aac"
-    margin_seconds: float = 0.0
-    """Kept before and after the stretch, where the file has it."""
-    crf: int = 20
-    """Quality of H.264: less is better and larger."""
-    ffmpeg: str = ""
-    """The program, by path; "" for PyAV alone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One clip and where it goes."""
-
-    entry: Entry
-    path: str
-    """Of the new file, relative to the new root."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transcoded:
-    """What became of a clip."""
-
-    entry: Entry | None
-    """Its new row; None where there is none."""
-    reason: str = ""
-    """Why there is none."""
-    by: str = ""
-    """`pyav` or `ffmpeg`."""
-    fatal: bool = False
-    """True where the disk refuses, and no other clip can be made either."""
 
 
 def transcode(
@@ -160,103 +92,6 @@ def transcode(
             journal.write("\n" + strict_json.dumps(line) + "\n")
             journal.flush()
     return _finish(folder, out, manifests, notes, jobs, kept)
-
-
-def make_one(root: Path, out: Path, job: Job, *, form: TargetFormat) -> Transcoded:
-    """Write and check one clip; nothing is left of one that does not hold."""
-    path = out / job.path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stretch, num = stretch_of(job.entry, form.margin_seconds)
-        by = "pyav"
-        if form.ffmpeg:
-            by = "ffmpeg"
-            try:
-                _by_ffmpeg(root, stretch, path, num, form)
-                check(root, stretch, path, num)
-            except (TranscodeError, ClipError):
-                by = "pyav"  # which the program gets wrong: times that are missing, edit lists
-        if by == "pyav":
-            _by_pyav(root, stretch, path, form)
-            check(root, stretch, path, num)
-        entry = _row(job, stretch, path, out)
-    except (ClipError, TranscodeError) as error:
-        path.unlink(missing_ok=True)
-        what = error.problem if isinstance(error, ClipError) else str(error)
-        reason = f"{type(error).__name__}: {' '.join(what.split())}"
-        return Transcoded(entry=None, reason=reason)
-    except (OSError, av.error.FFmpegError) as error:
-        reason = f"{type(error).__name__}: {error.strerror or error}"
-        return Transcoded(entry=None, reason=reason, fatal=error.errno in DISK_REFUSES)
-    return Transcoded(entry=entry, by=by)
-
-
-def stretch_of(entry: Entry, margin_seconds: float) -> tuple[Entry, int]:
-    """What is kept of the file of `entry`, as an entry, and how many frames that is.
-
-    The stretch with its margin, from the beginning of a frame to the end of one, so that frames
-    keep their times against the audio.
-    """
-    if entry.video is None:
-        raise TranscodeError("has no video")
-    fps, limit = float(fps_of(entry)), entry.usable_until_seconds or entry.video.duration_seconds
-    first = max(math.floor((entry.start_seconds - margin_seconds) * fps + 0.01), 0)
-    last = math.ceil((min(entry.end_seconds + margin_seconds, limit)) * fps - 0.01)
-    last = max(min(last, math.floor(limit * fps + 0.01)), first + 1)
-    stretch = replace(entry, start_seconds=first / fps, end_seconds=last / fps)
-    return stretch, num_frames_of(stretch)
-
-
-def check(root: Path, stretch: Entry, path: Path, num: int) -> None:
-    """Compare a new file with the stretch of the source that it was made of.
-
-    Raises `TranscodeError` where frames are missing or too many, its first or last second does
-    not look like the source's or looks like it at another time, or its audio is not where the
-    source's is, to `MAX_SHIFT_SECONDS`.
-    """
-    video, audio = probe(path)
-    if video is None or video.num_frames != num:
-        raise TranscodeError(f"has {video.num_frames if video else 0} frames, not {num}")
-    if abs(video.start_seconds) > 1e-3 or video.vfr:
-        raise TranscodeError(f"frames begin at {video.start_seconds:.3f} s or at no steady rate")
-    if (audio is None) != (stretch.audio is None):
-        raise TranscodeError("has audio where the source has none, or the other way round")
-    fps, seconds = float(fps_of(stretch)), num / float(fps_of(stretch))
-    look = max(min(round(_LOOK_SECONDS * fps), num), 1)
-    for first in dict.fromkeys((0, num - look)):
-        _check_frames(root, stretch, path, first, look, fps)
-    if audio is not None:
-        listen = min(_LISTEN_SECONDS, seconds)
-        for start in dict.fromkeys((0.0, seconds - listen)):
-            _check_audio(root, stretch, path, start, listen)
-
-
-def audio_shift(
-    source: np.ndarray, result: np.ndarray, rate_hz: int, max_seconds: float = MAX_SHIFT_SECONDS
-) -> float | None:
-    """By how many seconds `result` (s) is later than `source` (s), by correlation.
-
-    0 where it fits about as well within `max_seconds` as anywhere, as what repeats itself fits at
-    many places, and where the source is quiet. What is too low to hear does not count: codecs leave
-    it out. None where they have nothing in common.
-    """
-    size = 1 << (2 * len(source) - 1).bit_length()
-    audible = np.fft.rfftfreq(size, 1 / rate_hz) >= _LOW_HZ
-    mine = np.fft.rfft(source.astype(np.float64), size) * audible
-    other = np.fft.rfft(result.astype(np.float64), size) * audible
-    fit = np.fft.irfft(np.conj(mine) * other, size)
-    energies = [float(np.sum(np.fft.irfft(spectrum, size) ** 2)) for spectrum in (mine, other)]
-    if energies[0] < len(source) * _QUIET**2:
-        return 0.0
-    norm = math.sqrt(energies[0] * energies[1])
-    best = int(np.argmax(fit))
-    if norm <= 0 or fit[best] < 0.5 * norm:
-        return None
-    reach = math.floor(max_seconds * rate_hz)
-    close = np.concatenate([fit[: reach + 1], fit[size - reach :]])
-    if close.max() >= 0.98 * fit[best]:
-        return 0.0
-    return (best if best < size // 2 else best - size) / rate_hz
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -317,131 +152,6 @@ def find_ffmpeg(wanted: str) -> str:
     if found is None and wanted != "auto":
         raise TranscodeError(f"--ffmpeg {wanted}: no such program")
     return found or ""
-
-
-def _by_pyav(root: Path, stretch: Entry, path: Path, form: TargetFormat) -> None:
-    rate, wave = _OPUS_HZ, None
-    if stretch.audio is not None:
-        rate = _OPUS_HZ if form.audio == "opus" else min(audio_rate(stretch.audio.rate_hz), 48_000)
-        wave = decode_audio(
-            root / stretch.path,
-            start_seconds=stretch.start_seconds,
-            duration_seconds=stretch.duration_seconds,
-            sample_rate=rate,
-            channels=2 if stretch.audio.channels > 1 else 1,
-            audio_track=track_of(stretch.audio),
-            until_seconds=stretch.usable_until_seconds,
-            limits=_LIMITS,
-        ).audio
-    pieces = frames_of(root, stretch, short_side=form.short_side)
-    write_mp4(path, pieces, wave, fps=fps_of(stretch), rate_hz=rate, gop=form.gop, crf=form.crf,
-              codec=form.audio)  # fmt: skip
-
-
-def _by_ffmpeg(root: Path, stretch: Entry, path: Path, num: int, form: TargetFormat) -> None:
-    """The same by the program. Raises `TranscodeError` where it fails."""
-    assert stretch.video is not None
-    side = min(form.short_side, stretch.video.width, stretch.video.height) // 2 * 2
-    tall = stretch.video.height > stretch.video.width
-    size = f"{side}:-2" if tall else f"-2:{side}"
-    fps = fps_of(stretch)
-    audio: list[str] = ["-an"]
-    track = track_of(stretch.audio) or 0
-    if stretch.audio is not None:
-        rate = _OPUS_HZ if form.audio == "opus" else min(audio_rate(stretch.audio.rate_hz), 48_000)
-        channels = 2 if stretch.audio.channels > 1 else 1
-        seconds = f"{stretch.duration_seconds:.6f}"
-        audio = [
-            "-af", f"aresample=async=1:first_pts=0,apad,atrim=end={seconds}",
-            "-c:a", "libopus" if form.audio == "opus" else "aac", "-ar", str(rate),
-            "-ac", str(channels), "-b:a", "128k" if channels == 2 else "96k",
-        ]  # fmt: skip
-    options = [
-        form.ffmpeg, "-nostdin", "-v", "error", "-y", "-seek_timestamp", "1",
-        "-ss", f"{stretch.video.start_seconds + stretch.start_seconds:.6f}",
-        "-i", str((root / stretch.path).absolute()), "-map", "0:v:0",
-        *(["-map", f"0:a:{track}"] if stretch.audio is not None else []), "-map_metadata", "-1",
-        "-vf", f"scale=iw*sar:ih,setsar=1,scale={size},fps={fps}:start_time=0",
-        "-frames:v", str(num), "-c:v", "libx264", "-preset", "veryfast", "-crf", str(form.crf),
-        "-g", str(form.gop), "-bf", "0", "-pix_fmt", "yuv420p", "-threads", "1", *audio,
-        "-movflags", "+faststart", "-f", "mp4",
-    ]  # fmt: skip
-    with replacing_path(path) as unfinished:
-        command = [*options, str(unfinished.absolute())]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        if done.returncode:
-            raise TranscodeError(f"ffmpeg: {' '.join(done.stderr.split())[-200:]}")
-
-
-def _check_frames(root: Path, stretch: Entry, path: Path, first: int, num: int, fps: float) -> None:
-    def small(file: Path, start: float, until: float | None = None) -> np.ndarray:
-        clip = decode_clip(
-            file,
-            start_seconds=start + first / fps,
-            duration_seconds=num / fps,
-            num_frames=num,
-            short_side=_LOOK_PX,
-            audio="skip",
-            until_seconds=until,
-            limits=_LIMITS,
-        )
-        return shrunk(clip.video)  # whose sizes may differ by a row or column
-
-    source = small(root / stretch.path, stretch.start_seconds, stretch.usable_until_seconds)
-    result = small(path, 0.0)
-    error = float(np.mean((source - result) ** 2))
-    psnr = 10 * math.log10(255**2 / max(error, 1e-6))
-    at = f"at {first / fps:.2f} s"
-    if psnr < MIN_PSNR_DB:
-        raise TranscodeError(f"{at} frames are not the source's: {psnr:.1f} dB")
-    if num > 2:
-        own = float(np.mean((source[1:-1] - result[1:-1]) ** 2))
-        beside = min(float(np.mean((source[1:-1] - other) ** 2))
-                     for other in (result[:-2], result[2:]))  # fmt: skip
-        if own > 1.1 * beside + 1.0:
-            raise TranscodeError(f"{at} frames are the source's of another moment")
-
-
-def _check_audio(root: Path, stretch: Entry, path: Path, start: float, seconds: float) -> None:
-    def heard(file: Path, first: float, track: int | None, until: float | None) -> np.ndarray:
-        wave = decode_audio(
-            file,
-            start_seconds=first + start,
-            duration_seconds=seconds,
-            sample_rate=_LISTEN_HZ,
-            channels=channels_to_read(stretch.audio),
-            audio_track=track,
-            until_seconds=until,
-            limits=_LIMITS,
-        ).audio
-        return one_channel(stretch.audio, wave)
-
-    source = heard(
-        root / stretch.path,
-        stretch.start_seconds,
-        track_of(stretch.audio),
-        stretch.usable_until_seconds,
-    )
-    result = heard(path, 0.0, None, None)
-    shift = audio_shift(source, result, _LISTEN_HZ)
-    if shift is None:
-        raise TranscodeError(f"at {start:.2f} s the audio is not the source's")
-    if abs(shift) > MAX_SHIFT_SECONDS:
-        raise TranscodeError(f"at {start:.2f} s the audio is {1000 * shift:.1f} ms late")
-
-
-def _row(job: Job, stretch: Entry, path: Path, out: Path) -> Entry:
-    old = job.entry
-    new = entry_of(path, out, clip_id=old.clip_id, labels=old.labels, source_id=old.source_id,
-                   check="full")  # fmt: skip
-    return replace(
-        new,
-        start_seconds=round(old.start_seconds - stretch.start_seconds, 6),
-        end_seconds=min(
-            round(old.end_seconds - stretch.start_seconds, 6), round(new.end_seconds, 6)
-        ),
-        synthetic=old.synthetic,
-    )
 
 
 def _jobs(entries: Sequence[Entry]) -> list[Job]:

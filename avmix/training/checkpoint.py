@@ -53,7 +53,7 @@ class Checkpoint:
     and it is unknown."""
     loss_sum: tuple[float, int] | None = None
     """Sum of the losses of the steps of `epoch` before `step`, and their number
-    (`avmix.training.runlog.LossSum`); None: an older version wrote the checkpoint, and it is
+    (`avmix.training.measurements.LossSum`); None: an older version wrote the checkpoint, and it is
     unknown."""
     rounding: Rounding | None = None
     """Threads, kernel and the like of the process that wrote it; None: an older version did, and it

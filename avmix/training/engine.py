@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avmix.config import MixConfig, ModelConfig, OptimConfig, TrainConfig
-from avmix.data.dataset import WORTH_HINT, BadClip, TooManyBadClips
 from avmix.data.loader import EvalLoader, TrainLoader
+from avmix.data.sample import WORTH_HINT, BadClip, TooManyBadClips
 from avmix.evaluation.metrics import EVAL_ROWS, NEEDS, Predictions
 from avmix.mix import Clips, clip_grids, draw_plan, mixed_targets
 from avmix.mix.hidden_mix import hidden_mix
@@ -24,7 +24,8 @@ from avmix.models.frontend import Frontend
 from avmix.rng import rng
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.losses import consistency_losses, head_losses, needs_clean, objective, presence
-from avmix.training.runlog import GradNorms, RunLog, StepRecord, Stopwatch
+from avmix.training.measurements import GradNorms, StepRecord, Stopwatch
+from avmix.training.runlog import RunLog
 from avmix.training.runtime import Runtime
 from avmix.types import Batch, Heads
 

@@ -13,16 +13,10 @@ run.lock           host and process that train here (written by avmix.training.r
 
 import json
 import math
-import os
-import platform
-import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,116 +24,27 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from avmix.config import TrainConfig
-from avmix.data.dataset import BadClip
+from avmix.data.sample import BadClip
 from avmix.evaluation.metrics import Scores
 from avmix.mix import MixPlan
 from avmix.system import strict_json
 from avmix.system.atomic_files import naming, replacing
-from avmix.system.git_commit import commit_of
-from avmix.system.portability import usable_cores
 from avmix.system.printing import console_of, echo_on
 from avmix.training.chance_level import HEADS, AtChance
+from avmix.training.measurements import (
+    NO_STEP,
+    LossSum,
+    StepRecord,
+    Stopwatch,
+    step_numbers,
+    step_row,
+)
+from avmix.training.run_environment import append_environment
 from avmix.training.runtime import Runtime
-from avmix.types import Heads
-
-T = TypeVar("T")
-
-_PACKAGES = ("torch", "torchvision", "torchaudio", "av", "numpy", "torchmetrics", "avmix")
-_OPTIONAL = ("timm", "transformers", "pytorchvideo")
-"""Encoders are built by them, where they are installed."""
-
-
-_NORMS = ("grad_norm", "grad_norm_video", "grad_norm_audio", "grad_norm_fusion")
-"""Of `GradNorms`, as a line of metrics.jsonl names them."""
 
 
 class NotFiniteError(RuntimeError):
     """The loss is nan or infinite; the message names the step and the clips."""
-
-
-class GradNorms(NamedTuple):
-    """Norm of the gradient before clipping: of all parameters, and of each part's."""
-
-    total: Tensor
-    video: Tensor
-    """Of the video encoder."""
-    audio: Tensor
-    """Of the audio encoder."""
-    fusion: Tensor
-    """Of everything else."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRecord:
-    """What one step of training measured; tensors stay on the device until they are written."""
-
-    epoch: int
-    step: int
-    lr: float
-    loss: Tensor
-    losses: Heads
-    consistency: Mapping[str, Tensor]
-    """Consistency losses that have a weight, before weighing."""
-    grad_norms: GradNorms | None
-    """None on steps that only accumulate."""
-    rows: Tensor
-    """Rows of the clips, on the CPU: named when the loss is not finite."""
-
-
-@dataclass
-class Stopwatch:
-    """Where the time of an epoch goes."""
-
-    started: float = field(default_factory=time.perf_counter)
-    stopped: float | None = None
-    waited_seconds: float = 0.0
-    """Spent waiting for the next batch."""
-    num_clips: int = 0
-    """Done since the start, in all processes."""
-
-    def waiting(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items; counts the time it takes to get each."""
-        iterator = iter(items)
-        while True:
-            before = time.perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            finally:
-                self.waited_seconds += time.perf_counter() - before
-            yield item
-
-    @property
-    def seconds(self) -> float:
-        """Since the start, or until `stop`."""
-        return (self.stopped or time.perf_counter()) - self.started
-
-    def stop(self) -> "Stopwatch":
-        """Time no longer counts."""
-        self.stopped = time.perf_counter()
-        return self
-
-
-class LossSum(NamedTuple):
-    """Of the losses of the steps of an epoch: what its mean needs when the epoch is resumed."""
-
-    total: float
-    """Losses are float32: in float64 their sum is exact, however often it was interrupted."""
-    num_steps: int
-
-    @property
-    def mean(self) -> float | None:
-        """None: there was no step."""
-        return self.total / self.num_steps if self.num_steps else None
-
-    def plus(self, losses: Sequence[float]) -> "LossSum":
-        """With those of further steps."""
-        return LossSum(sum(losses, self.total), self.num_steps + len(losses))
-
-
-NO_STEP = LossSum(0.0, 0)
-"""Where an epoch begins."""
 
 
 class RunLog:
@@ -188,7 +93,7 @@ class RunLog:
         self._folder.mkdir(parents=True, exist_ok=True)
         with replacing(self._folder / "config.yaml") as file:
             file.write(config_yaml.encode())
-        _append_environment(self._folder / "environment.json", epoch, step)
+        append_environment(self._folder / "environment.json", epoch, step)
         _keep_before(self._folder / "metrics.jsonl", epoch, step)
         self._steps_per_epoch = steps_per_epoch
         self._curves = SummaryWriter(
@@ -322,9 +227,9 @@ class RunLog:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        own = torch.stack([_numbers(record) for record in pending])
+        own = torch.stack([step_numbers(record) for record in pending])
         fetched = self._runtime.mean(own).tolist()
-        rows = [_row(record, numbers) for record, numbers in zip(pending, fetched, strict=True)]
+        rows = [step_row(record, numbers) for record, numbers in zip(pending, fetched, strict=True)]
         bad = [i for i, row in enumerate(rows)
                if not math.isfinite(row["loss"] + row.get("grad_norm", 0.0))]  # fmt: skip
         rows = rows[: bad[0] + 1] if bad else rows
@@ -355,42 +260,10 @@ class RunLog:
                 file.write(strict_json.lines(map(_strict, rows)))
 
 
-def _numbers(record: StepRecord) -> Tensor:
-    """What has to be fetched from the device."""
-    norms = record.grad_norms or [torch.zeros_like(record.loss)] * len(_NORMS)
-    return torch.stack([record.loss, *record.losses, *record.consistency.values(), *norms])
-
-
-def _row(record: StepRecord, numbers: Sequence[float]) -> dict[str, Any]:
-    """A line of metrics.jsonl."""
-    loss, fused, video, audio, *others = numbers
-    consistency, norms = others[:-4], others[-4:]
-    row = {
-        "kind": "step",
-        "epoch": record.epoch,
-        "step": record.step,
-        "lr": record.lr,
-        "loss": loss,
-        "loss_fused": fused,
-        "loss_video": video,
-        "loss_audio": audio,
-        **{f"loss_{n}": x for n, x in zip(record.consistency, consistency, strict=True)},
-    }
-    return row if record.grad_norms is None else row | dict(zip(_NORMS, norms, strict=True))
-
-
 def _strict(row: dict[str, Any]) -> dict[str, Any]:
     """JSON has no nan: such a number is null, and `not_finite` says what it was."""
     broken = {k: str(v) for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)}
     return {**row, **dict.fromkeys(broken), "not_finite": broken} if broken else row
-
-
-def _append_environment(path: Path, epoch: int, step: int) -> None:
-    """A run that was resumed may have gone on elsewhere: each start is kept, with its place."""
-    starts = json.loads(path.read_text()) if path.exists() else []
-    starts.append({"epoch": epoch, "step": step, **environment()})
-    with replacing(path) as file:
-        file.write(strict_json.dumps(starts, indent=2).encode() + b"\n")
 
 
 def _keep_before(path: Path, epoch: int, step: int) -> None:
@@ -406,27 +279,3 @@ def _keep_before(path: Path, epoch: int, step: int) -> None:
             last = 0 if row.get("kind") == "unreadable" else 1 << 60
             if (row.get("epoch", -1), row.get("step", last)) < (epoch, step):
                 kept.write(line)
-
-
-def _optional_versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in _OPTIONAL:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def environment() -> dict[str, Any]:
-    """What a result depends on besides its configuration."""
-    return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "git_commit": commit_of(Path(__file__).parent),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES} | _optional_versions(),
-        "machine": platform.platform(),
-        "cores": usable_cores(),
-        "torch_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }

@@ -38,7 +38,7 @@ from avmix.training import chance_level, checkpoint
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.checkpoint import Checkpoint, CheckpointError
 from avmix.training.engine import build_optimizer, seed_torch
-from avmix.training.runlog import NO_STEP, LossSum
+from avmix.training.measurements import NO_STEP, LossSum
 from avmix.training.runtime import Rounding, Runtime
 
 # What may change between the start of a run and its continuation: where it runs, not what it does.
