@@ -20,7 +20,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avmix.config import TrainConfig, load_config
+    from avmix.commands.evaluate import evaluate
+    from avmix.commands.train import TrainResult, train
+    from avmix.config import EvalConfig, TrainConfig, load_config
     from avmix.data.manifest import Manifest, read_manifest, write_manifest
     from avmix.decode import ClipError, decode_clip, decode_clips
     from avmix.mix import CrossModalMixup, MixPlan, draw_plan, mixed_targets
@@ -37,21 +39,25 @@ __all__ = [
     "ClipError",
     "CrossModalMixup",
     "Entry",
+    "EvalConfig",
     "Frontend",
     "Heads",
     "LateFusionClassifier",
     "Manifest",
     "MixPlan",
     "TrainConfig",
+    "TrainResult",
     "TrainedNetwork",
     "build_model",
     "decode_clip",
     "decode_clips",
     "draw_plan",
+    "evaluate",
     "load",
     "load_config",
     "mixed_targets",
     "read_manifest",
+    "train",
     "write_manifest",
 ]
 
@@ -61,6 +67,7 @@ _ORIGIN = {
     "ClipError": "avmix.decode",
     "CrossModalMixup": "avmix.mix",
     "Entry": "avmix.types",
+    "EvalConfig": "avmix.config",
     "Frontend": "avmix.models.frontend",
     "Heads": "avmix.types",
     "LateFusionClassifier": "avmix.models",
@@ -68,14 +75,17 @@ _ORIGIN = {
     "MixPlan": "avmix.mix",
     "TrainConfig": "avmix.config",
     "TrainedNetwork": "avmix.training.trained",
+    "TrainResult": "avmix.commands.train",
     "build_model": "avmix.models",
     "decode_clip": "avmix.decode",
     "decode_clips": "avmix.decode",
     "draw_plan": "avmix.mix",
     "load": "avmix.training.trained",
+    "evaluate": "avmix.commands.evaluate",
     "load_config": "avmix.config",
     "mixed_targets": "avmix.mix",
     "read_manifest": "avmix.data.manifest",
+    "train": "avmix.commands.train",
     "write_manifest": "avmix.data.manifest",
 }
 """Modules of the public names, which are imported when they are asked for: torch takes seconds, and

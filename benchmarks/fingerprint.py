@@ -30,11 +30,10 @@ sys.path.insert(0, str(ROOT))  # the package beside this folder is the one that 
 
 import torch  # noqa: E402
 
-import eval as evaluation  # noqa: E402
-import train  # noqa: E402
+from avmix.commands import evaluate as evaluation  # noqa: E402
 from avmix.config import DataConfig, EvalConfig, TrainConfig, load_config  # noqa: E402
 from avmix.system import strict_json  # noqa: E402
-from avmix.training import runtime  # noqa: E402
+from avmix.training import runtime, training_setup  # noqa: E402
 from avmix.training.engine import train_one_epoch  # noqa: E402
 from avmix.training.runlog import RunLog  # noqa: E402
 
@@ -111,7 +110,7 @@ def take(config: TrainConfig) -> Fingerprint:
         try:
             inputs = _train(config)
             with contextlib.redirect_stdout(io.StringIO()):
-                scores = evaluation.main(
+                scores = evaluation.evaluate(
                     EvalConfig(checkpoint=out, split="val", num_workers=0, threads=1, device="cpu")
                 )
         finally:
@@ -140,7 +139,7 @@ def _train(config: TrainConfig) -> list[dict[str, float]]:
             inputs.append({"rms_video": video, "rms_audio": audio})
 
     with runtime.start(device="cpu", threads=1) as here, ExitStack() as at_end:
-        run = train.build(config, here, at_end)
+        run = training_setup.build(config, here, at_end)
         run.loader.sampler.num_steps = min(run.loader.num_steps, MOST_STEPS)
         run.network.register_forward_pre_hook(look)
         initial = copy.deepcopy(run.state)

@@ -20,8 +20,8 @@ from avmix.models.encoder import Encoder
 from avmix.training.engine import targets_of
 from avmix.training.losses import head_losses, presence
 from avmix.training.optimizer import towers_of
+from avmix.training.training_setup import Training
 from avmix.types import Batch, Heads
-from train import Training
 
 
 def zero_share(x: Tensor) -> float:

@@ -23,15 +23,14 @@ import learninglook
 import learningvariants
 import trainrun
 
-import train
 from avmix.config import TrainConfig, to_yaml
 from avmix.data.loader import BatchSource
 from avmix.data.sample import Loaded, Place
-from avmix.training import runtime
+from avmix.training import runtime, training_setup
 from avmix.training.chance_level import HEADS, HeadEpoch
 from avmix.training.engine import train_one_epoch
 from avmix.training.runlog import RunLog
-from train import Training
+from avmix.training.training_setup import Training
 
 COLUMNS = ("loss_fused", "loss_video", "loss_audio",
            "grad_norm_video", "grad_norm_audio", "grad_norm_fusion")  # fmt: skip
@@ -89,7 +88,7 @@ def one_run(question: Question, out: Path) -> dict[str, Any]:
     config, began = configured(question, out), time.perf_counter()
     looks: list[learninglook.Look] = []
     with runtime.start(device="cpu", threads=1) as here, ExitStack() as at_end:
-        run = train.build(config, here, at_end)
+        run = training_setup.build(config, here, at_end)
         variant = learningvariants.VARIANTS[question.variant]
         optimizer = learningvariants.edit(run.model, variant, config.optim, question.seed)
         run = replace(run, optimizer=optimizer)

@@ -1,7 +1,7 @@
 """The recipes that benchmarks/learning.py compares: options of train.py, and edits of its network.
 
 The package has the present recipe only. What it replaced, and what did not help, is built here from
-the present network, between `train.build` and the first step.
+the present network, between `training_setup.build` and the first step.
 """
 
 from collections.abc import Callable
@@ -156,7 +156,7 @@ def edit(
 
 
 def redraw(model: LateFusionClassifier, seed: int) -> None:
-    """Draw the initial weights as `train.build` does: from the same stream, module after module.
+    """Draw the initial weights as `build` does: from the same stream, module after module.
 
     An edited network then begins as it would if the package built it, the former one with the
     weights of the former code; one without edits keeps the weights it has.

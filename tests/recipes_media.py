@@ -5,11 +5,10 @@ are spelled as in the real files.
 """
 
 import gzip
-import importlib.util
+import importlib
 import json
 import shutil
 import struct
-import sys
 import wave
 from argparse import Namespace
 from functools import lru_cache
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from avmix.recipes import CLASS_LISTS
 from tests.media import write_flash_beep
 
 ROOT = Path(__file__).parents[1]
@@ -29,15 +29,8 @@ YT = "-abc_DEF-12"
 
 
 def load_recipe(name: str) -> ModuleType:
-    """The script of a dataset, by its path: recipes are no package."""
-    path = ROOT / f"datasets/{name}/prepare.py"
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    """The module of a dataset."""
+    return importlib.import_module(f"avmix.recipes.{name}")
 
 
 def options(annotations: Path, media: Path | None = None, *wanted: str, **more: Any) -> Namespace:
@@ -73,7 +66,7 @@ def write(path: Path, text: str | bytes) -> Path:
 def make_ucf101(root: Path) -> tuple[Path, Path]:
     """Two classes and the one that is spelled in two ways; one clip of a class without audio."""
     lists, media = root / "ucfTrainTestlist", root / "UCF-101"
-    classes = (ROOT / "datasets/ucf101/classes.txt").read_text().split()
+    classes = (CLASS_LISTS / "ucf101.txt").read_text().split()
     numbered = "".join(f"{n} {name}\r\n" for n, name in enumerate(classes, 1))
     write(lists / "classInd.txt", numbered)
     train = ["Archery/v_Archery_g08_c01.avi 3", "Basketball/v_Basketball_g08_c01.avi 8",
@@ -134,7 +127,7 @@ def make_kinetics_sounds(root: Path) -> tuple[Path, Path]:
     lists, media = root / "lists", root / "k400"
     write(lists / "my_train.txt", f"{YT}_000020_000030,10,2\r\n_23456789ab_000417_000427,10,26\r\n")
     write(lists / "my_test.txt", "abcdefghijk_62,10,2\nmissing-123_5,10,27\n")
-    labels = (ROOT / "datasets/kinetics_sounds/classes.txt").read_text().splitlines()
+    labels = (CLASS_LISTS / "kinetics_sounds.txt").read_text().splitlines()
     labels.remove("strumming guitar")
     database = {
         f"{YT}_000020_000030": {"subset": "training", "label": "bowling"},
@@ -160,7 +153,7 @@ def make_vggsound(root: Path) -> tuple[Path, Path]:
             "ccccccccccc,10,tap dancing,train", 'ddddddddddd,0,"bee, wasp, etc. buzzing",test',
             "eeeeeeeeeee,5,extending ladders,train"]  # fmt: skip
     write(lists / "vggsound.csv", "\n".join(rows) + "\n")
-    classes = (ROOT / "datasets/vggsound/classes.txt").read_text().splitlines()
+    classes = (CLASS_LISTS / "vggsound.txt").read_text().splitlines()
     every = [*classes, "extending ladders"]
     quoted = [f'"{name}",{n}\n' if "," in name else f"{name},{n}\n" for n, name in enumerate(every)]
     write(lists / "labels.csv", "".join(quoted))

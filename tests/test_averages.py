@@ -1,4 +1,4 @@
-"""The average of the weights, and batch normalisation measured anew, by independent loops."""
+"""The average of the weights, and batch normalisation re-estimated, by independent loops."""
 
 import copy
 import json
@@ -13,8 +13,7 @@ import torch
 from test_every_option import Runs
 from torch import Tensor, nn
 
-import eval as evaluation
-import train
+import avmix
 from avmix.config import (
     AudioEncoderConfig,
     EvalConfig,
@@ -143,7 +142,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(
         with monkeypatch.context() as patch:
             patch.setattr(RunLog, "step_done", interrupted(at))
             with pytest.raises(KeyboardInterrupt):
-                train.main(config)
+                avmix.train(config)
     # And before the statistics are measured, and before the last validation.
     for name in ("_measure_norms", "_validate"):
 
@@ -151,10 +150,13 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(
             raise TooManyBadClips("unplugged")
 
         with monkeypatch.context() as patch:
-            patch.setattr(train, name, unplugged)
+            patch.setattr(f"avmix.commands.train.{name}", unplugged)
             with pytest.raises(TooManyBadClips, match="unplugged"):
-                train.main(config)
-    ours, theirs = checkpoint.load(train.main(config)), checkpoint.load(averaged / "last.pt")
+                avmix.train(config)
+    ours, theirs = (
+        checkpoint.load(avmix.train(config).checkpoint),
+        checkpoint.load(averaged / "last.pt"),
+    )
     assert (ours.epoch, ours.step, ours.best) == (theirs.epoch, theirs.step, theirs.best)
     assert same(ours.model, theirs.model)
     assert same(ours.average, theirs.average)
@@ -178,7 +180,7 @@ def scores(run: Path, **options: Any) -> tuple[float, str]:
     """NLL of the fused head on the val split, and what result.json says was evaluated."""
     config = EvalConfig(checkpoint=str(run), split="val", num_views=1, num_workers=0, threads=1,
                         device="cpu", **options)  # fmt: skip
-    found = evaluation.main(config)["fused"]
+    found = avmix.evaluate(config)["fused"]
     assert found is not None
     return found.nll, json.loads((run / "eval_val/result.json").read_text())["weights"]
 

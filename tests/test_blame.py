@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import train
+from avmix.commands import train
 from avmix.config import TrainConfig, load_config
 from avmix.training import checkpoint
 from avmix.training.measurements import StepRecord, Stopwatch
@@ -26,7 +26,7 @@ def run(data: Path, out: Path, epochs: int) -> dict[str, torch.Tensor]:
                  "--run.out", str(out), "--run.threads", "1", "--data.num_workers", "2",
                  "--data.clip_seconds", str(CLIP_SECONDS), "--data.val_split", "",
                  "--optim.epochs", str(epochs)]  # fmt: skip
-    return checkpoint.load(train.main(load_config(TrainConfig, arguments))).model
+    return checkpoint.load(train.train(load_config(TrainConfig, arguments)).checkpoint).model
 
 
 @pytest.mark.parametrize(

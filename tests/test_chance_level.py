@@ -9,8 +9,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import eval as evaluation
-import train
+from avmix.commands import evaluate as evaluation
+from avmix.commands import train
 from avmix.config import EvalConfig, LossConfig, MixConfig, TrainConfig, load_config
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.training import chance_level, checkpoint
@@ -247,11 +247,11 @@ def arguments(root: Path, manifest: Path, out: Path, *more: str) -> list[str]:
 
 
 def run_train(arguments: Sequence[str]) -> None:
-    train.main(load_config(TrainConfig, arguments))
+    train.train(load_config(TrainConfig, arguments))
 
 
 def run_eval(run: Path) -> dict:
-    evaluation.main(EvalConfig(checkpoint=str(run), num_views=1, num_workers=0, threads=1))
+    evaluation.evaluate(EvalConfig(checkpoint=str(run), num_views=1, num_workers=0, threads=1))
     return json.loads((run / "eval_test/result.json").read_text())
 
 

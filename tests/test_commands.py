@@ -90,7 +90,7 @@ def words(line: str, folder: Path) -> list[str]:
     said = subprocess.run(["bash", "-ec", f"printf '%s\\0' {line}"], cwd=folder,
                           capture_output=True, text=True, check=True).stdout  # fmt: skip
     found = said.split("\0")[:-1]
-    if found[:2] != ["python", "train.py"]:
+    if found[:2] not in (["python", "train.py"], ["avmix", "train"]):
         return found
     return found + QUICK + ([] if "--model.video.encoder" in found else NARROW)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import train
+from avmix.commands import train
 from avmix.config import (
     AudioEncoderConfig,
     ClipConfig,
@@ -135,14 +135,14 @@ def test_a_run_on_the_gpu_starts_as_the_golden_one(
     arguments = ["--config", str(ROOT / "configs/smoke.yaml"), "--data.root", str(toy_set),
                  "--run.out", str(tmp_path), "--run.device", "cuda", "--run.precision", precision,
                  "--model.dropout", "0", "--optim.epochs", "1"]  # fmt: skip
-    train.main(load_config(TrainConfig, arguments))
+    train.train(load_config(TrainConfig, arguments))
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     on_gpu = [row["loss"] for row in rows if row["kind"] == "step"]
     cpu = tmp_path / "cpu"
     arguments[arguments.index("cuda")] = "cpu"
     arguments[arguments.index(str(tmp_path))] = str(cpu)
     arguments[arguments.index(precision)] = "fp32"
-    train.main(load_config(TrainConfig, arguments))
+    train.train(load_config(TrainConfig, arguments))
     rows = [json.loads(line) for line in (cpu / "metrics.jsonl").read_text().splitlines()]
     on_cpu = [row["loss"] for row in rows if row["kind"] == "step"]
     assert len(on_gpu) == len(on_cpu) == 5

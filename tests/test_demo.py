@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-import eval as evaluation
+from avmix.commands.evaluation_report import print_report
 from avmix.config import TrainConfig
 from avmix.data.manifest import Manifest
 from avmix.evaluation.metrics import EVAL_ROWS as ROWS
@@ -135,7 +135,7 @@ def test_the_bounds_of_the_demo_are_of_what_is_printed(
     manifest = Manifest(classes=names, protocol="p", split="test", entries=entries, sha256="")
     state = Checkpoint(config=TrainConfig(), classes=list(names), split_sha256="", num_steps=1,
                        epoch=1, step=0, best=0.0, model={}, optimizer={})  # fmt: skip
-    evaluation._print(manifest, found, all_scores(found.predictions), 1, state)
+    print_report(manifest, found, all_scores(found.predictions), 1, state)
     printed = printed_top1(capsys.readouterr().out)
     assert printed == {row: 20.0 if "head" in row else 100.0 for row in ROWS}
     stated = stated_intervals()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-import eval as evaluation
+from avmix.commands.evaluation_report import print_report, write_report
 from avmix.config import EvalConfig, TrainConfig
 from avmix.data.manifest import Manifest
 from avmix.evaluation.metrics import EVAL_ROWS, Predictions, all_scores
@@ -40,8 +40,8 @@ def test_the_tables_are_bounded_for_any_number_of_classes(classes, make_entry, t
         best=0.0, model={}, optimizer={},
     )  # fmt: skip
     scores = all_scores(found.predictions)
-    evaluation._print(manifest, found, scores, 1, state)
-    evaluation._write(tmp_path, manifest, found, scores, EvalConfig(checkpoint="x"), state)
+    print_report(manifest, found, scores, 1, state)
+    write_report(tmp_path, manifest, found, scores, EvalConfig(checkpoint="x"), state)
 
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 700

@@ -24,8 +24,8 @@ import torch
 from options import OPTIONS
 from torch import Tensor, nn
 
-import eval as evaluation
-import train
+from avmix.commands import evaluate as evaluation
+from avmix.commands import train
 from avmix.config import (
     AudioEncoderConfig,
     ClipConfig,
@@ -348,7 +348,7 @@ class Runs:
         key = repr(sorted(options.items()))
         if key not in self.done:
             config = self.config(options)
-            state = checkpoint.load(train.main(config))
+            state = checkpoint.load(train.train(config).checkpoint)
             self.done[key] = Path(config.run.out), state.model
         return self.done[key]
 
@@ -408,10 +408,10 @@ def test_every_option_of_evaluation_is_heeded(runs: Runs) -> None:
     usual: dict[str, Any] = {"checkpoint": checkpoint_of_run, "split": "val", "num_workers": 0,
                              "threads": 1, "device": "cpu"}  # fmt: skip
     places = {name: str(runs.folder / name) for name in ("data", "other")}
-    scores = evaluation.main(EvalConfig(**usual))
+    scores = evaluation.evaluate(EvalConfig(**usual))
     for key, value in EVAL.items():
         value = value.format(**places) if isinstance(value, str) else value
-        found = evaluation.main(EvalConfig(**{**usual, key: value}))["fused"]
+        found = evaluation.evaluate(EvalConfig(**{**usual, key: value}))["fused"]
         assert found is not None
         assert math.isfinite(found.nll)
         before = scores["fused"]

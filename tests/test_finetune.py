@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import eval as evaluation
-import train
+from avmix.commands import evaluate as evaluation
+from avmix.commands import train
 from avmix.config import (
     AudioEncoderConfig,
     ClipConfig,
@@ -26,7 +26,7 @@ from avmix.config import (
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.classifier import check_layers
 from avmix.models.encoder import Encoder, VideoSpec
-from avmix.training import checkpoint, runtime
+from avmix.training import checkpoint, runtime, training_setup
 from avmix.training.engine import clip_gradients
 from avmix.training.optimizer import build_optimizer, towers_of
 from avmix.types import Batch
@@ -152,7 +152,7 @@ def arguments(data: Path, out: Path, *more: str) -> list[str]:
 def test_mixing_after_too_many_stages_ends_a_run_before_it_begins(toy_set, tmp_path) -> None:
     words = ["--mix.method", "mixup@layer", "--mix.layers", "[3]"]
     with pytest.raises(ValueError, match=r"^mix\.layers must be <= the number of stages"):
-        train.main(load_config(TrainConfig, arguments(toy_set, tmp_path / "run", *words)))
+        train.train(load_config(TrainConfig, arguments(toy_set, tmp_path / "run", *words)))
     assert not (tmp_path / "run/last.pt").exists()
 
 
@@ -161,19 +161,19 @@ def test_a_run_begins_with_a_file_and_goes_on_without_it(toy_set, file, tmp_path
              "--model.audio.lr_scale", "0.5", "--mix.method", "mixup@layer",
              "--mix.layers", "[0,1,2]"]  # fmt: skip
     given = arguments(toy_set, tmp_path / "run", *words)
-    last = train.main(load_config(TrainConfig, given))
+    last = train.train(load_config(TrainConfig, given)).checkpoint
     assert "avmix:r2plus1d begins with" in " ".join(capsys.readouterr().out.split())
     wanted = torch.load(file, weights_only=True)
     Path(file).unlink()
     assert all(torch.equal(checkpoint.load(last).model[f"video.{name}"], value)
                for name, value in wanted.items())  # fmt: skip
-    scores = evaluation.main(
+    scores = evaluation.evaluate(
         EvalConfig(checkpoint=str(last), split="val", num_views=1, num_workers=0, threads=1)
     )
     assert scores["fused"] is not None
     again = [word if word != "1" or given[i - 1] != "--optim.epochs" else "2"
              for i, word in enumerate(given)]  # fmt: skip
-    state = checkpoint.load(train.main(load_config(TrainConfig, again)))
+    state = checkpoint.load(train.train(load_config(TrainConfig, again)).checkpoint)
     assert state.epoch == 2
     assert all(torch.equal(state.model[f"video.{name}"], v) for name, v in wanted.items())
     rates = {g["lr_scale"]: g["lr"] for g in state.optimizer["param_groups"]}
@@ -235,12 +235,12 @@ def test_training_and_evaluation_normalise_pixels_as_the_encoder_wants(toy_set, 
         has_video=torch.ones(2, dtype=torch.bool), has_audio=torch.ones(2, dtype=torch.bool),
     )  # fmt: skip
     with runtime.start(device="cpu", threads=1) as here, ExitStack() as at_end:
-        run = train.build(config, here, at_end)
+        run = training_setup.build(config, here, at_end)
         pixels = batch.video.permute(0, 4, 1, 2, 3) / 255
         torch.testing.assert_close(run.frontend(batch)[0], pixels)
         run.save("last.pt", 1, 0, 0.0)
     Looking.seen.clear()
-    evaluation.main(EvalConfig(checkpoint=str(tmp_path / "run"), split="val", num_views=1,
+    evaluation.evaluate(EvalConfig(checkpoint=str(tmp_path / "run"), split="val", num_views=1,
                                num_workers=0, threads=1))  # fmt: skip
     assert min(Looking.seen) >= 0
     assert 0.5 < max(Looking.seen) <= 1 + 1e-6
@@ -278,18 +278,20 @@ def test_encoders_of_libraries_train_go_on_and_are_evaluated(library, toy_set, t
         if library == "timm"
         else tiny_of_transformers(tmp_path)
     )  # fmt: skip
-    once = train.main(load_config(TrainConfig, [*words, "--optim.epochs", "2"]))
+    once = train.train(load_config(TrainConfig, [*words, "--optim.epochs", "2"])).checkpoint
     whole = checkpoint.load(once)
     assert (whole.epoch, whole.step) == (2, 0)
     assert all(torch.isfinite(v).all() for v in whole.model.values() if v.is_floating_point())
-    first = evaluation.main(
+    first = evaluation.evaluate(
         EvalConfig(checkpoint=str(once), split="val", num_views=1, num_workers=0, threads=1)
     )
-    again = evaluation.main(
+    again = evaluation.evaluate(
         EvalConfig(checkpoint=str(once), split="val", num_views=1, num_workers=0, threads=1)
     )
     assert first == again
-    longer = checkpoint.load(train.main(load_config(TrainConfig, [*words, "--optim.epochs", "3"])))
+    longer = checkpoint.load(
+        train.train(load_config(TrainConfig, [*words, "--optim.epochs", "3"])).checkpoint
+    )
     assert (longer.epoch, longer.step) == (3, 0)
     changed = [k for k, v in longer.model.items() if not torch.equal(v, whole.model[k])]
     assert any(k.startswith("video.net.") for k in changed)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import train
+from avmix.commands import train
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
@@ -60,7 +60,7 @@ def test_the_present_variant_is_what_train_trains(
 ) -> None:
     words = [*small, "--run.seed", "1", "--run.out", str(tmp_path), "--run.threads", "1",
              "--data.num_workers", "0"]  # fmt: skip
-    train.main(load("fingerprint").configured("configs/demo.yaml", words))
+    train.train(load("fingerprint").configured("configs/demo.yaml", words))
     plain = step_rows(tmp_path)
     assert len(plain) == 15
     assert runs("present", 1)[1] == plain[:STEPS]

@@ -56,7 +56,7 @@ def test_an_update_by_hand(load: Any) -> None:
 
 @pytest.fixture
 def network() -> Callable[[], Any]:
-    """Build the network of the demo as `train.build` does, with seed 3."""
+    """Build the network of the demo as `training_setup.build` does, with seed 3."""
 
     def build() -> Any:
         seed_torch(rng(3, 0, "weights"))

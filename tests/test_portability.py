@@ -27,9 +27,9 @@ context._concrete_contexts.pop("forkserver", None)
 TRAIN = """
 import sys
 from avmix.config import TrainConfig, load_config
-import train
+from avmix.commands import train
 if __name__ == "__main__":
-    train.main(load_config(TrainConfig, sys.argv[1:]))
+    train.train(load_config(TrainConfig, sys.argv[1:]))
 """
 
 

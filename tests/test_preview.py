@@ -9,11 +9,11 @@ import pytest
 from matplotlib.image import imread
 from media import write_flash_beep
 
-from avmix.cli import main
 from avmix.config import DataConfig, TrainConfig, to_yaml
 from avmix.data.manifest import read_manifest
 from avmix.mix import MixPlan, Part, unmixed_plan
 from avmix.preview import of_run
+from tests.command_line import main
 
 
 def test_preview_writes_a_frame(toy_set: Path, tmp_path: Path) -> None:

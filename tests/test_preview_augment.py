@@ -12,13 +12,13 @@ from matplotlib.image import imread
 from media import beep_times, write_flash_beep
 
 from avmix.augment import AugmentPlan
-from avmix.cli import main
 from avmix.config import AugmentConfig, ClipConfig, TrainConfig, to_yaml
 from avmix.decode import decode_clip
 from avmix.preview import augment_preview as preview
 from avmix.preview import preview_augment
 from avmix.preview.augment_gallery import EXAMPLES, UNSEEN
 from avmix.types import Clip
+from tests.command_line import main
 
 PLAIN: dict[str, Any] = {"flip": 0.0, "min_area": 1.0, "max_aspect": 1.0}
 CLIP = ClipConfig(duration_seconds=2.0, short_side=48, crop=48)

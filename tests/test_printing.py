@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-import eval as evaluation
-import train
 from avmix.cli import main
+from avmix.commands import evaluate as evaluation
+from avmix.commands import train
 from avmix.config import EvalConfig, TrainConfig, load_config
 from avmix.data.manifest import read_manifest, splits_of, write_manifest
 from avmix.evaluation.figures import Strip, draw_confusion, draw_strips
@@ -89,12 +89,15 @@ def test_training_and_evaluation_name_what_is_called_like_markup(
                  "--data.manifest", str(hostile / "hostile"), "--run.out", str(out),
                  "--run.threads", "1", "--data.num_workers", "0", "--optim.epochs", "1",
                  "--data.max_bad_share", "0.1"]  # fmt: skip
-    train.main(load_config(TrainConfig, arguments))
+    result = train.train(load_config(TrainConfig, arguments))
+    assert (result.checkpoint, result.best) == (out / "last.pt", out / "best.pt")
+    assert result.val is not None
+    assert (result.epochs, result.val["fused"] and result.val["fused"].num_clips) == (1, 9)
     said = capsys.readouterr().out
     assert f"{out}: [/] $p_p$ :smile:, 40 clips" in said
     assert "unreadable, in train: [/x].mp4: " in said
     assert "unreadable, in val: Clip [dQw4].mp4: " in said
-    evaluation.main(EvalConfig(checkpoint=str(out), num_views=1, num_workers=0, threads=1))
+    evaluation.evaluate(EvalConfig(checkpoint=str(out), num_views=1, num_workers=0, threads=1))
     said = capsys.readouterr().out
     assert "[/] $p_p$ :smile:, test: 19 clips evaluated, 1 missing" in " ".join(said.split())
     assert "missing: a/:smile: esc\\x1b[1m $x$.mp4: " in said

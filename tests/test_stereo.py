@@ -15,8 +15,8 @@ from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from jaxtyping import TypeCheckError
 
-import eval as evaluation
-import train
+from avmix.commands import evaluate as evaluation
+from avmix.commands import train
 from avmix.config import ClipConfig, EvalConfig, FrontendConfig, MixConfig
 from avmix.data.dataset import EvalSet
 from avmix.data.manifest import read_manifest
@@ -340,11 +340,11 @@ def test_a_stereo_run_trains_and_is_evaluated(
     out = tmp_path / "run"
     variant = ["--clip.stereo", "true", "--optim.epochs", "1", "--mix.audio_domain", domain]
     config = test_variants.config_of(toy_set, eight, out, variant)
-    train.main(config)
+    train.train(config)
     assert len(test_variants.steps(out)) == 2
     weights = checkpoint.load(out / "last.pt").model
     assert weights["audio.stages.0.0.weight"].shape[1] == 2
-    scores = evaluation.main(
+    scores = evaluation.evaluate(
         EvalConfig(checkpoint=str(out), split="train", num_views=1, num_workers=1, threads=1)
     )
     assert scores["fused"] is not None

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from avmix.commands import train
 from avmix.config import DataConfig, TrainConfig, load_config
 from avmix.data.few_shot import few_shot
 from avmix.data.manifest import (
@@ -23,7 +24,6 @@ from avmix.media.judgement import entry_of
 from avmix.training import checkpoint
 from avmix.types import Entry, Synthetic
 from tests.media import write_flash_beep
-from train import main as train_main
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("x", "y")
@@ -276,10 +276,10 @@ def test_a_run_trains_on_a_further_set_and_notices_when_it_changes(tmp_path: Pat
         "--optim.epochs", "1", "--data.max_bad_share", "0", "--data.num_workers", "0",
     ]  # fmt: skip
     with pytest.raises(ManifestError, match=r"data\.shots did not choose"):
-        train_main(load_config(TrainConfig, arguments))
+        train.train(load_config(TrainConfig, arguments))
     arguments[arguments.index("2")] = "0"
-    state = checkpoint.load(train_main(load_config(TrainConfig, arguments)))
+    state = checkpoint.load(train.train(load_config(TrainConfig, arguments)).checkpoint)
     assert state.num_steps == 20 // 8
     extra_set(one, [replace(entry, labels=("x",)) for entry in made])
     with pytest.raises(checkpoint.CheckpointError, match="the clips of the train split"):
-        train_main(load_config(TrainConfig, arguments))
+        train.train(load_config(TrainConfig, arguments))

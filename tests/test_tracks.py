@@ -1,5 +1,6 @@
 """Which of several audio tracks: chosen by number or language, noted, and read by everybody."""
 
+from argparse import ArgumentParser
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from avmix.media.folder_walk import File
 from avmix.media.judgement import entry_of, judge_file
 from avmix.media.probe import probe
 from avmix.media.whole_clip import audio_of
-from avmix.prepare.command import _options, _parser
+from avmix.prepare.command import _options, add_arguments
 from avmix.prepare.probe_pool import ProbeTask, probe_one
 from avmix.preview.mix_preview import _read
 from avmix.tools.transcode_check import _check_audio
@@ -149,7 +150,9 @@ def test_without_a_choice_rows_are_what_they_were(file: Path):
 @pytest.mark.parametrize(("words", "track"), [([], None), (["--audio-track", "1"], 1),
                                               (["--audio-track", "deu"], "deu")])  # fmt: skip
 def test_recipes_take_the_choice_and_note_it(words: list[str], track: int | str | None):
-    options = _options(_parser("x", None).parse_args(["--root", "a", "--out", "b", *words]))
+    parser = ArgumentParser()
+    add_arguments(parser)
+    options = _options(parser.parse_args(["--root", "a", "--out", "b", *words]))
     assert options.audio_track == track
     assert options.arguments.get("audio_track") == track
     assert ("audio_track" in options.arguments) == (track is not None)

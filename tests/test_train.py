@@ -18,13 +18,13 @@ import pytest
 import torch
 from fragile import FragileSet
 
-import eval as evaluation
-import train
+from avmix.commands import evaluate as evaluation
+from avmix.commands import train
 from avmix.config import EvalConfig, TrainConfig, load_config
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.metrics import EVAL_ROWS
-from avmix.training import checkpoint
+from avmix.training import checkpoint, training_setup
 from avmix.training.checkpoint import CheckpointError
 from avmix.training.measurements import StepRecord, Stopwatch
 from avmix.training.run_lock import alone_in
@@ -41,7 +41,7 @@ def smoke(data: Path, out: Path, *more: str) -> list[str]:
 
 
 def run_train(arguments: Sequence[str]) -> Path:
-    return train.main(load_config(TrainConfig, arguments))
+    return train.train(load_config(TrainConfig, arguments)).checkpoint
 
 
 def script(name: str, arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
@@ -81,7 +81,7 @@ def test_a_run_leaves_what_reproduces_it(finished: Path) -> None:
 
 
 def test_evaluation_covers_the_split(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scores = evaluation.main(
+    scores = evaluation.evaluate(
         EvalConfig(checkpoint=str(finished), num_views=2, num_workers=0, threads=1)
     )
     result = json.loads((finished / "eval_test/result.json").read_text())
@@ -128,16 +128,16 @@ def test_a_run_that_has_ended_may_have_more_epochs(finished: Path, tmp_path: Pat
     longer = replace(ended, config=replace(ended.config, optim=replace(
         ended.config.optim, epochs=5)))  # fmt: skip
     checkpoint.save(path, ended)
-    state, notice = train._resume(path, longer)
+    state, notice = training_setup._resume(path, longer)
     assert (state.epoch, state.config.optim.epochs) == (2, 5)
     assert "had ended after 2 epochs and goes on to 5" in notice
-    assert train._resume(path, ended)[1] == ""
+    assert training_setup._resume(path, ended)[1] == ""
     checkpoint.save(path, replace(ended, epoch=1))
     with pytest.raises(CheckpointError, match=r"optim\.epochs 2 -> 5"):
-        train._resume(path, longer)
+        training_setup._resume(path, longer)
     checkpoint.save(path, longer)
     with pytest.raises(CheckpointError, match=r"optim\.epochs 5 -> 2"):
-        train._resume(path, ended)
+        training_setup._resume(path, ended)
 
 
 @pytest.mark.long
@@ -387,7 +387,7 @@ def test_unreadable_clips_are_named_replaced_and_counted(damaged: Path, tmp_path
     assert len(bad) == 2
     assert len(losses(out)) == 10  # no step is lost
 
-    evaluation.main(EvalConfig(checkpoint=str(out), num_views=1, num_workers=0))
+    evaluation.evaluate(EvalConfig(checkpoint=str(out), num_views=1, num_workers=0))
     result = json.loads((out / "eval_test/result.json").read_text())
     assert (result["num_evaluated"], result["num_missing"]) == (19, 1)
     assert result["missing"][0]["reason"].startswith("FileNotFoundError")
@@ -401,7 +401,7 @@ def fragile(toy_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     entries = read_manifest(data, "train").entries
     (data / entries[7].path).write_bytes(b"crash")
     (data / entries[30].path).write_bytes(b"hangs")
-    monkeypatch.setattr(train, "TrainSet", FragileSet)
+    monkeypatch.setattr(training_setup, "TrainSet", FragileSet)
     return data
 
 
@@ -454,7 +454,7 @@ def test_files_that_crash_or_hang_the_decoder_end_no_run(
     # Evaluation of the run does not meet them either, and says so.
     scores = EvalConfig(checkpoint=str(tmp_path / "whole"), split="train", num_views=1,
                         num_workers=0)  # fmt: skip
-    evaluation.main(scores)
+    evaluation.evaluate(scores)
     result = json.loads((tmp_path / "whole/eval_train/result.json").read_text())
     assert (result["num_evaluated"], result["num_missing"]) == (38, 2)
     assert [m["reason"] for m in result["missing"]] == [crashed + hint, hung + hint]
@@ -556,7 +556,7 @@ def test_a_run_says_what_a_later_option_switched_off(
     out = tmp_path / "run"
     arguments = smoke(toy_set, out, "--config", str(tmp_path / "ramp.yaml"), "--mix.method",
                       "none", "--data.val_split", "")  # fmt: skip
-    run_train(arguments)
+    first = train.train(load_config(TrainConfig, arguments))
     message = (
         "mix.ramp_epochs cannot act without a mix.method that mixes or drops (not none), got 1"
     )
@@ -564,4 +564,5 @@ def test_a_run_says_what_a_later_option_switched_off(
     # The resolved configuration, which does not name it, is of the same run.
     again = load_config(TrainConfig, ["--config", str(out / "config.yaml")])
     assert again.mix.ramp_epochs == 0
-    assert train.main(again) == out / "last.pt"
+    ended = train.TrainResult(checkpoint=out / "last.pt", best=None, epochs=2, val=None)
+    assert train.train(again) == first == ended

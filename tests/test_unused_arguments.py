@@ -1,13 +1,13 @@
 """Options of commands that are set and cannot act are errors that name what would let them act."""
 
 import argparse
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from avmix import cli
 from avmix.cli import main
+from avmix.commands import preview
+from avmix.commands.catalogue import BY_NAME
 from avmix.prepare import after_prepare
 from avmix.prepare.command import run_recipe
 from avmix.system.unused_arguments import idle_option
@@ -34,7 +34,7 @@ IDLE = [
 
 def parsed(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    import_module(cli._COMMANDS[words[0]][0]).add_arguments(parser)
+    BY_NAME[words[0]].add_arguments(parser)
     return parser.parse_args(words[1:])
 
 
@@ -46,7 +46,7 @@ def test_an_option_that_cannot_act_is_refused(
         main([*command, *option])
     assert end.value.code == 2
     assert f"error: {option[0]} cannot act without " in capsys.readouterr().err
-    needs = import_module(cli._COMMANDS[command[0]][0]).NEEDS
+    needs = BY_NAME[command[0]].needs
     assert idle_option(parsed(command), needs) == ""  # its default is no use of it
     assert idle_option(parsed([*command, *option, *more]), needs) == ""
 
@@ -106,19 +106,19 @@ PREVIEW = {
 @pytest.mark.parametrize("option", PREVIEW)
 def test_a_preview_refuses_what_means_nothing_for_it(option: str, kind: str) -> None:
     parser = argparse.ArgumentParser()
-    cli._preview_arguments(parser)
+    preview.add_arguments(parser)
     args = parser.parse_args([*KINDS[kind], *option.split()])
     if kind in PREVIEW[option]:
-        cli._check_preview(args)
+        preview._check_preview(args)
     else:
         name = option.split()[0]
         with pytest.raises(ValueError, match=f"{name} means nothing for {kind}, only for "):
-            cli._check_preview(args)
+            preview._check_preview(args)
 
 
 def test_every_option_of_a_preview_is_in_the_table() -> None:
     parser = argparse.ArgumentParser()
-    cli._preview_arguments(parser)
+    preview.add_arguments(parser)
     options = {"--" + name.replace("_", "-") for name in vars(parser.parse_args([]))}
     kinds = {kind for kind in KINDS if kind.startswith("--")}
     assert options - kinds - {"--own", "--partner"} == {word.split()[0] for word in PREVIEW}

@@ -210,11 +210,11 @@ def test_what_is_set_after_it_was_switched_off_is_refused(after, capsys):
 
 
 def commands() -> list[str]:
-    """What the pages and the heads of the configurations say to run, from `train.py` on."""
+    """Options of training in the lines that the pages and the heads of the configurations show."""
     pages = [ROOT / "README.md", ROOT / "train.py", *ROOT.glob("docs/*.md")]
     pages += [*ROOT.glob("datasets/**/*.md"), *ROOT.glob("configs/**/*.yaml")]
     text = "\n".join(page.read_text() for page in pages)
-    found = re.findall(r"train\.py (--(?:config|data)[^`\n]*)", text)
+    found = re.findall(r"(?:train\.py|avmix train) (--(?:config|data)[^`\n]*)", text)
     return sorted({line.split("  ")[0].strip() for line in found})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import train
+from avmix.commands import train
 from avmix.config import TrainConfig, load_config
 from avmix.config.mix_method import BLENDS, METHODS
 from avmix.data.manifest import read_manifest, write_manifest
@@ -125,7 +125,7 @@ def plain(
     found = {}
     for name in ("mixup@input", "none"):
         out = tmp_path_factory.mktemp("plain")
-        train.main(config_of(toy_set, eight, out, [*VARIANTS[name], "--optim.epochs", "1"]))
+        train.train(config_of(toy_set, eight, out, [*VARIANTS[name], "--optim.epochs", "1"]))
         found[name] = [row["loss"] for row in steps(out)]
     return found
 
@@ -139,7 +139,7 @@ def test_it_trains_is_saved_and_goes_on_as_if_nothing_had_happened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     config = config_of(toy_set, eight, tmp_path / "whole", VARIANTS[name])
-    train.main(config)
+    train.train(config)
     whole = steps(tmp_path / "whole")
     per_epoch = 1 if config.mix.pairing == "second_batch" else 2 * config.augment.repeats
     assert len(whole) == 2 * per_epoch
@@ -157,9 +157,9 @@ def test_it_trains_is_saved_and_goes_on_as_if_nothing_had_happened(
     with monkeypatch.context() as patch:
         patch.setattr(RunLog, "epoch_started", ended)
         with pytest.raises(KeyboardInterrupt):
-            train.main(cut)
+            train.train(cut)
     assert len(steps(tmp_path / "cut")) == per_epoch
-    train.main(cut)
+    train.train(cut)
     assert steps(tmp_path / "cut") == whole
     plans = lines(tmp_path / "whole", "plans_rank0.jsonl")
     assert lines(tmp_path / "cut", "plans_rank0.jsonl") == plans

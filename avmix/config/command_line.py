@@ -5,12 +5,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from avmix.config.unused_options import unused_options, value_at
 from avmix.config.yaml_files import RENAMED, C, read_yaml
@@ -53,6 +53,15 @@ def _unknown_key(message: str) -> str | None:
     return (found[1] or found[2]) if found else None
 
 
+class _EpilogInLines(DefaultHelpFormatter):
+    """The help of jsonargparse, with the lines of the epilog as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text.strip():
+            return "".join(indent + line for line in text.splitlines(keepends=True))
+        return super()._fill_text(text, width, indent)
+
+
 class _Parser(ArgumentParser):
     """Says what is wrong in one line, with the choices, and ends with exit code 2."""
 
@@ -74,17 +83,24 @@ class _Parser(ArgumentParser):
         sys.exit(2)
 
 
-def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
+def load_config(
+    cls: type[C],
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str | None = None,
+    epilog: str | None = None,
+) -> C:
     """Load a configuration from YAML files given by `--config` (later files win) and
     `--dotted.overrides`.
 
     A key that does not exist or is there twice, a value of the wrong type, a value out of range and
     an option that cannot act (`avmix.config.unused_options`) end the program with exit code 2 and
     one line that names the key and what it may be. An option that acts where it is set, and that a
-    later file or override switches off, is taken.
+    later file or override switches off, is taken. `prog` and `epilog` are for `--help`: the name
+    of the command, and what is said after the options.
     """
     given = with_home(sys.argv[1:] if argv is None else argv)
-    parser = _parser_of(cls)
+    parser = _parser_of(cls, prog, epilog)
     args = parser.parse_args(given)
     try:
         _refuse_repeated_keys(given)
@@ -104,13 +120,56 @@ def load_config(cls: type[C], argv: Sequence[str] | None = None) -> C:
 
 
 @cache
-def _parser_of(cls: type) -> _Parser:
+def _parser_of(cls: type, prog: str | None = None, epilog: str | None = None) -> _Parser:
     """One for all calls: most of the time of a call is reading the documentation of the options."""
-    parser = _Parser(description=cls.__doc__, allow_abbrev=False)
+    parser = _Parser(
+        prog=prog,
+        description=cls.__doc__,
+        epilog=epilog,
+        formatter_class=_EpilogInLines,
+        allow_abbrev=False,
+    )
     parser.keys = tuple(_keys(cls))
     parser.add_argument("--config", action="config", help="YAML file; may be given more than once")
     parser.add_class_arguments(cls)
     return parser
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """An option of a configuration, as it is typed."""
+
+    flag: str
+    """`--section.name`."""
+    summary: str
+    choices: tuple[str, ...] | None
+    """None where any value of its type is one."""
+    is_path: bool
+
+
+def options_of(cls: type) -> list[Option]:
+    """Every option that `load_config` reads for `cls`, `--config` first; for shell completion."""
+    said = {action.dest: action.help or "" for action in _parser_of(cls)._actions}
+    options = [Option(flag="--config", summary=said["config"], choices=None, is_path=True)]
+    for key in _keys(cls):
+        kind = _type_at(cls, key)
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        options.append(
+            Option(
+                flag=f"--{key}",
+                summary=said.get(key, ""),
+                choices=choices if choices and all(isinstance(c, str) for c in choices) else None,
+                is_path=key.rpartition(".")[2] in _PATHS,
+            )
+        )
+    return options
+
+
+def _type_at(cls: Any, key: str) -> Any:
+    """The type of the option with this dotted path."""
+    for name in key.split("."):
+        cls = {f.name: f.type for f in fields(cls)}[name]
+    return cls
 
 
 _PATHS = ("root", "manifest", "table", "extra", "out", "checkpoint", "weights")

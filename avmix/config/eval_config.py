@@ -8,10 +8,10 @@ from avmix.config.checks import validate, validate_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Evaluate a checkpoint (python eval.py)."""
+    """Evaluate a checkpoint: fused prediction, each modality alone, each modality removed."""
 
     checkpoint: str
-    """A .pt file that train.py wrote, or the folder of a run (its last.pt)."""
+    """A .pt file that training wrote, or the folder of a run (its last.pt)."""
     split: str = "test"
     """Split of the dataset to evaluate."""
     num_views: int = 3

@@ -17,7 +17,7 @@ from avmix.config.run_config import RunConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Train a late-fusion network on synchronized clips (python train.py)."""
+    """Train a late-fusion network on synchronized clips."""
 
     data: DataConfig = field(default_factory=DataConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)

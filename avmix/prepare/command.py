@@ -35,27 +35,24 @@ def run_recipe(
     *,
     arguments: Callable[[argparse.ArgumentParser], None] | None = None,
     argv: Sequence[str] | None = None,
+    prog: str | None = None,
 ) -> int:
     """Prepare the dataset `name`; returns the exit code.
 
     `protocols` reads the annotations (`options.annotations`; without `--annotations` they are
     looked for in the media folder) and nothing of the media. `arguments` adds options of its own,
-    which it finds in `options`. Errors are one line on the standard error.
+    which it finds in `options`. `prog`: how the command is called (`avmix prepare NAME`).
+    Errors are one line on the standard error.
     """
     with readers_may_leave():
-        return _run(name, doc, protocols, arguments, sys.argv[1:] if argv is None else argv)
+        parser = argparse.ArgumentParser(prog=prog or f"avmix prepare {name}", description=doc)
+        add_arguments(parser)
+        if arguments is not None:
+            arguments(parser)
+        return _run(parser, protocols, sys.argv[1:] if argv is None else argv)
 
 
-def _run(
-    name: str,
-    doc: str | None,
-    protocols: Protocols,
-    arguments: Callable[[argparse.ArgumentParser], None] | None,
-    argv: Sequence[str],
-) -> int:
-    parser = _parser(name, doc)
-    if arguments is not None:
-        arguments(parser)
+def _run(parser: argparse.ArgumentParser, protocols: Protocols, argv: Sequence[str]) -> int:
     try:
         options = parser.parse_args(with_home(argv))
     except SystemExit as stop:
@@ -137,13 +134,10 @@ def _options(options: argparse.Namespace) -> Options:
     )
 
 
-def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"datasets/{name}/prepare.py",
-        description=doc,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what all recipes read."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
     add = parser.add_argument
     add("--root", "--media", dest="media", type=Path, required=True,
         help="folder of the media files, in any layout (as data.root in training)")  # fmt: skip
@@ -174,7 +168,6 @@ def _parser(name: str, doc: str | None) -> argparse.ArgumentParser:
         "read no media, and write mapping.csv and missing.txt")  # fmt: skip
     add("--overwrite", action="store_true", help="replace an existing, different dataset")
     add_follow_arguments(parser)
-    return parser
 
 
 def _track(text: str) -> int | str:

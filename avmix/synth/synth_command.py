@@ -18,6 +18,7 @@ exit:   0 generated   1 could not be written; one line says why   2 wrong usage 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
+    parser.epilog = EPILOG
     methods = parser.add_subparsers(dest="method", required=True)
     _repair_arguments(_method(methods, "repair", "frames of one clip with the audio of another of "
                               "its class, shifted to the best alignment"))  # fmt: skip
@@ -53,10 +54,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+_EXAMPLES = {
+    "repair": "--root data/toy --out data/repaired --shots 10",
+    "compose": "--background-root my_clips --out data/composed",
+    "external": "--root my_clips --manifest data/mine --jobs jobs.jsonl --kind video-to-audio "
+    "--out data/foley --command 'foley --video {input_video} --out {output}'",
+}
+
+
 def _method(methods: "argparse._SubParsersAction", name: str, what: str) -> argparse.ArgumentParser:
     parser = methods.add_parser(name, help=what, description=f"Generate clips: {what}.")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
+    parser.epilog = f"example:\n  avmix synth {name} {_EXAMPLES[name]}\n\n{EPILOG}"
     parser.add_argument("--out", type=Path, required=True, help="folder of the set to write")
     parser.add_argument("--seed", type=int, default=0, help="random seed (0)")
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")

@@ -1,0 +1,159 @@
+"""The commands of `avmix`: groups, what each does, an example, and the module that does it."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from avmix.system.unused_arguments import Needs
+
+GROUPS = {
+    "data": "prepare datasets",
+    "train": "train and evaluate",
+    "look": "look into files and mixes",
+    "tools": "download, copy, check",
+}
+"""Headings of `avmix`, in this order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command. Its module is imported when it is asked for: most bring torch, which takes
+    seconds."""
+
+    name: str
+    group: str
+    """One of `GROUPS`."""
+    summary: str
+    """What it does, in one line: a verb first, without a full stop."""
+    example: str
+    module: str
+    """Has `add_arguments(parser)` and `run(args) -> exit code`, and may have `NEEDS`; of a command
+    that `reads_words`, `main(words) -> exit code` instead."""
+    reads_words: bool = False
+    """Whether it parses its own words, and has its own `--help`."""
+
+    @property
+    def prog(self) -> str:
+        """As it is called."""
+        return f"avmix {self.name}"
+
+    def main(self) -> Callable[[Sequence[str]], int]:
+        """What reads the words of a command that `reads_words`."""
+        module, _, function = self.module.partition(":")
+        return getattr(import_module(module), function)
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare its options, with the example before its exit codes."""
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        import_module(self.module).add_arguments(parser)
+        parser.epilog = f"example:\n  {self.example}\n\n{parser.epilog or ''}"
+
+    @property
+    def needs(self) -> Sequence[Needs]:
+        """Options that cannot act without others."""
+        return getattr(import_module(self.module), "NEEDS", ())
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; returns the exit code."""
+        return import_module(self.module).run(args)
+
+
+COMMANDS = (
+    Command(
+        name="prepare",
+        group="data",
+        summary="write the manifest of a dataset: your own clips, UCF101, Kinetics and others",
+        example="avmix prepare folder --root my_clips --out data/mine",
+        module="avmix.commands.prepare:main",
+        reads_words=True,
+    ),
+    Command(
+        name="synth",
+        group="data",
+        summary="generate synthetic clips for additional training data",
+        example="avmix synth repair --root data/toy --out data/repaired",
+        module="avmix.synth.synth_command",
+    ),
+    Command(
+        name="events",
+        group="data",
+        summary="detect the onsets of audio events in the clips of a dataset",
+        example="avmix events --root my_clips --manifest data/mine",
+        module="avmix.events.events_command",
+    ),
+    Command(
+        name="train",
+        group="train",
+        summary="train a network; the same command again resumes it",
+        example="avmix train --config configs/own.yaml --run.out runs/mine",
+        module="avmix.commands.from_options:train",
+        reads_words=True,
+    ),
+    Command(
+        name="evaluate",
+        group="train",
+        summary="evaluate a checkpoint: both modalities, each alone, each removed",
+        example="avmix evaluate --checkpoint runs/mine",
+        module="avmix.commands.from_options:evaluate",
+        reads_words=True,
+    ),
+    Command(
+        name="doctor",
+        group="look",
+        summary="report contents and problems of media files, and what is installed",
+        example="avmix doctor my_clips",
+        module="avmix.doctor.doctor_command",
+    ),
+    Command(
+        name="preview",
+        group="look",
+        summary="draw two clips and their mix, or one clip before and after augmentation",
+        example="avmix preview one.mp4 other.mp4 --lam 0.3 -o mix.png\n"
+        "  avmix preview one.mp4 --augment '{speed: 1.25}' -o augment.png",
+        module="avmix.commands.preview",
+    ),
+    Command(
+        name="model",
+        group="look",
+        summary="report cost and structure of a network; or write its weights as safetensors",
+        example="avmix model --config configs/demo.yaml --figure network.png",
+        module="avmix.tools.model_command",
+    ),
+    Command(
+        name="download",
+        group="tools",
+        summary="fetch the files of a list of links",
+        example="avmix download --list missing.txt --out my_clips",
+        module="avmix.tools.download",
+    ),
+    Command(
+        name="leaks",
+        group="tools",
+        summary="find sources, files or people shared between splits",
+        example="avmix leaks --root my_clips --manifest data/mine --near",
+        module="avmix.tools.leaks",
+    ),
+    Command(
+        name="transcode",
+        group="tools",
+        summary="re-encode a dataset into small, fast-to-read files",
+        example="avmix transcode --root my_clips --manifest data/mine --out data/small",
+        module="avmix.tools.transcode",
+    ),
+    Command(
+        name="shards",
+        group="tools",
+        summary="pack a dataset into tar files in the layout of WebDataset",
+        example="avmix shards --root my_clips --manifest data/mine --out data/shards",
+        module="avmix.tools.shards",
+    ),
+    Command(
+        name="completion",
+        group="tools",
+        summary="print a script that completes these commands in your shell",
+        example="avmix completion bash > ~/.local/share/bash-completion/completions/avmix",
+        module="avmix.commands.completion",
+    ),
+)
+BY_NAME = {command.name: command for command in COMMANDS}

@@ -1,0 +1,218 @@
+"""Train: the loop over epochs of `python train.py`, `avmix train` and `avmix.train(config)`.
+
+Everything that a run needs is built by `avmix.training.training_setup.build`; the steps of an epoch
+are `avmix.training.engine.train_one_epoch`, where the loss is.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from avmix.config import TrainConfig, to_yaml
+from avmix.config.unused_options import unused_options, without_unused
+from avmix.data.loader import EvalLoader
+from avmix.data.manifest import Manifest, empty_classes
+from avmix.data.sample import TooManyBadClips
+from avmix.evaluation.metrics import Scores, all_scores
+from avmix.models import LateFusionClassifier
+from avmix.models.frontend import Frontend
+from avmix.prepare.csv_table import prepare_table
+from avmix.system.atomic_files import remove_partial
+from avmix.system.printing import echo_on, listed
+from avmix.training import runtime
+from avmix.training.checkpoint import Checkpoint
+from avmix.training.engine import evaluate, train_one_epoch
+from avmix.training.measurements import LossSum
+from avmix.training.precise_bn import measure_norms
+from avmix.training.run_lock import alone_in
+from avmix.training.runlog import RunLog
+from avmix.training.runtime import Runtime
+from avmix.training.training_setup import Training, build
+from avmix.types import Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a run of training has written, and how it ended."""
+
+    checkpoint: Path
+    """The last checkpoint, `last.pt` in `run.out`; `avmix.evaluate` takes it."""
+    best: Path | None
+    """The checkpoint of the epoch with the highest top-1 on the val split; None without one."""
+    epochs: int
+    """Epochs trained in all, those before this call included."""
+    val: dict[str, Scores | None] | None
+    """Metrics of the last epoch on the val split, by row of the table, None in it for a row without
+    clips; None without a val split, and where no epoch was left to train."""
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train from where `run.out` stands to the last epoch, and write checkpoints and logs there.
+
+    Raises ValueError (`ManifestError`, `CheckpointError`, `LockedError` where another process works
+    in `run.out`, an option that does not fit the machine or the data), `TooManyBadClips`,
+    `LoaderError` and `NotFiniteError`.
+    """
+    out = Path(config.run.out)
+    with (
+        runtime.start(
+            device=config.run.device,
+            threads=config.run.threads,
+        ) as here,
+        ExitStack() as at_end,
+    ):
+        if here.is_main:
+            at_end.enter_context(alone_in(out))
+            remove_partial(out)
+            if config.data.table:
+                prepare_table(config.data)
+        here.barrier()
+        return _train_epochs(build(config, here, at_end))
+
+
+def _train_epochs(run: Training) -> TrainResult:
+    """The loop over epochs."""
+    config, here, state, save = run.config, run.here, run.state, run.save
+    model, frontend, loader, val, meter = run.model, run.frontend, run.loader, run.val, run.meter
+    out = Path(config.run.out)
+    log = RunLog(out, here, config.run.log_every, save_plans=config.run.save_plans)
+    log.begin(to_yaml(without_unused(config)), epoch=state.epoch, step=state.step,
+              steps_per_epoch=loader.num_steps,
+              loss_sum=state.loss_sum and LossSum(*state.loss_sum))  # fmt: skip
+    echo_on(log.console, _headline(config, here, model, run.train, state))
+    if empty := empty_classes(run.train.entries, run.train.classes):
+        total = len(run.train.classes)
+        lacking = f"{len(empty)} of {total} classes have no clip to train on: {listed(empty)}"
+        echo_on(log.console, lacking)
+    for message in unused_options(config).values():
+        echo_on(log.console, f"switched off: {message}")
+    if val is None:
+        echo_on(log.console, _no_val(config))
+    changed = run.rounding.notice(state.rounding)
+    for notice in (model.video.notice, model.audio.notice, run.notice, run.quarantine.notice(),
+                   state.notice(), changed):  # fmt: skip
+        if notice:
+            echo_on(log.console, notice)
+    first_step, best, val_scores = state.step, state.best, None
+    if (state.epoch, state.step) == (0, 0):
+        save("last.pt", 0, 0, best)  # a run killed in its first epoch can be resumed too
+    try:
+        if val is not None and state.epoch < config.optim.epochs:
+            _check_readable(val, here)
+        for epoch in range(state.epoch, config.optim.epochs):
+            watch = train_one_epoch(
+                run.network, frontend, run.optimizer, loader, config, here, log,
+                epoch=epoch, first_step=first_step, meter=meter, average=run.average,
+                save=lambda step, epoch=epoch, best=best: save(
+                    "last.pt", epoch, step, best, log.loss_sum),
+            )  # fmt: skip
+            first_step, result = 0, {}
+            measures = epoch + 1 == config.optim.epochs and config.optim.precise_bn_batches > 0
+            if val is not None or measures:
+                # Whatever becomes of the validation, the epoch is not lost; the same command
+                # begins with validating it.
+                save("last.pt", epoch, loader.num_steps, best, log.loss_sum)
+            if measures:
+                _measure_norms(run, log)
+            if val is not None:
+                result = val_scores = _validate(run.evaluated, frontend, val, here, log)
+            log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
+            warnings = meter.at_chance(config.optim.epochs)
+            log.at_chance([w for w in warnings if w.is_new], epoch, config)
+            if (fused := result.get("fused")) and fused.top1 > best:
+                best = fused.top1
+                save("best.pt", epoch + 1, 0, best)
+            save("last.pt", epoch + 1, 0, best)
+        for warning in meter.at_chance(config.optim.epochs):
+            if not warning.is_new:  # which was the last line already
+                echo_on(log.console, warning.warning(config))
+    finally:
+        log.close()
+    best_path = out / "best.pt"
+    return TrainResult(
+        checkpoint=out / "last.pt",
+        best=best_path if best_path.exists() else None,
+        epochs=max(state.epoch, config.optim.epochs),
+        val=val_scores,
+    )
+
+
+def _check_readable(val: EvalLoader, here: Runtime) -> None:
+    """Raises `TooManyBadClips` where no clip of the split can be read: an epoch later would be too
+    late to say so."""
+    parts = here.gather(val.unreadable())
+    bad = [clip for part in parts for clip in part or ()]
+    if None in parts:
+        return
+    if not bad:
+        raise TooManyBadClips(f"the split {val.split!r} (data.val_split) has no clip")
+    raise TooManyBadClips(
+        f"none of the {len(bad)} clips of {val.split!r} (data.val_split) can be read; the "
+        f"first: {bad[0].path}: {bad[0].reason}. An empty data.val_split trains without"
+    )
+
+
+def _measure_norms(run: Training, log: RunLog) -> None:
+    """The statistics of batch normalisation, of clips as they would be in one more epoch; of the
+    average of the weights too."""
+    config, loader, here = run.config, run.loader, run.here
+
+    def batches() -> Iterator[Batch]:
+        most = config.optim.precise_bn_batches
+        for batch, bad in loader.epoch(config.optim.epochs, most_steps=most):
+            log.bad_clips(bad, config.data.train_split)
+            yield batch
+
+    networks = [run.model] if run.evaluated is run.model else [run.model, run.evaluated]
+    measure_norms(networks, run.frontend, batches(), here)
+    for found in here.gather(loader.bad.found):
+        log.bad_clips(loader.bad.add(found), config.data.train_split)
+
+
+def _validate(
+    model: LateFusionClassifier, frontend: Frontend, val: EvalLoader, here: Runtime, log: RunLog
+) -> dict[str, Scores | None]:
+    """Metrics of one centred view per clip of the val split, by row of the table."""
+    found = evaluate(model, frontend, val, here)
+    log.bad_clips(found.bad, val.split)
+    return all_scores(found.predictions)
+
+
+def _no_val(config: TrainConfig) -> str:
+    """Why no epoch is followed by an evaluation."""
+    name, folder = config.data.val_split, config.data.manifest_folder
+    why = f"{folder} has no split {name!r} (data.val_split)" if name else "data.val_split is empty"
+    return f"no validation: {why}; best.pt is not written"
+
+
+def _mix(config: TrainConfig) -> str:
+    """How batches are mixed, in a few words."""
+    methods = ", ".join(
+        word if share == 1 else f"{share:g} {word}"
+        for word, share in config.mix.mix_methods.items()
+    )
+    law = f"beta({config.mix.alpha:g})" if config.mix.law == "beta" else config.mix.law
+    return f"{methods}, lambda {law}"
+
+
+def _headline(
+    config: TrainConfig, here: Runtime, model: nn.Module, train: Manifest, state: Checkpoint
+) -> str:
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    resumed = ""
+    if (state.epoch, state.step) != (0, 0):
+        resumed = f", resumed at epoch {state.epoch + 1}, step {state.step}"
+    if state.epoch >= config.optim.epochs:
+        resumed = f", complete: {state.epoch} epochs are done (--optim.epochs N for more)"
+    return (
+        f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
+        f"{len(train.classes)} classes; {millions:.2f} M parameters; mix {_mix(config)}; "
+        f"log-mels with mean {config.frontend.mel_mean} and deviation {config.frontend.mel_std}; "
+        f"{here.device}, {here.world_size} process(es), "
+        f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')}), "
+        f"{config.data.num_workers} loader(s){resumed}"
+    )
