@@ -174,7 +174,7 @@ def test_failing_clips_are_named_with_their_reason_and_not_replaced(
         "writes_garbage": "unreadable: MediaOpenError: cannot be opened as media",
         "writes_nothing": "no output: ",
         "is_short": "too short: 1.000 s, asked for 2.000 s",
-        "has_no_sound": "no audio: the output has no audio stream",
+        "has_no_audio": "no audio: the output has no audio stream",
         "is_silent": "no audio: all of it is silent",
         "stops_sounding": "audio too short: 1.",
     }
