@@ -115,7 +115,7 @@ def run_all(
                     keep(future.result())
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
-            sys.exit("stopped; the same command goes on")
+            sys.exit("stopped; the same command continues")
     if failures:
         sys.exit(f"error: {len(failures)} of {len(waiting)} runs did not end: {failures[0]}")
 
