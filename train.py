@@ -226,8 +226,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     meter = ChanceMeter(state.chance, config.loss, len(train.classes), here.device)
     if config.run.compile:
         runtime.check_compile(here.device, config.run.precision)
-        # In place: its names, and what calls its parts, stay as they are; dropout draws as without.
-        model.compile(options={"fallback_random": True})
+        model.compile()  # in place: its names, and what calls its parts, stay as they are
     network = DistributedDataParallel(model) if here.world_size > 1 else model
     return Training(config=config, here=here, train=train, quarantine=quarantine, loader=loader,
                     val=val, model=model, network=network, frontend=frontend, optimizer=optimizer,

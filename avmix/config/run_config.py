@@ -21,8 +21,9 @@ class RunConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the network's forward pass; spectrograms, targets and losses are always fp32."""
     compile: bool = False
-    """Train with a network that torch.compile made: faster steps after minutes of compilation, and
-    other last digits. On a CPU not with bf16, where its gradients are not finite."""
+    """Train with a network that torch.compile made: faster steps after minutes of compilation,
+    other last digits, and other draws of dropout. On a CPU not with bf16, where its gradients are
+    not finite."""
     threads: int = 0
     """Threads of torch on the CPU; 0: as many as cores, shared by the processes of a machine that
     train together. Another number gives other last digits; the number of loader processes does not.
