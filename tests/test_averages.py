@@ -2,7 +2,10 @@
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_every_option import Runs
+from test_every_option import Runs, with_options
 from torch import Tensor, nn
 
 import avmix
@@ -20,12 +23,14 @@ from avmix.config import (
     FrontendConfig,
     ModelConfig,
     VideoEncoderConfig,
+    to_yaml,
 )
 from avmix.data.sample import TooManyBadClips
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.frontend import Frontend
 from avmix.models.fusion import FeatureNorm
-from avmix.training import checkpoint
+from avmix.models.weights import read_state
+from avmix.training import checkpoint, runtime
 from avmix.training.checkpoint import CheckpointError
 from avmix.training.precise_bn import measure_norms
 from avmix.training.runlog import RunLog, StepRecord, Stopwatch
@@ -139,6 +144,8 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(
     out = str(runs.folder / "interrupted")
     config = replace(config, run=replace(config.run, out=out))
     for at in ((0, 1), (1, 0)):
+        if at == (1, 0):  # which is where a run happens, not what it does
+            config = with_options(config, {"model.video.gradient_checkpointing": True})
         with monkeypatch.context() as patch:
             patch.setattr(RunLog, "step_done", interrupted(at))
             with pytest.raises(KeyboardInterrupt):
@@ -200,6 +207,44 @@ def test_the_average_is_what_is_validated_and_evaluated(runs: Runs, averaged: Pa
         CheckpointError, match=r"^raw_weights cannot act: .*last\.pt has no average"
     ):
         scores(plain, raw_weights=True)
+
+
+def test_another_run_begins_with_the_average(runs: Runs, averaged: Path) -> None:
+    state = checkpoint.load(averaged / "last.pt")
+    assert same(read_state(str(averaged / "last.pt")), state.average)
+    plain, weights = runs.train({})
+    assert same(read_state(str(plain / "last.pt")), weights)
+
+
+@pytest.mark.long
+def test_two_processes_measure_the_clips_of_both(runs: Runs) -> None:
+    config = runs.config(AVERAGED)
+    out = runs.folder / "two"
+    config = replace(config, run=replace(config.run, out=str(out)),
+                     optim=replace(config.optim, batch_size=2))  # fmt: skip
+    (runs.folder / "two.yaml").write_text(to_yaml(config))
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
+               "2", str(root / "train.py"), "--config", str(runs.folder / "two.yaml")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    state = checkpoint.load(out / "last.pt")
+    assert state.average is not None
+    # One process that reads what both did: the first normalisation does not depend on the batches.
+    alone = replace(config, run=replace(config.run, out=str(runs.folder / "alone")),
+                    optim=replace(config.optim, batch_size=4))  # fmt: skip
+    with runtime.start(device="cpu", threads=1) as here, ExitStack() as at_end:
+        run = train.build(alone, here, at_end)
+        batches = [batch for batch, _ in run.loader.epoch(2)]
+        for weights in (state.model, state.average):
+            run.model.load_state_dict(weights)
+            first = run.model.audio.stages[0][0]  # pyright: ignore[reportIndexIssue]
+            with torch.no_grad():
+                parts = [first(run.frontend(batch)[1]).double().numpy() for batch in batches]
+            values = np.moveaxis(np.concatenate(parts), 1, -1).reshape(-1, 4)
+            for name, value in (("mean", values.mean(0)), ("var", values.var(0, ddof=1))):
+                found = weights[f"audio.stages.0.1.running_{name}"]
+                np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-5)
 
 
 def batch_of(seed: int, size: int = 6) -> Batch:

@@ -68,7 +68,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["last.pt"]
 
 
-@pytest.mark.parametrize("since", ["chance", "loss_sum", "rounding", "digest"])
+@pytest.mark.parametrize("since", ["chance", "loss_sum", "rounding", "average", "digest"])
 def test_a_checkpoint_from_before_a_field_was_added_is_loaded(tmp_path, since):
     save(tmp_path / "last.pt", MADE)
     content = torch.load(tmp_path / "last.pt", weights_only=True)
@@ -266,6 +266,8 @@ def test_weights_that_are_not_finite_are_named(tmp_path, value):
     with pytest.raises(CheckpointError, match=message):
         save(path, replace(MADE, model={**MADE.model, "w": broken}))
     assert not path.exists()
+    with pytest.raises(CheckpointError, match=message):
+        save(path, replace(MADE, average={"w": broken}))
     save(path, MADE)
     content = torch.load(path, weights_only=True)
     content["model"]["w"] = broken

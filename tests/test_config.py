@@ -379,6 +379,31 @@ def test_a_configuration_of_before_options_were_renamed_is_read():
     assert from_yaml(TrainConfig, yaml.safe_dump(values)) == new
 
 
+def test_a_configuration_of_before_fine_tuning_had_options_is_read():
+    """What it computes is the same: all of them are off by default."""
+    values = asdict(TrainConfig())
+    of_encoders = ["layer_decay", "frozen_norm", "gradient_checkpointing"]
+    since = {
+        ("optim",): ["name", "momentum", "nesterov", "schedule", "milestones", "gamma",
+                     "decay_share", "no_decay", "ema_decay", "precise_bn_batches"],
+        ("model",): ["sync_norm"],
+        ("model", "video"): of_encoders,
+        ("model", "audio"): of_encoders,
+        ("run",): ["compile"],
+    }  # fmt: skip
+    for path, names in since.items():
+        section = values
+        for name in path:
+            section = section[name]
+        for name in names:
+            del section[name]
+    found = from_yaml(TrainConfig, yaml.safe_dump(values))
+    assert found == TrainConfig()
+    assert (found.optim.name, found.optim.schedule, found.optim.no_decay) == (
+        "adamw", "cosine", ["1d"],
+    )  # fmt: skip
+
+
 def test_options_of_a_library_are_a_mapping(tmp_path):
     words = ["--model.video.encoder", "timm:resnet18",
              "--model.video.options", "{drop_path_rate: 0.1, img_size: [32, 48]}"]  # fmt: skip

@@ -21,8 +21,9 @@ class RunConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the network's forward pass; spectrograms, targets and losses are always fp32."""
     compile: bool = False
-    """Train the network compiled by torch.compile: faster steps after minutes of compilation, and
-    other last digits. Not on a CPU with bf16, where its gradients are not finite."""
+    """Train the network compiled by torch.compile: faster steps after minutes of compilation, other
+    last digits, and other draws of dropout. Not on a CPU with bf16, where its gradients are not
+    finite."""
     threads: int = 0
     """CPU threads of torch; 0: as many as cores, shared by the processes of a machine that train
     together. Another number changes the last digits of results; the number of loader processes does

@@ -21,8 +21,9 @@ from avmix.config import AudioEncoderConfig, VideoEncoderConfig
 from avmix.models.encoder import Encoder, Positions
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
-_INSIDE = ("state_dict", "model_state", "model", "model_state_dict", "module")
-"""Where files of several projects have the weights, beside other things."""
+_INSIDE = ("average", "state_dict", "model_state", "model", "model_state_dict", "module")
+"""Where files of several projects have the weights, beside other things; `average`: a checkpoint of
+avmix that keeps one, which is what is evaluated of it."""
 _COLOURS = 4
 """A first convolution has at most so many input channels."""
 
