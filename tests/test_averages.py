@@ -30,7 +30,7 @@ from avmix.models import LateFusionClassifier, build_model
 from avmix.models.frontend import Frontend
 from avmix.models.fusion import FeatureNorm
 from avmix.models.weights import read_state
-from avmix.training import checkpoint, runtime
+from avmix.training import checkpoint, runtime, training_setup
 from avmix.training.checkpoint import CheckpointError
 from avmix.training.precise_bn import measure_norms
 from avmix.training.runlog import RunLog, StepRecord, Stopwatch
@@ -234,7 +234,7 @@ def test_two_processes_measure_the_clips_of_both(runs: Runs) -> None:
     alone = replace(config, run=replace(config.run, out=str(runs.folder / "alone")),
                     optim=replace(config.optim, batch_size=4))  # fmt: skip
     with runtime.start(device="cpu", threads=1) as here, ExitStack() as at_end:
-        run = train.build(alone, here, at_end)
+        run = training_setup.build(alone, here, at_end)
         batches = [batch for batch, _ in run.loader.epoch(2)]
         for weights in (state.model, state.average):
             run.model.load_state_dict(weights)

@@ -91,15 +91,14 @@ ALLOWED = (
     ),
     Allowed("avmix/synth/compose.py", r"has no sound|; its sound ", _RECIPE),
     Allowed("avmix/tools/*", r"--max-(picture-bits|sound-share)", "former names of options"),
-    Allowed("avmix/cli.py", r"--no-films", "the former name of an option"),
+    Allowed("avmix/commands/preview.py", r"--no-films", "the former name of an option"),
     Allowed("datasets/toy/*", r"\bsounds?\b", _TOY),
     Allowed("docs/synthesis.md", r"\bsounds?\b", _TOY),
     Allowed("README.md", r"\bmotions and sounds\b", _TOY),
     Allowed("*", r"(?i)kinetics?[-_]?sounds?|vgg-?sound", "names of datasets"),
     Allowed("datasets/*", r"\b(527|309) sounds\b", _CLASSES),
-    Allowed("datasets/*", r"classes_with_sound", "a file name that users may refer to"),
-    Allowed("datasets/*", r"sound51", _KEY + " (name of a protocol)"),
-    Allowed("datasets/hmdb51/*", r"films?", "movies, which are the sources of its clips"),
+    Allowed("*", r"sound51", _KEY + " (name of a protocol)"),
+    Allowed("*/hmdb51*", r"films?", "movies, which are the sources of its clips"),
     Allowed("datasets/README.md", r"\bno_pictures\b", _KEY + " (excluded.jsonl, inventory.json)"),
 )
 
