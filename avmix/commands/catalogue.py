@@ -117,7 +117,9 @@ COMMANDS = (
         name="model",
         group="look",
         summary="report cost and structure of a network; or write its weights as safetensors",
-        example="avmix model --config configs/demo.yaml --figure network.png",
+        example="avmix model --config configs/demo.yaml model.fusion=gated model.shared_width=64\n"
+        "  avmix model --config configs/demo.yaml --json --figure network.png\n"
+        "  avmix model --checkpoint runs/demo --save demo.safetensors",
         module="avmix.tools.model_command",
     ),
     Command(

@@ -19,11 +19,6 @@ from avmix.training.run_environment import environment
 from avmix.training.trained import load
 
 EPILOG = """\
-examples:
-  avmix model --config configs/demo.yaml model.fusion=gated model.shared_width=64
-  avmix model --config configs/demo.yaml --json --figure network.png
-  avmix model --checkpoint runs/demo --save demo.safetensors
-
 exit:   0 done   1 the network cannot be built, or a file not be read or written   2 wrong usage
 """
 _CLASSES = 10
