@@ -250,7 +250,7 @@ TWO = """
 import sys
 from pathlib import Path
 import torch
-from avmix import runtime
+from avmix.training import runtime
 from avmix.training.runlog import NotFiniteError, RunLog, StepRecord, Stopwatch
 from avmix.types import Heads
 

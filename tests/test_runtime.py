@@ -12,7 +12,7 @@ import os, threading
 from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
-from avmix import runtime
+from avmix.training import runtime
 
 child = os.fork()
 os.environ["RANK"] = "0" if child else "1"
