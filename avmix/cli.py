@@ -11,7 +11,7 @@ from avmix.isolate.process_pool import CannotStart
 from avmix.system.broken_pipe import readers_may_leave
 from avmix.system.paths import with_home
 from avmix.system.printing import echo
-from avmix.system.unused_arguments import idle_option
+from avmix.system.unused_arguments import unused_argument
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,7 +59,7 @@ def _parsed(command: Command, words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=command.prog, description=what)
     command.add_arguments(parser)
     args = parser.parse_args(words)
-    if message := idle_option(args, command.needs):
+    if message := unused_argument(args, command.needs):
         parser.error(message)
     return args
 

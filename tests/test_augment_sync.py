@@ -139,7 +139,7 @@ def windows_of(train: TrainSet) -> Iterator[Seen]:
 def place_in_window(plan: TimePlan, seconds: float) -> float:
     """When in the window the instant `seconds` of the file is shown: by hand, from the plan."""
     place = (seconds - plan.start_seconds) / plan.speed
-    shown = plan.num_shown * CLIP.duration_seconds / CLIP.num_frames
+    shown = plan.num_visible_frames * CLIP.duration_seconds / CLIP.num_frames
     return shown - place if plan.reverse else place
 
 
@@ -177,8 +177,8 @@ def test_flash_and_beep_stay_together(flashes: tuple[Path, Manifest], name: str)
         assert clip.video.shape == (CLIP.num_frames, CLIP.crop, CLIP.crop, 3)
         assert clip.audio.shape == (plan.num_samples,)
         assert abs(plan.audio_shift_seconds) <= ALL[name].jitter_seconds
-        shown = plan.num_shown * step
-        flashed = bright_times(clip.video[: plan.num_shown])
+        shown = plan.num_visible_frames * step
+        flashed = bright_times(clip.video[: plan.num_visible_frames])
         likeness = matched(clip.audio, rate, plan)
         log_mel = spectrum.log_mel(torch.from_numpy(clip.audio)[None])[0, 0].numpy()
         loud = log_mel.max(0)
@@ -204,8 +204,10 @@ def test_flash_and_beep_stay_together(flashes: tuple[Path, Manifest], name: str)
             assert abs(column - heard) <= hop + SPECTRUM.n_fft / 2 / rate
             middle = 0.5 / FPS / plan.speed * (-1 if plan.reverse else 1)
             assert abs(flash - middle - (heard - beep_shift)) <= 1 / FPS / plan.speed + step
-        if plan.num_shown < CLIP.num_frames:
-            assert (clip.video[plan.num_shown :] == clip.video[plan.num_shown - 1]).all()
+        if plan.num_visible_frames < CLIP.num_frames:
+            assert (
+                clip.video[plan.num_visible_frames :] == clip.video[plan.num_visible_frames - 1]
+            ).all()
         # Nothing flashes where no event is.
         places = np.array([place_in_window(plan, event + 0.5 / FPS) for event in EVENTS])
         for flash in flashed:

@@ -652,7 +652,7 @@ def test_after_what_is_shown_there_is_silence_whatever_is_added(toy_train: Train
     for sample in first(train, 20):
         assert sample.clip is not None
         assert sample.plan is not None
-        heard = sample.plan.time.num_heard
+        heard = sample.plan.time.num_audible_samples
         assert not sample.clip.audio[heard:].any()
         cut += heard < 8_000
     assert cut > 5

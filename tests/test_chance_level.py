@@ -101,7 +101,9 @@ def test_a_third_of_the_epochs_is_too_many(epochs, of, expected) -> None:
 
 
 def meter_of(config: LossConfig | None = None, num_classes: int = 2) -> ChanceMeter:
-    return ChanceMeter(chance_level.begun(num_classes), config or LossConfig(), num_classes, CPU)
+    return ChanceMeter(
+        chance_level.initial_history(num_classes), config or LossConfig(), num_classes, CPU
+    )
 
 
 def step(meter: ChanceMeter, losses: Sequence[float], labels: list[int], audio: list[bool]) -> None:

@@ -103,7 +103,7 @@ def test_network_and_losses_never_wait_for_the_gpu(method: str) -> None:
     network = build_model(config, 6).to(cuda)
     frontend = Frontend(FrontendConfig(), 16_000).to(cuda)
     options = LossConfig(agreement=1.0, interpolation=1.0, contrastive=1.0)
-    meter = ChanceMeter(chance_level.begun(6), options, 6, cuda)
+    meter = ChanceMeter(chance_level.initial_history(6), options, 6, cuda)
 
     def step(moved: Batch) -> torch.Tensor:
         placed = plan.to(cuda)

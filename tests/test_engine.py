@@ -145,7 +145,7 @@ def train(
         train_one_epoch(
             network, FRONTEND, build_optimizer(network, config.optim), loader, config, HERE, log,
             epoch=0, first_step=0, save=saved.append,
-            meter=ChanceMeter(chance_level.begun(3), config.loss, 3, HERE.device),
+            meter=ChanceMeter(chance_level.initial_history(3), config.loss, 3, HERE.device),
         )  # fmt: skip
     finally:
         log.close()
@@ -502,7 +502,7 @@ def one_step(folder, mix, loss, broken=None, **run):
         watch = train_one_epoch(
             network, FRONTEND, build_optimizer(network, config.optim), loader, config, HERE, log,
             epoch=0, first_step=0, save=lambda step: None,
-            meter=ChanceMeter(chance_level.begun(3), config.loss, 3, HERE.device),
+            meter=ChanceMeter(chance_level.initial_history(3), config.loss, 3, HERE.device),
         )  # fmt: skip
     finally:
         log.close()

@@ -18,7 +18,7 @@ from avmix.prepare.inventory import excluded_rows, inventory_of
 from avmix.prepare.inventory_html import page_of
 from avmix.prepare.inventory_text import lines_of, show_inventory, table_of
 from avmix.prepare.media_folder import MediaIndex
-from avmix.prepare.probe_counts import looks_of
+from avmix.prepare.probe_counts import probe_counts
 from avmix.prepare.probe_journal import Journal, Probed, alone
 from avmix.prepare.protocol import Expected, Problem, Protocol
 
@@ -160,7 +160,7 @@ def an_inventory() -> tuple[Protocol, list[Judged], dict[str, Any]]:
             archives,
             ["u.mp4"],
             min_seconds=0.5,
-            looks=looks_of("fast", probed, probed),
+            looks=probe_counts("fast", probed, probed),
         ),
     )
 
@@ -219,7 +219,7 @@ def test_a_split_of_one_clip_a_class_is_remarked_upon() -> None:
         found = [Judged(clip=c, status="found", entry=replace(ENTRY, labels=c.labels))
                  for c in clips]  # fmt: skip
         made = inventory_of(protocol(*clips), found, MediaIndex(Path()), (), (), min_seconds=0.5,
-                            looks=looks_of("fast", (), {}))  # fmt: skip
+                            looks=probe_counts("fast", (), {}))  # fmt: skip
         return [line for line in lines_of(made) if "accuracy" in line]
 
     said = "val has one clip per class, 2 in all: each changes its accuracy by 50.0 points"

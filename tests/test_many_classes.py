@@ -22,7 +22,7 @@ from avmix.prepare.inventory import inventory_of
 from avmix.prepare.inventory_html import page_of
 from avmix.prepare.inventory_text import lines_of, show_inventory
 from avmix.prepare.media_folder import MediaIndex
-from avmix.prepare.probe_counts import looks_of
+from avmix.prepare.probe_counts import probe_counts
 from avmix.prepare.protocol import Expected, Problem, Protocol
 from avmix.system.printing import listed
 from avmix.types import Entry
@@ -92,7 +92,7 @@ def inventory(names: tuple[str, ...]) -> tuple[dict[str, Any], list[Entry]]:
         for k, clip in enumerate(clips)
     ]
     data = inventory_of(protocol, judged, MediaIndex(Path()), (), (), min_seconds=0.5,
-                        looks=looks_of("fast", (), {}))  # fmt: skip
+                        looks=probe_counts("fast", (), {}))  # fmt: skip
     return data, [one.entry for one in judged if one.entry is not None]
 
 

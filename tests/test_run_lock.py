@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from avmix.training.run_lock import NAME, LockedError, alone_in
+from avmix.training.run_lock import NAME, LockedError, run_folder_lock
 
 HOLD = """
 import sys
@@ -22,7 +22,7 @@ path = Path(sys.argv[2]) / "avmix/training/run_lock.py"
 spec = importlib.util.spec_from_file_location("lock", path)
 lock = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(lock)
-with lock.alone_in(Path(sys.argv[1])):
+with lock.run_folder_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -44,13 +44,13 @@ def test_the_owner_is_named_while_it_works_and_nothing_is_left_of_it(tmp_path):
         owner = json.loads((folder / NAME).read_text())
         assert owner == {"host": socket.gethostname(), "pid": process.pid}
         message = rf"new: process {process.pid} on {socket.gethostname()} is running in it"
-        with pytest.raises(LockedError, match=message), alone_in(folder):
+        with pytest.raises(LockedError, match=message), run_folder_lock(folder):
             pass
         assert json.loads((folder / NAME).read_text()) == owner  # the one who failed left it
         process.communicate("")
     assert process.returncode == 0
     assert not folder.exists()
-    with alone_in(folder):
+    with run_folder_lock(folder):
         assert json.loads((folder / NAME).read_text())["pid"] == os.getpid()
         (folder / "kept").touch()
     assert [path.name for path in folder.iterdir()] == ["kept"]
@@ -70,7 +70,7 @@ def test_where_an_open_file_cannot_be_deleted_it_is_closed_first(
 
     monkeypatch.setattr(os, "unlink", refusing)
     folder = tmp_path / "run"
-    with alone_in(folder), pytest.raises(PermissionError):
+    with run_folder_lock(folder), pytest.raises(PermissionError):
         (folder / NAME).unlink()
     assert not folder.exists()
 
@@ -79,14 +79,14 @@ def test_what_a_killed_process_left_is_taken_over(tmp_path):
     with holder(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
     assert json.loads((tmp_path / NAME).read_text())["pid"] == process.pid
-    with alone_in(tmp_path):
+    with run_folder_lock(tmp_path):
         assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
 
 
 def test_a_process_number_that_another_program_has_now_does_not_hold(tmp_path):
     # Process 1 lives, but it is not who wrote this: it does not hold the file.
     (tmp_path / NAME).write_text(json.dumps({"host": socket.gethostname(), "pid": 1}))
-    with alone_in(tmp_path):
+    with run_folder_lock(tmp_path):
         pass
 
 
@@ -95,30 +95,34 @@ def test_of_another_host_only_a_person_knows(tmp_path):
     (tmp_path / NAME).write_text(text)
     with (
         pytest.raises(LockedError, match=r"process 7 on elsewhere .* if it is gone, delete .*lock"),
-        alone_in(tmp_path),
+        run_folder_lock(tmp_path),
     ):
         pass
     assert (tmp_path / NAME).read_text() == text
     (tmp_path / NAME).unlink()
-    with alone_in(tmp_path):
+    with run_folder_lock(tmp_path):
         pass
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 3}'])
 def test_a_file_that_says_nothing_is_taken_over(tmp_path, text):
     (tmp_path / NAME).write_text(text)
-    with alone_in(tmp_path):
+    with run_folder_lock(tmp_path):
         pass
 
 
 def test_it_ends_with_an_error_too(tmp_path):
-    with pytest.raises(KeyError), alone_in(tmp_path):
+    with pytest.raises(KeyError), run_folder_lock(tmp_path):
         raise KeyError
-    with alone_in(tmp_path):
+    with run_folder_lock(tmp_path):
         pass
 
 
 def test_one_process_does_not_take_it_twice(tmp_path):
     own = str(os.getpid())
-    with alone_in(tmp_path), pytest.raises(LockedError, match=own), alone_in(tmp_path):
+    with (
+        run_folder_lock(tmp_path),
+        pytest.raises(LockedError, match=own),
+        run_folder_lock(tmp_path),
+    ):
         pass

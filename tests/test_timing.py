@@ -37,7 +37,7 @@ def test_without_options_a_window_of_the_clip_is_drawn_and_nothing_else(entry: E
     assert plan == whole_window(CLIP, 3.0 + 6.0 * rng(1, 4, "window", 7).random())
     assert plan.read_seconds == 2.0
     assert plan.decoded_rate == 16_000
-    assert (plan.speed, plan.num_heard) == (1.0, 32_000)
+    assert (plan.speed, plan.num_audible_samples) == (1.0, 32_000)
 
 
 def test_every_start_is_equally_likely(entry: Entry):
@@ -64,7 +64,7 @@ def test_windows_of_any_kind_lie_in_the_stretch(
     for window in ("random", "uniform", "event"):
         for plan in draw(entry, events=(start + 0.5 * seconds,), row=row, window=window,
                          speed=1.5, min_seconds=0.5, repeats=3):  # fmt: skip
-            shown = plan.read_seconds * plan.num_shown / 8
+            shown = plan.read_seconds * plan.num_visible_frames / 8
             last = max(entry.start_seconds, entry.end_seconds - shown)
             assert entry.start_seconds <= plan.start_seconds <= last + 1e-9
 
@@ -143,9 +143,16 @@ def test_hidden_intervals_and_lengths_are_in_their_limits(entry: Entry):
         ((start, stop),) = plan.hidden
         assert 0 <= start <= stop <= 2.0
         assert stop - start <= 0.5
-    assert {plan.num_shown for plan in plans} == {3, 4, 5, 6, 7, 8}  # 0.6 s are 3 of 0.25 s
+    assert {plan.num_visible_frames for plan in plans} == {
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+    }  # 0.6 s are 3 of 0.25 s
     assert draw(entry, hide_seconds=0.0)[0].hidden == ()
-    fewest = {draw(entry, row=row, min_seconds=0.5)[0].num_shown for row in range(100)}
+    fewest = {draw(entry, row=row, min_seconds=0.5)[0].num_visible_frames for row in range(100)}
     assert min(fewest) == 2  # exactly two shares
     share = np.mean([draw(entry, row=row, reverse=0.3)[0].reverse for row in range(600)])
     assert abs(share - 0.3) < 0.1
@@ -193,12 +200,12 @@ def test_backwards_are_frames_audio_and_their_times():
 
 
 def test_after_what_is_shown_the_last_frame_is_held_and_there_is_silence():
-    out = apply_time(clip_of(), replace(WHOLE, num_shown=3))
+    out = apply_time(clip_of(), replace(WHOLE, num_visible_frames=3))
     assert levels(out) == [0, 1, 2, 2]
     assert out.audio[:750].tolist() == list(range(750))
     assert not out.audio[750:].any()
     assert out.pts_seconds.tolist() == [5.0, 5.25, 5.5, 5.5]
-    back = apply_time(clip_of(), replace(WHOLE, num_shown=3, reverse=True))
+    back = apply_time(clip_of(), replace(WHOLE, num_visible_frames=3, reverse=True))
     assert levels(back) == [2, 1, 0, 0]
     assert back.audio[:750].tolist() == list(range(749, -1, -1))
     assert not back.audio[750:].any()
@@ -213,7 +220,7 @@ def test_backwards_the_padding_of_a_short_file_stays_at_the_end():
 
 
 def test_stereo_is_turned_and_cut_in_both_channels():
-    out = apply_time(clip_of(channels=2), replace(WHOLE, num_shown=2, reverse=True))
+    out = apply_time(clip_of(channels=2), replace(WHOLE, num_visible_frames=2, reverse=True))
     assert out.audio.shape == (2, 1000)
     np.testing.assert_array_equal(out.audio[0], -out.audio[1])
     assert out.audio[0, :3].tolist() == [499, 498, 497]
@@ -231,7 +238,7 @@ def test_a_clip_of_another_size_is_refused():
     with pytest.raises(ValueError, match="of 4 frames and 1000 samples, the clip of 4 and 900"):
         apply_time(clip_of(samples=900), WHOLE)
     with pytest.raises(ValueError, match="of 3 frames and 1000 samples, the clip of 4 and 1000"):
-        apply_time(clip_of(), replace(WHOLE, num_frames=3, num_shown=3))
+        apply_time(clip_of(), replace(WHOLE, num_frames=3, num_visible_frames=3))
 
 
 def test_audio_that_is_cut_off_altogether_is_no_audio():
@@ -239,8 +246,8 @@ def test_audio_that_is_cut_off_altogether_is_no_audio():
     late.audio[:750] = 0
     late = replace(late, audio_valid=0.25)
     assert apply_time(late, WHOLE).audio_valid == 0.25
-    assert apply_time(late, replace(WHOLE, num_shown=3)).audio_valid == 0.0
-    assert apply_time(clip_of(), replace(WHOLE, num_shown=3)).audio_valid == 1.0
+    assert apply_time(late, replace(WHOLE, num_visible_frames=3)).audio_valid == 0.0
+    assert apply_time(clip_of(), replace(WHOLE, num_visible_frames=3)).audio_valid == 1.0
 
 
 def test_uniform_windows_are_numbered_whatever_their_speed_and_length(entry: Entry):
@@ -248,7 +255,7 @@ def test_uniform_windows_are_numbered_whatever_their_speed_and_length(entry: Ent
     visits = [draw(entry, epoch, window="uniform", speed=2.0, min_seconds=0.5)[0]
               for epoch in range(24)]  # fmt: skip
     for turn in range(0, 24, 4):
-        shares = [(p.start_seconds - 3) / (8 - p.read_seconds * p.num_shown / 8)
+        shares = [(p.start_seconds - 3) / (8 - p.read_seconds * p.num_visible_frames / 8)
                   for p in visits[turn : turn + 4]]  # fmt: skip
         np.testing.assert_allclose(sorted(shares), [0, 1 / 3, 2 / 3, 1], atol=1e-9)
 
@@ -256,7 +263,7 @@ def test_uniform_windows_are_numbered_whatever_their_speed_and_length(entry: Ent
 def test_what_is_not_shown_need_not_lie_in_the_stretch(entry: Entry):
     """Of 2 s as few as 0.5 s are shown, and those may begin 0.5 s before the end at 11 s."""
     plans = [draw(entry, row=row, min_seconds=0.5)[0] for row in range(400)]
-    ends = [plan.start_seconds + 0.25 * plan.num_shown for plan in plans]
+    ends = [plan.start_seconds + 0.25 * plan.num_visible_frames for plan in plans]
     assert max(plan.start_seconds for plan in plans) > 9.5
     assert 10.9 < max(ends) <= 11.0
 

@@ -27,7 +27,7 @@ from avmix.evaluation.metrics import EVAL_ROWS
 from avmix.training import checkpoint, training_setup
 from avmix.training.checkpoint import CheckpointError
 from avmix.training.measurements import StepRecord, Stopwatch
-from avmix.training.run_lock import alone_in
+from avmix.training.run_lock import run_folder_lock
 from avmix.training.runlog import RunLog
 
 ROOT = Path(__file__).parents[1]
@@ -269,7 +269,7 @@ def test_a_killed_run_leaves_no_process_behind(toy_set: Path, tmp_path: Path) ->
 
 def test_a_folder_in_which_another_trainer_works_is_refused(toy_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with alone_in(out):
+    with run_folder_lock(out):
         second = script("train.py", smoke(toy_set, out))
         assert [path.name for path in out.iterdir()] == ["run.lock"]
     assert second.returncode == 1

@@ -10,7 +10,7 @@ from avmix.commands import preview
 from avmix.commands.catalogue import BY_NAME
 from avmix.prepare import after_prepare
 from avmix.prepare.command import run_recipe
-from avmix.system.unused_arguments import idle_option
+from avmix.system.unused_arguments import unused_argument
 from tests.recipes_media import load_recipe
 
 SET = ["--root", ".", "--out", "o"]
@@ -47,8 +47,8 @@ def test_an_option_that_cannot_act_is_refused(
     assert end.value.code == 2
     assert f"error: {option[0]} cannot act without " in capsys.readouterr().err
     needs = BY_NAME[command[0]].needs
-    assert idle_option(parsed(command), needs) == ""  # its default is no use of it
-    assert idle_option(parsed([*command, *option, *more]), needs) == ""
+    assert unused_argument(parsed(command), needs) == ""  # its default is no use of it
+    assert unused_argument(parsed([*command, *option, *more]), needs) == ""
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_what_follows_a_recipe_has_options_of_its_own(
     assert f"error: {option[0]} cannot act without {needs}" in capsys.readouterr().err
     parser = argparse.ArgumentParser()
     after_prepare.add_follow_arguments(parser)
-    assert idle_option(parser.parse_args([]), after_prepare.NEEDS) == ""
-    assert idle_option(parser.parse_args([*option, needs, "d"]), after_prepare.NEEDS) == ""
+    assert unused_argument(parser.parse_args([]), after_prepare.NEEDS) == ""
+    assert unused_argument(parser.parse_args([*option, needs, "d"]), after_prepare.NEEDS) == ""
 
 
 @pytest.mark.parametrize("share", ["--val", "--test"])

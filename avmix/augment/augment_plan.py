@@ -70,7 +70,9 @@ def in_words(plan: AugmentPlan) -> str:
         if time.read_rate != time.sample_rate
         else "",
         "backwards" if time.reverse else "",
-        f"{time.num_shown} of {time.num_frames} frames" if time.num_shown < time.num_frames else "",
+        f"{time.num_visible_frames} of {time.num_frames} frames"
+        if time.num_visible_frames < time.num_frames
+        else "",
         f"audio {1000 * time.audio_shift_seconds:+.0f} ms from elsewhere"
         if time.audio_shift_seconds
         else "",

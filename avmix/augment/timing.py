@@ -38,7 +38,7 @@ class TimePlan:
     """Samples per second of the file: fewer than `sample_rate` where it is played faster."""
     keep_pitch: bool = False
     """Audio is stretched; else its samples are just played at the other rate, as a tape."""
-    num_shown: int
+    num_visible_frames: int
     """Frames that are shown; then the last is held and there is silence."""
     reverse: bool = False
     """Backwards."""
@@ -63,9 +63,9 @@ class TimePlan:
         return self.sample_rate if self.keep_pitch else self.read_rate
 
     @property
-    def num_heard(self) -> int:
-        """Samples of the window before the silence that follows `num_shown` frames."""
-        return round(self.num_shown * self.num_samples / self.num_frames)
+    def num_audible_samples(self) -> int:
+        """Samples of the window before the silence that follows `num_visible_frames` frames."""
+        return round(self.num_visible_frames * self.num_samples / self.num_frames)
 
 
 def whole_window(clip: ClipConfig, start_seconds: float) -> TimePlan:
@@ -76,7 +76,7 @@ def whole_window(clip: ClipConfig, start_seconds: float) -> TimePlan:
         num_samples=round(clip.duration_seconds * clip.sample_rate),
         sample_rate=clip.sample_rate,
         read_rate=clip.sample_rate,
-        num_shown=clip.num_frames,
+        num_visible_frames=clip.num_frames,
     )
 
 
@@ -103,17 +103,17 @@ def draw_times(
         place = stream.random()  # first, and always: what else is drawn must not move it
         if not plans:
             base = _draw_playback(config, base, entry, stream)
-        num_shown, share = base.num_frames, clip.duration_seconds / base.num_frames
+        num_visible_frames, share = base.num_frames, clip.duration_seconds / base.num_frames
         if config.min_seconds > 0:
             fewest = max(1, math.ceil(config.min_seconds / share - 1e-9))
-            num_shown = int(stream.integers(fewest, base.num_frames + 1))
+            num_visible_frames = int(stream.integers(fewest, base.num_frames + 1))
         reverse = config.reverse > 0 and bool(stream.random() < config.reverse)
         hidden: tuple[tuple[float, float], ...] = ()
         if config.hide_seconds > 0:
             width = stream.uniform(0, config.hide_seconds)
             begin = stream.uniform(0, clip.duration_seconds - width)
             hidden = ((begin, begin + width),)
-        shown_seconds = base.read_seconds * num_shown / base.num_frames
+        shown_seconds = base.read_seconds * num_visible_frames / base.num_frames
         slack = max(0.0, entry.duration_seconds - shown_seconds)
         match config.window:
             case "random":
@@ -126,7 +126,7 @@ def draw_times(
             replace(
                 base,
                 start_seconds=entry.start_seconds + offset,
-                num_shown=num_shown,
+                num_visible_frames=num_visible_frames,
                 reverse=reverse,
                 hidden=hidden,
             )
@@ -186,7 +186,7 @@ def _around(
 
 def apply_time(clip: Clip, plan: TimePlan) -> Clip:
     """Apply the temporal plan to `clip`, which was decoded for it: speed and direction, held and
-    silent after `num_shown` frames.
+    silent after `num_visible_frames` frames.
 
     Where in the file it is from, `start_seconds`, `duration_seconds` and `pts_seconds` still tell.
     Hidden intervals are left: they are hidden on the device, after mixing. Raises ValueError for a
@@ -201,21 +201,28 @@ def apply_time(clip: Clip, plan: TimePlan) -> Clip:
             f"of {len(clip.video)} and {audio.shape[-1]}"
         )
     rows = np.arange(plan.num_frames)
-    num_shown, num_heard, valid = plan.num_shown, plan.num_heard, clip.audio_valid
+    num_visible_frames, num_audible_samples, valid = (
+        plan.num_visible_frames,
+        plan.num_audible_samples,
+        clip.audio_valid,
+    )
     if plan.reverse:
         # Backwards a file that ends early must not begin with its padding.
-        num_shown = max(1, min(num_shown, plan.num_frames - clip.num_held))
-        num_heard = min(num_heard, replace(plan, num_shown=num_shown).num_heard)
-        rows = rows[:num_shown][::-1]
-        audio = audio[..., :num_heard][..., ::-1]
-    rows = rows[:num_shown]
-    if num_shown < plan.num_frames:
-        rows = np.concatenate([rows, np.repeat(rows[-1:], plan.num_frames - num_shown)])
+        num_visible_frames = max(1, min(num_visible_frames, plan.num_frames - clip.num_held))
+        num_audible_samples = min(
+            num_audible_samples,
+            replace(plan, num_visible_frames=num_visible_frames).num_audible_samples,
+        )
+        rows = rows[:num_visible_frames][::-1]
+        audio = audio[..., :num_audible_samples][..., ::-1]
+    rows = rows[:num_visible_frames]
+    if num_visible_frames < plan.num_frames:
+        rows = np.concatenate([rows, np.repeat(rows[-1:], plan.num_frames - num_visible_frames)])
         padded = np.zeros((*audio.shape[:-1], plan.num_samples), np.float32)
-        padded[..., :num_heard] = audio[..., :num_heard]
+        padded[..., :num_audible_samples] = audio[..., :num_audible_samples]
         audio = padded
         valid = valid if audio.any() else 0.0  # all of the audio came later
-    unchanged = num_shown == plan.num_frames and not plan.reverse
+    unchanged = num_visible_frames == plan.num_frames and not plan.reverse
     return replace(
         clip,
         video=clip.video if unchanged else clip.video[rows],

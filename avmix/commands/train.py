@@ -28,7 +28,7 @@ from avmix.training.checkpoint import Checkpoint
 from avmix.training.engine import evaluate, train_one_epoch
 from avmix.training.measurements import LossSum
 from avmix.training.precise_bn import measure_norms
-from avmix.training.run_lock import alone_in
+from avmix.training.run_lock import run_folder_lock
 from avmix.training.runlog import RunLog
 from avmix.training.runtime import Runtime
 from avmix.training.training_setup import Training, build
@@ -66,7 +66,7 @@ def train(config: TrainConfig) -> TrainResult:
         ExitStack() as at_end,
     ):
         if here.is_main:
-            at_end.enter_context(alone_in(out))
+            at_end.enter_context(run_folder_lock(out))
             remove_partial(out)
             if config.data.table:
                 prepare_table(config.data)

@@ -30,7 +30,7 @@ from avmix.config import AugmentConfig, FrontendConfig
 from avmix.data.clip_reader import ClipReader, error_reason, is_audible
 from avmix.data.eval_windows import view_windows
 from avmix.data.manifest import ManifestError
-from avmix.data.sample import NO_ROWS, BadClip, Place, Sample, unwatched
+from avmix.data.sample import NO_ROWS, BadClip, Place, Sample, no_watcher
 from avmix.decode import ClipError, decode_audio
 from avmix.decode.mono_track import channels_to_read, one_channel, track_of
 from avmix.mix.clip_grid import Grid, clip_grids
@@ -95,7 +95,7 @@ class TrainSet(ClipReader):
         self,
         places: Sequence[Place],
         skip: Mapping[int, str] = NO_ROWS,
-        begin: Callable[[int], None] = unwatched,
+        begin: Callable[[int], None] = no_watcher,
     ) -> list[Sample]:
         """The clips at (epoch, position in the epoch's order), augmented.
 
@@ -152,7 +152,7 @@ class TrainSet(ClipReader):
         row: int,
         numbers: Sequence[int] = (0,),
         skip: Mapping[int, str] = NO_ROWS,
-        begin: Callable[[int], None] = unwatched,
+        begin: Callable[[int], None] = no_watcher,
     ) -> list[Sample]:
         """The windows of one row in one epoch with these numbers, below `augment.repeats`.
 
@@ -208,7 +208,7 @@ class TrainSet(ClipReader):
     ) -> Sample:
         clip = apply_time(clip, plan.time)
         # After what is shown there is silence: nothing is added to it, and no level counts it.
-        heard = plan.time.num_heard
+        heard = plan.time.num_audible_samples
         own, under = clip.audio[..., :heard], None if under is None else under[..., :heard]
         label = None
         if self._softens:
@@ -295,7 +295,7 @@ class EvalSet(ClipReader):
         self,
         places: Sequence[Place],
         skip: Mapping[int, str] = NO_ROWS,
-        begin: Callable[[int], None] = unwatched,
+        begin: Callable[[int], None] = no_watcher,
     ) -> list[Sample]:
         """The views at (row, number of the view), centre-cropped.
 

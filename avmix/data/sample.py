@@ -59,5 +59,5 @@ class Loaded(NamedTuple):
     bad: tuple[BadClip, ...]
 
 
-def unwatched(row: int) -> None:
+def no_watcher(row: int) -> None:
     """Report the row that is being read to no one."""

@@ -38,7 +38,7 @@ def one_channel(
     return wave[0] if channels_to_read(audio, wanted) != wanted else wave
 
 
-def hearing(audio: AudioInfo | None) -> str:
+def mono_track_label(audio: AudioInfo | None) -> str:
     """Cache key of the audio that a mono reader gets, where it is not the mix of the default
     track."""
     if audio is None:

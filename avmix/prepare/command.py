@@ -17,7 +17,7 @@ from avmix.prepare.protocol import Protocol
 from avmix.system.broken_pipe import readers_may_leave
 from avmix.system.paths import with_home
 from avmix.system.printing import echo
-from avmix.system.unused_arguments import idle_option
+from avmix.system.unused_arguments import unused_argument
 
 EPILOG = """\
 After an interruption, the same command continues. excluded.jsonl lists excluded clips with the
@@ -58,7 +58,7 @@ def _run(parser: argparse.ArgumentParser, protocols: Protocols, argv: Sequence[s
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
-        if message := idle_option(options, NEEDS):
+        if message := unused_argument(options, NEEDS):
             raise _UsageError(message)
         if options.fetch:
             folder = options.annotations or options.out / "annotations"

@@ -6,7 +6,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from avmix.prepare.probe_counts import said_of
+from avmix.prepare.probe_counts import probe_summary
 from avmix.system.printing import console_of, listed, printable
 
 TITLES = {
@@ -71,7 +71,7 @@ def table_of(data: Mapping[str, Any]) -> Table:
 
 def lines_of(data: Mapping[str, Any]) -> list[str]:
     """What the table does not say, one line each."""
-    media, out = data["media"], [said_of(data["looks"])]
+    media, out = data["media"], [probe_summary(data["looks"])]
     if any(key.startswith("kept_") for key in columns_of([data["counts"]])):
         out.append("* kept, with a remark in inventory.json")
     if data["leaks"]:

@@ -23,7 +23,7 @@ from avmix.prepare.file_mapping import mapping_of, missing_links, show_mapping
 from avmix.prepare.inventory import SPLITS, excluded_rows, inventory_of
 from avmix.prepare.inventory_text import show_inventory
 from avmix.prepare.media_folder import MediaIndex, scan
-from avmix.prepare.probe_counts import cost_of, looks_of
+from avmix.prepare.probe_counts import cost_of, probe_counts
 from avmix.prepare.probe_files import probe_files
 from avmix.prepare.probe_journal import Journal, Probed, alone
 from avmix.prepare.protocol import Expected, Problem, Protocol
@@ -93,7 +93,7 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
         for number, protocol in enumerate(protocols, 1):
             # Before anything is judged: this sets aside as many files as there are, for a moment.
             files = (file for clip in protocol.expected for file in candidates[clip])
-            looks = looks_of(options.check, files, probed)
+            looks = probe_counts(options.check, files, probed)
             judged = judge(protocol, candidates, probed, min_seconds=options.min_seconds)
             if number == len(protocols):  # of millions of files this is what else takes most memory
                 candidates.clear()

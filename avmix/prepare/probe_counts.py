@@ -9,7 +9,9 @@ from avmix.media.frame_scan import Check
 from avmix.prepare.probe_journal import Probed
 
 
-def looks_of(check: Check, files: Iterable[File], probed: Mapping[File, Probed]) -> dict[str, Any]:
+def probe_counts(
+    check: Check, files: Iterable[File], probed: Mapping[File, Probed]
+) -> dict[str, Any]:
     """Plain values that depend on the files alone: how many, and of how many every frame.
 
     A file that comes several times counts once. Time is left out: the same files must give the
@@ -27,7 +29,7 @@ def looks_of(check: Check, files: Iterable[File], probed: Mapping[File, Probed])
     }
 
 
-def said_of(looks: Mapping[str, Any]) -> str:
+def probe_summary(looks: Mapping[str, Any]) -> str:
     """What was looked at, in one line."""
     files, frames = _files(looks["files"]), looks["frames_of"]
     unread = f"; {looks['unread']} could not be read at all" if looks["unread"] else ""

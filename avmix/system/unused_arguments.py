@@ -20,7 +20,7 @@ class Needs:
     """Whether it can act."""
 
 
-def idle_option(args: Namespace, needs: Iterable[Needs]) -> str:
+def unused_argument(args: Namespace, needs: Iterable[Needs]) -> str:
     """The message for the first option that is set to something else than its default and cannot
     act; empty where there is none. Options that the command does not have are passed over."""
     for need in needs:

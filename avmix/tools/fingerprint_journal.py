@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from avmix.decode.mono_track import hearing
+from avmix.decode.mono_track import mono_track_label
 from avmix.isolate.clip_pool import failure_text, for_each_clip
 from avmix.isolate.process_pool import Failure
 from avmix.media.fingerprint import VERSION, Fingerprint, empty_fingerprint, fingerprint_of
@@ -57,7 +57,7 @@ _Key = tuple[str, str, float, float, str]
 
 
 def _key(entry: Entry) -> _Key:
-    heard = hearing(entry.audio)
+    heard = mono_track_label(entry.audio)
     return entry.clip_id, entry.sha256, entry.start_seconds, entry.end_seconds, heard
 
 
@@ -68,7 +68,7 @@ def _line(entry: Entry, found: Fingerprint) -> dict[str, Any]:
         "sha256": entry.sha256,
         "start_seconds": entry.start_seconds,
         "end_seconds": entry.end_seconds,
-        "audio": hearing(entry.audio),
+        "audio": mono_track_label(entry.audio),
         "pictures": base64.b64encode(found.frames.astype("<u8").tobytes()).decode(),
         "sound": base64.b64encode(found.audio.astype("<u4").tobytes()).decode(),
     }

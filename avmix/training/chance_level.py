@@ -89,7 +89,7 @@ class ChanceHistory:
     its losses, the number of clips, and the sum of their targets (k)."""
 
 
-def begun(num_classes: int) -> ChanceHistory:
+def initial_history(num_classes: int) -> ChanceHistory:
     """History at the start of a run."""
     sums = torch.zeros(len(HEADS), 2 + num_classes, dtype=torch.float64)
     return ChanceHistory(epochs=(None,) * len(HEADS), sums=sums)
@@ -160,7 +160,7 @@ class ChanceMeter:
         number of epochs is unknown to the end of the run, and `at_chance` finds nothing."""
         self._config = config
         self._epochs = None if state is None else state.epochs
-        sums = (begun(num_classes) if state is None else state).sums
+        sums = (initial_history(num_classes) if state is None else state).sums
         self._sums = sums.to(device, copy=True)
 
     def begin_epoch(self) -> None:

@@ -20,7 +20,7 @@ class LockedError(ValueError):
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def run_folder_lock(folder: Path) -> Iterator[None]:
     """Context manager: lock `folder` for this process; it is created if missing, and removed again
     if nothing was written to it.
 

@@ -168,7 +168,8 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
                    num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
                    model=model.state_dict(), optimizer=optimizer.state_dict(),
                    average=average and average.model.state_dict(),
-                   chance=chance_level.begun(len(train.classes)), loss_sum=NO_STEP, digest=""),
+                   chance=chance_level.initial_history(len(train.classes)), loss_sum=NO_STEP,
+                   digest=""),
     )  # fmt: skip
     checkpoint.load_weights(out / "last.pt", state, model)
     if average is not None:
