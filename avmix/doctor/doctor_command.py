@@ -21,6 +21,7 @@ from avmix.doctor.report_text import show_environment, show_file, show_files, sh
 from avmix.isolate.process_pool import CannotStart
 from avmix.media.folder_walk import ENDINGS, walk
 from avmix.system import strict_json
+from avmix.system.argument_types import at_least_one, positive
 from avmix.system.atomic_files import replace_text
 from avmix.system.paths import unwritable
 from avmix.system.portability import usable_cores
@@ -66,10 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--root", type=Path, help="media folder of a manifest (the manifest's folder)"
     )
     parser.add_argument(
-        "--seconds", type=_positive, default=60.0, help="time limit per file, seconds (60)"
+        "--seconds", type=positive, default=60.0, help="time limit per file, seconds (60)"
     )
     parser.add_argument(
-        "--workers", type=_count, default=None, help="number of processes (one per core)"
+        "--workers", type=at_least_one, default=None, help="number of processes (one per core)"
     )
     parser.set_defaults(usage_error=parser.error)
     parser.add_argument("--all", action="store_true", help="also list files without findings")
@@ -282,17 +283,3 @@ def _write_json(
 
 def _endings() -> str:
     return ", ".join(sorted(ENDINGS))
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be positive: {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1: {text}")
-    return value

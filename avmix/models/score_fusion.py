@@ -33,9 +33,9 @@ class ScoreFusion(Fusion):
 
     def heads(self, video: Tensor, audio: Tensor, use_video: Tensor, use_audio: Tensor) -> Heads:
         """As `Fusion.heads`."""
-        seen, heard = self.video(video), self.audio(audio)
-        fused = self.combined(seen, heard, use_video[:, None], use_audio[:, None])
-        return Heads(fused=fused, video=seen, audio=heard)
+        of_video, of_audio = self.video(video), self.audio(audio)
+        fused = self.combined(of_video, of_audio, use_video[:, None], use_audio[:, None])
+        return Heads(fused=fused, video=of_video, audio=of_audio)
 
     @abstractmethod
     def combined(
@@ -61,11 +61,11 @@ class AverageFusion(ScoreFusion):
         self, video: Tensor, audio: Tensor, use_video: Tensor, use_audio: Tensor
     ) -> Float[Tensor, "b k"]:
         """ln of the mean probability."""
-        seen, heard = video.float().log_softmax(1), audio.float().log_softmax(1)
-        uniform = torch.full_like(seen, -math.log(seen.shape[1]))
+        of_video, of_audio = video.float().log_softmax(1), audio.float().log_softmax(1)
+        uniform = torch.full_like(of_video, -math.log(of_video.shape[1]))
         # In place of a modality that is not there, the other one: their mean is then that one.
-        first = torch.where(use_video, seen, torch.where(use_audio, heard, uniform))
-        second = torch.where(use_audio, heard, torch.where(use_video, seen, uniform))
+        first = torch.where(use_video, of_video, torch.where(use_audio, of_audio, uniform))
+        second = torch.where(use_audio, of_audio, torch.where(use_video, of_video, uniform))
         return torch.logaddexp(first, second) - math.log(2)
 
 

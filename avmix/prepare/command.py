@@ -14,6 +14,7 @@ from avmix.prepare.annotations import read_classes
 from avmix.prepare.fetch_annotations import fetch_annotations
 from avmix.prepare.pipeline import Options, folder_of, prepare, restricted
 from avmix.prepare.protocol import Protocol
+from avmix.system.argument_types import at_least_one, positive
 from avmix.system.broken_pipe import readers_may_leave
 from avmix.system.paths import with_home
 from avmix.system.printing import echo
@@ -149,14 +150,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--protocol", nargs="+", metavar="NAME", help="prepare only these protocols (all)")
     add("--classes", nargs="+", metavar="NAME", help="prepare only these classes, or "
         "those in a file with one per line; renames the protocol (all, even empty)")  # fmt: skip
-    add("--workers", type=_count, default=2, help="processes that probe files (2)")
+    add("--workers", type=at_least_one, default=2, help="processes that probe files (2)")
     add("--ray", metavar="ADDRESS", help="probe on a Ray cluster: its address, `auto`, or `local` "
         "to start one here; every machine must see --root under the same path")  # fmt: skip
-    add("--seconds", type=_positive, default=120.0, help="time limit per file, seconds (120)")
+    add("--seconds", type=positive, default=120.0, help="time limit per file, seconds (120)")
     add("--check", choices=get_args(Check), default="fast", help="fast: read the packets and "
         "decode the audio of every file, and frames only where there are signs of damage; full: "
         "decode every frame, so that training can read everything that is kept (fast)")  # fmt: skip
-    add("--min-seconds", "--min_seconds", type=_positive, default=0.5,
+    add("--min-seconds", "--min_seconds", type=positive, default=0.5,
         help="minimum length of a clip, seconds (0.5)")  # fmt: skip
     add("--audio-track", "--audio_track", type=_track, metavar="N|LANG", help="audio track of "
         "files with several: its number from 0, or its language in the file, `eng` (the one that "
@@ -174,17 +175,3 @@ def _track(text: str) -> int | str:
     if not text.strip():
         raise argparse.ArgumentTypeError("must be a number from 0, or a language")
     return int(text) if text.isdecimal() else text
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be positive: {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1: {text}")
-    return value
