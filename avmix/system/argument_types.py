@@ -1,4 +1,4 @@
-"""Types of command line arguments, for `type=` of argparse: a wrong value is one line and exit 2."""
+"""Types of command line arguments, for `type=` of argparse: a wrong value ends with exit code 2."""
 
 from argparse import ArgumentTypeError
 
