@@ -42,10 +42,10 @@ demo: env
 		--lam 0.3 --labels bounce_thud swing_ping -o runs/demo/mix.png
 
 test: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
 
 long: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "long and not slow"
 
 # Other files with another number: make fuzz SEED=1
 SEED := 0
