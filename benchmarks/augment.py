@@ -10,8 +10,9 @@ round. CPU time inside `TrainSet.decode` and around it is taken apart. What is a
 with the central crop of the same round; what is inside with plain decoding of the same round, and
 only where the case reads something else (another window, rate or channels): elsewhere a difference
 could only be noise.
-Device: random resized crop, flip and colours by a worker, or on whole batches (augmentdevice.py).
-Peers: torchvision and torchaudio where they do the same (augmentpeers.py).
+Device: random resized crop, flip and colours by a worker, or on whole batches
+(augmenting/device.py).
+Peers: torchvision and torchaudio where they do the same (augmenting/peers.py).
 
 Writes JSON; `benchmarks/paste.py` makes the tables of docs/augment.md from it.
 """
@@ -19,10 +20,7 @@ Writes JSON; `benchmarks/paste.py` makes the tables of docs/augment.md from it.
 import argparse
 import gc
 import json
-import os
-import platform
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -32,14 +30,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import provenance
 import torch
 import yaml
-from augmentdevice import measure_device
-from augmentpeers import measure_peers
-from footage import folder_jobs, made_clips
-from machine import cpu_name, versions_of
-from mix import as_json
+from augmenting.device import measure_device
+from augmenting.peers import measure_peers
+from decoding.footage import folder_jobs, made_clips
+from shared import machine, progress, provenance, result_files
+from shared.medians import median, quartiles
+from shared.paths import RESULTS, ROOT, WORK
+from shared.progress import say
+from shared.rounds import rounds_in_turn
 
 from avmix.augment import AudioPlan, AugmentPlan, TimePlan, centred
 from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
@@ -54,7 +54,6 @@ from avmix.rng import rng
 from avmix.system import strict_json
 from avmix.types import Batch, Clip, Entry
 
-ROOT = Path(__file__).parents[1]
 PARTS = ("cost", "frontend", "device", "peers")
 LIMIT_PERCENT = 15.0
 """Of decoding: what the default augmentation is claimed to stay below."""
@@ -66,12 +65,6 @@ SIZES = {
 _PACKAGES = ("avmix", "av", "torchvision", "torchaudio", "torch", "numpy")
 _PLAIN: dict[str, Any] = {"flip": 0.0, "min_area": 1.0, "max_aspect": 1.0}
 _BATCH = 16
-_begun = time.monotonic()
-
-
-def say(text: str) -> None:
-    """Show progress."""
-    print(f"[{time.monotonic() - _begun:5.0f} s] {text}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,15 +227,13 @@ def measure_cost(
     rounds: list[dict[str, list[float]]] = []
     reads_other: list[dict[str, bool]] = []
     applied = dict.fromkeys(sets, 0)
-    for number in range(-1, num_rounds):  # the first is warming up
-        order = list(sets)
-        random.Random(number).shuffle(order)
-        row, epoch = number % len(load.entries), max(number, 0)
+    for turn in rounds_in_turn(sets, num_rounds, warm_up=1):
+        row, epoch = turn.number % len(load.entries), max(turn.number, 0)
         reference, bare = plain.read_row(epoch, row)[0], none.read_row(epoch, row)[0]
         assert reference.plan is not None
         gc.collect()
         line, other = {}, {}
-        for name in order:
+        for name in turn.order:
             case = wanted.get(name)
             found = read(sets[name], epoch, row, apart=case is not None and case.apart)
             line[name] = [round(found.decode_ms, 4), round(found.around_ms, 4)]
@@ -253,10 +244,10 @@ def measure_cost(
             )
             # What was drawn differs from what the same numbers give without it.
             against = reference.plan if name == "preset_none" else bare.plan
-            if number >= 0:
+            if turn.counts:
                 applied[name] += sum(stereo or plan != against for plan in plans)
             del found
-        if number >= 0:
+        if turn.counts:
             rounds.append(line)
             reads_other.append(other)
     summary = {
@@ -287,33 +278,24 @@ def _summary(
         percent.append(100 * added[-1] / plain_decode)
         share.append(100 * own_around / own_decode)
     return {
-        "added_ms": _median(added),
+        "added_ms": median(added),
         "added_quartiles": quartiles(added),
-        "percent_of_decoding": _median(percent, 2),
+        "percent_of_decoding": median(percent, 2),
         "percent_quartiles": quartiles(percent, 2),
-        "work_ms": _median(work),
-        "decode_ms_more": _median(decode),
+        "work_ms": median(work),
+        "decode_ms_more": median(decode),
         "reads_otherwise": any(other[name] for other in reads_other),
-        "around_percent": _median(share, 2),
+        "around_percent": median(share, 2),
     }
-
-
-def _median(values: Sequence[float], digits: int = 3) -> float:
-    return round(statistics.median(values), digits)
-
-
-def quartiles(values: Sequence[float], digits: int = 3) -> list[float]:
-    """Lower and upper."""
-    return [round(float(q), digits) for q in np.percentile(values, [25, 75])]
 
 
 def summarise_repeats(rounds: list[dict[str, list[float]]]) -> dict[str, Any]:
     """Four windows of one open file, beside the same four of a file opened four times."""
     pairs = [(sum(line["repeats_4"]), sum(line["repeats_4_apart"])) for line in rounds]
     return {
-        "together_ms": _median([a for a, _ in pairs]),
-        "apart_ms": _median([b for _, b in pairs]),
-        "ratio": _median([a / b for a, b in pairs]),
+        "together_ms": median([a for a, _ in pairs]),
+        "apart_ms": median([b for _, b in pairs]),
+        "ratio": median([a / b for a, b in pairs]),
     }
 
 
@@ -345,18 +327,18 @@ def measure_frontend(load: Load, batch_size: int, num_rounds: int) -> dict[str, 
     }
     stage = Frontend(FrontendConfig(), SIZES[load.size].sample_rate, reuse_output=True)
     ms: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(-2, num_rounds):
-        for name in random.Random(number).sample(list(ways), len(ways)):
+    for turn in rounds_in_turn(ways, num_rounds, warm_up=2):
+        for name in turn.order:
             began = time.process_time()
             stage(ways[name])
             spent = 1e3 * (time.process_time() - began) / batch_size
-            if number >= 0:
+            if turn.counts:
                 ms[name].append(spent)
     more = {
         name: [a - b for a, b in zip(ms[name], ms["nothing_hidden"], strict=True)] for name in ways
     }
     return {
-        name: {"ms": _median(ms[name]), "more_ms": _median(more[name]),
+        name: {"ms": median(ms[name]), "more_ms": median(more[name]),
                "more_quartiles": quartiles(more[name])}
         for name in ways
     }  # fmt: skip
@@ -375,17 +357,6 @@ def decoded_frames(load: Load, count: int) -> list[np.ndarray]:
             raise clip
         found.append(clip.video)
     return found
-
-
-def environment() -> dict[str, Any]:
-    """What the numbers were measured with."""
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions_of(_PACKAGES),
-        "load_average_at_the_start": round(os.getloadavg()[0], 2),
-    }
 
 
 def arguments() -> argparse.Namespace:
@@ -408,7 +379,7 @@ def arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="2 files, 2 rounds, small clips")
     parser.add_argument("--work", type=Path, help="folder for made files; they are kept")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/augment.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "augment.json")
     provenance.add_option(parser)
     args = parser.parse_args()
     if args.quick:
@@ -436,8 +407,8 @@ def main() -> None:
     origin = provenance.measured(args, "augment")
     torch.set_num_threads(1)  # as in a worker
     before = json.loads(args.out.read_text()) if args.out.exists() else {}
-    work = args.work or Path(tempfile.gettempdir()) / "avmix_benchmark"
-    started = environment()
+    work = args.work or Path(tempfile.gettempdir()) / WORK
+    started = machine.facts(_PACKAGES)
     found = loads(args, work / "made")
     # The parts beside the cost do not depend on what is in the files: one of each size is enough.
     of_size = {size: found[f"made_{size}"] for size in args.sizes}
@@ -462,10 +433,9 @@ def main() -> None:
             for size, load in of_size.items()
         }
         say("peers")
-    result["load_average_at_the_end"] = round(os.getloadavg()[0], 2)
-    result["minutes"] = round((time.monotonic() - _begun) / 60, 1)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(as_json(result) + "\n")
+    result["load_average_at_the_end"] = machine.load_average()
+    result["minutes"] = progress.minutes()
+    result_files.write(args.out, result)
     say(f"wrote {args.out}")
 
 
@@ -490,7 +460,7 @@ def measure(args: argparse.Namespace, found: dict[str, Load]) -> dict[str, Any]:
         costs[name], rounds[name] = measure_cost(load, wanted, args.rounds)
         for part, number in (("decode", 0), ("crop", 1)):
             values = [line["plain"][number] for line in rounds[name]]
-            result["loads"][name] |= {f"{part}_ms": _median(values),
+            result["loads"][name] |= {f"{part}_ms": median(values),
                                       f"{part}_quartiles": quartiles(values)}  # fmt: skip
         say(f"cost: {name}, decoding takes {result['loads'][name]['decode_ms']:.1f} ms")
     result["costs"] = costs

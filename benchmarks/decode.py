@@ -3,8 +3,8 @@
     python benchmarks/decode.py [--clips [NAME=]DIR[:FRAMESxSIDE] ...] [--rounds N] [--out FILE]
     python benchmarks/decode.py --quick --only decord torchcodec_exact --out /tmp/decode.json
 
-All candidates (benchmarks/decoders.py) are measured in one run. Each has a process of its own, and
-where its library cannot be installed beside the others, an interpreter of its own
+All candidates (benchmarks/decoding/decoders.py) are measured in one run. Each has a process of its
+own, and where its library cannot be installed beside the others, an interpreter of its own
 (`--python decord2=VENV/bin/python`).
 
 Speed: the candidates take turns, in another order in every round, with the same windows of made
@@ -19,8 +19,6 @@ Writes JSON; `benchmarks/paste.py` writes the tables of docs/benchmarks.md from 
 
 import argparse
 import math
-import os
-import platform
 import random
 import re
 import shutil
@@ -34,16 +32,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import provenance
-from decoders import CANDIDATES, Job
-from footage import LONG_SECONDS, folder_jobs, long_clip, made_clips, made_jobs
-from machine import cpu_name, versions_of
-from truths import Recipe, check, truth_jobs, write_truths
-from workers import Absent, Lost, Worker
+from decoding.decoders import CANDIDATES, Job
+from decoding.footage import LONG_SECONDS, folder_jobs, long_clip, made_clips, made_jobs
+from decoding.truths import Recipe, check, truth_jobs, write_truths
+from decoding.workers import Absent, Lost, Worker
+from shared import machine, progress, provenance, result_files
+from shared.machine import versions_of
+from shared.paths import RESULTS, WORK
+from shared.progress import say
+from shared.rounds import rounds_in_turn
 
-from avmix.system import strict_json
-
-ROOT = Path(__file__).parents[1]
 _ALWAYS = ("floor", "avmix")
 _LIMIT_SECONDS = 60.0
 """For one clip, before a candidate is taken to hang."""
@@ -51,12 +49,6 @@ _PACKAGES = ("avmix", "av", "decord", "decord2", "torchcodec", "pytorchvideo", "
              "torchaudio", "torchvision", "numpy")  # fmt: skip
 _NUM_POINTS = 20
 _PLAIN = ("plain.mp4", "plain.mov", "plain.mkv", "no_b.mp4", "intra.mp4", "gop_250.mp4")
-_begun = time.monotonic()
-
-
-def say(text: str) -> None:
-    """Show progress."""
-    print(f"[{time.monotonic() - _begun:5.0f} s] {text}", file=sys.stderr, flush=True)
 
 
 def start_workers(
@@ -124,15 +116,14 @@ def measure_speed(
     for load, what in loads.items():
         for worker in workers.values():  # first calls load and allocate
             _timed(worker, what["rounds"][0][:1])
-        for number, jobs in enumerate(what["rounds"]):
-            order = list(workers)
-            random.Random(number).shuffle(order)
-            for name in order:
+        for turn in rounds_in_turn(workers, len(what["rounds"]), warm_up=0):
+            jobs = what["rounds"][turn.number]
+            for name in turn.order:
                 cpu, wall, errors = zip(*_timed(workers[name], jobs), strict=True)
                 rows.append(
                     {
                         "workload": load,
-                        "round": number,
+                        "round": turn.number,
                         "candidate": name,
                         "cpu_seconds": cpu,
                         "wall_seconds": wall,
@@ -330,10 +321,11 @@ def measure_memory(name: str, jobs: list[Job], num_decodes: int, log: Path) -> d
 
 def environment(pythons: Mapping[str, str]) -> dict[str, Any]:
     """What the numbers were measured with."""
-    versions = versions_of(_PACKAGES)
+    found = machine.facts(_PACKAGES)
+    versions = found["versions"]
     others = {name: versions_of(_PACKAGES, python) for name, python in pythons.items()}
     differing = {
-        name: {package: found for package, found in its.items() if found != versions[package]}
+        name: {package: its[package] for package in its if its[package] != versions[package]}
         for name, its in others.items()
     }
     try:
@@ -341,14 +333,7 @@ def environment(pythons: Mapping[str, str]) -> dict[str, Any]:
         versions["ffmpeg"] = said.split()[2]
     except (FileNotFoundError, IndexError):
         versions["ffmpeg"] = None
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "other_versions": {name: its for name, its in differing.items() if its},
-        "load_average_at_the_start": round(os.getloadavg()[0], 2),
-    }
+    return found | {"other_versions": {name: its for name, its in differing.items() if its}}
 
 
 def arguments() -> argparse.Namespace:
@@ -383,7 +368,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--decodes", type=int, default=10_000, help="for memory")
     parser.add_argument("--quick", action="store_true", help="2 files, 1 round, 12 truths")
     parser.add_argument("--work", type=Path, help="folder for made files; they are kept")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/decode.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "decode.json")
     provenance.add_option(parser)
     args = parser.parse_args()
     if args.quick:
@@ -415,7 +400,7 @@ def main() -> None:
     """Measure, and write what was found."""
     args = arguments()
     origin = provenance.measured(args, "decode")
-    work = args.work or Path(tempfile.gettempdir()) / "avmix_benchmark"
+    work = args.work or Path(tempfile.gettempdir()) / WORK
     work.mkdir(parents=True, exist_ok=True)
     log = work / "log.txt"
     names = [n for n in CANDIDATES if not args.only or n in args.only or n in _ALWAYS]
@@ -444,9 +429,9 @@ def main() -> None:
         result |= measure_truth_and_memory(args, workers, work / "truth", recipes, log)
     for worker in workers.values():
         worker.close()
-    result["minutes"] = round((time.monotonic() - _begun) / 60, 1)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(_as_json(result) + "\n")
+    result["load_average_at_the_end"] = machine.load_average()
+    result["minutes"] = progress.minutes()
+    result_files.write(args.out, result)
     say(f"wrote {args.out}")
 
 
@@ -462,20 +447,6 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--quick"] if args.quick else []
     words += ["--only " + " ".join(args.only)] if args.only else []
     return " ".join(words)
-
-
-def _as_json(value: Any, depth: int = 0) -> str:
-    """JSON whose inner parts are one line each: readable, and not 20,000 lines."""
-    if depth < 3 and isinstance(value, dict) and any(isinstance(v, dict) for v in value.values()):
-        items = [f"{strict_json.dumps(k)}: {_as_json(v, depth + 1)}" for k, v in value.items()]
-        inside, brackets = items, "{}"
-    elif depth < 3 and isinstance(value, list) and any(isinstance(v, dict) for v in value):
-        inside, brackets = [_as_json(v, depth + 1) for v in value], "[]"
-    else:
-        return strict_json.dumps(value)
-    pad = "  " * (depth + 1)
-    lines = ",\n".join(pad + item for item in inside)
-    return f"{brackets[0]}\n{lines}\n{'  ' * depth}{brackets[1]}"
 
 
 if __name__ == "__main__":

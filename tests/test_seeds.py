@@ -86,7 +86,7 @@ def test_numbers_of_seeds(load: Any) -> None:
 def test_folders_of_this_machine_are_not_recorded(load: Any) -> None:
     words = ["--data.root", "/folder/of/clips", "--data.manifest=/x/y", "--mix.alpha", "0.4"]
     expected = ["--data.root", "DIR", "--data.manifest=DIR", "--mix.alpha", "0.4"]
-    assert load("trainrun").portable(words) == expected
+    assert load("training.train_run").portable(words) == expected
 
 
 @pytest.mark.long
