@@ -30,7 +30,6 @@ from avmix.config import DataConfig, TrainConfig, load_config
 from avmix.data.train_clips import train_clips
 from avmix.prepare.csv_table import prepare_table
 from avmix.system import strict_json
-from avmix.system.git_commit import same_code
 
 ARMS = ("plain", "repair")
 WARMUP_STEPS = 20
@@ -153,12 +152,8 @@ def main() -> None:
 
 def _earlier(path: Path, settings: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
     """The result so far, where it is of the same code and settings."""
-    if path.exists():
-        old = json.loads(path.read_text())
-        same = same_code(ROOT, old.get("measured", {}).get("commit", "+"), origin["commit"])
-        if same and all(old[key] == value for key, value in settings.items()):
-            return old
-        print(f"{path.name} is of other code or settings: measured anew", flush=True)
+    if old := train_run.earlier(path, settings, origin["commit"]):
+        return old
     taken = fingerprint.of_config(settings["config"], [])
     return {"kind": "fewshot", **settings, "overrides": [], "measured": origin,
             "fingerprint": asdict(taken), "runs": []}  # fmt: skip

@@ -25,12 +25,12 @@ from math import inf
 from typing import Any
 
 import fingerprint
-from seeds import seed_numbers, seed_words
 from shared import provenance, result_files
 from shared.machine import cpu_name
 from shared.paths import RESULTS, ROOT
 from shared.processes import IMPORTS
 from training import train_run, variants
+from training.seed_numbers import seed_numbers, seed_words
 
 from avmix.system.git_commit import same_code
 
@@ -70,12 +70,8 @@ def begin(args: argparse.Namespace, origin: dict[str, Any]) -> dict[str, Any]:
     settings = {"config": variants.CONFIG, "overrides": train_run.portable(args.overrides),
                 "steps": args.steps, "look_every": args.look_every,
                 "learned_nats": LEARNED, "mean_over_steps": OVER}  # fmt: skip
-    if path.exists():
-        old = json.loads(path.read_text())
-        same = same_code(ROOT, old.get("measured", {}).get("commit", "+"), origin["commit"])
-        if same and all(old[key] == value for key, value in settings.items()):
-            return old
-        print(f"{path.name} is of other code or settings: measured from the start", flush=True)
+    if old := train_run.earlier(path, settings, origin["commit"]):
+        return old
     taken = fingerprint.of_config(variants.CONFIG, args.overrides)
     return {"kind": "learning", **settings, "measured": origin, "command": "",
             "hardware": cpu_name(), "fingerprint": asdict(taken), "summary": {},

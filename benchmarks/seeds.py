@@ -18,7 +18,7 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,31 +27,12 @@ from shared import provenance, result_files
 from shared.machine import cpu_name
 from shared.paths import RESULTS, ROOT
 from training import train_run
+from training.seed_numbers import seed_numbers, seed_words
 
 from avmix.config import DataConfig
 from avmix.data.manifest import ManifestError, splits_of
 from avmix.prepare.csv_table import read_table
 from avmix.system import strict_json
-from avmix.system.git_commit import same_code
-
-
-def seed_numbers(words: list[str]) -> list[int]:
-    """`0..19` (both ends count) and plain numbers, in rising order. Raises ValueError."""
-    found: set[int] = set()
-    for word in words:
-        first, dots, last = word.partition("..")
-        numbers = range(int(first), int(last if dots else first) + 1)
-        if not numbers or numbers[0] < 0:
-            raise ValueError(f"{word}: FIRST..LAST with 0 <= FIRST <= LAST, or a number >= 0")
-        found |= set(numbers)
-    return sorted(found)
-
-
-def seed_words(seeds: Collection[int]) -> list[str]:
-    """The words that `seed_numbers` reads as these."""
-    found = sorted(set(seeds))
-    whole = found == list(range(found[0], found[-1] + 1)) and len(found) > 1
-    return [f"{found[0]}..{found[-1]}"] if whole else list(map(str, found))
 
 
 def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
@@ -59,12 +40,8 @@ def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
     path, overrides = RESULTS / f"{args.name}.json", train_run.portable(args.overrides)
     settings = {"config": args.config, "overrides": overrides}
     labels = {"table": args.table, "title": args.title, "ceilings": args.ceilings}
-    old = json.loads(path.read_text()) if path.exists() else {}
-    same = same_code(ROOT, old.get("measured", {}).get("commit", "+"), commit)
-    if same and all(old[key] == value for key, value in settings.items()):
+    if old := train_run.earlier(path, settings, commit):
         return {**old, **labels, "command": command_of(args, old["runs"])}
-    if old:
-        print(f"{path.name} is of other code or settings: measured anew", flush=True)
     chosen = fingerprint.configured(args.config, args.overrides).data
     try:
         with contextlib.chdir(ROOT):

@@ -142,7 +142,7 @@ def test_a_measurement_goes_on_where_it_stopped(
     taken = load("fingerprint").Fingerprint(stand_in="", batch_size=16, steps=(), nll={})
     monkeypatch.setattr(learning, "RESULTS", tmp_path)
     monkeypatch.setattr(learning, "run_one", run_one)
-    monkeypatch.setattr(learning, "same_code", lambda root, one, other: one == other)
+    monkeypatch.setattr(learning.train_run, "same_code", lambda root, one, other: one == other)
     monkeypatch.setattr(learning.provenance, "measured", lambda args, kind: origin)
     monkeypatch.setattr(learning.fingerprint, "of_config", lambda config, overrides: taken)
 

@@ -75,6 +75,18 @@ FAILED = (
 """What `failed` means, in words."""
 
 
+def earlier(path: Path, settings: dict[str, Any], commit: str) -> dict[str, Any] | None:
+    """The result so far, to go on with; None where there is none of the same code and settings."""
+    if not path.exists():
+        return None
+    old = json.loads(path.read_text())
+    same = same_code(ROOT, old.get("measured", {}).get("commit", "+"), commit)
+    if same and all(old[key] == value for key, value in settings.items()):
+        return old
+    print(f"{path.name} is of other code or settings: measured from the start", flush=True)
+    return None
+
+
 def run_all(
     waiting: Sequence[Job],
     run: Callable[[Job], dict[str, Any]],
