@@ -94,12 +94,12 @@ def test_every_candidate_is_used_as_it_should_be(tmp_path: Path, load: Any) -> N
 @pytest.mark.slow
 def test_memory_does_not_grow(tmp_path: Path, load: Any) -> None:
     """Keeping every third frame until Python's rare full collection is 10 MiB per 1,000."""
-    decode, truths = load("decode"), load("decoding.truths")
+    memory, truths = load("decoding.memory"), load("decoding.truths")
     recipes = [truths.RECIPES[name] for name in (*SURE, "plain.mkv", "plain.avi", "plain.ts")]
     for recipe in recipes:
         truths.write_media(tmp_path / recipe.name, recipe)
     jobs = truths.truth_jobs(tmp_path, recipes)
-    found = decode.measure_memory("avmix", jobs, 4000, tmp_path / "log.txt")
+    found = memory.measure_memory("avmix", jobs, 4000, tmp_path / "log.txt")
     assert found["num_failed"] == 0
     assert found["kib_per_1000_decodes"] < 3072, found
 
@@ -166,13 +166,13 @@ def test_two_packages_with_one_module_are_told_apart(load: Any) -> None:
 
 
 def test_ratios_are_those_of_windows_that_both_delivered(load: Any) -> None:
-    decode = load("decode")
+    speed = load("decoding.speed")
 
     def row(name: str, number: int, cpu: list[float], errors: list[str]) -> dict[str, Any]:
         return {"workload": "w", "round": number, "candidate": name, "cpu_seconds": cpu,
                 "wall_seconds": [2 * s for s in cpu], "errors": errors}  # fmt: skip
 
-    summary = decode.summarise_speed(
+    summary = speed.summarise_speed(
         [
             row("floor", 0, [0.1, 0.1], ["", ""]),
             row("avmix", 0, [0.2, 0.2], ["", ""]),
