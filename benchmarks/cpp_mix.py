@@ -17,9 +17,6 @@ keep freed pages. Frames only, as labels are nothing beside them.
 import argparse
 import json
 import os
-import platform
-import random
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,15 +25,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import provenance
-from machine import cpu_name
+from shared import machine, provenance, result_files
+from shared.medians import median
+from shared.paths import RESULTS, ROOT
+from shared.processes import ONE_THREAD
+from shared.rounds import rounds_in_turn
 
 from avmix.system import strict_json
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
-
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 KEPT_PAGES = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
@@ -222,17 +218,15 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
         if name == STEP_SIZE:
             stages["training step"] = training_step()
         times: dict[str, list[float]] = {stage: [] for stage in stages}
-        for number in range(-2, rounds):  # the first two load and allocate
-            for stage in random.Random(number).sample(sorted(stages), len(stages)):
+        for turn in rounds_in_turn(sorted(stages), rounds, warm_up=2):
+            for stage in turn.order:
                 began = time.process_time()
                 made = stages[stage]()
                 seconds = time.process_time() - began
                 del made
-                if number >= 0:
+                if turn.counts:
                     times[stage].append(1e3 * seconds)
-        result["milliseconds"][name] = {
-            stage: round(statistics.median(times[stage]), 3) for stage in stages
-        }
+        result["milliseconds"][name] = {stage: median(times[stage]) for stage in stages}
     return result
 
 
@@ -268,15 +262,10 @@ def environment(build_seconds: float) -> dict[str, Any]:
     import torch
 
     compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True)
-    return {
-        "cpu": cpu_name(),
+    return machine.facts(["torch"]) | {
         "cpu_capability_of_torch": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
         "compiler": compiler.stdout.splitlines()[0],
         "build_seconds": round(build_seconds, 1),
-        "load_average_at_the_start": round(os.getloadavg()[0], 2),
     }
 
 
@@ -315,8 +304,9 @@ def main() -> None:
                 raise SystemExit(f"malloc {malloc}: {done.stderr}")
             measured = json.loads(done.stdout.splitlines()[-1])
             result["malloc"][malloc] = {**measured, "ratios": ratios(measured["milliseconds"])}
-    args.out.write_text(strict_json.dumps(result, indent=1) + "\n")
-    print(strict_json.dumps(result["malloc"], indent=1))
+    result["load_average_at_the_end"] = machine.load_average()
+    result_files.write(args.out, result)
+    print(result_files.text_of(result["malloc"]))
 
 
 if __name__ == "__main__":

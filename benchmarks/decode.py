@@ -3,8 +3,8 @@
     python benchmarks/decode.py [--clips [NAME=]DIR[:FRAMESxSIDE] ...] [--rounds N] [--out FILE]
     python benchmarks/decode.py --quick --only decord torchcodec_exact --out /tmp/decode.json
 
-All candidates (benchmarks/decoders.py) are measured in one run. Each has a process of its own, and
-where its library cannot be installed beside the others, an interpreter of its own
+All candidates (benchmarks/decoding/decoders.py) are measured in one run. Each has a process of its
+own, and where its library cannot be installed beside the others, an interpreter of its own
 (`--python decord2=VENV/bin/python`).
 
 Speed: the candidates take turns, in another order in every round, with the same windows of made
@@ -18,45 +18,31 @@ Writes JSON; `benchmarks/paste.py` writes the tables of docs/benchmarks.md from 
 """
 
 import argparse
-import math
-import os
-import platform
 import random
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import provenance
-from decoders import CANDIDATES, Job
-from footage import LONG_SECONDS, folder_jobs, long_clip, made_clips, made_jobs
-from machine import cpu_name, versions_of
-from truths import Recipe, check, truth_jobs, write_truths
-from workers import Absent, Lost, Worker
+from decoding.decoders import CANDIDATES
+from decoding.footage import LONG_SECONDS, folder_jobs, long_clip, made_clips, made_jobs
+from decoding.memory import measure_memory
+from decoding.speed import ALWAYS, by_round, measure_scaling, measure_speed, summarise_speed
+from decoding.truths import Recipe, check, truth_jobs, write_truths
+from decoding.workers import Absent, Worker
+from shared import machine, progress, provenance, result_files
+from shared.machine import versions_of
+from shared.paths import RESULTS, WORK
+from shared.progress import say
 
-from avmix.system import strict_json
-
-ROOT = Path(__file__).parents[1]
-_ALWAYS = ("floor", "avmix")
-_LIMIT_SECONDS = 60.0
-"""For one clip, before a candidate is taken to hang."""
 _PACKAGES = ("avmix", "av", "decord", "decord2", "torchcodec", "pytorchvideo", "torch",
              "torchaudio", "torchvision", "numpy")  # fmt: skip
-_NUM_POINTS = 20
 _PLAIN = ("plain.mp4", "plain.mov", "plain.mkv", "no_b.mp4", "intra.mp4", "gop_250.mp4")
-_begun = time.monotonic()
-
-
-def say(text: str) -> None:
-    """Show progress."""
-    print(f"[{time.monotonic() - _begun:5.0f} s] {text}", file=sys.stderr, flush=True)
 
 
 def start_workers(
@@ -116,138 +102,6 @@ def _turn(items: list[Any], number: int, size: int) -> list[Any]:
     return [items[(first + k) % len(items)] for k in range(min(size, len(items)))]
 
 
-def measure_speed(
-    workers: dict[str, Worker], loads: dict[str, dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """One row per workload, round and candidate."""
-    rows = []
-    for load, what in loads.items():
-        for worker in workers.values():  # first calls load and allocate
-            _timed(worker, what["rounds"][0][:1])
-        for number, jobs in enumerate(what["rounds"]):
-            order = list(workers)
-            random.Random(number).shuffle(order)
-            for name in order:
-                cpu, wall, errors = zip(*_timed(workers[name], jobs), strict=True)
-                rows.append(
-                    {
-                        "workload": load,
-                        "round": number,
-                        "candidate": name,
-                        "cpu_seconds": cpu,
-                        "wall_seconds": wall,
-                        "errors": list(errors),
-                    }
-                )
-        say(f"speed: {load}, {len(what['rounds'])} rounds")
-    return rows
-
-
-def _by_round(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same, candidates of a round together: one line of the file each."""
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    for row in rows:
-        empty = {"workload": row["workload"], "round": row["round"], "cpu_seconds": {},
-                 "wall_seconds": {}, "errors": {}}  # fmt: skip
-        line = found.setdefault((row["workload"], row["round"]), empty)
-        for unit in ("cpu_seconds", "wall_seconds"):
-            seconds = [None if math.isnan(s) else round(s, 5) for s in row[unit]]
-            line[unit][row["candidate"]] = seconds
-        if any(row["errors"]):
-            line["errors"][row["candidate"]] = row["errors"]
-    return list(found.values())
-
-
-def _timed(worker: Worker, jobs: list[Job]) -> list[tuple[float, float, str]]:
-    try:
-        return worker.time(jobs, _LIMIT_SECONDS * len(jobs))
-    except Lost as error:
-        return [(math.nan, math.nan, str(error))] * len(jobs)
-
-
-def summarise_speed(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Medians over rounds, by workload and candidate.
-
-    A ratio compares two candidates on the windows that both delivered.
-    """
-    by_key = {(row["workload"], row["candidate"], row["round"]): row for row in rows}
-    rounds = sorted({row["round"] for row in rows})
-    summary: dict[str, dict[str, dict[str, Any]]] = {}
-    for load, name in dict.fromkeys((row["workload"], row["candidate"]) for row in rows):
-        mine = [by_key[load, name, r] for r in rounds if (load, name, r) in by_key]
-        entry: dict[str, Any] = {
-            "clips_per_cpu_second": _median(_rate(row, "cpu_seconds") for row in mine),
-            "clips_per_second": _median(_rate(row, "wall_seconds") for row in mine),
-            "num_failed": sum(bool(error) for row in mine for error in row["errors"]),
-            "num_clips": sum(len(row["errors"]) for row in mine),
-        }
-        for other in _ALWAYS:
-            pairs = [(by_key.get((load, other, row["round"])), row) for row in mine]
-            entry[f"ratio_to_{other}"] = _median(_ratio(a, b) for a, b in pairs if a is not None)
-        summary.setdefault(load, {})[name] = entry
-    return summary
-
-
-def _rate(row: dict[str, Any], unit: str) -> float | None:
-    seconds = [s for s, e in zip(row[unit], row["errors"], strict=True) if not e]
-    return len(seconds) / sum(seconds) if seconds else None
-
-
-def _ratio(reference: dict[str, Any], row: dict[str, Any]) -> float | None:
-    """How much faster a candidate is than the reference, on what both delivered."""
-    both = zip(
-        reference["cpu_seconds"], reference["errors"], row["cpu_seconds"], row["errors"],
-        strict=True,
-    )  # fmt: skip
-    pairs = [(a, b) for a, bad_a, b, bad_b in both if not bad_a and not bad_b]
-    return sum(a for a, _ in pairs) / sum(b for _, b in pairs) if pairs else None
-
-
-def _median(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(statistics.median(known), 4) if known else None
-
-
-def measure_scaling(log: Path, paths: list[Path], rounds: int, repeats: int) -> dict[str, Any]:
-    """Clips per second of one process and of two, which have different files."""
-    pair = [Worker("avmix", log), Worker("avmix", log)]
-    halves = [paths[0::2], paths[1::2] or paths]
-    single, double, cpu_ratios = [], [], []
-    for number in range(rounds + 1):  # the first is warming up
-        jobs = [
-            [
-                job
-                for repeat in range(repeats)
-                for job in made_jobs(half, 16, random.Random(100 * number + repeat), 0.0, 7.8)
-            ]
-            for half in halves
-        ]
-        began = time.perf_counter()
-        rows = pair[0].time(jobs[0], _LIMIT_SECONDS)
-        alone = len(jobs[0]) / (time.perf_counter() - began)
-        began = time.perf_counter()
-        for worker, mine in zip(pair, jobs, strict=True):
-            worker.begin(mine)
-        both_rows = [worker.end(_LIMIT_SECONDS) for worker in pair]
-        both = sum(map(len, jobs)) / (time.perf_counter() - began)
-        if number:
-            single.append(round(alone, 2))
-            double.append(round(both, 2))
-            # The first process, with the same windows.
-            cpu_ratios.append(sum(row[0] for row in both_rows[0]) / sum(row[0] for row in rows))
-    for worker in pair:
-        worker.close()
-    ratios = [b / a for a, b in zip(single, double, strict=True)]
-    return {
-        "workload": "gop12_16x4",
-        "clips_per_second_1_process": single,
-        "clips_per_second_2_processes": double,
-        "ratio": _median(ratios),
-        "best_ratio": round(max(ratios), 4),
-        "cpu_per_clip_beside_another": _median(cpu_ratios),
-    }
-
-
 def measure_truth_and_memory(
     args: argparse.Namespace,
     workers: dict[str, Worker],
@@ -297,43 +151,13 @@ def measure_truth_and_memory(
     return found
 
 
-def measure_memory(name: str, jobs: list[Job], num_decodes: int, log: Path) -> dict[str, Any]:
-    """Resident memory of one process while it decodes, and its slope after the first fifth."""
-    worker = Worker(name, log)
-    chunk = max(num_decodes // _NUM_POINTS, 1)
-    done, points, num_failed = 0, [], 0
-    while done < num_decodes:
-        some = [jobs[(done + k) % len(jobs)] for k in range(min(chunk, num_decodes - done))]
-        try:
-            resident, failed = worker.repeat(some, _LIMIT_SECONDS * 10)
-        except Lost as error:
-            worker.close()
-            return {"candidate": name, "lost": str(error), "after": points}
-        done += len(some)
-        num_failed += failed
-        points.append({"decodes": done, "mib": round(resident / 2**20, 2)})
-    worker.close()
-    settled = [p for p in points if p["decodes"] >= num_decodes / 5]
-    slope = 0.0
-    if len(settled) > 1:
-        at, mib = [p["decodes"] for p in settled], [p["mib"] for p in settled]
-        slope = statistics.linear_regression(at, mib).slope * 1000 * 1024
-    say(f"memory: {name}, {num_decodes} decodes, {slope:+.0f} KiB per 1000")
-    return {
-        "candidate": name,
-        "num_files": len({job.path for job in jobs}),
-        "num_failed": num_failed,
-        "kib_per_1000_decodes": round(slope, 1),
-        "mib": points,
-    }
-
-
 def environment(pythons: Mapping[str, str]) -> dict[str, Any]:
     """What the numbers were measured with."""
-    versions = versions_of(_PACKAGES)
+    found = machine.facts(_PACKAGES)
+    versions = found["versions"]
     others = {name: versions_of(_PACKAGES, python) for name, python in pythons.items()}
     differing = {
-        name: {package: found for package, found in its.items() if found != versions[package]}
+        name: {package: its[package] for package in its if its[package] != versions[package]}
         for name, its in others.items()
     }
     try:
@@ -341,14 +165,7 @@ def environment(pythons: Mapping[str, str]) -> dict[str, Any]:
         versions["ffmpeg"] = said.split()[2]
     except (FileNotFoundError, IndexError):
         versions["ffmpeg"] = None
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "other_versions": {name: its for name, its in differing.items() if its},
-        "load_average_at_the_start": round(os.getloadavg()[0], 2),
-    }
+    return found | {"other_versions": {name: its for name, its in differing.items() if its}}
 
 
 def arguments() -> argparse.Namespace:
@@ -383,7 +200,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--decodes", type=int, default=10_000, help="for memory")
     parser.add_argument("--quick", action="store_true", help="2 files, 1 round, 12 truths")
     parser.add_argument("--work", type=Path, help="folder for made files; they are kept")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/decode.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "decode.json")
     provenance.add_option(parser)
     args = parser.parse_args()
     if args.quick:
@@ -415,10 +232,10 @@ def main() -> None:
     """Measure, and write what was found."""
     args = arguments()
     origin = provenance.measured(args, "decode")
-    work = args.work or Path(tempfile.gettempdir()) / "avmix_benchmark"
+    work = args.work or Path(tempfile.gettempdir()) / WORK
     work.mkdir(parents=True, exist_ok=True)
     log = work / "log.txt"
-    names = [n for n in CANDIDATES if not args.only or n in args.only or n in _ALWAYS]
+    names = [n for n in CANDIDATES if not args.only or n in args.only or n in ALWAYS]
     result: dict[str, Any] = {"kind": "decode", "command": _command(args), "measured": origin}
     result["environment"] = environment(args.python)
     result["candidates"] = {
@@ -433,7 +250,7 @@ def main() -> None:
         }
         rows = measure_speed(workers, loads)
         result["speed"] = summarise_speed(rows)
-        result["speed_rounds"] = _by_round(rows)
+        result["speed_rounds"] = by_round(rows)
     if "scaling" in args.parts:
         paths = made_clips(work / "made", 12, args.files)
         result["scaling"] = measure_scaling(log, paths, args.rounds, 4 if args.rounds > 1 else 1)
@@ -444,9 +261,9 @@ def main() -> None:
         result |= measure_truth_and_memory(args, workers, work / "truth", recipes, log)
     for worker in workers.values():
         worker.close()
-    result["minutes"] = round((time.monotonic() - _begun) / 60, 1)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(_as_json(result) + "\n")
+    result["load_average_at_the_end"] = machine.load_average()
+    result["minutes"] = progress.minutes()
+    result_files.write(args.out, result)
     say(f"wrote {args.out}")
 
 
@@ -462,20 +279,6 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--quick"] if args.quick else []
     words += ["--only " + " ".join(args.only)] if args.only else []
     return " ".join(words)
-
-
-def _as_json(value: Any, depth: int = 0) -> str:
-    """JSON whose inner parts are one line each: readable, and not 20,000 lines."""
-    if depth < 3 and isinstance(value, dict) and any(isinstance(v, dict) for v in value.values()):
-        items = [f"{strict_json.dumps(k)}: {_as_json(v, depth + 1)}" for k, v in value.items()]
-        inside, brackets = items, "{}"
-    elif depth < 3 and isinstance(value, list) and any(isinstance(v, dict) for v in value):
-        inside, brackets = [_as_json(v, depth + 1) for v in value], "[]"
-    else:
-        return strict_json.dumps(value)
-    pad = "  " * (depth + 1)
-    lines = ",\n".join(pad + item for item in inside)
-    return f"{brackets[0]}\n{lines}\n{'  ' * depth}{brackets[1]}"
 
 
 if __name__ == "__main__":

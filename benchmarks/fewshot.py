@@ -22,17 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import fingerprint
-import provenance
-import trainrun
+from shared import provenance, result_files
+from shared.paths import RESULTS, ROOT
+from training import train_run
 
 from avmix.config import DataConfig, TrainConfig, load_config
 from avmix.data.train_clips import train_clips
 from avmix.prepare.csv_table import prepare_table
 from avmix.system import strict_json
-from avmix.system.git_commit import same_code
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 ARMS = ("plain", "repair")
 WARMUP_STEPS = 20
 REPAIR = ("--balanced", "--min-score", "0.2", "--min-cover", "0.5")
@@ -102,7 +100,7 @@ def run_arm(
         "seed": seed,
         "num_steps": pace.num_steps,
         "batch_size": pace.batch_size,
-        **trainrun.measure(str(out), train, commit),
+        **train_run.measure(str(out), train, commit),
     }
 
 
@@ -148,18 +146,14 @@ def main() -> None:
                 run |= {"num_clips": num_clips[arm], "num_tried": report["tried"],
                         "num_made": report["num_made"], "rejected": report["rejected"]}  # fmt: skip
                 result["runs"].append(run)
-                trainrun.write(path, result)
+                result_files.write(path, result)
                 print(f"wrote {path.relative_to(ROOT)}: {len(result['runs'])} runs")
 
 
 def _earlier(path: Path, settings: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
     """The result so far, where it is of the same code and settings."""
-    if path.exists():
-        old = json.loads(path.read_text())
-        same = same_code(ROOT, old.get("measured", {}).get("commit", "+"), origin["commit"])
-        if same and all(old[key] == value for key, value in settings.items()):
-            return old
-        print(f"{path.name} is of other code or settings: measured anew", flush=True)
+    if old := train_run.earlier(path, settings, origin["commit"]):
+        return old
     taken = fingerprint.of_config(settings["config"], [])
     return {"kind": "fewshot", **settings, "overrides": [], "measured": origin,
             "fingerprint": asdict(taken), "runs": []}  # fmt: skip

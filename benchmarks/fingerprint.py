@@ -25,17 +25,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # the package beside this folder is the one that is measured
+import torch
+from shared.paths import ROOT
 
-import torch  # noqa: E402
-
-from avmix.commands import evaluate as evaluation  # noqa: E402
-from avmix.config import DataConfig, EvalConfig, TrainConfig, load_config  # noqa: E402
-from avmix.system import strict_json  # noqa: E402
-from avmix.training import runtime, training_setup  # noqa: E402
-from avmix.training.engine import train_one_epoch  # noqa: E402
-from avmix.training.runlog import RunLog  # noqa: E402
+from avmix.commands import evaluate as evaluation
+from avmix.config import DataConfig, EvalConfig, TrainConfig, load_config
+from avmix.system import strict_json
+from avmix.training import runtime, training_setup
+from avmix.training.engine import train_one_epoch
+from avmix.training.runlog import RunLog
 
 STAND_IN = ("--train", "40", "--val", "10", "--test", "20")
 """Options of datasets/toy/make.py."""

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import provenance
-from machine import cpu_name, versions_of
+from shared import machine, provenance, result_files
+from shared.paths import RESULTS
 
 from avmix.media.fingerprint import FRAME_BITS, Fingerprint, fingerprint_of, frame_hash_distance
 from avmix.media.fingerprint import audio_hash_distance as distance_of_audio
 from avmix.media.judgement import entry_of
-from avmix.system import strict_json
 from avmix.tools.fingerprint_journal import fingerprints
 from avmix.tools.leak_search import (
     MAX_AUDIO_SHARE,
@@ -34,7 +33,6 @@ from avmix.tools.leak_search import (
 )
 from avmix.types import AudioInfo, Entry, VideoInfo
 
-RESULTS = Path(__file__).parent / "results" / "leaks.json"
 TEST_SHARE = 0.3
 CURVE_BITS = (4, 8, 12, 16, 20, 22, 24, 26, 28, 30, 32, 34, 36, 40)
 CURVE_SHARES = (0.1, 0.2, 0.3, 0.35, 0.4)
@@ -49,7 +47,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the split (0)")
     provenance.add_option(parser)
     args = parser.parse_args()
-    origin = provenance.measured(args, "leaks")
+    origin, started = provenance.measured(args, "leaks"), machine.facts(["av", "numpy"])
     rows = list(csv.DictReader((args.root / "clips.csv").open(newline="")))
     entries = [_entry(args.root, row) for row in rows]
     prints = fingerprints(args.root, entries, args.cache)
@@ -83,11 +81,11 @@ def main() -> None:
         "encodings": _encodings(args.originals, entries, prints) if args.originals else None,
         "fingerprint_cpu_seconds_per_clip": round(seconds, 4),
         "scaling": _scaling(),
-        "machine": cpu_name(),
-        "versions": versions_of(["av", "numpy"]),
+        "environment": started,
+        "load_average_at_the_end": machine.load_average(),
     }
-    RESULTS.write_text(strict_json.dumps(result, indent=1) + "\n")
-    print(strict_json.dumps({k: v for k, v in result.items() if "curve" not in k}, indent=1))
+    result_files.write(RESULTS / "leaks.json", result)
+    print(result_files.text_of({k: v for k, v in result.items() if "curve" not in k}))
 
 
 def _entry(root: Path, row: dict[str, str]) -> Entry:

@@ -4,15 +4,16 @@
     python benchmarks/learning.py --variants former present --seeds 0 --steps 6 --look-every 2 \\
         --name try --allow-uncommitted                                          a short trial
 
-Each variant of benchmarks/learningvariants.py is trained with each seed, in a process of its own
-(benchmarks/learningrun.py) with one thread, and looked into every 20 steps
-(benchmarks/learninglook.py). The result, benchmarks/results/NAME.json, is written after each run;
-runs of the same code are kept, and a measurement that was interrupted goes on.
+Each variant of benchmarks/training/variants.py is trained with each seed, in a process of its own
+(benchmarks/training/first_steps.py) with one thread, and looked into every 20 steps
+(benchmarks/training/network_look.py). The result, benchmarks/results/NAME.json, is written after
+each run; runs of the same code are kept, and a measurement that was interrupted goes on.
 `benchmarks/paste.py` writes the table and the figure of docs/learning.md from it.
 """
 
 import argparse
 import json
+import os
 import re
 import shlex
 import statistics
@@ -21,21 +22,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import fingerprint
-import learningvariants
-import provenance
-import trainrun
-from machine import cpu_name
-from seeds import seed_numbers, seed_words
+from shared import provenance, result_files
+from shared.machine import cpu_name
+from shared.paths import RESULTS, ROOT
+from shared.processes import IMPORTS
+from training import train_run, variants
+from training.seed_numbers import seed_numbers, seed_words
 
 from avmix.system.git_commit import same_code
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
-VARIANTS = tuple(learningvariants.VARIANTS)
+VARIANTS = tuple(variants.VARIANTS)
 
 LEARNED = 2.2
 """Nats. A video head whose loss, a mean over `OVER` steps, is below has begun to learn; guessing
@@ -68,16 +67,12 @@ def summary_of(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def begin(args: argparse.Namespace, origin: dict[str, Any]) -> dict[str, Any]:
     """The result so far where it is of the same code and settings, else an empty one."""
     path = RESULTS / f"{args.name}.json"
-    settings = {"config": learningvariants.CONFIG, "overrides": trainrun.portable(args.overrides),
+    settings = {"config": variants.CONFIG, "overrides": train_run.portable(args.overrides),
                 "steps": args.steps, "look_every": args.look_every,
                 "learned_nats": LEARNED, "mean_over_steps": OVER}  # fmt: skip
-    if path.exists():
-        old = json.loads(path.read_text())
-        same = same_code(ROOT, old.get("measured", {}).get("commit", "+"), origin["commit"])
-        if same and all(old[key] == value for key, value in settings.items()):
-            return old
-        print(f"{path.name} is of other code or settings: measured from the start", flush=True)
-    taken = fingerprint.of_config(learningvariants.CONFIG, args.overrides)
+    if old := train_run.earlier(path, settings, origin["commit"]):
+        return old
+    taken = fingerprint.of_config(variants.CONFIG, args.overrides)
     return {"kind": "learning", **settings, "measured": origin, "command": "",
             "hardware": cpu_name(), "fingerprint": asdict(taken), "summary": {},
             "runs": []}  # fmt: skip
@@ -91,21 +86,22 @@ def command_of(args: argparse.Namespace, runs: Sequence[dict[str, Any]]) -> str:
              "--look-every", str(args.look_every), "--seeds", *seed_words(seeds)]  # fmt: skip
     if known != set(VARIANTS):
         words += ["--variants", *(name for name in VARIANTS if name in known)]
-    words += ["--", *trainrun.portable(args.overrides)] if args.overrides else []
+    words += ["--", *train_run.portable(args.overrides)] if args.overrides else []
     return shlex.join(words)
 
 
 def run_one(args: argparse.Namespace, variant: str, seed: int, commit: str) -> dict[str, Any]:
     """One run in a process of its own. Raises RuntimeError where it fails or the code changes."""
     out = f"runs/{args.name}/{re.sub('[^a-z0-9]+', '_', variant)}_seed{seed}"
-    command = [sys.executable, "benchmarks/learningrun.py", "--variant", variant,
+    command = [sys.executable, "-m", "training.first_steps", "--variant", variant,
                "--seed", str(seed), "--steps", str(args.steps),
                "--look-every", str(args.look_every), "--out", out]  # fmt: skip
     command += ["--", *args.overrides] if args.overrides else []
     log = ROOT / f"{out}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **IMPORTS}
     with log.open("w") as file:
-        done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file)
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
     if done.returncode:
         raise RuntimeError(f"{out} ended with exit code {done.returncode}; see {out}.log")
     found = json.loads((ROOT / out / "run.json").read_text())
@@ -155,10 +151,10 @@ def main() -> None:
     def keep(run: dict[str, Any]) -> None:
         nonlocal result
         result = with_run(result, run)
-        trainrun.write(path, result, flat=True)
+        result_files.write(path, result)
         print(f"wrote {path.name}: {len(result['runs'])} runs", flush=True)
 
-    trainrun.run_all(
+    train_run.run_all(
         missing, lambda what: run_one(args, *what, origin["commit"]), keep, jobs=args.jobs
     )
 

@@ -5,14 +5,15 @@
     python benchmarks/mix.py --device cuda           only that part anew, where there is a GPU
 
 The work: uint8 clips, spectrograms and class numbers in; normalised mixed float frames, mixed
-spectrograms and mixed labels out (benchmarks/mixers.py).
+spectrograms and mixed labels out (benchmarks/mixing/mixers.py).
 
-Truth: the weights that video, audio and label were really mixed with (benchmarks/mixjudge.py).
+Truth: the weights that video, audio and label were really mixed with
+(benchmarks/mixing/recovered_weights.py).
 Speed on a CPU: one thread; with glibc's malloc as it is, which gives big tensors back to the system
 at once, and with one that keeps its pages, as the allocator for CUDA does. Candidates take turns;
 what counts is CPU time, and its ratio to timm's and the floor's in the same round.
 Step: what mixing adds to a training step of the demo.
-CUDA: benchmarks/mixcuda.py; without a device this is left as it was in FILE, or null.
+CUDA: benchmarks/mixing/cuda_speed.py; without a device this is left as it was in FILE, or null.
 
 Writes JSON; `benchmarks/paste.py` writes the tables of docs/benchmarks.md from it.
 """
@@ -20,42 +21,34 @@ Writes JSON; `benchmarks/paste.py` writes the tables of docs/benchmarks.md from 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import provenance
 import torch
-from machine import cpu_name, versions_of
-from mixcuda import measure_cuda
-from mixers import CANDIDATES, Task
-from mixjudge import judge
-from mixspeed import Workload
+from mixing.cpu_speed import Workload
+from mixing.cuda_speed import measure_cuda
+from mixing.mixers import CANDIDATES, Task
+from mixing.recovered_weights import judge
+from shared import machine, progress, provenance, result_files
+from shared.paths import RESULTS, ROOT
+from shared.processes import IMPORTS, ONE_THREAD
+from shared.progress import say
 
 from avmix.system import strict_json
 
-ROOT = Path(__file__).parents[1]
 REFERENCES = ("timm", "floor")
 _ALWAYS = ("floor", "avmix")
 _PACKAGES = ("avmix", "timm", "torchvision", "pytorchvideo", "kornia", "torch", "numpy")
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _MALLOCS = {
     "default": {},
     "keep": {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36)},
 }
 """Environment of a process whose malloc gives pages back, and of one whose malloc keeps them."""
-_begun = time.monotonic()
-
-
-def say(text: str) -> None:
-    """Show progress."""
-    print(f"[{time.monotonic() - _begun:5.0f} s] {text}", file=sys.stderr, flush=True)
 
 
 def present(names: Iterable[str], device: str) -> tuple[list[str], dict[str, str]]:
@@ -118,13 +111,13 @@ def measure_cpu(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any
             "step_config": args.step_config if malloc == "default" else None,
             "step_rounds": 1 if args.quick else 3 * args.rounds,
         }
-        program = [sys.executable, str(Path(__file__).with_name("mixspeed.py"))]
+        program = [sys.executable, "-m", "mixing.cpu_speed"]
         done = subprocess.run(
             [*program, strict_json.dumps(options)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            env={**os.environ, **_ONE_THREAD, **environment},
+            env={**os.environ, **IMPORTS, **ONE_THREAD, **environment},
         )  # fmt: skip
         if done.returncode:
-            sys.exit(f"error: {program[1]} ended with {done.returncode}")
+            sys.exit(f"error: {program[2]} ended with {done.returncode}")
         answer = json.loads(done.stdout)
         rounds[malloc] = answer.pop("rows")
         found |= {key: value for key, value in answer.items() if value}
@@ -175,17 +168,6 @@ def measure_gpu(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any
     )
 
 
-def environment() -> dict[str, Any]:
-    """What the numbers were measured with."""
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions_of(_PACKAGES),
-        "load_average_at_the_start": round(os.getloadavg()[0], 2),
-    }
-
-
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -204,7 +186,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--step-config", default="configs/demo.yaml", help="of the training step")
     parser.add_argument("--quick", action="store_true", help="tiny clips, 2 rounds")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/mix.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "mix.json")
     provenance.add_option(parser)
     args = parser.parse_args()
     if args.quick:
@@ -231,13 +213,13 @@ def main() -> None:
         result |= {
             "command": command(args),
             "measured": origin,
-            "environment": environment(),
+            "environment": machine.facts(_PACKAGES),
             "candidates": {name: about(name) for name in wanted},
             "absent": absent,
             "truth": measure_truth(names),
             **measure_cpu(args, names),
-            "load_average_at_the_end": round(os.getloadavg()[0], 2),
-            "minutes": round((time.monotonic() - _begun) / 60, 1),
+            "load_average_at_the_end": machine.load_average(),
+            "minutes": progress.minutes(),
         }
     result["cuda"] = before.get("cuda")
     if has_cuda and args.device != "cpu":
@@ -248,8 +230,7 @@ def main() -> None:
     elif args.device != "cpu":
         kept = "not measured" if result["cuda"] is None else f"as it was in {args.out.name}"
         say(f"cuda: no CUDA device here; {kept}")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(as_json(result) + "\n")
+    result_files.write(args.out, result)
     say(f"wrote {args.out}")
 
 
@@ -271,22 +252,6 @@ def command(args: argparse.Namespace) -> str:
     words += ["--quick"] if args.quick else []
     words += ["--only " + " ".join(args.only)] if args.only else []
     return " ".join(words)
-
-
-def as_json(value: Any, depth: int = 0) -> str:
-    """JSON in which what lies deep is one line each."""
-    inner = value.values() if isinstance(value, dict) else value
-    if depth > 3 or not isinstance(value, dict | list) or not any(
-        isinstance(item, dict) for item in inner
-    ):  # fmt: skip
-        return strict_json.dumps(value)
-    pad, end = "  " * (depth + 1), "  " * depth
-    if isinstance(value, dict):
-        items = [
-            f"{strict_json.dumps(key)}: {as_json(item, depth + 1)}" for key, item in value.items()
-        ]
-        return "{\n" + ",\n".join(pad + item for item in items) + f"\n{end}}}"
-    return "[\n" + ",\n".join(pad + as_json(item, depth + 4) for item in value) + f"\n{end}]"
 
 
 if __name__ == "__main__":

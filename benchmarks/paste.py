@@ -17,13 +17,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import provenance
-from curves import Curves, draw_curves
-from dots import draw, drawn_from
-from tables import figure, summary, table
+from report.curves import Curves, draw_curves
+from report.dots import draw, drawn_from
+from report.tables import figure, summary, table
+from shared import provenance
+from shared.paths import RESULTS, ROOT
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 FIGURES = ROOT / "docs" / "results"
 PAGES = (
     ROOT / "README.md",

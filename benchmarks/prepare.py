@@ -10,7 +10,6 @@ Writes benchmarks/results/prepare.json.
 """
 
 import argparse
-import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -19,20 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import av
-import provenance
-from footage import made_clips
-from machine import cpu_name, versions_of
+from decoding.footage import made_clips
+from shared import machine, provenance, result_files
+from shared.paths import RESULTS
+from shared.processes import cpu_seconds
 
 from avmix.config import AugmentConfig, ClipConfig
 from avmix.data.dataset import TrainSet
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.media.judgement import entry_of
-from avmix.system import strict_json
 from avmix.tools.transcode import transcode
 from avmix.tools.transcode_clip import TargetFormat
 from avmix.types import Entry
 
-RESULTS = Path(__file__).parent / "results" / "prepare.json"
 CLIP = ClipConfig(duration_seconds=2.0, num_frames=8, short_side=128, crop=112)
 VISITS = 3
 """Epochs that are read, each with other windows."""
@@ -45,10 +43,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for files, kept")
     parser.add_argument("--ffmpeg", default=shutil.which("ffmpeg") or "", help="the program")
     parser.add_argument("--files", type=int, default=6, help="of each set (6)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON")
+    parser.add_argument("--out", type=Path, default=RESULTS / "prepare.json", help="the JSON")
     provenance.add_option(parser)
     args = parser.parse_args()
-    origin = provenance.measured(args, "prepare")
+    origin, started = provenance.measured(args, "prepare"), machine.facts(["av", "numpy", "torch"])
     made = made_clips(args.work / "made", 250, args.files)
     sets = {"made_340x256": made, "made_1280x720": _enlarged(args.work / "large", made)}
     if args.ucf:
@@ -64,11 +62,11 @@ def main() -> None:
         "sets": {name: _measure(args.work / name, paths, args.ffmpeg)
                  for name, paths in sets.items()},
         "ffmpeg": _version(args.ffmpeg) if args.ffmpeg else None,
-        "machine": cpu_name(),
-        "versions": versions_of(["av", "numpy", "torch"]),
+        "environment": started,
+        "load_average_at_the_end": machine.load_average(),
     }  # fmt: skip
-    args.out.write_text(strict_json.dumps(result, indent=1) + "\n")
-    print(strict_json.dumps(result, indent=1))
+    result_files.write(args.out, result)
+    print(result_files.text_of(result))
 
 
 def _measure(work: Path, paths: Sequence[Path], ffmpeg: str) -> dict[str, Any]:
@@ -185,14 +183,9 @@ def _enlarged(folder: Path, sources: Sequence[Path]) -> list[Path]:
 
 def _cpu(work: Callable[[], Any]) -> float:
     """Seconds of a core, of this process and the children that have ended."""
-
-    def now() -> float:
-        usages = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return sum(u.ru_utime + u.ru_stime for u in usages)
-
-    began = now()
+    began = cpu_seconds()
     work()
-    return now() - began
+    return cpu_seconds() - began
 
 
 def _version(ffmpeg: str) -> str:

@@ -17,15 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import provenance
-from machine import cpu_name
+from shared import machine, provenance, result_files
+from shared.paths import RESULTS, ROOT
 
 from avmix.media.folder_walk import File
 from avmix.prepare.probe_journal import Journal, Probed
-from avmix.system import strict_json
 from avmix.types import AudioInfo, VideoInfo
 
-RESULTS = Path(__file__).parent / "results" / "rows.json"
 SEGMENTS = "# synthetic\n# synthetic\n# YTID, start_seconds, end_seconds, positive_labels\n"
 VIDEO = VideoInfo(fps=25.0, num_frames=250, width=320, height=240, start_seconds=0.0,
                   duration_seconds=10.0, codec="h264", rotation=0, vfr=False)  # fmt: skip
@@ -43,11 +41,12 @@ def main() -> None:
     provenance.add_option(parser)
     args = parser.parse_args()
     origin = {} if args.trial else provenance.measured(args, "rows")
+    started = machine.facts(["avmix"])
     with TemporaryDirectory() as folder:
         root = Path(folder)
         write_set(root, args.rows, int(args.rows * args.there))
         began = time.monotonic()
-        script = provenance.ROOT / "datasets/audioset/prepare.py"
+        script = ROOT / "datasets/audioset/prepare.py"
         subprocess.run(
             [sys.executable, str(script), "--media", str(root / "media"), "--annotations",
              str(root / "csv"), "--out", str(root / "out"), "--protocol", "audioset/unbalanced",
@@ -61,17 +60,17 @@ def main() -> None:
         "measured": origin,
         "kind": "rows",
         "command": f"python benchmarks/rows.py --rows {args.rows} --there {args.there:g}",
-        "cpu": cpu_name(),
+        "environment": started,
         "num_rows": args.rows,
         "num_there": header["splits"]["train"]["num_clips"],
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
         "wall_seconds": round(seconds, 1),
         "peak_bytes": used.ru_maxrss * 1024,
+        "load_average_at_the_end": machine.load_average(),
     }
-    text = strict_json.dumps(result, indent=1) + "\n"
-    print(text, end="")
+    print(result_files.text_of(result))
     if not args.trial:
-        RESULTS.write_text(text)
+        result_files.write(RESULTS / "rows.json", result)
 
 
 def write_set(root: Path, num_rows: int, num_there: int) -> None:

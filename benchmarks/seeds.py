@@ -18,56 +18,30 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import fingerprint
-import provenance
-import trainrun
-from machine import cpu_name
+from shared import provenance, result_files
+from shared.machine import cpu_name
+from shared.paths import RESULTS, ROOT
+from training import train_run
+from training.seed_numbers import seed_numbers, seed_words
 
 from avmix.config import DataConfig
 from avmix.data.manifest import ManifestError, splits_of
 from avmix.prepare.csv_table import read_table
 from avmix.system import strict_json
-from avmix.system.git_commit import same_code
-
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
-
-
-def seed_numbers(words: list[str]) -> list[int]:
-    """`0..19` (both ends count) and plain numbers, in rising order. Raises ValueError."""
-    found: set[int] = set()
-    for word in words:
-        first, dots, last = word.partition("..")
-        numbers = range(int(first), int(last if dots else first) + 1)
-        if not numbers or numbers[0] < 0:
-            raise ValueError(f"{word}: FIRST..LAST with 0 <= FIRST <= LAST, or a number >= 0")
-        found |= set(numbers)
-    return sorted(found)
-
-
-def seed_words(seeds: Collection[int]) -> list[str]:
-    """The words that `seed_numbers` reads as these."""
-    found = sorted(set(seeds))
-    whole = found == list(range(found[0], found[-1] + 1)) and len(found) > 1
-    return [f"{found[0]}..{found[-1]}"] if whole else list(map(str, found))
 
 
 def begin(args: argparse.Namespace, commit: str) -> dict[str, Any]:
     """The result so far where it is of the same code and settings, else an empty one."""
-    path, overrides = RESULTS / f"{args.name}.json", trainrun.portable(args.overrides)
+    path, overrides = RESULTS / f"{args.name}.json", train_run.portable(args.overrides)
     settings = {"config": args.config, "overrides": overrides}
     labels = {"table": args.table, "title": args.title, "ceilings": args.ceilings}
-    old = json.loads(path.read_text()) if path.exists() else {}
-    same = same_code(ROOT, old.get("measured", {}).get("commit", "+"), commit)
-    if same and all(old[key] == value for key, value in settings.items()):
+    if old := train_run.earlier(path, settings, commit):
         return {**old, **labels, "command": command_of(args, old["runs"])}
-    if old:
-        print(f"{path.name} is of other code or settings: measured anew", flush=True)
     chosen = fingerprint.configured(args.config, args.overrides).data
     try:
         with contextlib.chdir(ROOT):
@@ -99,14 +73,14 @@ def command_of(args: argparse.Namespace, done: list[dict[str, Any]]) -> str:
     words += ["--table", args.table] if args.table else []
     words += ["--title", args.title] if args.title else []
     words += ["--ceilings", strict_json.dumps(args.ceilings)] if args.ceilings else []
-    words += ["--", *trainrun.portable(args.overrides)] if args.overrides else []
+    words += ["--", *train_run.portable(args.overrides)] if args.overrides else []
     return shlex.join(words)
 
 
 def run_seed(args: argparse.Namespace, seed: int, commit: str) -> dict[str, Any]:
     """One run from nothing to its figures."""
     arguments = ["--config", args.config, *args.overrides, "--run.seed", str(seed)]
-    found = trainrun.measure(
+    found = train_run.measure(
         f"runs/{args.name}_seed{seed}", arguments, commit, to_file=args.jobs > 1
     )
     return {"seed": seed, "at_a_time": args.jobs, **found}
@@ -141,15 +115,15 @@ def main() -> None:
     result["command"] = command_of(args, result["runs"])
     path = RESULTS / f"{args.name}.json"
     if result["runs"]:
-        trainrun.write(path, result)  # the command may name more seeds
+        result_files.write(path, result)  # the command may name more seeds
     missing = [seed for seed in args.seeds if seed not in {run["seed"] for run in result["runs"]}]
 
     def keep(run: dict[str, Any]) -> None:
         result["runs"] = sorted([*result["runs"], run], key=lambda run: run["seed"])
-        trainrun.write(path, result)
+        result_files.write(path, result)
         print(f"wrote {path.name}: {len(result['runs'])} seeds", flush=True)
 
-    trainrun.run_all(missing, lambda seed: run_seed(args, seed, commit), keep, jobs=args.jobs)
+    train_run.run_all(missing, lambda seed: run_seed(args, seed, commit), keep, jobs=args.jobs)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import provenance
 from fingerprint import Fingerprint, configured
+from shared import provenance
 
 from avmix.config import TrainConfig
 

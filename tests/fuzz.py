@@ -318,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--summary", type=Path, default=None,
                         help="counts by codec; runs all once more, with the hash")  # fmt: skip
     sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-    provenance = importlib.import_module("provenance")
+    provenance = importlib.import_module("shared.provenance")
     provenance.add_option(parser)
     args = parser.parse_args(arguments)
     origin = provenance.measured(args, "fuzz") if args.summary is not None else None
@@ -338,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.summary is not None:
             hashed = run(wanted, Path(folder), with_hash=True)
             found = summary(outcomes, hashed) | {"command": _command(args), "measured": origin}
-            args.summary.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
+            importlib.import_module("shared.result_files").write(args.summary, found)
     tables = table(outcomes, "spec"), table(outcomes, "kind"), silent_matrix(outcomes)
     print(*tables, sep="\n\n", end="\n\n")
     shown = VERDICTS if args.case is not None else (*FAILED, "bad")

@@ -72,7 +72,7 @@ def test_a_quick_run_measures_what_was_really_done(tmp_path: Path, load: Any) ->
 
 def test_batched_ways_do_what_the_worker_does(load: Any) -> None:
     """Smooth frames, on which antialiasing changes little: the rest must agree."""
-    device = load("augmentdevice")
+    device = load("augmenting.device")
     y, x = np.mgrid[:72, :96]
     planes = [128 + 100 * np.sin(y / 17 + k) * np.cos(x / 23 - k) for k in range(3)]
     clip = np.repeat(np.stack(planes, 2)[None], 3, axis=0).astype(np.uint8)
@@ -87,7 +87,7 @@ def test_batched_ways_do_what_the_worker_does(load: Any) -> None:
 
 
 def test_what_is_said_of_peers_is_seen_in_the_result(load: Any) -> None:
-    peers = load("augmentpeers")
+    peers = load("augmenting.peers")
 
     def each_its_own(video: np.ndarray, step: int) -> np.ndarray:
         return np.stack([np.roll(frame, k, 1) for k, frame in enumerate(video)])

@@ -43,16 +43,16 @@ def blended(x: Tensor, weight: Tensor = WEIGHT) -> Tensor:
 
 def by_hand(load: Any, mix: Callable[[Tensor, Any], Any]) -> Any:
     """A mixer that normalises by the book and mixes as it is told."""
-    mixers, mixjudge = load("mixers"), load("mixjudge")
-    return lambda: mixers.Mixer(lambda video: mixjudge.normalised(video, torch.float32), mix)
+    Mixer, normalised = load("mixing.mixers").Mixer, load("mixing.recovered_weights").normalised
+    return lambda: Mixer(lambda video: normalised(video, torch.float32), mix)
 
 
 def judged(load: Any, mix: Callable[[Tensor, Any], Any], kind: str = "mixup") -> Any:
-    return load("mixjudge").judge(by_hand(load, mix), kind, num_draws=1)
+    return load("mixing.recovered_weights").judge(by_hand(load, mix), kind, num_draws=1)
 
 
 def test_a_right_mixer_is_right(load: Any) -> None:
-    Mixed = load("mixers").Mixed
+    Mixed = load("mixing.mixers").Mixed
     found = judged(load, lambda x, i: Mixed(blended(x), blended(i.audio), blended(i.target)))
     assert found.right
     assert found.input_changed == ()
@@ -67,12 +67,12 @@ def test_a_right_mixer_is_right(load: Any) -> None:
 
 
 def test_all_weights_are_recovered(load: Any) -> None:
-    mixers = load("mixers")
+    mixers = load("mixing.mixers")
     mixer = by_hand(
         load, lambda x, i: mixers.Mixed(blended(x), blended(i.audio), blended(i.target))
     )
     inputs = mixers.make_inputs(6, 2, 8, "planar", num_classes=7)
-    shares = load("mixjudge").recover(mixer, inputs, 0)
+    shares = load("mixing.recovered_weights").recover(mixer, inputs, 0)
     expected = torch.zeros(6, 6)
     for i, j in enumerate(PARTNER):
         expected[i, i] += WEIGHT[i]
@@ -82,7 +82,7 @@ def test_all_weights_are_recovered(load: Any) -> None:
 
 
 def test_audio_left_unmixed_is_seen(load: Any) -> None:
-    Mixed = load("mixers").Mixed
+    Mixed = load("mixing.mixers").Mixed
     found = judged(load, lambda x, i: Mixed(blended(x), i.audio, blended(i.target)))
     assert (found.right, found.audio_unmixed, found.audio_wrong) == (False, True, False)
     assert not found.label_wrong  # it is the audio that is wrong
@@ -91,14 +91,14 @@ def test_audio_left_unmixed_is_seen(load: Any) -> None:
 
 
 def test_audio_mixed_by_another_weight_is_seen(load: Any) -> None:
-    Mixed = load("mixers").Mixed
+    Mixed = load("mixing.mixers").Mixed
     found = judged(load, lambda x, i: Mixed(blended(x), blended(i.audio, 1 - WEIGHT),
                                             blended(i.target)))  # fmt: skip
     assert (found.right, found.audio_unmixed, found.audio_wrong) == (False, False, True)
 
 
 def test_a_wrong_label_is_seen(load: Any) -> None:
-    Mixed = load("mixers").Mixed
+    Mixed = load("mixing.mixers").Mixed
     for label in (lambda y: blended(y, 1 - WEIGHT), lambda y: y, lambda y: blended(y).flip(0)):
         found = judged(
             load, lambda x, i, label=label: Mixed(blended(x), blended(i.audio), label(i.target))
@@ -109,7 +109,7 @@ def test_a_wrong_label_is_seen(load: Any) -> None:
 def test_labels_of_each_modality_are_held_against_it(load: Any) -> None:
     """Frames mixed and audio left alone is right where the labels say so, and the fused label is
     the mean."""
-    Mixed = load("mixers").Mixed
+    Mixed = load("mixing.mixers").Mixed
 
     def mix(x: Tensor, i: Any, fused: Tensor) -> Any:
         return Mixed(blended(x), i.audio, blended(i.target, fused), blended(i.target), i.target)
@@ -119,7 +119,7 @@ def test_labels_of_each_modality_are_held_against_it(load: Any) -> None:
 
 
 def test_mixing_in_place_is_seen(load: Any) -> None:
-    Mixed = load("mixers").Mixed
+    Mixed = load("mixing.mixers").Mixed
 
     def mix(x: Tensor, i: Any) -> Any:
         return Mixed(x.copy_(blended(x)), i.audio.copy_(blended(i.audio)), blended(i.target))
@@ -130,14 +130,14 @@ def test_mixing_in_place_is_seen(load: Any) -> None:
 
 
 def test_pixels_in_the_wrong_place_are_seen(load: Any) -> None:
-    Mixed = load("mixers").Mixed
+    Mixed = load("mixing.mixers").Mixed
     found = judged(load, lambda x, i: Mixed(blended(x).mT, blended(i.audio), blended(i.target)))
     assert (found.right, found.label_wrong, found.pixels_wrong) == (False, False, True)
 
 
 def test_boxes_are_judged_by_their_share(load: Any) -> None:
     """A box of 9 of 36 rows of every frame is a quarter; of 2 of 5 frames it is not."""
-    Mixed = load("mixers").Mixed
+    Mixed = load("mixing.mixers").Mixed
 
     def mix(x: Tensor, i: Any, box: Any, own: float) -> Any:
         cut, weight = x.clone(), torch.full((6,), own)
@@ -154,7 +154,7 @@ def test_boxes_are_judged_by_their_share(load: Any) -> None:
 
 
 def test_pixels_are_held_against_what_the_label_tells_of(load: Any) -> None:
-    pixels_off = load("mixjudge").pixels_off
+    pixels_off = load("mixing.recovered_weights").pixels_off
     own = torch.tensor([1.0, 3.0, 7.0]).view(3, 1, 1, 1, 1).expand(3, 3, 1, 2, 2)
     shares = torch.tensor([[0.25, 0.75, 0.0]])
 
@@ -180,9 +180,9 @@ def test_a_refusal_is_said(load: Any) -> None:
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 @pytest.mark.parametrize("name", ["avmix", "avmix_fresh", "avmix_torch"])
 def test_avmix_is_right_and_leaves_its_input(load: Any, name: str, kind: str, layout: str) -> None:
-    mixers = load("mixers")
+    mixers = load("mixing.mixers")
     task = mixers.Task(kind=kind, num_classes=9)
-    found = load("mixjudge").judge(
+    found = load("mixing.recovered_weights").judge(
         lambda: mixers.CANDIDATES[name].load(task), kind, layout, num_draws=2
     )
     assert found.right, found
@@ -192,9 +192,11 @@ def test_avmix_is_right_and_leaves_its_input(load: Any, name: str, kind: str, la
 
 
 def peer(load: Any, name: str, kind: str) -> Any:
-    mixers = load("mixers")
+    mixers = load("mixing.mixers")
     task = mixers.Task(kind=kind, num_classes=9)
-    return load("mixjudge").judge(lambda: mixers.CANDIDATES[name].load(task), kind, num_draws=3)
+    return load("mixing.recovered_weights").judge(
+        lambda: mixers.CANDIDATES[name].load(task), kind, num_draws=3
+    )
 
 
 def test_what_is_said_of_peers_that_are_always_installed(load: Any) -> None:
@@ -254,7 +256,7 @@ NAMES = ["floor", "avmix_torch", "lerp", "timm", "timm_pair", "timm_elem", "torc
 def test_bytes_are_counted_rightly(load: Any, name: str) -> None:
     """What README says a candidate reads and writes, held against its operations. (avmix's kernels
     work on tiles that stay in the cache: their operations say nothing of memory.)"""
-    mixers = load("mixers")
+    mixers = load("mixing.mixers")
     if name.partition("_")[0] in ("timm", "kornia"):
         pytest.importorskip(name.partition("_")[0])
     candidate = mixers.CANDIDATES[name]

@@ -42,7 +42,7 @@ def run(tmp_path: Path, *options: str) -> dict[str, Any]:
 def test_a_quick_run_measures_everything_once(tmp_path: Path, load: Any) -> None:
     folder = tmp_path / "others"
     folder.mkdir()
-    footage, paste = load("footage"), load("paste")
+    footage, paste = load("decoding.footage"), load("paste")
     made = footage.made_clips(tmp_path / "work/made", 12, 2)
     (folder / "a.mp4").symlink_to(made[0])
     (folder / "b.mp4").write_text("not a video")
@@ -75,7 +75,11 @@ def test_a_quick_run_measures_everything_once(tmp_path: Path, load: Any) -> None
 def test_every_candidate_is_used_as_it_should_be(tmp_path: Path, load: Any) -> None:
     result = run(tmp_path, "--parts", "speed", "--quick")
     assert [row["errors"] for row in result["speed_rounds"]] == [{}] * 5
-    decoders, truths, workers = load("decoders"), load("truths"), load("workers")
+    decoders, truths, workers = (
+        load("decoding.decoders"),
+        load("decoding.truths"),
+        load("decoding.workers"),
+    )
     recipes = [truths.RECIPES[name] for name in SURE]
     for recipe in recipes:
         truths.write_media(tmp_path / recipe.name, recipe)
@@ -90,18 +94,18 @@ def test_every_candidate_is_used_as_it_should_be(tmp_path: Path, load: Any) -> N
 @pytest.mark.slow
 def test_memory_does_not_grow(tmp_path: Path, load: Any) -> None:
     """Keeping every third frame until Python's rare full collection is 10 MiB per 1,000."""
-    decode, truths = load("decode"), load("truths")
+    memory, truths = load("decoding.memory"), load("decoding.truths")
     recipes = [truths.RECIPES[name] for name in (*SURE, "plain.mkv", "plain.avi", "plain.ts")]
     for recipe in recipes:
         truths.write_media(tmp_path / recipe.name, recipe)
     jobs = truths.truth_jobs(tmp_path, recipes)
-    found = decode.measure_memory("avmix", jobs, 4000, tmp_path / "log.txt")
+    found = memory.measure_memory("avmix", jobs, 4000, tmp_path / "log.txt")
     assert found["num_failed"] == 0
     assert found["kib_per_1000_decodes"] < 3072, found
 
 
 def test_the_made_files_are_what_they_are_said_to_be(tmp_path: Path, load: Any) -> None:
-    footage = load("footage")
+    footage = load("decoding.footage")
     (path,) = footage.made_clips(tmp_path, 12, 1)
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(video=0) if p.size]
@@ -139,7 +143,7 @@ def test_a_folder_is_named_with_the_form_of_its_clips(tmp_path: Path, load: Any)
 
 
 def test_a_candidate_may_have_another_interpreter(tmp_path: Path, load: Any) -> None:
-    decode, workers, machine = load("decode"), load("workers"), load("machine")
+    decode, workers, machine = load("decode"), load("decoding.workers"), load("shared.machine")
     other = tmp_path / "python"
     other.write_text(f'#!/bin/sh\ntouch "{tmp_path}/used"\nexec {sys.executable} "$@"\n')
     other.chmod(0o755)
@@ -154,7 +158,7 @@ def test_a_candidate_may_have_another_interpreter(tmp_path: Path, load: Any) -> 
 
 
 def test_two_packages_with_one_module_are_told_apart(load: Any) -> None:
-    decoders = load("decoders")
+    decoders = load("decoding.decoders")
     pytest.importorskip("decord")
     decoders._check_owner("decord", "decord")
     with pytest.raises(ModuleNotFoundError):
@@ -162,13 +166,13 @@ def test_two_packages_with_one_module_are_told_apart(load: Any) -> None:
 
 
 def test_ratios_are_those_of_windows_that_both_delivered(load: Any) -> None:
-    decode = load("decode")
+    speed = load("decoding.speed")
 
     def row(name: str, number: int, cpu: list[float], errors: list[str]) -> dict[str, Any]:
         return {"workload": "w", "round": number, "candidate": name, "cpu_seconds": cpu,
                 "wall_seconds": [2 * s for s in cpu], "errors": errors}  # fmt: skip
 
-    summary = decode.summarise_speed(
+    summary = speed.summarise_speed(
         [
             row("floor", 0, [0.1, 0.1], ["", ""]),
             row("avmix", 0, [0.2, 0.2], ["", ""]),
@@ -190,7 +194,11 @@ def test_ratios_are_those_of_windows_that_both_delivered(load: Any) -> None:
 def test_a_candidate_that_dies_or_hangs_is_told_apart_and_replaced(
     tmp_path: Path, load: Any, request: pytest.FixtureRequest
 ) -> None:
-    workers, decoders, truths = load("workers"), load("decoders"), load("truths")
+    workers, decoders, truths = (
+        load("decoding.workers"),
+        load("decoding.decoders"),
+        load("decoding.truths"),
+    )
     path = truths.write_media(tmp_path / "plain.mp4", truths.RECIPES["plain.mp4"])
     job = decoders.Job(path=str(path), start_seconds=0.5, duration_seconds=1.0, num_frames=5)
     worker = workers.Worker("plain_pyav", tmp_path / "log.txt")
@@ -208,15 +216,15 @@ def test_a_candidate_that_dies_or_hangs_is_told_apart_and_replaced(
 
 
 def test_time_of_children_counts(load: Any) -> None:
-    workers: ModuleType = load("workers")
-    before = workers._cpu_seconds()
+    processes: ModuleType = load("shared.processes")
+    before = processes.cpu_seconds()
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     subprocess.run([sys.executable, "-c", burn], check=True)
-    assert workers._cpu_seconds() - before >= 0.3
+    assert processes.cpu_seconds() - before >= 0.3
 
 
 def test_verdicts(load: Any) -> None:
-    truths = load("truths")
+    truths = load("decoding.truths")
     good = {"av_error_ms": 3.0, "worst_pictures_off": 0, "wrong_pictures": 0,
             "sound_missing": False, "errors": []}  # fmt: skip
     for change, verdict in (
@@ -234,7 +242,7 @@ def test_verdicts(load: Any) -> None:
 
 
 def test_a_frame_is_as_far_off_as_there_are_frames_between(load: Any) -> None:
-    truths = load("truths")
+    truths = load("decoding.truths")
     truth = truths.truth_of(truths.RECIPES["plain.mp4"])  # 25 frames a second
     from tests.media import draw_frame
 

@@ -40,10 +40,10 @@ def runs(load: Any, small: Any, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
     def run(variant: str, look_every: int) -> Any:
         if (variant, look_every) not in done:
-            learningrun, out = load("learningrun"), tmp_path_factory.mktemp("learning")
-            question = learningrun.Question(variant=variant, seed=1, steps=STEPS, overrides=small,
+            first_steps, out = load("training.first_steps"), tmp_path_factory.mktemp("learning")
+            question = first_steps.Question(variant=variant, seed=1, steps=STEPS, overrides=small,
                                             look_every=look_every)  # fmt: skip
-            done[variant, look_every] = learningrun.one_run(question, out), step_rows(out)
+            done[variant, look_every] = first_steps.one_run(question, out), step_rows(out)
         return done[variant, look_every]
 
     return run
@@ -142,7 +142,7 @@ def test_a_measurement_goes_on_where_it_stopped(
     taken = load("fingerprint").Fingerprint(stand_in="", batch_size=16, steps=(), nll={})
     monkeypatch.setattr(learning, "RESULTS", tmp_path)
     monkeypatch.setattr(learning, "run_one", run_one)
-    monkeypatch.setattr(learning, "same_code", lambda root, one, other: one == other)
+    monkeypatch.setattr(learning.train_run, "same_code", lambda root, one, other: one == other)
     monkeypatch.setattr(learning.provenance, "measured", lambda args, kind: origin)
     monkeypatch.setattr(learning.fingerprint, "of_config", lambda config, overrides: taken)
 
@@ -172,15 +172,15 @@ def test_a_measurement_goes_on_where_it_stopped(
 
 def draw_and_tell(load: Any, result: dict[str, Any], folder: Path) -> None:
     """The table and the figure of a result."""
-    lines = load("tables").table(result).splitlines()
+    lines = load("report.tables").table(result).splitlines()
     assert lines[0].startswith(
         f"|  | seeds | video head at chance after {STEPS} steps | median step"
     )
     assert lines[2].startswith("| former | 2 | 2 | never | 2.")
     assert "train split, seeds 0, 1; `configs/demo.yaml`" in lines[-1]
-    curves = load("tables").figure(result)
+    curves = load("report.tables").figure(result)
     assert curves.groups[0] == f"former, at chance after {STEPS} steps"
     assert [len(panel.lines) for panel in curves.panels] == [4] * 4
     assert [line.group for line in curves.panels[0].lines] == [0, 0, 2, 2]
-    load("curves").draw_curves(curves, folder / "learning.png", "a hash")
-    assert load("dots").drawn_from(folder / "learning.png") == "a hash"
+    load("report.curves").draw_curves(curves, folder / "learning.png", "a hash")
+    assert load("report.dots").drawn_from(folder / "learning.png") == "a hash"

@@ -49,7 +49,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 def test_figures_are_bounded_and_laid_out(
     number: int, long: str, load: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    dots, names = load("dots"), names_of(number, long)
+    dots, names = load("report.dots"), names_of(number, long)
     rows = tuple((name, (0.2, 0.6), 0.4) for name in names)
     what = dots.Dots(title=f"top-1 % {long}", rows=rows, chance=0.1, ceilings={names[-1]: 0.7})
     with warnings.catch_warnings():
@@ -67,7 +67,7 @@ def test_markdown_has_a_line_of_as_many_cells_for_each(
     number: int, long: str, load: Callable[[str], Any]
 ) -> None:
     rows = [[name, "1", "2\n3"] for name in names_of(number, long)]
-    lines = load("tables.cells").table(["", "a", "b"], rows)
+    lines = load("report.tables.cells").table(["", "a", "b"], rows)
     assert len(lines) == number + 2
     assert {line.replace(r"\|", "").count("|") for line in lines} == {4}
     assert {line.count("\n") for line in lines} == {0}

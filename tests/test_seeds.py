@@ -75,7 +75,7 @@ def measure(checkout: Path, data: Path, *options: str) -> "subprocess.CompletedP
 
 
 def test_numbers_of_seeds(load: Any) -> None:
-    seed_numbers = load("seeds").seed_numbers
+    seed_numbers = load("training.seed_numbers").seed_numbers
     assert seed_numbers(["7", "0..3", "2"]) == [0, 1, 2, 3, 7]
     assert seed_numbers(["5..5"]) == [5]
     for wrong in ("3..1", "-1", "a", "1..", ".."):
@@ -86,7 +86,7 @@ def test_numbers_of_seeds(load: Any) -> None:
 def test_folders_of_this_machine_are_not_recorded(load: Any) -> None:
     words = ["--data.root", "/folder/of/clips", "--data.manifest=/x/y", "--mix.alpha", "0.4"]
     expected = ["--data.root", "DIR", "--data.manifest=DIR", "--mix.alpha", "0.4"]
-    assert load("trainrun").portable(words) == expected
+    assert load("training.train_run").portable(words) == expected
 
 
 @pytest.mark.long
@@ -138,7 +138,7 @@ def test_seeds_are_measured_once_for_every_code(checkout: Path, toy_set: Path) -
     head = commit(checkout)
     done = measure(checkout, toy_set, "--seeds", "0")
     assert done.returncode == 0, done.stderr
-    assert "try.json is of other code or settings: measured anew" in done.stdout
+    assert "try.json is of other code or settings: measured from the start" in done.stdout
     assert "runs/try_seed0 is of other code: started anew" in done.stdout
     again = json.loads(path.read_text())
     assert again["measured"]["commit"] == again["runs"][0]["environment"]["git_commit"] == head

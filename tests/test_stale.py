@@ -50,7 +50,7 @@ def take(load: Any, toy_set: Path) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("name", COMMITTED)
 def test_a_committed_result_is_of_committed_code(name: str, load: Any) -> None:
-    if said := load("provenance").refusal(name, COMMITTED[name]):
+    if said := load("shared.provenance").refusal(name, COMMITTED[name]):
         pytest.fail(said, pytrace=False)
 
 

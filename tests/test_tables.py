@@ -67,7 +67,9 @@ def test_a_row_that_is_about_no_clip_has_a_dash(load: Any) -> None:
     text = load("paste").table(result)
     assert "| audio head | - | - | - | - | - | - |" in text
     variant = {**result, "title": "no audio"}
-    assert "| 50.0 | 90.0 | 60.0 | - |" in load("tables.training").variants_table([result, variant])
+    assert "| 50.0 | 90.0 | 60.0 | - |" in load("report.tables.training").variants_table(
+        [result, variant]
+    )
 
 
 def test_five_seeds_have_a_deviation(load: Any) -> None:
@@ -85,7 +87,7 @@ def test_failures_are_counted_or_not_known(load: Any) -> None:
 
 
 def test_a_run_fails_from_a_third_of_its_epochs_on(load: Any) -> None:
-    failed = load("trainrun").failed
+    failed = load("training.train_run").failed
     assert not failed({"fused": 3, "video head": 3, "audio head": 0}, 12)
     assert failed({"fused": 0, "video head": 0, "audio head": 4}, 12)
     assert not failed({"fused": 2, "video head": None, "audio head": 0}, 6)  # too few to say
@@ -117,7 +119,7 @@ def test_the_few_shot_table_has_cells_and_paired_differences(load: Any) -> None:
     assert "| 5 | *difference* |  | 10.0 (10.0 to 10.0) |" in text
     assert text.splitlines()[4].endswith("| 1 |")  # only pairs of runs
     assert "196 steps of 16 clips in both arms; 80 clips added. 3.0 to 5.0 minutes" in text
-    dots = load("tables").figure(result)
+    dots = load("report.tables").figure(result)
     assert dots.rows[0] == ("5 per class: these clips", (0.4, 0.6, 0.7), 0.6)
 
 
@@ -137,7 +139,7 @@ def test_summaries_have_a_row_per_library(load: Any) -> None:
         "truth": {"avmix": truth(10, 0, 0, 10), "decord": truth(4, 5, 1, 10),
                   "decord_av": truth(4, 5, 1, 10), "plain_pyav": truth(3, 6, 1, 10)},
     }  # fmt: skip
-    lines = load("tables").summary(decode).splitlines()
+    lines = load("report.tables").summary(decode).splitlines()
     assert lines[0] == "|  | speed, avmix = 1 | exact, of 10 files | silently wrong | refused |"
     assert lines[2:5] == [
         "| avmix | 1.00 | 10 | 0 | 0 |",
@@ -158,7 +160,7 @@ def test_summaries_have_a_row_per_library(load: Any) -> None:
         "truth": {"mixup": {"avmix": right, "timm": right},
                   "cutmix": {"avmix": right, "timm": wrong}},
     }  # fmt: skip
-    lines = load("tables").summary(mix).splitlines()
+    lines = load("report.tables").summary(mix).splitlines()
     assert lines[2:4] == [
         "| avmix | 2.0 to 3.0 | right | right |",
         "| timm | 1.0 | right | **label wrong for the frames** |",
@@ -209,7 +211,7 @@ def test_pages_and_figures_follow_the_results(site: Any, load: Any, monkeypatch)
     assert page.count("| fused |") == 1  # a table that compares needs two variants
     assert "Not measured yet." in page
     figure = site.FIGURES / "demo.png"
-    drawn_from = load("dots").drawn_from
+    drawn_from = load("report.dots").drawn_from
     assert drawn_from(figure) == hashlib.sha256(path.read_bytes()).hexdigest()
 
     put(site, "demo_none", result_of([0.3], table="mixes", title="no mixing"))
@@ -245,7 +247,7 @@ def test_a_summary_is_not_where_the_table_is(site: Any) -> None:
 
 
 def test_a_page_says_which_measured_sources_changed(site: Any, load: Any) -> None:
-    provenance = load("provenance")
+    provenance = load("shared.provenance")
     now = provenance.source_hash(ROOT / "avmix/rng.py")
     result = {"measured": {"commit": COMMIT, "sources": {"avmix/rng.py": now}}}
     assert provenance.sentence(result) == "Measured at commit 0123456."
@@ -277,7 +279,7 @@ class A:
 
 
 def test_only_what_a_source_does_counts(load: Any, tmp_path: Path) -> None:
-    hash_of = load("provenance").hash_of
+    hash_of = load("shared.provenance").hash_of
     same = SOURCE.replace('    """Doubles."""\n', "").replace("2 * x  # twice", "(2 *\n      x)")
     same = same.replace('    """Of b."""\n', "").replace("What it is", "Another")
     assert hash_of({"a.py": same}) == hash_of({"a.py": SOURCE})
@@ -286,4 +288,4 @@ def test_only_what_a_source_does_counts(load: Any, tmp_path: Path) -> None:
     assert hash_of({"b.py": SOURCE}) != hash_of({"a.py": SOURCE})
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner/a.py").write_text(SOURCE)
-    assert load("provenance").source_hash(tmp_path) == hash_of({"inner/a.py": SOURCE})
+    assert load("shared.provenance").source_hash(tmp_path) == hash_of({"inner/a.py": SOURCE})

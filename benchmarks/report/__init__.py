@@ -1,0 +1,3 @@
+"""Parts of paste.py: tables and figures of results."""
+
+import shared  # noqa: F401  finds avmix

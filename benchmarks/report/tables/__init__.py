@@ -1,0 +1,52 @@
+"""Markdown of what the benchmarks measure, a module for each kind of result."""
+
+from typing import Any
+
+from report.curves import Curves
+from report.dots import Dots
+from report.tables import fewshot, learning, training
+from report.tables.augmenting import augment_tables
+from report.tables.decoding import decoding_summary, decoding_tables
+from report.tables.fuzzing import fuzz_table
+from report.tables.mixing import mix_summary, mix_table
+from report.tables.preparing import leaks_table, prepare_table, rows_table
+
+_BY_KIND = {
+    "decode": decoding_tables,
+    "fuzz": fuzz_table,
+    "mix": mix_table,
+    "fewshot": fewshot.fewshot_table,
+    "augment": augment_tables,
+    "leaks": leaks_table,
+    "learning": learning.learning_table,
+    "prepare": prepare_table,
+    "rows": rows_table,
+    "training": training.scores_table,
+}
+
+_SUMMARIES = {"decode": decoding_summary, "mix": mix_summary}
+
+
+def table(*results: dict[str, Any]) -> str:
+    """Of one result, or of several variants of one training."""
+    if len(results) > 1:
+        return training.variants_table(results)
+    return _BY_KIND[results[0]["kind"]](results[0])
+
+
+def summary(result: dict[str, Any]) -> str:
+    """A few rows of a comparison with other libraries."""
+    return _SUMMARIES[result["kind"]](result)
+
+
+def figure(*results: dict[str, Any]) -> Dots | Curves | None:
+    """The figure beside it: of results of training only."""
+    match results[0]["kind"]:
+        case "training":
+            return training.dots(results)
+        case "fewshot":
+            return fewshot.dots(results[0])
+        case "learning":
+            return learning.curves(results[0])
+        case _:
+            return None
