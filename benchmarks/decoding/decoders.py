@@ -349,8 +349,8 @@ def _load_torchcodec_blocks() -> Decode:
         decoders = {video.index: video.make_decoder(), audio.index: audio.make_decoder()}
         to_rgb = ColorConverter()
         to_mono = AudioConverter(sample_rate=job.sample_rate, num_channels=1)
-        found: dict[float, Any] = {}
-        sounds: list[Any] = []
+        wanted: dict[float, Any] = {}
+        pieces: list[Any] = []
         left, latest = set(seconds), -math.inf
 
         def take(stream_index: int, found: list[Any]) -> None:
@@ -359,9 +359,9 @@ def _load_torchcodec_blocks() -> Decode:
                 if stream_index == audio.index:
                     latest = one.pts_seconds
                     if latest + one.duration_seconds > begin - 0.1 and latest < end + 0.1:
-                        sounds.append(to_mono.convert(one))
+                        pieces.append(to_mono.convert(one))
                 elif one.pts_seconds in left:
-                    found[one.pts_seconds] = to_rgb.convert(one).data
+                    wanted[one.pts_seconds] = to_rgb.convert(one).data
                     left.discard(one.pts_seconds)
 
         for packet in demuxer:
@@ -372,13 +372,13 @@ def _load_torchcodec_blocks() -> Decode:
         else:
             for stream_index, decoder in decoders.items():
                 take(stream_index, decoder.drain())
-        frames = torch.stack([found[at] for at in seconds])
+        frames = torch.stack([wanted[at] for at in seconds])
         if job.size:
             frames = resize(frames, list(job.size[::-1]))
         wave, late = np.zeros(0, np.float32), 0
-        if sounds:
-            late = round((sounds[0].pts_seconds - begin) * job.sample_rate)
-            parts = [*(part.data for part in sounds), to_mono.drain().data]
+        if pieces:
+            late = round((pieces[0].pts_seconds - begin) * job.sample_rate)
+            parts = [*(part.data for part in pieces), to_mono.drain().data]
             wave = torch.cat(parts, dim=1)[0].numpy()
         return frames.permute(0, 2, 3, 1).numpy(), _fit(wave, job, late)
 
