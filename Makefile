@@ -1,5 +1,5 @@
 # Everything a fresh machine needs, in two commands: `make demo` and `make test`.
-# Each makes the environment first (.venv, about 5 GB, a few minutes once).
+# Each makes the environment first (.venv, about 6 GB, a few minutes once).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

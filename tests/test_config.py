@@ -123,6 +123,16 @@ def test_a_value_in_place_of_another_kind_names_the_key(content, tmp_path, capsy
     assert next(iter(content)) in message
 
 
+def test_numbers_beyond_a_float_and_files_that_are_no_text_end_in_one_line(tmp_path, capsys):
+    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe")
+    for words in (["--optim.lr", "1" + "0" * 400], ["--run.log_every", "1" + "0" * 400],
+                  ["--config", str(tmp_path / "bad.yaml")]):  # fmt: skip
+        with pytest.raises(SystemExit) as end:
+            load_config(TrainConfig, words)
+        assert end.value.code == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_an_infinite_window_is_out_of_range(capsys):
     assert "clip.duration_seconds" in fails(capsys, ["--clip.duration_seconds", ".inf"])
 

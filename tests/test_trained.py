@@ -327,3 +327,38 @@ def test_the_weights_are_readable_by_anyone(run: Path) -> None:
         said = json.loads(file.metadata()["avmix"])
     assert said["config"] == asdict(CONFIG)
     assert said["classes"] == CLASSES
+
+
+@pytest.mark.parametrize(
+    "option", ["trust_remote_code", "checkpoint_path", "pretrained", "weights", "code_revision"]
+)
+def test_a_file_cannot_ask_for_code_or_files(option: str) -> None:
+    for modality, kind in (("video", VideoEncoderConfig), ("audio", AudioEncoderConfig)):
+        with pytest.raises(ValueError, match=f"model.{modality}.options must not hold {option}"):
+            kind(encoder="transformers:folder", options={option: True})
+
+
+def test_code_beside_a_configuration_is_not_imported(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / "config.json").write_text(json.dumps(
+        {"model_type": "evil", "auto_map": {"AutoConfig": "evil.EvilConfig"}}
+    ))  # fmt: skip
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    model = ModelConfig(video=VideoEncoderConfig(encoder=f"transformers:{tmp_path}"))
+    with pytest.raises(ValueError, match="no configuration"):
+        build_model(model, 3)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_of_another_type_and_negative_variances_are_refused(run: Path) -> None:
+    kept = checkpoint.load(run / "last.pt")
+    name = next(name for name in kept.model if name.endswith("running_var"))
+    with pytest.raises(CheckpointError, match="a variance below 0"):
+        checkpoint.check_finite(run, {name: -torch.ones(3)})
+    with pytest.raises(CheckpointError, match="not finite"):
+        checkpoint.check_finite(run, {name: torch.tensor([torch.nan]).to(torch.float8_e5m2)})
+    weight = next(name for name in kept.model if kept.model[name].is_floating_point())
+    other = {**kept.model, weight: kept.model[weight].to(torch.float16)}
+    checkpoint.save(run / "half.pt", replace(kept, model=other))
+    with pytest.raises(CheckpointError, match="float16; the network has torch"):
+        avmix.load(run / "half.pt")

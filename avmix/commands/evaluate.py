@@ -79,6 +79,6 @@ def evaluate(config: EvalConfig) -> dict[str, Scores | None]:
                 echo_on(console_of(), "evaluated the average of the weights (optim.ema_decay "
                         f"{trained.optim.ema_decay:g}); --raw_weights true evaluates the last "
                         "ones")  # fmt: skip
+            write_report(out, manifest, found, scores, config, state)  # first: `| head` may end us
             print_report(manifest, found, scores, config.num_views, state)
-            write_report(out, manifest, found, scores, config, state)
     return scores

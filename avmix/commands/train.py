@@ -210,7 +210,8 @@ def _headline(
         resumed = f", complete: {state.epoch} epochs are done (--optim.epochs N for more)"
     return (
         f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
-        f"{len(train.classes)} classes; {millions:.2f} M parameters; mix {_mix(config)}; "
+        f"{len(train.classes)} classes, {state.num_steps} steps an epoch; "
+        f"{millions:.2f} M parameters; mix {_mix(config)}; "
         f"log-mels with mean {config.frontend.mel_mean} and deviation {config.frontend.mel_std}; "
         f"{here.device}, {here.world_size} process(es), "
         f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')}), "

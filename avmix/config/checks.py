@@ -54,5 +54,6 @@ def validate_numbers(section: Any, prefix: str) -> None:
         numbers = [x for x in found if isinstance(x, (int, float))]
         fine = all(isfinite(x) for x in numbers if isinstance(x, float))
         validate(fine, key, "must be finite", value)
+        validate(all(abs(x) < 2**63 for x in numbers), key, "must be below 2**63", "more")
         if (most := LARGEST.get(key)) is not None:
             validate(all(abs(x) <= most for x in numbers), key, f"must be <= {most}", value)

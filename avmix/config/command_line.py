@@ -70,6 +70,7 @@ class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
         line = " ".join(str(message).split()).replace("a typing.Literal", "one of ")
         line = re.sub(r"<class '(\w+)'>", r"\1", line)
+        line = re.sub(r"arguments are required: (\w)", r"arguments are required: --\1", line)
         if key := _unknown_key(line):
             section = key.rpartition(".")[0]
             choices = [k for k in self.keys if section and k.startswith(section + ".")]
@@ -101,9 +102,11 @@ def load_config(
     """
     given = with_home(sys.argv[1:] if argv is None else argv)
     parser = _parser_of(cls, prog, epilog)
-    args = parser.parse_args(given)
     try:
+        args = parser.parse_args(given)
         _refuse_repeated_keys(given)
+    except OverflowError:
+        parser.error("an option is a number too large for a float")
     except ValueError as error:
         parser.error(str(error))
     if gap := _gap(cls, args):

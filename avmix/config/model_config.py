@@ -5,6 +5,13 @@ from typing import Any, Literal
 
 from avmix.config.checks import validate, validate_numbers
 
+FOREIGN_OPTIONS = frozenset({
+    "trust_remote_code", "code_revision", "auto_map", "pretrained", "weights", "weights_backbone",
+    "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "token", "proxies",
+})  # fmt: skip
+"""Arguments by which the builders of libraries run code of others, or read files and servers. A
+configuration may come from another person's file of weights."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
@@ -45,6 +52,11 @@ class EncoderConfig:
         validate(library in LIBRARIES and bool(colon and name), f"{key}encoder",
                  f"must be LIBRARY:NAME, LIBRARY one of {', '.join(LIBRARIES)}",
                  encoder)  # fmt: skip
+        if library != "python":
+            foreign = sorted(FOREIGN_OPTIONS & {*self.options})
+            validate(not foreign, f"{key}options",
+                     f"must not hold {', '.join(foreign)}: weights are named by {key}weights, and "
+                     "code is run for python: encoders only", self.options)  # fmt: skip
         validate(not self.frozen or self.weights != "" or library == "python", f"{key}frozen",
                  f"needs {key}weights: random weights that stay as they are say nothing",
                  self.frozen)  # fmt: skip

@@ -21,7 +21,8 @@ class OptimConfig:
     nesterov: bool = False
     """Nesterov's momentum, of sgd."""
     epochs: int = 10
-    """Passes over the train split, >= 1."""
+    """Passes over the train split, >= 1. The clips of an incomplete last batch are left out of a
+    pass: other ones in each, as the order is drawn again."""
     batch_size: int = 16
     """Clips per step and process, >= 2 (batch normalisation and mixing need two)."""
     accumulate: int = 1

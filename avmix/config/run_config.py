@@ -8,8 +8,11 @@ from avmix.config.checks import validate, validate_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Folder, seed and hardware of a run. Only `seed` and `precision` change its result; `device`,
-    `threads` and `compile` change its last digits."""
+    """Folder, seed and hardware of a run.
+
+    Only `seed` and `precision` change its result; `device`, `threads` and `compile` change its last
+    digits.
+    """
 
     out: str = "runs/default"
     """Folder of the run. If it holds a checkpoint of the same configuration, the run resumes from

@@ -84,7 +84,7 @@ def _configuration(
     found = imported("transformers", which)
     try:
         settings, unknown = found.AutoConfig.from_pretrained(
-            _place(name), return_unused_kwargs=True, **options
+            _place(name), return_unused_kwargs=True, trust_remote_code=False, **options
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -154,8 +154,10 @@ def load_weights(
 def check_finite(path: Path, model: Mapping[str, torch.Tensor]) -> None:
     """Raises `CheckpointError` for weights that would make every prediction nan."""
     for name, tensor in model.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
             raise CheckpointError(f"{path}: {name} of the network holds values that are not finite")
+        if name.rpartition(".")[2] in ("var", "running_var") and (tensor < 0).any():
+            raise CheckpointError(f"{path}: {name} of the network holds a variance below 0")
 
 
 def _is_state(value: Any) -> bool:

@@ -161,9 +161,14 @@ def load(
             load_weights=False,
         )  # fmt: skip
         trained = TrainedNetwork(config, classes, network)
-    except (ValueError, RuntimeError, MemoryError) as error:
+    except (ValueError, RuntimeError, MemoryError, OSError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{path}: its network cannot be built: {reason}") from None
+    own = network.state_dict()
+    if other := [name for name in state if name in own and state[name].dtype != own[name].dtype]:
+        raise CheckpointError(
+            f"{path}: {other[0]} is {state[other[0]].dtype}; the network has {own[other[0]].dtype}"
+        )
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -188,11 +193,11 @@ def _read(path: Path) -> tuple[TrainConfig, list[str], dict[str, Tensor]]:
             "it may do (model.video.weights, model.audio.weights)"
         )
     said = _description(path, metadata[KEY])
-    if said["digest"] != _digest(said, state):
-        raise CheckpointError(f"{path}: damaged: its digest does not match")
     try:
+        if said["digest"] != _digest(said, state):
+            raise ValueError("damaged: its digest does not match")
         config = from_values(TrainConfig, said["config"])
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     check_finite(path, state)
     return config, said["classes"], state
@@ -208,7 +213,7 @@ def _description(path: Path, text: str) -> dict[str, Any]:
     if not isinstance(said, dict) or said.keys() != kinds.keys():
         raise CheckpointError(f"{path}: its metadata are not those of a network of avmix")
     for name, kind in kinds.items():
-        if not isinstance(said[name], kind):
+        if not isinstance(said[name], kind) or isinstance(said[name], bool):
             raise CheckpointError(f"{path}: {name} in its metadata must be {kind.__name__}")
     if said["format"] != FORMAT:
         raise CheckpointError(f"{path}: format {said['format']}; this version reads {FORMAT}")
@@ -245,6 +250,9 @@ def _none(size: int) -> Tensor:
 
 def _check(video: Tensor, audio: Tensor, clip: ClipConfig, wave: tuple[int, ...]) -> None:
     """Raises ValueError for what the network was not trained on."""
+    for name, value in (("video", video), ("audio", audio)):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     shape = tuple(video.shape)
     fits = len(shape) == 5 and shape[1] == clip.num_frames and shape[4] == 3
     if video.dtype != torch.uint8 or not fits or min(shape[2:4]) < clip.crop:
