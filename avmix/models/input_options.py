@@ -1,0 +1,80 @@
+"""Options of `clip` and `frontend` that nobody set are as the encoders expect them."""
+
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from avmix.config import ClipConfig, FrontendConfig, TrainConfig
+from avmix.config.unset import is_unset, plain
+from avmix.models.encoder import AudioSpec, VideoSpec
+from avmix.models.encoder_names import specs_of
+
+CROP_SHARE = 0.875
+"""Of the shorter side of a frame, by which `clip.short_side` follows the crop of an encoder: 256
+and 224 pixels, as networks for images are evaluated."""
+
+S = TypeVar("S", ClipConfig, FrontendConfig)
+
+
+def with_expected_input(config: TrainConfig) -> TrainConfig:
+    """`config` with a value for each option of `clip` and `frontend` that nobody set
+    (`avmix.config.unset`): what the encoder requires, or else the default. What somebody set stays;
+    where an encoder cannot take that, `build_model` raises ValueError.
+
+    Of avmix's own encoders all options keep their defaults. Of others, `clip.short_side` follows
+    the crop (`CROP_SHARE`), and `clip.duration_seconds` the columns that the audio encoder takes.
+    Raises ValueError, which names the option, for an encoder that there is none of.
+    """
+    video, audio = specs_of(config.model, config.clip, config.frontend)
+    frontend = _filled(config.frontend, _spectrogram(audio))
+    which = f"model.video.encoder {config.model.video.encoder}"
+    clip = _filled(config.clip, _clip(video, audio, config.clip, frontend, which))
+    return replace(config, clip=clip, frontend=frontend)
+
+
+def in_words(before: TrainConfig, after: TrainConfig) -> str:
+    """What `with_expected_input` has taken from the encoders; empty where nothing."""
+    changed = [
+        f"{section}.{f.name} {getattr(getattr(after, section), f.name)}"
+        for section in ("clip", "frontend")
+        for f in fields(getattr(after, section))
+        if getattr(getattr(after, section), f.name) != getattr(getattr(before, section), f.name)
+    ]
+    return f"as the encoders expect: {', '.join(changed)}" if changed else ""
+
+
+def _spectrogram(audio: AudioSpec) -> dict[str, Any]:
+    """Options of `frontend`."""
+    return {"kind": audio.front_end, "num_mels": audio.num_mels, "n_fft": audio.n_fft,
+            "hop_length": audio.hop_length, "mel_mean": audio.mel_mean,
+            "mel_std": audio.mel_std}  # fmt: skip
+
+
+def _clip(
+    video: VideoSpec, audio: AudioSpec, clip: ClipConfig, frontend: FrontendConfig, which: str
+) -> dict[str, Any]:
+    """Options of `clip`; `frontend` with a value for each of its own."""
+    rate = audio.sample_rate if is_unset(clip.sample_rate) and audio.sample_rate else None
+    seconds = audio.seconds
+    if audio.num_columns is not None:
+        seconds = frontend.samples_of(audio.num_columns) / (rate or clip.sample_rate)
+    side = None
+    if video.size is not None and is_unset(clip.crop):
+        side = round(video.size / CROP_SHARE)
+        if not is_unset(clip.short_side) and clip.short_side < video.size:
+            raise ValueError(
+                f"{which} takes {video.size} pixels (height and width), clip.short_side gives "
+                f"{clip.short_side}"
+            )
+    return {"num_frames": video.num_frames, "crop": video.size, "short_side": side,
+            "sample_rate": rate, "duration_seconds": seconds}  # fmt: skip
+
+
+def _filled(section: S, expected: dict[str, Any]) -> S:
+    """A value for each option that nobody set: that of `expected`, unless it is None."""
+    values = {f.name: getattr(section, f.name) for f in fields(section)}
+    chosen = {
+        name: plain(value if expected.get(name) is None else expected[name])
+        for name, value in values.items()
+        if is_unset(value)
+    }
+    return replace(section, **chosen)
