@@ -130,10 +130,14 @@ class Decibels(Spectrogram):
         """Raises ValueError where a mel filter would be empty."""
         super().__init__()
         low, high = PANNS_HZ if kind == "panns" else (0.0, math.inf)
+        high = min(high, sample_rate / 2)
         self.power = _power(
             config, sample_rate, center=True, pad_mode="reflect" if kind == "panns" else "constant",
-            f_min=low, f_max=min(high, sample_rate / 2), norm="slaney", mel_scale="slaney",
+            f_min=low, f_max=high, norm="slaney", mel_scale="slaney", window_fn=_hann,
         )  # fmt: skip
+        # torchaudio's own are computed in float32, which rounds by up to 3e-4 dB.
+        filters = slaney_filters(config.num_mels, config.n_fft, sample_rate, low, high)
+        self.power.mel_scale.get_buffer("fb").copy_(filters)
         self._range_db = LIBROSA_RANGE_DB if kind == "librosa" else math.inf
 
     def forward(self, audio: Float[Tensor, "n s"]) -> Float[Tensor, "n m f"]:
@@ -146,6 +150,29 @@ class Decibels(Spectrogram):
         if math.isinf(self._range_db):
             return decibels
         return decibels.maximum(decibels.amax((-2, -1), keepdim=True) - self._range_db)
+
+
+def slaney_filters(
+    num_mels: int, n_fft: int, sample_rate: int, low: float, high: float
+) -> Float[Tensor, "frequencies m"]:
+    """Triangles of area 1 between `low` and `high` Hz, at equal distances on Slaney's mel scale
+    (Auditory Toolbox, 1998): linear below 1 kHz, logarithmic above; float64."""
+    corner, linear, ratio = 1000.0, 3 / 200, 27 / math.log(6.4)  # Hz, mel / Hz, mel / octave of e
+
+    def mel(hz: float) -> float:
+        return hz * linear if hz < corner else corner * linear + ratio * math.log(hz / corner)
+
+    mels = torch.linspace(mel(low), mel(high), num_mels + 2, dtype=torch.float64)
+    above = corner * ((mels - corner * linear) / ratio).exp()
+    hz = torch.where(mels < corner * linear, mels / linear, above)
+    frequencies = torch.arange(n_fft // 2 + 1, dtype=torch.float64)[:, None] * sample_rate / n_fft
+    rising = (frequencies - hz[:-2]) / (hz[1:-1] - hz[:-2])
+    falling = (hz[2:] - frequencies) / (hz[2:] - hz[1:-1])
+    return rising.minimum(falling).clamp(min=0) * 2 / (hz[2:] - hz[:-2])
+
+
+def _hann(length: int) -> Float[Tensor, " n"]:
+    return torch.hann_window(length, dtype=torch.float64).float()
 
 
 def _power(config: FrontendConfig, sample_rate: int, **options: object) -> MelSpectrogram:
