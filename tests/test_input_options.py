@@ -1,4 +1,4 @@
-"""Options of clips and front end that nobody set are as the encoders expect; others stay."""
+"""Options of clips and front end that were not set are as the encoders expect; others stay."""
 
 import copy
 import pickle
@@ -136,7 +136,7 @@ def test_published_configurations_stay_as_they_are(path: Path) -> None:
     assert not unset_of(found.clip) | unset_of(found.frontend)
 
 
-def test_what_nobody_set_is_as_the_encoders_expect(names: dict[str, str]) -> None:
+def test_what_was_not_set_is_as_the_encoders_expect(names: dict[str, str]) -> None:
     config = loaded(video=names["videomae"], audio=names["ast"])
     found = with_expected_input(config)
     # 1024 columns of 400 samples, 160 apart.
@@ -224,7 +224,7 @@ class Own(Encoder):
         return x.flatten(2).mean(2)
 
 
-def own(**clip: int) -> TrainConfig:
+def own(**clip: Any) -> TrainConfig:
     name = f"python:{__name__}:Own"
     return TrainConfig(
         clip=ClipConfig(**clip),
@@ -289,7 +289,7 @@ def test_a_run_says_and_keeps_what_was_taken(
     tmp_path: Path, toy_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("transformers")
-    small = {**HIDDEN, "image_size": 16, "patch_size": 8, "num_frames": 2}
+    small: dict[str, Any] = {**HIDDEN, "image_size": 16, "patch_size": 8, "num_frames": 2}
     video = folder_of(tmp_path / "video", "VideoMAEConfig", **small)
     audio = folder_of(tmp_path / "audio", "ASTConfig", num_mel_bins=32, max_length=24,
                       patch_size=8, frequency_stride=8, time_stride=8, **HIDDEN)  # fmt: skip

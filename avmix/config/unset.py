@@ -1,7 +1,7 @@
-"""Options that nobody set: the default of an option that encoders may decide.
+"""Options that were not set: the default of an option that encoders may decide.
 
 Such a default is a value like any other of its type, but it can be told from the same value where
-somebody wrote it: in a file, on the command line, or as an argument in Python. It survives
+it was written: in a file, on the command line, or as an argument in Python. It survives
 `dataclasses.replace`, copying and pickling, and is written as the plain value.
 """
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import yaml
 
-T = TypeVar("T", int, float, str)
+T = TypeVar("T")
 
 
 class _UnsetInt(int):
@@ -28,17 +28,17 @@ _UNSET: dict[type, type] = {int: _UnsetInt, float: _UnsetFloat, str: _UnsetStr}
 
 
 def unset(value: T) -> T:
-    """The default `value` of an option."""
+    """The default `value` of an option, marked as such."""
     return cast(T, _UNSET[type(value)](value))
 
 
 def is_unset(value: object) -> bool:
-    """Whether it is the default, and nobody said so."""
+    """Whether it is a default that `unset` marked."""
     return type(value) in _UNSET.values()
 
 
 def plain(value: Any) -> Any:
-    """The value without the mark that nobody set it."""
+    """The value without the mark."""
     return next((kind(value) for kind, of in _UNSET.items() if type(value) is of), value)
 
 

@@ -25,8 +25,8 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoSpec:
-    """Input that a video encoder requires, (b c t h w); None: any. Options of `clip` that nobody
-    set are as it says (`avmix.models.input_options`)."""
+    """Input that a video encoder requires, (b c t h w); None: any. Options of `clip` that were
+    not set are as it says (`avmix.models.input_options`)."""
 
     num_frames: int | None = None
     """Frames of a clip."""
@@ -42,7 +42,7 @@ class VideoSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioSpec:
     """Input that an audio encoder requires, (b channels m f); None: any. Options of `clip` and
-    `frontend` that nobody set are as it says (`avmix.models.input_options`)."""
+    `frontend` that were not set are as it says (`avmix.models.input_options`)."""
 
     front_end: FrontEnd | None = None
     """Formula of the spectrogram (`avmix.models.spectrograms`)."""

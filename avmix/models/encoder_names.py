@@ -100,7 +100,7 @@ def specs_of(
             if not part.encoder.startswith("python:"):
                 with suppress(ValueError, RuntimeError), torch.device("meta"):
                     return build()[2]
-            # Of somebody's own, or some of whose numbers are read as it is built.
+            # An encoder of the user's own, or one that reads numbers as it is built.
             return build()[2]
 
     return (

@@ -1,4 +1,4 @@
-"""Options of `clip` and `frontend` that nobody set are as the encoders expect them."""
+"""Options of `clip` and `frontend` that were not set are as the encoders expect them."""
 
 from dataclasses import fields, replace
 from typing import Any, TypeVar
@@ -16,9 +16,9 @@ S = TypeVar("S", ClipConfig, FrontendConfig)
 
 
 def with_expected_input(config: TrainConfig) -> TrainConfig:
-    """`config` with a value for each option of `clip` and `frontend` that nobody set
-    (`avmix.config.unset`): what the encoder requires, or else the default. What somebody set stays;
-    where an encoder cannot take that, `build_model` raises ValueError.
+    """`config` with a value for each option of `clip` and `frontend` that was not set
+    (`avmix.config.unset`): what the encoder requires, or else the default. What was set stays;
+    where an encoder cannot take it, `build_model` raises ValueError.
 
     Of avmix's own encoders all options keep their defaults. Of others, `clip.short_side` follows
     the crop (`CROP_SHARE`), and `clip.duration_seconds` the columns that the audio encoder takes.
@@ -70,7 +70,7 @@ def _clip(
 
 
 def _filled(section: S, expected: dict[str, Any]) -> S:
-    """A value for each option that nobody set: that of `expected`, unless it is None."""
+    """A value for each option that was not set: that of `expected`, unless it is None."""
     values = {f.name: getattr(section, f.name) for f in fields(section)}
     chosen = {
         name: plain(value if expected.get(name) is None else expected[name])

@@ -80,7 +80,7 @@ class Training:
     notice: str
     """What is to be said of how it goes on; empty where that is as it was begun."""
     expected: str
-    """Options that are as the encoders expect, because nobody set them; empty where none."""
+    """Options that are as the encoders expect, because they were not set; empty where none."""
 
     @property
     def evaluated(self) -> LateFusionClassifier:
