@@ -181,8 +181,9 @@ def test_spectrograms_are_normalised_as_the_processor_does(
     pytest.importorskip("transformers")
     options = {**HIDDEN, "max_length": 98, "num_mel_bins": 64}
     name = folder_of(tmp_path, "ASTConfig", "ASTFeatureExtractor", processor, **options)
-    found = with_expected_input(loaded("--frontend.mel_mean=-2", audio=name))
-    assert (found.frontend.mel_mean, found.frontend.mel_std) == (-2, std)  # of other data
+    other = "--frontend={kind: kaldi, mel_mean: -2, mel_std: 3}"  # of other data
+    found = with_expected_input(loaded(other, audio=name))
+    assert (found.frontend.mel_mean, found.frontend.mel_std) == (-2, 3)
     found = with_expected_input(loaded(audio=name))
     assert (found.frontend.mel_mean, found.frontend.mel_std) == (mean, std)
     assert (found.frontend.num_mels, found.clip.duration_seconds) == (64, 0.995)
@@ -266,6 +267,8 @@ CONTRADICTIONS = [
     ("frontend.kind=log_mel", "audio", "kaldi spectrograms", "log_mel$"),
     ("frontend.num_mels=64", "audio", "128 mel bins", "64$"),
     ("frontend.n_fft=512", "audio", "400 samples of a window", "512$"),
+    ("frontend.mel_mean=-0.3", "audio", "kaldi spectrograms", "-0.3 for those of log_mel"),
+    ("frontend.mel_std=3.7", "audio", "kaldi spectrograms", "3.7 for those of log_mel"),
     ("frontend.hop_length=256", "audio", "160 samples from column to column", "256$"),
 ]
 
@@ -281,6 +284,19 @@ def test_a_contradiction_names_both(
         build(with_expected_input(config))
 
 
+def test_an_option_that_cannot_be_filled_names_the_encoder(names: dict[str, str]) -> None:
+    config = loaded("--frontend.n_fft=128", "--frontend.hop_length=100", audio=names["ast"])
+    with pytest.raises(
+        ValueError, match=r"takes 400 samples of a window, frontend\.n_fft gives 12"
+    ):
+        build(with_expected_input(config))
+    config = loaded("--frontend.hop_length=480", audio=names["ast"])
+    with pytest.raises(
+        ValueError, match=r"encoder transformers:\S+ does not go .*frontend\.hop_len"
+    ):
+        with_expected_input(config)
+
+
 # Runs ------------------------------------------------------------------------------------------
 
 
@@ -291,8 +307,9 @@ def test_a_run_says_and_keeps_what_was_taken(
     pytest.importorskip("transformers")
     small: dict[str, Any] = {**HIDDEN, "image_size": 16, "patch_size": 8, "num_frames": 2}
     video = folder_of(tmp_path / "video", "VideoMAEConfig", **small)
-    audio = folder_of(tmp_path / "audio", "ASTConfig", num_mel_bins=32, max_length=24,
-                      patch_size=8, frequency_stride=8, time_stride=8, **HIDDEN)  # fmt: skip
+    short: dict[str, Any] = {"num_mel_bins": 32, "max_length": 24, "patch_size": 8,
+                             "frequency_stride": 8, "time_stride": 8}  # fmt: skip
+    audio = folder_of(tmp_path / "audio", "ASTConfig", **HIDDEN, **short)
     words = [f"--data.root={toy_set}", f"--run.out={tmp_path / 'run'}", "--data.num_workers=0",
              "--optim.epochs=1", "--optim.batch_size=20", "--mix.ramp_epochs=0"]  # fmt: skip
     config = loaded(*words, video=video, audio=audio)

@@ -25,9 +25,11 @@ def with_expected_input(config: TrainConfig) -> TrainConfig:
     Raises ValueError, which names the option, for an encoder that there is none of.
     """
     video, audio = specs_of(config.model, config.clip, config.frontend)
-    frontend = _filled(config.frontend, _spectrogram(audio))
+    which = f"model.audio.encoder {config.model.audio.encoder}"
+    _check_numbers(config.frontend, audio, which)
+    frontend = _filled(config.frontend, _spectrogram(audio), which)
     which = f"model.video.encoder {config.model.video.encoder}"
-    clip = _filled(config.clip, _clip(video, audio, config.clip, frontend, which))
+    clip = _filled(config.clip, _clip(video, audio, config.clip, frontend, which), which)
     return replace(config, clip=clip, frontend=frontend)
 
 
@@ -69,12 +71,30 @@ def _clip(
             "sample_rate": rate, "duration_seconds": seconds}  # fmt: skip
 
 
-def _filled(section: S, expected: dict[str, Any]) -> S:
-    """A value for each option that was not set: that of `expected`, unless it is None."""
+def _check_numbers(frontend: FrontendConfig, audio: AudioSpec, which: str) -> None:
+    """Raise ValueError for a mean or deviation that was set for the default spectrogram, where the
+    encoder takes another one."""
+    if audio.front_end in (None, frontend.kind) or not is_unset(frontend.kind):
+        return
+    for key in ("mel_mean", "mel_std"):
+        if not is_unset(value := getattr(frontend, key)):
+            raise ValueError(
+                f"{which} takes {audio.front_end} spectrograms, frontend.{key} gives {value} for "
+                f"those of {frontend.kind}: leave it out, or set frontend.kind "
+                f"{audio.front_end}, too"
+            )
+
+
+def _filled(section: S, expected: dict[str, Any], which: str) -> S:
+    """A value for each option that was not set: that of `expected`, unless it is None. Raises
+    ValueError that begins with `which` where the section cannot have them."""
     values = {f.name: getattr(section, f.name) for f in fields(section)}
     chosen = {
         name: plain(value if expected.get(name) is None else expected[name])
         for name, value in values.items()
         if is_unset(value)
     }
-    return replace(section, **chosen)
+    try:
+        return replace(section, **chosen)
+    except ValueError as error:
+        raise ValueError(f"{which} does not go with options that are set: {error}") from None
