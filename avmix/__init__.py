@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from avmix.mix import CrossModalMixup, MixPlan, draw_plan, mixed_targets
     from avmix.models import LateFusionClassifier, build_model
     from avmix.models.frontend import Frontend
+    from avmix.models.input_options import with_expected_input
     from avmix.training.trained import TrainedNetwork, load
     from avmix.types import Batch, Clip, Entry, Heads
 
@@ -58,6 +59,7 @@ __all__ = [
     "mixed_targets",
     "read_manifest",
     "train",
+    "with_expected_input",
     "write_manifest",
 ]
 
@@ -86,6 +88,7 @@ _ORIGIN = {
     "mixed_targets": "avmix.mix",
     "read_manifest": "avmix.data.manifest",
     "train": "avmix.commands.train",
+    "with_expected_input": "avmix.models.input_options",
     "write_manifest": "avmix.data.manifest",
 }
 """Modules of the public names, which are imported when they are asked for: torch takes seconds, and

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -592,11 +593,30 @@ def test_an_audio_encoder_takes_the_front_end_that_it_was_trained_with(tmp_path)
         audio_encoder(config, ClipConfig(stereo=True), KALDI)
 
 
-def test_a_front_end_that_there_is_not_is_named(tmp_path):
+def test_windows_and_hops_of_another_length_are_named(tmp_path):
+    pytest.importorskip("transformers")
+    folder = written(tmp_path, *AUDIO_SETTINGS["ast"][:2])
+    config = AudioEncoderConfig(encoder=f"transformers:{folder}")
+    with pytest.raises(
+        ValueError, match=r"takes 400 samples of a window, frontend\.n_fft gives 51"
+    ):
+        audio_encoder(config, ClipConfig(), replace(KALDI, n_fft=512))
+    with pytest.raises(ValueError, match=r"takes 160 samples .*, frontend\.hop_length gives 200"):
+        audio_encoder(config, ClipConfig(), replace(KALDI, hop_length=200))
+
+
+def test_clap_takes_decibels_of_its_own_frequencies(tmp_path):
     pytest.importorskip("transformers")
     folder = written(tmp_path, *AUDIO_SETTINGS["clap"][:2])
-    with pytest.raises(ValueError, match=r"takes clap spectrograms, .*there is no such front end"):
-        audio_encoder(AudioEncoderConfig(encoder=f"transformers:{folder}"), ClipConfig(), FRONTEND)
+    config = AudioEncoderConfig(encoder=f"transformers:{folder}")
+    with pytest.raises(
+        ValueError, match=r"takes panns spectrograms, frontend\.kind gives log_mel$"
+    ):
+        audio_encoder(config, ClipConfig(), FRONTEND)
+    said = {"frequency_min": 0, "frequency_max": 14_000}
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=r"mel filters from 0 to 14000 Hz, .* panns has 50 to 14"):
+        audio_encoder(config, ClipConfig(), FRONTEND)
 
 
 def test_options_over_a_configuration_of_transformers(tmp_path):

@@ -120,15 +120,7 @@ ENABLES: dict[str, dict[str, Any]] = {
     "augment.never_flip": {"augment.flip": 1.0},
     "augment.noise_snr_db": {"augment.noise": 1.0},
     "augment.speed_keeps_pitch": {"augment.speed": 1.5},
-    "frontend.kind": {
-        "model.audio.channels": USUAL,
-        "model.audio.encoder": f"python:{__name__}:Spectrograms",
-        "model.audio.options": {"front_end": "kaldi"},
-        "frontend.mel_mean": -4.3,
-        "frontend.mel_std": 9.1,
-        "frontend.n_fft": RATE // 40,
-        "frontend.hop_length": RATE // 100,
-    },
+    "frontend.kind": {"frontend.mel_mean": -4.3, "frontend.mel_std": 9.1},
     "model.missing": {"mix.method": "dropout"},
     "model.video.encoder": {"model.video.channels": USUAL},
     "model.video.options": {
@@ -177,8 +169,7 @@ LEAVES_THE_RESULT = {
 }  # fmt: skip
 """The weights are the same to the bit (the average of `ema_decay` is kept beside them)."""
 MAY_CHANGE_DIGITS = {"frontend.kernel", "run.device", "run.threads"}
-REFUSED_WITHOUT = {"frontend.kind": "takes kaldi spectrograms, frontend.kind gives log_mel",
-                   "model.video.may_lack": "weights are missing: stages",
+REFUSED_WITHOUT = {"model.video.may_lack": "weights are missing: stages",
                    "model.audio.may_lack": "weights are missing: stages"}  # fmt: skip
 """Without the option there is no run to compare with."""
 REFUSED_HERE = {
@@ -209,10 +200,10 @@ class Frames(Encoder):
 class Spectrograms(Encoder):
     """The same for audio."""
 
-    def __init__(self, width: int = 4, front_end: Literal["log_mel", "kaldi"] = "log_mel") -> None:
+    def __init__(self, width: int = 4) -> None:
         super().__init__()
         self.stages, self.num_features = nn.ModuleList([nn.Conv2d(1, width, 3, 2)]), width
-        self.spec = AudioSpec(front_end=front_end)
+        self.spec = AudioSpec()
 
     def pool(self, x: Tensor) -> Tensor:
         return x.relu().mean((2, 3))

@@ -26,7 +26,8 @@ from avmix.mix import Clips, MixPlan, Part, PlacedPlan, clip_grids, draw_plan, m
 from avmix.mix.hidden_mix import hidden_mix
 from avmix.mix.loudness import loudness_db
 from avmix.models.classifier import LateFusionClassifier, build_model
-from avmix.models.frontend import LOG_FLOOR, Frontend
+from avmix.models.frontend import Frontend
+from avmix.models.spectrograms import LOG_FLOOR
 from avmix.rng import rng
 from avmix.types import Batch
 

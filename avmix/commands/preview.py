@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     # These bring torch and matplotlib, which `--help` does not need.
     from avmix.config import TrainConfig, from_yaml
     from avmix.decode import ClipError
+    from avmix.models.input_options import with_expected_input
     from avmix.preview import PREVIEW_CLIP, preview_mix
 
     try:
@@ -79,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
                 raise ValueError(f"{option} {path} {why}")
         if args.out is not None and not args.out.suffix:
             args.out = args.out.with_name(f"{args.out.name}.png")  # what is drawn is called so
-        config = from_yaml(TrainConfig, args.config.read_text()) if args.config else None
+        config = None
+        if args.config:
+            config = with_expected_input(from_yaml(TrainConfig, args.config.read_text()))
         if args.augment or args.grid:
             _preview_augment(args, config)
             return 0

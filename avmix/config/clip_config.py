@@ -4,25 +4,26 @@ from dataclasses import dataclass
 from typing import Literal
 
 from avmix.config.checks import validate, validate_numbers
+from avmix.config.unset import unset
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConfig:
     """The window that is decoded from each file: the same seconds of video and audio."""
 
-    duration_seconds: float = 2.0
+    duration_seconds: float = unset(2.0)
     """Length of the window, above 0, below an hour. A shorter file is padded: its last frame is
     held, its audio followed by silence."""
-    num_frames: int = 8
+    num_frames: int = unset(8)
     """Frames per window, evenly spaced, each in the middle of its share; >= 1."""
-    sample_rate: int = 16_000
+    sample_rate: int = unset(16_000)
     """Sample rate of the waveform, Hz, >= 1000."""
     stereo: bool = False
     """Decode two channels of audio; the audio encoder then gets two spectrograms. Both channels of
     a mono file are equal."""
-    short_side: int = 72
+    short_side: int = unset(72)
     """The decoder scales the shorter side of the frame to this many pixels, >= crop."""
-    crop: int = 64
+    crop: int = unset(64)
     """Height and width of the network's input frames, pixels, >= 8."""
 
     @property

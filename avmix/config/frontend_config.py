@@ -4,29 +4,30 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from avmix.config.checks import validate, validate_numbers
+from avmix.config.unset import unset
 
-FrontEnd = Literal["log_mel", "kaldi"]
+FrontEnd = Literal["log_mel", "kaldi", "panns", "librosa"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrontendConfig:
     """Device stage 1: normalises frames and computes log-mels."""
 
-    kind: FrontEnd = "log_mel"
-    """`log_mel`, or `kaldi`: Kaldi filterbanks with a Hann window, which encoders trained on
-    AudioSet expect. `kaldi` needs numbers for mel_mean and mel_std, a n_fft of 25 ms and a
-    hop_length of 10 ms: 400 and 160 at 16 kHz."""
-    num_mels: int = 64
+    kind: FrontEnd = unset("log_mel")
+    """Formula of the spectrogram (docs/models.md): `log_mel`; `kaldi`, filterbanks with a Hann
+    window, of encoders trained on AudioSet; `panns`, decibels of 50 Hz to 14 kHz, of PANNs and
+    CLAP; `librosa`, its decibels. All but log_mel need numbers for mel_mean and mel_std."""
+    num_mels: int = unset(64)
     """Mel bins, >= 1; every mel filter must cover a frequency of the spectrum, or the run does not
     start."""
-    n_fft: int = 512
+    n_fft: int = unset(512)
     """Window length of the Fourier transform, samples."""
-    hop_length: int = 256
+    hop_length: int = unset(256)
     """Hop between columns of the spectrogram, samples."""
-    mel_mean: float | Literal["measured"] = "measured"
+    mel_mean: float | Literal["measured"] = unset("measured")
     """Mean of the dataset's log-mels (natural logarithm of power), subtracted. `measured`: the mean
     of the train split, which preparation writes to dataset.json; -0.3 where it is missing."""
-    mel_std: float | Literal["measured"] = "measured"
+    mel_std: float | Literal["measured"] = unset("measured")
     """Standard deviation of the dataset's log-mels, > 0, by which they are divided. `measured`: as
     mel_mean; 3.7 where it is missing."""
     kernel: Literal["auto", "torch", "fused", "triton"] = "auto"
@@ -38,8 +39,9 @@ class FrontendConfig:
         """Check ranges."""
         for key in ("mel_mean", "mel_std"):
             validate(self.kind == "log_mel" or getattr(self, key) != "measured", f"frontend.{key}",
-                     "must be a number for frontend.kind kaldi: what is measured is of log-mels",
-                     getattr(self, key))  # fmt: skip
+                     f"must be a number for frontend.kind {self.kind}: what is measured is of "
+                     "log-mels (an encoder that expects this kind brings both, where "
+                     "frontend.kind is left out)", getattr(self, key))  # fmt: skip
         validate(self.num_mels >= 1, "frontend.num_mels", "must be >= 1", self.num_mels)
         validate(self.n_fft >= 16, "frontend.n_fft", "must be >= 16", self.n_fft)
         validate(1 <= self.hop_length <= self.n_fft, "frontend.hop_length",
@@ -47,6 +49,25 @@ class FrontendConfig:
         validate(self.mel_std == "measured" or self.mel_std > 0, "frontend.mel_std",
                  "must be > 0, or measured", self.mel_std)  # fmt: skip
         validate_numbers(self, "frontend.")
+
+    @property
+    def padding(self) -> int:
+        """Samples added before and after the waveform: column k of `panns` and `librosa` is
+        centred on sample k * hop_length."""
+        return self.n_fft // 2 if self.kind in ("panns", "librosa") else 0
+
+    def columns_of(self, num_samples: int) -> int:
+        """Columns of the spectrogram of a waveform."""
+        return 1 + (num_samples + 2 * self.padding - self.n_fft) // self.hop_length
+
+    def samples_of(self, num_columns: int) -> int:
+        """Fewest samples of a waveform whose spectrogram has so many columns."""
+        return (num_columns - 1) * self.hop_length + self.n_fft - 2 * self.padding
+
+    @property
+    def first_column(self) -> float:
+        """Middle of column 0, samples from the start of the waveform."""
+        return self.n_fft / 2 - self.padding
 
     def with_log_mel(self, mean: float, std: float) -> "FrontendConfig":
         """Copy with these numbers in place of `measured`."""

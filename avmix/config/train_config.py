@@ -73,7 +73,7 @@ class TrainConfig:
                  f"must not be roll with augment.repeats (={self.augment.repeats}): the next clip "
                  "is another window of the same file, and those are never mixed",
                  self.mix.pairing)  # fmt: skip
-        columns = int(self.clip.duration_seconds * self.clip.sample_rate) - self.frontend.n_fft
+        columns = round(self.clip.duration_seconds * self.clip.sample_rate) - self.frontend.n_fft
         validate(columns >= 0, "clip.duration_seconds",
                  f"must hold one spectrum of frontend.n_fft (={self.frontend.n_fft}) samples",
                  self.clip.duration_seconds)  # fmt: skip

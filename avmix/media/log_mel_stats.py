@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32
 from avmix.media.log_mel import HOP, N_FFT, NUM_MELS, SAMPLE_RATE
 
 LOG_FLOOR = 1e-6
-"""As in `avmix.models.frontend`, which is not imported: it brings torch."""
+"""As in `avmix.models.spectrograms`, which is not imported: it brings torch."""
 _BLOCK_SECONDS = 2.0
 """Audio that is resampled and transformed at once: calls cost more than what they do."""
 

@@ -64,7 +64,8 @@ def write_mp4(
         if waveform is not None:
             # The usual coder has given other bytes for the same samples now and then.
             name, own = {"aac": ("aac", {"aac_coder": "fast"}), "opus": ("libopus", {})}[codec]
-            audio = file.add_stream(name, rate=rate_hz, layout=layout, options=own)
+            # int(): PyAV refuses subclasses of it, which the defaults of options are.
+            audio = file.add_stream(name, rate=int(rate_hz), layout=layout, options=own)
             audio.bit_rate = 96_000 if layout == "mono" else 128_000
         count = 0
         for piece in frames:

@@ -54,8 +54,8 @@ def clip_grids(
     """The grids of `video` and `audio` where training mixes them (`domain`: mix.audio_domain).
 
     Frame k stands for the k-th share of the window and sample k for an instant. Column k of the
-    spectrogram covers samples [k * hop, k * hop + n_fft): its middle is half an n_fft later than
-    its beginning.
+    spectrogram covers n_fft samples, from sample k * hop on or, where the front end pads the
+    waveform, around it; its time is that of their middle.
     """
     num_samples = round(clip.duration_seconds * clip.sample_rate)
     share = clip.duration_seconds / clip.num_frames
@@ -73,9 +73,9 @@ def clip_grids(
     else:
         audio = Grid(
             domain=domain,
-            shape=(frontend.num_mels, 1 + (num_samples - frontend.n_fft) // frontend.hop_length),
+            shape=(frontend.num_mels, frontend.columns_of(num_samples)),
             time_axis=1,
-            first_seconds=frontend.n_fft / 2 / clip.sample_rate,
+            first_seconds=frontend.first_column / clip.sample_rate,
             step_seconds=frontend.hop_length / clip.sample_rate,
             band_axis=0,
         )

@@ -9,13 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from avmix.config import FrontEnd
 from avmix.models.recompute import recomputed
 
 Colour = tuple[float, float, float]
@@ -24,7 +25,8 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoSpec:
-    """Input that a video encoder requires, (b c t h w); None: any."""
+    """Input that a video encoder requires, (b c t h w); None: any. Options of `clip` that were
+    not set are as it says (`avmix.models.input_options`)."""
 
     num_frames: int | None = None
     """Frames of a clip."""
@@ -39,11 +41,11 @@ class VideoSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioSpec:
-    """Input that an audio encoder requires, (b channels m f); None: any."""
+    """Input that an audio encoder requires, (b channels m f); None: any. Options of `clip` and
+    `frontend` that were not set are as it says (`avmix.models.input_options`)."""
 
-    front_end: Literal["log_mel", "kaldi", "clap", "waveform"] = "log_mel"
-    """What comes before it: the log-mel of `avmix.models.frontend`; Kaldi's filterbanks, as the
-    audio spectrogram transformer; those of CLAP; or nothing at all."""
+    front_end: FrontEnd | None = None
+    """Formula of the spectrogram (`avmix.models.spectrograms`)."""
     sample_rate: int | None = None
     """Sample rate of the waveform, samples / second."""
     channels: int | None = None
@@ -52,6 +54,16 @@ class AudioSpec:
     """Mel bins."""
     num_columns: int | None = None
     """Columns of the spectrogram."""
+    n_fft: int | None = None
+    """Window of the spectrogram, samples."""
+    hop_length: int | None = None
+    """From one column to the next, samples."""
+    seconds: float | None = None
+    """Length of the clips that it was trained on; any other is taken, too."""
+    mel_mean: float | None = None
+    """Subtracted from the spectrogram; statistics of other data are taken, too."""
+    mel_std: float | None = None
+    """Then divided by; likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,10 @@ A library is imported where one of its encoders is asked for, not before.
 """
 
 import inspect
+from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
@@ -13,8 +15,8 @@ from torch import Tensor
 from avmix.config import (
     AudioEncoderConfig,
     ClipConfig,
-    FrontEnd,
     FrontendConfig,
+    ModelConfig,
     VideoEncoderConfig,
 )
 from avmix.mix.clip_grid import clip_grids
@@ -30,26 +32,14 @@ def video_encoder(
 ) -> Encoder:
     """Build the encoder named by `model.video`, for frames as described by `clip`. Raises
     ValueError as `build_model` does."""
-    library, _, name = config.encoder.partition(":")
-    match library:
-        case "avmix":
-            _check_own(name, "video")
-            found: Encoder = VideoEncoder(config.channels)
-        case "python":
-            found = _of_user("video", name, config.options)
-        case _:
-            adapter = import_module(f"avmix.models.{library}")
-            found = adapter.video(name, config, clip)
-    which, spec = f"model.video.encoder {config.encoder}", found.spec
-    if not isinstance(spec, VideoSpec):
-        raise ValueError(f"{which} takes no frames: its spec is {spec}")
+    which, found, spec = _video(config, clip)
     _compare(
         which,
         ("frames", "clip.num_frames", spec.num_frames, clip.num_frames),
         ("pixels (height and width)", "clip.crop", spec.size, clip.crop),
     )
     _finish(found, "video", config, 3, load_weights)
-    if library != "avmix":
+    if not is_own(config):
         given = torch.zeros(1, 3, clip.num_frames, clip.crop, clip.crop)
         _try(found, given, which, f"clip.num_frames {clip.num_frames}, clip.crop {clip.crop}")
     return found
@@ -64,6 +54,81 @@ def audio_encoder(
 ) -> Encoder:
     """Build the encoder named by `model.audio`, for spectrograms as described by `clip` and
     `frontend`. Raises ValueError as `build_model` does."""
+    which, found, spec = _audio(config, clip, frontend)
+    num_mels, num_columns = clip_grids(clip, frontend, "log_mel")["audio"].shape
+    if spec.front_end not in (None, frontend.kind):
+        raise ValueError(
+            f"{which} takes {spec.front_end} spectrograms, frontend.kind gives {frontend.kind}"
+        )
+    _compare(
+        which,
+        ("samples a second", "clip.sample_rate", spec.sample_rate, clip.sample_rate),
+        ("channels", "clip.stereo", spec.channels, clip.audio_channels),
+        ("mel bins", "frontend.num_mels", spec.num_mels, num_mels),
+        ("samples of a window", "frontend.n_fft", spec.n_fft, frontend.n_fft),
+        ("samples from column to column", "frontend.hop_length", spec.hop_length,
+         frontend.hop_length),
+    )  # fmt: skip
+    if spec.num_columns not in (None, num_columns):
+        seconds = frontend.samples_of(spec.num_columns) / clip.sample_rate
+        raise ValueError(
+            f"{which} takes {spec.num_columns} columns, clip.duration_seconds and "
+            f"frontend.hop_length gives {num_columns}; {seconds:g} seconds have as many"
+        )
+    _finish(found, "audio", config, clip.audio_channels, load_weights)
+    if not is_own(config):
+        given = torch.zeros(1, clip.audio_channels, num_mels, num_columns)
+        options = f"{num_mels} mel bins, {num_columns} columns, {clip.audio_channels} channels"
+        _try(found, given, which, options)
+    return found
+
+
+def is_own(config: VideoEncoderConfig | AudioEncoderConfig) -> bool:
+    """Whether the encoder is one of avmix, which takes clips of any kind."""
+    return config.encoder.startswith("avmix:")
+
+
+def specs_of(
+    config: ModelConfig, clip: ClipConfig, frontend: FrontendConfig
+) -> tuple[VideoSpec, AudioSpec]:
+    """What both encoders of `model` expect. They are built for that, of a library without memory
+    for their weights; torch's generator does not know of it. Raises ValueError as `build_model`
+    does, but for what contradicts `clip` and `frontend`."""
+
+    def expected(part: VideoEncoderConfig | AudioEncoderConfig, build: Callable[[], Any]) -> Any:
+        with torch.random.fork_rng(devices=[]):
+            if not part.encoder.startswith("python:"):
+                with suppress(ValueError, RuntimeError), torch.device("meta"):
+                    return build()[2]
+            # An encoder of the user's own, or one that reads numbers as it is built.
+            return build()[2]
+
+    return (
+        expected(config.video, lambda: _video(config.video, clip)),
+        expected(config.audio, lambda: _audio(config.audio, clip, frontend)),
+    )
+
+
+def _video(config: VideoEncoderConfig, clip: ClipConfig) -> tuple[str, Encoder, VideoSpec]:
+    """What errors call it, the encoder, and what it expects."""
+    library, _, name = config.encoder.partition(":")
+    match library:
+        case "avmix":
+            _check_own(name, "video")
+            found: Encoder = VideoEncoder(config.channels)
+        case "python":
+            found = _of_user("video", name, config.options)
+        case _:
+            found = import_module(f"avmix.models.{library}").video(name, config, clip)
+    which, spec = f"model.video.encoder {config.encoder}", found.spec
+    if not isinstance(spec, VideoSpec):
+        raise ValueError(f"{which} takes no frames: its spec is {spec}")
+    return which, found, spec
+
+
+def _audio(
+    config: AudioEncoderConfig, clip: ClipConfig, frontend: FrontendConfig
+) -> tuple[str, Encoder, AudioSpec]:
     library, _, name = config.encoder.partition(":")
     match library:
         case "avmix":
@@ -72,32 +137,11 @@ def audio_encoder(
         case "python":
             found = _of_user("audio", name, config.options)
         case _:
-            adapter = import_module(f"avmix.models.{library}")
-            found = adapter.audio(name, config, clip, frontend)
+            found = import_module(f"avmix.models.{library}").audio(name, config, clip, frontend)
     which, spec = f"model.audio.encoder {config.encoder}", found.spec
     if not isinstance(spec, AudioSpec):
         raise ValueError(f"{which} takes no spectrograms: its spec is {spec}")
-    num_mels, num_columns = clip_grids(clip, frontend, "log_mel")["audio"].shape
-    if spec.front_end != frontend.kind:
-        known = spec.front_end in get_args(FrontEnd)
-        raise ValueError(
-            f"{which} takes {spec.front_end} spectrograms, frontend.kind gives {frontend.kind}"
-            f"{'' if known else ', and there is no such front end so far'}"
-        )
-    _compare(
-        which,
-        ("samples a second", "clip.sample_rate", spec.sample_rate, clip.sample_rate),
-        ("channels", "clip.stereo", spec.channels, clip.audio_channels),
-        ("mel bins", "frontend.num_mels", spec.num_mels, num_mels),
-        ("columns", "clip.duration_seconds and frontend.hop_length",
-         spec.num_columns, num_columns),
-    )  # fmt: skip
-    _finish(found, "audio", config, clip.audio_channels, load_weights)
-    if library != "avmix":
-        given = torch.zeros(1, clip.audio_channels, num_mels, num_columns)
-        options = f"{num_mels} mel bins, {num_columns} columns, {clip.audio_channels} channels"
-        _try(found, given, which, options)
-    return found
+    return which, found, spec
 
 
 def _check_own(name: str, modality: str) -> None:

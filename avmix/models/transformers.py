@@ -19,9 +19,12 @@ from torch import Tensor, nn
 from avmix.config import AudioEncoderConfig, ClipConfig, FrontendConfig, VideoEncoderConfig
 from avmix.models.encoder import AudioSpec, Colour, Encoder, Positions, VideoSpec
 from avmix.models.library_encoder import Chain, Cut, LibraryEncoder, built, chain, groups, imported
+from avmix.models.spectrograms import PANNS_HZ
 
 IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and deviation where there is no processor."""
+"""Mean and deviation of pixels where there is no processor."""
+AUDIOSET = (-4.2677393, 4.5689974)
+"""Mean and deviation of filterbanks where there is no processor."""
 _PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
 
 
@@ -32,8 +35,9 @@ class _Network(NamedTuple):
     """The class of transformers."""
     cut: Callable[[Any], Cut]
     """Takes the classifier away, and whatever else has no part in the features."""
-    expects: Callable[[Any], VideoSpec | AudioSpec]
-    """By its configuration; of frames, number and size."""
+    expects: Callable[..., VideoSpec | AudioSpec]
+    """By its configuration; of frames, number and size. Of spectrograms, by that of its processor
+    (a mapping, which may be empty), too."""
 
 
 def video(name: str, config: VideoEncoderConfig, clip: ClipConfig) -> Encoder:
@@ -55,7 +59,7 @@ def audio(
     which = f"model.audio.encoder transformers:{name}"
     settings, kind = _configuration(name, config.options, which, AUDIO)
     net = _built(kind, settings, which)
-    return LibraryEncoder(net, kind.cut(net), kind.expects(settings))
+    return LibraryEncoder(net, kind.cut(net), kind.expects(settings, _processor(name)))
 
 
 def pretrained(
@@ -106,25 +110,27 @@ def _built(kind: _Network, settings: Any, which: str) -> Any:
     return built(lambda: build(settings), which, {})
 
 
+def _processor(name: str) -> dict[str, Any]:
+    """Configuration of the processor; empty where there is none."""
+    for file in _PROCESSORS:
+        if (path := Path(_place(name)) / file).exists():
+            return json.loads(path.read_text())
+    if not Path(_place(name)).is_dir():
+        hub = imported("transformers.utils", name)
+        for file in _PROCESSORS:
+            path = hub.cached_file(name, file, _raise_exceptions_for_missing_entries=False,
+                                   _raise_exceptions_for_connection_errors=False)  # fmt: skip
+            if path is not None:
+                return json.loads(Path(path).read_text())
+    return {}
+
+
 def _pixels(name: str) -> tuple[Colour, Colour]:
     """Mean and deviation of pixels in [0, 1], by the processor's configuration.
 
     A processor scales pixels of 0 to 255 by s, may take 1 away, and then normalises.
     """
-    said: dict[str, Any] = {}
-    for file in _PROCESSORS:
-        if (path := Path(_place(name)) / file).exists():
-            said = json.loads(path.read_text())
-            break
-    else:
-        if not Path(_place(name)).is_dir():
-            hub = imported("transformers.utils", name)
-            for file in _PROCESSORS:
-                path = hub.cached_file(name, file, _raise_exceptions_for_missing_entries=False,
-                                       _raise_exceptions_for_connection_errors=False)  # fmt: skip
-                if path is not None:
-                    said = json.loads(Path(path).read_text())
-                    break
+    said = _processor(name)
     mean, std = said.get("image_mean", IMAGENET[0]), said.get("image_std", IMAGENET[1])
     if said.get("do_normalize") is False:
         mean, std = (0.0,) * 3, (1.0,) * 3
@@ -324,15 +330,33 @@ VIDEO = {
 # Audio --------------------------------------------------------------------------------------------
 
 
-def _by_ast(settings: Any) -> AudioSpec:
-    return AudioSpec(front_end="kaldi", sample_rate=16_000, channels=1,
-                     num_mels=settings.num_mel_bins, num_columns=settings.max_length)  # fmt: skip
+def _by_ast(settings: Any, said: dict[str, Any]) -> AudioSpec:
+    """Windows of 25 ms every 10 ms; the processor divides by twice the deviation."""
+    rate = said.get("sampling_rate", 16_000)
+    mean, std = said.get("mean", AUDIOSET[0]), said.get("std", AUDIOSET[1])
+    if said.get("do_normalize") is False:
+        mean, std = 0.0, 0.5
+    return AudioSpec(front_end="kaldi", sample_rate=rate, channels=1,
+                     num_mels=settings.num_mel_bins, num_columns=settings.max_length,
+                     n_fft=round(0.025 * rate), hop_length=round(0.01 * rate),
+                     mel_mean=float(mean), mel_std=2 * float(std))  # fmt: skip
 
 
-def _by_clap(settings: Any) -> AudioSpec:
-    # What is shorter is stretched to as many columns as its square of patches holds.
-    return AudioSpec(front_end="clap", sample_rate=48_000, channels=1,
-                     num_mels=settings.num_mel_bins)  # fmt: skip
+def _by_clap(settings: Any, said: dict[str, Any]) -> AudioSpec:
+    """The network normalises by itself. What is shorter is stretched to as many columns as its
+    square of patches holds."""
+    given = (said.get("frequency_min", PANNS_HZ[0]), said.get("frequency_max", PANNS_HZ[1]))
+    if given != PANNS_HZ or said.get("truncation", "rand_trunc") != "rand_trunc":
+        raise ValueError(
+            f"the processor of CLAP has mel filters from {given[0]} to {given[1]} Hz, truncation "
+            f"{said.get('truncation')!r}; frontend.kind panns has {PANNS_HZ[0]:g} to "
+            f"{PANNS_HZ[1]:g} Hz, truncation 'rand_trunc'"
+        )
+    rate = said.get("sampling_rate", 48_000)
+    return AudioSpec(front_end="panns", sample_rate=rate, channels=1,
+                     num_mels=settings.num_mel_bins, n_fft=said.get("fft_window_size", 1024),
+                     hop_length=said.get("hop_length", 480), mel_mean=0.0, mel_std=1.0,
+                     seconds=said.get("nb_max_samples", 10 * rate) / rate)  # fmt: skip
 
 
 def _columns_first(x: Tensor) -> Tensor:

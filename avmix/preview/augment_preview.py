@@ -172,7 +172,7 @@ def _draw(found: Augmented, frontend: FrontendConfig, title: str, out: Path, sca
         if shown is not None:
             log_mel = np.where(shown.bins[:, None] & shown.columns[None], log_mel, 0.0)
         rows = ((np.arange(_SHEET_FRAMES) + 0.5) * len(frames) / _SHEET_FRAMES).astype(int)
-        columns = frontend.n_fft / 2 + frontend.hop_length * np.arange(log_mel.shape[1])
+        columns = frontend.first_column + frontend.hop_length * np.arange(log_mel.shape[1])
         strips.append(
             Strip(
                 title=words,

@@ -76,7 +76,7 @@ def preview_mix(
     stage = Frontend(settings, clip.sample_rate)
     frames, log_mel = stage(batch)
     seconds = (
-        settings.n_fft / 2 + settings.hop_length * np.arange(log_mel.shape[3])
+        settings.first_column + settings.hop_length * np.arange(log_mel.shape[3])
     ) / clip.sample_rate
     share = clip.duration_seconds / clip.num_frames
     base = Strip(

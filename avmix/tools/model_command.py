@@ -9,6 +9,7 @@ from rich.table import Table
 
 from avmix.config import TrainConfig, load_config
 from avmix.models import LateFusionClassifier, build_model
+from avmix.models.input_options import with_expected_input
 from avmix.models.measure import Measured, Stage, measure, mixing_of, shape_text
 from avmix.system import strict_json
 from avmix.system.paths import unwritable
@@ -102,7 +103,7 @@ def _network(args: argparse.Namespace) -> tuple[TrainConfig, LateFusionClassifie
         if "=" not in option or option.startswith("-"):
             raise ValueError(f"{option}: options are KEY=VALUE, as model.fusion=sum")
         words.append(f"--{option}")
-    config = load_config(TrainConfig, words)
+    config = with_expected_input(load_config(TrainConfig, words))
     model = build_model(
         config.model, args.classes, clip=config.clip, frontend=config.frontend, load_weights=False
     )

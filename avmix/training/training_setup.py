@@ -33,6 +33,7 @@ from avmix.mix.frame_mixer import kernel_of
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.classifier import check_layers
 from avmix.models.frontend import Frontend
+from avmix.models.input_options import in_words, with_expected_input
 from avmix.rng import rng
 from avmix.training import chance_level, checkpoint, runtime
 from avmix.training.chance_level import ChanceMeter
@@ -78,6 +79,8 @@ class Training:
     """Where the run stands: its last checkpoint, or its beginning."""
     notice: str
     """What is to be said of how it goes on; empty where that is as it was begun."""
+    expected: str
+    """Options that are as the encoders expect, because they were not set; empty where none."""
 
     @property
     def evaluated(self) -> LateFusionClassifier:
@@ -109,6 +112,8 @@ class Training:
 def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     """Everything but the loop; loader processes end with `at_end`. Raises as `train` does."""
     out, root, folder = Path(config.run.out), Path(config.data.root), config.data.manifest_folder
+    given, config = config, with_expected_input(config)
+    expected = in_words(given, config)
     config = replace(config, frontend=_with_measured(config.frontend, folder))
     data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
     limits = read_limits(data.num_workers, data.clip_seconds)
@@ -182,7 +187,8 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     network = DistributedDataParallel(model) if here.world_size > 1 else model
     return Training(config=config, here=here, train=train, quarantine=quarantine, loader=loader,
                     val=val, model=model, network=network, frontend=frontend, optimizer=optimizer,
-                    average=average, meter=meter, state=state, notice=notice)  # fmt: skip
+                    average=average, meter=meter, state=state, notice=notice,
+                    expected=expected)  # fmt: skip
 
 
 def _with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:

@@ -23,6 +23,7 @@ SOURCES = {
         "avmix/data/sample.py",
         "avmix/decode",
         "avmix/models/frontend.py",
+        "avmix/models/spectrograms.py",
     ),
     "cpp_mix": ("avmix/mix/cpu_kernels.py",),
     "decode": ("avmix/decode", "avmix/types.py", "tests/media.py", "tests/truth.py"),
@@ -39,7 +40,7 @@ SOURCES = {
         "avmix/tools/leak_search.py",
         "avmix/tools/leaks.py",
     ),
-    "mix": ("avmix/models/frontend.py", "avmix/mix"),
+    "mix": ("avmix/models/frontend.py", "avmix/models/spectrograms.py", "avmix/mix"),
     "prepare": (
         "avmix/decode",
         "avmix/media/frame_scan.py",
