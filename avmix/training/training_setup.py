@@ -109,7 +109,7 @@ class Training:
 def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     """Everything but the loop; loader processes end with `at_end`. Raises as `train` does."""
     out, root, folder = Path(config.run.out), Path(config.data.root), config.data.manifest_folder
-    config = replace(config, frontend=_with_measured(config.frontend, folder))
+    config = replace(config, frontend=with_measured(config.frontend, folder))
     data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
     limits = read_limits(data.num_workers, data.clip_seconds)
     clips = train_clips(data)
@@ -184,7 +184,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
                     average=average, meter=meter, state=state, notice=notice)  # fmt: skip
 
 
-def _with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:
+def with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:
     """With the numbers that dataset.json has, so that the checkpoint has them: evaluation does not
     depend on what is written there later."""
     found = read_log_mel(folder)
