@@ -11,6 +11,7 @@ from tables.decoding import decoding_summary, decoding_tables
 from tables.fuzzing import fuzz_table
 from tables.mixing import mix_summary, mix_table
 from tables.preparing import leaks_table, prepare_table, rows_table
+from tables.probing import probe_table
 
 _BY_KIND = {
     "decode": decoding_tables,
@@ -21,6 +22,7 @@ _BY_KIND = {
     "leaks": leaks_table,
     "learning": learning.learning_table,
     "prepare": prepare_table,
+    "probe": probe_table,
     "rows": rows_table,
     "training": training.scores_table,
 }

@@ -1,0 +1,142 @@
+"""Linear probes on frozen features of UCF101's eight classes with audio, three official splits.
+
+    python benchmarks/probe.py --root DIR
+
+Features are computed once, by `avmix features`: what is in runs/probe/features is used again, where
+it is of the same encoders, windows and files. All three splits are of the same clips.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import provenance
+
+from avmix.config import TrainConfig, load_config
+from avmix.data.kept_features import KeptFeatures, open_features
+from avmix.data.manifest import read_manifest
+from avmix.features.probing import C_GRID, probe, summarise
+from avmix.prepare.csv_table import prepare_table
+from avmix.system import strict_json
+from avmix.system.atomic_files import replace_text
+
+ROOT = Path(__file__).parents[1]
+RESULT = Path(__file__).parent / "results" / "probe.json"
+CONFIG = "configs/ucf101_av8_lite0.yaml"
+OPTIONS = ("clip.num_frames=3", "model.audio.encoder=timm:tf_efficientnet_lite0",
+           "model.audio.weights=lite0")  # fmt: skip
+"""Three frames; and the same network of ImageNet on log-mels, one channel."""
+FEATURES = "runs/probe/features"
+FIXED_C = (0.01,)
+ARMS = (
+    {"shots": 0, "by": "source", "draws": 1, "grid": FIXED_C},
+    {"shots": 0, "by": "source", "draws": 1, "grid": C_GRID},
+    {"shots": 3, "by": "source", "draws": 5, "grid": C_GRID},
+    {"shots": 10, "by": "source", "draws": 5, "grid": C_GRID},
+    {"shots": 8, "by": "clip", "draws": 10, "grid": (1.0,)},
+)
+"""All clips, with the C of earlier measurements and with one that is chosen; few; and the protocol
+of MVEB."""
+
+
+def config_of(root: str, number: int) -> TrainConfig:
+    """Of an official split."""
+    return load_config(TrainConfig, [
+        "--config", CONFIG, "--data.root", root, "--data.table_split", f"split{number}",
+        "--data.manifest", f"runs/manifests/ucf101_av8_split{number}",
+    ])  # fmt: skip
+
+
+def keep(root: str) -> None:
+    """Run `avmix features` where the features are not there yet."""
+    command = [sys.executable, "-m", "avmix", "features", "--config", CONFIG, "--out", FEATURES,
+               f"data.root={root}", "data.manifest=runs/manifests/ucf101_av8_split1",
+               *OPTIONS]  # fmt: skip
+    subprocess.run(command, check=True)
+
+
+def all_clips() -> dict[str, tuple[KeptFeatures, int]]:
+    """Features and row of each clip, by its id."""
+    found = [open_features(Path(FEATURES), split) for split in ("train", "test")]
+    return {
+        entry.clip_id: (kept, row)
+        for kept in found
+        for row, entry in enumerate(kept.manifest.entries)
+    }
+
+
+def of_split(number: int, split: str, clips: dict[str, tuple[KeptFeatures, int]]) -> KeptFeatures:
+    """The features of the clips of an official split."""
+    manifest = read_manifest(Path(f"runs/manifests/ucf101_av8_split{number}"), split)
+    there = tuple(entry for entry in manifest.entries if entry.clip_id in clips)
+    rows = [clips[entry.clip_id] for entry in there]
+    kept = rows[0][0]
+    return replace(
+        kept,
+        manifest=replace(manifest, entries=there),
+        features={n: np.stack([k.features[n][row] for k, row in rows]) for n in kept.features},
+        has_audio=np.stack([k.has_audio[row] for k, row in rows]),
+    )
+
+
+def half_difference(clips: dict[str, tuple[KeptFeatures, int]]) -> dict[str, float]:
+    """Relative root mean square of what half precision would change."""
+    found = {}
+    for name in next(iter(clips.values()))[0].features:
+        exact = np.stack([k.features[name][row] for k, row in clips.values()]).astype(np.float64)
+        error = np.square(exact - exact.astype(np.float16)).sum()
+        found[name] = float((error / np.square(exact).sum()) ** 0.5)
+    return found
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--root", required=True, help="folder of the clips, with clips.csv")
+    provenance.add_option(parser)
+    args = parser.parse_args()
+    origin = provenance.measured(args, "probe")
+    os.chdir(ROOT)
+    for number in (1, 2, 3):
+        prepare_table(config_of(args.root, number).data)
+    keep(args.root)
+    clips = all_clips()
+    kept = next(iter(clips.values()))[0]
+    size = sum(4 * value[0].size for value in kept.features.values())
+    arms: list[dict[str, Any]] = []
+    for number in (1, 2, 3):
+        train, test = of_split(number, "train", clips), of_split(number, "test", clips)
+        for arm in ARMS:
+            draws = [
+                probe(train, test, shots=arm["shots"], seed=seed, by=arm["by"], grid=arm["grid"])
+                for seed in range(arm["draws"])
+            ]
+            heads = [asdict(head) for head in summarise(draws)]
+            said = {"split": number, **arm, "grid": list(arm["grid"]), "heads": heads}
+            arms.append(said | {"top1": [{r.head: r.top1 for r in draw} for draw in draws]})
+            print(number, arm["shots"], arm["by"], *(f"{h['head']} {100 * h['top1']:.1f}"
+                  for h in heads), flush=True)  # fmt: skip
+    result = {
+        "kind": "probe",
+        "command": "python benchmarks/probe.py --root DIR",
+        "config": CONFIG,
+        "options": list(OPTIONS),
+        "measured": origin,
+        "protocol": "ucf101_av8, official splits 1 to 3",
+        "features": kept.header.identity,
+        "num_clips": len(clips),
+        "bytes_per_clip": size,
+        "half_difference": half_difference(clips),
+        "arms": arms,
+    }
+    replace_text(RESULT, strict_json.dumps(result, indent=1) + "\n")
+    print(f"wrote {RESULT.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
