@@ -22,7 +22,7 @@ def probe_table(result: dict[str, Any]) -> str:
         "",
         f"Top-1 on the test split, %, with 95 % intervals: over sources of the test split for all "
         f"clips, over draws for few. {result['num_clips']} clips, {result['bytes_per_clip']:,} "
-        f"bytes each; half precision would change the features by {half} of their root mean square. "
+        f"bytes each; half precision would change features by {half} of their root mean square. "
         f"`{result['config']}` with `{' '.join(result['options'])}`.",
         "",
     ]
