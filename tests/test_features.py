@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fragile import FragileEvalSet
 from safetensors.numpy import load_file
 from test_every_option import BASE, write_set, write_weights
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from avmix.config import AudioEncoderConfig, DataConfig, ModelConfig, TrainConfi
 from avmix.data.kept_features import FeaturesError, open_features, read_header
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.data.tensor_file import Shape, TensorFileError, open_tensors, write_tensors
+from avmix.features import keep as features_keep
 from avmix.features.frozen_encoders import FrozenEncoders, of_config
 from avmix.features.keep import Keeping, Progress, begin, keep_split
 from avmix.media.judgement import entry_of
@@ -397,6 +399,31 @@ def test_the_command_refuses_random_weights_and_says_what_to_do(
         "name weights, or leave it out: --modality video\n"
     )
     assert not out.exists()
+
+
+@pytest.mark.long
+def test_a_file_that_crashes_the_decoder_costs_itself_alone(
+    data: Path, config: TrainConfig, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features_keep, "EvalSet", FragileEvalSet)
+    media, out = tmp_path / "data", tmp_path / "features"
+    shutil.copytree(data, media)
+    (media / "3.mkv").write_bytes(b"crash")
+    what = keeping(data, out, root=media, num_workers=1, verify="never")
+    said: list[str] = []
+    keep(what, of_config(config, ["video", "audio"]), Progress(notice=said.append))
+    header, found = read_header(out), open_features(out, "train")
+    assert header is not None
+    (left_out,) = header.splits["train"]["left_out"]
+    assert left_out["clip_id"] == "3.mkv"
+    assert left_out["reason"].endswith("; in quarantine, not read again")
+    assert said == [
+        "1 clip(s) in quarantine are not read; to try them again, delete "
+        f"{out / 'quarantine.jsonl'}"
+    ]
+    others = [row for row in range(7) if row != 3]
+    for name, value in open_features(kept, "train").features.items():
+        np.testing.assert_allclose(found.features[name], value[others], atol=1e-6)
 
 
 @pytest.mark.long

@@ -128,6 +128,8 @@ def _keep(splits: list[str], keeping: Keeping, encoders: FrozenEncoders, here: R
     """All splits, one after the other; says what was written."""
     console = console_of()
     header, notice = begin(keeping, encoders, here)
+    if all(header.splits.get(split, {}).get("complete") for split in splits):
+        notice = ""  # nothing is continued
     for text in (notice, *(str(getattr(e, "notice", "")) for e in encoders.encoders.values())):
         if text:
             echo_on(console, text)
