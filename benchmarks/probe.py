@@ -2,11 +2,12 @@
 
     python benchmarks/probe.py --root DIR
 
-Features are computed once, by `avmix features`: what is in runs/probe/features is used again, where
-it is of the same encoders, windows and files. All three splits are of the same clips.
+Features are computed once, by `avmix features`: what is in runs/probe is used again, where it is of
+the same encoders, windows and files. All three splits are of the same clips.
 """
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -31,9 +32,15 @@ CONFIG = "configs/ucf101_av8_lite0.yaml"
 OPTIONS = ("clip.num_frames=3", "model.audio.encoder=timm:tf_efficientnet_lite0",
            "model.audio.weights=lite0")  # fmt: skip
 """Three frames; and the same network of ImageNet on log-mels, one channel."""
-FEATURES = "runs/probe/features"
+WINDOWS = {
+    "6 s, 224 pixels": ("runs/probe/long", ("clip.duration_seconds=6", "clip.short_side=224",
+                                            "clip.crop=224")),
+    "2 s, 144 pixels": ("runs/probe/short", ()),
+}  # fmt: skip
+"""Most of a clip, at the size of ImageNet; and the window of the configuration, for which only the
+first of `ARMS` is measured."""
 FIXED_C = (0.01,)
-ARMS = (
+ARMS: tuple[dict[str, Any], ...] = (
     {"shots": 0, "by": "source", "draws": 1, "grid": FIXED_C},
     {"shots": 0, "by": "source", "draws": 1, "grid": C_GRID},
     {"shots": 3, "by": "source", "draws": 5, "grid": C_GRID},
@@ -52,17 +59,18 @@ def config_of(root: str, number: int) -> TrainConfig:
     ])  # fmt: skip
 
 
-def keep(root: str) -> None:
+def keep(root: str, window: str) -> None:
     """Run `avmix features` where the features are not there yet."""
-    command = [sys.executable, "-m", "avmix", "features", "--config", CONFIG, "--out", FEATURES,
+    folder, options = WINDOWS[window]
+    command = [sys.executable, "-m", "avmix", "features", "--config", CONFIG, "--out", folder,
                f"data.root={root}", "data.manifest=runs/manifests/ucf101_av8_split1",
-               *OPTIONS]  # fmt: skip
+               *OPTIONS, *options]  # fmt: skip
     subprocess.run(command, check=True)
 
 
-def all_clips() -> dict[str, tuple[KeptFeatures, int]]:
+def all_clips(window: str) -> dict[str, tuple[KeptFeatures, int]]:
     """Features and row of each clip, by its id."""
-    found = [open_features(Path(FEATURES), split) for split in ("train", "test")]
+    found = [open_features(Path(WINDOWS[window][0]), split) for split in ("train", "test")]
     return {
         entry.clip_id: (kept, row)
         for kept in found
@@ -94,6 +102,19 @@ def half_difference(clips: dict[str, tuple[KeptFeatures, int]]) -> dict[str, flo
     return found
 
 
+def measure(train: KeptFeatures, test: KeptFeatures, arm: dict[str, Any]) -> dict[str, Any]:
+    """All draws of one of `ARMS`."""
+    draws = [
+        probe(train, test, shots=arm["shots"], seed=seed, by=arm["by"], grid=arm["grid"])
+        for seed in range(arm["draws"])
+    ]
+    heads = [asdict(head) for head in summarise(draws)]
+    print(train.manifest.protocol, arm, *(f"{h['head']} {100 * h['top1']:.1f}" for h in heads),
+          flush=True)  # fmt: skip
+    top1 = [{r.head: r.top1 for r in draw} for draw in draws]
+    return {**arm, "grid": list(arm["grid"]), "heads": heads, "top1": top1}
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -104,23 +125,18 @@ def main() -> None:
     os.chdir(ROOT)
     for number in (1, 2, 3):
         prepare_table(config_of(args.root, number).data)
-    keep(args.root)
-    clips = all_clips()
-    kept = next(iter(clips.values()))[0]
-    size = sum(4 * value[0].size for value in kept.features.values())
     arms: list[dict[str, Any]] = []
-    for number in (1, 2, 3):
-        train, test = of_split(number, "train", clips), of_split(number, "test", clips)
-        for arm in ARMS:
-            draws = [
-                probe(train, test, shots=arm["shots"], seed=seed, by=arm["by"], grid=arm["grid"])
-                for seed in range(arm["draws"])
-            ]
-            heads = [asdict(head) for head in summarise(draws)]
-            said = {"split": number, **arm, "grid": list(arm["grid"]), "heads": heads}
-            arms.append(said | {"top1": [{r.head: r.top1 for r in draw} for draw in draws]})
-            print(number, arm["shots"], arm["by"], *(f"{h['head']} {100 * h['top1']:.1f}"
-                  for h in heads), flush=True)  # fmt: skip
+    for window in WINDOWS:
+        keep(args.root, window)
+        clips = all_clips(window)
+        for number in (1, 2, 3):
+            train, test = of_split(number, "train", clips), of_split(number, "test", clips)
+            first = window == next(iter(WINDOWS))
+            for arm in ARMS if first else ARMS[:1]:
+                arms.append({"window": window, "split": number, **measure(train, test, arm)})
+    clips = all_clips(next(iter(WINDOWS)))
+    kept = next(iter(clips.values()))[0]
+    size = sum(4 * math.prod(value.shape[1:]) for value in kept.features.values())
     result = {
         "kind": "probe",
         "command": "python benchmarks/probe.py --root DIR",
@@ -128,6 +144,7 @@ def main() -> None:
         "options": list(OPTIONS),
         "measured": origin,
         "protocol": "ucf101_av8, official splits 1 to 3",
+        "windows": {window: list(options) for window, (_, options) in WINDOWS.items()},
         "features": kept.header.identity,
         "num_clips": len(clips),
         "bytes_per_clip": size,

@@ -15,7 +15,7 @@ def probe_table(result: dict[str, Any]) -> str:
         rows.append(
             [_fitted_on(arm), str(arm["split"]), _c(arm), *(_cell(heads[h]) for h in HEADS)]
         )
-    headings = ["fitted on", "split", "C", *HEADS]
+    headings = ["window", "fitted on", "split", "C", *HEADS]
     half = " and ".join(f"{100 * v:.3f} % ({n})" for n, v in result["half_difference"].items())
     lines = [
         *table(headings, rows),
@@ -35,7 +35,7 @@ def _order(arms: list[dict[str, Any]]) -> Any:
 
 
 def _way(arm: dict[str, Any]) -> tuple[Any, ...]:
-    return arm["shots"], arm["by"], arm["draws"], tuple(arm["grid"])
+    return arm["window"], arm["shots"], arm["by"], arm["draws"], tuple(arm["grid"])
 
 
 def _fitted_on(arm: dict[str, Any]) -> str:
