@@ -1,5 +1,6 @@
 """`avmix probe` against scikit-learn called by hand, on the same features and draws."""
 
+import importlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,10 +19,12 @@ from avmix.features import probing
 from avmix.features.probing import half_interval_over_sources, probe, summarise
 from avmix.types import Entry
 
-pytest.importorskip("sklearn", reason="the extra [probe] is not installed")
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.preprocessing import StandardScaler
+WHY = "the extra [probe] is not installed"
+LogisticRegression: Any = pytest.importorskip("sklearn.linear_model", reason=WHY).LogisticRegression
+StandardScaler: Any = pytest.importorskip("sklearn.preprocessing", reason=WHY).StandardScaler
+StratifiedGroupKFold: Any = pytest.importorskip(
+    "sklearn.model_selection", reason=WHY
+).StratifiedGroupKFold
 
 CLASSES = ("a", "b", "c")
 WIDTHS = {"video": 6, "audio": 4}
@@ -255,3 +258,29 @@ def test_bad_input_is_one_line(
 def test_draws_cannot_act_without_shots(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, "--draws", "5") == 2
     assert "--draws cannot act without --shots" in capsys.readouterr().err
+
+
+def test_the_table_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    tables = importlib.import_module("tables")
+
+    def arm(split: int, shots: int, grid: list[float], top1: float) -> dict[str, Any]:
+        heads = [{"head": name, "top1": top1, "half_interval": interval}
+                 for name, interval in (("video", 0.0123), ("audio", None),
+                                        ("concatenated", 0.1), ("average", 0.1))]  # fmt: skip
+        return {"window": "6 s", "split": split, "shots": shots, "by": "clip", "draws": 5,
+                "grid": grid, "heads": heads}  # fmt: skip
+
+    result = {
+        "kind": "probe", "config": "c.yaml", "options": ["a=1"], "num_clips": 7,
+        "bytes_per_clip": 15360, "half_difference": {"video": 2e-4},
+        "arms": [arm(1, 0, [0.01], 0.9), arm(1, 8, [1.0, 2.0], 0.5), arm(2, 0, [0.01], 0.8)],
+    }  # fmt: skip
+    lines = tables.table(result).splitlines()
+    assert lines[2:5] == [
+        "| 6 s | all clips | 1 | 0.01 | 90.0 ± 1.2 | 90.0 | 90.0 ± 10.0 | 90.0 ± 10.0 |",
+        "| 6 s | all clips | 2 | 0.01 | 80.0 ± 1.2 | 80.0 | 80.0 ± 10.0 | 80.0 ± 10.0 |",
+        "| 6 s | 8 clips a class, by clip, 5 draws | 1 | chosen | 50.0 ± 1.2 | 50.0 | 50.0 ± 10.0 "
+        "| 50.0 ± 10.0 |",
+    ]
+    assert "15,360 bytes each; half precision would change features by 0.020 % (video)" in lines[-1]

@@ -13,7 +13,13 @@ def probe_table(result: dict[str, Any]) -> str:
     for arm in sorted(result["arms"], key=_order(result["arms"])):
         heads = {head["head"]: head for head in arm["heads"]}
         rows.append(
-            [_fitted_on(arm), str(arm["split"]), _c(arm), *(_cell(heads[h]) for h in HEADS)]
+            [
+                arm["window"],
+                _fitted_on(arm),
+                str(arm["split"]),
+                _c(arm),
+                *(_cell(heads[h]) for h in HEADS),
+            ]
         )
     headings = ["window", "fitted on", "split", "C", *HEADS]
     half = " and ".join(f"{100 * v:.3f} % ({n})" for n, v in result["half_difference"].items())
