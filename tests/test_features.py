@@ -35,6 +35,7 @@ from avmix.models import build_model
 from avmix.models.encoder import AudioSpec, Encoder
 from avmix.models.frontend import Frontend
 from avmix.training.runtime import Runtime
+from avmix.training.trained import TrainedNetwork
 
 HERE = Runtime(device=torch.device("cpu"), threads=1)
 
@@ -385,6 +386,22 @@ def test_the_command_says_size_time_and_difference(
     assert code == 0
     assert "test, 3 clips of 3, 0.0 MB; 3 of them computed before\n" in said
     assert "train, 7 clips of 7" in said
+
+
+def test_a_checkpoint_gives_the_features_of_its_encoders(
+    data: Path, config: TrainConfig, kept: Path, tmp_path: Path
+) -> None:
+    network = build_model(config.model, 4, clip=config.clip, frontend=config.frontend)
+    elsewhere = replace(config, data=replace(config.data, root=str(tmp_path / "gone")))
+    TrainedNetwork(elsewhere, [f"c{i}" for i in range(4)], network).save(tmp_path / "x.safetensors")
+    words = ["--checkpoint", tmp_path / "x.safetensors", "--views", "2", "--batch-size", "4"]
+    code, said = run(*words, "--root", data, "--out", tmp_path / "features")
+    assert code == 0, said
+    for split in ("train", "test"):
+        wanted, found = open_features(kept, split), open_features(tmp_path / "features", split)
+        assert found.header.identity == wanted.header.identity
+        for name, value in wanted.features.items():
+            np.testing.assert_array_equal(found.features[name], value)
 
 
 def test_the_command_refuses_random_weights_and_says_what_to_do(
