@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from avmix.augment import TimePlan
-from avmix.data.dataset import TrainSet
+from avmix.data.clip_reader import ClipReader
+from avmix.data.dataset import EvalSet, TrainSet
 from avmix.data.sample import BadClip, Loaded, Place, Sample
 from avmix.types import Batch, Clip, Entry
 
@@ -110,8 +111,7 @@ def clip_of(row: int, side: int = 4) -> Clip:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class FragileSet(TrainSet):
+class Fragile(ClipReader):
     """The real thing, but where a file begins with the word for a fate, the decoder meets it."""
 
     def decode(self, entry: Entry, times: Sequence[TimePlan]) -> list:
@@ -121,6 +121,16 @@ class FragileSet(TrainSet):
         if content == b"hangs":
             meet("hang")
         return super().decode(entry, times)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FragileSet(Fragile, TrainSet):
+    """To train on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FragileEvalSet(Fragile, EvalSet):
+    """To evaluate on."""
 
 
 def tell_about_parent(pipe: Connection) -> None:

@@ -88,9 +88,9 @@ def test_the_numbers_come_from_the_train_split_and_go_into_the_network(make_entr
     found = read_log_mel(tmp_path)
     assert found is not None
     assert (found.mean, found.std) == (-2.0, 1.5)
-    measured = training_setup._with_measured(FrontendConfig(), tmp_path)
+    measured = training_setup.with_measured(FrontendConfig(), tmp_path)
     assert (measured.mel_mean, measured.mel_std) == (-2.0, 1.5)
-    given = training_setup._with_measured(FrontendConfig(mel_mean=1.0), tmp_path)
+    given = training_setup.with_measured(FrontendConfig(mel_mean=1.0), tmp_path)
     assert (given.mel_mean, given.mel_std) == (1.0, 1.5)
     header = json.loads((tmp_path / "dataset.json").read_text())
     header["log_mel"]["std"] = 0
@@ -104,7 +104,7 @@ def test_a_manifest_without_the_numbers_keeps_its_bytes_and_trains_as_before(mak
     write_manifest(tmp_path, classes=entry.labels, protocol="p", splits={"train": [entry]})
     assert "log_mel" not in (tmp_path / "train.jsonl").read_text()
     assert read_log_mel(tmp_path) is None
-    found = training_setup._with_measured(FrontendConfig(), tmp_path)
+    found = training_setup.with_measured(FrontendConfig(), tmp_path)
     assert (found.mel_mean, found.mel_std) == (-0.3, 3.7)
 
 

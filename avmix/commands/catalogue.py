@@ -99,6 +99,21 @@ COMMANDS = (
         reads_words=True,
     ),
     Command(
+        name="features",
+        group="train",
+        summary="compute the embeddings of every clip once, by frozen encoders",
+        example="avmix features --config configs/own.yaml --modality video --out features/mine\n"
+        "  avmix features --checkpoint runs/mine --views 3 --half --out features/mine",
+        module="avmix.commands.features",
+    ),
+    Command(
+        name="probe",
+        group="train",
+        summary="fit linear classifiers to kept features, of all clips or of few a class",
+        example="avmix probe features/mine --shots 8 --draws 10 --by clip",
+        module="avmix.commands.linear_probe",
+    ),
+    Command(
         name="doctor",
         group="look",
         summary="report contents and problems of media files, and what is installed",

@@ -122,6 +122,17 @@ def load_config(
     return config
 
 
+def load_files(cls: type[C], files: Sequence[Path], options: Sequence[str]) -> C:
+    """Load a configuration from YAML files and words KEY=VALUE, for commands that have options of
+    their own. Raises ValueError for a word of another form; ends the program as `load_config`."""
+    words = [word for path in files for word in ("--config", str(path))]
+    for option in options:
+        if "=" not in option or option.startswith("-"):
+            raise ValueError(f"{option}: options are KEY=VALUE, as model.fusion=sum")
+        words.append(f"--{option}")
+    return load_config(cls, words)
+
+
 @cache
 def _parser_of(cls: type, prog: str | None = None, epilog: str | None = None) -> _Parser:
     """One for all calls: most of the time of a call is reading the documentation of the options."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from avmix.config import TrainConfig, load_config
+from avmix.config import TrainConfig, load_files
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.input_options import with_expected_input
 from avmix.models.measure import Measured, Stage, measure, mixing_of, shape_text
@@ -98,12 +98,7 @@ def _network(args: argparse.Namespace) -> tuple[TrainConfig, LateFusionClassifie
             raise ValueError(f"{args.options[0]}: a checkpoint has its configuration; --config")
         trained = load(args.checkpoint, own_code=args.own_code)
         return trained.config, trained.network
-    words = [word for path in args.config for word in ("--config", str(path))]
-    for option in args.options:
-        if "=" not in option or option.startswith("-"):
-            raise ValueError(f"{option}: options are KEY=VALUE, as model.fusion=sum")
-        words.append(f"--{option}")
-    config = with_expected_input(load_config(TrainConfig, words))
+    config = with_expected_input(load_files(TrainConfig, args.config, args.options))
     model = build_model(
         config.model, args.classes, clip=config.clip, frontend=config.frontend, load_weights=False
     )

@@ -114,7 +114,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     out, root, folder = Path(config.run.out), Path(config.data.root), config.data.manifest_folder
     given, config = config, with_expected_input(config)
     expected = in_words(given, config)
-    config = replace(config, frontend=_with_measured(config.frontend, folder))
+    config = replace(config, frontend=with_measured(config.frontend, folder))
     data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
     limits = read_limits(data.num_workers, data.clip_seconds)
     clips = train_clips(data)
@@ -191,7 +191,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
                     expected=expected)  # fmt: skip
 
 
-def _with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:
+def with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:
     """With the numbers that dataset.json has, so that the checkpoint has them: evaluation does not
     depend on what is written there later."""
     found = read_log_mel(folder)

@@ -41,6 +41,7 @@ SOURCES = {
         "avmix/tools/leaks.py",
     ),
     "mix": ("avmix/models/frontend.py", "avmix/models/spectrograms.py", "avmix/mix"),
+    "probe": ("avmix/features", "avmix/data/few_shot.py"),
     "prepare": (
         "avmix/decode",
         "avmix/media/frame_scan.py",

@@ -10,6 +10,7 @@ from report.tables.decoding import decoding_summary, decoding_tables
 from report.tables.fuzzing import fuzz_table
 from report.tables.mixing import mix_summary, mix_table
 from report.tables.preparing import leaks_table, prepare_table, rows_table
+from report.tables.probing import probe_table
 
 _BY_KIND = {
     "decode": decoding_tables,
@@ -20,6 +21,7 @@ _BY_KIND = {
     "leaks": leaks_table,
     "learning": learning.learning_table,
     "prepare": prepare_table,
+    "probe": probe_table,
     "rows": rows_table,
     "training": training.scores_table,
 }

@@ -1,0 +1,139 @@
+"""Kept features: a folder with the embeddings of every clip, written once by `avmix features`.
+
+The folder is a dataset: `dataset.json` and `SPLIT.jsonl` list the clips that have features, in the
+order of the rows of `SPLIT.safetensors`. `features.json` says what they are of: window, front end,
+encoders and the hash of their weights; which clips were left out, and why.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from avmix.data.manifest import Manifest, read_manifest
+from avmix.data.tensor_file import open_tensors
+from avmix.system import strict_json
+from avmix.system.atomic_files import replace_text
+
+FORMAT = 1
+MODALITIES = ("video", "audio")
+_HEADER = "features.json"
+
+
+class FeaturesError(ValueError):
+    """A folder has no features, not those that are asked for, or damaged ones; the message names
+    it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What `features.json` says."""
+
+    identity: dict[str, Any]
+    """What the features are of; nothing else of a configuration changes them."""
+    computed_with: dict[str, Any]
+    """Versions, device and the like: what changes last digits."""
+    splits: dict[str, dict[str, Any]]
+    """By name; `complete` says whether a split has all of its clips."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFeatures:
+    """Features of one split, mapped into memory: what is not looked at is not read."""
+
+    manifest: Manifest
+    """The clips; the i-th has row i of every array."""
+    features: Mapping[str, np.ndarray]
+    """`video` and `audio`, those that were kept: (clips, views, width), float32 or float16."""
+    has_audio: Bool[np.ndarray, "n views"]
+    """False where a view has no audio: its audio feature is that of an empty spectrogram."""
+    header: Header
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Number of the class of each clip."""
+        number = {name: k for k, name in enumerate(self.manifest.classes)}
+        return np.array([number[entry.labels[0]] for entry in self.manifest.entries])
+
+    @property
+    def sources(self) -> np.ndarray:
+        """Number of the source of each clip."""
+        numbers: dict[str, int] = {}
+        entries = self.manifest.entries
+        return np.array([numbers.setdefault(e.source_id, len(numbers)) for e in entries])
+
+
+def open_features(folder: Path, split: str, *, verify: bool = True) -> KeptFeatures:
+    """Open the features of a split. `verify`: read the file once and compare its hash.
+
+    Raises `FeaturesError` where there are none, where they are not complete, and where a file is
+    not the one that was written; `ManifestError` as reading a manifest does.
+    """
+    header = read_header(folder)
+    if header is None:
+        raise FeaturesError(f"{folder / _HEADER}: not found; `avmix features` writes it")
+    said = header.splits.get(split)
+    if said is None:
+        known = ", ".join(header.splits) or "none"
+        raise FeaturesError(f"{folder}: no features of a split {split!r}; it has: {known}")
+    if not said["complete"]:
+        raise FeaturesError(
+            f"{folder}: the features of {split!r} are not complete; the same `avmix features` "
+            "continues them"
+        )
+    manifest, path = read_manifest(folder, split), tensors_path(folder, split)
+    if manifest.sha256 != said["rows_sha256"]:
+        raise FeaturesError(f"{folder}: the rows of {split!r} are not those of its features")
+    found = open_tensors(path).tensors
+    if verify:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != said["sha256"]:
+                raise FeaturesError(f"{path}: damaged: its hash is not that of features.json")
+    lengths = {len(tensor) for tensor in found.values()}
+    if lengths != {len(manifest.entries)}:
+        raise FeaturesError(f"{path}: {lengths} rows, and {len(manifest.entries)} clips")
+    features = {name: found[name] for name in MODALITIES if name in found}
+    return KeptFeatures(
+        manifest=manifest, features=features, has_audio=found["has_audio"], header=header
+    )
+
+
+def tensors_path(folder: Path, split: str) -> Path:
+    """Where the features of a split are."""
+    return folder / f"{split}.safetensors"
+
+
+def read_header(folder: Path) -> Header | None:
+    """What `features.json` says; None where there is none. Raises `FeaturesError`."""
+    path = folder / _HEADER
+    try:
+        found = json.loads(path.read_bytes())
+        if found["format"] != FORMAT:
+            raise FeaturesError(f"{path}: format {found['format']}, this avmix reads {FORMAT}")
+        return Header(
+            identity=dict(found["identity"]),
+            computed_with=dict(found["computed_with"]),
+            splits=dict(found["splits"]),
+        )
+    except FileNotFoundError:
+        return None
+    except FeaturesError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise FeaturesError(f"{path}: not a header of features: {error!r}") from None
+
+
+def write_header(folder: Path, header: Header) -> None:
+    """Write `features.json` atomically."""
+    said = {
+        "format": FORMAT,
+        "identity": header.identity,
+        "computed_with": header.computed_with,
+        "splits": dict(sorted(header.splits.items())),
+    }
+    replace_text(folder / _HEADER, strict_json.dumps(said, indent=2) + "\n")

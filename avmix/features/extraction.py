@@ -1,0 +1,240 @@
+"""Features of a split: computed in parts, each written atomically, then joined into one file."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from avmix.data.loader import EvalLoader
+from avmix.data.sample import BadClip
+from avmix.data.tensor_file import Shape, TensorFileError, open_tensors, write_tensors
+from avmix.features.frozen_encoders import FrozenEncoders
+from avmix.system import strict_json
+from avmix.types import Batch
+
+PART_CLIPS = 256
+"""Clips of a part: what a kill costs at most, about."""
+
+
+class HalfError(NamedTuple):
+    """Squares of what half precision changes, and of the features."""
+
+    of_error: float
+    of_value: float
+
+    @property
+    def relative(self) -> float:
+        """Root mean square of the change, relative to that of the features."""
+        return (self.of_error / self.of_value) ** 0.5 if self.of_value else 0.0
+
+
+@dataclass(kw_only=True)
+class _Part:
+    """What is gathered for one part."""
+
+    rows: list[int] = field(default_factory=list)
+    arrays: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    """By name, an array of some clips each."""
+    bad: dict[int, BadClip] = field(default_factory=dict)
+    half: dict[str, HalfError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartFile:
+    """A part on the disk."""
+
+    path: Path
+    rows: tuple[int, ...]
+    """Rows of the manifest of the split that it has features of."""
+    bad: tuple[BadClip, ...]
+    """Clips of it that were left out."""
+    half: dict[str, HalfError]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extraction:
+    """How the features of one split are computed and stored."""
+
+    folder: Path
+    """For the parts; it belongs to this split."""
+    encoders: FrozenEncoders
+    loader: EvalLoader
+    """Of all clips; each of its batches holds all views of its clips."""
+    device: torch.device
+    dtype: np.dtype[Any]
+    """float32 or float16."""
+    part_clips: int = PART_CLIPS
+
+    def run(
+        self, done: Callable[[int, bool], None], damaged: Callable[[str], None]
+    ) -> list[PartFile]:
+        """Compute the parts that are not there yet; returns all, in order.
+
+        `done` is told how many more clips have features, or were left out, and whether that was
+        computed now; `damaged` the reason why a part that is there has to be computed again.
+        """
+        parts = self._parts()
+        found: dict[int, PartFile] = {}
+        for number, batches in enumerate(parts):
+            path = self._path(number)
+            if not path.exists():
+                continue
+            try:
+                found[number] = read_part(path)
+            except TensorFileError as error:
+                damaged(str(error))
+                continue
+            done(_num_clips(batches), False)
+        todo = [number for number in range(len(parts)) if number not in found]
+        if todo:
+            wanted = [batch for number in todo for batch in parts[number]]
+            loaded = iter(replace(self.loader, batches=wanted))
+            for number in todo:
+                found[number] = self._compute(number, parts[number], loaded, done)
+        return [found[number] for number in range(len(parts))]
+
+    def _parts(self) -> list[list[Sequence[tuple[int, int]]]]:
+        """Batches of each part; the same whatever was done before, and so are the bits."""
+        batches = self.loader.batches
+        each = max(1, self.part_clips // _num_clips(batches[:1]))
+        return [list(batches[i : i + each]) for i in range(0, len(batches), each)]
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06}.safetensors"
+
+    def _compute(
+        self,
+        number: int,
+        batches: Sequence[Sequence[tuple[int, int]]],
+        loaded: Iterator[Any],
+        done: Callable[[int, bool], None],
+    ) -> PartFile:
+        part = _Part()
+        for places in batches:
+            batch, bad = next(loaded)
+            for clip in bad:
+                part.bad.setdefault(clip.row, clip)
+            if batch is not None:
+                self._add(part, batch)
+            done(_num_clips([places]), True)
+        return self._write(self._path(number), part)
+
+    def _add(self, part: _Part, batch: Batch) -> None:
+        """Features of the clips of a batch that have all views, all finite."""
+        views = self.loader.num_views
+        features = {n: t.cpu().numpy() for n, t in self.encoders(batch.to(self.device)).items()}
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is left out
+            stored = {name: value.astype(self.dtype) for name, value in features.items()}
+        rows = batch.row.numpy()
+        whole = [row for row in dict.fromkeys(rows.tolist()) if (rows == row).sum() == views]
+        for row in whole:
+            mine = rows == row
+            if reason := self._not_finite({n: v[mine] for n, v in features.items()}, stored, mine):
+                part.bad.setdefault(row, BadClip(row, self.loader.paths[int(row)], reason))
+        kept = [row for row in whole if row not in part.bad]
+        mine = np.isin(rows, kept)
+        if not kept:
+            return
+        part.rows += kept
+        for name, value in stored.items():
+            self._append(part, name, value[mine])
+            if self.dtype != np.float32:
+                exact, old = features[name][mine].astype(np.float64), part.half.get(name, (0, 0))
+                error = np.square(exact - value[mine]).sum(), np.square(exact).sum()
+                part.half[name] = HalfError(
+                    *(float(a + b) for a, b in zip(old, error, strict=True))
+                )
+        self._append(part, "has_audio", batch.has_audio.numpy()[mine])
+
+    def _append(self, part: _Part, name: str, value: np.ndarray) -> None:
+        views = self.loader.num_views
+        clips = value.reshape(len(value) // views, views, *value.shape[1:])
+        part.arrays.setdefault(name, []).append(clips)
+
+    def _not_finite(
+        self, exact: Mapping[str, np.ndarray], stored: Mapping[str, np.ndarray], mine: np.ndarray
+    ) -> str:
+        for name, value in exact.items():
+            if not np.isfinite(value).all():
+                return f"its {name} feature is not finite"
+            if not np.isfinite(stored[name][mine]).all():
+                return f"its {name} feature has values beyond half precision; store it in full"
+        return ""
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Of the tensors of no clips."""
+        views = self.loader.num_views
+        features = {
+            name: Shape(self.dtype, (0, views, width))
+            for name, width in self.encoders.widths.items()
+        }
+        return features | {"has_audio": Shape(np.dtype("?"), (0, views))}
+
+    def _write(self, path: Path, part: _Part) -> PartFile:
+        count = len(part.rows)
+        arrays = {
+            name: np.concatenate(part.arrays[name]) if count else np.empty(s.shape, s.dtype)
+            for name, s in self.shapes.items()
+        }
+        said = {
+            "rows": part.rows,
+            "bad": [list(part.bad[row]) for row in sorted(part.bad)],
+            "half": {name: list(error) for name, error in sorted(part.half.items())},
+            "sha256": _digest(arrays),
+        }
+        shapes = {name: Shape(s.dtype, (count, *s.shape[1:])) for name, s in self.shapes.items()}
+        write_tensors(path, shapes, lambda name: [arrays[name]], {"part": strict_json.dumps(said)})
+        return read_part(path, verify=False)
+
+
+def read_part(path: Path, *, verify: bool = True) -> PartFile:
+    """Read what a part says, and compare its hash. Raises `TensorFileError`."""
+    found = open_tensors(path)
+    try:
+        said = json.loads(found.metadata["part"])
+        if verify and said["sha256"] != _digest(found.tensors):
+            raise ValueError("its hash differs")
+        return PartFile(
+            path=path,
+            rows=tuple(said["rows"]),
+            bad=tuple(BadClip(*clip) for clip in said["bad"]),
+            half={name: HalfError(*error) for name, error in said["half"].items()},
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise TensorFileError(f"{path}: not a part of features: {error!r}") from None
+
+
+def join(parts: Sequence[PartFile], shapes: Mapping[str, Shape], path: Path) -> str:
+    """Write the features of all parts to one file, a part at a time; returns its SHA-256."""
+    count = sum(len(part.rows) for part in parts)
+    whole = {name: Shape(s.dtype, (count, *s.shape[1:])) for name, s in shapes.items()}
+    return write_tensors(
+        path, whole, lambda name: (open_tensors(part.path).tensors[name] for part in parts), {}
+    )
+
+
+def half_error(parts: Sequence[PartFile]) -> dict[str, float]:
+    """What half precision changes of each modality, relative; empty where nothing."""
+    names = sorted({name for part in parts for name in part.half})
+    found = {name: [part.half[name] for part in parts if name in part.half] for name in names}
+    return {
+        name: HalfError(sum(e.of_error for e in errors), sum(e.of_value for e in errors)).relative
+        for name, errors in found.items()
+    }
+
+
+def _num_clips(batches: Sequence[Sequence[tuple[int, int]]]) -> int:
+    return len({row for places in batches for row, _ in places})
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    sha256 = hashlib.sha256()
+    for name in sorted(arrays):
+        sha256.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return sha256.hexdigest()

@@ -1,0 +1,240 @@
+"""Writing of a folder of features: what it may continue, its splits, and what it says of itself."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from avmix.data.dataset import EvalSet
+from avmix.data.kept_features import (
+    FeaturesError,
+    Header,
+    open_features,
+    read_header,
+    tensors_path,
+    write_header,
+)
+from avmix.data.loader import eval_loader, read_limits
+from avmix.data.manifest import Manifest, read_manifest, write_manifest
+from avmix.data.quarantine import Quarantine
+from avmix.data.sample import WORTH_HINT, TooManyBadClips
+from avmix.features.extraction import PART_CLIPS, Extraction, PartFile, half_error, join
+from avmix.features.frozen_encoders import FrozenEncoders
+from avmix.mix.frame_mixer import kernel_of
+from avmix.system.atomic_files import remove_partial
+from avmix.system.printing import shortened
+from avmix.training.runtime import Rounding, Runtime
+
+_PARTS = "parts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """What is kept, and how it is read."""
+
+    manifest_folder: Path
+    root: Path
+    out: Path
+    num_views: int = 1
+    half: bool = False
+    batch_size: int = 32
+    """Windows that are encoded together, at least the views of a clip."""
+    num_workers: int = 1
+    clip_seconds: float = 60.0
+    verify: Literal["first", "never"] = "first"
+    part_clips: int = PART_CLIPS
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the features on the disk."""
+        return np.dtype("<f2" if self.half else "<f4")
+
+    @property
+    def clips_per_batch(self) -> int:
+        """All views of a clip are in one batch."""
+        return max(1, self.batch_size // self.num_views)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a split is told about; by default nowhere."""
+
+    clips: Callable[[int, bool], None] = lambda number, computed: None
+    """How many more clips are done, and whether they were computed now or are from before."""
+    notice: Callable[[str], None] = lambda text: None
+
+
+def begin(keeping: Keeping, encoders: FrozenEncoders, here: Runtime) -> tuple[Header, str]:
+    """The header of a new folder, or of the one that is there and is continued; and what is to be
+    said of settings that differ from those it was begun with.
+
+    Raises `FeaturesError` where the folder holds features of another kind: the message names what
+    differs.
+    """
+    identity = encoders.identity(keeping.num_views, keeping.dtype.name)
+    with_ = computed_with(keeping, encoders, here)
+    remove_partial(keeping.out)
+    there = read_header(keeping.out)
+    if there is None:
+        return Header(identity=identity, computed_with=with_, splits={}), ""
+    # As it is read back: tuples are lists in JSON.
+    changed = _changes(there.identity, json.loads(json.dumps(identity)))  # noqa: TID251
+    if changed:
+        raise FeaturesError(
+            f"{keeping.out} holds other features ({', '.join(changed)}); choose another --out, or "
+            "delete the folder"
+        )
+    moved = _changes(there.computed_with, with_)
+    if not moved:
+        return there, ""
+    return there, (
+        f"it continues with other settings ({', '.join(moved)}): features may differ in their last "
+        "digits from those of an uninterrupted run"
+    )
+
+
+def computed_with(keeping: Keeping, encoders: FrozenEncoders, here: Runtime) -> dict[str, Any]:
+    """What changes last digits of features."""
+    kernel = kernel_of(encoders.config.frontend.kernel, here.device)
+    rounding = asdict(Rounding.here(here.device, kernel))
+    return {"avmix": version("avmix"), "clips_per_batch": keeping.clips_per_batch, **rounding}
+
+
+def keep_split(
+    split: str,
+    keeping: Keeping,
+    encoders: FrozenEncoders,
+    header: Header,
+    here: Runtime,
+    progress: Progress,
+) -> Header:
+    """Compute what is missing of a split, and store it; returns the header with it.
+
+    Raises `FeaturesError` where other clips, or files, were begun; `TooManyBadClips` where no clip
+    has features; `LoaderError`, and OSError that names the file.
+    """
+    manifest = read_manifest(keeping.manifest_folder, split)
+    begun = {"complete": False, "manifest_sha256": manifest.sha256}
+    said = header.splits.get(split, begun)
+    if said["manifest_sha256"] != manifest.sha256:
+        raise FeaturesError(
+            f"{keeping.out}: the clips of {split!r}, or their files, are not those it was begun "
+            f"with{_changed_clip(keeping.out, split, said, manifest)}; choose another --out, or "
+            "delete the folder"
+        )
+    parts = keeping.out / _PARTS / split
+    if said["complete"]:
+        open_features(keeping.out, split)  # raises where it is damaged
+        shutil.rmtree(parts, ignore_errors=True)
+        progress.clips(len(manifest.entries), False)
+        return header
+    header = replace(header, splits={**header.splits, split: begun})
+    parts.mkdir(parents=True, exist_ok=True)
+    remove_partial(parts)
+    write_header(keeping.out, header)
+    dataset = EvalSet(
+        manifest=manifest, root=keeping.root, clip=encoders.config.clip,
+        num_views=keeping.num_views, verify=keeping.verify,
+        limits=read_limits(keeping.num_workers, keeping.clip_seconds),
+    )  # fmt: skip
+    quarantine = Quarantine(keeping.out / "quarantine.jsonl")
+    loader = eval_loader(
+        dataset, batch_size=keeping.clips_per_batch * keeping.num_views,
+        num_workers=keeping.num_workers, clip_seconds=keeping.clip_seconds, quarantine=quarantine,
+        pin=here.device.type == "cuda",
+    )  # fmt: skip
+    with closing(loader):
+        extraction = Extraction(folder=parts, encoders=encoders, loader=loader,
+                                device=here.device, dtype=keeping.dtype,
+                                part_clips=keeping.part_clips)  # fmt: skip
+        found = extraction.run(
+            progress.clips, lambda why: progress.notice(f"{why}; it is computed again")
+        )
+    if notice := quarantine.notice():
+        progress.notice(notice)
+    header = _finish(split, keeping, header, manifest, found, extraction)
+    shutil.rmtree(parts)
+    return header
+
+
+def _finish(
+    split: str,
+    keeping: Keeping,
+    header: Header,
+    manifest: Manifest,
+    parts: list[PartFile],
+    extraction: Extraction,
+) -> Header:
+    """Join the parts and list their clips. A kill between any two of the files that are written
+    here leaves a folder in which the split is not complete."""
+    rows = [row for part in parts for row in part.rows]
+    bad = [clip for part in parts for clip in part.bad]
+    if not rows:
+        raise TooManyBadClips(
+            f"none of the {len(bad)} clips of {split!r} has features; the first: {bad[0].path}: "
+            f"{bad[0].reason}{WORTH_HINT}"
+        )
+    path = tensors_path(keeping.out, split)
+    sha256 = join(parts, extraction.shapes, path)
+    others = [name for name, said in header.splits.items() if said["complete"]]
+    kept = {name: read_manifest(keeping.out, name).entries for name in others}
+    kept[split] = tuple(manifest.entries[row] for row in rows)
+    source = json.loads((keeping.manifest_folder / "dataset.json").read_bytes())
+    write_manifest(
+        keeping.out, classes=manifest.classes, protocol=manifest.protocol,
+        splits=dict(sorted(kept.items())), leaks=source.get("leaks", ""),
+        notes={"features": "features.json says of what the rows of SPLIT.safetensors are"},
+    )  # fmt: skip
+    done = {
+        "complete": True,
+        "manifest_sha256": manifest.sha256,
+        "rows_sha256": read_manifest(keeping.out, split).sha256,
+        "sha256": sha256,
+        "bytes": path.stat().st_size,
+        "num_clips": len(rows),
+        "num_left_out": len(bad),
+        "left_out": [
+            {"clip_id": manifest.entries[b.row].clip_id, "path": b.path, "reason": b.reason}
+            for b in bad
+        ],
+        "half_error": half_error(parts),
+    }
+    header = replace(header, splits={**header.splits, split: done})
+    write_header(keeping.out, header)
+    return header
+
+
+def _changed_clip(out: Path, split: str, said: Mapping[str, Any], now: Manifest) -> str:
+    """The first clip with another file, to follow in a message; empty where that is not known."""
+    if not said["complete"]:
+        return ""
+    before = {entry.clip_id: entry for entry in read_manifest(out, split).entries}
+    for entry in now.entries:
+        old = before.get(entry.clip_id)
+        if old is not None and old.sha256 != entry.sha256:
+            return f" (the first file that differs: {entry.path})"
+    return ""
+
+
+def _changes(old: Any, new: Any, path: str = "") -> list[str]:
+    """`key old -> new` for everything that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            change
+            for key in keys
+            for change in _changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+        ]
+    return [] if old == new else [f"{path} {_said(old)} -> {_said(new)}"]
+
+
+def _said(value: Any) -> str:
+    """A hash by its beginning, as elsewhere."""
+    text = str(value)
+    return text[:12] if len(text) == 64 else shortened(text, 60)
