@@ -62,7 +62,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
         (["prepare", "ufc101"],
          "error: unknown dataset 'ufc101'; did you mean 'ucf101'? Datasets: audioset, "),
         (["train", "--mix.alhpa", "1"], "error: no option 'mix.alhpa'; did you mean 'mix.alpha'?"),
-        (["evaluate"], "error: the following arguments are required: checkpoint"),
+        (["evaluate"], "error: the following arguments are required: --checkpoint"),
     ],
 )  # fmt: skip
 def test_what_is_not_known_is_one_line_with_what_is_near(

@@ -262,7 +262,7 @@ def test_draws_cannot_act_without_shots(folder: Path, capsys: pytest.CaptureFixt
 
 def test_the_table_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    tables = importlib.import_module("tables")
+    tables = importlib.import_module("report.tables")
 
     def arm(split: int, shots: int, grid: list[float], top1: float) -> dict[str, Any]:
         heads = [{"head": name, "top1": top1, "half_interval": interval}
