@@ -212,14 +212,14 @@ def test_what_cannot_be_done_is_said(folder, ask, tmp_path) -> None:
         (["--checkpoint", folder, "--save", "x.safetensors", "--json"], 2, "--json cannot act"),
         (["--checkpoint", folder, "--config", config], 2, "not allowed with argument"),
         ([], 2, "one of the arguments --config --checkpoint is required"),
-        (["--config", config, "model.fusion"], 1, "model.fusion: options are KEY=VALUE"),
+        (["--config", config, "model.fusion"], 2, "model.fusion: options are KEY=VALUE"),
         (["--config", config, "model.fusion=sums"], 2, "model.fusion"),
-        (["--checkpoint", folder, "model.fusion=sum"], 1, "a checkpoint has its configuration"),
+        (["--checkpoint", folder, "model.fusion=sum"], 2, "a checkpoint has its configuration"),
         (["--checkpoint", tmp_path], 1, "no such checkpoint"),
-        (["--config", config, "--classes", "1"], 1, "--classes must be at least 2, got 1"),
+        (["--config", config, "--classes", "1"], 2, "--classes must be at least 2, got 1"),
         (["--config", config, "--figure", tmp_path], 1, "is a folder; name a file"),
         (["--config", config, "--figure", tmp_path / "x.xyz"], 1, "xyz"),
-        (["--checkpoint", folder, "--save", tmp_path / "x.pt"], 1, "ends with .safetensors"),
+        (["--checkpoint", folder, "--save", tmp_path / "x.pt"], 2, "ends with .safetensors"),
     ):
         found, _, error = ask(*words)
         assert (found, says in error) == (code, True), (words, error)

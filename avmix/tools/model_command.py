@@ -59,12 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure the network and print, or write its weights; returns the exit code."""
+    if wrong := _wrong_usage(args):
+        echo(f"error: {wrong}", error=True)
+        return 2
     try:
         for path in (args.figure, args.save):
             if path is not None and (why := unwritable(path)):
                 raise ValueError(f"{path} {why}")
-        if args.classes < 2:
-            raise ValueError(f"--classes must be at least 2, got {args.classes}")
         if args.save:
             trained = load(args.checkpoint, own_code=args.own_code)
             trained.save(args.save)
@@ -83,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
             echo(strict_json.dumps(said, indent=2), keep="\n")
         else:
             _print(config, found, said)
+            if args.config:
+                echo(f"for {args.classes} classes; --classes N for another number")
             if args.figure:
                 echo(f"wrote {args.figure}")
     except (ValueError, OSError) as error:
@@ -91,11 +94,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _wrong_usage(args: argparse.Namespace) -> str:
+    """What no file is needed to see, or an empty string."""
+    if args.classes < 2:
+        return f"--classes must be at least 2, got {args.classes}"
+    if args.checkpoint and args.options:
+        return f"{args.options[0]}: a checkpoint has its configuration; --config"
+    if wrong := [word for word in args.options if "=" not in word]:
+        return f"{wrong[0]}: options are KEY=VALUE, as model.fusion=sum"
+    if args.save and args.save.suffix != ".safetensors":
+        return f"--save {args.save}: the name of such a file ends with .safetensors"
+    return ""
+
+
 def _network(args: argparse.Namespace) -> tuple[TrainConfig, LateFusionClassifier]:
     """Of a checkpoint, or fresh of a configuration. Raises ValueError."""
     if args.checkpoint:
-        if args.options:
-            raise ValueError(f"{args.options[0]}: a checkpoint has its configuration; --config")
         trained = load(args.checkpoint, own_code=args.own_code)
         return trained.config, trained.network
     config = with_expected_input(load_files(TrainConfig, args.config, args.options))
