@@ -75,6 +75,7 @@ def config(data: Path) -> TrainConfig:
         frontend=numbers,
         clip=replace(BASE.clip, short_side=16),
         data=DataConfig(root=str(data), num_workers=0),
+        run=replace(BASE.run, threads=HERE.threads),
     )
 
 
@@ -89,6 +90,7 @@ def keeping(data: Path, out: Path, **changes: Any) -> Keeping:
 def keep(
     what: Keeping, encoders: FrozenEncoders, progress: Progress | None = None, split: str = "train"
 ) -> None:
+    torch.set_num_threads(HERE.threads)  # which decide the last digits
     header, _ = begin(what, encoders, HERE)
     keep_split(split, what, encoders, header, HERE, progress or Progress())
 

@@ -27,6 +27,7 @@ from avmix.data.sample import WORTH_HINT, TooManyBadClips
 from avmix.features.extraction import PART_CLIPS, Extraction, PartFile, half_error, join
 from avmix.features.frozen_encoders import FrozenEncoders
 from avmix.mix.frame_mixer import kernel_of
+from avmix.system import strict_json
 from avmix.system.atomic_files import remove_partial
 from avmix.system.printing import shortened
 from avmix.training.runtime import Rounding, Runtime
@@ -84,7 +85,7 @@ def begin(keeping: Keeping, encoders: FrozenEncoders, here: Runtime) -> tuple[He
     if there is None:
         return Header(identity=identity, computed_with=with_, splits={}), ""
     # As it is read back: tuples are lists in JSON.
-    changed = _changes(there.identity, json.loads(json.dumps(identity)))  # noqa: TID251
+    changed = _changes(there.identity, json.loads(strict_json.dumps(identity)))
     if changed:
         raise FeaturesError(
             f"{keeping.out} holds other features ({', '.join(changed)}); choose another --out, or "
