@@ -41,13 +41,13 @@ class FeatureNorm(nn.Module):
     def forward(self, x: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Float[Tensor, "b d"]:
         """Computed in float32; in training with the statistics of the batch, which the running ones
         follow where at least two clips have the modality."""
-        dtype, keep = x.dtype, present[:, None]
-        x = x.float().masked_fill(~keep, 0)  # whatever it is: not even nan times zero is zero
+        dtype, x, keep = x.dtype, x.float(), present[:, None]
         mean, var = self._statistics(x, keep) if self.training else (self.mean, self.var)
         normalised = (x - mean) * (var + 1e-5).rsqrt() * self.weight + self.bias
         return normalised.masked_fill(~keep, 0).to(dtype)
 
     def _statistics(self, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.masked_fill(~keep, 0)  # whatever it is: not even nan times zero is zero
         num = keep.sum()
         mean = x.sum(0) / num.clamp(min=1)
         var = (x - mean).masked_fill(~keep, 0).square().sum(0) / num.clamp(min=1)
