@@ -77,6 +77,21 @@ def test_the_trees_of_the_pages_are_the_tree(page: str) -> None:
             assert (ROOT / folder / name).exists(), folder + name
 
 
+def test_no_file_names_a_folder_of_one_machine() -> None:
+    folders = "|".join(("home", "root", "Users", "work", "mnt"))
+    names = re.compile(rf"(?<![\w.~<}}/-])/(?:{folders})/\w")
+    listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
+    kinds = (".py", ".md", ".toml", ".yaml", ".json", ".txt", "Makefile", "run")
+    found = [
+        f"{path}:{number}: {line.strip()}"
+        for path in listed
+        if path.endswith(kinds)
+        for number, line in enumerate((ROOT / path).read_text().splitlines(), 1)
+        if names.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_the_code_of_the_readme_runs(toy_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks

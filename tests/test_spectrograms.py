@@ -16,7 +16,7 @@ from avmix.models.frontend import Frontend
 from avmix.models.spectrograms import slaney_filters
 from avmix.types import Batch
 
-REAL = Path("/work/shared/data/real_clips")
+REAL = Path(__file__).parents[2] / "shared/data/real_clips"
 RATES = {32_000: (1024, 320), 16_000: (512, 160)}
 """Window and hop of the networks of PANNs."""
 
@@ -40,7 +40,7 @@ def recording(name: str, rate: int) -> np.ndarray:
     if name == "synthetic":
         return tones(rate)
     if not REAL.is_dir():
-        pytest.skip("the real recordings are not here")
+        pytest.skip(f"no real media in {REAL}: compared on synthetic audio only")
     clip = decode_clip(REAL / name, start_seconds=0.0, duration_seconds=2.0, num_frames=1,
                        sample_rate=rate)  # fmt: skip
     return clip.audio
