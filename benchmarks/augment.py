@@ -2,7 +2,7 @@
 
     python benchmarks/augment.py [--clips [NAME=]DIR ...] [--rounds N] [--out FILE]
     python benchmarks/augment.py --quick --only flip default --out runs/augment.json
-    python benchmarks/augment.py --device cuda       only that part anew, where there is a GPU
+    python benchmarks/augment.py --device cuda       only that part again, where there is a GPU
 
 Cost: clips are read by `TrainSet.read_row`, as in training, in this process, which has one thread.
 All cases take turns on the same file and address of the random numbers, in another order in every
@@ -79,7 +79,7 @@ def arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--device", choices=["cpu", "cuda", "both"], default="both",
-        help="of the part `device`; cuda: only that part anew; both: CUDA where there is a device",
+        help="of the part `device`; cuda: only that part again; both: CUDA where there is a device",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="2 files, 2 rounds, small clips")
     parser.add_argument("--work", type=Path, help="folder for made files; they are kept")

@@ -179,7 +179,7 @@ def training_step() -> Callable[[], Any]:
 
 
 def check(module: Any) -> dict[str, float]:
-    """Largest error against float64, of odd sizes and a map of partners that pairs nobody.
+    """Largest error against float64, of odd sizes and a map of partners without mutual pairs.
 
     Raises AssertionError where one is not rounding.
     """

@@ -6,7 +6,7 @@
 For every number of clips per class and every seed, the same few clips are trained on alone
 (`plain`) and with what `avmix synth repair` makes of them and of nothing else (`repair`). Both arms
 do exactly as many steps, of the same size, with the same warm-up; nothing is chosen on the test
-split, the last epoch is evaluated. The result, benchmarks/results/NAME.json, is written anew after
+split, the last epoch is evaluated. The result, benchmarks/results/NAME.json, is written again after
 every run; what is in it is not done again, and a run that was stopped goes on.
 `benchmarks/paste.py` makes the table of docs/synthesis.md from it.
 """

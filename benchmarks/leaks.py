@@ -1,7 +1,7 @@
 """Does the near-duplicate search find what a split by clip leaks?
 
 `python benchmarks/leaks.py --root ../shared/data/ucf101_av8 --cache FILE` splits the 1,049 clips at
-random, by clip, as nobody should, and looks for clips that look or sound alike in both parts,
+random, by clip, which is wrong on purpose, and looks for clips alike in frames or audio in both,
 without being told which group of UCF101 (people and place) a clip is of. The groups then say what
 was found: precision and recall of pairs, and of the test clips that have any of their group in
 train, over thresholds. It also measures how far apart the same clips are in two encodings

@@ -2,7 +2,7 @@
 
     python benchmarks/mix.py [--rounds N] [--compile] [--out FILE]
     python benchmarks/mix.py --quick --only timm --out runs/mix.json
-    python benchmarks/mix.py --device cuda           only that part anew, where there is a GPU
+    python benchmarks/mix.py --device cuda           only that part again, where there is a GPU
 
 The work: uint8 clips, spectrograms and class numbers in; normalised mixed float frames, mixed
 spectrograms and mixed labels out (benchmarks/mixing/mixers.py).

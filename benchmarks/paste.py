@@ -49,7 +49,7 @@ def results_of(marker: str) -> dict[str, dict[str, Any]]:
 
 
 def pasted(text: str, page: Path = PAGES[0]) -> str:
-    """`text` with every marked table made anew, but for those that are refused."""
+    """`text` with every marked table written again, but for those that are refused."""
     return _MARKED.sub(lambda m: m[1] + _block(m[2], bool(m[3]), m[4], page) + m[5], text)
 
 
@@ -96,7 +96,7 @@ def refusals() -> list[str]:
 
 
 def old_figures(*, write: bool) -> list[str]:
-    """Figures that are not of the results as they are; `write`: they are drawn anew."""
+    """Figures that are not of the results as they are; `write`: they are drawn again."""
     old = []
     for marker in markers():
         found = results_of(marker)

@@ -7,7 +7,7 @@
         -- --data.root DIR
 
 Each seed is a run of train.py and eval.py as a person would start them, in runs/NAME_seedS. The
-result, benchmarks/results/NAME.json, is written anew after each; what is in it is not measured
+result, benchmarks/results/NAME.json, is written again after each; what is in it is not measured
 again by the same code, and a run that was interrupted goes on. Code and configuration must be
 committed: the result names the commit, and holds the fingerprint by which the tests notice when
 the code no longer computes it. `benchmarks/paste.py` makes tables and figures from it.

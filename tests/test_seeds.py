@@ -139,7 +139,7 @@ def test_seeds_are_measured_once_for_every_code(checkout: Path, toy_set: Path) -
     done = measure(checkout, toy_set, "--seeds", "0")
     assert done.returncode == 0, done.stderr
     assert "try.json is of other code or settings: measured from the start" in done.stdout
-    assert "runs/try_seed0 is of other code: started anew" in done.stdout
+    assert "runs/try_seed0 is of other code: started from the beginning" in done.stdout
     again = json.loads(path.read_text())
     assert again["measured"]["commit"] == again["runs"][0]["environment"]["git_commit"] == head
     assert [run["seed"] for run in again["runs"]] == [0]

@@ -27,7 +27,7 @@ class Case:
     label: str
     stereo: bool = False
     apart: bool = False
-    """Windows of a file are read one after the other, each from a file opened anew."""
+    """Windows of a file are read one after the other, each from a file opened again."""
 
 
 def cases() -> dict[str, Case]:

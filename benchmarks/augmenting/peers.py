@@ -170,7 +170,7 @@ def measure_peers(
         if name in (
             "filter",
             "speed_keeps_pitch",
-        ):  # the others are heard later on purpose, or all over
+        ):  # the others delay audio on purpose, or spread it
             for who, run in (("ours", ours), ("theirs", theirs)):
                 moved, spread = _moved(run, length, num_samples, clip.sample_rate)
                 found[name] |= {f"{who}_moves_ms": moved, f"{who}_spread_ms": spread}

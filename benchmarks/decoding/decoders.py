@@ -1,7 +1,7 @@
 """Ways to get video and audio of a window out of a file, each as its users write it.
 
 Every candidate returns the same: `num_frames` RGB frames and a mono waveform of exactly the
-window. Each opens the file anew and uses one thread where it can. Libraries are imported by `load`,
+window. Each opens the file again and uses one thread if it can. Libraries are imported by `load`,
 in the process that uses them, so that one cannot disturb another.
 """
 
@@ -117,7 +117,7 @@ def _avmix(backend: str) -> Callable[[], Decode]:
 
 
 def _load_floor() -> Decode:
-    """The work that nobody can leave out: no conversion, no scaling, no resampling."""
+    """The work that is always needed: no conversion, no scaling, no resampling."""
     import av
 
     def decode(job: Job) -> Decoded:

@@ -49,7 +49,7 @@ def made_clips(folder: Path, gop: int, num_files: int) -> list[Path]:
 
 
 def long_clip(folder: Path, source: Path) -> Path:
-    """600 s of it: the packets of `source` over and over, nothing encoded anew."""
+    """600 s of it: the packets of `source` over and over, nothing encoded again."""
     path = folder / f"long_{source.name}"
     if not path.exists():
         part = path.with_suffix(".part.mp4")
@@ -123,7 +123,7 @@ def _folder_job(path: Path, rng: random.Random, num_frames: int, short_side: int
 
 
 def _scaled(width: float, height: float, short_side: int | None = None) -> tuple[int, int]:
-    """The size with the short side that networks take; nobody makes small frames larger."""
+    """The size with the short side that networks take; small frames are not enlarged."""
     wanted = short_side or (SHORT_SIDE if min(width, height) >= SHORT_SIDE else SHORT_SIDE // 2)
     scale = wanted / min(width, height)
     return max(round(width * scale), wanted), max(round(height * scale), wanted)

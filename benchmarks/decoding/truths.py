@@ -29,7 +29,7 @@ def write_truths(folder: Path, most: int) -> list[Recipe]:
     recipes = recipes[:: math.ceil(len(recipes) / most)]
     for recipe in recipes:
         path = folder / recipe.name
-        # Written anew each time: the recipes change, and all of them take half a minute.
+        # Written again each time: the recipes change, and all of them take half a minute.
         write_media(path, recipe)
     return recipes
 

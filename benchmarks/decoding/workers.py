@@ -31,7 +31,7 @@ class Failed(Exception):
 
 
 class Worker:
-    """A process that decodes with one candidate, started anew after a crash."""
+    """A process that decodes with one candidate, started again after a crash."""
 
     def __init__(self, name: str, log: Path, python: str = sys.executable) -> None:
         """Start it; `log` takes what libraries print, `python` is the interpreter.

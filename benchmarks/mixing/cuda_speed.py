@@ -59,7 +59,7 @@ def measure_cuda(
             rows[name] |= {
                 "device_ms": round(device_ms, 4),
                 "wall_ms": round(wall_ms, 4),
-                # Of the time, how much copying the bytes that nobody can leave out would take.
+                # Of the time, how much copying the bytes that are always needed would take.
                 "share_of_copy_bandwidth": round(1e3 * needed / bandwidth / device_ms, 4),
             }
         found[dtype_name] = {name: rows[name] for name in names if name in rows}

@@ -176,7 +176,7 @@ def _pytorchvideo_mix() -> ModuleType:
     sys.modules[package.__name__] = package
     try:
         return importlib.import_module("pytorchvideo.transforms.mix")
-    finally:  # nobody else should find the package without content
+    finally:  # no one else should find the package without content
         for name in [name for name in sys.modules if name.startswith(package.__name__)]:
             del sys.modules[name]
         sys.modules.update(before)

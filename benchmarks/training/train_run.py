@@ -31,7 +31,7 @@ def measure(
     """
     folder = ROOT / out
     if not all(_same(commit, found) for found in _commits(folder)):
-        print(f"{out} is of other code: started anew", flush=True)
+        print(f"{out} is of other code: started from the beginning", flush=True)
         shutil.rmtree(folder)
     _script(["train.py", *arguments, "--run.out", out], out, to_file)
     began = time.perf_counter()
