@@ -25,6 +25,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "data.train_split": ("x", ALWAYS, ""),
     "data.shots": (2, ALWAYS, ""),
     "data.shots_seed": (2, {"data.shots": 1}, "data.shots > 0"),
+    "data.shots_by": ("source", {"data.shots": 1}, "data.shots > 0"),
     "data.extra": (["x"], ALWAYS, ""),
     "data.val_split": ("x", ALWAYS, ""),
     "data.num_workers": (2, ALWAYS, ""),

@@ -21,6 +21,7 @@ from avmix.data.manifest import (
 )
 from avmix.data.train_clips import train_clips
 from avmix.media.judgement import entry_of
+from avmix.synth.parent_clips import read_parents
 from avmix.training import checkpoint
 from avmix.types import Entry, Synthetic
 from tests.media import write_flash_beep
@@ -221,6 +222,27 @@ def test_few_shots_are_a_choice_of_each_class(main: Path, make_entry: Make) -> N
     assert few_shot(many, 100, 3).entries == many.entries  # at most: all there are
     chosen = [e.clip_id for s in range(40) for e in few_shot(many, 5, s).entries]
     assert len(set(chosen)) == 41  # every clip has its chance
+
+
+def test_few_shots_of_different_sources_are_the_same_in_training_and_as_parents(
+    tmp_path: Path, make_entry: Make
+) -> None:
+    clips = [
+        make_entry(f"{name}{i}", labels=(name,), source_id=f"{name}-{i // 5}")
+        for name in CLASSES
+        for i in range(20)
+    ]
+    write_manifest(tmp_path, classes=CLASSES, protocol="p", splits={"train": clips})
+    data = DataConfig(root=str(tmp_path), shots=3, shots_seed=1, shots_by="source")
+    chosen = train_clips(data).manifest
+    assert len({e.source_id for e in chosen.entries}) == len(chosen.entries) == 6
+    parents = read_parents(tmp_path, None, 3, 1, "source")
+    assert parents.manifest.entries == chosen.entries
+    assert parents.arguments["shots_by"] == "source"
+    assert "shots_by" not in read_parents(tmp_path, None, 3, 1).arguments  # as it always was
+    any_clips = [replace(data, shots_by="clip", shots_seed=seed) for seed in range(10)]
+    sources = [{e.source_id for e in train_clips(d).manifest.entries} for d in any_clips]
+    assert min(map(len, sources)) < 6
 
 
 def test_few_shots_stay_few_when_sets_are_added(

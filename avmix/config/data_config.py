@@ -32,6 +32,10 @@ class DataConfig:
     """Few-shot: largest number of clips per class of the train split; 0: all clips."""
     shots_seed: int = 0
     """Random seed of the few-shot selection, 0 to 2**32 - 1; independent of `run.seed`."""
+    shots_by: Literal["clip", "source"] = "clip"
+    """`clip`: any clips of a class; `source`: each of another source (recording, person, group),
+    for clips of one source are often nearly the same. A class that has fewer sources than `shots`
+    then gives one clip of each."""
     extra: list[str] = field(default_factory=list)
     """Additional training sets, such as `avmix synth` writes: folders with dataset.json. The whole
     train split of each is used; its paths are relative to that folder."""

@@ -106,6 +106,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "data.table_split": (_TABLE,),
     "data.table_source": (_TABLE,),
     "data.shots_seed": (_over("data.shots"),),
+    "data.shots_by": (_over("data.shots"),),
     "augment.speed_keeps_pitch": (_over("augment.speed", "> 1", 1.0),),
     "augment.jitter_seconds": (_is("augment.binding", "window"),),
     "augment.min_area": (_RESIZED,),

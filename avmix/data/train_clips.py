@@ -58,7 +58,7 @@ def train_clips(data: DataConfig) -> TrainClips:
     """
     folder = data.manifest_folder
     train = read_manifest(folder, data.train_split)
-    chosen = few_shot(train, data.shots, data.shots_seed)
+    chosen = few_shot(train, data.shots, data.shots_seed, data.shots_by)
     absent = empty_classes(train.entries, train.classes)
     if lost := [c for c in empty_classes(chosen.entries, chosen.classes) if c not in absent]:
         raise ManifestError(f"{folder}: no clip to train on of class {listed([*map(repr, lost)])}")
@@ -127,5 +127,5 @@ def _check_leak(entry: Entry, root: Path, main: _Main) -> None:
         if parent in main.train and parent not in main.chosen:
             raise ManifestError(
                 f"{where} was made from {parent!r}, which data.shots did not choose; make the set "
-                "with the same --shots and --shots-seed"
+                "with the same --shots, --shots-seed and --shots-by"
             )

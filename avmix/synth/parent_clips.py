@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from avmix.data.few_shot import few_shot
+from avmix.data.few_shot import ShotsBy, few_shot
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.synth.synthetic_set import SynthError
 
@@ -22,6 +22,7 @@ class Parents:
     """The train split, or the few of its clips that were asked for."""
     shots: int
     shots_seed: int
+    shots_by: ShotsBy
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -31,10 +32,13 @@ class Parents:
             "parents_sha256": self.manifest.sha256,
             "shots": self.shots,
             "shots_seed": self.shots_seed if self.shots else 0,
+            **({"shots_by": self.shots_by} if self.shots and self.shots_by != "clip" else {}),
         }
 
 
-def read_parents(root: Path, folder: Path | None, shots: int, shots_seed: int) -> Parents:
+def read_parents(
+    root: Path, folder: Path | None, shots: int, shots_seed: int, shots_by: ShotsBy = "clip"
+) -> Parents:
     """The real clips of the train split of the manifest in `folder` (None: `root`), or few of it.
 
     Raises `SynthError` for numbers out of range, and `ManifestError`.
@@ -44,11 +48,13 @@ def read_parents(root: Path, folder: Path | None, shots: int, shots_seed: int) -
             f"--shots must be at least 0 and --shots-seed in [0, 2**32), got {shots}, {shots_seed}"
         )
     whole = read_manifest(folder or root, "train")
-    chosen = few_shot(whole, shots, shots_seed)
+    chosen = few_shot(whole, shots, shots_seed, shots_by)
     # What was made of synthetic clips would have no parent that can be looked up.
     real = tuple(e for e in chosen.entries if e.synthetic is None)
     manifest = replace(chosen, entries=real)
-    return Parents(root=root, manifest=manifest, shots=shots, shots_seed=shots_seed)
+    return Parents(
+        root=root, manifest=manifest, shots=shots, shots_seed=shots_seed, shots_by=shots_by
+    )
 
 
 def file_name(clip_id: str, label: str) -> str:

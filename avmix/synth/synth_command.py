@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from avmix.data.few_shot import SHOTS_BY
 from avmix.data.manifest import ManifestError, read_manifest
 from avmix.decode import ClipError
 from avmix.synth.synthetic_set import SynthError
@@ -80,6 +81,8 @@ def _shots(parser: argparse.ArgumentParser) -> None:
                         help="few-shot: clips per class, as data.shots; 0: all (0)")  # fmt: skip
     parser.add_argument("--shots-seed", type=int, default=0, metavar="S",
                         help="random seed of the selection, as data.shots_seed (0)")  # fmt: skip
+    parser.add_argument("--shots-by", choices=SHOTS_BY, default="clip",
+                        help="of other sources, or any, as data.shots_by (clip)")  # fmt: skip
 
 
 def _repair_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +113,7 @@ def _repair(args: argparse.Namespace) -> str:
         per_class=args.per_class, min_score=args.min_score, min_cover=args.min_cover,
         balanced=args.balanced, seed=args.seed,
     )  # fmt: skip
-    parents = read_parents(args.root, args.manifest, args.shots, args.shots_seed)
+    parents = read_parents(args.root, args.manifest, args.shots, args.shots_seed, args.shots_by)
     return repair(parents, args.out, options, workers=args.workers, overwrite=args.overwrite,
                   max_bad_share=args.max_bad_share)  # fmt: skip
 
@@ -146,7 +149,7 @@ def _compose(args: argparse.Namespace) -> str:
         background_db=args.background_db, seed=args.seed,
     )  # fmt: skip
     parents = read_parents(args.background_root, args.background_manifest, args.shots,
-                           args.shots_seed)  # fmt: skip
+                           args.shots_seed, args.shots_by)  # fmt: skip
     classes = read_manifest(args.manifest, "train").classes if args.manifest else None
     return compose(parents, args.out, options, classes=classes, workers=args.workers,
                    overwrite=args.overwrite, max_bad_share=args.max_bad_share)  # fmt: skip
@@ -186,7 +189,7 @@ def _external(args: argparse.Namespace) -> str:
         jobs=args.jobs, command=args.program, kind=args.kind, makes=args.makes,
         seconds_per_clip=args.seconds_per_clip, tolerance=args.tolerance, seed=args.seed,
     )  # fmt: skip
-    parents = read_parents(args.root, args.manifest, args.shots, args.shots_seed)
+    parents = read_parents(args.root, args.manifest, args.shots, args.shots_seed, args.shots_by)
     return external(parents, args.out, options, workers=args.workers, overwrite=args.overwrite,
                     max_bad_share=args.max_bad_share)  # fmt: skip
 
