@@ -92,8 +92,9 @@ def _train_epochs(run: Training) -> TrainResult:
     if val is None:
         echo_on(log.console, _no_val(config))
     changed = run.rounding.notice(state.rounding)
-    for notice in (run.expected, run.held_out, model.video.notice, model.audio.notice, run.notice,
-                   run.quarantine.notice(), state.notice(), changed):  # fmt: skip
+    for notice in (runtime.omp_notice(here.threads, "run.threads"), run.expected, run.held_out,
+                   model.video.notice, model.audio.notice, run.notice, run.quarantine.notice(),
+                   state.notice(), changed):  # fmt: skip
         if notice:
             echo_on(log.console, notice)
     first_step, best, val_scores = state.step, state.best, None
