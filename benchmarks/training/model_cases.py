@@ -31,6 +31,7 @@ class Case:
     """A network and its clips."""
 
     label: str
+    """Video and audio network; cnn is `avmix:cnn`."""
     options: tuple[str, ...]
     """Of training, KEY=VALUE; {video} and {audio} are folders of `video` and `audio`."""
     batch: int
@@ -53,48 +54,48 @@ def clip(num_frames: int, crop: int) -> tuple[str, ...]:
 
 _SMALL = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
 CASES = {
-    "avmix": Case(label="`avmix:r2plus1d`", options=(), batch=16, steps=4, quick=clip(2, 32)),
+    "avmix": Case(label="`avmix:r2plus1d` + cnn", options=(), batch=16, steps=4, quick=clip(2, 32)),
     "lite0": Case(
-        label="`timm:tf_efficientnet_lite0`, mean+max",
+        label="`timm:tf_efficientnet_lite0`, mean+max, + cnn",
         options=("model.video.encoder=timm:tf_efficientnet_lite0", "model.video.pooling=mean+max",
                  *clip(4, 144)),
         batch=8, quick=clip(2, 32), packages=("timm",),
     ),
     "tsm": Case(
-        label="`torchvision:resnet18`, tsm",
+        label="`torchvision:resnet18`, tsm, + cnn",
         options=("model.video.encoder=torchvision:resnet18", "model.video.pooling=tsm",
                  *clip(8, 112)),
         batch=4, quick=clip(2, 32),
     ),
     "r2plus1d": Case(
-        label="`torchvision:r2plus1d_18`",
+        label="`torchvision:r2plus1d_18` + cnn",
         options=("model.video.encoder=torchvision:r2plus1d_18", *clip(8, 64)),
         batch=4, quick=clip(2, 16),
     ),
     "swin": Case(
-        label="`torchvision:swin3d_t`",
+        label="`torchvision:swin3d_t` + cnn",
         options=("model.video.encoder=torchvision:swin3d_t", *clip(8, 96)),
         batch=4, quick=clip(2, 32),
     ),
     "x3d": Case(
-        label="`pytorchvideo:x3d_xs`",
+        label="`pytorchvideo:x3d_xs` + cnn",
         options=("model.video.encoder=pytorchvideo:x3d_xs", *clip(4, 160)),
         batch=4, quick=clip(4, 129),
     ),
     "mvit": Case(
-        label="`torchvision:mvit_v2_s`",
+        label="`torchvision:mvit_v2_s` + cnn",
         options=("model.video.encoder=torchvision:mvit_v2_s", *clip(16, 224)),
         batch=2, quick=(),
     ),
     "videomae": Case(
-        label="VideoMAE, 6 layers of width 192",
+        label="VideoMAE, 6 layers of width 192, + cnn",
         options=("model.video.encoder=transformers:{video}", *clip(8, 112)),
         video=("VideoMAEConfig", {"image_size": 112, "num_frames": 8, "num_hidden_layers": 6,
                                   **_SMALL}),
         batch=4, packages=("transformers",),
     ),
     "ast": Case(
-        label="AST, 6 layers of width 192, `avmix:r2plus1d`",
+        label="`avmix:r2plus1d` + AST, 6 layers of width 192",
         options=("model.audio.encoder=transformers:{audio}", "clip.duration_seconds=2"),
         audio=("ASTConfig", {"max_length": 198, "num_hidden_layers": 6, **_SMALL}),
         batch=4, steps=4, packages=("transformers",),

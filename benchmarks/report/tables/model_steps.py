@@ -31,7 +31,7 @@ def models_table(result: dict[str, Any]) -> str:
 
 
 def _table(rows: list[dict[str, Any]], unit: str) -> list[str]:
-    headings = ["video network", "clips", f"plain loop, {unit} a step", "avmix / plain",
+    headings = ["networks", "clips", f"plain loop, {unit} a step", "avmix / plain",
                 "avmix / from bytes", "input, ms", "peak MB, plain", "avmix"]  # fmt: skip
     return table(headings, [_row(row) for row in rows])
 
