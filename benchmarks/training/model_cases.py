@@ -146,19 +146,19 @@ class Prepared(nn.Module):
     def __init__(self, config: TrainConfig, pixels: VideoSpec | None) -> None:
         """For clips of `config`; `pixels`: the mean and deviation that the network expects."""
         super().__init__()
-        sound = config.frontend.with_log_mel(MEL_MEAN, MEL_STD)
+        settings = config.frontend.with_log_mel(MEL_MEAN, MEL_STD)
         mean = pixels.mean if pixels and pixels.mean else PIXEL_MEAN
         std = pixels.std if pixels and pixels.std else PIXEL_STD
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         for name, values in (("pixel_mean", mean), ("pixel_std", std)):
             self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1, 1))
-        self._mean, self._std = float(sound.mel_mean), float(sound.mel_std)
-        self._rate, self._config = config.clip.sample_rate, sound
+        self._mean, self._std = float(settings.mel_mean), float(settings.mel_std)
+        self._rate, self._config = config.clip.sample_rate, settings
         self.mel = MelSpectrogram(
-            self._rate, sound.n_fft, hop_length=sound.hop_length, n_mels=sound.num_mels,
+            self._rate, settings.n_fft, hop_length=settings.hop_length, n_mels=settings.num_mels,
             center=False,
-        ) if sound.kind == "log_mel" else None  # fmt: skip
+        ) if settings.kind == "log_mel" else None  # fmt: skip
 
     def forward(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Of uint8 frames (b t h w c) and waveforms (b s)."""
@@ -167,11 +167,11 @@ class Prepared(nn.Module):
         if self.mel is not None:
             power = (self.mel(audio) + LOG_FLOOR).log()
         else:  # as ASTFeatureExtractor does: clip by clip
-            sound, milliseconds = self._config, 1000 / self._rate
+            settings, milliseconds = self._config, 1000 / self._rate
             power = torch.stack([
-                fbank(one[None], sample_frequency=self._rate, num_mel_bins=sound.num_mels,
-                      window_type="hanning", dither=0.0, frame_length=sound.n_fft * milliseconds,
-                      frame_shift=sound.hop_length * milliseconds).T
+                fbank(one[None], sample_frequency=self._rate, num_mel_bins=settings.num_mels,
+                      window_type="hanning", dither=0.0, frame_length=settings.n_fft * milliseconds,
+                      frame_shift=settings.hop_length * milliseconds).T
                 for one in audio
             ])  # fmt: skip
         return frames, ((power - self._mean) / self._std)[:, None]
