@@ -206,7 +206,7 @@ def test_a_checkpoint_is_measured_and_its_weights_written(folder, ask, tmp_path)
 
 def test_the_size_that_weights_were_published_for_is_a_hint(ask, tmp_path) -> None:
     (tmp_path / "a.yaml").write_text(
-        "clip: {num_frames: 2, duration_seconds: 0.5}\n"
+        "clip: {num_frames: 1, duration_seconds: 0.5}\n"
         "model: {video: {encoder: 'torchvision:mobilenet_v3_small'}}\n"
     )
     config = "--config", tmp_path / "a.yaml", "clip.short_side=224"
