@@ -58,10 +58,27 @@ def _parsed(command: Command, words: Sequence[str]) -> argparse.Namespace:
     what = f"{command.summary[0].upper()}{command.summary[1:]}."
     parser = argparse.ArgumentParser(prog=command.prog, description=what)
     command.add_arguments(parser)
-    args = parser.parse_args(words)
+    if any(action.metavar == "KEY=VALUE" for action in parser._actions):
+        args = _parsed_with_options(parser, words)
+    else:
+        args = parser.parse_args(words)
     if message := unused_argument(args, command.needs):
         parser.error(message)
     return args
+
+
+def _parsed_with_options(
+    parser: argparse.ArgumentParser, words: Sequence[str]
+) -> argparse.Namespace:
+    """Of a command that takes options of a training configuration: as `avmix train` takes them,
+    --key VALUE, or as words KEY=VALUE, wherever they are."""
+    from avmix.config import TrainConfig, as_key_values
+
+    try:
+        words = as_key_values(TrainConfig, words)
+    except ValueError as error:
+        parser.error(str(error))
+    return parser.parse_intermixed_args(words)
 
 
 def _unknown(word: str) -> str:

@@ -23,6 +23,8 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "data.table_split": ("x", TABLE, "data.table"),
     "data.table_source": (["x"], TABLE, "data.table"),
     "data.train_split": ("x", ALWAYS, ""),
+    "data.holdout": (0.3, ALWAYS, ""),
+    "data.holdout_seed": (2, {"data.holdout": 0.3}, "data.holdout > 0"),
     "data.shots": (2, ALWAYS, ""),
     "data.shots_seed": (2, {"data.shots": 1}, "data.shots > 0"),
     "data.shots_by": ("source", {"data.shots": 1}, "data.shots > 0"),

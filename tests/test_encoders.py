@@ -464,6 +464,7 @@ def test_what_the_page_says_of_an_encoder_is_so(row):
     library = name.partition(":")[0]
     pytest.importorskip(library)
 
+    size, _, published_size = size.removesuffix(")").partition(" (")
     frames, side = (int(x.split()[0]) if x != "any" else 16 for x in (num_frames, size))
     clip = ClipConfig(num_frames=frames, crop=side, short_side=side)
     with torch.device("meta"):
@@ -473,6 +474,8 @@ def test_what_the_page_says_of_an_encoder_is_so(row):
     assert f"{number / 1e6:.2f}" == millions
     number += (encoder.num_features + 1) * CLASSES.get(library, 400)
     assert f"{number / 1e6:.2f}" == published
+    wanted_size = (int(published_size),) * 2 if published_size else None
+    assert encoder.published_size == wanted_size
     spec = encoder.spec
     assert isinstance(spec, VideoSpec)
     for said, wanted in ((num_frames, spec.num_frames), (size, spec.size)):

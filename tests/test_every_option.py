@@ -76,6 +76,8 @@ VALUES: dict[str, Any] = {
     "data.table_source": ["origin"],
     "data.train_split": "val",
     "data.val_split": "val",
+    "data.holdout": 0.5,
+    "data.holdout_seed": 1,
     "data.shots": 1,
     "data.extra": ["{extra}"],
     "clip.duration_seconds": 0.6,
@@ -364,6 +366,8 @@ def losses(out: Path) -> list[float]:
 def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
     _, enables, _ = OPTIONS[key]
     needs = METHOD_NEEDS.get(value, {}) if key == "mix.method" else ENABLES.get(key, enables)
+    if value == "weighted":
+        needs = {"data.val_split": "val"}
     options = {**needs, key: value}
     assert unused_options(runs.config(options)) == {}
     if key in REFUSED_HERE and value in (True, "triton"):

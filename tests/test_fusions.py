@@ -37,7 +37,11 @@ from avmix.types import Batch, Heads
 NAMES = get_args(Fusion)
 HEADS = [(name, heads) for name in NAMES for heads in ("own", "shared")
          if name not in SCORE_FUSIONS or heads == "own"]  # fmt: skip
+FILLED = [(name, heads) for name, heads in HEADS if name != "weighted"]
+"""Those in which something stands in place of a missing feature."""
 CLASSES, WIDE, NARROW = 3, 8, 5
+WEIGHTS = (0.7, 1.5, 0.8)
+"""Of the weighted average: of video; temperatures of video and of audio."""
 PATTERNS = torch.tensor([[True, True], [True, False], [False, True], [False, False]])
 """Has video, has audio."""
 
@@ -46,13 +50,15 @@ def fusion_of(name: str, missing: str = "mask", heads: str = "own") -> Any:
     """With numbers that are not those of the start, in evaluation mode."""
     torch.manual_seed(0)
     config = ModelConfig(fusion=name, missing=missing, heads=heads)  # type: ignore[arg-type]
-    fusion = build_fusion(config, WIDE, NARROW, CLASSES)
+    fusion: Any = build_fusion(config, WIDE, NARROW, CLASSES)
     with torch.no_grad():
         for parameter in fusion.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape))
         for norm in (fusion.norm_video, fusion.norm_audio):
             norm.mean.normal_()
             norm.var.uniform_(0.5, 2)
+    if name == "weighted":
+        fusion.set_weights(*WEIGHTS)
     return fusion.eval()
 
 
@@ -74,6 +80,16 @@ def average(f: Any, v: Tensor | None, a: Tensor | None) -> Tensor:
                         a if a is None else linear(f.audio, a)) if one is not None]  # fmt: skip
     return torch.log(sum(said, torch.zeros(CLASSES)) / len(said) if said
                      else torch.full((CLASSES,), 1 / CLASSES))  # fmt: skip
+
+
+def weighted(f: Any, v: Tensor | None, a: Tensor | None) -> Tensor:
+    share, hot, loud = WEIGHTS
+    p = None if v is None else torch.exp(linear(f.video, v) / hot)
+    q = None if a is None else torch.exp(linear(f.audio, a) / loud)
+    if p is None or q is None:
+        (only,) = [one for one in (p, q) if one is not None] or [torch.ones(CLASSES)]
+        return torch.log(only / only.sum())
+    return torch.log(share * p / p.sum() + (1 - share) * q / q.sum())
 
 
 def product(f: Any, v: Tensor | None, a: Tensor | None) -> Tensor:
@@ -173,8 +189,8 @@ def bottleneck(f: Any, v: Tensor | None, a: Tensor | None) -> Tensor:
 
 
 FORMULAS: dict[str, Callable[[Any, Tensor | None, Tensor | None], Tensor]] = {
-    "concat": concat, "average": average, "product": product, "sum": summed, "gated": gated,
-    "film": film, "bilinear": bilinear, "cross_attention": cross_attention,
+    "concat": concat, "average": average, "weighted": weighted, "product": product, "sum": summed,
+    "gated": gated, "film": film, "bilinear": bilinear, "cross_attention": cross_attention,
     "bottleneck": bottleneck,
 }  # fmt: skip
 
@@ -238,7 +254,7 @@ def test_nothing_in_place_of_a_missing_modality_matters(name, heads, missing) ->
     assert all(x.isfinite().all() for x in after)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "weighted"])
 def test_mean_is_what_a_clip_with_the_mean_feature_gives(name: str) -> None:
     fusion, (v, a), here = fusion_of(name, "mean"), features(), torch.ones(4).bool()
     found = fusion(v, a, here, ~here)
@@ -248,7 +264,7 @@ def test_mean_is_what_a_clip_with_the_mean_feature_gives(name: str) -> None:
     torch.testing.assert_close(found, fusion(fusion.norm_video.mean.expand(4, -1), a, here, here))
 
 
-@pytest.mark.parametrize(("name", "heads"), HEADS)
+@pytest.mark.parametrize(("name", "heads"), FILLED)
 def test_the_learned_vector_learns_from_clips_that_lack_the_modality(name, heads) -> None:
     fusion, (v, a), here = fusion_of(name, "learned", heads).train(), features(), torch.ones(4) > 0
     for has_audio, learns in ((here, heads == "shared"), (~here, True)):
@@ -271,8 +287,9 @@ def test_with_bfloat16_logits_are_those_of_float32_but_for_rounding(name, heads)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in fusion.parameters())
 
 
-def test_an_average_of_distributions_does_not_go_with_sigmoids() -> None:
-    model = ModelConfig(fusion="average")
+@pytest.mark.parametrize("name", ["average", "weighted"])
+def test_an_average_of_distributions_does_not_go_with_sigmoids(name: Any) -> None:
+    model = ModelConfig(fusion=name)
     with pytest.raises(ValueError, match=r"^model\.fusion averages distributions over classes"):
         TrainConfig(model=model, loss=LossConfig(kind="binary"))
     TrainConfig(model=replace(model, fusion="product"), loss=LossConfig(kind="binary"))

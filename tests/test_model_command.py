@@ -204,6 +204,21 @@ def test_a_checkpoint_is_measured_and_its_weights_written(folder, ask, tmp_path)
     assert ask("--checkpoint", path, "--json")[0] == 0
 
 
+def test_the_size_that_weights_were_published_for_is_a_hint(ask, tmp_path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "clip: {num_frames: 1, duration_seconds: 0.5}\n"
+        "model: {video: {encoder: 'torchvision:mobilenet_v3_small'}}\n"
+    )
+    config = "--config", tmp_path / "a.yaml", "clip.short_side=224"
+    _, said, _ = ask(*config, "clip.crop=32")
+    assert "mobilenet_v3_small: its library published weights for frames of 224x224" in " ".join(
+        said.split()
+    )
+    assert "clip.crop is 32, which is taken, too" in " ".join(said.split())
+    _, said, _ = ask(*config, "clip.crop=224")
+    assert "published" not in said
+
+
 def test_what_cannot_be_done_is_said(folder, ask, tmp_path) -> None:
     config = folder / "config.yaml"
     for words, code, says in (

@@ -175,6 +175,62 @@ def test_what_is_in_place_of_a_missing_feature_reaches_no_statistics():
     assert ours.eval()(x, has).isfinite().all()
 
 
+class Former(FeatureNorm):
+    """The same formula, which lets through to the gradient whatever is in place of a feature."""
+
+    def forward(self, x, present):
+        keep = present[:, None]
+        mean, var = self._statistics(x, keep) if self.training else (self.mean, self.var)
+        normalised = (x - mean) * (var + 1e-5).rsqrt() * self.weight + self.bias
+        return normalised.masked_fill(~keep, 0)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_of_finite_features_outputs_and_gradients_are_the_former_ones_to_the_bit(seed, training):
+    draw = torch.Generator().manual_seed(seed)
+    x = 3 * torch.randn(16, 32, generator=draw) + 10 * torch.randn(32, generator=draw)
+    weight, towards = torch.randn(2, 16, 32, generator=draw)
+    has = torch.rand(16, generator=draw) < (0.5, 0.9, 1.0, 0.1)[seed % 4]
+    found = []
+    for norm in (norms(32)[0], Former(32)):
+        norm.load_state_dict(norms(32)[0].state_dict())
+        norm.train(training)
+        given = x.clone().requires_grad_()
+        feature = given * 1.0  # of an encoder; a contrastive loss uses it, too
+        y = norm(feature, has)
+        (y * weight).square().sum().backward(retain_graph=True)
+        (y.square() * weight).sum().add((feature * towards).square().sum()).backward()
+        found.append([y, given.grad, norm.weight.grad, norm.bias.grad, norm.mean, norm.var])
+    for ours, former in zip(*found, strict=True):
+        assert ours is not None
+        assert torch.equal(ours, former)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "3e38"])
+def test_what_is_in_place_of_a_missing_feature_reaches_no_gradient(value, training):
+    norm = norms(2)[0].train(training)
+    has = torch.tensor([True, True, False])
+    x = torch.tensor([[1.0, 2.0], [3.0, 5.0], [float(value), 1.0]], requires_grad=True)
+    other = torch.tensor([[1.0, 2.0], [3.0, 5.0], [0.5, 1.0]], requires_grad=True)
+    found = []
+    for one in (x, other):
+        norm.zero_grad()
+        norm(one, has).square().sum().backward()
+        found.append([one.grad, norm.weight.grad, norm.bias.grad])
+    for ours, expected in zip(*found, strict=True):
+        assert ours is not None
+        assert torch.equal(ours, expected)
+        assert ours.isfinite().all()
+
+
+def test_a_present_feature_that_is_not_finite_is_not_hidden():
+    norm = norms(2)[0]
+    y = norm(torch.tensor([[1.0, 2.0], [float("nan"), 5.0]]), torch.tensor([True, True]))
+    assert y.isnan().any()
+
+
 def test_a_head_of_a_missing_modality_says_only_its_bias():
     model = model_of()
     heads = model(*inputs(2, has_video=[True, False], has_audio=[False, False])).logits

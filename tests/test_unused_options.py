@@ -60,6 +60,8 @@ SWITCHED_OFF: list[tuple[str, dict[str, Any], str]] = [
     ("mix.audio_domain", {"mix.method": "video"}, "audio at input level"),
     ("mix.layers", {"mix.method": "mixup@feature"}, "a mix.method at @layer"),
     ("mix.labels", {"loss.kind": "binary", "mix.method": "none"}, "a mix.method that mixes"),
+    ("model.missing", {"model.fusion": "weighted"}, "a model.fusion other than weighted"),
+    ("model.heads", {"model.fusion": "weighted"}, "a model.fusion that joins features"),
     ("model.heads", {"model.fusion": "average"}, "a model.fusion that joins features"),
     ("model.heads", {"model.fusion": "product"}, "a model.fusion that joins features"),
     ("model.video.channels", TIMM_VIDEO, "of avmix (avmix:NAME)"),

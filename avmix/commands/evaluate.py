@@ -69,7 +69,8 @@ def evaluate(config: EvalConfig) -> dict[str, Scores | None]:
             found = engine.evaluate(model.to(here.device), frontend, loader, here)
         scores = all_scores(found.predictions)
         if here.is_main:
-            for notice in (quarantine.notice(), state.notice()):
+            threads = runtime.omp_notice(here.threads, "threads")
+            for notice in (threads, quarantine.notice(), state.notice()):
                 if notice:
                     echo_on(console_of(), notice)
             if path != Path(config.checkpoint) and (best := path.with_name("best.pt")).exists():

@@ -18,8 +18,6 @@ from avmix.data.loader import EvalLoader
 from avmix.data.manifest import Manifest, empty_classes
 from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.metrics import Scores, all_scores
-from avmix.models import LateFusionClassifier
-from avmix.models.frontend import Frontend
 from avmix.prepare.csv_table import prepare_table
 from avmix.system.atomic_files import remove_partial
 from avmix.system.printing import echo_on, listed
@@ -31,7 +29,8 @@ from avmix.training.precise_bn import measure_norms
 from avmix.training.run_lock import run_folder_lock
 from avmix.training.runlog import RunLog
 from avmix.training.runtime import Runtime
-from avmix.training.training_setup import Training, build
+from avmix.training.score_weights import fit_networks, plain_average
+from avmix.training.training_setup import Training, build, no_val
 from avmix.types import Batch
 
 
@@ -93,8 +92,9 @@ def _train_epochs(run: Training) -> TrainResult:
     if val is None:
         echo_on(log.console, _no_val(config))
     changed = run.rounding.notice(state.rounding)
-    for notice in (run.expected, model.video.notice, model.audio.notice, run.notice,
-                   run.quarantine.notice(), state.notice(), changed):  # fmt: skip
+    for notice in (runtime.omp_notice(here.threads, "run.threads"), run.expected, run.held_out,
+                   model.video.notice, model.audio.notice, run.notice, run.quarantine.notice(),
+                   state.notice(), changed):  # fmt: skip
         if notice:
             echo_on(log.console, notice)
     first_step, best, val_scores = state.step, state.best, None
@@ -104,6 +104,7 @@ def _train_epochs(run: Training) -> TrainResult:
         if val is not None and state.epoch < config.optim.epochs:
             _check_readable(val, here)
         for epoch in range(state.epoch, config.optim.epochs):
+            plain_average([run.model, run.evaluated])
             watch = train_one_epoch(
                 run.network, frontend, run.optimizer, loader, config, here, log,
                 epoch=epoch, first_step=first_step, meter=meter, average=run.average,
@@ -119,7 +120,7 @@ def _train_epochs(run: Training) -> TrainResult:
             if measures:
                 _measure_norms(run, log)
             if val is not None:
-                result = val_scores = _validate(run.evaluated, frontend, val, here, log)
+                result = val_scores = _validate(run, val, log, epoch)
             log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
             warnings = meter.at_chance(config.optim.epochs)
             log.at_chance([w for w in warnings if w.is_new], epoch, config)
@@ -173,20 +174,23 @@ def _measure_norms(run: Training, log: RunLog) -> None:
         log.bad_clips(loader.bad.add(found), config.data.train_split)
 
 
-def _validate(
-    model: LateFusionClassifier, frontend: Frontend, val: EvalLoader, here: Runtime, log: RunLog
-) -> dict[str, Scores | None]:
-    """Metrics of one centred view per clip of the val split, by row of the table."""
-    found = evaluate(model, frontend, val, here)
+def _validate(run: Training, val: EvalLoader, log: RunLog, epoch: int) -> dict[str, Scores | None]:
+    """Metrics of one centred view per clip of the val split, by row of the table; of a `weighted`
+    fusion with the weights that are fitted to them here."""
+    found = evaluate(run.evaluated, run.frontend, val, run.here)
     log.bad_clips(found.bad, val.split)
-    return all_scores(found.predictions)
+    predictions, weights = fit_networks([run.evaluated, run.model], found.predictions)
+    if weights is not None:
+        log.score_weights(weights, epoch)
+    return all_scores(predictions)
 
 
 def _no_val(config: TrainConfig) -> str:
-    """Why no epoch is followed by an evaluation."""
-    name, folder = config.data.val_split, config.data.manifest_folder
-    why = f"{folder} has no split {name!r} (data.val_split)" if name else "data.val_split is empty"
-    return f"no validation: {why}; best.pt is not written"
+    """Why no epoch is followed by an evaluation, and how one could be."""
+    return (
+        f"no validation: {no_val(config.data)}; best.pt is not written. data.holdout 0.1 would "
+        "hold out a tenth of the sources of the train split for it"
+    )
 
 
 def _mix(config: TrainConfig) -> str:

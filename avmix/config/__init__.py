@@ -7,7 +7,7 @@ files and `--dotted.overrides`; nothing else in avmix knows the library that doe
 from avmix.config.augment_config import AugmentConfig
 from avmix.config.checks import LARGEST
 from avmix.config.clip_config import ClipConfig
-from avmix.config.command_line import load_config, load_files
+from avmix.config.command_line import as_key_values, load_config, load_files
 from avmix.config.data_config import DataConfig
 from avmix.config.eval_config import EvalConfig
 from avmix.config.frontend_config import MEL_MEAN, MEL_STD, FrontEnd, FrontendConfig
@@ -69,6 +69,7 @@ __all__ = [
     "RunConfig",
     "TrainConfig",
     "VideoEncoderConfig",
+    "as_key_values",
     "differences",
     "from_values",
     "from_yaml",

@@ -92,7 +92,7 @@ def load_config(
     epilog: str | None = None,
 ) -> C:
     """Load a configuration from YAML files given by `--config` (later files win) and
-    `--dotted.overrides`.
+    `--dotted.overrides`, which may as well be words KEY=VALUE.
 
     A key that does not exist or is there twice, a value of the wrong type, a value out of range and
     an option that cannot act (`avmix.config.unused_options`) end the program with exit code 2 and
@@ -100,7 +100,7 @@ def load_config(
     later file or override switches off, is taken. `prog` and `epilog` are for `--help`: the name
     of the command, and what is said after the options.
     """
-    given = with_home(sys.argv[1:] if argv is None else argv)
+    given = with_home(_as_flags(sys.argv[1:] if argv is None else argv))
     parser = _parser_of(cls, prog, epilog)
     try:
         args = parser.parse_args(given)
@@ -131,6 +131,36 @@ def load_files(cls: type[C], files: Sequence[Path], options: Sequence[str]) -> C
             raise ValueError(f"{option}: options are KEY=VALUE, as model.fusion=sum")
         words.append(f"--{option}")
     return load_config(cls, words)
+
+
+def as_key_values(cls: Any, words: Sequence[str]) -> list[str]:
+    """`--section.name VALUE` and `--section.name=VALUE` as `section.name=VALUE`, for commands that
+    have options of their own (`load_files`); other words as they are. Raises ValueError where the
+    value is missing."""
+    sections = tuple(f"--{f.name}." for f in fields(cls) if is_dataclass(f.type))
+    found: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith(sections):
+            found.append(word)
+        elif "=" in word:
+            found.append(word.removeprefix("--"))
+        elif (value := next(rest, None)) is None:
+            raise ValueError(f"{word} needs a value")
+        else:
+            found.append(f"{word.removeprefix('--')}={value}")
+    return found
+
+
+def _as_flags(words: Sequence[str]) -> list[str]:
+    """Words KEY=VALUE as `--KEY=VALUE`; not where the word is the value of the option before."""
+    found: list[str] = []
+    is_value = False
+    for word in words:
+        is_pair = not is_value and re.match(r"[A-Za-z_][\w.]*=", word) is not None
+        found.append(f"--{word}" if is_pair else word)
+        is_value = not is_value and word.startswith("--") and "=" not in word and len(word) > 2
+    return found
 
 
 @cache

@@ -28,6 +28,11 @@ class DataConfig:
     """Columns that together identify the source of a clip: no source may be in two splits."""
     train_split: str = "train"
     """Split to train on."""
+    holdout: float = 0.0
+    """Share of the sources of each class of the train split, in [0, 1), that is held out: validated
+    on, not trained on. For a dataset without a val split, or with an empty `val_split`."""
+    holdout_seed: int = 0
+    """Random seed of that choice, 0 to 2**32 - 1; independent of `run.seed`."""
     shots: int = 0
     """Few-shot: largest number of clips per class of the train split; 0: all clips."""
     shots_seed: int = 0
@@ -40,8 +45,8 @@ class DataConfig:
     """Additional training sets, such as `avmix synth` writes: folders with dataset.json. The whole
     train split of each is used; its paths are relative to that folder."""
     val_split: str = "val"
-    """Split to evaluate after each epoch; empty: none. A dataset without `val` trains without
-    validation, and the run says so; any other name must be a split of it."""
+    """Split to evaluate after each epoch; empty: none, but for `holdout`. A dataset without `val`
+    trains without validation, and the run says so; any other name must be a split of it."""
     num_workers: int = 1
     """Number of loader processes; 0 decodes in the training process, without protection from files
     that crash or hang the decoder."""
@@ -66,6 +71,9 @@ class DataConfig:
                  self.clip_seconds)  # fmt: skip
         validate(0 <= self.max_bad_share <= 1, "data.max_bad_share", "must be in [0, 1]",
                  self.max_bad_share)  # fmt: skip
+        validate(0 <= self.holdout < 1, "data.holdout", "must be in [0, 1)", self.holdout)
+        validate(0 <= self.holdout_seed < 2**32, "data.holdout_seed", "must be in [0, 2**32)",
+                 self.holdout_seed)  # fmt: skip
         validate(self.shots >= 0, "data.shots", "must be >= 0", self.shots)
         validate(0 <= self.shots_seed < 2**32, "data.shots_seed", "must be in [0, 2**32)",
                  self.shots_seed)  # fmt: skip

@@ -75,8 +75,8 @@ LIBRARIES = ("avmix", "torchvision", "timm", "transformers", "pytorchvideo", "py
 
 Pooling = Literal["mean", "max", "mean+max", "attention", "tsm"]
 Fusion = Literal[
-    "concat", "average", "product", "sum", "gated", "film", "bilinear", "cross_attention",
-    "bottleneck",
+    "concat", "average", "weighted", "product", "sum", "gated", "film", "bilinear",
+    "cross_attention", "bottleneck",
 ]  # fmt: skip
 Missing = Literal["mask", "mean", "learned"]
 ModalityHeads = Literal["own", "shared"]
@@ -119,8 +119,8 @@ class ModelConfig:
     fusion: Fusion = "concat"
     """How the features of both modalities become the fused logits: `concat`, `sum`, `gated`,
     `film`, `bilinear`, `cross_attention` and `bottleneck` join the features; `average` (of
-    probabilities) and `product` (of experts) combine what the modality heads say
-    (docs/models.md)."""
+    probabilities), `weighted` (the same with weights that are fitted on the val split) and
+    `product` (of experts) combine what the modality heads say (docs/models.md)."""
     missing: Missing = "mask"
     """What stands in place of the feature of a missing modality: nothing (`mask`: it is left out),
     the `mean` over clips, or a `learned` vector."""

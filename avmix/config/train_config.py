@@ -42,8 +42,9 @@ class TrainConfig:
             validate(self.loss.kind == "cross_entropy" or getattr(self.loss, key) == 0,
                      f"loss.{key}", "compares distributions over classes: must be 0 for loss.kind "
                      "binary", getattr(self.loss, key))  # fmt: skip
-        validate(self.loss.kind == "cross_entropy" or self.model.fusion != "average",
-                 "model.fusion", "averages distributions over classes: must be another (product) "
+        averages = self.model.fusion in ("average", "weighted")
+        validate(self.loss.kind == "cross_entropy" or not averages, "model.fusion",
+                 "averages distributions over classes: must be another (product) "
                  "for loss.kind binary", self.model.fusion)  # fmt: skip
         if self.mix.labels == "max":
             validate(self.loss.kind == "binary", "mix.labels",

@@ -105,6 +105,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "data.table_label": (_TABLE,),
     "data.table_split": (_TABLE,),
     "data.table_source": (_TABLE,),
+    "data.holdout_seed": (_over("data.holdout"),),
     "data.shots_seed": (_over("data.shots"),),
     "data.shots_by": (_over("data.shots"),),
     "augment.speed_keeps_pitch": (_over("augment.speed", "> 1", 1.0),),
@@ -140,10 +141,18 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "mix.cross_with": (_CROSS,),
     "mix.cross_path": (_CROSS,),
     "mix.labels": (_MIXES,),
+    "model.missing": (
+        Need(
+            "a model.fusion other than weighted (whose missing modality leaves its weight to the "
+            "other)",
+            lambda model: model.fusion != "weighted",
+        ),
+    ),
     "model.heads": (
         Need(
-            "a model.fusion that joins features (average and product combine the modality heads)",
-            lambda model: model.fusion not in ("average", "product"),
+            "a model.fusion that joins features (average, weighted and product combine the "
+            "modality heads)",
+            lambda model: model.fusion not in ("average", "weighted", "product"),
         ),
     ),
     **_of_encoder("video"),

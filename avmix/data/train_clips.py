@@ -1,4 +1,5 @@
-"""Selection of training clips: the train split, a few-shot subset of it, and additional sets.
+"""Selection of training clips: the train split without what is held out of it, a few-shot subset,
+and additional sets.
 
 Further sets are what `avmix synth` writes. A synthetic clip derived from one that is evaluated on
 would be a leak, so the parents of every synthetic clip are looked up in the main dataset.
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from avmix.config import DataConfig
 from avmix.data.few_shot import few_shot
+from avmix.data.holdout import HeldOut, hold_out
 from avmix.data.manifest import (
     Manifest,
     ManifestError,
@@ -30,6 +32,8 @@ class TrainClips:
     """The chosen clips of the train split, then those of each further set; its hash is of all."""
     roots: Mapping[str, Path]
     """Folder of each clip of a further set, by `clip_id`; of the others it is `data.root`."""
+    held_out: HeldOut | None
+    """What `data.holdout` took from the train split; None where it is 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +62,18 @@ def train_clips(data: DataConfig) -> TrainClips:
     """
     folder = data.manifest_folder
     train = read_manifest(folder, data.train_split)
+    held_out = hold_out(train, data.holdout, data.holdout_seed) if data.holdout else None
+    if held_out is not None:
+        train = held_out.train
     chosen = few_shot(train, data.shots, data.shots_seed, data.shots_by)
     absent = empty_classes(train.entries, train.classes)
     if lost := [c for c in empty_classes(chosen.entries, chosen.classes) if c not in absent]:
         raise ManifestError(f"{folder}: no clip to train on of class {listed([*map(repr, lost)])}")
     if not data.extra:
-        return TrainClips(manifest=chosen, roots={})
+        return TrainClips(manifest=chosen, roots={}, held_out=held_out)
     others = {s: read_manifest(folder, s) for s in splits_of(folder) if s != data.train_split}
+    if held_out is not None:
+        others["data.holdout"] = held_out.val
     main = _Main(
         folder=folder,
         classes=train.classes,
@@ -89,7 +98,8 @@ def train_clips(data: DataConfig) -> TrainClips:
         entries += extra.entries
         hashes.append(extra.sha256)
     sha256 = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    return TrainClips(manifest=replace(chosen, entries=tuple(entries), sha256=sha256), roots=roots)
+    manifest = replace(chosen, entries=tuple(entries), sha256=sha256)
+    return TrainClips(manifest=manifest, roots=roots, held_out=held_out)
 
 
 def _check_classes(extra: Manifest, root: Path, main: _Main) -> None:

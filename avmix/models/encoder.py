@@ -95,6 +95,9 @@ class Encoder(nn.Module, ABC):
     """Each a `Stage`; empty where the network cannot be cut, and `pool` is all of it."""
     positions: Mapping[str, Positions] = MappingProxyType({})
     """By the name of the weight in `network`."""
+    published_size: tuple[int, int] | None = None
+    """Height and width of the images or frames that the library's weights were published for, where
+    it says so and takes others, too."""
     frozen: bool = False
     """The encoder does not learn: `freeze` was called."""
     norms_frozen: bool = False

@@ -15,6 +15,8 @@ from avmix.types import Heads
 
 MOMENTUM = 0.1
 """Share of a batch in the running statistics, as in torch's batch normalisation."""
+_HUGE = 1e30
+"""From here on normalisation could overflow."""
 
 
 class FeatureNorm(nn.Module):
@@ -43,6 +45,10 @@ class FeatureNorm(nn.Module):
         follow where at least two clips have the modality."""
         dtype, x, keep = x.dtype, x.float(), present[:, None]
         mean, var = self._statistics(x, keep) if self.training else (self.mean, self.var)
+        # What an encoder gives for a missing modality may be nan, and nan times a gradient of zero
+        # is nan, too. After the statistics, and nothing else is replaced: another order of the
+        # same sums has other last digits.
+        x = x.masked_fill(~keep & ~(x.abs() < _HUGE), 0)
         normalised = (x - mean) * (var + 1e-5).rsqrt() * self.weight + self.bias
         return normalised.masked_fill(~keep, 0).to(dtype)
 

@@ -4,9 +4,11 @@ from avmix.config import ModelConfig
 from avmix.models.attention_fusion import BottleneckFusion, CrossAttentionFusion
 from avmix.models.feature_fusion import BilinearFusion, FilmFusion, GatedFusion, SumFusion
 from avmix.models.fusion import ConcatFusion, Fusion, JointFusion
-from avmix.models.score_fusion import AverageFusion, ProductFusion, ScoreFusion
+from avmix.models.score_fusion import AverageFusion, ProductFusion, ScoreFusion, WeightedFusion
 
-SCORE_FUSIONS: dict[str, type[ScoreFusion]] = {"average": AverageFusion, "product": ProductFusion}
+SCORE_FUSIONS: dict[str, type[ScoreFusion]] = {
+    "average": AverageFusion, "weighted": WeightedFusion, "product": ProductFusion,
+}  # fmt: skip
 """Of what the modality heads say."""
 JOINT_FUSIONS: dict[str, type[JointFusion]] = {
     "concat": ConcatFusion,

@@ -26,6 +26,8 @@ class ImageNetwork:
     cut: Cut
     size: tuple[int, int] | None = None
     """Height and width that it must be given; None: any."""
+    published: tuple[int, int] | None = None
+    """The same of the library's weights, where it takes others, too."""
     mean: Colour | None = None
     std: Colour | None = None
     """Deviation of pixels in [0, 1], as in `VideoSpec`."""
@@ -42,6 +44,7 @@ class FrameEncoder(Encoder):
         if height != width:
             raise ValueError(f"{which} wants images of {height}x{width} pixels; frames are square")
         self.net, cut = image.net, image.cut
+        self.published_size = image.published
         self.positions = cut.positions
         self.stages = [_PerFrame(s, first=i == 0) for i, s in enumerate(cut.stages)]
         self._features = _PerFrame(cut.pool, first=not cut.stages)

@@ -1,4 +1,4 @@
-"""Fusions of what the modality heads say: mean of their scores, product of experts.
+"""Fusions of what the modality heads say: mean of their scores, weighted mean, product of experts.
 
 The modality heads are what is combined, so they share nothing else with the fused head.
 """
@@ -62,11 +62,58 @@ class AverageFusion(ScoreFusion):
     ) -> Float[Tensor, "b k"]:
         """ln of the mean probability."""
         of_video, of_audio = video.float().log_softmax(1), audio.float().log_softmax(1)
-        uniform = torch.full_like(of_video, -math.log(of_video.shape[1]))
-        # In place of a modality that is not there, the other one: their mean is then that one.
-        first = torch.where(use_video, of_video, torch.where(use_audio, of_audio, uniform))
-        second = torch.where(use_audio, of_audio, torch.where(use_video, of_video, uniform))
+        first, second = _in_place_of_each_other(of_video, of_audio, use_video, use_audio)
         return torch.logaddexp(first, second) - math.log(2)
+
+
+class WeightedFusion(ScoreFusion):
+    """Weighted mean of the probabilities, each at a temperature of its own:
+    softmax(fused) = w softmax(l_v / T_v) + (1 - w) softmax(l_a / T_a).
+
+    The linear opinion pool (Stone, 1961) of two calibrated predictions (temperature scaling, Guo
+    et al., ICML 2017). w, T_v and T_a are no parameters: `avmix.training.score_weights` fits them
+    to validation clips; until then they are those of the plain average, 1 / 2, 1 and 1. A missing
+    modality leaves its weight to the other one, whatever `missing` says; without any modality,
+    uniform. Computed in float32.
+    """
+
+    def __init__(
+        self,
+        num_video: int,
+        num_audio: int,
+        num_classes: int,
+        dropout: float,
+        missing: Missing = "mask",
+    ) -> None:
+        """As `Fusion`; `missing` cannot act."""
+        super().__init__(num_video, num_audio, num_classes, dropout, "mask")
+        self.video_weight: Tensor
+        self.video_temperature: Tensor
+        self.audio_temperature: Tensor
+        self.register_buffer("video_weight", torch.tensor(0.5))
+        self.register_buffer("video_temperature", torch.tensor(1.0))
+        self.register_buffer("audio_temperature", torch.tensor(1.0))
+
+    def set_weights(
+        self,
+        video_weight: float = 0.5,
+        video_temperature: float = 1.0,
+        audio_temperature: float = 1.0,
+    ) -> None:
+        """w in [0, 1], T_v > 0 and T_a > 0; by default those of the plain average."""
+        self.video_weight.fill_(video_weight)
+        self.video_temperature.fill_(video_temperature)
+        self.audio_temperature.fill_(audio_temperature)
+
+    def combined(
+        self, video: Tensor, audio: Tensor, use_video: Tensor, use_audio: Tensor
+    ) -> Float[Tensor, "b k"]:
+        """ln of the weighted mean probability."""
+        of_video = (video.float() / self.video_temperature).log_softmax(1)
+        of_audio = (audio.float() / self.audio_temperature).log_softmax(1)
+        first, second = _in_place_of_each_other(of_video, of_audio, use_video, use_audio)
+        weight = self.video_weight.float()
+        return torch.logaddexp(first + weight.log(), second + (1 - weight).log())
 
 
 class ProductFusion(ScoreFusion):
@@ -83,3 +130,14 @@ class ProductFusion(ScoreFusion):
     ) -> Float[Tensor, "b k"]:
         """The sum of logits."""
         return video * use_video + audio * use_audio
+
+
+def _in_place_of_each_other(
+    video: Tensor, audio: Tensor, use_video: Tensor, use_audio: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logarithms of probabilities (b k); in place of a modality that is not to be used, the other
+    one, so that any mean of both is that one; of none, uniform."""
+    uniform = torch.full_like(video, -math.log(video.shape[1]))
+    first = torch.where(use_video, video, torch.where(use_audio, audio, uniform))
+    second = torch.where(use_audio, audio, torch.where(use_video, video, uniform))
+    return first, second

@@ -55,8 +55,10 @@ def image_network(name: str, options: dict[str, Any], channels: int, which: str)
     size = None
     if expects.get("fixed_input_size") and not options.get("dynamic_img_size"):
         size = _size_of(net, options, expects)
-    return ImageNetwork(net=net, cut=cut(net), size=size, mean=colour(expects["mean"]),
-                        std=colour(expects["std"]))  # fmt: skip
+    height, width = expects["input_size"][1:]
+    published = (height, width) if size is None else None
+    return ImageNetwork(net=net, cut=cut(net), size=size, published=published,
+                        mean=colour(expects["mean"]), std=colour(expects["std"]))  # fmt: skip
 
 
 def _size_of(net: Any, options: dict[str, Any], expects: dict[str, Any]) -> tuple[int, int]:

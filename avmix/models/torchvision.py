@@ -33,7 +33,10 @@ def video(name: str, config: VideoEncoderConfig, clip: ClipConfig) -> Encoder:
     net = _network(name, config.options, which)
     mean, std = _pixels(name)
     cut, num_frames, size = video_cut(net, which)
-    return LibraryEncoder(net, cut, VideoSpec(num_frames=num_frames, size=size, mean=mean, std=std))
+    spec = VideoSpec(num_frames=num_frames, size=size, mean=mean, std=std)
+    encoder = LibraryEncoder(net, cut, spec)
+    encoder.published_size = _published(name) if size is None else None
+    return encoder
 
 
 def audio(
@@ -61,7 +64,10 @@ def image_network(name: str, options: dict[str, Any], channels: int, which: str)
     if channels != 3:
         _widen(net, channels)
     mean, std = _pixels(name)
-    return ImageNetwork(net=net, cut=image_cut(net, which), size=_size_of(net), mean=mean, std=std)
+    size = _size_of(net)
+    published = _published(name) if size is None else None
+    return ImageNetwork(net=net, cut=image_cut(net, which), size=size, published=published,
+                        mean=mean, std=std)  # fmt: skip
 
 
 def _network(name: str, options: dict[str, Any], which: str) -> nn.Module:
@@ -76,6 +82,12 @@ def _pixels(name: str) -> tuple[Colour, Colour]:
     """Mean and deviation of the transforms of its weights."""
     transforms = torchvision.models.get_model_weights(name)["DEFAULT"].transforms()
     return colour(transforms.mean), colour(transforms.std)
+
+
+def _published(name: str) -> tuple[int, int]:
+    """Height and width of the crop of the transforms of its weights."""
+    crop = torchvision.models.get_model_weights(name)["DEFAULT"].transforms().crop_size
+    return crop[0], crop[-1]
 
 
 def _size_of(net: Any) -> tuple[int, int] | None:

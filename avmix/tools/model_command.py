@@ -75,7 +75,10 @@ def run(args: argparse.Namespace) -> int:
         config, model = _network(args)
         with runtime.start(device=config.run.device, threads=config.run.threads) as here:
             found = measure(model.to(here.device), config.clip, config.frontend)
-            said = description(config, found) | {"device": str(here.device)}
+            said = description(config, found) | {
+                "published_size": model.video.published_size,
+                "device": str(here.device),
+            }
         if args.figure:
             from avmix.tools.model_figure import draw_model
 
@@ -163,6 +166,10 @@ def _print(config: TrainConfig, found: Measured, said: dict[str, Any]) -> None:
     stages.add_row(*_cells(found.stages[-1]))
     stages.add_row("all", "", *_costs(found.flops, found.activation_bytes))
     console.print(stages)
+    if (published := said["published_size"]) and {*published} != {config.clip.crop}:
+        echo(f"{config.model.video.encoder}: its library published weights for frames of "
+             f"{published[0]}x{published[1]} pixels; clip.crop is {config.clip.crop}, which is "
+             "taken, too")  # fmt: skip
     for way in said["mixing"]:
         after = f", after {way['after_stages']} stages" if way["after_stages"] else ""
         echo(f"mixing: {way['method']} in {way['share']:.0%} of the batches: {way['mixed']}{after}")

@@ -41,6 +41,7 @@ from avmix.training.measurements import (
 )
 from avmix.training.run_environment import append_environment
 from avmix.training.runtime import Runtime
+from avmix.training.score_weights import ScoreWeights
 
 
 class NotFiniteError(RuntimeError):
@@ -183,6 +184,12 @@ class RunLog:
             echo_on(self.console, head.warning(config))
         # With the epoch, so that a run that goes on from before it does not say it twice.
         self._append([{"kind": "at_chance", "epoch": epoch, **asdict(w)} for w in found])
+
+    def score_weights(self, found: ScoreWeights, epoch: int) -> None:
+        """What a `weighted` fusion was fitted to after an epoch, on the console and in
+        metrics.jsonl."""
+        echo_on(self.console, str(found))
+        self._append([{"kind": "score_weights", "epoch": epoch, **asdict(found)}])
 
     def bad_clips(self, bad: Sequence[BadClip], split: str) -> None:
         """Name clips that could not be read, on the console and in metrics.jsonl."""

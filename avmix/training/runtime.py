@@ -115,6 +115,15 @@ def check_compile(device: torch.device, precision: Literal["fp32", "bf16"]) -> N
         )
 
 
+def omp_notice(threads: int, option: str) -> str:
+    """What is to be said where OMP_NUM_THREADS asks for another number of threads than `option`
+    gives; empty where it does not."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if not asked.isdigit() or int(asked) == threads:
+        return ""
+    return f"OMP_NUM_THREADS={asked} cannot act: {option} sets the threads, {threads} here"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounding:
     """Settings that change the last digits of every result, apart from the configuration."""

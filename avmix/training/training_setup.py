@@ -18,6 +18,7 @@ from avmix.config import (
 )
 from avmix.config.unused_options import without_unused
 from avmix.data.dataset import EvalSet, TrainSet
+from avmix.data.holdout import HeldOut
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
 from avmix.data.manifest import (
     Manifest,
@@ -65,7 +66,9 @@ class Training:
     quarantine: Quarantine
     loader: TrainLoader
     val: EvalLoader | None
-    """None where the dataset has no such split."""
+    """None where the dataset has no such split, and nothing is held out."""
+    held_out: str
+    """What is to be said of the clips that are held out for validation; empty where none are."""
     model: LateFusionClassifier
     network: nn.Module
     """The same with what several processes need around it."""
@@ -138,12 +141,16 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     )  # fmt: skip
     at_end.enter_context(closing(loader))
 
-    val = None
-    # Only the default may name a split that the dataset does not have; the headline says so.
-    if data.val_split in splits_of(folder) or data.val_split not in ("", DataConfig.val_split):
-        manifest = read_manifest(folder, data.val_split)
+    val, val_manifest = None, _val_manifest(data, clips.held_out)
+    if val_manifest is None and config.model.fusion == "weighted":
+        raise ManifestError(
+            f"model.fusion weighted is fitted to validation clips, and {no_val(data)}: name a "
+            "split, or data.holdout 0.1 holds out a tenth of the sources of the train split; "
+            "model.fusion average needs none"
+        )
+    if val_manifest is not None:
         val = eval_loader(
-            EvalSet(manifest=manifest, root=root, clip=config.clip, verify=data.verify,
+            EvalSet(manifest=val_manifest, root=root, clip=config.clip, verify=data.verify,
                     limits=limits, num_views=1),
             batch_size=2 * config.optim.batch_size, num_workers=data.num_workers,
             clip_seconds=data.clip_seconds, quarantine=quarantine,
@@ -186,9 +193,32 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         model.compile()  # in place: its names, and what calls its parts, stay as they are
     network = DistributedDataParallel(model) if here.world_size > 1 else model
     return Training(config=config, here=here, train=train, quarantine=quarantine, loader=loader,
-                    val=val, model=model, network=network, frontend=frontend, optimizer=optimizer,
+                    val=val, held_out=clips.held_out.notice if clips.held_out else "",
+                    model=model, network=network, frontend=frontend, optimizer=optimizer,
                     average=average, meter=meter, state=state, notice=notice,
                     expected=expected)  # fmt: skip
+
+
+def _val_manifest(data: DataConfig, held_out: HeldOut | None) -> Manifest | None:
+    """What is evaluated after each epoch; raises `ManifestError` where that is said twice."""
+    folder, name = data.manifest_folder, data.val_split
+    # Only the default may name a split that the dataset does not have; the headline says so.
+    named = name in splits_of(folder) or name not in ("", DataConfig.val_split)
+    if held_out is None:
+        return read_manifest(folder, name) if named else None
+    if named:
+        raise ManifestError(
+            f"data.holdout cannot act: validation is on the split {name!r} of {folder} "
+            "(data.val_split); an empty data.val_split validates on what is held out"
+        )
+    return held_out.val
+
+
+def no_val(data: DataConfig) -> str:
+    """Why there is nothing to validate on."""
+    if not data.val_split:
+        return "data.val_split is empty"
+    return f"{data.manifest_folder} has no split {data.val_split!r} (data.val_split)"
 
 
 def with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:

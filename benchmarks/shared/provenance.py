@@ -41,6 +41,15 @@ SOURCES = {
         "avmix/tools/leaks.py",
     ),
     "mix": ("avmix/models/frontend.py", "avmix/models/spectrograms.py", "avmix/mix"),
+    "models": (
+        "avmix/mix",
+        "avmix/models",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
+        "avmix/training/runlog.py",
+        "benchmarks/training/model_cases.py",
+        "benchmarks/training/model_steps.py",
+    ),
     "probe": ("avmix/features", "avmix/data/few_shot.py"),
     "prepare": (
         "avmix/decode",

@@ -9,6 +9,7 @@ from report.tables.augmenting import augment_tables
 from report.tables.decoding import decoding_summary, decoding_tables
 from report.tables.fuzzing import fuzz_table
 from report.tables.mixing import mix_summary, mix_table
+from report.tables.model_steps import models_table
 from report.tables.preparing import leaks_table, prepare_table, rows_table
 from report.tables.probing import probe_table
 
@@ -20,6 +21,7 @@ _BY_KIND = {
     "augment": augment_tables,
     "leaks": leaks_table,
     "learning": learning.learning_table,
+    "models": models_table,
     "prepare": prepare_table,
     "probe": probe_table,
     "rows": rows_table,
