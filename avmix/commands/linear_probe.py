@@ -11,7 +11,8 @@ from rich.table import Table
 
 from avmix.data.few_shot import SHOTS_BY
 from avmix.data.kept_features import KeptFeatures, open_features
-from avmix.features.probing import C_GRID, Result, Summary, probe, summarise
+from avmix.features.probing import Result, Summary, probe, summarise
+from avmix.features.regression import C_GRID
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text
 from avmix.system.paths import unwritable
@@ -19,8 +20,9 @@ from avmix.system.printing import console_of, echo
 from avmix.system.unused_arguments import Needs
 
 EPILOG = """\
-C of the regressions is chosen by cross-validation over the sources of the clips that are trained
-on, of the values of --c; the test split is judged once, at the end.
+C of the regressions, of the values of --c, and the weights of the fused head are chosen by
+cross-validation over the sources of the clips that are trained on. The same gives the score of the
+held-out clips, by which to choose windows and encoders; the test split is judged once, at the end.
 exit:   0 done   1 the features cannot be read, or nothing be fitted   2 wrong usage
         130 interrupted
 """
@@ -121,7 +123,13 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _interval(args: argparse.Namespace) -> str:
-    return "over draws" if args.draws > 1 else f"over sources of {args.test_split}"
+    return "over draws" if args.draws > 1 else "over sources"
+
+
+def _percent(share: float | None, half_interval: float | None) -> str:
+    if share is None:
+        return "-"
+    return f"{100 * share:.1f}" + ("" if half_interval is None else f" ± {100 * half_interval:.1f}")
 
 
 def _print(
@@ -133,15 +141,19 @@ def _print(
         of = f"{args.shots} clips a class of {args.train_split}, drawn by {args.by} ({how}), "
         of += f"{args.draws} draw(s) from seed {args.seed}"
     table = Table(title=f"{train.manifest.protocol}: {of}; judged on {args.test_split}")
-    for heading in ("head", "fitted on", "judged", "top-1 %", "95 %", "C"):
+    for heading in ("head", "fitted on", "held out, top-1 %", "judged", "top-1 %", "C"):
         table.add_column(heading, justify="left" if heading == "head" else "right")
     for head in summary:
-        interval = "-" if head.half_interval is None else f"± {100 * head.half_interval:.1f}"
         fitted = " to ".join(dict.fromkeys(map(str, head.num_train)))
-        table.add_row(head.head, fitted, str(head.num_test), f"{100 * head.top1:.1f}", interval,
+        table.add_row(head.head, fitted, _percent(head.cv_top1, head.cv_half_interval),
+                      str(head.num_test), _percent(head.top1, head.half_interval),
                       ", ".join(f"{c:g}" for c in head.c) or "-")  # fmt: skip
     console_of(tables=True).print(table)
     echo(f"intervals {_interval(args)}; {len(test.manifest.entries)} clips in {args.test_split}")
+    echo(f"held out: clips of {args.train_split}, each judged by a fit without its source")
     for head in summary:
+        if head.weights:
+            said = ", ".join(f"{name} {weight:.2f}" for name, weight in head.weights.items())
+            echo(f"mean weights of {head.head}: {said}")
         if head.num_not_converged:
             echo(f"{head.head}: {head.num_not_converged} of {args.draws} did not converge")

@@ -41,7 +41,13 @@ SOURCES = {
         "avmix/tools/leaks.py",
     ),
     "mix": ("avmix/models/frontend.py", "avmix/models/spectrograms.py", "avmix/mix"),
-    "probe": ("avmix/features", "avmix/data/few_shot.py"),
+    "probe": (
+        "avmix/data/few_shot.py",
+        "avmix/features/frozen_encoders.py",
+        "avmix/features/late_fusion.py",
+        "avmix/features/probing.py",
+        "avmix/features/regression.py",
+    ),
     "prepare": (
         "avmix/decode",
         "avmix/media/frame_scan.py",

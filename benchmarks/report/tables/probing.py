@@ -4,7 +4,9 @@ from typing import Any
 
 from report.tables.cells import table
 
-HEADS = ("video", "audio", "concatenated", "average")
+HEADS = ("video", "audio", "concatenated", "average", "fused")
+HELD_OUT = ("video", "fused")
+"""Of which the score of held-out clips is shown, too."""
 
 
 def probe_table(result: dict[str, Any]) -> str:
@@ -18,16 +20,19 @@ def probe_table(result: dict[str, Any]) -> str:
                 _fitted_on(arm),
                 str(arm["split"]),
                 _c(arm),
-                *(_cell(heads[h]) for h in HEADS),
+                *(_cell(heads[h], "cv_top1", "cv_half_interval") for h in HELD_OUT),
+                *(_cell(heads[h], "top1", "half_interval") for h in HEADS),
             ]
         )
-    headings = ["window", "fitted on", "split", "C", *HEADS]
+    held_out = [f"held out: {head}" for head in HELD_OUT]
+    headings = ["window", "fitted on", "split", "C", *held_out, *HEADS]
     half = " and ".join(f"{100 * v:.3f} % ({n})" for n, v in result["half_difference"].items())
     lines = [
         *table(headings, rows),
         "",
         f"Top-1 on the test split, %, with 95 % intervals: over sources of the test split for all "
-        f"clips, over draws for few. {result['num_clips']} clips, {result['bytes_per_clip']:,} "
+        f"clips, over draws for few. Held out: clips of the train split, each judged by a fit "
+        f"without its source. {result['num_clips']} clips, {result['bytes_per_clip']:,} "
         f"bytes each; half precision would change features by {half} of their root mean square. "
         f"`{result['config']}` with `{' '.join(result['options'])}`.",
         "",
@@ -54,6 +59,6 @@ def _c(arm: dict[str, Any]) -> str:
     return f"{arm['grid'][0]:g}" if len(arm["grid"]) == 1 else "chosen"
 
 
-def _cell(head: dict[str, Any]) -> str:
-    interval = "" if head["half_interval"] is None else f" ± {100 * head['half_interval']:.1f}"
-    return f"{100 * head['top1']:.1f}{interval}"
+def _cell(head: dict[str, Any], share: str, half_interval: str) -> str:
+    half = head[half_interval]
+    return f"{100 * head[share]:.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
