@@ -10,7 +10,8 @@ from rich.progress import track
 from rich.table import Table
 
 from avmix.data.few_shot import SHOTS_BY
-from avmix.data.kept_features import KeptFeatures, open_features
+from avmix.data.joined_features import Joined, open_joined
+from avmix.data.kept_features import KeptFeatures
 from avmix.features.probing import Result, Summary, probe, summarise
 from avmix.features.regression import C_GRID
 from avmix.system import strict_json
@@ -26,6 +27,7 @@ held-out clips, by which to choose windows and encoders; the test split is judge
 exit:   0 done   1 the features cannot be read, or nothing be fitted   2 wrong usage
         130 interrupted
 """
+_MAX_LISTED = 20
 NEEDS = tuple(
     Needs(option=option, default=default, says="--shots", met=lambda args: args.shots)
     for option, default in (("--draws", 1), ("--by", "source"), ("--seed", 0))
@@ -37,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grid = ", ".join(f"{c:g}" for c in C_GRID)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("folder", type=Path, metavar="DIR", help="what `avmix features` wrote")
+    parser.add_argument("folder", type=Path, nargs="+", metavar="DIR",
+                        help="what `avmix features` wrote; of several the features are side by "
+                        "side")  # fmt: skip
     parser.add_argument("--train-split", default="train", metavar="NAME",
                         help="split to fit on (train)")  # fmt: skip
     parser.add_argument("--test-split", default="test", metavar="NAME",
@@ -60,8 +64,10 @@ def run(args: argparse.Namespace) -> int:
     """Fit, print the table, write JSON; returns the exit code."""
     try:
         _check(args)
-        train = open_features(args.folder, args.train_split)
-        test = open_features(args.folder, args.test_split)
+        joined = {
+            split: open_joined(args.folder, split) for split in (args.train_split, args.test_split)
+        }
+        train, test = (joined[split].kept for split in (args.train_split, args.test_split))
         grid = tuple(sorted(set(args.c or C_GRID)))
         console = console_of(stderr=True)
         seeds = [args.seed + number for number in range(args.draws)]
@@ -71,11 +77,17 @@ def run(args: argparse.Namespace) -> int:
                               disable=not console.is_terminal)
         ]  # fmt: skip
         if not draws[0]:
-            raise ValueError(f"{args.folder}: nothing can be fitted to its features")
+            raise ValueError(f"{args.folder[0]}: nothing can be fitted to its features")
         summary = summarise(draws)
         _print(args, train, test, summary)
+        for split, found in joined.items():
+            _print_lacking(split, found)
         if args.json:
             said = report(args, train, seeds, grid, draws, summary)
+            said["left_out"] = {
+                split: [[clip.clip_id, str(clip.folder)] for clip in found.lacking]
+                for split, found in joined.items()
+            }
             replace_text(args.json, strict_json.dumps(said, indent=2) + "\n")
     except (ValueError, OSError) as error:
         echo(f"error: {error}", error=True)
@@ -124,6 +136,14 @@ def _check(args: argparse.Namespace) -> None:
 
 def _interval(args: argparse.Namespace) -> str:
     return "over draws" if args.draws > 1 else "over sources"
+
+
+def _print_lacking(split: str, joined: Joined) -> None:
+    if joined.lacking:
+        said = [f"{clip.clip_id} (not in {clip.folder})" for clip in joined.lacking]
+        more = f" and {len(said) - _MAX_LISTED} more" if len(said) > _MAX_LISTED else ""
+        echo(f"{split}: {len(said)} clip(s) are not in every folder, and left out: "
+             f"{', '.join(said[:_MAX_LISTED])}{more}")  # fmt: skip
 
 
 def _percent(share: float | None, half_interval: float | None) -> str:

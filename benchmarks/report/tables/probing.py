@@ -1,8 +1,9 @@
-"""Table of benchmarks/probe.py: linear classifiers on frozen features."""
+"""Tables of benchmarks/probe.py and extraction.py: linear classifiers on frozen features, and what
+computing these costs."""
 
 from typing import Any
 
-from report.tables.cells import table
+from report.tables.cells import machine_lines, table
 
 HEADS = ("video", "audio", "concatenated", "average", "fused")
 HELD_OUT = ("video", "fused")
@@ -62,3 +63,28 @@ def _c(arm: dict[str, Any]) -> str:
 def _cell(head: dict[str, Any], share: str, half_interval: str) -> str:
     half = head[half_interval]
     return f"{100 * head[share]:.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
+
+
+def extraction_table(result: dict[str, Any]) -> str:
+    """A line for each window."""
+    rows = [
+        [
+            arm["window"],
+            *(f"{arm['clips_per_second'][name]:.1f}" for name in ("features", "bare loop")),
+            f"{arm['ratio']:.2f} ({arm['ratio_quartiles'][0]:.2f} to "
+            f"{arm['ratio_quartiles'][1]:.2f})",
+        ]
+        for arm in result["arms"]
+    ]
+    first = result["arms"][0]
+    lines = [
+        *table(["window", "`avmix features`, clips / s", "bare loop, clips / s", "time, bare = 1"],
+               rows),
+        "",
+        f"{result['num_clips']} clips a round, {result['num_rounds']} rounds in turn, medians "
+        f"(quartiles); batches of {first['batch_size']}, {first['threads']} thread(s), "
+        f"{first['num_workers']} loader process(es).",
+        *machine_lines(result),
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)
