@@ -38,6 +38,8 @@ from avmix.types import Batch, Entry
 
 RESULT = RESULTS / "extraction.json"
 ARMS = ("features", "bare loop")
+THREADS = 1
+"""Beside one loader process on two cores."""
 PACKAGES = ("torch", "timm", "av", "numpy")
 
 
@@ -107,7 +109,7 @@ def measure(
     """Seconds of both in every round, and that their features are the same."""
     root = Path(config.data.root)
     manifest = chosen(read_manifest(config.data.manifest_folder, "train"), clips, folder)
-    with runtime.start(device="cpu", threads=config.run.threads) as here:
+    with runtime.start(device="cpu", threads=THREADS) as here:
         encoders = of_config(config, ["video", "audio"])
         keeping = Keeping(manifest_folder=folder, root=root, out=folder / "features",
                           num_workers=config.data.num_workers)  # fmt: skip
@@ -163,7 +165,8 @@ def main() -> None:
             arms.append(measure(window, config, args.clips, args.rounds, Path(folder)))
     result_files.write(RESULT, {
         "kind": "extraction",
-        "command": f"python benchmarks/extraction.py --root DIR --clips {args.clips}",
+        "command": f"python benchmarks/extraction.py --root DIR --clips {args.clips} --rounds "
+        f"{args.rounds}",
         "config": CONFIG,
         "options": list(OPTIONS),
         "measured": origin,

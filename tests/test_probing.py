@@ -337,3 +337,21 @@ def test_the_table_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
         "| 50.0 | 50.0 ± 10.0 | 50.0 ± 10.0 | 50.0 |",
     ]
     assert "15,360 bytes each; half precision would change features by 0.020 % (video)" in lines[-1]
+
+
+def test_the_table_of_what_features_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    tables = importlib.import_module("report.tables")
+    arm = {"window": "6 s", "clips_per_second": {"features": 20.04, "bare loop": 21.5},
+           "ratio": 1.073, "ratio_quartiles": [1.06, 1.1], "batch_size": 32, "threads": 1,
+           "num_workers": 2}  # fmt: skip
+    result = {
+        "kind": "extraction", "arms": [arm], "num_clips": 150, "num_rounds": 5,
+        "environment": {"cpu": "a cpu", "cores": 2, "versions": {"torch": "2"},
+                        "load_average_at_the_start": 0.5},
+        "load_average_at_the_end": 1.5,
+    }  # fmt: skip
+    lines = tables.table(result).splitlines()
+    assert lines[2] == "| 6 s | 20.0 | 21.5 | 1.07 (1.06 to 1.10) |"
+    assert "150 clips a round, 5 rounds in turn, medians (quartiles); batches of 32" in lines[4]
+    assert lines[-1] == "Load average: 0.5 before, 1.5 after."
