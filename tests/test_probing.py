@@ -238,6 +238,16 @@ def test_the_fused_head_is_fitted_to_held_out_clips(
         mine = part([Probability(*(v[b] for v in h)) for h in held_out])
         right[b] = mine.value.argmax(1) == train.labels[b]
     assert result.cv_top1 == right.mean()
+    # The labels of a fold have no say in how it is fused.
+    folds = folds_by_hand(train)
+    one = folds[0][1]
+    labels = train.labels.copy()
+    labels[one] = (labels[one] + 1) % 3
+    cross_fused = probing._cross_fused  # pyright: ignore
+    before, after = (cross_fused(held_out, given, folds).value for given in (train.labels, labels))
+    same = (before == after).all(1)
+    assert same[one].all()
+    assert not same.all()
 
 
 def test_with_one_source_a_class_c_is_that_of_scikit_learn(
