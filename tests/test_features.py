@@ -1,14 +1,12 @@
 """`avmix features`: what is stored, what a kill costs, what is refused and what is left out."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -476,16 +474,20 @@ def test_killed_ten_times_it_gives_the_same_bytes(config: TrainConfig, tmp_path:
     out, draw = tmp_path / "killed", np.random.default_rng(0)
     for _ in range(10):
         before, process = done(out), start(out)
-        while process.poll() is None and done(out) == before:
-            os.sched_yield()
-        later = time.monotonic() + draw.uniform(0, 0.02)
-        while process.poll() is None and time.monotonic() < later:
-            os.sched_yield()
+        while done(out) == before and not ended_within(process, 0.001):
+            pass
+        ended_within(process, draw.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         (out / "run.lock").unlink(missing_ok=True)
     assert start(out).wait() == 0
     assert files(out) == files(tmp_path / "whole")
+
+
+def ended_within(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.returncode is not None
 
 
 def done(out: Path) -> list[Path]:
