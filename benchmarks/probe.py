@@ -22,7 +22,8 @@ from shared.paths import RESULTS, ROOT
 from avmix.config import TrainConfig, load_config
 from avmix.data.kept_features import KeptFeatures, open_features
 from avmix.data.manifest import read_manifest
-from avmix.features.probing import C_GRID, probe, summarise
+from avmix.features.probing import probe, summarise
+from avmix.features.regression import C_GRID
 from avmix.prepare.csv_table import prepare_table
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text
@@ -37,8 +38,8 @@ WINDOWS = {
                                             "clip.crop=224")),
     "2 s, 144 pixels": ("runs/probe/short", ()),
 }  # fmt: skip
-"""Most of a clip, at the size of ImageNet; and the window of the configuration, for which only the
-first of `ARMS` is measured."""
+"""Most of a clip, at the size of ImageNet; and the window of the configuration, for which the last
+of `ARMS` is not measured."""
 FIXED_C = (0.01,)
 ARMS: tuple[dict[str, Any], ...] = (
     {"shots": 0, "by": "source", "draws": 1, "grid": FIXED_C},
@@ -112,7 +113,8 @@ def measure(train: KeptFeatures, test: KeptFeatures, arm: dict[str, Any]) -> dic
     print(train.manifest.protocol, arm, *(f"{h['head']} {100 * h['top1']:.1f}" for h in heads),
           flush=True)  # fmt: skip
     top1 = [{r.head: r.top1 for r in draw} for draw in draws]
-    return {**arm, "grid": list(arm["grid"]), "heads": heads, "top1": top1}
+    fusion = [{r.head: r.fusion for r in draw}["fused"] for draw in draws]
+    return {**arm, "grid": list(arm["grid"]), "heads": heads, "top1": top1, "fusion": fusion}
 
 
 def main() -> None:
@@ -132,7 +134,7 @@ def main() -> None:
         for number in (1, 2, 3):
             train, test = of_split(number, "train", clips), of_split(number, "test", clips)
             first = window == next(iter(WINDOWS))
-            for arm in ARMS if first else ARMS[:1]:
+            for arm in ARMS if first else ARMS[:-1]:
                 arms.append({"window": window, "split": number, **measure(train, test, arm)})
     clips = all_clips(next(iter(WINDOWS)))
     kept = next(iter(clips.values()))[0]

@@ -16,7 +16,9 @@ from avmix.data.kept_features import Header, KeptFeatures, open_features, write_
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.data.tensor_file import Shape, write_tensors
 from avmix.features import probing
+from avmix.features.late_fusion import fit_late_fusion
 from avmix.features.probing import half_interval_over_sources, probe, summarise
+from avmix.features.regression import Probability
 from avmix.types import Entry
 
 WHY = "the extra [probe] is not installed"
@@ -108,7 +110,7 @@ def by_hand(
     model = LogisticRegression(C=c, max_iter=2000).fit(np.array(x), np.array(y))
     counted = []
     for row in range(len(test.labels)):
-        found = [vector(test, row, view) for view in range(VIEWS)]
+        found = [vector(test, row, view) for view in range(test.has_audio.shape[1])]
         there = [one for one in found if one is not None]
         counted.append(bool(there))
         z.append(model.predict_proba(np.array(there)).mean(0) if there else np.zeros(3))
@@ -130,7 +132,7 @@ def test_it_equals_scikit_learn_by_hand(
     video, audio, both = (by_hand(train, test, rows, n, 0.1) for n in ("video", "audio", "both"))
     wanted = {"video": video, "audio": audio, "concatenated": both,
               "average": (video[0] + audio[0], video[1] | audio[1])}  # fmt: skip
-    assert results.keys() == wanted.keys()
+    assert results.keys() == {*wanted, "fused"}
     for name, (probability, counted) in wanted.items():
         right = (probability.argmax(1) == test.labels)[counted]
         assert (results[name].top1, results[name].num_test) == (right.mean(), counted.sum())
@@ -146,31 +148,115 @@ def test_c_is_chosen_by_sources_of_the_train_split_alone(
 ) -> None:
     train, test = kept
     grid = (0.001, 0.01, 0.1, 1.0, 10.0)
-    x = np.asarray(train.features["video"], np.float64).reshape(72, -1)
-    y, group = np.repeat(train.labels, VIEWS), np.repeat(train.sources, VIEWS)
-    folds = list(StratifiedGroupKFold(4).split(x, y, group))
-    assert all(not set(group[a]) & set(group[b]) for a, b in folds)
-    means = []
-    for c in grid:
-        right = []
-        for a, b in folds:
-            scaler = StandardScaler().fit(x[a])
-            model = LogisticRegression(C=c, max_iter=2000).fit(scaler.transform(x[a]), y[a])
-            right.append(model.score(scaler.transform(x[b]), y[b]))
-        means.append(np.mean(right))
+    held_out = {c: held_out_by_hand(train, "video", c) for c in grid}
+    folds = folds_by_hand(train)
+    assert all(not set(train.sources[a]) & set(train.sources[b]) for a, b in folds)
+    right = {c: value.argmax(1) == train.labels for c, (value, _) in held_out.items()}
+    means = [np.mean([right[c][b].mean() for _, b in folds]) for c in grid]
     assert len(set(means)) > 1
     best = grid[int(np.argmax(means))]
-    found = {r.head: r.c for r in probe(train, test, grid=grid)}
-    assert found["video"] == best
+    results = {r.head: r for r in probe(train, test, grid=grid)}
+    assert results["video"].c == best
+    assert results["video"].cv_top1 == right[best].mean()
     mirrored = replace(test, features={n: -v for n, v in test.features.items()})
-    assert {r.head: r.c for r in probe(train, mirrored, grid=grid)} == found
+    for other in probe(train, mirrored, grid=grid):
+        result = results[other.head]
+        assert (other.c, other.cv_top1, other.fusion) == (result.c, result.cv_top1, result.fusion)
+        assert other.top1 != result.top1
+
+
+def folds_by_hand(train: KeptFeatures) -> list[tuple[np.ndarray, np.ndarray]]:
+    y = train.labels
+    return list(StratifiedGroupKFold(4).split(y, y, train.sources))
+
+
+def first_view_of(kept: KeptFeatures) -> KeptFeatures:
+    return replace(
+        kept,
+        features={n: v[:, :1] for n, v in kept.features.items()},
+        has_audio=kept.has_audio[:, :1],
+    )
+
+
+def held_out_by_hand(
+    train: KeptFeatures, name: str, c: float, *, first_view: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean probability of each clip by a fit without its source, and which have the modality."""
+    value, counted = np.zeros((36, 3)), np.zeros(36, bool)
+    for a, b in folds_by_hand(train):
+        held = replace(
+            train,
+            manifest=replace(
+                train.manifest, entries=tuple(train.manifest.entries[row] for row in b)
+            ),
+            features={n: v[b] for n, v in train.features.items()},
+            has_audio=train.has_audio[b],
+        )
+        held = first_view_of(held) if first_view else held
+        value[b], counted[b] = by_hand(train, held, a.tolist(), name, c)
+    return value, counted
+
+
+def test_augmented_views_are_examples_and_judge_nothing(
+    kept: tuple[KeptFeatures, KeptFeatures],
+) -> None:
+    """One evaluation view, and one augmented of the clips to train on."""
+    header = replace(kept[0].header, identity={"views": 1})
+    train, test = replace(kept[0], header=header), replace(first_view_of(kept[1]), header=header)
+    results = {r.head: r for r in probe(train, test, grid=[0.1])}
+    others = {r.head: r for r in probe(*kept, grid=[0.1])}
+    for name in ("video", "audio"):
+        value, counted = by_hand(train, test, list(range(36)), name, 0.1)
+        right = (value.argmax(1) == test.labels)[counted]
+        assert results[name].top1 == right.mean()
+        value, counted = held_out_by_hand(train, name, 0.1, first_view=True)
+        right = (value.argmax(1) == train.labels)[counted]
+        assert results[name].cv_top1 == right.mean()
+    assert results["video"].cv_top1 != others["video"].cv_top1
+
+
+def test_the_fused_head_is_fitted_to_held_out_clips(
+    kept: tuple[KeptFeatures, KeptFeatures],
+) -> None:
+    """By hand: what the heads say of clips without whose source they were fitted, fused; its own
+    score in the train split is of folds that its weights have not seen."""
+    train, test = kept
+    rows = list(range(36))
+    names = ("video", "audio")
+    held_out = [Probability(*held_out_by_hand(train, name, 0.1)) for name in names]
+    fusion = fit_late_fusion(held_out, train.labels)
+    said = fusion([Probability(*by_hand(train, test, rows, n, 0.1)) for n in names])
+    result = {r.head: r for r in probe(train, test, grid=[0.1])}["fused"]
+    pairs = zip(fusion.temperatures, fusion.weights, strict=True)
+    assert result.fusion == dict(zip(names, pairs, strict=True))
+    assert result.fusion is not None
+    assert all(temperature != 1 for temperature, _ in result.fusion.values())
+    assert result.top1 == (said.value.argmax(1) == test.labels).mean()
+    right = np.zeros(36, bool)
+    for a, b in folds_by_hand(train):
+        part = fit_late_fusion([Probability(*(v[a] for v in h)) for h in held_out], train.labels[a])
+        mine = part([Probability(*(v[b] for v in h)) for h in held_out])
+        right[b] = mine.value.argmax(1) == train.labels[b]
+    assert result.cv_top1 == right.mean()
+    # The labels of a fold have no say in how it is fused.
+    folds = folds_by_hand(train)
+    one = folds[0][1]
+    labels = train.labels.copy()
+    labels[one] = (labels[one] + 1) % 3
+    cross_fused = probing._cross_fused  # pyright: ignore
+    before, after = (cross_fused(held_out, given, folds).value for given in (train.labels, labels))
+    same = (before == after).all(1)
+    assert same[one].all()
+    assert not same.all()
 
 
 def test_with_one_source_a_class_c_is_that_of_scikit_learn(
     kept: tuple[KeptFeatures, KeptFeatures],
 ) -> None:
     found = probe(*kept, shots=1, by="source")
-    assert {r.c for r in found if r.head != "average"} == {1.0}
+    assert {r.c for r in found if r.head not in ("average", "fused")} == {1.0}
+    assert {r.cv_top1 for r in found} == {None}
+    assert found[-1].fusion == dict.fromkeys(("video", "audio"), (1.0, 1.0))
 
 
 def test_few_shots_by_source_are_of_different_sources(
@@ -192,12 +278,14 @@ def test_intervals_by_hand() -> None:
     found = half_interval_over_sources(np.array([True, False, False, True]), np.array([0, 0, 0, 1]))
     assert found == pytest.approx(12.7062 / 4, rel=1e-4)
     assert half_interval_over_sources(np.array([True, False]), np.array([3, 3])) is None
-    result = probing.Result(head="video", top1=0.5, half_interval=0.1, num_train=4, num_test=4,
-                            c=1.0, converged=True)  # fmt: skip
-    draws = [[replace(result, top1=0.5)], [replace(result, top1=0.7, c=0.1, converged=False)]]
+    result = probing.Result(head="video", top1=0.5, half_interval=0.1, cv_top1=0.3,
+                            cv_half_interval=0.2, num_train=4, num_test=4, c=1.0, fusion=None,
+                            converged=True)  # fmt: skip
+    draws = [[result], [replace(result, top1=0.7, cv_top1=0.5, c=0.1, converged=False)]]
     (summary,) = summarise(draws)
     # Deviation 0.1 sqrt 2, over sqrt 2, times 12.706.
     assert summary.half_interval == pytest.approx(1.27062, rel=1e-4)
+    assert (summary.cv_top1, summary.cv_half_interval) == pytest.approx((0.4, 1.27062), rel=1e-4)
     assert (summary.top1, summary.c, summary.num_not_converged) == (pytest.approx(0.6), (0.1, 1), 1)
     assert summarise(draws[:1])[0].half_interval == 0.1
 
@@ -265,9 +353,11 @@ def test_the_table_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = importlib.import_module("report.tables")
 
     def arm(split: int, shots: int, grid: list[float], top1: float) -> dict[str, Any]:
-        heads = [{"head": name, "top1": top1, "half_interval": interval}
+        heads = [{"head": name, "top1": top1, "half_interval": interval, "cv_top1": 0.75,
+                  "cv_half_interval": interval}
                  for name, interval in (("video", 0.0123), ("audio", None),
-                                        ("concatenated", 0.1), ("average", 0.1))]  # fmt: skip
+                                        ("concatenated", 0.1), ("average", 0.1),
+                                        ("fused", None))]  # fmt: skip
         return {"window": "6 s", "split": split, "shots": shots, "by": "clip", "draws": 5,
                 "grid": grid, "heads": heads}  # fmt: skip
 
@@ -278,9 +368,29 @@ def test_the_table_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
     lines = tables.table(result).splitlines()
     assert lines[2:5] == [
-        "| 6 s | all clips | 1 | 0.01 | 90.0 ± 1.2 | 90.0 | 90.0 ± 10.0 | 90.0 ± 10.0 |",
-        "| 6 s | all clips | 2 | 0.01 | 80.0 ± 1.2 | 80.0 | 80.0 ± 10.0 | 80.0 ± 10.0 |",
-        "| 6 s | 8 clips a class, by clip, 5 draws | 1 | chosen | 50.0 ± 1.2 | 50.0 | 50.0 ± 10.0 "
-        "| 50.0 ± 10.0 |",
+        "| 6 s | all clips | 1 | 0.01 | 75.0 ± 1.2 | 75.0 | 90.0 ± 1.2 | 90.0 | 90.0 ± 10.0 "
+        "| 90.0 ± 10.0 | 90.0 |",
+        "| 6 s | all clips | 2 | 0.01 | 75.0 ± 1.2 | 75.0 | 80.0 ± 1.2 | 80.0 | 80.0 ± 10.0 "
+        "| 80.0 ± 10.0 | 80.0 |",
+        "| 6 s | 8 clips a class, by clip, 5 draws | 1 | chosen | 75.0 ± 1.2 | 75.0 | 50.0 ± 1.2 "
+        "| 50.0 | 50.0 ± 10.0 | 50.0 ± 10.0 | 50.0 |",
     ]
     assert "15,360 bytes each; half precision would change features by 0.020 % (video)" in lines[-1]
+
+
+def test_the_table_of_what_features_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    tables = importlib.import_module("report.tables")
+    arm = {"window": "6 s", "clips_per_second": {"features": 20.04, "bare loop": 21.5},
+           "ratio": 1.073, "ratio_quartiles": [1.06, 1.1], "batch_size": 32, "threads": 1,
+           "num_workers": 2}  # fmt: skip
+    result = {
+        "kind": "extraction", "arms": [arm], "num_clips": 150, "num_rounds": 5,
+        "environment": {"cpu": "a cpu", "cores": 2, "versions": {"torch": "2"},
+                        "load_average_at_the_start": 0.5},
+        "load_average_at_the_end": 1.5,
+    }  # fmt: skip
+    lines = tables.table(result).splitlines()
+    assert lines[2] == "| 6 s | 20.0 | 21.5 | 1.07 (1.06 to 1.10) |"
+    assert "150 clips a round, 5 rounds in turn, medians (quartiles); batches of 32" in lines[4]
+    assert lines[-1] == "Load average: 0.5 before, 1.5 after."

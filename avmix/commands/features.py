@@ -12,10 +12,10 @@ from rich.progress import Progress as Bar
 from avmix.config import DataConfig, TrainConfig, load_files
 from avmix.data.kept_features import MODALITIES
 from avmix.data.loader_pool import LoaderError
-from avmix.data.manifest import read_manifest, splits_of
+from avmix.data.manifest import read_events, read_manifest, splits_of
 from avmix.data.sample import TooManyBadClips
 from avmix.features.frozen_encoders import FrozenEncoders, of_checkpoint, of_config
-from avmix.features.keep import Keeping, Progress, begin, keep_split
+from avmix.features.keep import Augmented, Keeping, Progress, begin, keep_split
 from avmix.isolate.process_pool import CannotStart
 from avmix.models.input_options import with_expected_input
 from avmix.prepare.csv_table import prepare_table
@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="modality to keep, may be given again (both)")  # fmt: skip
     parser.add_argument("--views", type=int, default=usual.num_views, metavar="N",
                         help="windows of each clip, as evaluation takes them (1)")  # fmt: skip
+    parser.add_argument("--augmented-views", type=int, default=0, metavar="N",
+                        help="augmented views of each clip of data.train_split beside these, "
+                        "drawn as augment.* and run.seed say (0)")  # fmt: skip
     parser.add_argument("--half", action="store_true",
                         help="store half precision; the difference is reported")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=usual.batch_size, metavar="N",
@@ -81,9 +84,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    for name in ("views", "batch_size"):
-        if (value := getattr(args, name)) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    for name, least in (("views", 1), ("augmented_views", 0), ("batch_size", 1)):
+        if (value := getattr(args, name)) < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("avmix features is one process; run it without torchrun")
     if why := unmakable(args.out):
@@ -113,7 +116,8 @@ def _run(args: argparse.Namespace) -> int:
             measured = with_measured(config.frontend, folder)
             encoders = of_config(replace(config, frontend=measured), modalities)
         keeping = Keeping(manifest_folder=folder, root=Path(data.root), out=args.out,
-                          num_views=args.views, half=args.half, batch_size=args.batch_size,
+                          num_views=args.views, augmented=_augmented(config, args, folder),
+                          half=args.half, batch_size=args.batch_size,
                           num_workers=data.num_workers, clip_seconds=data.clip_seconds,
                           verify=data.verify)  # fmt: skip
         splits = list(dict.fromkeys(args.split or splits_of(folder)))
@@ -129,6 +133,23 @@ def _data(data: DataConfig, args: argparse.Namespace) -> DataConfig:
     return replace(data, root=str(args.root)) if args.root else data
 
 
+def _augmented(config: TrainConfig, args: argparse.Namespace, folder: Path) -> Augmented | None:
+    """The augmented views that the command line asks for."""
+    if not args.augmented_views:
+        return None
+    split = config.data.train_split
+    if split not in splits_of(folder):
+        raise ValueError(
+            f"--augmented-views are of data.train_split {split!r}, and {folder} has "
+            f"{', '.join(splits_of(folder))}"
+        )
+    events, sha256 = read_events(folder) if config.augment.window == "event" else ({}, "")
+    return Augmented(
+        split=split, num_views=args.augmented_views, augment=config.augment, seed=config.run.seed,
+        events_seconds=events, events_sha256=sha256,
+    )  # fmt: skip
+
+
 def _keep(splits: list[str], keeping: Keeping, encoders: FrozenEncoders, here: Runtime) -> int:
     """All splits, one after the other; says what was written."""
     console = console_of()
@@ -140,10 +161,17 @@ def _keep(splits: list[str], keeping: Keeping, encoders: FrozenEncoders, here: R
             echo_on(console, text)
     totals = {split: len(read_manifest(keeping.manifest_folder, split).entries) for split in splits}
     widths = " + ".join(f"{name} {width}" for name, width in encoders.widths.items())
-    size = keeping.dtype.itemsize * sum(encoders.widths.values()) * keeping.num_views / 1000
+    size = keeping.dtype.itemsize * sum(encoders.widths.values()) / 1000
+    of_split = ""
+    if more := keeping.augmented:
+        views = keeping.num_views_of(more.split)
+        of_split = (
+            f", of {more.split} with {more.num_views} augmented view(s) {size * views:.1f} MB"
+        )
+    total = sum(count * keeping.num_views_of(split) for split, count in totals.items())
     echo_on(console, f"{widths} numbers a view, {keeping.num_views} view(s), {keeping.dtype.name}: "
-            f"{size:.1f} MB per 1,000 clips; {sum(totals.values()):,} clips, "
-            f"{size * sum(totals.values()) / 1000:.1f} MB")  # fmt: skip
+            f"{size * keeping.num_views:.1f} MB per 1,000 clips{of_split}; "
+            f"{sum(totals.values()):,} clips, {size * total / 1000:.1f} MB")  # fmt: skip
     left_out = 0
     bars = console_of(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -173,6 +201,11 @@ def _keep(splits: list[str], keeping: Keeping, encoders: FrozenEncoders, here: R
             echo_on(console, f"left out: {clip['clip_id']}: {clip['path']}: {clip['reason']}")
         if (more := said["num_left_out"] - _MAX_LISTED) > 0:
             echo_on(console, f"and {more} more; see {keeping.out / 'features.json'}")
+        if said["unread_backgrounds"]:
+            first = said["unread_backgrounds"][0]
+            echo_on(console, f"{len(said['unread_backgrounds'])} clips cannot be read as the "
+                    f"background of augmented views, which go without; the first: {first['path']}: "
+                    f"{first['reason']}")  # fmt: skip
         left_out += said["num_left_out"]
     if left_out:
         echo(f"{left_out} clips were left out", error=True)

@@ -10,8 +10,10 @@ from rich.progress import track
 from rich.table import Table
 
 from avmix.data.few_shot import SHOTS_BY
-from avmix.data.kept_features import KeptFeatures, open_features
-from avmix.features.probing import C_GRID, Result, Summary, probe, summarise
+from avmix.data.joined_features import Joined, open_joined
+from avmix.data.kept_features import KeptFeatures
+from avmix.features.probing import Result, Summary, probe, summarise
+from avmix.features.regression import C_GRID
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text
 from avmix.system.paths import unwritable
@@ -19,11 +21,13 @@ from avmix.system.printing import console_of, echo
 from avmix.system.unused_arguments import Needs
 
 EPILOG = """\
-C of the regressions is chosen by cross-validation over the sources of the clips that are trained
-on, of the values of --c; the test split is judged once, at the end.
+C of the regressions, of the values of --c, and the weights of the fused head are chosen by
+cross-validation over the sources of the clips that are trained on. The same gives the score of the
+held-out clips, by which to choose windows and encoders; the test split is judged once, at the end.
 exit:   0 done   1 the features cannot be read, or nothing be fitted   2 wrong usage
         130 interrupted
 """
+_MAX_LISTED = 20
 NEEDS = tuple(
     Needs(option=option, default=default, says="--shots", met=lambda args: args.shots)
     for option, default in (("--draws", 1), ("--by", "source"), ("--seed", 0))
@@ -35,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grid = ", ".join(f"{c:g}" for c in C_GRID)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("folder", type=Path, metavar="DIR", help="what `avmix features` wrote")
+    parser.add_argument("folder", type=Path, nargs="+", metavar="DIR",
+                        help="what `avmix features` wrote; of several the features are side by "
+                        "side")  # fmt: skip
     parser.add_argument("--train-split", default="train", metavar="NAME",
                         help="split to fit on (train)")  # fmt: skip
     parser.add_argument("--test-split", default="test", metavar="NAME",
@@ -58,8 +64,10 @@ def run(args: argparse.Namespace) -> int:
     """Fit, print the table, write JSON; returns the exit code."""
     try:
         _check(args)
-        train = open_features(args.folder, args.train_split)
-        test = open_features(args.folder, args.test_split)
+        joined = {
+            split: open_joined(args.folder, split) for split in (args.train_split, args.test_split)
+        }
+        train, test = (joined[split].kept for split in (args.train_split, args.test_split))
         grid = tuple(sorted(set(args.c or C_GRID)))
         console = console_of(stderr=True)
         seeds = [args.seed + number for number in range(args.draws)]
@@ -69,11 +77,17 @@ def run(args: argparse.Namespace) -> int:
                               disable=not console.is_terminal)
         ]  # fmt: skip
         if not draws[0]:
-            raise ValueError(f"{args.folder}: nothing can be fitted to its features")
+            raise ValueError(f"{args.folder[0]}: nothing can be fitted to its features")
         summary = summarise(draws)
         _print(args, train, test, summary)
+        for split, found in joined.items():
+            _print_lacking(split, found)
         if args.json:
             said = report(args, train, seeds, grid, draws, summary)
+            said["left_out"] = {
+                split: [[clip.clip_id, str(clip.folder)] for clip in found.lacking]
+                for split, found in joined.items()
+            }
             replace_text(args.json, strict_json.dumps(said, indent=2) + "\n")
     except (ValueError, OSError) as error:
         echo(f"error: {error}", error=True)
@@ -121,7 +135,21 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _interval(args: argparse.Namespace) -> str:
-    return "over draws" if args.draws > 1 else f"over sources of {args.test_split}"
+    return "over draws" if args.draws > 1 else "over sources"
+
+
+def _print_lacking(split: str, joined: Joined) -> None:
+    if joined.lacking:
+        said = [f"{clip.clip_id} (not in {clip.folder})" for clip in joined.lacking]
+        more = f" and {len(said) - _MAX_LISTED} more" if len(said) > _MAX_LISTED else ""
+        echo(f"{split}: {len(said)} clip(s) are not in every folder, and left out: "
+             f"{', '.join(said[:_MAX_LISTED])}{more}")  # fmt: skip
+
+
+def _percent(share: float | None, half_interval: float | None) -> str:
+    if share is None:
+        return "-"
+    return f"{100 * share:.1f}" + ("" if half_interval is None else f" ± {100 * half_interval:.1f}")
 
 
 def _print(
@@ -133,15 +161,19 @@ def _print(
         of = f"{args.shots} clips a class of {args.train_split}, drawn by {args.by} ({how}), "
         of += f"{args.draws} draw(s) from seed {args.seed}"
     table = Table(title=f"{train.manifest.protocol}: {of}; judged on {args.test_split}")
-    for heading in ("head", "fitted on", "judged", "top-1 %", "95 %", "C"):
+    for heading in ("head", "fitted on", "held out, top-1 %", "judged", "top-1 %", "C"):
         table.add_column(heading, justify="left" if heading == "head" else "right")
     for head in summary:
-        interval = "-" if head.half_interval is None else f"± {100 * head.half_interval:.1f}"
         fitted = " to ".join(dict.fromkeys(map(str, head.num_train)))
-        table.add_row(head.head, fitted, str(head.num_test), f"{100 * head.top1:.1f}", interval,
+        table.add_row(head.head, fitted, _percent(head.cv_top1, head.cv_half_interval),
+                      str(head.num_test), _percent(head.top1, head.half_interval),
                       ", ".join(f"{c:g}" for c in head.c) or "-")  # fmt: skip
     console_of(tables=True).print(table)
     echo(f"intervals {_interval(args)}; {len(test.manifest.entries)} clips in {args.test_split}")
+    echo(f"held out: clips of {args.train_split}, each judged by a fit without its source")
     for head in summary:
+        if head.weights:
+            said = ", ".join(f"{name} {weight:.2f}" for name, weight in head.weights.items())
+            echo(f"mean weights of {head.head}: {said}")
         if head.num_not_converged:
             echo(f"{head.head}: {head.num_not_converged} of {args.draws} did not converge")

@@ -55,6 +55,11 @@ class KeptFeatures:
     header: Header
 
     @property
+    def num_eval_views(self) -> int:
+        """Views as evaluation takes them, which come first; augmented ones follow."""
+        return int(self.header.identity["views"])
+
+    @property
     def labels(self) -> np.ndarray:
         """Number of the class of each clip."""
         number = {name: k for k, name in enumerate(self.manifest.classes)}

@@ -41,6 +41,7 @@ class _Part:
     arrays: dict[str, list[np.ndarray]] = field(default_factory=dict)
     """By name, an array of some clips each."""
     bad: dict[int, BadClip] = field(default_factory=dict)
+    backgrounds: dict[int, BadClip] = field(default_factory=dict)
     half: dict[str, HalfError] = field(default_factory=dict)
 
 
@@ -53,6 +54,8 @@ class PartFile:
     """Rows of the manifest of the split that it has features of."""
     bad: tuple[BadClip, ...]
     """Clips of it that were left out."""
+    backgrounds: tuple[BadClip, ...]
+    """Clips whose audio could not be read as the background of augmented views."""
     half: dict[str, HalfError]
 
 
@@ -117,21 +120,28 @@ class Extraction:
         part = _Part()
         for places in batches:
             batch, bad = next(loaded)
+            whole = self._whole(batch) if batch is not None else []
+            mine = {row for row, _ in places}.difference(whole)
             for clip in bad:
-                part.bad.setdefault(clip.row, clip)
+                # What is reported of a clip that is there, or of another, concerns a background.
+                found = part.bad if clip.row in mine else part.backgrounds
+                found.setdefault(clip.row, clip)
             if batch is not None:
-                self._add(part, batch)
+                self._add(part, batch, whole)
             done(_num_clips([places]), True)
         return self._write(self._path(number), part)
 
-    def _add(self, part: _Part, batch: Batch) -> None:
-        """Features of the clips of a batch that have all views, all finite."""
-        views = self.loader.num_views
+    def _whole(self, batch: Batch) -> list[int]:
+        """Rows of a batch with all of their views."""
+        rows = batch.row.tolist()
+        return [row for row in dict.fromkeys(rows) if rows.count(row) == self.loader.num_views]
+
+    def _add(self, part: _Part, batch: Batch, whole: Sequence[int]) -> None:
+        """Features of the clips of a batch that are `whole`, where all are finite."""
         features = {n: t.cpu().numpy() for n, t in self.encoders(batch.to(self.device)).items()}
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is left out
             stored = {name: value.astype(self.dtype) for name, value in features.items()}
         rows = batch.row.numpy()
-        whole = [row for row in dict.fromkeys(rows.tolist()) if (rows == row).sum() == views]
         for row in whole:
             mine = rows == row
             if reason := self._not_finite({n: v[mine] for n, v in features.items()}, stored, mine):
@@ -185,6 +195,7 @@ class Extraction:
         said = {
             "rows": part.rows,
             "bad": [list(part.bad[row]) for row in sorted(part.bad)],
+            "backgrounds": [list(part.backgrounds[row]) for row in sorted(part.backgrounds)],
             "half": {name: list(error) for name, error in sorted(part.half.items())},
             "sha256": _digest(arrays),
         }
@@ -204,6 +215,7 @@ def read_part(path: Path, *, verify: bool = True) -> PartFile:
             path=path,
             rows=tuple(said["rows"]),
             bad=tuple(BadClip(*clip) for clip in said["bad"]),
+            backgrounds=tuple(BadClip(*clip) for clip in said["backgrounds"]),
             half={name: HalfError(*error) for name, error in said["half"].items()},
         )
     except (ValueError, KeyError, TypeError) as error:

@@ -4,14 +4,16 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from avmix.data.dataset import EvalSet
+from avmix.config import AugmentConfig
+from avmix.data.augmented_views import augmented_views
+from avmix.data.dataset import EvalSet, TrainSet
 from avmix.data.kept_features import (
     FeaturesError,
     Header,
@@ -23,7 +25,7 @@ from avmix.data.kept_features import (
 from avmix.data.loader import eval_loader, read_limits
 from avmix.data.manifest import Manifest, read_manifest, write_manifest
 from avmix.data.quarantine import Quarantine
-from avmix.data.sample import WORTH_HINT, TooManyBadClips
+from avmix.data.sample import WORTH_HINT, BadClip, TooManyBadClips
 from avmix.features.extraction import PART_CLIPS, Extraction, PartFile, half_error, join
 from avmix.features.frozen_encoders import FrozenEncoders
 from avmix.mix.frame_mixer import kernel_of
@@ -36,6 +38,27 @@ _PARTS = "parts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Augmented:
+    """Augmented views of one split, which follow the evaluation views of each clip."""
+
+    split: str
+    num_views: int
+    """At least 1."""
+    augment: AugmentConfig
+    seed: int
+    events_seconds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By clip_id, for `augment.window` event."""
+    events_sha256: str = ""
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides which views are drawn; `augment.repeats` does not."""
+        said = {"split": self.split, "views": self.num_views, "seed": self.seed}
+        said |= asdict(self.augment)
+        del said["repeats"]
+        return said | ({"events_sha256": self.events_sha256} if self.events_sha256 else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
     """What is kept, and how it is read."""
 
@@ -43,6 +66,8 @@ class Keeping:
     root: Path
     out: Path
     num_views: int = 1
+    """As evaluation takes them, of every split."""
+    augmented: Augmented | None = None
     half: bool = False
     batch_size: int = 32
     """Windows that are encoded together, at least the views of a clip."""
@@ -56,10 +81,14 @@ class Keeping:
         """Type of the features on the disk."""
         return np.dtype("<f2" if self.half else "<f4")
 
-    @property
-    def clips_per_batch(self) -> int:
+    def num_views_of(self, split: str) -> int:
+        """With the augmented ones."""
+        more = self.augmented
+        return self.num_views + (more.num_views if more and more.split == split else 0)
+
+    def clips_per_batch(self, split: str) -> int:
         """All views of a clip are in one batch."""
-        return max(1, self.batch_size // self.num_views)
+        return max(1, self.batch_size // self.num_views_of(split))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +108,8 @@ def begin(keeping: Keeping, encoders: FrozenEncoders, here: Runtime) -> tuple[He
     differs.
     """
     identity = encoders.identity(keeping.num_views, keeping.dtype.name)
+    if keeping.augmented:
+        identity["augmented"] = keeping.augmented.identity()
     with_ = computed_with(keeping, encoders, here)
     remove_partial(keeping.out)
     there = read_header(keeping.out)
@@ -104,7 +135,10 @@ def computed_with(keeping: Keeping, encoders: FrozenEncoders, here: Runtime) -> 
     """What changes last digits of features."""
     kernel = kernel_of(encoders.config.frontend.kernel, here.device)
     rounding = asdict(Rounding.here(here.device, kernel))
-    return {"avmix": version("avmix"), "clips_per_batch": keeping.clips_per_batch, **rounding}
+    sizes = {"clips_per_batch": keeping.clips_per_batch("")}
+    if keeping.augmented:
+        sizes["augmented_clips_per_batch"] = keeping.clips_per_batch(keeping.augmented.split)
+    return {"avmix": version("avmix"), **sizes, **rounding}
 
 
 def keep_split(
@@ -139,14 +173,10 @@ def keep_split(
     parts.mkdir(parents=True, exist_ok=True)
     remove_partial(parts)
     write_header(keeping.out, header)
-    dataset = EvalSet(
-        manifest=manifest, root=keeping.root, clip=encoders.config.clip,
-        num_views=keeping.num_views, verify=keeping.verify,
-        limits=read_limits(keeping.num_workers, keeping.clip_seconds),
-    )  # fmt: skip
+    dataset = _dataset(manifest, keeping, encoders)
     quarantine = Quarantine(keeping.out / "quarantine.jsonl")
     loader = eval_loader(
-        dataset, batch_size=keeping.clips_per_batch * keeping.num_views,
+        dataset, batch_size=keeping.clips_per_batch(split) * dataset.num_views,
         num_workers=keeping.num_workers, clip_seconds=keeping.clip_seconds, quarantine=quarantine,
         pin=here.device.type == "cuda",
     )  # fmt: skip
@@ -164,6 +194,24 @@ def keep_split(
     return header
 
 
+def _dataset(manifest: Manifest, keeping: Keeping, encoders: FrozenEncoders) -> EvalSet:
+    """Reader of all views of a split."""
+    plain = EvalSet(
+        manifest=manifest, root=keeping.root, clip=encoders.config.clip,
+        num_views=keeping.num_views, verify=keeping.verify,
+        limits=read_limits(keeping.num_workers, keeping.clip_seconds),
+    )  # fmt: skip
+    more = keeping.augmented
+    if more is None or more.split != manifest.split:
+        return plain
+    drawn = TrainSet(
+        manifest=manifest, root=plain.root, clip=plain.clip, verify=plain.verify,
+        limits=plain.limits, frontend=encoders.config.frontend, augment=more.augment,
+        seed=more.seed, events_seconds=more.events_seconds,
+    )  # fmt: skip
+    return augmented_views(plain, drawn, more.num_views)
+
+
 def _finish(
     split: str,
     keeping: Keeping,
@@ -176,6 +224,7 @@ def _finish(
     here leaves a folder in which the split is not complete."""
     rows = [row for part in parts for row in part.rows]
     bad = [clip for part in parts for clip in part.bad]
+    backgrounds = {clip.row: clip for part in parts for clip in part.backgrounds}
     if not rows:
         raise TooManyBadClips(
             f"none of the {len(bad)} clips of {split!r} has features; the first: {bad[0].path}: "
@@ -200,15 +249,18 @@ def _finish(
         "bytes": path.stat().st_size,
         "num_clips": len(rows),
         "num_left_out": len(bad),
-        "left_out": [
-            {"clip_id": manifest.entries[b.row].clip_id, "path": b.path, "reason": b.reason}
-            for b in bad
-        ],
+        "left_out": [_named(clip, manifest) for clip in bad],
+        "unread_backgrounds": [_named(clip, manifest) for clip in backgrounds.values()],
         "half_error": half_error(parts),
     }
     header = replace(header, splits={**header.splits, split: done})
     write_header(keeping.out, header)
     return header
+
+
+def _named(clip: BadClip, manifest: Manifest) -> dict[str, str]:
+    clip_id = manifest.entries[clip.row].clip_id
+    return {"clip_id": clip_id, "path": clip.path, "reason": clip.reason}
 
 
 def _changed_clip(out: Path, split: str, said: Mapping[str, Any], now: Manifest) -> str:

@@ -1,29 +1,32 @@
 """Linear probes: logistic regressions on kept features, one per modality, and their late fusion.
 
-scikit-learn fits them. Features are standardised by the clips that are trained on; every view of a
-clip is an example, and a clip is judged by the mean of the probabilities of its views.
+Features are standardised by the clips that are trained on; every view of a clip is an example, and
+a clip is judged by the mean of the probabilities of its evaluation views. Beside the score on the
+test split stands one of the train split alone, by cross-validation over its sources: windows,
+encoders and C can be chosen by that, without the test split.
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from avmix.data.few_shot import ShotsBy, few_shot
 from avmix.data.kept_features import KeptFeatures
+from avmix.features.late_fusion import fit_late_fusion
+from avmix.features.regression import (
+    C_GRID,
+    Fold,
+    Probability,
+    fit_head,
+    folds_of,
+    parts_of_sklearn,
+    probability,
+)
 
-HEADS = ("video", "audio", "concatenated", "average")
+HEADS = ("video", "audio", "concatenated", "average", "fused")
 """One head per modality; one on both features side by side; the mean of the probabilities of the
-first two."""
-C_GRID = (0.001, 0.01, 0.1, 1.0, 10.0)
-"""Inverse strengths of regularisation that are tried."""
-FALLBACK_C = 1.0
-"""Where there are too few sources to choose by: the default of scikit-learn."""
-_MOST_FOLDS = 5
-_MAX_ITERATIONS = 2000
+first two; and their late fusion, fitted to held-out clips."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +39,19 @@ class Result:
     """Share of clips that are right."""
     half_interval: float | None
     """Half of a 95 % interval of `top1` over sources of the test split; None with one source."""
+    cv_top1: float | None
+    """The same of the clips that it was trained on, each judged by a fit without its source; None
+    where a class has one source."""
+    cv_half_interval: float | None
+    """Over sources of these clips."""
     num_train: int
     """Clips it was trained on."""
     num_test: int
     """Clips that it judged: those that have its modality."""
     c: float | None
-    """C of its regression; None for `average`."""
+    """C of its regression; None for `average` and `fused`."""
+    fusion: dict[str, tuple[float, float]] | None
+    """Temperature and weight of each head in `fused`; None for others."""
     converged: bool
 
 
@@ -54,21 +64,31 @@ class Summary:
     """Mean."""
     half_interval: float | None
     """Half of a 95 % interval: over draws, or with one draw over sources of the test split."""
+    cv_top1: float | None
+    """Mean, where every draw has one."""
+    cv_half_interval: float | None
+    """Over draws, or with one draw over sources of the train split."""
     num_train: tuple[int, int]
     """Fewest and most clips of a draw."""
     num_test: int
     c: tuple[float, ...]
     """Every C that was chosen, ascending."""
+    weights: dict[str, float] | None
+    """Mean weight of each head in `fused`; None for others."""
     num_not_converged: int
 
 
-class Probability(NamedTuple):
-    """What a head says of every clip of a split."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """What a head says of both splits, and how it was fitted, as in `Result`."""
 
-    value: np.ndarray
-    """(n k); zeros where the clip lacks the modality."""
-    counted: np.ndarray
-    """(n): has the modality."""
+    test: Probability
+    held_out: Probability
+    """Of the clips that it was trained on."""
+    num_train: int
+    c: float | None = None
+    fusion: dict[str, tuple[float, float]] | None = None
+    converged: bool
 
 
 def probe(
@@ -82,68 +102,62 @@ def probe(
 ) -> list[Result]:
     """Fit and judge all heads that the features allow, on all clips or on `shots` of each class.
 
-    C is chosen on the clips that are trained on alone, by cross-validation over their sources.
-    Raises ValueError where scikit-learn is missing, or fewer than two classes have clips.
+    C, temperatures and weights are chosen on the clips that are trained on alone, by
+    cross-validation over their sources. Raises ValueError where scikit-learn is missing, or fewer
+    than two classes have clips.
     """
     rows = _rows(train, shots, seed, by)
     labels, classes = train.labels[rows], len(train.manifest.classes)
     if len(set(labels.tolist())) < 2:
         raise ValueError("a probe needs clips of two classes at least")
-    inputs = {name: (_inputs(train, name)[rows], _inputs(test, name)) for name in _inputs_of(train)}
-    sources = train.sources[rows]
-    found: dict[str, Probability] = {}
-    results: list[Result] = []
-    for name, (given, asked) in inputs.items():
-        there, judged = _present(given).any(1), _present(asked)
-        if not there.any() or not judged.any() or len(set(labels[there].tolist())) < 2:
-            continue
-        x, y, group = _examples(given, labels, sources)
-        model, c, converged = fit(x, y, group, grid)
-        probability = np.zeros((*judged.shape, classes))
-        seen = np.zeros((int(judged.sum()), classes))
-        seen[:, model.classes_] = model.predict_proba(asked[judged])
-        probability[judged] = seen
-        mean = probability.sum(1) / judged.sum(1).clip(min=1)[:, None]
-        found[name] = Probability(mean, np.asarray(judged.any(1)))
-        results.append(_judge(name, found[name], test, int(there.sum()), c, converged))
-    if {"video", "audio"} <= found.keys():
-        value = sum(found[name].value for name in ("video", "audio"))
-        counted = np.logical_or(found["video"].counted, found["audio"].counted)
-        average = Probability(np.asarray(value), counted)
-        converged = all(result.converged for result in results if result.head != "concatenated")
-        results.append(_judge("average", average, test, len(rows), None, converged))
-    return results
+    folds = folds_of(labels, train.sources[rows])
+    heads: dict[str, _Head] = {}
+    for name in _inputs_of(train):
+        asked = _inputs(test, name)[:, : test.num_eval_views]
+        fitted = fit_head(
+            _inputs(train, name)[rows], labels, folds, grid,
+            num_classes=classes, num_judged=train.num_eval_views,
+        )  # fmt: skip
+        if fitted is not None and not np.isnan(asked).all():
+            heads[name] = _Head(
+                test=probability(fitted.model, asked, classes), held_out=fitted.held_out,
+                num_train=fitted.num_clips, c=fitted.c, converged=fitted.converged,
+            )  # fmt: skip
+    if {"video", "audio"} <= heads.keys():
+        heads |= _fused({"video": heads["video"], "audio": heads["audio"]}, labels, folds)
+    return [_judge(name, head, test, labels, train.sources[rows]) for name, head in heads.items()]
 
 
-def fit(
-    x: np.ndarray, y: np.ndarray, group: np.ndarray, grid: Sequence[float]
-) -> tuple[Any, float, bool]:
-    """Standardise and fit; returns the pipeline, its C, and whether every fit converged.
+def _fused(heads: dict[str, _Head], labels: np.ndarray, folds: Sequence[Fold]) -> dict[str, _Head]:
+    """`average` and `fused` of these heads."""
+    tests = [head.test for head in heads.values()]
+    held_outs = [head.held_out for head in heads.values()]
+    fusion = fit_late_fusion(held_outs, labels)
+    pairs = zip(fusion.temperatures, fusion.weights, strict=True)
+    average = _Head(
+        test=_mean(tests), held_out=_mean(held_outs), num_train=len(labels),
+        converged=all(head.converged for head in heads.values()),
+    )  # fmt: skip
+    fused = replace(
+        average, test=fusion(tests), held_out=_cross_fused(held_outs, labels, folds),
+        fusion=dict(zip(heads, pairs, strict=True)),
+    )  # fmt: skip
+    return {"average": average, "fused": fused}
 
-    x (n d) is nan where a feature is missing, which counts as its mean. Of several C the one with
-    the best mean accuracy over folds is taken, of equal ones the smallest; the standardisation is
-    fitted in each fold again. No group is in two folds.
-    """
-    sklearn = _sklearn()
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        folds, c = [], float(grid[0])
-        if len(grid) > 1:
-            folds = _folds(x, y, group)
-            c = FALLBACK_C
-        if folds:
-            search = sklearn.GridSearchCV(
-                _pipeline(c),
-                {"logisticregression__C": sorted(grid)},
-                scoring="accuracy",
-                cv=folds,
-                refit=False,
-            )
-            search.fit(x, y)
-            c = float(search.best_params_["logisticregression__C"])
-        model = _pipeline(c).fit(x, y)
-    failed = [warning for warning in said if warning.category is sklearn.ConvergenceWarning]
-    return model, c, not failed
+
+def _judge(
+    name: str, head: _Head, test: KeptFeatures, labels: np.ndarray, sources: np.ndarray
+) -> Result:
+    """`labels` and `sources` of the clips that it was trained on."""
+    top1, half_interval = _score(head.test, test.labels, test.sources)
+    cv_top1, cv_half_interval = _score(head.held_out, labels, sources)
+    assert top1 is not None  # a clip of the test split has the modality
+    return Result(
+        head=name, top1=top1, half_interval=half_interval, cv_top1=cv_top1,
+        cv_half_interval=cv_half_interval, num_train=head.num_train,
+        num_test=int(head.test.counted.sum()), c=head.c, fusion=head.fusion,
+        converged=head.converged,
+    )  # fmt: skip
 
 
 def summarise(draws: Sequence[Sequence[Result]]) -> list[Summary]:
@@ -152,24 +166,31 @@ def summarise(draws: Sequence[Sequence[Result]]) -> list[Summary]:
     for results in draws:
         for result in results:
             found.setdefault(result.head, []).append(result)
-    return [
-        Summary(
-            head=head,
-            top1=float(np.mean([r.top1 for r in found[head]])),
-            half_interval=_over_draws([r.top1 for r in found[head]])
-            if len(draws) > 1
-            else found[head][0].half_interval,
-            num_train=(
-                min(r.num_train for r in found[head]),
-                max(r.num_train for r in found[head]),
-            ),
-            num_test=found[head][0].num_test,
-            c=tuple(sorted({r.c for r in found[head] if r.c is not None})),
-            num_not_converged=sum(not r.converged for r in found[head]),
-        )
-        for head in HEADS
-        if head in found
-    ]
+    return [_summary(head, found[head]) for head in HEADS if head in found]
+
+
+def _summary(head: str, results: Sequence[Result]) -> Summary:
+    first = results[0]
+    held_out = [r.cv_top1 for r in results if r.cv_top1 is not None]
+    whole = len(held_out) == len(results)
+    cv_half = _over_draws(held_out) if len(results) > 1 else first.cv_half_interval
+    fusions = [r.fusion for r in results if r.fusion is not None]
+    return Summary(
+        head=head,
+        top1=float(np.mean([r.top1 for r in results])),
+        half_interval=_over_draws([r.top1 for r in results])
+        if len(results) > 1
+        else first.half_interval,
+        cv_top1=float(np.mean(held_out)) if whole else None,
+        cv_half_interval=cv_half if whole else None,
+        num_train=(min(r.num_train for r in results), max(r.num_train for r in results)),
+        num_test=first.num_test,
+        c=tuple(sorted({r.c for r in results if r.c is not None})),
+        weights={n: float(np.mean([f[n][1] for f in fusions])) for n in fusions[0]}
+        if fusions
+        else None,
+        num_not_converged=sum(not r.converged for r in results),
+    )
 
 
 def half_interval_over_sources(right: np.ndarray, source: np.ndarray) -> float | None:
@@ -185,14 +206,46 @@ def half_interval_over_sources(right: np.ndarray, source: np.ndarray) -> float |
     clips = np.bincount(number)
     rest = np.bincount(number, weights=right) - right.mean() * clips
     variance = len(names) / (len(names) - 1) * np.square(rest).sum() / len(right) ** 2
-    return float(_sklearn().t.ppf(0.975, len(names) - 1) * variance**0.5)
+    return float(parts_of_sklearn().t.ppf(0.975, len(names) - 1) * variance**0.5)
 
 
 def _over_draws(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
-    t = _sklearn().t.ppf(0.975, len(values) - 1)
+    t = parts_of_sklearn().t.ppf(0.975, len(values) - 1)
     return float(t * np.std(values, ddof=1) / len(values) ** 0.5)
+
+
+def _score(
+    said: Probability, labels: np.ndarray, sources: np.ndarray
+) -> tuple[float | None, float | None]:
+    """Share of the clips that it judged that are right, and half of its interval."""
+    if not said.counted.any():
+        return None, None
+    right = (said.value.argmax(1) == labels)[said.counted]
+    return float(right.mean()), half_interval_over_sources(right, sources[said.counted])
+
+
+def _mean(heads: Sequence[Probability]) -> Probability:
+    """Over the heads that have their modality."""
+    counted = np.stack([head.counted for head in heads])
+    total = np.sum([head.value for head in heads], 0)
+    there = np.asarray(counted.any(0))
+    return Probability(total / counted.sum(0).clip(min=1)[:, None], there)
+
+
+def _cross_fused(
+    heads: Sequence[Probability], labels: np.ndarray, folds: Sequence[Fold]
+) -> Probability:
+    """What the fused head says of held-out clips: each fold fused by what the others say."""
+    found = Probability(np.zeros_like(heads[0].value), np.zeros(len(labels), bool))
+    for fit_rows, held_rows in folds:
+        others = [Probability(head.value[fit_rows], head.counted[fit_rows]) for head in heads]
+        mine = [Probability(head.value[held_rows], head.counted[held_rows]) for head in heads]
+        found.value[held_rows], found.counted[held_rows] = fit_late_fusion(
+            others, labels[fit_rows]
+        )(mine)
+    return found
 
 
 def _rows(train: KeptFeatures, shots: int, seed: int, by: ShotsBy) -> np.ndarray:
@@ -213,91 +266,3 @@ def _inputs(kept: KeptFeatures, head: str) -> np.ndarray:
         return np.concatenate([_inputs(kept, "video"), _inputs(kept, "audio")], 2)
     value = np.asarray(kept.features[head], np.float64)
     return np.where(kept.has_audio[:, :, None], value, np.nan) if head == "audio" else value
-
-
-def _present(x: np.ndarray) -> np.ndarray:
-    """(n views): there is anything."""
-    return np.asarray(~np.isnan(x).all(2))
-
-
-def _examples(
-    given: np.ndarray, labels: np.ndarray, sources: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every view that is there, with its class and source."""
-    there = _present(given)
-    views = given.shape[1]
-    return (
-        given[there],
-        np.repeat(labels, views).reshape(-1, views)[there],
-        np.repeat(sources, views).reshape(-1, views)[there],
-    )
-
-
-def _folds(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """At most five; as few as the sources of the class that has the fewest; none below two."""
-    count = min(len(np.unique(group[y == k])) for k in np.unique(y))
-    if count < 2:
-        return []
-    split = _sklearn().StratifiedGroupKFold(min(_MOST_FOLDS, count))
-    return list(split.split(x, y, group))
-
-
-def _pipeline(c: float) -> Any:
-    sklearn = _sklearn()
-    return sklearn.make_pipeline(
-        sklearn.StandardScaler(),
-        sklearn.FunctionTransformer(np.nan_to_num),
-        sklearn.LogisticRegression(C=c, max_iter=_MAX_ITERATIONS),
-    )
-
-
-def _judge(
-    head: str, said: Probability, test: KeptFeatures, num_train: int, c: float | None, ok: bool
-) -> Result:
-    right = (said.value.argmax(1) == test.labels)[said.counted]
-    return Result(
-        head=head,
-        top1=float(right.mean()),
-        half_interval=half_interval_over_sources(right, test.sources[said.counted]),
-        num_train=num_train,
-        num_test=len(right),
-        c=c,
-        converged=ok,
-    )
-
-
-class _Sklearn(NamedTuple):
-    """What is taken of scikit-learn and scipy."""
-
-    StandardScaler: Any
-    FunctionTransformer: Any
-    LogisticRegression: Any
-    make_pipeline: Any
-    GridSearchCV: Any
-    StratifiedGroupKFold: Any
-    ConvergenceWarning: Any
-    t: Any
-
-
-_WHERE: Mapping[str, str] = {
-    "StandardScaler": "sklearn.preprocessing",
-    "FunctionTransformer": "sklearn.preprocessing",
-    "LogisticRegression": "sklearn.linear_model",
-    "make_pipeline": "sklearn.pipeline",
-    "GridSearchCV": "sklearn.model_selection",
-    "StratifiedGroupKFold": "sklearn.model_selection",
-    "ConvergenceWarning": "sklearn.exceptions",
-    "t": "scipy.stats",
-}
-
-
-def _sklearn() -> _Sklearn:
-    """Raises ValueError where it is not installed."""
-    try:
-        found = {name: getattr(import_module(module), name) for name, module in _WHERE.items()}
-    except ImportError as error:
-        raise ValueError(
-            f"avmix probe needs scikit-learn, which cannot be imported ({error}): "
-            "pip install 'avmix[probe]'"
-        ) from None
-    return _Sklearn(**found)

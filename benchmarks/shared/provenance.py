@@ -27,6 +27,14 @@ SOURCES = {
     ),
     "cpp_mix": ("avmix/mix/cpu_kernels.py",),
     "decode": ("avmix/decode", "avmix/types.py", "tests/media.py", "tests/truth.py"),
+    "extraction": (
+        "avmix/data/clip_reader.py",
+        "avmix/data/loader_pool.py",
+        "avmix/data/loader_worker.py",
+        "avmix/decode",
+        "avmix/features/extraction.py",
+        "avmix/features/keep.py",
+    ),
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
     "learning": (
@@ -50,7 +58,13 @@ SOURCES = {
         "benchmarks/training/model_cases.py",
         "benchmarks/training/model_steps.py",
     ),
-    "probe": ("avmix/features", "avmix/data/few_shot.py"),
+    "probe": (
+        "avmix/data/few_shot.py",
+        "avmix/features/frozen_encoders.py",
+        "avmix/features/late_fusion.py",
+        "avmix/features/probing.py",
+        "avmix/features/regression.py",
+    ),
     "prepare": (
         "avmix/decode",
         "avmix/media/frame_scan.py",

@@ -11,10 +11,11 @@ from report.tables.fuzzing import fuzz_table
 from report.tables.mixing import mix_summary, mix_table
 from report.tables.model_steps import models_table
 from report.tables.preparing import leaks_table, prepare_table, rows_table
-from report.tables.probing import probe_table
+from report.tables.probing import extraction_table, probe_table
 
 _BY_KIND = {
     "decode": decoding_tables,
+    "extraction": extraction_table,
     "fuzz": fuzz_table,
     "mix": mix_table,
     "fewshot": fewshot.fewshot_table,

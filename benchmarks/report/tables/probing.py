@@ -1,10 +1,13 @@
-"""Table of benchmarks/probe.py: linear classifiers on frozen features."""
+"""Tables of benchmarks/probe.py and extraction.py: linear classifiers on frozen features, and what
+computing these costs."""
 
 from typing import Any
 
-from report.tables.cells import table
+from report.tables.cells import machine_lines, table
 
-HEADS = ("video", "audio", "concatenated", "average")
+HEADS = ("video", "audio", "concatenated", "average", "fused")
+HELD_OUT = ("video", "fused")
+"""Of which the score of held-out clips is shown, too."""
 
 
 def probe_table(result: dict[str, Any]) -> str:
@@ -18,16 +21,19 @@ def probe_table(result: dict[str, Any]) -> str:
                 _fitted_on(arm),
                 str(arm["split"]),
                 _c(arm),
-                *(_cell(heads[h]) for h in HEADS),
+                *(_cell(heads[h], "cv_top1", "cv_half_interval") for h in HELD_OUT),
+                *(_cell(heads[h], "top1", "half_interval") for h in HEADS),
             ]
         )
-    headings = ["window", "fitted on", "split", "C", *HEADS]
+    held_out = [f"held out: {head}" for head in HELD_OUT]
+    headings = ["window", "fitted on", "split", "C", *held_out, *HEADS]
     half = " and ".join(f"{100 * v:.3f} % ({n})" for n, v in result["half_difference"].items())
     lines = [
         *table(headings, rows),
         "",
         f"Top-1 on the test split, %, with 95 % intervals: over sources of the test split for all "
-        f"clips, over draws for few. {result['num_clips']} clips, {result['bytes_per_clip']:,} "
+        f"clips, over draws for few. Held out: clips of the train split, each judged by a fit "
+        f"without its source. {result['num_clips']} clips, {result['bytes_per_clip']:,} "
         f"bytes each; half precision would change features by {half} of their root mean square. "
         f"`{result['config']}` with `{' '.join(result['options'])}`.",
         "",
@@ -54,6 +60,31 @@ def _c(arm: dict[str, Any]) -> str:
     return f"{arm['grid'][0]:g}" if len(arm["grid"]) == 1 else "chosen"
 
 
-def _cell(head: dict[str, Any]) -> str:
-    interval = "" if head["half_interval"] is None else f" ± {100 * head['half_interval']:.1f}"
-    return f"{100 * head['top1']:.1f}{interval}"
+def _cell(head: dict[str, Any], share: str, half_interval: str) -> str:
+    half = head[half_interval]
+    return f"{100 * head[share]:.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
+
+
+def extraction_table(result: dict[str, Any]) -> str:
+    """A line for each window."""
+    rows = [
+        [
+            arm["window"],
+            *(f"{arm['clips_per_second'][name]:.1f}" for name in ("features", "bare loop")),
+            f"{arm['ratio']:.2f} ({arm['ratio_quartiles'][0]:.2f} to "
+            f"{arm['ratio_quartiles'][1]:.2f})",
+        ]
+        for arm in result["arms"]
+    ]
+    first = result["arms"][0]
+    lines = [
+        *table(["window", "`avmix features`, clips / s", "bare loop, clips / s", "time, bare = 1"],
+               rows),
+        "",
+        f"{result['num_clips']} clips a round, {result['num_rounds']} rounds in turn, medians "
+        f"(quartiles); batches of {first['batch_size']}, {first['threads']} thread(s), "
+        f"{first['num_workers']} loader process(es).",
+        *machine_lines(result),
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)
