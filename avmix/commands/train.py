@@ -5,7 +5,7 @@ are `avmix.training.engine.train_one_epoch`, where the loss is.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from avmix.data.manifest import Manifest, empty_classes
 from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.metrics import Scores, all_scores
 from avmix.models import LateFusionClassifier
-from avmix.models.frontend import Frontend
+from avmix.models.on_features import AnyFrontend
 from avmix.prepare.csv_table import prepare_table
 from avmix.system.atomic_files import remove_partial
 from avmix.system.printing import echo_on, listed
@@ -68,14 +68,14 @@ def train(config: TrainConfig) -> TrainResult:
         if here.is_main:
             at_end.enter_context(run_folder_lock(out))
             remove_partial(out)
-            if config.data.table:
+            if config.data.table and not config.data.features:
                 prepare_table(config.data)
         here.barrier()
-        return _train_epochs(build(config, here, at_end))
+        return _train_epochs(build(config, here, at_end), [*unused_options(config).values()])
 
 
-def _train_epochs(run: Training) -> TrainResult:
-    """The loop over epochs."""
+def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
+    """The loop over epochs; `switched_off`: messages about options that cannot act."""
     config, here, state, save = run.config, run.here, run.state, run.save
     model, frontend, loader, val, meter = run.model, run.frontend, run.loader, run.val, run.meter
     out = Path(config.run.out)
@@ -88,7 +88,7 @@ def _train_epochs(run: Training) -> TrainResult:
         total = len(run.train.classes)
         lacking = f"{len(empty)} of {total} classes have no clip to train on: {listed(empty)}"
         echo_on(log.console, lacking)
-    for message in unused_options(config).values():
+    for message in switched_off:
         echo_on(log.console, f"switched off: {message}")
     if val is None:
         echo_on(log.console, _no_val(config))
@@ -174,7 +174,7 @@ def _measure_norms(run: Training, log: RunLog) -> None:
 
 
 def _validate(
-    model: LateFusionClassifier, frontend: Frontend, val: EvalLoader, here: Runtime, log: RunLog
+    model: LateFusionClassifier, frontend: AnyFrontend, val: EvalLoader, here: Runtime, log: RunLog
 ) -> dict[str, Scores | None]:
     """Metrics of one centred view per clip of the val split, by row of the table."""
     found = evaluate(model, frontend, val, here)
@@ -208,12 +208,18 @@ def _headline(
         resumed = f", resumed at epoch {state.epoch + 1}, step {state.step}"
     if state.epoch >= config.optim.epochs:
         resumed = f", complete: {state.epoch} epochs are done (--optim.epochs N for more)"
+    if config.data.features:
+        reads, loads = f"features of {config.data.features}", ""
+    else:
+        front = config.frontend
+        reads = f"log-mels with mean {front.mel_mean} and deviation {front.mel_std}"
+        loads = f", {config.data.num_workers} loader(s)"
     return (
         f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
         f"{len(train.classes)} classes, {state.num_steps} steps an epoch; "
         f"{millions:.2f} M parameters; mix {_mix(config)}; "
-        f"log-mels with mean {config.frontend.mel_mean} and deviation {config.frontend.mel_std}; "
+        f"{reads}; "
         f"{here.device}, {here.world_size} process(es), "
-        f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')}), "
-        f"{config.data.num_workers} loader(s){resumed}"
+        f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')})"
+        f"{loads}{resumed}"
     )
