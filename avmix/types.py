@@ -199,7 +199,10 @@ class Batch:
         return self.video.shape[0]
 
     def to(self, device: torch.device) -> "Batch":
-        """Copy to `device`; asynchronously where the memory is pinned."""
+        """Copy to `device`; asynchronously where the memory is pinned. Itself, where it is
+        there."""
+        if all(tensor.device == device for tensor in self.tensors().values()):
+            return self
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":

@@ -144,13 +144,16 @@ def mix_of_epoch(mix: MixConfig, epoch: int, num_epochs: int) -> MixConfig:
 
 def clips_of(batch: Batch) -> Clips:
     """Facts about `batch`, still on the CPU, that drawing a plan depends on."""
+    labels: list[list[int]] = [[] for _ in range(batch.size)]
+    for clip, label in batch.target.nonzero().tolist():
+        labels[clip].append(label)
     return Clips(
         present=(
             ("video", tuple(batch.has_video.tolist())),
             ("audio", tuple(batch.has_audio.tolist())),
         ),
         source=tuple(batch.source.tolist()),
-        labels=tuple(frozenset(row.nonzero().flatten().tolist()) for row in batch.target),
+        labels=tuple(map(frozenset, labels)),
     )
 
 
@@ -203,7 +206,11 @@ def unchecked(batch: Batch, paths: Sequence[str]) -> None:
 
 def seed_torch(stream: np.random.Generator) -> None:
     """Seed torch's own generator, which dropout and initial weights use, from an address."""
-    torch.manual_seed(int(stream.integers(2**63)))
+    seed = int(stream.integers(2**63))
+    torch.default_generator.manual_seed(seed)
+    # torch.manual_seed notes for CUDA, where that was not used yet, who called: at every step.
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def clip_gradients(towers: Towers, max_norm: float) -> GradNorms:
