@@ -32,22 +32,25 @@ def write_kept(
     dtype: str = "<f4",
     signal: float = 2.0,
     weights: str = "a",
+    silent_every: int = 7,
 ) -> Path:
-    """Write features of so many clips in each split. Every seventh clip has no audio; `weights`: a
-    letter in place of the hash of the weights."""
+    """Write features of so many clips in each split. The last of `silent_every` clips has no
+    audio (0: all have); `weights`: a letter in place of the hash of the weights."""
     draw, kind = np.random.default_rng(seed), np.dtype(dtype)
     names = dict(zip(("video", "audio"), widths, strict=True))
     means = {name: draw.standard_normal((num_classes, d)) for name, d in names.items()}
     entries, tensors = {}, {}
     for split, count in splits.items():
         label = np.arange(count) % num_classes
-        entries[split] = [_entry(f"{split}{i}", f"c{k}", audible=i % 7 != 6)
+        audible = np.array([not silent_every or i % silent_every != silent_every - 1
+                            for i in range(count)])  # fmt: skip
+        entries[split] = [_entry(f"{split}{i}", f"c{k}", audible=bool(audible[i]))
                           for i, k in enumerate(label)]  # fmt: skip
         tensors[split] = {
             name: (signal * means[name][label][:, None]
                    + draw.standard_normal((count, views, d))).astype(kind)
             for name, d in names.items()
-        } | {"has_audio": np.repeat((np.arange(count) % 7 != 6)[:, None], views, 1)}  # fmt: skip
+        } | {"has_audio": np.repeat(audible[:, None], views, 1)}  # fmt: skip
     write_manifest(folder, classes=[f"c{k}" for k in range(num_classes)], protocol="kept",
                    splits=entries)  # fmt: skip
     said: dict[str, dict[str, Any]] = {}

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from kept_folder import write_kept
-from options import OPTIONS, words
+from options import OF_CLIPS, OPTIONS, words
 from test_every_option import BASE, with_options, write_set, write_weights
 from test_features import HERE, keep, keeping
 
@@ -374,17 +373,7 @@ def test_a_switch_between_methods_is_looked_through(capsys: pytest.CaptureFixtur
     assert "mix.switch must mix @feature" in capsys.readouterr().err
 
 
-def options_of_clips() -> Iterator[str]:
-    sections = ("clip", "augment", "frontend", "model.video", "model.audio")
-    for key in OPTIONS:
-        if key.rpartition(".")[0] in sections:
-            yield key
-    yield from ("data.root", "data.manifest", "data.table", "data.extra", "data.num_workers",
-                "data.clip_seconds", "data.max_bad_share", "model.sync_norm",
-                "run.check_input")  # fmt: skip
-
-
-@pytest.mark.parametrize("key", [*options_of_clips()])
+@pytest.mark.parametrize("key", OF_CLIPS)
 def test_options_of_clips_are_named(key: str) -> None:
     value, enables, _ = OPTIONS[key]
     on_features = {"data.features": "x", "mix.method": "none"}
@@ -413,7 +402,7 @@ def test_a_later_option_switches_clips_off(kept: Path, tmp_path: Path,
 
 def test_every_need_of_clips_is_in_the_table() -> None:
     with_need = {key for key, needs in NEEDS.items() if any("clips" in n.says for n in needs)}
-    assert with_need == {*options_of_clips()}
+    assert with_need == {*OF_CLIPS}
 
 
 def test_a_plan_that_mixes_input_is_refused_by_the_front_end(kept: Path) -> None:

@@ -137,7 +137,11 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     if config.model.sync_norm:
         synchronise_norms(model, here)
     optimizer = build_optimizer(
-        model, config.optim, config.model, empty_clip(config.clip, config.frontend)
+        model,
+        config.optim,
+        config.model,
+        empty_clip(config.clip, config.frontend),
+        fused=data.kept is not None,  # a step has little else to do
     )
     decay = config.optim.ema_decay
     average = WeightAverage(model, decay) if decay else None

@@ -27,6 +27,14 @@ SOURCES = {
     ),
     "cpp_mix": ("avmix/mix/cpu_kernels.py",),
     "decode": ("avmix/decode", "avmix/types.py", "tests/media.py", "tests/truth.py"),
+    "features": (
+        "avmix/data/feature_loader.py",
+        "avmix/mix",
+        "avmix/models/fusion.py",
+        "avmix/models/on_features.py",
+        "avmix/training/engine.py",
+        "avmix/training/runlog.py",
+    ),
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
     "learning": (

@@ -7,6 +7,7 @@ from report.dots import Dots
 from report.tables import fewshot, learning, training
 from report.tables.augmenting import augment_tables
 from report.tables.decoding import decoding_summary, decoding_tables
+from report.tables.feature_speed import feature_table
 from report.tables.fuzzing import fuzz_table
 from report.tables.mixing import mix_summary, mix_table
 from report.tables.preparing import leaks_table, prepare_table, rows_table
@@ -14,6 +15,7 @@ from report.tables.probing import probe_table
 
 _BY_KIND = {
     "decode": decoding_tables,
+    "features": feature_table,
     "fuzz": fuzz_table,
     "mix": mix_table,
     "fewshot": fewshot.fewshot_table,
