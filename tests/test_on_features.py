@@ -23,6 +23,7 @@ from avmix.config import EvalConfig, ModelConfig, TrainConfig, load_config, to_y
 from avmix.config.unused_options import NEEDS, unused_options
 from avmix.data.feature_loader import FeatureSource, feature_eval_loader, feature_train_loader
 from avmix.data.kept_features import FeaturesError, open_features
+from avmix.features.compose import network_for_clips
 from avmix.features.frozen_encoders import of_config
 from avmix.mix.mix_plan import unmixed_plan
 from avmix.models.on_features import KeptFrontend, build_on_features
@@ -418,3 +419,24 @@ def test_a_plan_that_mixes_input_is_refused_by_the_front_end(kept: Path) -> None
         replace(part, weight=(0.5,) * 4) for part in plan.parts))  # fmt: skip
     with pytest.raises(ValueError, match="mixes mixup@input, features are mixed @feature"):
         KeptFrontend()(batch, mixed.to(torch.device("cpu")))
+
+
+def test_encoders_and_what_was_trained_on_their_features_take_clips(
+    clips: TrainConfig, features_of_clips: Path, tmp_path: Path
+) -> None:
+    train.train(on(features_of_clips, tmp_path / "run", {"model.shared_width": 3}))
+    evaluation.evaluate(EvalConfig(checkpoint=str(tmp_path / "run"), split="val", threads=1))
+    lines = (tmp_path / "run/eval_val/predictions.jsonl").read_text().splitlines()
+    wanted = {line["clip_id"]: line["probability"]["fused"] for line in map(json.loads, lines)}
+    assert len(wanted) == 5
+    network_for_clips(tmp_path / "run", clips).save(tmp_path / "whole.safetensors")
+    network = avmix.load(tmp_path / "whole.safetensors")
+    for clip_id, probability in wanted.items():
+        clip = avmix.decode_clip(Path(clips.data.root) / clip_id, start_seconds=0.0,
+                                 **network.decoding)  # fmt: skip
+        with torch.no_grad():
+            heads = network(network.frames(clip), network.waveform(clip))
+        np.testing.assert_allclose(heads.fused.softmax(1)[0], probability, atol=1e-5)
+    other = with_options(clips, {"clip.num_frames": 3})
+    with pytest.raises(CheckpointError, match=r"of other encoders \(clip.num_frames 2 -> 3\)"):
+        network_for_clips(tmp_path / "run", other)

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 

@@ -25,7 +25,8 @@ def feature_table(result: dict[str, Any]) -> str:
     lines = [
         *table(HEADINGS, rows),
         "",
-        f"Clips per CPU second of one thread, medians of {result['rounds']} epochs; {result['num_clips']:,} "
+        f"Clips per CPU second of one thread, medians of {result['rounds']} epochs; "
+        f"{result['num_clips']:,} "
         f"clips, {widths} numbers each, {result['num_classes']} classes, fusion `concat`. The "
         f"whole command, {result['epochs']} epochs in batches of 64 with validation and "
         f"checkpoints: {whole['train_cpu_seconds']:.0f} CPU seconds, "
