@@ -309,7 +309,7 @@ def test_other_features_are_refused_with_the_reason(
 ) -> None:
     splits = {"train": 23, "val": 9, "test": 11}
     other = write_kept(tmp_path / "other", splits, views=3, weights="b")
-    reason = r"\(video.weights_sha256 aaaaaaaaaaaa -> bbbbbbbbbbbb, audio.weights_sha256 "
+    reason = r"\(audio.weights_sha256 aaaaaaaaaaaa -> bbbbbbbbbbbb, video.weights_sha256 "
     with pytest.raises(CheckpointError, match=f"belongs to a run with another .*{reason}"):
         train.train(on(other, finished))
     with pytest.raises(CheckpointError, match=f"trained on other features than {other}.*{reason}"):
