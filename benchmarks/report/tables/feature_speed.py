@@ -31,7 +31,7 @@ def feature_table(result: dict[str, Any]) -> str:
         f"whole command, {result['epochs']} epochs in batches of 64 with validation and "
         f"checkpoints: {whole['train_cpu_seconds']:.0f} CPU seconds, "
         f"{whole['train_seconds']:.0f} s on the clock; scikit-learn's LogisticRegression to its "
-        f"end: {whole['logistic_regression_cpu_seconds']:.0f} CPU seconds.",
+        f"end: {whole['logistic_regression_cpu_seconds']:.1f} CPU seconds.",
         *machine_lines(result),
         "",
     ]
