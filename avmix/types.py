@@ -151,12 +151,13 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Batch of clips; `video` and `audio` cover the same seconds of the same file."""
+    """Batch of clips, or of kept features of clips; `video` and `audio` are of the same seconds of
+    the same file."""
 
-    video: UInt8[Tensor, "b t h w c"]
-    """As decoded; the frontend normalises it on the device."""
+    video: UInt8[Tensor, "b t h w c"] | Float[Tensor, "b d"]
+    """As decoded; the frontend normalises it on the device. Or one feature per clip."""
     audio: Float[Tensor, "b *c s"]
-    """Waveforms: (b, s) mono, (b, 2, s) left and right."""
+    """Waveforms: (b, s) mono, (b, 2, s) left and right. Or one feature per clip, (b, d)."""
     has_video: Bool[Tensor, " b"]
     """False where the file has no frame: those pixels are zeros and mean nothing."""
     has_audio: Bool[Tensor, " b"]
@@ -179,15 +180,14 @@ class Batch:
 
     def __post_init__(self) -> None:
         """Raises ValueError where a tensor is of another type, shape or number of clips."""
-        for name, (letters, dtypes) in _BATCH.items():
+        for name, kinds in _BATCH.items():
             tensor: Tensor | None = getattr(self, name)
             if tensor is None and name in _OPTIONAL:
                 continue
             assert tensor is not None
-            known = [len(axes.split()) for axes in letters.split(" or ")]
-            if tensor.ndim not in known or tensor.dtype not in dtypes:
+            if not any(tensor.ndim == kind.ndim and tensor.dtype in kind.dtypes for kind in kinds):
                 raise ValueError(
-                    f"{name} of a batch must be {_names(dtypes)} ({letters}), got "
+                    f"{name} of a batch must be {' or '.join(map(str, kinds))}, got "
                     f"{_names((tensor.dtype,))} {tuple(tensor.shape)}"
                 )
             if len(tensor) != self.size:
@@ -199,7 +199,10 @@ class Batch:
         return self.video.shape[0]
 
     def to(self, device: torch.device) -> "Batch":
-        """Copy to `device`; asynchronously where the memory is pinned."""
+        """Copy to `device`; asynchronously where the memory is pinned. Itself, where it is
+        there."""
+        if all(tensor.device == device for tensor in self.tensors().values()):
+            return self
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
@@ -216,20 +219,39 @@ class Batch:
 
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_BATCH: dict[str, tuple[str, tuple[torch.dtype, ...]]] = {
-    "video": ("b t h w c", (torch.uint8,)),
-    "audio": ("b s or b c s", _FLOATS),
-    "has_video": ("b", (torch.bool,)),
-    "has_audio": ("b", (torch.bool,)),
-    "target": ("b k", _FLOATS),
-    "row": ("b", (torch.int64,)),
-    "source": ("b", (torch.int64,)),
-    "audio_target": ("b k", _FLOATS),
-    "frame_visible": ("b t", (torch.bool,)),
-    "column_visible": ("b f", (torch.bool,)),
-    "bin_visible": ("b m", (torch.bool,)),
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of tensor."""
+
+    letters: str
+    """Of its axes."""
+    ndim: int
+    dtypes: tuple[torch.dtype, ...]
+
+    def __str__(self) -> str:
+        return f"{_names(self.dtypes)} ({self.letters})"
+
+
+def _kinds(dtypes: tuple[torch.dtype, ...], *letters: str) -> tuple[_Kind, ...]:
+    return tuple(_Kind(axes, len(axes.split()), dtypes) for axes in letters)
+
+
+_BATCH: dict[str, tuple[_Kind, ...]] = {
+    "video": (*_kinds((torch.uint8,), "b t h w c"), *_kinds(_FLOATS, "b d")),
+    "audio": _kinds(_FLOATS, "b s", "b c s"),
+    "has_video": _kinds((torch.bool,), "b"),
+    "has_audio": _kinds((torch.bool,), "b"),
+    "target": _kinds(_FLOATS, "b k"),
+    "row": _kinds((torch.int64,), "b"),
+    "source": _kinds((torch.int64,), "b"),
+    "audio_target": _kinds(_FLOATS, "b k"),
+    "frame_visible": _kinds((torch.bool,), "b t"),
+    "column_visible": _kinds((torch.bool,), "b f"),
+    "bin_visible": _kinds((torch.bool,), "b m"),
 }
-"""Axes and types of each tensor of a `Batch`."""
+"""What each tensor of a `Batch` may be."""
 _OPTIONAL = ("audio_target", "frame_visible", "column_visible", "bin_visible")
 
 

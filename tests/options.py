@@ -15,9 +15,11 @@ TIMM_VIDEO = {"model.video.encoder": "timm:resnet18"}
 TIMM_AUDIO = {"model.audio.encoder": "timm:resnet18"}
 VIDEO_WEIGHTS = {"model.video.weights": "x.pt"}
 AUDIO_WEIGHTS = {"model.audio.weights": "x.pt"}
+MIX_FEATURES = {"mix.method": "mixup@feature"}
 OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "data.root": ("x", ALWAYS, ""),
     "data.manifest": ("x", ALWAYS, ""),
+    "data.features": ("x", MIX_FEATURES, ""),
     "data.table": ("x.csv", ALWAYS, ""),
     "data.table_label": ("x", TABLE, "data.table"),
     "data.table_split": ("x", TABLE, "data.table"),
@@ -186,6 +188,14 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "run.save_plans": (True, ALWAYS, ""),
     "run.check_input": (True, ALWAYS, ""),
 }  # fmt: skip
+
+_OF_CLIPS = ("clip", "augment", "frontend", "model.video", "model.audio")
+OF_CLIPS = [
+    *(key for key in OPTIONS if key.rpartition(".")[0] in _OF_CLIPS),
+    "data.root", "data.manifest", "data.table", "data.extra", "data.num_workers",
+    "data.clip_seconds", "data.max_bad_share", "model.sync_norm", "run.check_input",
+]  # fmt: skip
+"""Options that have nothing to do on kept features (test_on_features.py)."""
 
 
 def words(options: dict[str, Any]) -> list[str]:

@@ -293,3 +293,24 @@ def test_the_gradient_with_shared_partners_is_that_of_index_select():
         found = _Take.apply(x, partner)
         assert torch.equal(found, x[[2, 2, 0, 2]])
         torch.testing.assert_close(torch.autograd.grad((found * weight).sum(), x), expected)
+
+
+@pytest.mark.parametrize("path", ["own kind", "linear", "sphere"])
+def test_with_and_without_a_gradient_a_mix_is_the_same_to_the_bit(path) -> None:
+    """Without one, ends are written into the few rows that are at one; nan included."""
+    x, y = noise(6, 5), noise(6, 5, seed=1)
+    x[3], y[1] = NAN, INF
+    partner, weight = ints([3, 0, 1, 2, 5, 4]), torch.tensor([1.0, 0.0, 0.3, 1.0, 0.0, 0.9])
+    if path == "own kind":
+        mixed = blend(x, partner, weight), blend(x.clone().requires_grad_(), partner, weight)
+        pairs = [mixed]
+        assert mixed[0][0].equal(x[0])
+        assert mixed[0][1].equal(x[0])
+    else:
+        with_gradient = x.clone().requires_grad_(), y.clone().requires_grad_()
+        pairs = [*zip(blend_crosswise(x, y, partner, weight, path),
+                      blend_crosswise(*with_gradient, partner, weight, path),
+                      strict=True)]  # fmt: skip
+        assert pairs[0][0][1].equal(y[0])
+    for mine, other in pairs:
+        torch.testing.assert_close(mine, other.detach(), atol=0, rtol=0, equal_nan=True)

@@ -547,3 +547,16 @@ def test_input_is_checked_where_the_run_asks_for_it(tmp_path):
 def test_clips_that_only_serve_as_partners_are_named_too(tmp_path):
     with pytest.raises(NotFiniteError, match=r"\[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11\]"):
         one_step(tmp_path, MixConfig(pairing="second_batch", law="uniform"), LossConfig(), broken=4)
+
+
+def test_seeding_gives_the_draws_of_manual_seed():
+    stream = rng(3, 1, "torch", 2, 0)
+    torch.manual_seed(int(rng(3, 1, "torch", 2, 0).integers(2**63)))
+    wanted = torch.rand(5)
+    seed_torch(stream)
+    assert torch.rand(5).equal(wanted)
+
+
+def test_facts_of_a_batch_list_every_label_of_every_clip():
+    batch = replace(batch_of([0, 1, 2]), target=torch.tensor([[0, 0.4, 0.6], [0, 0, 0], [1, 0, 1]]))
+    assert clips_of(batch).labels == (frozenset({1, 2}), frozenset(), frozenset({0, 2}))

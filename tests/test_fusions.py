@@ -26,7 +26,7 @@ from avmix.models import LateFusionClassifier, build_model
 from avmix.models.attention_fusion import TOKENS
 from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
 from avmix.models.frontend import Frontend
-from avmix.models.fusion import JointFusion
+from avmix.models.fusion import FeatureNorm, JointFusion
 from avmix.models.fusion_names import JOINT_FUSIONS, SCORE_FUSIONS, build_fusion
 from avmix.training import checkpoint
 from avmix.training.checkpoint import Checkpoint
@@ -424,3 +424,23 @@ def test_an_old_checkpoint_has_the_fusion_of_its_time(tmp_path: Path) -> None:
         "fusion.fused.bias", "fusion.video.weight", "fusion.video.bias", "fusion.audio.weight",
         "fusion.audio.bias",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_features_without_a_gradient_are_normalised_to_the_same_bits(whole: bool) -> None:
+    """Where every clip has the modality nothing is blanked, unless a gradient goes through it."""
+    torch.manual_seed(0)
+    x, present = torch.randn(6, 5), torch.ones(6, dtype=torch.bool)
+    present[2] = whole
+    grown, weight = torch.randn(6, 5), torch.randn(5)
+    found = []
+    for needs_gradient in (False, True):
+        norm = FeatureNorm(5)
+        norm.weight.data.copy_(weight)
+        y = norm(x.clone().requires_grad_(needs_gradient), present)
+        (y * grown).sum().backward()
+        assert norm.weight.grad is not None
+        assert norm.bias.grad is not None
+        found.append([y, norm.mean, norm.var, norm.weight.grad, norm.bias.grad])
+        assert (y[2] == 0).all() == (not whole)
+    assert all(a.equal(b) for a, b in zip(*found, strict=True))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from avmix.data.loader import BadClips, EpochSampler, _whole_clips
+from avmix.data.loader import BadClips, EpochSampler, whole_clips
 from avmix.data.sample import BadClip, TooManyBadClips
 
 
@@ -107,7 +107,7 @@ def test_a_long_list_of_unreadable_clips_says_how_many_more_there_are():
     ],
 )
 def test_the_views_of_a_clip_are_in_one_batch_where_they_fit(num_views, batch_size, batches):
-    assert _whole_clips(range(0, 6, 2), num_views, batch_size) == batches
+    assert whole_clips(range(0, 6, 2), num_views, batch_size) == batches
 
 
 def test_windows_of_a_file_must_fill_a_step():

@@ -13,6 +13,7 @@ import yaml
 from options import (
     AUDIO_WEIGHTS,
     NO_MIX,
+    OF_CLIPS,
     OPTIONS,
     TIMM_AUDIO,
     TIMM_VIDEO,
@@ -37,6 +38,8 @@ from avmix.config.unused_options import NEEDS, unused_options, value_at, without
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 PRESETS = sorted((CONFIGS / "augment").glob("*.yaml"))
+OF_FRAMES = [p for p in sorted(CONFIGS.glob("**/*.yaml")) if "  features: " not in p.read_text()]
+"""Configurations of clips: kept features are not augmented."""
 
 NEEDY = sorted(key for key, (_, _, asks) in OPTIONS.items() if asks)
 # Options whose defaults let them act: what switches them off, and what the message asks for.
@@ -123,7 +126,7 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
 
 def test_every_option_is_in_the_table_of_this_test():
     assert [*OPTIONS] == _keys(TrainConfig)
-    with_a_need = {*NEEDY, *(key for key, _, _ in SWITCHED_OFF)}
+    with_a_need = {*NEEDY, *(key for key, _, _ in SWITCHED_OFF), *OF_CLIPS}
     assert with_a_need == {*NEEDS}
     assert all(value != value_at(TrainConfig(), key) for key, (value, _, _) in OPTIONS.items())
 
@@ -184,7 +187,7 @@ def test_a_preset_may_switch_off_what_an_earlier_file_set():
 @pytest.mark.parametrize(
     "preset", sorted((CONFIGS / "augment").glob("*.yaml")), ids=lambda p: p.stem
 )
-@pytest.mark.parametrize("base", sorted(CONFIGS.glob("**/*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("base", OF_FRAMES, ids=lambda p: p.stem)
 def test_presets_can_be_combined_with_every_configuration(base, preset, tmp_path):
     config = load_config(TrainConfig, ["--config", str(base), "--config", str(preset)])
     for key, value in yaml.safe_load(preset.read_text())["augment"].items():

@@ -5,7 +5,7 @@ are `avmix.training.engine.train_one_epoch`, where the loss is.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,8 @@ from avmix.training.run_lock import run_folder_lock
 from avmix.training.runlog import RunLog
 from avmix.training.runtime import Runtime
 from avmix.training.score_weights import fit_networks, plain_average
-from avmix.training.training_setup import Training, build, no_val
+from avmix.training.run_data import no_val
+from avmix.training.training_setup import Training, build
 from avmix.types import Batch
 
 
@@ -67,14 +68,14 @@ def train(config: TrainConfig) -> TrainResult:
         if here.is_main:
             at_end.enter_context(run_folder_lock(out))
             remove_partial(out)
-            if config.data.table:
+            if config.data.table and not config.data.features:
                 prepare_table(config.data)
         here.barrier()
-        return _train_epochs(build(config, here, at_end))
+        return _train_epochs(build(config, here, at_end), [*unused_options(config).values()])
 
 
-def _train_epochs(run: Training) -> TrainResult:
-    """The loop over epochs."""
+def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
+    """The loop over epochs; `switched_off`: messages about options that cannot act."""
     config, here, state, save = run.config, run.here, run.state, run.save
     model, frontend, loader, val, meter = run.model, run.frontend, run.loader, run.val, run.meter
     out = Path(config.run.out)
@@ -87,7 +88,7 @@ def _train_epochs(run: Training) -> TrainResult:
         total = len(run.train.classes)
         lacking = f"{len(empty)} of {total} classes have no clip to train on: {listed(empty)}"
         echo_on(log.console, lacking)
-    for message in unused_options(config).values():
+    for message in switched_off:
         echo_on(log.console, f"switched off: {message}")
     if val is None:
         echo_on(log.console, _no_val(config))
@@ -212,12 +213,18 @@ def _headline(
         resumed = f", resumed at epoch {state.epoch + 1}, step {state.step}"
     if state.epoch >= config.optim.epochs:
         resumed = f", complete: {state.epoch} epochs are done (--optim.epochs N for more)"
+    if config.data.features:
+        reads, loads = f"features of {config.data.features}", ""
+    else:
+        front = config.frontend
+        reads = f"log-mels with mean {front.mel_mean} and deviation {front.mel_std}"
+        loads = f", {config.data.num_workers} loader(s)"
     return (
         f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
         f"{len(train.classes)} classes, {state.num_steps} steps an epoch; "
         f"{millions:.2f} M parameters; mix {_mix(config)}; "
-        f"log-mels with mean {config.frontend.mel_mean} and deviation {config.frontend.mel_std}; "
+        f"{reads}; "
         f"{here.device}, {here.world_size} process(es), "
-        f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')}), "
-        f"{config.data.num_workers} loader(s){resumed}"
+        f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')})"
+        f"{loads}{resumed}"
     )

@@ -216,7 +216,7 @@ def _type_at(cls: Any, key: str) -> Any:
     return cls
 
 
-_PATHS = ("root", "manifest", "table", "extra", "out", "checkpoint", "weights")
+_PATHS = ("root", "manifest", "features", "table", "extra", "out", "checkpoint", "weights")
 """Options that are paths, in whatever section."""
 
 

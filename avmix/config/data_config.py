@@ -15,6 +15,10 @@ class DataConfig:
     """Media folder; paths in the manifest are relative to it."""
     manifest: str = ""
     """Folder with dataset.json; empty: `data.root`."""
+    features: str = ""
+    """Folder that `avmix features` wrote: train on its features, without files and without encoders
+    (docs/features.md). It is its own manifest; options of clips, spectrograms, augmentation and
+    encoders cannot act. Empty: train on clips."""
     table: str = ""
     """CSV table below `root` with one row per clip (separated by `,`, `;`, `|` or tabs; columns
     `path`, and those named by the next three options). If the manifest folder has no dataset.json
@@ -59,7 +63,8 @@ class DataConfig:
     verify: Literal["first", "never"] = "first"
     """`first`: compare each file's hash with the manifest's before a loader process reads it for
     the first time. Only this finds damage that a codec cannot detect (VP8 and VP9 have no
-    checksums). Clips without a hash in the manifest are not compared."""
+    checksums). Clips without a hash in the manifest are not compared. Of `features`, the file of
+    each split is compared once, before the first step."""
     max_bad_share: float = 0.01
     """Largest share (0 to 1) of the clips to prepare or to train on that may be unreadable; above
     it the run stops. Unreadable clips of val are named and missing from its metrics."""
@@ -83,4 +88,4 @@ class DataConfig:
     @property
     def manifest_folder(self) -> Path:
         """Folder that contains dataset.json."""
-        return Path(self.manifest or self.root)
+        return Path(self.features or self.manifest or self.root)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from avmix.config.checks import validate, validate_numbers
+from avmix.config.unset import unset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +15,9 @@ class EvalConfig:
     """A .pt file that training wrote, or the folder of a run (its last.pt)."""
     split: str = "test"
     """Split of the dataset to evaluate."""
-    num_views: int = 3
-    """Views per clip, >= 1: evenly spaced windows whose probabilities are averaged."""
+    num_views: int = unset(3)
+    """Views per clip, >= 1: evenly spaced windows whose probabilities are averaged. Of features, as
+    many as were kept."""
     batch_size: int = 32
     """Windows per batch."""
     raw_weights: bool = False
@@ -25,6 +27,9 @@ class EvalConfig:
     """Media folder, if not that of the training run."""
     manifest: str = ""
     """Manifest folder, if not that of the training run."""
+    features: str = ""
+    """Folder of features, if not that of the training run, which must have been trained on
+    features of the same windows, encoders and weights."""
     num_workers: int = 1
     """Number of loader processes; 0: none, as for data.num_workers."""
     clip_seconds: float = 60.0

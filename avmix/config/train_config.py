@@ -32,6 +32,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check what concerns two sections."""
         methods = [parse_mix_method(word) for word in self.mix.mix_methods]
+        for word, m in zip(self.mix.mix_methods, methods, strict=True):
+            validate(not self.data.features or m.level == "feature" or m.method == "none",
+                     "mix.switch" if self.mix.switch else "mix.method",
+                     "must mix @feature for data.features, which are neither frames nor "
+                     "spectrograms (mixup@feature, cross, dropout, none)", word)  # fmt: skip
         if any(m.method == "cross" for m in methods):
             validate(self.model.shared_width > 0, "model.shared_width",
                      "must be > 0 for mixing method cross", self.model.shared_width)  # fmt: skip

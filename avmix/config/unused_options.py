@@ -9,10 +9,14 @@ that it is switched off, and leaves it out of its resolved configuration.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, NamedTuple, TypeVar
 
+from avmix.config.augment_config import AugmentConfig
+from avmix.config.clip_config import ClipConfig
+from avmix.config.frontend_config import FrontendConfig
 from avmix.config.mix_method import MixMethod, parse_mix_method
+from avmix.config.model_config import AudioEncoderConfig, VideoEncoderConfig
 
 C = TypeVar("C")
 
@@ -55,6 +59,7 @@ def _some(says: str, fits: Callable[[Any, MixMethod], bool]) -> Need:
     return Need(says, met)
 
 
+_CLIPS = Need("clips (an empty data.features)", lambda data: data.features == "", "data")
 _TABLE = Need("data.table", lambda data: data.table != "")
 _BATCHES_CHANGE = Need(
     "a mix.method that mixes or drops (not none)",
@@ -101,7 +106,20 @@ def _of_encoder(modality: str) -> dict[str, tuple[Need, ...]]:
     }
 
 
-NEEDS: dict[str, tuple[Need, ...]] = {
+_OF_CLIPS = (
+    *(f"data.{name}" for name in ("root", "manifest", "table", "extra", "num_workers",
+                                  "clip_seconds", "max_bad_share")),
+    *(f"{section}.{f.name}"
+      for section, kind in (("clip", ClipConfig), ("augment", AugmentConfig),
+                            ("frontend", FrontendConfig), ("model.video", VideoEncoderConfig),
+                            ("model.audio", AudioEncoderConfig))
+      for f in fields(kind)),
+    "model.sync_norm",
+    "run.check_input",
+)  # fmt: skip
+"""Options of files, of what is read from them, and of encoders: kept features have neither."""
+
+_OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "data.table_label": (_TABLE,),
     "data.table_split": (_TABLE,),
     "data.table_source": (_TABLE,),
@@ -170,6 +188,11 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "loss.agreement_temperature": (_over("loss.agreement"),),
     "loss.agreement_confidence": (_over("loss.agreement"),),
     "loss.contrastive_temperature": (_over("loss.contrastive"),),
+}
+
+NEEDS: dict[str, tuple[Need, ...]] = {
+    key: (*((_CLIPS,) if key in _OF_CLIPS else ()), *_OTHER_NEEDS.get(key, ()))
+    for key in dict.fromkeys([*_OTHER_NEEDS, *_OF_CLIPS])
 }
 """What an option needs, by its dotted path; options that always act are not listed."""
 

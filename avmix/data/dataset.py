@@ -126,7 +126,7 @@ class TrainSet(ClipReader):
         begin: Callable[[int], None],
     ) -> list[Sample]:
         """The windows with these numbers of the `turn`-th file of an epoch."""
-        order = _epoch_order(self.seed, epoch, len(self.manifest.entries))
+        order = epoch_order(self.seed, epoch, len(self.manifest.entries))
         bad: list[BadClip] = []
         for offset in range(min(MAX_IN_A_ROW, len(order))):
             row = int(order[(turn + offset) % len(order)])
@@ -339,5 +339,6 @@ class EvalSet(ClipReader):
 
 
 @lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, num_clips: int) -> np.ndarray:
+def epoch_order(seed: int, epoch: int, num_clips: int) -> np.ndarray:
+    """Rows of the manifest in the order in which an epoch visits them."""
     return rng(seed, epoch, "order").permutation(num_clips)

@@ -19,6 +19,7 @@ from avmix.data.manifest import Manifest, read_manifest
 from avmix.data.tensor_file import open_tensors
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text
+from avmix.system.printing import shortened
 
 FORMAT = 1
 MODALITIES = ("video", "audio")
@@ -41,6 +42,19 @@ class Header:
     splits: dict[str, dict[str, Any]]
     """By name; `complete` says whether a split has all of its clips."""
 
+    @property
+    def identity_text(self) -> str:
+        """`identity` as JSON, equal where it is equal: checkpoints keep it."""
+        return strict_json.dumps(self.identity, sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Widths:
+    """Width of the feature of each modality."""
+
+    video: int
+    audio: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptFeatures:
@@ -53,6 +67,23 @@ class KeptFeatures:
     has_audio: Bool[np.ndarray, "n views"]
     """False where a view has no audio: its audio feature is that of an empty spectrogram."""
     header: Header
+    sha256: str = ""
+    """Hash of the file of the features, as features.json says it."""
+
+    @property
+    def num_views(self) -> int:
+        """Views of each clip."""
+        return self.has_audio.shape[1]
+
+    @property
+    def widths(self) -> Widths:
+        """Raises `FeaturesError` where one modality was not kept."""
+        if lacking := [name for name in MODALITIES if name not in self.features]:
+            raise FeaturesError(
+                f"{self.manifest.protocol}: there are no {lacking[0]} features; `avmix features` "
+                "without --modality keeps both"
+            )
+        return Widths(video=self.features["video"].shape[2], audio=self.features["audio"].shape[2])
 
     @property
     def num_eval_views(self) -> int:
@@ -104,8 +135,32 @@ def open_features(folder: Path, split: str, *, verify: bool = True) -> KeptFeatu
         raise FeaturesError(f"{path}: {lengths} rows, and {len(manifest.entries)} clips")
     features = {name: found[name] for name in MODALITIES if name in found}
     return KeptFeatures(
-        manifest=manifest, features=features, has_audio=found["has_audio"], header=header
-    )
+        manifest=manifest, features=features, has_audio=found["has_audio"], header=header,
+        sha256=said["sha256"],
+    )  # fmt: skip
+
+
+def changes(old: Any, new: Any, path: str = "") -> list[str]:
+    """`key old -> new` for everything that differs in two identities, or the like."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            change
+            for key in keys
+            for change in changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+        ]
+    return [] if old == new else [f"{path} {_said(old)} -> {_said(new)}"]
+
+
+def changed_identity(old: str, new: str) -> list[str]:
+    """The same of two `Header.identity_text`."""
+    return changes(json.loads(old), json.loads(new))
+
+
+def _said(value: Any) -> str:
+    """A hash by its beginning, as elsewhere."""
+    text = str(value)
+    return text[:12] if len(text) == 64 else shortened(text, 60)
 
 
 def tensors_path(folder: Path, split: str) -> Path:

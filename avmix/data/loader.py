@@ -255,7 +255,7 @@ def eval_loader(
                 pin=pin)  # fmt: skip
     return EvalLoader(
         source=ClipSource(dataset, pool, quarantine or Quarantine()),
-        batches=_whole_clips(rows, dataset.num_views, batch_size),
+        batches=whole_clips(rows, dataset.num_views, batch_size),
         num_views=dataset.num_views,
         split=dataset.manifest.split,
         paths=[entry.path for entry in dataset.manifest.entries],
@@ -268,8 +268,9 @@ def read_limits(num_workers: int, clip_seconds: float) -> Limits:
     return Limits(seconds=inf if num_workers else clip_seconds)
 
 
-def _whole_clips(rows: Sequence[int], num_views: int, batch_size: int) -> list[list[Place]]:
-    """All views of a clip in one batch, so that its file is opened once, where they fit."""
+def whole_clips(rows: Sequence[int], num_views: int, batch_size: int) -> list[list[Place]]:
+    """Batches of (row, view): all views of a clip in one, so that its file is opened once, where
+    they fit."""
     if num_views > batch_size:
         return [
             [(row, view) for view in range(first, min(first + batch_size, num_views))]

@@ -17,6 +17,7 @@ from avmix.data.dataset import EvalSet, TrainSet
 from avmix.data.kept_features import (
     FeaturesError,
     Header,
+    changes,
     open_features,
     read_header,
     tensors_path,
@@ -31,7 +32,6 @@ from avmix.features.frozen_encoders import FrozenEncoders
 from avmix.mix.frame_mixer import kernel_of
 from avmix.system import strict_json
 from avmix.system.atomic_files import remove_partial
-from avmix.system.printing import shortened
 from avmix.training.runtime import Rounding, Runtime
 
 _PARTS = "parts"
@@ -116,13 +116,13 @@ def begin(keeping: Keeping, encoders: FrozenEncoders, here: Runtime) -> tuple[He
     if there is None:
         return Header(identity=identity, computed_with=with_, splits={}), ""
     # As it is read back: tuples are lists in JSON.
-    changed = _changes(there.identity, json.loads(strict_json.dumps(identity)))
+    changed = changes(there.identity, json.loads(strict_json.dumps(identity)))
     if changed:
         raise FeaturesError(
             f"{keeping.out} holds other features ({', '.join(changed)}); choose another --out, or "
             "delete the folder"
         )
-    moved = _changes(there.computed_with, with_)
+    moved = changes(there.computed_with, with_)
     if not moved:
         return there, ""
     return there, (
@@ -273,21 +273,3 @@ def _changed_clip(out: Path, split: str, said: Mapping[str, Any], now: Manifest)
         if old is not None and old.sha256 != entry.sha256:
             return f" (the first file that differs: {entry.path})"
     return ""
-
-
-def _changes(old: Any, new: Any, path: str = "") -> list[str]:
-    """`key old -> new` for everything that differs."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        return [
-            change
-            for key in keys
-            for change in _changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
-        ]
-    return [] if old == new else [f"{path} {_said(old)} -> {_said(new)}"]
-
-
-def _said(value: Any) -> str:
-    """A hash by its beginning, as elsewhere."""
-    text = str(value)
-    return text[:12] if len(text) == 64 else shortened(text, 60)

@@ -86,7 +86,15 @@ def inside(box: Int32[Tensor, "n bounds"], x: Float[Tensor, "b *rest"]) -> Bool[
 
 def exact_at_ends(mixed: Tensor, own: Tensor, other: Tensor, share: Tensor) -> Tensor:
     """`mixed`, but `own` itself where the share is 1 and `other` where it is 0: what is not in the
-    mix leaves no trace of it, also where it is not a number (0 * nan is nan)."""
+    mix leaves no trace of it, also where it is not a number (0 * nan is nan).
+
+    Without a gradient on a CPU the few rows are written into `mixed`: no pass over all of it.
+    """
+    if not (mixed.is_cuda or mixed.requires_grad or torch.compiler.is_compiling()):
+        rows = ((share <= 0) | (share >= 1)).flatten().nonzero().flatten()
+        if len(rows):
+            mixed[rows] = torch.where(share[rows] >= 1, own[rows], other[rows])
+        return mixed
     return torch.where(share >= 1, own, torch.where(share <= 0, other, mixed))
 
 

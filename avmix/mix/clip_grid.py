@@ -48,6 +48,10 @@ class Grid:
         return self.first_seconds + (index - 0.5) * self.step_seconds
 
 
+FEATURE_GRIDS = {"video": Grid(domain="features"), "audio": Grid(domain="features")}
+"""The grids of kept features: vectors without a place."""
+
+
 def clip_grids(
     clip: ClipConfig, frontend: FrontendConfig, domain: Literal["log_mel", "power", "waveform"]
 ) -> dict[str, Grid]:

@@ -15,6 +15,11 @@ from avmix.models.fusion import Fusion
 from avmix.models.fusion_names import build_fusion
 from avmix.types import Heads
 
+Frames = Float[Tensor, "b c t h w"] | Float[Tensor, "b dv"]
+"""Input of the video encoder; or kept features of it."""
+Spectrograms = Float[Tensor, "b channels m f"] | Float[Tensor, "b da"]
+"""Input of the audio encoder; or kept features of it."""
+
 
 class Features(NamedTuple):
     """Inputs of fusion: one feature vector per clip and modality."""
@@ -60,8 +65,8 @@ class LateFusionClassifier(nn.Module):
 
     def encode(
         self,
-        video: Float[Tensor, "b c t h w"],
-        audio: Float[Tensor, "b channels m f"],
+        video: Frames,
+        audio: Spectrograms,
         mix: HiddenMix | None = None,
     ) -> Features:
         """The features before fusion; with `fusion`, several questions cost one encoding.
@@ -77,8 +82,8 @@ class LateFusionClassifier(nn.Module):
 
     def forward(
         self,
-        video: Float[Tensor, "b c t h w"],
-        audio: Float[Tensor, "b channels m f"],
+        video: Frames,
+        audio: Spectrograms,
         has_video: Bool[Tensor, " n"],
         has_audio: Bool[Tensor, " n"],
         mix: HiddenMix | None = None,

@@ -43,26 +43,42 @@ class FeatureNorm(nn.Module):
     def forward(self, x: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Float[Tensor, "b d"]:
         """Computed in float32; in training with the statistics of the batch, which the running ones
         follow where at least two clips have the modality."""
-        dtype, x, keep = x.dtype, x.float(), present[:, None]
-        mean, var = self._statistics(x, keep) if self.training else (self.mean, self.var)
-        # What an encoder gives for a missing modality may be nan, and nan times a gradient of zero
-        # is nan, too. After the statistics, and nothing else is replaced: another order of the
-        # same sums has other last digits.
-        x = x.masked_fill(~keep & ~(x.abs() < _HUGE), 0)
+        dtype, x = x.dtype, x.float()
+        absent = None if _nothing_to_blank(x, present) else ~present[:, None]
+        mean, var = (self.mean, self.var)
+        if self.training:
+            mean, var = self._statistics(x, present.sum(), absent)
+        if absent is not None:
+            # What an encoder gives for a missing modality may be nan, and nan times a gradient of
+            # zero is nan, too. After the statistics, and nothing else is replaced: another order
+            # of the same sums has other last digits.
+            x = x.masked_fill(absent & ~(x.abs() < _HUGE), 0)
         normalised = (x - mean) * (var + 1e-5).rsqrt() * self.weight + self.bias
-        return normalised.masked_fill(~keep, 0).to(dtype)
+        return _blanked(normalised, absent).to(dtype)
 
-    def _statistics(self, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.masked_fill(~keep, 0)  # whatever it is: not even nan times zero is zero
-        num = keep.sum()
+    def _statistics(self, x: Tensor, num: Tensor, absent: Tensor | None) -> tuple[Tensor, Tensor]:
+        x = _blanked(x, absent)  # whatever it is: not even nan times zero is zero
         mean = x.sum(0) / num.clamp(min=1)
-        var = (x - mean).masked_fill(~keep, 0).square().sum(0) / num.clamp(min=1)
+        var = _blanked(x - mean, absent).square().sum(0) / num.clamp(min=1)
         with torch.no_grad():
             share = MOMENTUM * (num >= 2)  # on the device: nothing waits for how many there are
             unbiased = var * num / (num - 1).clamp(min=1)
             for running, found in ((self.mean, mean), (self.var, unbiased)):
                 running.copy_(torch.lerp(running.float(), found, share))
         return mean, var
+
+
+def _nothing_to_blank(x: Tensor, present: Tensor) -> bool:
+    """True where every clip has the modality, if that is worth asking: on a GPU it would wait, and
+    with a gradient of `x` the terms of that would be added up in another order."""
+    if x.is_cuda or x.requires_grad or torch.compiler.is_compiling():
+        return False
+    return bool(present.all())
+
+
+def _blanked(x: Tensor, absent: Tensor | None) -> Tensor:
+    """Zeros for the clips that are `absent`; None: there are none."""
+    return x if absent is None else x.masked_fill(absent, 0)
 
 
 class Fusion(nn.Module, ABC):

@@ -60,6 +60,9 @@ class Checkpoint:
     is unknown."""
     average: dict[str, torch.Tensor] | None = None
     """The average of weights and statistics (`optim.ema_decay`); None: the run keeps none."""
+    features: str | None = None
+    """What the features that it was trained on are of (`avmix.data.kept_features.Header`), JSON;
+    None: it was trained on clips."""
     digest: str | None = None
     """SHA-256 of everything else, which `save` computes and `load` compares; None: an older version
     wrote the checkpoint, and damage of it may go unnoticed."""
@@ -71,7 +74,7 @@ class Checkpoint:
         return "the checkpoint is of an older version and has no digest: damage is not noticed"
 
 
-_SINCE_THEN = ("chance", "loss_sum", "rounding", "average", "digest")
+_SINCE_THEN = ("chance", "loss_sum", "rounding", "average", "features", "digest")
 """Fields that checkpoints of older versions of the same format do not have."""
 
 

@@ -15,11 +15,12 @@ from avmix.data.loader import EvalLoader, TrainLoader
 from avmix.data.sample import WORTH_HINT, BadClip, TooManyBadClips
 from avmix.evaluation.metrics import EVAL_ROWS, NEEDS, Predictions
 from avmix.mix import Clips, clip_grids, draw_plan, mixed_targets
+from avmix.mix.clip_grid import FEATURE_GRIDS
 from avmix.mix.hidden_mix import hidden_mix
 from avmix.mix.mix_plan import PlacedPlan
 from avmix.models import LateFusionClassifier
 from avmix.models.classifier import Output
-from avmix.models.frontend import Frontend
+from avmix.models.on_features import AnyFrontend
 from avmix.rng import rng
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.losses import consistency_losses, head_losses, needs_clean, objective, presence
@@ -33,7 +34,7 @@ from avmix.types import Batch, Heads
 
 def train_one_epoch(
     network: nn.Module,
-    frontend: Frontend,
+    frontend: AnyFrontend,
     optimizer: torch.optim.Optimizer,
     loader: TrainLoader,
     config: TrainConfig,
@@ -55,7 +56,9 @@ def train_one_epoch(
     """
     seed, optim, num_steps = config.run.seed, config.optim, loader.num_steps
     mix = mix_of_epoch(config.mix, epoch, optim.epochs)
-    grids = clip_grids(config.clip, config.frontend, mix.audio_domain)
+    grids = FEATURE_GRIDS
+    if not config.data.features:
+        grids = clip_grids(config.clip, config.frontend, mix.audio_domain)
     with_clean = needs_clean(config.loss)
     check = check_input if config.run.check_input else unchecked
     towers, watch = towers_of(network), Stopwatch()
@@ -141,13 +144,16 @@ def mix_of_epoch(mix: MixConfig, epoch: int, num_epochs: int) -> MixConfig:
 
 def clips_of(batch: Batch) -> Clips:
     """Facts about `batch`, still on the CPU, that drawing a plan depends on."""
+    labels: list[list[int]] = [[] for _ in range(batch.size)]
+    for clip, label in batch.target.nonzero().tolist():
+        labels[clip].append(label)
     return Clips(
         present=(
             ("video", tuple(batch.has_video.tolist())),
             ("audio", tuple(batch.has_audio.tolist())),
         ),
         source=tuple(batch.source.tolist()),
-        labels=tuple(frozenset(row.nonzero().flatten().tolist()) for row in batch.target),
+        labels=tuple(map(frozenset, labels)),
     )
 
 
@@ -170,7 +176,7 @@ def targets_of_mix(plan: PlacedPlan, batch: Batch, labels: Literal["sum", "max"]
     return mixed_targets(plan, own, labels)
 
 
-def clean_pass(network: nn.Module, frontend: Frontend, batch: Batch) -> Output:
+def clean_pass(network: nn.Module, frontend: AnyFrontend, batch: Batch) -> Output:
     """Predictions for the unmixed clips, without gradient and in evaluation mode, so that neither
     dropout nor the statistics of batch normalisation are affected."""
     model = unwrapped(network)  # whether DDP sends its buffers must not depend on this
@@ -200,7 +206,11 @@ def unchecked(batch: Batch, paths: Sequence[str]) -> None:
 
 def seed_torch(stream: np.random.Generator) -> None:
     """Seed torch's own generator, which dropout and initial weights use, from an address."""
-    torch.manual_seed(int(stream.integers(2**63)))
+    seed = int(stream.integers(2**63))
+    torch.default_generator.manual_seed(seed)
+    # torch.manual_seed notes for CUDA, where that was not used yet, who called: at every step.
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def clip_gradients(towers: Towers, max_norm: float) -> GradNorms:
@@ -227,7 +237,7 @@ class Evaluation:
 @torch.inference_mode()
 def evaluate(
     model: LateFusionClassifier,
-    frontend: Frontend,
+    frontend: AnyFrontend,
     loader: EvalLoader,
     runtime: Runtime,
 ) -> Evaluation:
@@ -309,7 +319,7 @@ def _not_finite(batch: Batch, probability: Float64[Tensor, "rows b k"]) -> list[
 
 
 def _eval_rows(
-    model: LateFusionClassifier, frontend: Frontend, batch: Batch
+    model: LateFusionClassifier, frontend: AnyFrontend, batch: Batch
 ) -> Float[Tensor, "rows b k"]:
     """Probabilities for each of `EVAL_ROWS`, from one encoding."""
     features = model.encode(*frontend(batch))

@@ -64,14 +64,17 @@ def build_optimizer(
     optim: OptimConfig,
     network: ModelConfig | None = None,
     empty_clip: tuple[Tensor, Tensor] | None = None,
+    *,
+    fused: bool = False,
 ) -> torch.optim.Optimizer:
     """The optimizer of `optim` for the parameters of `model` that learn, in groups of one weight
     decay and one rate: the encoders learn as fast as `network` says (`lr_scale`, `layer_decay`),
     everything else at optim.lr.
 
     `empty_clip`: frames and spectrograms (1 ...), which tell what belongs to which stage; only
-    layer_decay needs it. Raises ValueError, naming the option, for a name in `optim.no_decay` that
-    no parameter has, and for layer_decay of an encoder that cannot be cut.
+    layer_decay needs it. `fused`: torch's implementation in one pass, which is faster and rounds
+    otherwise. Raises ValueError, naming the option, for a name in `optim.no_decay` that no
+    parameter has, and for layer_decay of an encoder that cannot be cut.
     """
     scale = _scales(model, network, empty_clip) if network is not None else {}
     learning = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -87,10 +90,10 @@ def build_optimizer(
         ]  # fmt: skip
     match optim.name:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=optim.lr)
+            return torch.optim.AdamW(groups, lr=optim.lr, fused=fused)
         case "sgd":
             return torch.optim.SGD(
-                groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov
+                groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=fused
             )
 
 

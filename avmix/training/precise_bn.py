@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from avmix.models import LateFusionClassifier
-from avmix.models.frontend import Frontend
 from avmix.models.fusion import FeatureNorm
+from avmix.models.on_features import AnyFrontend
 from avmix.training.runtime import Runtime
 from avmix.types import Batch
 
@@ -44,7 +44,7 @@ class _Sums:
 @torch.no_grad()
 def measure_norms(
     networks: Sequence[LateFusionClassifier],
-    frontend: Frontend,
+    frontend: AnyFrontend,
     batches: Iterable[Batch],
     runtime: Runtime,
 ) -> None:

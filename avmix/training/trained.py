@@ -146,6 +146,11 @@ def load(
         config, classes, state = _read(path)
     else:
         found = checkpoint.load(path)
+        if found.features is not None:
+            raise CheckpointError(
+                f"{path}: it was trained on features and has no encoders; avmix evaluate, which "
+                "reads features, takes it"
+            )
         config, classes = found.config, found.classes
         state = found.model if found.average is None else found.average
     for modality in ("video", "audio"):

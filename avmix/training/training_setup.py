@@ -1,6 +1,6 @@
 """Everything that a training run needs before its first step, and where a resumed run stands."""
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,30 +11,21 @@ from torch.nn.parallel import DistributedDataParallel
 from avmix.config import (
     MEL_MEAN,
     MEL_STD,
-    DataConfig,
     FrontendConfig,
     TrainConfig,
     differences,
 )
 from avmix.config.unused_options import without_unused
-from avmix.data.dataset import EvalSet, TrainSet
-from avmix.data.holdout import HeldOut
-from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
-from avmix.data.manifest import (
-    Manifest,
-    ManifestError,
-    read_events,
-    read_log_mel,
-    read_manifest,
-    splits_of,
-)
+from avmix.data.kept_features import changed_identity
+from avmix.data.loader import EvalLoader, TrainLoader
+from avmix.data.manifest import Manifest, read_log_mel
 from avmix.data.quarantine import Quarantine
-from avmix.data.train_clips import train_clips
 from avmix.mix.frame_mixer import kernel_of
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.classifier import check_layers
 from avmix.models.frontend import Frontend
 from avmix.models.input_options import in_words, with_expected_input
+from avmix.models.on_features import AnyFrontend, KeptFrontend, build_on_features
 from avmix.rng import rng
 from avmix.training import chance_level, checkpoint, runtime
 from avmix.training.chance_level import ChanceMeter
@@ -43,6 +34,7 @@ from avmix.training.engine import seed_torch
 from avmix.training.layer_decay import empty_clip
 from avmix.training.measurements import NO_STEP, LossSum
 from avmix.training.optimizer import build_optimizer
+from avmix.training.run_data import of_clips, of_features
 from avmix.training.runtime import Rounding, Runtime
 from avmix.training.sync_norm import synchronise_norms
 from avmix.training.weight_average import WeightAverage
@@ -72,7 +64,7 @@ class Training:
     model: LateFusionClassifier
     network: nn.Module
     """The same with what several processes need around it."""
-    frontend: Frontend
+    frontend: AnyFrontend
     optimizer: torch.optim.Optimizer
     average: WeightAverage | None
     """Of `model`; None where the run keeps none (optim.ema_decay)."""
@@ -113,112 +105,72 @@ class Training:
 
 
 def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
-    """Everything but the loop; loader processes end with `at_end`. Raises as `train` does."""
-    out, root, folder = Path(config.run.out), Path(config.data.root), config.data.manifest_folder
-    given, config = config, with_expected_input(config)
-    expected = in_words(given, config)
-    config = replace(config, frontend=with_measured(config.frontend, folder))
-    data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
-    limits = read_limits(data.num_workers, data.clip_seconds)
-    clips = train_clips(data)
-    if len(clips.manifest.classes) < 2:
-        only = ", ".join(map(repr, clips.manifest.classes))
-        raise ManifestError(
-            f"{folder}: its only class is {only}; training needs at least two classes"
-        )
-    train, trained_on, events = clips.manifest, clips.manifest.sha256, {}
-    if config.augment.window == "event":
-        events, events_sha256 = read_events(folder, *map(Path, data.extra))
-        trained_on += f" events {events_sha256}"
-    loader = train_loader(
-        TrainSet(manifest=train, root=root, roots=clips.roots, clip=config.clip,
-                 frontend=config.frontend, verify=data.verify, limits=limits,
-                 augment=config.augment, seed=config.run.seed, events_seconds=events),
-        batch_size=config.optim.batch_size * config.mix.clips_per_mix,
-        num_workers=data.num_workers,
-        max_bad_share=data.max_bad_share, clip_seconds=data.clip_seconds, quarantine=quarantine,
-        rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
-    )  # fmt: skip
-    at_end.enter_context(closing(loader))
+    """Everything but the loop; loader processes end with `at_end`. Raises as `train` does.
 
-    val, val_manifest = None, _val_manifest(data, clips.held_out)
-    if val_manifest is None and config.model.fusion == "weighted":
-        raise ManifestError(
-            f"model.fusion weighted is fitted to validation clips, and {no_val(data)}: name a "
-            "split, or data.holdout 0.1 holds out a tenth of the sources of the train split; "
-            "model.fusion average needs none"
-        )
-    if val_manifest is not None:
-        val = eval_loader(
-            EvalSet(manifest=val_manifest, root=root, clip=config.clip, verify=data.verify,
-                    limits=limits, num_views=1),
-            batch_size=2 * config.optim.batch_size, num_workers=data.num_workers,
-            clip_seconds=data.clip_seconds, quarantine=quarantine,
-            rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
-        )  # fmt: skip
-        at_end.enter_context(closing(val))
+    On kept features `Training.config` is without the options that features leave nothing to do.
+    """
+    out, quarantine = Path(config.run.out), Quarantine(Path(config.run.out) / "quarantine.jsonl")
+    if config.data.features:
+        config, expected = without_unused(config), ""
+        data = of_features(config, here)
+    else:
+        given, config = config, with_expected_input(config)
+        expected = in_words(given, config)
+        measured = with_measured(config.frontend, config.data.manifest_folder)
+        config = replace(config, frontend=measured)
+        data = of_clips(config, here, quarantine, at_end)
+    classes = list(data.train.classes)
 
     seed_torch(rng(config.run.seed, 0, "weights"))  # initial weights: the same in every process
-    model = build_model(
-        config.model, len(train.classes), clip=config.clip, frontend=config.frontend,
-        load_weights=not (out / "last.pt").exists(),  # which has them
-    ).to(here.device)  # fmt: skip
-    check_layers(model, config)
-    frontend = Frontend(
-        config.frontend, config.clip.sample_rate, model.pixels, reuse_output=True
-    ).to(here.device)
+    if data.kept is not None:
+        widths = data.kept.widths
+        model = build_on_features(config.model, widths.video, widths.audio, len(classes))
+        frontend: AnyFrontend = KeptFrontend()
+    else:
+        model = build_model(
+            config.model, len(classes), clip=config.clip, frontend=config.frontend,
+            load_weights=not (out / "last.pt").exists(),  # which has them
+        )  # fmt: skip
+        check_layers(model, config)
+        frontend = Frontend(
+            config.frontend, config.clip.sample_rate, model.pixels, reuse_output=True
+        )
+    model, frontend = model.to(here.device), frontend.to(here.device)
     if config.model.sync_norm:
         synchronise_norms(model, here)
     optimizer = build_optimizer(
-        model, config.optim, config.model, empty_clip(config.clip, config.frontend)
+        model,
+        config.optim,
+        config.model,
+        empty_clip(config.clip, config.frontend),
+        fused=data.kept is not None,  # a step has little else to do
     )
     decay = config.optim.ema_decay
     average = WeightAverage(model, decay) if decay else None
     state, notice = _resume(
         out / "last.pt",
-        Checkpoint(config=config, classes=list(train.classes), split_sha256=trained_on,
-                   num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
+        Checkpoint(config=config, classes=classes, split_sha256=data.trained_on,
+                   num_steps=data.loader.num_steps, epoch=0, step=0, best=-1.0,
                    model=model.state_dict(), optimizer=optimizer.state_dict(),
                    average=average and average.model.state_dict(),
-                   chance=chance_level.initial_history(len(train.classes)), loss_sum=NO_STEP,
+                   chance=chance_level.initial_history(len(classes)), loss_sum=NO_STEP,
+                   features=data.kept and data.kept.header.identity_text,
                    digest=""),
     )  # fmt: skip
     checkpoint.load_weights(out / "last.pt", state, model)
     if average is not None:
         checkpoint.load_weights(out / "last.pt", state, average.model, average=True)
     optimizer.load_state_dict(state.optimizer)
-    meter = ChanceMeter(state.chance, config.loss, len(train.classes), here.device)
+    meter = ChanceMeter(state.chance, config.loss, len(classes), here.device)
     if config.run.compile:
         runtime.check_compile(here.device, config.run.precision)
         model.compile()  # in place: its names, and what calls its parts, stay as they are
     network = DistributedDataParallel(model) if here.world_size > 1 else model
-    return Training(config=config, here=here, train=train, quarantine=quarantine, loader=loader,
-                    val=val, held_out=clips.held_out.notice if clips.held_out else "",
-                    model=model, network=network, frontend=frontend, optimizer=optimizer,
-                    average=average, meter=meter, state=state, notice=notice,
-                    expected=expected)  # fmt: skip
-
-
-def _val_manifest(data: DataConfig, held_out: HeldOut | None) -> Manifest | None:
-    """What is evaluated after each epoch; raises `ManifestError` where that is said twice."""
-    folder, name = data.manifest_folder, data.val_split
-    # Only the default may name a split that the dataset does not have; the headline says so.
-    named = name in splits_of(folder) or name not in ("", DataConfig.val_split)
-    if held_out is None:
-        return read_manifest(folder, name) if named else None
-    if named:
-        raise ManifestError(
-            f"data.holdout cannot act: validation is on the split {name!r} of {folder} "
-            "(data.val_split); an empty data.val_split validates on what is held out"
-        )
-    return held_out.val
-
-
-def no_val(data: DataConfig) -> str:
-    """Why there is nothing to validate on."""
-    if not data.val_split:
-        return "data.val_split is empty"
-    return f"{data.manifest_folder} has no split {data.val_split!r} (data.val_split)"
+    held_out = data.held_out.notice if data.held_out else ""
+    return Training(config=config, here=here, train=data.train, quarantine=quarantine,
+                    loader=data.loader, val=data.val, held_out=held_out, model=model,
+                    network=network, frontend=frontend, optimizer=optimizer, average=average,
+                    meter=meter, state=state, notice=notice, expected=expected)  # fmt: skip
 
 
 def with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:
@@ -246,10 +198,15 @@ def _resume(path: Path, begun: Checkpoint) -> tuple[Checkpoint, str]:
         for key, (old, new) in differences(
             without_unused(state.config), without_unused(begun.config)
         ).items()
-        if key not in _MAY_CHANGE and not (key == "optim.epochs" and _has_more_epochs(state, new))
+        if key not in _MAY_CHANGE
+        and not (key == "optim.epochs" and _has_more_epochs(state, new))
+        and not (key == "data.features" and old and new)  # the folder; what it holds is compared
     ]
+    if state.features is not None and begun.features is not None:
+        changed += changed_identity(state.features, begun.features)
     if (state.classes, state.split_sha256) != (begun.classes, begun.split_sha256):
-        changed.append("the clips of the train split, or their events.jsonl")
+        what = "events.jsonl" if begun.features is None else "features"
+        changed.append(f"the clips of the train split, or their {what}")
     elif not changed and state.num_steps != begun.num_steps:
         changed.append(f"steps an epoch {state.num_steps} -> {begun.num_steps}: other processes?")
     if changed:

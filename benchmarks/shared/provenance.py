@@ -35,6 +35,14 @@ SOURCES = {
         "avmix/features/extraction.py",
         "avmix/features/keep.py",
     ),
+    "features": (
+        "avmix/data/feature_loader.py",
+        "avmix/mix",
+        "avmix/models/fusion.py",
+        "avmix/models/on_features.py",
+        "avmix/training/engine.py",
+        "avmix/training/runlog.py",
+    ),
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
     "learning": (

@@ -7,6 +7,7 @@ from report.dots import Dots
 from report.tables import fewshot, learning, training
 from report.tables.augmenting import augment_tables
 from report.tables.decoding import decoding_summary, decoding_tables
+from report.tables.feature_speed import feature_table
 from report.tables.fuzzing import fuzz_table
 from report.tables.mixing import mix_summary, mix_table
 from report.tables.model_steps import models_table
@@ -16,6 +17,7 @@ from report.tables.probing import extraction_table, probe_table
 _BY_KIND = {
     "decode": decoding_tables,
     "extraction": extraction_table,
+    "features": feature_table,
     "fuzz": fuzz_table,
     "mix": mix_table,
     "fewshot": fewshot.fewshot_table,

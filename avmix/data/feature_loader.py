@@ -1,0 +1,127 @@
+"""Loaders of kept features: batches are gathered from the mapped file, in this process.
+
+They give what the loaders of clips give (`avmix.data.loader`), in the same order: step s of an
+epoch holds the same clips, whether their files are decoded or their features are taken.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.nn.functional import one_hot
+
+from avmix.data.dataset import epoch_order
+from avmix.data.kept_features import KeptFeatures
+from avmix.data.loader import BadClips, EpochSampler, EvalLoader, TrainLoader, whole_clips
+from avmix.data.manifest import Manifest, ManifestError
+from avmix.data.sample import Loaded, Place
+from avmix.rng import rng
+from avmix.types import Batch
+
+
+class FeatureSource:
+    """`BatchSource` of the features of the clips of a manifest."""
+
+    def __init__(
+        self, kept: KeptFeatures, manifest: Manifest, *, seed: int = 0, pin: bool = False
+    ) -> None:
+        """`manifest`: all clips of `kept`, or some of them; `seed`: of the order of training;
+        `pin`: batches go to a CUDA device.
+
+        Raises `FeaturesError` where one modality was not kept, `ManifestError` for a clip without
+        exactly one label.
+        """
+        for entry in manifest.entries:
+            if len(entry.labels) != 1:
+                raise ManifestError(
+                    f"{manifest.protocol} {manifest.split}: clip {entry.clip_id!r} has "
+                    f"{len(entry.labels)} labels; one is needed"
+                )
+        widths, views = kept.widths, kept.num_views
+        rows = {entry.clip_id: row for row, entry in enumerate(kept.manifest.entries)}
+        mine = np.array([rows[entry.clip_id] for entry in manifest.entries])
+        self._first = mine * views  # of the views of each clip, one after the other
+        self._video = np.asarray(kept.features["video"]).reshape(-1, widths.video)
+        self._audio = np.asarray(kept.features["audio"]).reshape(-1, widths.audio)
+        self._has_audio = np.asarray(kept.has_audio).reshape(-1)
+        self._label = torch.from_numpy(kept.labels[mine])
+        self._source = torch.from_numpy(kept.sources[mine])
+        self._num_classes, self._num_views = len(manifest.classes), views
+        self._seed, self._pin = seed, pin
+
+    def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
+        """As `BatchSource`; a training clip gives one of its views, drawn by (seed, epoch, row)."""
+        if epoch is None:
+            for places in batches:
+                rows, views = np.array(places).T
+                yield Loaded(self._batch(rows, views), ())
+            return
+        num_clips = len(self._first)
+        order = epoch_order(self._seed, epoch, num_clips)
+        drawn = rng(self._seed, epoch, "view").integers(self._num_views, size=num_clips)
+        for places in batches:
+            rows = order[[position for _, position in places]]
+            yield Loaded(self._batch(rows, drawn[rows]), ())
+
+    def close(self) -> None:
+        """There are no background processes."""
+
+    def _batch(self, rows: np.ndarray, views: np.ndarray) -> Batch:
+        places, row = self._first[rows] + views, torch.from_numpy(rows)
+        batch = Batch(
+            video=_taken(self._video, places),
+            audio=_taken(self._audio, places),
+            has_video=torch.ones(len(rows), dtype=torch.bool),
+            has_audio=torch.from_numpy(self._has_audio[places]),
+            target=one_hot(self._label[row], self._num_classes).float(),
+            row=row,
+            source=self._source[row],
+        )
+        return batch.pin_memory() if self._pin else batch
+
+
+def _taken(features: np.ndarray, places: np.ndarray) -> torch.Tensor:
+    """Some rows, read from the file; float32."""
+    return torch.from_numpy(features.take(places, 0).astype(np.float32, copy=False))
+
+
+def feature_train_loader(
+    kept: KeptFeatures,
+    manifest: Manifest,
+    *,
+    batch_size: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    pin: bool = False,
+) -> TrainLoader:
+    """Build the loader of shuffled training batches; raises as `FeatureSource` and
+    `EpochSampler`."""
+    num_clips = len(manifest.entries)
+    return TrainLoader(
+        source=FeatureSource(kept, manifest, seed=seed, pin=pin),
+        sampler=EpochSampler(num_clips, batch_size, rank, world_size),
+        bad=BadClips(num_clips, 0.0),
+        paths=[entry.path for entry in manifest.entries],
+    )
+
+
+def feature_eval_loader(
+    kept: KeptFeatures,
+    manifest: Manifest,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    pin: bool = False,
+) -> EvalLoader:
+    """Build the loader of every view of the clips of `manifest`, all of `kept` or some of them, but
+    for augmented views; the clips are divided among the processes."""
+    rows = range(rank, len(manifest.entries), world_size)
+    return EvalLoader(
+        source=FeatureSource(kept, manifest, pin=pin),
+        batches=whole_clips(rows, kept.num_eval_views, batch_size),
+        num_views=kept.num_eval_views,
+        split=manifest.split,
+        paths=[entry.path for entry in manifest.entries],
+    )
