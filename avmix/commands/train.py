@@ -26,11 +26,11 @@ from avmix.training.checkpoint import Checkpoint
 from avmix.training.engine import evaluate, train_one_epoch
 from avmix.training.measurements import LossSum
 from avmix.training.precise_bn import measure_norms
+from avmix.training.run_data import no_val
 from avmix.training.run_lock import run_folder_lock
 from avmix.training.runlog import RunLog
 from avmix.training.runtime import Runtime
 from avmix.training.score_weights import fit_networks, plain_average
-from avmix.training.run_data import no_val
 from avmix.training.training_setup import Training, build
 from avmix.types import Batch
 
