@@ -536,7 +536,7 @@ def test_an_encoder_of_ones_own():
 
 
 VIDEO_ERRORS: list[tuple[str, dict[str, Any], str]] = [
-    ("avmix:cnn", {}, r"^model\.video\.encoder: avmix has 'r2plus1d' only, got 'cnn'"),
+    ("avmix:cnn", {}, r"^model\.video\.encoder avmix:cnn: avmix has r2plus1d and cav_mae$"),
     ("python:nothing:Own", {}, "No module named 'nothing'"),
     (f"python:{__name__}:dict", {}, "has no attribute 'dict'"),
     (f"python:{__name__}:ClipConfig", {}, "must be a subclass of avmix.models.encoder.Encoder, or"),
