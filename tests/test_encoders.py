@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from avmix.config import (
@@ -31,6 +32,7 @@ from avmix.models.encoder_names import audio_encoder, video_encoder
 from avmix.models.fusion import ConcatFusion
 from avmix.models.image_encoders import FrameEncoder, ImageNetwork, temporal_shift
 from avmix.models.library_encoder import Cut, LibraryEncoder, chain, imported
+from avmix.models.measure import _Flops
 
 CLIP = ClipConfig(num_frames=2, crop=32, short_side=32, duration_seconds=1.0)
 FRONTEND = FrontendConfig(num_mels=32, n_fft=512, hop_length=500)
@@ -460,7 +462,7 @@ def slow_if_large(row: list[str]) -> Any:
 @pytest.mark.parametrize("row", [slow_if_large(row) for row in ROWS])
 def test_what_the_page_says_of_an_encoder_is_so(row):
     """On no device: shapes and numbers of parameters without any arithmetic."""
-    name, num_frames, size, features, millions, published = row
+    name, num_frames, size, features, millions, published, *_ = row
     library = name.partition(":")[0]
     pytest.importorskip(library)
 
@@ -481,6 +483,41 @@ def test_what_the_page_says_of_an_encoder_is_so(row):
         if "more" in said:
             with pytest.raises(RuntimeError):
                 encoder(torch.zeros(1, 3, *shape, device="meta"))
+
+
+WITH_NORMS = "pytorchvideo:"
+"""Whose published operations have five more for each number that a batch normalisation gives."""
+WITHOUT_NORMS = ("pytorchvideo:slow_r50", "pytorchvideo:slowfast_r50")
+
+
+@pytest.mark.parametrize("row", [slow_if_large(row) for row in ROWS if row[6]])
+def test_operations_are_those_that_were_published(row):
+    name, *_, ours, of, published = row
+    library = name.partition(":")[0]
+    num_frames, side = map(int, of.split(" x "))
+    clip = ClipConfig(num_frames=num_frames, crop=side, short_side=side)
+    with torch.device("meta"):
+        adapter = import_module(f"avmix.models.{library}")
+        encoder = adapter.video(name.partition(":")[2], VideoEncoderConfig(), clip).eval()
+        given = torch.zeros(1, 3, num_frames, side, side)
+    normalised = 0
+
+    def count(norm: nn.Module, given: Any, gives: Tensor) -> None:
+        nonlocal normalised
+        normalised += gives.numel()
+
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.register_forward_hook(count)
+    _, operations = _Flops()(lambda: encoder(given))
+    found = operations / 2e9
+    assert f"{found:.2f}" == ours
+    if name.startswith(WITH_NORMS) and name not in WITHOUT_NORMS:
+        found += 5 * normalised / 1e9
+    assert found == pytest.approx(float(published), abs=0.01)
+    if library == "torchvision":
+        weights = torchvision.models.get_model_weights(name.partition(":")[2])
+        assert {f"{entry.meta['_ops']:.2f}" for entry in weights} == {published}
 
 
 def test_the_encoder_of_the_page_trains(tmp_path, monkeypatch):
