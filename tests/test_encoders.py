@@ -485,8 +485,11 @@ def test_what_the_page_says_of_an_encoder_is_so(row):
                 encoder(torch.zeros(1, 3, *shape, device="meta"))
 
 
-WITH_NORMS = "pytorchvideo:"
-"""Whose published operations have five more for each number that a batch normalisation gives."""
+NORMS: dict[str, dict[type, int]] = {
+    "torchvision": {}, "pytorchvideo": {nn.BatchNorm3d: 5},
+    "timm": {nn.BatchNorm2d: 2, nn.LayerNorm: 5},
+}  # fmt: skip
+"""Operations that were counted for each number that such a module gives."""
 WITHOUT_NORMS = ("pytorchvideo:slow_r50", "pytorchvideo:slowfast_r50")
 
 
@@ -500,20 +503,21 @@ def test_operations_are_those_that_were_published(row):
         adapter = import_module(f"avmix.models.{library}")
         encoder = adapter.video(name.partition(":")[2], VideoEncoderConfig(), clip).eval()
         given = torch.zeros(1, 3, num_frames, side, side)
-    normalised = 0
+    further = 0
 
-    def count(norm: nn.Module, given: Any, gives: Tensor) -> None:
-        nonlocal normalised
-        normalised += gives.numel()
+    def count(module: nn.Module, given: Any, gives: Any) -> None:
+        nonlocal further
+        for kind, number in NORMS[library].items():
+            further += number * gives.numel() if isinstance(module, kind) else 0
 
     for module in encoder.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            module.register_forward_hook(count)
+        module.register_forward_hook(count)
     _, operations = _Flops()(lambda: encoder(given))
     found = operations / 2e9
     assert f"{found:.2f}" == ours
-    if name.startswith(WITH_NORMS) and name not in WITHOUT_NORMS:
-        found += 5 * normalised / 1e9
+    if library == "timm":
+        further += encoder.num_features * CLASSES[library]
+    found += 0 if name in WITHOUT_NORMS else further / 1e9
     assert found == pytest.approx(float(published), abs=0.01)
     if library == "torchvision":
         weights = torchvision.models.get_model_weights(name.partition(":")[2])
