@@ -26,6 +26,7 @@ from avmix.models.beats import bucket_of
 from avmix.models.encoder import Encoder, VideoSpec
 from avmix.models.encoder_names import audio_encoder, video_encoder
 from avmix.models.input_options import with_expected_input
+from avmix.models.measure import _Flops
 from avmix.models.own_encoders import SPECTROGRAMS
 from avmix.models.patch_transformers import sines
 
@@ -506,6 +507,22 @@ def test_both_branches_of_cav_mae_are_the_published_network() -> None:
     idle = count({n: s for n, s in shapes.items() if other.search(n)})
     both = parameters(audio) + parameters(video) - 4 * 768
     assert both - joint + idle == count(shapes) - head
+
+
+@pytest.mark.parametrize("name", ["eat", "cav_mae", "beats"])
+def test_operations_are_those_done_by_hand(name: str) -> None:
+    """With those of attention, which torch does not count on processors."""
+    encoder, x = of_audio(name).eval(), spectrograms()[:1]
+    n, d, embed = 32, 32, 32 * 256 * 32
+    layers = 3 if name == "cav_mae" else 2
+    if name == "eat":
+        n += 1
+    each = n * d * 3 * d + 2 * n * n * d + n * d * d + 2 * n * d * 4 * d
+    if name == "beats":
+        each += n * 2 * 16 * 8  # gates
+        embed = 32 * 256 * 512 + 32 * 512 * 32 + 33 * 32 * 2 * 128  # patches, tokens, positions
+    _, found = _Flops()(lambda: encoder(x))
+    assert found == 2 * (embed + layers * each)
 
 
 # Inputs -------------------------------------------------------------------------------------------
