@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from avmix.config import (
@@ -31,6 +32,7 @@ from avmix.models.encoder_names import audio_encoder, video_encoder
 from avmix.models.fusion import ConcatFusion
 from avmix.models.image_encoders import FrameEncoder, ImageNetwork, temporal_shift
 from avmix.models.library_encoder import Cut, LibraryEncoder, chain, imported
+from avmix.models.measure import _Flops
 
 CLIP = ClipConfig(num_frames=2, crop=32, short_side=32, duration_seconds=1.0)
 FRONTEND = FrontendConfig(num_mels=32, n_fft=512, hop_length=500)
@@ -460,7 +462,7 @@ def slow_if_large(row: list[str]) -> Any:
 @pytest.mark.parametrize("row", [slow_if_large(row) for row in ROWS])
 def test_what_the_page_says_of_an_encoder_is_so(row):
     """On no device: shapes and numbers of parameters without any arithmetic."""
-    name, num_frames, size, features, millions, published = row
+    name, num_frames, size, features, millions, published, *_ = row
     library = name.partition(":")[0]
     pytest.importorskip(library)
 
@@ -484,6 +486,45 @@ def test_what_the_page_says_of_an_encoder_is_so(row):
         if "more" in said:
             with pytest.raises(RuntimeError):
                 encoder(torch.zeros(1, 3, *shape, device="meta"))
+
+
+NORMS: dict[str, dict[type, int]] = {
+    "torchvision": {}, "pytorchvideo": {nn.BatchNorm3d: 5},
+    "timm": {nn.BatchNorm2d: 2, nn.LayerNorm: 5},
+}  # fmt: skip
+"""Operations that were counted for each number that such a module gives."""
+WITHOUT_NORMS = ("pytorchvideo:slow_r50", "pytorchvideo:slowfast_r50")
+
+
+@pytest.mark.parametrize("row", [slow_if_large(row) for row in ROWS if row[6]])
+def test_operations_are_those_that_were_published(row):
+    name, *_, ours, of, published = row
+    library = name.partition(":")[0]
+    num_frames, side = map(int, of.split(" x "))
+    clip = ClipConfig(num_frames=num_frames, crop=side, short_side=side)
+    with torch.device("meta"):
+        adapter = import_module(f"avmix.models.{library}")
+        encoder = adapter.video(name.partition(":")[2], VideoEncoderConfig(), clip).eval()
+        given = torch.zeros(1, 3, num_frames, side, side)
+    further = 0
+
+    def count(module: nn.Module, given: Any, gives: Any) -> None:
+        nonlocal further
+        for kind, number in NORMS[library].items():
+            further += number * gives.numel() if isinstance(module, kind) else 0
+
+    for module in encoder.modules():
+        module.register_forward_hook(count)
+    _, operations = _Flops()(lambda: encoder(given))
+    found = operations / 2e9
+    assert f"{found:.2f}" == ours
+    if library == "timm":
+        further += encoder.num_features * CLASSES[library]
+    found += 0 if name in WITHOUT_NORMS else further / 1e9
+    assert found == pytest.approx(float(published), abs=0.01)
+    if library == "torchvision":
+        weights = torchvision.models.get_model_weights(name.partition(":")[2])
+        assert {f"{entry.meta['_ops']:.2f}" for entry in weights} == {published}
 
 
 def test_the_encoder_of_the_page_trains(tmp_path, monkeypatch):
@@ -539,7 +580,7 @@ def test_an_encoder_of_ones_own():
 
 
 VIDEO_ERRORS: list[tuple[str, dict[str, Any], str]] = [
-    ("avmix:cnn", {}, r"^model\.video\.encoder: avmix has 'r2plus1d' only, got 'cnn'"),
+    ("avmix:cnn", {}, r"^model\.video\.encoder avmix:cnn: avmix has r2plus1d and cav_mae$"),
     ("python:nothing:Own", {}, "No module named 'nothing'"),
     (f"python:{__name__}:dict", {}, "has no attribute 'dict'"),
     (f"python:{__name__}:ClipConfig", {}, "must be a subclass of avmix.models.encoder.Encoder, or"),

@@ -114,9 +114,13 @@ def test_filterbanks_of_kaldi_have_a_gradient_in_both_channels():
     assert (audio.grad.abs().sum(-1) > 0).all()
 
 
+POVEY = replace(KALDI, kind="kaldi_povey", mel_mean=15.41663, mel_std=2 * 6.55582)
+
+
+@pytest.mark.parametrize("config", [KALDI, POVEY], ids=["kaldi", "kaldi_povey"])
 @pytest.mark.parametrize("domain", ["waveform", "power", "log_mel"])
-def test_filterbanks_of_kaldi_are_mixed_in_every_domain(domain):
-    frontend, batch = Frontend(KALDI, RATE), batch_of(2)
+def test_filterbanks_of_kaldi_are_mixed_in_every_domain(domain, config):
+    frontend, batch = Frontend(config, RATE), batch_of(2)
     parts = tuple(Part(name=name, domain=d, weight=(0.25, 1.0), present=(True, True))
                   for name, d in (("video", "pixels"), ("audio", domain)))  # fmt: skip
     plan = MixPlan(num_inputs=2, partner=(1, 0), method="mixup", level="input", parts=parts)
@@ -127,7 +131,7 @@ def test_filterbanks_of_kaldi_are_mixed_in_every_domain(domain):
     else:
         a, b = frontend.log_mel(batch.audio)
         if domain == "power":
-            scale, shift = float(KALDI.mel_std), float(KALDI.mel_mean)
+            scale, shift = float(config.mel_std), float(config.mel_mean)
             mixed = 0.25 * (a * scale + shift).exp() + 0.75 * (b * scale + shift).exp()
             expected = (mixed.log() - shift) / scale
         else:

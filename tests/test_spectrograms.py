@@ -1,5 +1,5 @@
-"""Spectrograms of PANNs and librosa against these libraries, processors of transformers, and by
-hand."""
+"""Spectrograms of Kaldi, PANNs and librosa against these libraries, processors of transformers, and
+by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchaudio.compliance.kaldi import fbank
 
 from avmix import decode_clip
 from avmix.config import ClipConfig, FrontendConfig
@@ -59,6 +60,45 @@ def check(ours: Tensor, theirs: np.ndarray) -> None:
 
 
 SOUNDS = ["synthetic", "k400_WUzgd7C1pWA.mp4", "phone_rot90_vfr.mp4"]
+
+
+ALL_SOUNDS = [*SOUNDS, "k_flipping_a_pancake.mkv", "vgg_00W1lcxW-WU_12.5fps.mp4"]
+HANN = {"window_type": "hanning", "htk_compat": True, "use_energy": False}
+"""Options of Kaldi's filterbanks as the recipes of AST, CAV-MAE and EAT set them."""
+
+
+def of_torchaudio(wave: Tensor, **options: Any) -> Tensor:
+    """(columns, mel bins)."""
+    return fbank(wave[None], num_mel_bins=128, sample_frequency=16_000, frame_length=25,
+                 frame_shift=10, dither=0.0, **options)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALL_SOUNDS)
+@pytest.mark.parametrize(
+    ("kind", "mean", "std"),
+    [("kaldi", -4.268, 2 * 4.569), ("kaldi", -5.081, 4.4849), ("kaldi_povey", 15.41663, 13.11164)],
+    ids=["eat", "cav_mae", "beats"],
+)
+def test_filterbanks_are_those_of_torchaudio(kind: Any, mean: float, std: float, name: str) -> None:
+    wave = torch.from_numpy(recording(name, 16_000))
+    batch = torch.stack([wave, 0.1 * wave.flip(0), torch.zeros_like(wave)])
+    asked = config(kind, num_mels=128, n_fft=400, hop_length=160, mel_mean=mean, mel_std=std)
+    ours = Frontend(asked, 16_000).log_mel(batch)
+    for one, found in zip(batch, ours[:, 0], strict=True):
+        theirs = of_torchaudio(one, **HANN) if kind == "kaldi" else of_torchaudio(one * 2**15)
+        torch.testing.assert_close(found.T, (theirs - mean) / std, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ALL_SOUNDS)
+def test_the_mean_of_the_waveform_is_removed_with_that_of_every_column(name: str) -> None:
+    """EAT and CAV-MAE subtract it first: that changes nothing but the rounding."""
+    wave = torch.from_numpy(recording(name, 16_000)).double() + 0.01
+    plain, centred = (of_torchaudio(w, **HANN) for w in (wave, wave - wave.mean()))
+    torch.testing.assert_close(plain, centred, rtol=0, atol=1e-7)
+    asked = config("kaldi", num_mels=128, n_fft=400, hop_length=160, mel_mean=-4.268, mel_std=9.138)
+    wave = (wave - 0.01).float()
+    plain, centred = Frontend(asked, 16_000).log_mel(torch.stack([wave, wave - wave.mean()]))
+    torch.testing.assert_close(plain, centred, rtol=0, atol=5e-4)
 
 
 @pytest.mark.long  # imports numba
@@ -168,7 +208,7 @@ def test_a_click_is_in_the_columns_around_it(kind: Any) -> None:
     assert grid.first_seconds + 50 * grid.step_seconds == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("kind", ["log_mel", "kaldi", "panns", "librosa"])
+@pytest.mark.parametrize("kind", ["log_mel", "kaldi", "kaldi_povey", "panns", "librosa"])
 @pytest.mark.parametrize("columns", [1, 2, 40])
 def test_samples_of_columns(kind: Any, columns: int) -> None:
     found = config(kind)
@@ -178,7 +218,7 @@ def test_samples_of_columns(kind: Any, columns: int) -> None:
     assert found.columns_of(samples + found.hop_length - 1) == columns
 
 
-@pytest.mark.parametrize("kind", ["panns", "librosa"])
+@pytest.mark.parametrize("kind", ["kaldi_povey", "panns", "librosa"])
 def test_every_channel_has_a_gradient(kind: Any) -> None:
     audio = torch.from_numpy(tones(16_000)[:3200]).view(1, 2, 1600).clone().requires_grad_()
     Frontend(config(kind), 16_000).log_mel(audio).sum().backward()

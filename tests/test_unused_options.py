@@ -67,8 +67,8 @@ SWITCHED_OFF: list[tuple[str, dict[str, Any], str]] = [
     ("model.heads", {"model.fusion": "weighted"}, "a model.fusion that joins features"),
     ("model.heads", {"model.fusion": "average"}, "a model.fusion that joins features"),
     ("model.heads", {"model.fusion": "product"}, "a model.fusion that joins features"),
-    ("model.video.channels", TIMM_VIDEO, "of avmix (avmix:NAME)"),
-    ("model.audio.channels", TIMM_AUDIO, "of avmix (avmix:NAME)"),
+    ("model.video.channels", TIMM_VIDEO, "avmix:r2plus1d or avmix:cnn"),
+    ("model.audio.channels", TIMM_AUDIO, "avmix:r2plus1d or avmix:cnn"),
     (
         "model.video.lr_scale",
         {**VIDEO_WEIGHTS, "model.video.frozen": True},

@@ -6,7 +6,7 @@ from typing import Literal
 from avmix.config.checks import validate, validate_numbers
 from avmix.config.unset import unset
 
-FrontEnd = Literal["log_mel", "kaldi", "panns", "librosa"]
+FrontEnd = Literal["log_mel", "kaldi", "kaldi_povey", "panns", "librosa"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +15,9 @@ class FrontendConfig:
 
     kind: FrontEnd = unset("log_mel")
     """Formula of the spectrogram (docs/models.md): `log_mel`; `kaldi`, filterbanks with a Hann
-    window, of encoders trained on AudioSet; `panns`, decibels of 50 Hz to 14 kHz, of PANNs and
-    CLAP; `librosa`, its decibels. All but log_mel need numbers for mel_mean and mel_std."""
+    window, of encoders trained on AudioSet; `kaldi_povey`, with Kaldi's own window and 16-bit
+    amplitudes, of BEATs; `panns`, decibels of 50 Hz to 14 kHz, of PANNs and CLAP; `librosa`, its
+    decibels. All but log_mel need numbers for mel_mean and mel_std."""
     num_mels: int = unset(64)
     """Mel bins, >= 1; every mel filter must cover a frequency of the spectrum, or the run does not
     start."""

@@ -20,7 +20,7 @@ class EncoderConfig:
     encoder: str = ""
     """LIBRARY:NAME."""
     channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
-    """Width of each stage; for avmix's own encoders."""
+    """Width of each stage; for avmix:r2plus1d and avmix:cnn."""
     options: dict[str, Any] = field(default_factory=dict)
     """Arguments of the library's builder of the encoder, or overrides of its configuration:
     {drop_path_rate: 0.1}. For `python:`, arguments of the function."""
@@ -87,8 +87,9 @@ class VideoEncoderConfig(EncoderConfig):
     """Video encoder: frames to one feature vector per clip."""
 
     encoder: str = "avmix:r2plus1d"
-    """LIBRARY:NAME, as `avmix:r2plus1d`, `torchvision:mvit_v2_s`, `timm:tf_efficientnet_lite0`,
-    `transformers:FOLDER_OR_ID`, `pytorchvideo:slowfast_r50`, or `python:MODULE:FUNCTION`."""
+    """LIBRARY:NAME, as `avmix:r2plus1d`, `avmix:cav_mae`, `torchvision:mvit_v2_s`,
+    `timm:tf_efficientnet_lite0`, `transformers:FOLDER_OR_ID`, `pytorchvideo:slowfast_r50`, or
+    `python:MODULE:FUNCTION`."""
     pooling: Pooling = "mean"
     """How an image network's features of the frames become one of the clip: `mean`, `max`, both
     (`mean+max`), `attention` (a learned weight for each frame), or `tsm` (temporal shift: frames
@@ -104,8 +105,9 @@ class AudioEncoderConfig(EncoderConfig):
     """Audio encoder: spectrograms to one feature vector per clip."""
 
     encoder: str = "avmix:cnn"
-    """LIBRARY:NAME, as `avmix:cnn`, any image network of `torchvision:` or `timm:`,
-    `pytorchvideo:acoustic_resnet50`, `transformers:FOLDER_OR_ID`, or `python:MODULE:FUNCTION`."""
+    """LIBRARY:NAME, as `avmix:cnn`, `avmix:eat`, `avmix:sslam`, `avmix:cav_mae`, `avmix:beats`, any
+    image network of `torchvision:` or `timm:`, `pytorchvideo:acoustic_resnet50`,
+    `transformers:FOLDER_OR_ID`, or `python:MODULE:FUNCTION`."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -44,9 +44,13 @@ def _is(key: str, value: str) -> Need:
 
 
 def _encoder(modality: str, says: str, fits: Callable[[str], bool]) -> Need:
-    """The encoder is of a library such that `fits`."""
-    key = f"model.{modality}.encoder"
-    return Need(f"{key} {says}", lambda part: fits(part.encoder.partition(":")[0]))
+    """The encoder is of a library such that `fits`; avmix's own go by their whole names."""
+
+    def met(part: Any) -> bool:
+        library = part.encoder.partition(":")[0]
+        return fits(part.encoder if library == "avmix" else library)
+
+    return Need(f"model.{modality}.encoder {says}", met)
 
 
 def _some(says: str, fits: Callable[[Any, MixMethod], bool]) -> Need:
@@ -86,8 +90,10 @@ _MIXES_WAVEFORMS = Need(
 )
 _RESIZED, _RANDAUGMENT = _is("augment.crop", "resized"), _is("augment.policy", "randaugment")
 
-_OWN, _OTHER = "of avmix (avmix:NAME)", "of another library than avmix"
-_IMAGES = ("torchvision", "timm")
+_WIDTHS = ("avmix:r2plus1d", "avmix:cnn")
+"""Encoders that have `channels` in place of `options`."""
+_OWN, _OTHER = "avmix:r2plus1d or avmix:cnn", "other than avmix:r2plus1d and avmix:cnn"
+_IMAGES = ("torchvision", "timm", "avmix:cav_mae")
 
 
 def _of_encoder(modality: str) -> dict[str, tuple[Need, ...]]:
@@ -96,8 +102,8 @@ def _of_encoder(modality: str) -> dict[str, tuple[Need, ...]]:
     weights = Need(f"{key}.weights {says}", lambda part: part.weights != "")
     learns = Need(f"{key}.frozen false", lambda part: not part.frozen)
     return {
-        f"{key}.channels": (_encoder(modality, _OWN, lambda library: library == "avmix"),),
-        f"{key}.options": (_encoder(modality, _OTHER, lambda library: library != "avmix"),),
+        f"{key}.channels": (_encoder(modality, _OWN, lambda name: name in _WIDTHS),),
+        f"{key}.options": (_encoder(modality, _OTHER, lambda name: name not in _WIDTHS),),
         f"{key}.may_lack": (weights,),
         f"{key}.lr_scale": (learns,),
         f"{key}.layer_decay": (learns,),
@@ -175,7 +181,7 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     ),
     **_of_encoder("video"),
     "model.video.pooling": (
-        _encoder("video", "of torchvision or timm", lambda library: library in _IMAGES),
+        _encoder("video", "of torchvision or timm, or avmix:cav_mae", lambda name: name in _IMAGES),
     ),
     **_of_encoder("audio"),
     "optim.momentum": (_is("optim.name", "sgd"),),

@@ -12,7 +12,7 @@ from avmix.config import MEL_MEAN, MEL_STD, TrainConfig
 from avmix.config.unused_options import value_at
 from avmix.data.kept_features import MODALITIES
 from avmix.models.encoder import Encoder, VideoSpec
-from avmix.models.encoder_names import audio_encoder, video_encoder
+from avmix.models.encoder_names import audio_encoder, is_own, video_encoder
 from avmix.models.frontend import Frontend
 from avmix.training.checkpoint import digest_of
 from avmix.training.trained import load
@@ -56,7 +56,7 @@ class FrozenEncoders(nn.Module):
             said = value_at(config.model, name)
             found[name] = {
                 "encoder": said.encoder,
-                "channels": said.channels if said.encoder.startswith("avmix:") else None,
+                "channels": said.channels if is_own(said) else None,
                 "options": said.options,
                 "pooling": getattr(said, "pooling", None),
                 "width": self.widths[name],

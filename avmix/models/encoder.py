@@ -74,6 +74,9 @@ class Positions:
     """Moments, rows and columns."""
     first: int = 0
     """Tokens before those of the grid."""
+    counted: bool = False
+    """Places are counted from the first one, not relative to the size: a smaller grid has the first
+    moments of a larger one, and what lies beyond a smaller one keeps its own values."""
 
 
 Stage = Callable[[Any], Any]

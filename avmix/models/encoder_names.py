@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from avmix.config import (
+    LIBRARIES,
     AudioEncoderConfig,
     ClipConfig,
     FrontendConfig,
@@ -20,11 +21,10 @@ from avmix.config import (
     VideoEncoderConfig,
 )
 from avmix.mix.clip_grid import clip_grids
-from avmix.models.audio_encoder import AudioEncoder
 from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
-from avmix.models.video_encoder import VideoEncoder
 
-_OWN = {"video": "r2plus1d", "audio": "cnn"}
+_ADAPTERS = {name: name for name in LIBRARIES} | {"avmix": "own_encoders"}
+"""Modules that build the encoders of a library."""
 
 
 def video_encoder(
@@ -84,8 +84,9 @@ def audio_encoder(
 
 
 def is_own(config: VideoEncoderConfig | AudioEncoderConfig) -> bool:
-    """Whether the encoder is one of avmix, which takes clips of any kind."""
-    return config.encoder.startswith("avmix:")
+    """Whether the encoder is one of the convolutional ones of avmix, which take clips of any
+    kind."""
+    return config.encoder in ("avmix:r2plus1d", "avmix:cnn")
 
 
 def specs_of(
@@ -112,14 +113,10 @@ def specs_of(
 def _video(config: VideoEncoderConfig, clip: ClipConfig) -> tuple[str, Encoder, VideoSpec]:
     """What errors call it, the encoder, and what it expects."""
     library, _, name = config.encoder.partition(":")
-    match library:
-        case "avmix":
-            _check_own(name, "video")
-            found: Encoder = VideoEncoder(config.channels)
-        case "python":
-            found = _of_user("video", name, config.options)
-        case _:
-            found = import_module(f"avmix.models.{library}").video(name, config, clip)
+    if library == "python":
+        found = _of_user("video", name, config.options)
+    else:
+        found = import_module(f"avmix.models.{_ADAPTERS[library]}").video(name, config, clip)
     which, spec = f"model.video.encoder {config.encoder}", found.spec
     if not isinstance(spec, VideoSpec):
         raise ValueError(f"{which} takes no frames: its spec is {spec}")
@@ -130,25 +127,15 @@ def _audio(
     config: AudioEncoderConfig, clip: ClipConfig, frontend: FrontendConfig
 ) -> tuple[str, Encoder, AudioSpec]:
     library, _, name = config.encoder.partition(":")
-    match library:
-        case "avmix":
-            _check_own(name, "audio")
-            found: Encoder = AudioEncoder(config.channels, clip.audio_channels)
-        case "python":
-            found = _of_user("audio", name, config.options)
-        case _:
-            found = import_module(f"avmix.models.{library}").audio(name, config, clip, frontend)
+    if library == "python":
+        found = _of_user("audio", name, config.options)
+    else:
+        adapter = import_module(f"avmix.models.{_ADAPTERS[library]}")
+        found = adapter.audio(name, config, clip, frontend)
     which, spec = f"model.audio.encoder {config.encoder}", found.spec
     if not isinstance(spec, AudioSpec):
         raise ValueError(f"{which} takes no spectrograms: its spec is {spec}")
     return which, found, spec
-
-
-def _check_own(name: str, modality: str) -> None:
-    if name != _OWN[modality]:
-        raise ValueError(
-            f"model.{modality}.encoder: avmix has {_OWN[modality]!r} only, got {name!r}"
-        )
 
 
 def _of_user(modality: str, name: str, options: dict[str, Any]) -> Encoder:

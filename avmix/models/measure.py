@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from avmix.config import ClipConfig, FrontendConfig, MixConfig
 from avmix.config.mix_method import parse_mix_method
@@ -149,12 +149,20 @@ def _by_stage(
     return found
 
 
+def _attention_flops(query: Any, key: Any, value: Any, *args: Any, **options: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+_CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+"""Attention of processors, which torch does not count."""
+
+
 class _Flops:
     """Counts operations."""
 
     @torch.no_grad()
     def __call__(self, stage: Callable[[], Any]) -> tuple[Any, int]:
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
             y = stage()
         return y, counter.get_total_flops()
 

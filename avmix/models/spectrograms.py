@@ -25,6 +25,9 @@ what half precision would flush to zero."""
 KALDI_FLOOR = torch.finfo(torch.float32).eps
 """Least mel power of Kaldi's filterbanks before the logarithm."""
 
+KALDI_AMPLITUDE = 2.0**15
+"""Of a sample of 1.0 in `kaldi_povey`, as in files of 16 bits."""
+
 DECIBEL_FLOOR = 1e-10
 """Least mel power of `panns` and `librosa` before the logarithm: -100 dB."""
 
@@ -53,8 +56,8 @@ def spectrogram(config: FrontendConfig, sample_rate: int) -> Spectrogram:
     match config.kind:
         case "log_mel":
             return LogMel(config, sample_rate)
-        case "kaldi":
-            return Kaldi(config, sample_rate)
+        case "kaldi" | "kaldi_povey" as kind:
+            return Kaldi(config, sample_rate, kind)
         case "panns" | "librosa" as kind:
             return Decibels(config, sample_rate, kind)
 
@@ -83,10 +86,14 @@ class Kaldi(Spectrogram):
     Column k covers samples [k * hop, k * hop + n_fft): their mean is removed, they are emphasised
     (x[t] - 0.97 x[t - 1]), weighted by a symmetric Hann window and padded to a power of two. Mel
     filters, triangles in mel, reach from 20 Hz to half of the sample rate. No dither. As
-    `torchaudio.compliance.kaldi.fbank(window_type="hanning", dither=0)`.
+    `torchaudio.compliance.kaldi.fbank(window_type="hanning", dither=0)`. `kaldi_povey`: the window
+    is Hann's to the power of 0.85, and samples are those of 16 bits (times `KALDI_AMPLITUDE`), as
+    in `fbank(waveform * 2**15, dither=0)`.
     """
 
-    def __init__(self, config: FrontendConfig, sample_rate: int) -> None:
+    def __init__(
+        self, config: FrontendConfig, sample_rate: int, kind: Literal["kaldi", "kaldi_povey"]
+    ) -> None:
         """`n_fft` and `hop_length` of `config` are window and step, samples."""
         super().__init__()
         self._length, self._hop = config.n_fft, config.hop_length
@@ -96,6 +103,9 @@ class Kaldi(Spectrogram):
         self.window: Tensor
         self.banks: Tensor
         window = torch.hann_window(config.n_fft, periodic=False)
+        if kind == "kaldi_povey":
+            # A power of two: as exact as if the samples themselves were multiplied.
+            window = KALDI_AMPLITUDE * window.pow(0.85)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("banks", nn.functional.pad(banks, (0, 1)), persistent=False)
 

@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 
 from avmix.config import AudioEncoderConfig, VideoEncoderConfig
 from avmix.models.encoder import Encoder, Positions
+from avmix.models.published_names import PUBLISHED
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _INSIDE = ("average", "state_dict", "model_state", "model", "model_state_dict", "module")
@@ -68,8 +69,12 @@ def load_into(
         found = _pretrained(key, library, name, config, channels)
     else:
         found = read_state(config.weights, key)
+    new: tuple[str, ...] = ()
+    if library == "avmix" and (published := PUBLISHED.get((modality, name))):
+        found, new = published.ours(found), published.new
     found = renamed(found, encoder.network, prefer=modality)
-    report = load_state(encoder, found, config.may_lack, f"{key} {config.weights}")
+    may_lack = [*config.may_lack, *new]
+    report = load_state(encoder, found, may_lack, f"{key} {config.weights}")
     return f"{config.encoder} begins with {config.weights}: {report}"
 
 
@@ -291,9 +296,13 @@ def inflated(weight: Float[Tensor, "o i h w"], depth: int) -> Float[Tensor, "o i
 
 def resampled(value: Tensor, own: Tensor, at: Positions) -> Tensor | None:
     """Positional embeddings (1 n d) or (n d) resampled to the grid of `own`: bicubic in space,
-    linear in time; tokens before the grid are kept. None where the grid of `value` is unknown."""
+    linear in time; tokens before the grid are kept. Where places are counted, as many as there
+    are. None where the grid of `value` is unknown."""
     if value.ndim != own.ndim or value.shape[-1] != own.shape[-1]:
         return None
+    if at.counted:
+        end = min(value.shape[-2], own.shape[-2])
+        return torch.cat([value[..., :end, :].to(own.dtype), own[..., end:, :]], -2)
     tokens = value.reshape(-1, value.shape[-1]).float()
     first, rest = tokens[: at.first], tokens[at.first :]
     old = _old_grid(len(rest), at.grid)
