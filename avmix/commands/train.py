@@ -93,7 +93,8 @@ def _train_epochs(run: Training) -> TrainResult:
     if val is None:
         echo_on(log.console, _no_val(config))
     changed = run.rounding.notice(state.rounding)
-    for notice in (run.expected, model.video.notice, model.audio.notice, run.notice,
+    begun_with = [encoder.notice for encoder in model.encoders.values()]
+    for notice in (run.expected, *begun_with, run.notice,
                    run.quarantine.notice(), state.notice(), changed):  # fmt: skip
         if notice:
             echo_on(log.console, notice)

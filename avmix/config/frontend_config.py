@@ -6,7 +6,7 @@ from typing import Literal
 from avmix.config.checks import validate, validate_numbers
 from avmix.config.unset import unset
 
-FrontEnd = Literal["log_mel", "kaldi", "panns", "librosa"]
+FrontEnd = Literal["log_mel", "kaldi", "panns", "librosa", "waveform"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,8 @@ class FrontendConfig:
     kind: FrontEnd = unset("log_mel")
     """Formula of the spectrogram (docs/models.md): `log_mel`; `kaldi`, filterbanks with a Hann
     window, of encoders trained on AudioSet; `panns`, decibels of 50 Hz to 14 kHz, of PANNs and
-    CLAP; `librosa`, its decibels. All but log_mel need numbers for mel_mean and mel_std."""
+    CLAP; `librosa`, its decibels. All three need numbers for mel_mean and mel_std. `waveform`: none,
+    the samples themselves, for encoders that have a front end inside."""
     num_mels: int = unset(64)
     """Mel bins, >= 1; every mel filter must cover a frequency of the spectrum, or the run does not
     start."""
@@ -38,7 +39,8 @@ class FrontendConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         for key in ("mel_mean", "mel_std"):
-            validate(self.kind == "log_mel" or getattr(self, key) != "measured", f"frontend.{key}",
+            validate(self.kind in ("log_mel", "waveform") or getattr(self, key) != "measured",
+                     f"frontend.{key}",
                      f"must be a number for frontend.kind {self.kind}: what is measured is of "
                      "log-mels (an encoder that expects this kind brings both, where "
                      "frontend.kind is left out)", getattr(self, key))  # fmt: skip
