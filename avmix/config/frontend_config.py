@@ -16,8 +16,8 @@ class FrontendConfig:
     kind: FrontEnd = unset("log_mel")
     """Formula of the spectrogram (docs/models.md): `log_mel`; `kaldi`, filterbanks with a Hann
     window, of encoders trained on AudioSet; `panns`, decibels of 50 Hz to 14 kHz, of PANNs and
-    CLAP; `librosa`, its decibels. All three need numbers for mel_mean and mel_std. `waveform`: none,
-    the samples themselves, for encoders that have a front end inside."""
+    CLAP; `librosa`, its decibels. These three need numbers for mel_mean and mel_std. `waveform`:
+    none, the samples themselves, for encoders that have a front end inside."""
     num_mels: int = unset(64)
     """Mel bins, >= 1; every mel filter must cover a frequency of the spectrum, or the run does not
     start."""

@@ -75,8 +75,11 @@ class TrainConfig:
                  "is another window of the same file, and those are never mixed",
                  self.mix.pairing)  # fmt: skip
         if self.model.joint.encoder:
-            late = [word for word in self.mix.mix_methods
-                    if parse_mix_method(word).dropout and parse_mix_method(word).level != "input"]
+            late = [
+                word
+                for word in self.mix.mix_methods
+                if parse_mix_method(word).dropout and parse_mix_method(word).level != "input"
+            ]
             validate(not late, "mix.method", "must not leave a modality out after its input "
                      f"(+dropout at @layer or @feature) with model.joint.encoder "
                      f"{self.model.joint.encoder}: the other one has seen it", late)  # fmt: skip

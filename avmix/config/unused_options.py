@@ -84,9 +84,10 @@ _RESIZED, _RANDAUGMENT = _is("augment.crop", "resized"), _is("augment.policy", "
 _OWN, _OTHER = "of avmix (avmix:NAME)", "of another library than avmix"
 _IMAGES = ("torchvision", "timm")
 _LATE = Need(
-    "an empty model.joint.encoder, which is in place of both", lambda model: not model.joint.encoder,
+    "an empty model.joint.encoder, which is in place of both",
+    lambda model: model.joint.encoder == "",
     "model",
-)  # fmt: skip
+)
 _JOINT = Need("model.joint.encoder", lambda part: part.encoder != "")
 
 
@@ -98,12 +99,12 @@ def _of_encoder(section: str) -> dict[str, tuple[Need, ...]]:
     learns = Need(f"{key}.frozen false", lambda part: not part.frozen)
     found = {
         f"{key}.options": (used,),
+        f"{key}.frozen": (used,),
+        f"{key}.frozen_norm": (used, learns),
         f"{key}.weights": (used,),
         f"{key}.may_lack": (used, weights),
-        f"{key}.frozen": (used,),
         f"{key}.lr_scale": (used, learns),
         f"{key}.layer_decay": (used, learns),
-        f"{key}.frozen_norm": (used, learns),
         f"{key}.gradient_checkpointing": (used, learns),
     }
     if section == "joint":
@@ -136,8 +137,12 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "augment.time_mask_seconds": (_over("augment.time_masks"),),
     "augment.mel_mask_share": (_over("augment.mel_masks"),),
     **{
-        f"frontend.{key}": (Need("another frontend.kind than waveform, which has no spectrogram",
-                                 lambda frontend: frontend.kind != "waveform"),)
+        f"frontend.{key}": (
+            Need(
+                "another frontend.kind than waveform, which has no spectrogram",
+                lambda frontend: frontend.kind != "waveform",
+            ),
+        )
         for key in ("num_mels", "n_fft", "hop_length", "mel_mean", "mel_std")
     },
     "mix.method": (Need("an empty mix.switch, in place of it", lambda mix: not mix.switch),),

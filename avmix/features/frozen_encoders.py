@@ -131,7 +131,7 @@ def _is_joint(config: TrainConfig, modalities: Sequence[str]) -> bool:
     joint = config.model.joint.encoder
     if joint and {*modalities} != {*MODALITIES}:
         raise ValueError(
-            f"model.joint.encoder {joint} gives the features of both modalities together; leave out "
-            "--modality"
+            f"model.joint.encoder {joint} gives the features of both modalities together; leave "
+            "out --modality"
         )
     return bool(joint)

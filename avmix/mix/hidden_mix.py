@@ -44,9 +44,7 @@ class HiddenMix(NamedTuple):
         return blend_crosswise(video, audio, self.partner, self.video, self.path)
 
 
-def hidden_mix(
-    plan: PlacedPlan, has: tuple[Tensor, Tensor] | None = None
-) -> HiddenMix | None:
+def hidden_mix(plan: PlacedPlan, has: tuple[Tensor, Tensor] | None = None) -> HiddenMix | None:
     """The mix that the network carries out; None where it was done before, or is not done at
     all. `has`: which of the clips that are read have frames, and which audio."""
     what = plan.plan

@@ -1,5 +1,5 @@
-"""The classifier: an encoder of each modality or one of both, late fusion, three heads, and mixing of
-hidden representations."""
+"""The classifier: an encoder of each modality or one of both, late fusion, three heads, and mixing
+of hidden representations."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,7 +20,6 @@ from avmix.models.hidden import Joint
 from avmix.models.joint_encoder import JointEncoder, whole
 from avmix.models.joint_names import joint_encoder
 from avmix.types import Heads
-
 
 Has = tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]
 """Which clips have frames, and which have audio."""

@@ -80,9 +80,7 @@ def check_video(which: str, spec: VideoSpec, clip: ClipConfig) -> None:
     )
 
 
-def check_audio(
-    which: str, spec: AudioSpec, clip: ClipConfig, frontend: FrontendConfig
-) -> None:
+def check_audio(which: str, spec: AudioSpec, clip: ClipConfig, frontend: FrontendConfig) -> None:
     """Likewise for other spectrograms, or another waveform, than `spec` wants."""
     wants_waveform = spec.front_end == "waveform"
     if spec.front_end not in (None, frontend.kind) or (

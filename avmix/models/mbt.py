@@ -12,6 +12,7 @@ of a vision transformer of timm.
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -87,7 +88,11 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         """Names as timm's."""
         super().__init__()
-        self.qkv, self.proj, self.heads = nn.Linear(width, 3 * width), nn.Linear(width, width), heads
+        self.qkv, self.proj, self.heads = (
+            nn.Linear(width, 3 * width),
+            nn.Linear(width, width),
+            heads,
+        )
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """softmax(q k / sqrt(d / heads)) v, then a linear layer."""
@@ -183,7 +188,7 @@ class BottleneckTransformer(JointEncoder):
         self.sizes, self.channels = sizes, channels
         count = min(_GROUPS, sizes.depth)
         ends = [round(sizes.depth * i / count) for i in range(count + 1)]
-        layers = [partial(self._layers, range(a, b)) for a, b in zip(ends, ends[1:], strict=False)]
+        layers = [partial(self._layers, range(a, b)) for a, b in pairwise(ends)]
         self.stages = [self._embed, *layers]
         self.num_features = Widths(sizes.width, sizes.width)
         self.spec = JointSpec(video=VideoSpec(), audio=AudioSpec(channels=channels))
