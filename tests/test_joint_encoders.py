@@ -351,6 +351,86 @@ def test_a_vision_transformer_is_for_both_towers() -> None:
     assert torch.equal(encoder.audio.patch_embed.proj.weight, stem)  # type: ignore[union-attr]
 
 
+# PE-AV --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pe_av(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small random network of transformers; its weights and configuration are in `folder`."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("timm")
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "head_dim": 8}  # fmt: skip
+    dac = {"model_type": "dac", "downsampling_ratios": [8, 10], "encoder_hidden_size": 4,
+           "codebook_dim": 8, "hidden_size": 16}  # fmt: skip
+    vision = {"model_type": "timm_wrapper", "architecture": "vit_pe_core_tiny_patch16_384",
+              "num_classes": 12, "do_pooling": True, "global_pool": "map",
+              "model_args": {"img_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}}  # fmt: skip
+    text = {"model_type": "modernbert", "hidden_size": 12, "intermediate_size": 16,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 20, "pad_token_id": 0,
+            "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}  # fmt: skip
+    settings = transformers.PeAudioVideoConfig(
+        text_config=text,
+        audio_video_config={
+            "audio_config": {"model_type": "pe_audio_encoder", "dac_config": dac, **size},
+            "video_config": {"model_type": "pe_video_encoder", "vision_config": vision, **size},
+            **size,
+        },
+    )
+    torch.manual_seed(0)
+    net = transformers.PeAudioVideoModel(settings).eval()
+    net.folder = tmp_path_factory.mktemp("pe_av")
+    net.save_pretrained(net.folder)
+    return net
+
+
+PE_CLIP = ClipConfig(duration_seconds=0.05, num_frames=3)
+
+
+def pe_config(folder: Path, **options: Any) -> TrainConfig:
+    joint = JointEncoderConfig(encoder=f"transformers:{folder}", **options)
+    mix = MixConfig(audio_domain="waveform")
+    return with_expected_input(TrainConfig(clip=PE_CLIP, mix=mix, model=ModelConfig(joint=joint)))
+
+
+@torch.no_grad()
+def test_embeddings_of_pe_av_are_the_librarys(pe_av: Any) -> None:
+    config = pe_config(pe_av.folder, weights=str(pe_av.folder), frozen=True)
+    assert (config.frontend.kind, config.clip.sample_rate, config.clip.crop) == (
+        "waveform", 48_000, 32,
+    )  # fmt: skip
+    encoder = joint_encoder(config.model.joint, config.clip, config.frontend)
+    assert (encoder.spec.video.mean, encoder.spec.video.std) == ((0.5,) * 3, (0.5,) * 3)
+    video, audio = inputs(config)
+    assert audio.shape == (2, 1, 2400)  # 30 times the 80 samples of a token
+    only_first = torch.tensor([True, False])
+    found = encoder(video, audio, ALL, only_first)
+    silent = audio * only_first.view(2, 1, 1)
+    frames = video.transpose(1, 2).contiguous()
+    theirs = pe_av.get_audio_video_embeds(silent, frames, return_audio_embeds=True,
+                                          return_video_embeds=True)  # fmt: skip
+    assert encoder.num_features == (24, 24)
+    assert torch.equal(found.video[:, :12], theirs.video_embeds)
+    assert torch.equal(found.audio[:, :12], theirs.audio_embeds)
+    assert torch.equal(found.video[0, 12:], theirs.audio_video_embeds[0])
+    assert torch.equal(found.audio[0, 12:], theirs.audio_video_embeds[0])
+    assert not found.video[1, 12:].any()
+    assert found.video.std() > 1e-4
+    junk = encoder(video, torch.full_like(audio, 7.0), ALL, only_first)
+    assert torch.equal(junk.video[1], found.video[1])
+
+
+def test_pe_av_continues_a_waveform_to_whole_tokens(pe_av: Any) -> None:
+    config = pe_config(pe_av.folder)
+    encoder = joint_encoder(config.model.joint, config.clip, config.frontend).eval()
+    video, audio = inputs(config)
+    short = audio[:, :, :2390]
+    whole = torch.cat([short, short[:, :, -11:-1].flip(2)], 2)
+    with torch.no_grad():
+        assert torch.equal(encoder(video, short, ALL, ALL).audio,
+                           encoder(video, whole, ALL, ALL).audio)  # fmt: skip
+
+
 # The whole way ------------------------------------------------------------------------------------
 
 
@@ -368,22 +448,35 @@ def batch_for(config: TrainConfig) -> Batch:
     )  # fmt: skip
 
 
+def test_pe_av_trains_is_saved_goes_on_and_is_evaluated(pe_av: Any, tmp_path: Path) -> None:
+    goes_the_whole_way(pe_config(pe_av.folder), tmp_path, stages=0)
+
+
 @pytest.mark.parametrize("name", ["mbt", pytest.param("avslowfast", marks=pytest.mark.long)])
 def test_a_joint_encoder_trains_is_saved_goes_on_and_is_evaluated(name: str, tmp_path) -> None:
     config = config_of(name, fusion="gated", missing="learned", shared_width=6)
+    goes_the_whole_way(config, tmp_path, STAGES[name], learns_after_them=name == "mbt")
+
+
+def goes_the_whole_way(
+    config: TrainConfig, tmp_path: Path, stages: int, learns_after_them: bool = True
+) -> None:
     torch.manual_seed(0)
     build: Callable[..., Any] = build_model
     model = build(config.model, CLASSES, clip=config.clip, frontend=config.frontend).train()
     batch = batch_for(config)
     frontend = Frontend(config.frontend, config.clip.sample_rate, model.pixels)
     given = (*frontend(batch), batch.has_video, batch.has_audio)
-    slower = replace(config.model, joint=replace(config.model.joint, layer_decay=0.5, lr_scale=0.5))
+    decay = 0.5 if stages else 1.0
+    slower = replace(
+        config.model, joint=replace(config.model.joint, layer_decay=decay, lr_scale=0.5)
+    )
     optimizer = build_optimizer(
         model, OptimConfig(lr=0.01), slower, empty_clip(config.clip, config.frontend)
     )
     rates = {group["lr_scale"] for group in optimizer.param_groups if group["params"]}
-    after_the_stages = {0.5} if name == "mbt" else set()  # AVSlowFast has nothing that learns there
-    assert rates == {1.0, *after_the_stages, *(0.5 ** (k + 2) for k in range(STAGES[name]))}
+    after_the_stages = {0.5} if learns_after_them else set()
+    assert rates == {1.0, *after_the_stages, *(0.5 ** (k + 2) for k in range(stages))}
     step(model, optimizer, given)
     state = Checkpoint(
         config=config, classes=["a", "b", "c"], split_sha256="", num_steps=2, epoch=0, step=1,
@@ -405,7 +498,8 @@ def test_a_joint_encoder_trains_is_saved_goes_on_and_is_evaluated(name: str, tmp
     step(again, resumed, given)
     weights = model.state_dict()
     assert all(torch.equal(weights[key], value) for key, value in again.state_dict().items())
-    unmoved = [key for key, _ in model.named_parameters() if torch.equal(weights[key], first[key])]
+    unmoved = [key for key, p in model.named_parameters()
+               if p.requires_grad and torch.equal(weights[key], first[key])]  # fmt: skip
     assert unmoved == []
 
     model.eval()

@@ -209,12 +209,13 @@ def _headline(
         resumed = f", resumed at epoch {state.epoch + 1}, step {state.step}"
     if state.epoch >= config.optim.epochs:
         resumed = f", complete: {state.epoch} epochs are done (--optim.epochs N for more)"
+    audio = f"log-mels with mean {config.frontend.mel_mean} and deviation {config.frontend.mel_std}"
+    audio = "waveforms" if config.frontend.kind == "waveform" else audio
     return (
         f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
         f"{len(train.classes)} classes, {state.num_steps} steps an epoch; "
         f"{millions:.2f} M parameters; mix {_mix(config)}; "
-        f"log-mels with mean {config.frontend.mel_mean} and deviation {config.frontend.mel_std}; "
-        f"{here.device}, {here.world_size} process(es), "
+        f"{audio}; {here.device}, {here.world_size} process(es), "
         f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')}), "
         f"{config.data.num_workers} loader(s){resumed}"
     )

@@ -53,6 +53,11 @@ class FrontendConfig:
         validate_numbers(self, "frontend.")
 
     @property
+    def drawn(self) -> "FrontendConfig":
+        """As audio is drawn: of waveforms, log-mels are."""
+        return replace(self, kind="log_mel") if self.kind == "waveform" else self
+
+    @property
     def padding(self) -> int:
         """Samples added before and after the waveform: column k of `panns` and `librosa` is
         centred on sample k * hop_length."""
@@ -72,7 +77,9 @@ class FrontendConfig:
         return self.n_fft / 2 - self.padding
 
     def with_log_mel(self, mean: float, std: float) -> "FrontendConfig":
-        """Copy with these numbers in place of `measured`."""
+        """Copy with these numbers in place of `measured`; of waveforms there are none."""
+        if self.kind == "waveform":
+            return self
         return replace(
             self,
             mel_mean=mean if self.mel_mean == "measured" else self.mel_mean,

@@ -42,8 +42,9 @@ class Frontend(nn.Module):
         """
         super().__init__()
         self._mel = None if config.kind == "waveform" else spectrogram(config, sample_rate)
-        numbers = config.with_log_mel(MEL_MEAN, MEL_STD)
-        self._mean, self._std = float(numbers.mel_mean), float(numbers.mel_std)
+        if self._mel is not None:
+            numbers = config.with_log_mel(MEL_MEAN, MEL_STD)
+            self._mean, self._std = float(numbers.mel_mean), float(numbers.mel_std)
         self._sample_rate = sample_rate
         mean = pixels.mean if pixels and pixels.mean else PIXEL_MEAN
         std = pixels.std if pixels and pixels.std else PIXEL_STD

@@ -4,6 +4,8 @@ Perception encoder audiovisual (`PeAudioVideoModel`). The feature of a modality 
 beside that of both together, which is zeros where the clip lacks one; the text tower is taken away.
 """
 
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from avmix.config import ClipConfig, EncoderConfig, FrontendConfig, JointEncoder
 from avmix.models.encoder import AudioSpec, VideoSpec
 from avmix.models.hidden import Joint
 from avmix.models.joint_encoder import JointEncoder, JointSpec, Widths
-from avmix.models.library_encoder import built, imported
+from avmix.models.library_encoder import built, colour, imported
 from avmix.models.transformers_config import pixels_of, place_of, processor_of, settings_of
 
 _TYPE, _CLASS = "pe_audio_video", "PeAudioVideoModel"
@@ -38,10 +40,13 @@ def joint(
     if settings.model_type != _TYPE:
         raise ValueError(f"{which} is of the kind {settings.model_type!r}; there is {_TYPE}")
     build = getattr(imported("transformers", which), _CLASS)
-    net = built(lambda: build(settings), which, {})
-    mean, std = pixels_of(name)
+    with redirect_stdout(StringIO()):  # the library complains of its own documentation
+        net = built(lambda: build(settings), which, {})
+    vision = net.audio_video_encoder.embedder.video_encoder.embedder.vision_model.timm_model
+    usual = colour(vision.pretrained_cfg["mean"]), colour(vision.pretrained_cfg["std"])
+    mean, std = pixels_of(name, usual, "video_preprocessor_config.json")
     rate = int(processor_of(name, "preprocessor_config.json").get("sampling_rate", _RATE))
-    video = VideoSpec(size=_pixels_of_network(net), mean=mean, std=std)
+    video = VideoSpec(size=int(vision.patch_embed.img_size[0]), mean=mean, std=std)
     audio = AudioSpec(front_end="waveform", sample_rate=rate, channels=1)
     return PerceptionEncoder(net, JointSpec(video=video, audio=audio))
 
@@ -121,10 +126,3 @@ def _has(net: nn.Module, name: str) -> bool:
 def _whole_hops(waves: Float[Tensor, "b 1 s"], hop: int) -> Float[Tensor, "b 1 n"]:
     """Continued by reflection to a multiple of `hop` samples, as its feature extractor does."""
     return pad(waves, (0, -waves.shape[-1] % hop), mode="reflect")
-
-
-def _pixels_of_network(net: Any) -> int:
-    """Height and width of a frame."""
-    vision = net.audio_video_encoder.embedder.video_encoder.embedder.vision_model.timm_model
-    height, _ = vision.patch_embed.img_size
-    return int(height)

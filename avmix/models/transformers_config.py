@@ -52,13 +52,16 @@ def processor_of(name: str, *files: str) -> dict[str, Any]:
     return {}
 
 
-def pixels_of(name: str) -> tuple[Colour, Colour]:
-    """Mean and deviation of pixels in [0, 1], by the processor's configuration.
+def pixels_of(
+    name: str, default: tuple[Colour, Colour] = IMAGENET, *files: str
+) -> tuple[Colour, Colour]:
+    """Mean and deviation of pixels in [0, 1], by the processor's configuration (`processor_of`);
+    `default` where it does not say.
 
     A processor scales pixels of 0 to 255 by s, may take 1 away, and then normalises.
     """
-    said = processor_of(name)
-    mean, std = said.get("image_mean", IMAGENET[0]), said.get("image_std", IMAGENET[1])
+    said = processor_of(name, *files)
+    mean, std = said.get("image_mean", default[0]), said.get("image_std", default[1])
     if said.get("do_normalize") is False:
         mean, std = (0.0,) * 3, (1.0,) * 3
     scale, offset = 255 * said.get("rescale_factor", 1 / 255), 1.0 if said.get("offset") else 0.0
