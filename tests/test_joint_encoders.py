@@ -363,9 +363,10 @@ def pe_av(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "num_attention_heads": 2, "head_dim": 8}  # fmt: skip
     dac = {"model_type": "dac", "downsampling_ratios": [8, 10], "encoder_hidden_size": 4,
            "codebook_dim": 8, "hidden_size": 16}  # fmt: skip
+    vit = {"img_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}
     vision = {"model_type": "timm_wrapper", "architecture": "vit_pe_core_tiny_patch16_384",
               "num_classes": 12, "do_pooling": True, "global_pool": "map",
-              "model_args": {"img_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}}  # fmt: skip
+              "model_args": vit}  # fmt: skip
     text = {"model_type": "modernbert", "hidden_size": 12, "intermediate_size": 16,
             "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 20, "pad_token_id": 0,
             "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}  # fmt: skip

@@ -98,7 +98,8 @@ def _check_numbers(frontend: FrontendConfig, audio: AudioSpec, which: str) -> No
         keys = ("num_mels", "n_fft", "hop_length", "mel_mean", "mel_std")
         if given := [key for key in keys if not is_unset(getattr(frontend, key))]:
             raise ValueError(
-                f"{which} takes the waveform, frontend.{given[0]} is of spectrograms: leave it out"
+                f"{which} takes the waveform, frontend.{given[0]} is of spectrograms: leave it "
+                "out, or set frontend.kind waveform, too"
             )
     for key in ("mel_mean", "mel_std"):
         if not is_unset(value := getattr(frontend, key)):
