@@ -313,11 +313,10 @@ def _eval_rows(
     model: LateFusionClassifier, frontend: Frontend, batch: Batch
 ) -> Float[Tensor, "rows b k"]:
     """Probabilities for each of `EVAL_ROWS`."""
-    nothing = torch.zeros_like(batch.has_video)
+    video, audio = frontend(batch)
+    seen, heard, nothing = batch.has_video, batch.has_audio, torch.zeros_like(batch.has_video)
     heads, without_audio, without_video = model.heads_of(
-        *frontend(batch),
-        [(batch.has_video, batch.has_audio), (batch.has_video, nothing),
-         (nothing, batch.has_audio)],
-    )  # fmt: skip
+        video, audio, [(seen, heard), (seen, nothing), (nothing, heard)]
+    )
     logits = [heads.fused, heads.video, heads.audio, without_audio.fused, without_video.fused]
     return torch.stack(logits).float().softmax(2)
