@@ -40,7 +40,7 @@ def joint(
     if settings.model_type != _TYPE:
         raise ValueError(f"{which} is of the kind {settings.model_type!r}; there is {_TYPE}")
     build = getattr(imported("transformers", which), _CLASS)
-    with redirect_stdout(StringIO()):  # the library complains of its own documentation
+    with redirect_stdout(StringIO()):  # the library prints an error about its own documentation
         net = built(lambda: build(settings), which, {})
     vision = net.audio_video_encoder.embedder.video_encoder.embedder.vision_model.timm_model
     usual = colour(vision.pretrained_cfg["mean"]), colour(vision.pretrained_cfg["std"])
