@@ -480,6 +480,24 @@ def test_every_option_of_evaluation_is_heeded(runs: Runs) -> None:
     assert (runs.folder / "data_eval/result.json").is_file()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["joint", "waveform"])
+def test_a_run_is_evaluated_and_resumed(runs: Runs, kind: str) -> None:
+    options = MBT if kind == "joint" else {**ENABLES["frontend.kind=waveform"],
+                                           "frontend.kind": "waveform"}  # fmt: skip
+    folder, weights = runs.train({**options, "mix.method": "mixup@layer", "mix.layers": [1]})
+    scores = evaluation.evaluate(
+        EvalConfig(checkpoint=str(folder / "last.pt"), split="val", num_views=1, num_workers=0,
+                   threads=1, device="cpu")
+    )  # fmt: skip
+    assert all(found is not None and math.isfinite(found.nll) for found in scores.values())
+    config = checkpoint.load(folder / "last.pt").config
+    longer = replace(config, optim=replace(config.optim, epochs=3))
+    state = checkpoint.load(train.train(longer).checkpoint)
+    assert (state.epoch, state.step) == (3, 0)
+    assert not same(state.model, weights)
+
+
 @pytest.mark.slow
 def test_a_compiled_network_trains_as_the_other_does(runs: Runs) -> None:
     """In a process of its own: what compiles warns of parts of torch itself."""
