@@ -16,6 +16,8 @@ TIMM_AUDIO = {"model.audio.encoder": "timm:resnet18"}
 VIDEO_WEIGHTS = {"model.video.weights": "x.pt"}
 AUDIO_WEIGHTS = {"model.audio.weights": "x.pt"}
 MIX_FEATURES = {"mix.method": "mixup@feature"}
+JOINT = {"model.joint.encoder": "avmix:mbt"}
+JOINT_WEIGHTS = {**JOINT, "model.joint.weights": "x.pt"}
 OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "data.root": ("x", ALWAYS, ""),
     "data.manifest": ("x", ALWAYS, ""),
@@ -126,7 +128,6 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "model.shared_width": (4, ALWAYS, ""),
     "model.sync_norm": (True, ALWAYS, ""),
     "model.video.encoder": ("timm:resnet18", ALWAYS, ""),
-    "model.video.channels": ([4, 4, 4], ALWAYS, ""),
     "model.video.options": ({"x": 1}, TIMM_VIDEO, "model.video.encoder other than avmix:r2plus1d"),
     "model.video.weights": ("x.pt", ALWAYS, ""),
     "model.video.may_lack": (["x"], VIDEO_WEIGHTS, "model.video.weights"),
@@ -135,9 +136,9 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "model.video.layer_decay": (0.5, ALWAYS, ""),
     "model.video.frozen_norm": (True, VIDEO_WEIGHTS, ""),
     "model.video.gradient_checkpointing": (True, ALWAYS, ""),
+    "model.video.channels": ([4, 4, 4], ALWAYS, ""),
     "model.video.pooling": ("max", TIMM_VIDEO, "model.video.encoder of torchvision or timm"),
     "model.audio.encoder": ("timm:resnet18", ALWAYS, ""),
-    "model.audio.channels": ([4, 4, 4], ALWAYS, ""),
     "model.audio.options": ({"x": 1}, TIMM_AUDIO, "model.audio.encoder other than avmix:r2plus1d"),
     "model.audio.weights": ("x.pt", ALWAYS, ""),
     "model.audio.may_lack": (["x"], AUDIO_WEIGHTS, "model.audio.weights"),
@@ -146,6 +147,16 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "model.audio.layer_decay": (0.5, ALWAYS, ""),
     "model.audio.frozen_norm": (True, AUDIO_WEIGHTS, ""),
     "model.audio.gradient_checkpointing": (True, ALWAYS, ""),
+    "model.audio.channels": ([4, 4, 4], ALWAYS, ""),
+    "model.joint.encoder": ("avmix:mbt", ALWAYS, ""),
+    "model.joint.options": ({"x": 1}, JOINT, "model.joint.encoder"),
+    "model.joint.weights": ("x.pt", JOINT, "model.joint.encoder"),
+    "model.joint.may_lack": (["x"], JOINT_WEIGHTS, "model.joint.encoder"),
+    "model.joint.frozen": (True, JOINT_WEIGHTS, ""),
+    "model.joint.lr_scale": (0.5, JOINT, "model.joint.encoder"),
+    "model.joint.layer_decay": (0.5, JOINT, "model.joint.encoder"),
+    "model.joint.frozen_norm": (True, JOINT_WEIGHTS, ""),
+    "model.joint.gradient_checkpointing": (True, JOINT, "model.joint.encoder"),
     "loss.kind": ("binary", ALWAYS, ""),
     "loss.fused": (0.5, ALWAYS, ""),
     "loss.video": (0.2, ALWAYS, ""),

@@ -33,6 +33,7 @@ from avmix.models.fusion import ConcatFusion
 from avmix.models.image_encoders import FrameEncoder, ImageNetwork, temporal_shift
 from avmix.models.library_encoder import Cut, LibraryEncoder, chain, imported
 from avmix.models.measure import _Flops
+from avmix.models.transformers_waveform import normalised
 
 CLIP = ClipConfig(num_frames=2, crop=32, short_side=32, duration_seconds=1.0)
 FRONTEND = FrontendConfig(num_mels=32, n_fft=512, hop_length=500)
@@ -413,6 +414,47 @@ def test_a_network_for_audio_of_transformers_is_the_librarys(kind, tmp_path):
         return encoder.network(x[:, 0] if kind == "ast" else x).pooler_output
 
     check(encoder, spectrograms(mels=16, columns=24), library, stages)
+
+
+WAVES = {**HIDDEN, "conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2],
+         "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}  # fmt: skip
+STABLE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
+WAVEFORM_NETS = {
+    "wav2vec2": ("Wav2Vec2Config", WAVES),
+    "wav2vec2_stable": ("Wav2Vec2Config", {**WAVES, **STABLE}),
+    "wav2vec2_adapter": (
+        "Wav2Vec2Config", {**WAVES, "add_adapter": True, "num_adapter_layers": 1,
+                           "output_hidden_size": 12},
+    ),
+    "hubert": ("HubertConfig", WAVES),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WAVEFORM_NETS)
+def test_a_network_for_waveforms_of_transformers_is_the_librarys(kind, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    folder = written(tmp_path, *WAVEFORM_NETS[kind])
+    frontend = FrontendConfig(kind="waveform")
+    config = AudioEncoderConfig(encoder=f"transformers:{folder}")
+    encoder = settle(audio_encoder(config, ClipConfig(duration_seconds=0.1), frontend))
+    assert encoder.spec == AudioSpec(front_end="waveform", sample_rate=16_000, channels=1)
+    x = torch.randn(2, 1, 1600, generator=torch.Generator().manual_seed(0))
+
+    def library(x: Tensor) -> Tensor:
+        return encoder.network(normalised(x)).last_hidden_state.mean(1)
+
+    check(encoder, x, library, 4)
+    feature_extractor = transformers.Wav2Vec2FeatureExtractor()
+    theirs = feature_extractor([*x[:, 0].numpy()], sampling_rate=16_000).input_values
+    for one, other in zip(normalised(x), theirs, strict=True):
+        torch.testing.assert_close(one, torch.as_tensor(other), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"takes the waveform, frontend\.kind gives log_mel$"):
+        audio_encoder(config, ClipConfig(), FRONTEND)
+    with pytest.raises(ValueError, match=r"avmix:cnn takes any spectrograms, .* gives waveform$"):
+        audio_encoder(AudioEncoderConfig(), ClipConfig(), frontend)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
+    with pytest.raises(ValueError, match=r"does not normalise \(do_normalize false\)"):
+        audio_encoder(config, ClipConfig(), frontend)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from avmix.config import (
     DataConfig,
     EvalConfig,
     FrontendConfig,
+    JointEncoderConfig,
     ModelConfig,
     OptimConfig,
     RunConfig,
@@ -45,6 +46,9 @@ from avmix.data.manifest import write_manifest
 from avmix.media.judgement import entry_of
 from avmix.models import build_model
 from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
+from avmix.models.hidden import Joint
+from avmix.models.joint_encoder import JointEncoder, JointSpec, Widths
+from avmix.models.joint_names import joint_encoder
 from avmix.training import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +109,9 @@ VALUES: dict[str, Any] = {
     "model.audio.options": {"width": 6},
     "model.audio.weights": "{audio}",
     "model.audio.may_lack": ["stages.1"],
+    "model.joint.options": {"width": 8, "depth": 1, "heads": 2, "patch": 8, "fusion_layer": 0},
+    "model.joint.weights": "{joint}",
+    "model.joint.may_lack": ["bottlenecks"],
     "optim.clip_norm": 0.01,
     "optim.epochs": 3,
     "optim.batch_size": 6,
@@ -115,6 +122,12 @@ VALUES: dict[str, Any] = {
 SHARED = {"model.shared_width": 4}
 USUAL = ModelConfig().video.channels
 """Which only the encoders of avmix have: of others the option must not be set."""
+MBT = {
+    "model.video.channels": USUAL,
+    "model.audio.channels": USUAL,
+    "model.joint.encoder": "avmix:mbt",
+    "model.joint.options": {"width": 8, "depth": 2, "heads": 2, "patch": 8, "fusion_layer": 1},
+}
 ENABLES: dict[str, dict[str, Any]] = {
     "augment.background_label": {"augment.background": 1.0},
     "augment.background_snr_db": {"augment.background": 1.0},
@@ -144,7 +157,25 @@ ENABLES: dict[str, dict[str, Any]] = {
     "model.audio.frozen": {"model.audio.weights": "{audio}"},
     "model.video.frozen_norm": {"model.video.weights": "{video}"},
     "model.audio.frozen_norm": {"model.audio.weights": "{audio}"},
-}
+    "frontend.kind=waveform": {
+        "mix.audio_domain": "waveform",
+        "model.audio.channels": USUAL,
+        "model.audio.encoder": f"python:{__name__}:Waves",
+        **{f"frontend.{name}": int(getattr(FrontendConfig(), name))  # set
+           for name in ("num_mels", "n_fft", "hop_length")},
+    },
+    **{
+        f"model.joint.{name}": MBT
+        for name in ("encoder", "options", "weights", "lr_scale", "layer_decay",
+                     "gradient_checkpointing")
+    },
+    "model.joint.encoder": {k: v for k, v in MBT.items() if k != "model.joint.encoder"},
+    "model.joint.may_lack": {**MBT, "model.joint.weights": "{part_of_joint}"},
+    "model.joint.frozen": {**MBT, "model.joint.weights": "{joint}"},
+    "model.joint.frozen_norm": {
+        **MBT, "model.joint.encoder": f"python:{__name__}:Both", "model.joint.options": {},
+    },
+}  # fmt: skip
 """What lets an option act, where what the table of all options says is not enough."""
 METHOD_NEEDS = {"energy": {"mix.audio_domain": "power"}, "cross": SHARED, "cross+dropout": SHARED}
 METHOD_WORDS = [
@@ -167,12 +198,14 @@ LEAVES_THE_RESULT = {
     "data.root", "data.manifest", "data.table", "data.val_split", "data.clip_seconds",
     "data.verify", "data.max_bad_share", "run.out", "run.log_every", "run.save_every",
     "run.save_plans", "run.check_input", "optim.ema_decay", "model.video.gradient_checkpointing",
-    "model.audio.gradient_checkpointing",
+    "model.audio.gradient_checkpointing", "model.joint.gradient_checkpointing",
 }  # fmt: skip
 """The weights are the same to the bit (the average of `ema_decay` is kept beside them)."""
 MAY_CHANGE_DIGITS = {"frontend.kernel", "run.device", "run.threads"}
 REFUSED_WITHOUT = {"model.video.may_lack": "weights are missing: stages",
-                   "model.audio.may_lack": "weights are missing: stages"}  # fmt: skip
+                   "model.audio.may_lack": "weights are missing: stages",
+                   "model.joint.may_lack": "weights are missing: bottlenecks",
+                   "frontend.kind=waveform": "frontend.num_mels is of spectrograms"}  # fmt: skip
 """Without the option there is no run to compare with."""
 REFUSED_HERE = {
     "frontend.kernel": r"^frontend\.kernel triton does not run on cpu",
@@ -209,6 +242,34 @@ class Spectrograms(Encoder):
 
     def pool(self, x: Tensor) -> Tensor:
         return x.relu().mean((2, 3))
+
+
+class Waves(Encoder):
+    """Of waveforms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages, self.num_features = nn.ModuleList([nn.Conv1d(1, 4, 64, 32)]), 4
+        self.spec = AudioSpec(front_end="waveform")
+
+    def pool(self, x: Tensor) -> Tensor:
+        return x.relu().mean(2)
+
+
+class Both(JointEncoder):
+    """Of both modalities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_video = nn.Sequential(nn.Conv3d(3, 4, 3), nn.BatchNorm3d(4))
+        self.of_audio = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+        self.stages, self.num_features = [], Widths(4, 4)
+        self.spec = JointSpec(video=VideoSpec(), audio=AudioSpec())
+
+    def pool(self, x: Joint) -> Joint:
+        video = self.of_video(nn.functional.pad(x.video, (1,) * 6)).relu().mean((2, 3, 4))
+        audio = self.of_audio(x.audio).relu().mean((2, 3))
+        return x._replace(video=video, audio=audio + video * x.has_video[:, None])
 
 
 def choices_of(key: str) -> list[Any]:
@@ -295,6 +356,11 @@ def write_weights(folder: Path) -> None:
         torch.save(state, folder / f"{name}.pt")
         part = {key: value for key, value in state.items() if not key.startswith("stages.1.")}
         torch.save(part, folder / f"part_of_{name}.pt")
+    joint = JointEncoderConfig(encoder="avmix:mbt", options=MBT["model.joint.options"])
+    state = joint_encoder(joint, BASE.clip, BASE.frontend).state_dict()
+    torch.save(state, folder / "joint.pt")
+    del state["bottlenecks"]
+    torch.save(state, folder / "part_of_joint.pt")
 
 
 def with_options(part: Any, options: dict[str, Any], prefix: str = "") -> Any:
@@ -324,7 +390,8 @@ class Runs:
         """BASE with these options."""
         out = self.folder / f"run{len(self.done)}"
         places = {name: str(self.folder / name) for name in ("data", "other", "extra")}
-        files = ("video", "audio", "part_of_video", "part_of_audio")
+        kinds = ("video", "audio", "joint")
+        files = (*kinds, *(f"part_of_{kind}" for kind in kinds))
         places |= {name: str(self.folder / f"{name}.pt") for name in files}
         options = {"data.root": "{data}", "run.out": str(out), **options}
         if options.get("data.table"):
@@ -368,6 +435,7 @@ def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
     needs = METHOD_NEEDS.get(value, {}) if key == "mix.method" else ENABLES.get(key, enables)
     if value == "weighted":
         needs = {"data.val_split": "val"}
+    needs = ENABLES.get(f"{key}={value}", needs)
     options = {**needs, key: value}
     assert unused_options(runs.config(options)) == {}
     if key in REFUSED_HERE and value in (True, "triton"):
@@ -379,8 +447,8 @@ def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
     assert found
     assert all(map(math.isfinite, found))
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
-    if key in REFUSED_WITHOUT:
-        with pytest.raises(ValueError, match=REFUSED_WITHOUT[key]):
+    if says := REFUSED_WITHOUT.get(key) or REFUSED_WITHOUT.get(f"{key}={value}"):
+        with pytest.raises(ValueError, match=says):
             runs.train(needs)
         return
     without = runs.train(needs)[1]
@@ -414,6 +482,24 @@ def test_every_option_of_evaluation_is_heeded(runs: Runs) -> None:
         same_nll = found.nll == pytest.approx(before.nll, abs=1e-6)
         assert same_nll == (key not in EVAL_CHANGES), key
     assert (runs.folder / "data_eval/result.json").is_file()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["joint", "waveform"])
+def test_a_run_is_evaluated_and_resumed(runs: Runs, kind: str) -> None:
+    options = MBT if kind == "joint" else {**ENABLES["frontend.kind=waveform"],
+                                           "frontend.kind": "waveform"}  # fmt: skip
+    folder, weights = runs.train({**options, "mix.method": "mixup@layer", "mix.layers": [1]})
+    scores = evaluation.evaluate(
+        EvalConfig(checkpoint=str(folder / "last.pt"), split="val", num_views=1, num_workers=0,
+                   threads=1, device="cpu")
+    )  # fmt: skip
+    assert all(found is not None and math.isfinite(found.nll) for found in scores.values())
+    config = checkpoint.load(folder / "last.pt").config
+    longer = replace(config, optim=replace(config.optim, epochs=3))
+    state = checkpoint.load(train.train(longer).checkpoint)
+    assert (state.epoch, state.step) == (3, 0)
+    assert not same(state.model, weights)
 
 
 @pytest.mark.slow

@@ -264,10 +264,27 @@ def tiny_of_transformers(folder: Path) -> list[str]:
             f"--model.audio.encoder=transformers:{folder}/audio", *front_end]  # fmt: skip
 
 
+def tiny_of_waveforms(folder: Path) -> list[str]:
+    """Options that name a folder with the configuration of a network that takes waveforms."""
+    transformers = pytest.importorskip("transformers")
+    transformers.Wav2Vec2Config(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        conv_dim=[8, 8, 8], conv_kernel=[20, 8, 4], conv_stride=[10, 8, 4],
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
+    ).save_pretrained(folder / "audio")  # fmt: skip
+    return [f"--model.audio.encoder=transformers:{folder}/audio", "--mix.audio_domain=waveform",
+            "--frontend.kind=waveform"]  # fmt: skip
+
+
+JOINT = ["--model.joint.encoder=avmix:mbt", "--model.joint.options",
+         "{width: 16, depth: 2, heads: 2, fusion_layer: 1}"]  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("library", ["timm", "transformers"])
+@pytest.mark.parametrize("library", ["timm", "transformers", "waveforms", "joint"])
 def test_encoders_of_libraries_train_go_on_and_are_evaluated(library, toy_set, tmp_path) -> None:
-    pytest.importorskip(library)
+    if library in ("timm", "transformers"):
+        pytest.importorskip(library)
     words = ["--config", str(ROOT / "configs/smoke.yaml"), "--data.root", str(toy_set),
              "--run.out", str(tmp_path / "run"), "--run.threads", "1", "--data.num_workers", "0",
              "--data.val_split", "", "--data.shots", "1",
@@ -276,6 +293,10 @@ def test_encoders_of_libraries_train_go_on_and_are_evaluated(library, toy_set, t
         ["--model.video.encoder=timm:resnet10t", "--model.video.pooling=tsm",
          "--model.audio.encoder=timm:mobilenetv3_small_050", "--clip.stereo=true"]
         if library == "timm"
+        else JOINT
+        if library == "joint"
+        else tiny_of_waveforms(tmp_path)
+        if library == "waveforms"
         else tiny_of_transformers(tmp_path)
     )  # fmt: skip
     once = train.train(load_config(TrainConfig, [*words, "--optim.epochs", "2"])).checkpoint
@@ -294,5 +315,7 @@ def test_encoders_of_libraries_train_go_on_and_are_evaluated(library, toy_set, t
     )
     assert (longer.epoch, longer.step) == (3, 0)
     changed = [k for k, v in longer.model.items() if not torch.equal(v, whole.model[k])]
-    assert any(k.startswith("video.net.") for k in changed)
-    assert any(k.startswith("audio.net.") for k in changed)
+    of_encoders = {"joint": ("joint.video.", "joint.audio.", "joint.bottlenecks"),
+                   "waveforms": ("video.stages.", "audio.net.")}  # fmt: skip
+    for start in of_encoders.get(library, ("video.net.", "audio.net.")):
+        assert any(k.startswith(start) for k in changed)

@@ -10,7 +10,7 @@ from jaxtyping import TypeCheckError
 from torchaudio.compliance.kaldi import fbank
 from torchaudio.functional import melscale_fbanks
 
-from avmix.config import FrontendConfig
+from avmix.config import AugmentConfig, FrontendConfig, MixConfig, TrainConfig
 from avmix.mix import MixPlan, Part
 from avmix.mix.frame_mixer import FrameMixer
 from avmix.models.encoder import VideoSpec
@@ -266,3 +266,64 @@ def test_memory_is_kept_for_two_shapes():
     frontend, small, large = Frontend(CONFIG, RATE, reuse_output=True), batch_of(2), batch_of(4)
     turns = [[frontend(batch)[0].data_ptr() for batch in (small, large)] for _ in range(4)]
     assert turns[0] == turns[2] != turns[1] == turns[3]
+
+
+# Waveforms ----------------------------------------------------------------------------------------
+
+WAVEFORM = FrontendConfig(kind="waveform")
+
+
+def mixed_as(domain: str) -> MixPlan:
+    part = Part(name="audio", domain=domain, weight=(0.25, 1.0), present=(True, True))
+    return MixPlan(
+        num_inputs=2, partner=(1, 0), method="audio", level="input",
+        parts=(Part(name="video", domain="pixels", weight=(1.0, 1.0), present=(True, True)), part),
+    )  # fmt: skip
+
+
+def test_waveforms_are_passed_on_and_mixed() -> None:
+    batch, stage = batch_of(2), Frontend(WAVEFORM, RATE)
+    before = batch.audio.clone()
+    assert torch.equal(stage(batch)[1], before[:, None])
+    mixed = stage(batch, mixed_as("waveform").to(torch.device("cpu")))[1]
+    torch.testing.assert_close(mixed[0, 0], 0.25 * before[0] + 0.75 * before[1])
+    assert torch.equal(mixed[1, 0], before[1])
+    stereo = replace(batch, audio=torch.stack([before, -before], 1))
+    assert torch.equal(stage(stereo)[1], stereo.audio)
+    silent = replace(batch, has_audio=torch.tensor([True, False]))
+    found = stage(silent)[1]
+    assert torch.equal(found[0, 0], before[0])
+    assert not found[1].any()
+    assert torch.equal(batch.audio, before)
+
+
+@pytest.mark.parametrize("domain", ["log_mel", "power"])
+def test_spectrograms_that_there_are_none_of_are_not_mixed(domain) -> None:
+    plan = mixed_as(domain).to(torch.device("cpu"))
+    with pytest.raises(ValueError, match=rf"mixes audio as '{domain}', which a frontend does not"):
+        Frontend(WAVEFORM, RATE)(batch_of(2), plan)
+    with pytest.raises(ValueError, match=r"^frontend\.kind waveform: there is no spectrogram$"):
+        Frontend(WAVEFORM, RATE).log_mel(noise(1))
+
+
+REFUSED = [
+    ({}, r"^mix\.audio_domain must be waveform for frontend\.kind waveform: there is no spectro"),
+    (
+        {"augment": AugmentConfig(time_masks=1)},
+        r"^augment\.time_masks must be 0 for frontend\.kind",
+    ),
+    (
+        {"augment": AugmentConfig(mel_masks=1)},
+        r"^augment\.mel_masks must be 0 for frontend\.kind w",
+    ),
+    ({"augment": AugmentConfig(hide_seconds=0.1)}, r"^augment\.hide_seconds must be 0 for fronten"),
+]
+
+
+@pytest.mark.parametrize(("options", "says"), REFUSED)
+def test_what_is_done_to_spectrograms_is_refused_before_training(options, says) -> None:
+    as_waveform = {"mix": MixConfig(audio_domain="waveform")} if options else {}
+    with pytest.raises(ValueError, match=says):
+        TrainConfig(frontend=WAVEFORM, **as_waveform, **options)
+    TrainConfig(frontend=WAVEFORM, mix=MixConfig(method="video"))
+    TrainConfig(frontend=WAVEFORM, mix=MixConfig(audio_domain="waveform"))

@@ -3,7 +3,7 @@
 import math
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import pytest
 import yaml
 from options import (
     AUDIO_WEIGHTS,
+    JOINT,
+    JOINT_WEIGHTS,
     NO_MIX,
     OF_CLIPS,
     OPTIONS,
@@ -23,11 +25,13 @@ from options import (
 
 from avmix.config import (
     LARGEST,
+    AudioEncoderConfig,
     AugmentConfig,
     EvalConfig,
     LossConfig,
     MixConfig,
     TrainConfig,
+    VideoEncoderConfig,
     from_yaml,
     load_config,
     to_yaml,
@@ -41,6 +45,7 @@ PRESETS = sorted((CONFIGS / "augment").glob("*.yaml"))
 OF_FRAMES = [p for p in sorted(CONFIGS.glob("**/*.yaml")) if "  features: " not in p.read_text()]
 """Configurations of clips: kept features are not augmented."""
 
+WAVEFORM = {"frontend.kind": "waveform", "mix.audio_domain": "waveform"}
 NEEDY = sorted(key for key, (_, _, asks) in OPTIONS.items() if asks)
 # Options whose defaults let them act: what switches them off, and what the message asks for.
 SWITCHED_OFF: list[tuple[str, dict[str, Any], str]] = [
@@ -108,6 +113,37 @@ SWITCHED_OFF: list[tuple[str, dict[str, Any], str]] = [
         "model.audio.gradient_checkpointing",
         {**AUDIO_WEIGHTS, "model.audio.frozen": True},
         "model.audio.frozen false",
+    ),
+    *(
+        (f"model.{section}.{f.name}", JOINT, "an empty model.joint.encoder")
+        for section, part in (("video", VideoEncoderConfig), ("audio", AudioEncoderConfig))
+        for f in fields(part)
+        if not f.name.startswith("frozen")  # which without weights is refused before that
+    ),
+    *(
+        (
+            f"model.{section}.{name}",
+            {**JOINT, f"model.{section}.weights": "x.pt"},
+            "an empty model.joint.encoder",
+        )
+        for section in ("video", "audio")
+        for name in ("frozen", "frozen_norm")
+    ),
+    *(
+        (
+            f"model.joint.{name}",
+            {**JOINT_WEIGHTS, "model.joint.frozen": True},
+            "model.joint.frozen false",
+        )
+        for name in ("lr_scale", "layer_decay", "frozen_norm", "gradient_checkpointing")
+    ),
+    *(
+        (f"model.joint.{name}", {"model.joint.weights": "x.pt"}, "model.joint.encoder")
+        for name in ("frozen", "frozen_norm")
+    ),
+    *(
+        (f"frontend.{name}", WAVEFORM, "another frontend.kind than waveform")
+        for name in ("num_mels", "n_fft", "hop_length", "mel_mean", "mel_std")
     ),
     ("optim.nesterov", {"optim.name": "sgd", "optim.momentum": 0.0}, "optim.momentum > 0"),
     ("optim.no_decay", {"optim.weight_decay": 0.0}, "optim.weight_decay > 0"),

@@ -93,9 +93,10 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
     if val is None:
         echo_on(log.console, _no_val(config))
     changed = run.rounding.notice(state.rounding)
+    begun_with = [encoder.notice for encoder in model.encoders.values()]
     for notice in (runtime.omp_notice(here.threads, "run.threads"), run.expected, run.held_out,
-                   model.video.notice, model.audio.notice, run.notice, run.quarantine.notice(),
-                   state.notice(), changed):  # fmt: skip
+                   *begun_with, run.notice, run.quarantine.notice(), state.notice(),
+                   changed):  # fmt: skip
         if notice:
             echo_on(log.console, notice)
     first_step, best, val_scores = state.step, state.best, None
@@ -218,6 +219,7 @@ def _headline(
     else:
         front = config.frontend
         reads = f"log-mels with mean {front.mel_mean} and deviation {front.mel_std}"
+        reads = "waveforms" if front.kind == "waveform" else reads
         loads = f", {config.data.num_workers} loader(s)"
     return (
         f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "

@@ -32,6 +32,7 @@ LARGEST: dict[str, int] = {
     "model.video.lr_scale": 1000,
     "model.audio.channels": 2**16,
     "model.audio.lr_scale": 1000,
+    "model.joint.lr_scale": 1000,
     "optim.batch_size": 2**16,
     "optim.precise_bn_batches": 2**24,
     "run.threads": 1024,

@@ -6,7 +6,7 @@ from typing import Literal
 from avmix.config.checks import validate, validate_numbers
 from avmix.config.unset import unset
 
-FrontEnd = Literal["log_mel", "kaldi", "kaldi_povey", "panns", "librosa"]
+FrontEnd = Literal["log_mel", "kaldi", "kaldi_povey", "panns", "librosa", "waveform"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,8 @@ class FrontendConfig:
     """Formula of the spectrogram (docs/models.md): `log_mel`; `kaldi`, filterbanks with a Hann
     window, of encoders trained on AudioSet; `kaldi_povey`, with Kaldi's own window and 16-bit
     amplitudes, of BEATs; `panns`, decibels of 50 Hz to 14 kHz, of PANNs and CLAP; `librosa`, its
-    decibels. All but log_mel need numbers for mel_mean and mel_std."""
+    decibels. These four need numbers for mel_mean and mel_std. `waveform`: none, the samples
+    themselves, for encoders that have a front end inside."""
     num_mels: int = unset(64)
     """Mel bins, >= 1; every mel filter must cover a frequency of the spectrum, or the run does not
     start."""
@@ -39,7 +40,8 @@ class FrontendConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         for key in ("mel_mean", "mel_std"):
-            validate(self.kind == "log_mel" or getattr(self, key) != "measured", f"frontend.{key}",
+            validate(self.kind in ("log_mel", "waveform") or getattr(self, key) != "measured",
+                     f"frontend.{key}",
                      f"must be a number for frontend.kind {self.kind}: what is measured is of "
                      "log-mels (an encoder that expects this kind brings both, where "
                      "frontend.kind is left out)", getattr(self, key))  # fmt: skip
@@ -50,6 +52,11 @@ class FrontendConfig:
         validate(self.mel_std == "measured" or self.mel_std > 0, "frontend.mel_std",
                  "must be > 0, or measured", self.mel_std)  # fmt: skip
         validate_numbers(self, "frontend.")
+
+    @property
+    def drawn(self) -> "FrontendConfig":
+        """As audio is drawn: of waveforms, log-mels are."""
+        return replace(self, kind="log_mel") if self.kind == "waveform" else self
 
     @property
     def padding(self) -> int:
@@ -71,7 +78,9 @@ class FrontendConfig:
         return self.n_fft / 2 - self.padding
 
     def with_log_mel(self, mean: float, std: float) -> "FrontendConfig":
-        """Copy with these numbers in place of `measured`."""
+        """Copy with these numbers in place of `measured`; of waveforms there are none."""
+        if self.kind == "waveform":
+            return self
         return replace(
             self,
             mel_mean=mean if self.mel_mean == "measured" else self.mel_mean,

@@ -15,12 +15,10 @@ configuration may come from another person's file of weights."""
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Options that the encoders of both modalities share (docs/models.md)."""
+    """Options that all encoders share (docs/models.md)."""
 
     encoder: str = ""
     """LIBRARY:NAME."""
-    channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
-    """Width of each stage; for avmix:r2plus1d and avmix:cnn."""
     options: dict[str, Any] = field(default_factory=dict)
     """Arguments of the library's builder of the encoder, or overrides of its configuration:
     {drop_path_rate: 0.1}. For `python:`, arguments of the function."""
@@ -46,8 +44,6 @@ class EncoderConfig:
 
     def check(self, key: str, encoder: str) -> None:
         """Raise ValueError for an option out of range; `key`: prefix of the section, with a dot."""
-        validate(bool(self.channels) and min(self.channels) >= 1, f"{key}channels",
-                 "needs at least one stage of width >= 1", self.channels)  # fmt: skip
         library, colon, name = encoder.partition(":")
         validate(library in LIBRARIES and bool(colon and name), f"{key}encoder",
                  f"must be LIBRARY:NAME, LIBRARY one of {', '.join(LIBRARIES)}",
@@ -83,7 +79,21 @@ ModalityHeads = Literal["own", "shared"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoEncoderConfig(EncoderConfig):
+class ModalityEncoderConfig(EncoderConfig):
+    """Options that the encoders of one modality share."""
+
+    channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
+    """Width of each stage; for avmix's own encoders."""
+
+    def check(self, key: str, encoder: str) -> None:
+        """As of any encoder."""
+        validate(bool(self.channels) and min(self.channels) >= 1, f"{key}channels",
+                 "needs at least one stage of width >= 1", self.channels)  # fmt: skip
+        super().check(key, encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoEncoderConfig(ModalityEncoderConfig):
     """Video encoder: frames to one feature vector per clip."""
 
     encoder: str = "avmix:r2plus1d"
@@ -101,8 +111,8 @@ class VideoEncoderConfig(EncoderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioEncoderConfig(EncoderConfig):
-    """Audio encoder: spectrograms to one feature vector per clip."""
+class AudioEncoderConfig(ModalityEncoderConfig):
+    """Audio encoder: spectrograms, or waveforms, to one feature vector per clip."""
 
     encoder: str = "avmix:cnn"
     """LIBRARY:NAME, as `avmix:cnn`, `avmix:eat`, `avmix:sslam`, `avmix:cav_mae`, `avmix:beats`, any
@@ -115,8 +125,22 @@ class AudioEncoderConfig(EncoderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JointEncoderConfig(EncoderConfig):
+    """One encoder of both modalities, in place of those of video and audio: frames and audio to a
+    feature vector of each."""
+
+    encoder: str = ""
+    """LIBRARY:NAME, as `avmix:mbt`, `pytorchvideo:avslowfast_r50`, `transformers:FOLDER_OR_ID` or
+    `python:MODULE:FUNCTION`; empty: there is none, model.video and model.audio say."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        self.check("model.joint.", self.encoder or "avmix:none")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Late fusion of one encoder per modality."""
+    """Late fusion of one feature vector per modality."""
 
     fusion: Fusion = "concat"
     """How the features of both modalities become the fused logits: `concat`, `sum`, `gated`,
@@ -139,6 +163,14 @@ class ModelConfig:
     place of each over its own; on CUDA only."""
     video: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
     audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
+    joint: JointEncoderConfig = field(default_factory=JointEncoderConfig)
+
+    @property
+    def encoders(self) -> dict[str, EncoderConfig]:
+        """Those that are built, by their section."""
+        if self.joint.encoder:
+            return {"joint": self.joint}
+        return {"video": self.video, "audio": self.audio}
 
     def __post_init__(self) -> None:
         """Check ranges."""

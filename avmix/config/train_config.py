@@ -9,7 +9,7 @@ from avmix.config.data_config import DataConfig
 from avmix.config.frontend_config import FrontendConfig
 from avmix.config.loss_config import LossConfig
 from avmix.config.mix_config import MixConfig
-from avmix.config.mix_method import parse_mix_method
+from avmix.config.mix_method import MixMethod, parse_mix_method
 from avmix.config.model_config import ModelConfig
 from avmix.config.optim_config import OptimConfig
 from avmix.config.run_config import RunConfig
@@ -58,8 +58,9 @@ class TrainConfig:
         validate(unmixed <= self.optim.epochs, "mix.ramp_epochs + mix.off_epochs",
                  f"must be <= optim.epochs (={self.optim.epochs}; for a short run "
                  "--mix.ramp_epochs 0)", unmixed)  # fmt: skip
-        recomputes = [f"model.{name}.gradient_checkpointing" for name in ("video", "audio")
-                      if getattr(self.model, name).gradient_checkpointing]  # fmt: skip
+        recomputes = [f"model.{name}.gradient_checkpointing"
+                      for name, part in self.model.encoders.items()
+                      if part.gradient_checkpointing]  # fmt: skip
         validate(not (self.run.compile and recomputes), "run.compile",
                  f"does not go with {' and '.join(recomputes)}, which torch.compile cannot trace",
                  self.run.compile)  # fmt: skip
@@ -79,7 +80,29 @@ class TrainConfig:
                  f"must not be roll with augment.repeats (={self.augment.repeats}): the next clip "
                  "is another window of the same file, and those are never mixed",
                  self.mix.pairing)  # fmt: skip
+        if self.model.joint.encoder:
+            late = [
+                word
+                for word in self.mix.mix_methods
+                if parse_mix_method(word).dropout and parse_mix_method(word).level != "input"
+            ]
+            validate(not late, "mix.method", "must not leave a modality out after its input "
+                     f"(+dropout at @layer or @feature) with model.joint.encoder "
+                     f"{self.model.joint.encoder}: the other one has seen it", late)  # fmt: skip
+        if self.frontend.kind == "waveform":
+            self._check_waveform(methods)
         columns = round(self.clip.duration_seconds * self.clip.sample_rate) - self.frontend.n_fft
-        validate(columns >= 0, "clip.duration_seconds",
+        validate(columns >= 0 or self.frontend.kind == "waveform", "clip.duration_seconds",
                  f"must hold one spectrum of frontend.n_fft (={self.frontend.n_fft}) samples",
                  self.clip.duration_seconds)  # fmt: skip
+
+    def _check_waveform(self, methods: list[MixMethod]) -> None:
+        """Raise ValueError for what is done to spectrograms, where there is none."""
+        why = "frontend.kind waveform: there is no spectrogram"
+        mixes = any(m.level == "input" and m.method not in ("none", "video") for m in methods)
+        validate(self.mix.audio_domain == "waveform" or not mixes, "mix.audio_domain",
+                 f"must be waveform for {why} to mix", self.mix.audio_domain)  # fmt: skip
+        for key in ("time_masks", "mel_masks", "hide_seconds"):
+            validate(getattr(self.augment, key) == 0, f"augment.{key}",
+                     f"must be 0 for {why}, of which columns or mel bins could be hidden",
+                     getattr(self.augment, key))  # fmt: skip

@@ -94,21 +94,36 @@ _WIDTHS = ("avmix:r2plus1d", "avmix:cnn")
 """Encoders that have `channels` in place of `options`."""
 _OWN, _OTHER = "avmix:r2plus1d or avmix:cnn", "other than avmix:r2plus1d and avmix:cnn"
 _IMAGES = ("torchvision", "timm", "avmix:cav_mae")
+_LATE = Need(
+    "an empty model.joint.encoder, which is in place of both",
+    lambda model: model.joint.encoder == "",
+    "model",
+)
+_JOINT = Need("model.joint.encoder", lambda part: part.encoder != "")
 
 
-def _of_encoder(modality: str) -> dict[str, tuple[Need, ...]]:
-    """The needs of the options of model.video or model.audio."""
-    key, says = f"model.{modality}", "a file or a name"
+def _of_encoder(section: str) -> dict[str, tuple[Need, ...]]:
+    """The needs of the options of model.video, model.audio or model.joint."""
+    key, says = f"model.{section}", "a file or a name"
+    used = _JOINT if section == "joint" else _LATE
     weights = Need(f"{key}.weights {says}", lambda part: part.weights != "")
     learns = Need(f"{key}.frozen false", lambda part: not part.frozen)
-    return {
-        f"{key}.channels": (_encoder(modality, _OWN, lambda name: name in _WIDTHS),),
-        f"{key}.options": (_encoder(modality, _OTHER, lambda name: name not in _WIDTHS),),
-        f"{key}.may_lack": (weights,),
-        f"{key}.lr_scale": (learns,),
-        f"{key}.layer_decay": (learns,),
-        f"{key}.frozen_norm": (learns,),
-        f"{key}.gradient_checkpointing": (learns,),
+    found = {
+        f"{key}.options": (used,),
+        f"{key}.frozen": (used,),
+        f"{key}.frozen_norm": (used, learns),
+        f"{key}.weights": (used,),
+        f"{key}.may_lack": (used, weights),
+        f"{key}.lr_scale": (used, learns),
+        f"{key}.layer_decay": (used, learns),
+        f"{key}.gradient_checkpointing": (used, learns),
+    }
+    if section == "joint":
+        return found
+    return found | {
+        f"{key}.encoder": (_LATE,),
+        f"{key}.channels": (_LATE, _encoder(section, _OWN, lambda name: name in _WIDTHS)),
+        f"{key}.options": (_LATE, _encoder(section, _OTHER, lambda name: name not in _WIDTHS)),
     }
 
 
@@ -147,6 +162,15 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "augment.background_label": (_over("augment.background"),),
     "augment.time_mask_seconds": (_over("augment.time_masks"),),
     "augment.mel_mask_share": (_over("augment.mel_masks"),),
+    **{
+        f"frontend.{key}": (
+            Need(
+                "another frontend.kind than waveform, which has no spectrogram",
+                lambda frontend: frontend.kind != "waveform",
+            ),
+        )
+        for key in ("num_mels", "n_fft", "hop_length", "mel_mean", "mel_std")
+    },
     "mix.method": (Need("an empty mix.switch, in place of it", lambda mix: not mix.switch),),
     "mix.probability": (_BATCHES_CHANGE,),
     "mix.ramp_epochs": (_BATCHES_CHANGE, _HAPPENS),
@@ -181,9 +205,11 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     ),
     **_of_encoder("video"),
     "model.video.pooling": (
+        _LATE,
         _encoder("video", "of torchvision or timm, or avmix:cav_mae", lambda name: name in _IMAGES),
     ),
     **_of_encoder("audio"),
+    **_of_encoder("joint"),
     "optim.momentum": (_is("optim.name", "sgd"),),
     "optim.nesterov": (_is("optim.name", "sgd"), _over("optim.momentum")),
     "optim.milestones": (_is("optim.schedule", "step"),),

@@ -14,6 +14,8 @@ from avmix.data.kept_features import MODALITIES
 from avmix.models.encoder import Encoder, VideoSpec
 from avmix.models.encoder_names import audio_encoder, is_own, video_encoder
 from avmix.models.frontend import Frontend
+from avmix.models.joint_encoder import JointEncoder
+from avmix.models.joint_names import joint_encoder
 from avmix.training.checkpoint import digest_of
 from avmix.training.trained import load
 from avmix.types import Batch
@@ -22,12 +24,15 @@ from avmix.types import Batch
 class FrozenEncoders(nn.Module):
     """Front end and encoders in evaluation mode: a batch to one feature per window and modality."""
 
-    def __init__(self, config: TrainConfig, encoders: dict[str, Encoder]) -> None:
-        """`config` has the numbers of the front end; `encoders`: by modality, one or two."""
+    def __init__(self, config: TrainConfig, encoders: dict[str, Any]) -> None:
+        """`config` has the numbers of the front end; `encoders`: by modality, one or two, or a
+        joint one as `joint`."""
         super().__init__()
         self.config = config
         self.encoders = nn.ModuleDict(encoders)
         spec = encoders["video"].spec if "video" in encoders else None
+        if "joint" in encoders:
+            spec = encoders["joint"].spec.video
         self.frontend = Frontend(
             config.frontend,
             config.clip.sample_rate,
@@ -40,12 +45,22 @@ class FrozenEncoders(nn.Module):
     @property
     def widths(self) -> dict[str, int]:
         """Width of the feature of each modality."""
-        return {name: e.num_features for name, e in self.encoders.items()}  # type: ignore[misc]
+        found: dict[str, int] = {}
+        for name, encoder in self.encoders.items():
+            if isinstance(encoder, JointEncoder):
+                return encoder.num_features._asdict()
+            assert isinstance(encoder, Encoder)
+            found[name] = encoder.num_features
+        return found
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Features (b d) of each modality, float32. Without the modality, those of zeros."""
+        """Features (b d) of each modality, float32. Without the modality, those of zeros; what a
+        joint encoder makes of the other one then is what it makes of it alone."""
         video, audio = self.frontend(batch)
+        if "joint" in self.encoders:
+            found = self.encoders["joint"](video, audio, batch.has_video, batch.has_audio)
+            return {"video": found.video.float(), "audio": found.audio.float()}
         given = {"video": video, "audio": audio}
         return {name: encoder(given[name]).float() for name, encoder in self.encoders.items()}
 
@@ -54,14 +69,17 @@ class FrozenEncoders(nn.Module):
         config, found = self.config, {}
         for name, encoder in self.encoders.items():
             said = value_at(config.model, name)
-            found[name] = {
+            what = {
                 "encoder": said.encoder,
-                "channels": said.channels if is_own(said) else None,
+                "channels": getattr(said, "channels", None) if is_own(said) else None,
                 "options": said.options,
                 "pooling": getattr(said, "pooling", None),
-                "width": self.widths[name],
                 "weights_sha256": digest_of({"weights": dict(encoder.state_dict())}),
             }
+            for modality in MODALITIES if name == "joint" else (name,):
+                found[modality] = {**what, "width": self.widths[modality]}
+                if name == "joint":
+                    found[modality]["joint"] = True
         frontend = asdict(config.frontend)
         del frontend["kernel"]  # by rounding only
         return {"clip": asdict(config.clip), "frontend": frontend, "views": num_views,
@@ -75,18 +93,22 @@ def of_config(config: TrainConfig, modalities: Sequence[str]) -> FrozenEncoders:
     `avmix.build_model` would.
     """
     config = replace(config, frontend=config.frontend.with_log_mel(MEL_MEAN, MEL_STD))
-    for name in modalities:
+    joint = _is_joint(config, modalities)
+    for name in ("joint",) if joint else modalities:
         said = value_at(config.model, name)
         if not said.weights and not said.encoder.startswith("python:"):
             others = [other for other in MODALITIES if other != name]
+            or_else = "" if joint else f", or leave it out: --modality {others[0]}"
             raise ValueError(
                 f"model.{name}.weights: {said.encoder} has random weights, whose features say "
-                f"nothing; name weights, or leave it out: --modality {others[0]}"
+                f"nothing; name weights{or_else}"
             )
-    encoders: dict[str, Encoder] = {}
-    if "video" in modalities:
+    encoders: dict[str, Any] = {}
+    if joint:
+        encoders["joint"] = joint_encoder(config.model.joint, config.clip, config.frontend)
+    elif "video" in modalities:
         encoders["video"] = video_encoder(config.model.video, config.clip)
-    if "audio" in modalities:
+    if not joint and "audio" in modalities:
         encoders["audio"] = audio_encoder(config.model.audio, config.clip, config.frontend)
     return FrozenEncoders(config, encoders)
 
@@ -94,7 +116,22 @@ def of_config(config: TrainConfig, modalities: Sequence[str]) -> FrozenEncoders:
 def of_checkpoint(
     path: Path, modalities: Sequence[str], *, own_code: bool = False
 ) -> FrozenEncoders:
-    """The encoders of a trained network, as `avmix.load` reads it. Raises `CheckpointError`."""
+    """The encoders of a trained network, as `avmix.load` reads it. Raises `CheckpointError`, and
+    ValueError as `of_config` does."""
     trained = load(path, own_code=own_code)
-    found = {"video": trained.network.video, "audio": trained.network.audio}
-    return FrozenEncoders(trained.config, {name: found[name] for name in modalities})
+    found: dict[str, Any] = trained.network.encoders
+    if not _is_joint(trained.config, modalities):
+        found = {name: found[name] for name in modalities}
+    return FrozenEncoders(trained.config, found)
+
+
+def _is_joint(config: TrainConfig, modalities: Sequence[str]) -> bool:
+    """Whether there is a joint encoder; ValueError where one of its features is asked for alone: it
+    depends on both modalities."""
+    joint = config.model.joint.encoder
+    if joint and {*modalities} != {*MODALITIES}:
+        raise ValueError(
+            f"model.joint.encoder {joint} gives the features of both modalities together; leave "
+            "out --modality"
+        )
+    return bool(joint)

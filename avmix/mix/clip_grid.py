@@ -84,3 +84,13 @@ def clip_grids(
             band_axis=0,
         )
     return {"video": video, "audio": audio}
+
+
+def input_shapes(clip: ClipConfig, frontend: FrontendConfig) -> dict[str, tuple[int, ...]]:
+    """What encoders get of a clip, by modality: frames (3 t h w), and spectrograms (channels m f)
+    or, of `frontend.kind` waveform, waveforms (channels s)."""
+    domain = "waveform" if frontend.kind == "waveform" else "log_mel"
+    return {
+        "video": (3, clip.num_frames, clip.crop, clip.crop),
+        "audio": (clip.audio_channels, *clip_grids(clip, frontend, domain)["audio"].shape),
+    }

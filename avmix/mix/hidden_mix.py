@@ -25,6 +25,9 @@ class HiddenMix(NamedTuple):
     """(n) float32 weights of the own signal."""
     audio: Tensor
     """(n) float32"""
+    has: tuple[Tensor, Tensor] | None = None
+    """(b) bool each: which clips have frames and audio before they are mixed, where the network
+    must know."""
 
     def blend(self, x: Hidden, weight: Tensor) -> Hidden:
         """(b ...) -> (n ...): mix whole tensors with their partners'."""
@@ -41,9 +44,9 @@ class HiddenMix(NamedTuple):
         return blend_crosswise(video, audio, self.partner, self.video, self.path)
 
 
-def hidden_mix(plan: PlacedPlan) -> HiddenMix | None:
+def hidden_mix(plan: PlacedPlan, has: tuple[Tensor, Tensor] | None = None) -> HiddenMix | None:
     """The mix that the network carries out; None where it was done before, or is not done at
-    all."""
+    all. `has`: which of the clips that are read have frames, and which audio."""
     what = plan.plan
     if what.level == "input":
         return None
@@ -53,4 +56,5 @@ def hidden_mix(plan: PlacedPlan) -> HiddenMix | None:
         partner=plan.partner,
         video=plan.part("video").weight,
         audio=plan.part("audio").weight,
+        has=has,
     )

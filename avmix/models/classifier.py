@@ -1,7 +1,10 @@
-"""The classifier: two encoders, late fusion, three heads, and mixing of hidden representations."""
+"""The classifier: an encoder of each modality or one of both, late fusion, three heads, and mixing
+of hidden representations."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -9,16 +12,21 @@ from avmix.config import ClipConfig, FrontendConfig, ModelConfig, TrainConfig
 from avmix.config.mix_method import parse_mix_method
 from avmix.config.unused_options import value_at
 from avmix.mix.hidden_mix import HiddenMix
-from avmix.models.encoder import Encoder, VideoSpec
+from avmix.models.encoder import AnyEncoder, Encoder, VideoSpec
 from avmix.models.encoder_names import audio_encoder, video_encoder
 from avmix.models.fusion import Fusion
 from avmix.models.fusion_names import build_fusion
+from avmix.models.hidden import Joint
+from avmix.models.joint_encoder import JointEncoder, whole
+from avmix.models.joint_names import joint_encoder
 from avmix.types import Heads
 
 Frames = Float[Tensor, "b c t h w"] | Float[Tensor, "b dv"]
 """Input of the video encoder; or kept features of it."""
-Spectrograms = Float[Tensor, "b channels m f"] | Float[Tensor, "b da"]
-"""Input of the audio encoder; or kept features of it."""
+Spectrograms = Float[Tensor, "b channels *rest"] | Float[Tensor, "b da"]
+"""Input of the audio encoder, spectrograms or waveforms; or kept features of it."""
+Has = tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]
+"""Which clips have frames, and which have audio."""
 
 
 class Features(NamedTuple):
@@ -51,12 +59,18 @@ class LateFusionClassifier(nn.Module):
         super().__init__()
         self.video = video
         self.audio = audio
+        self._add_fusion((video.num_features, audio.num_features), fusion, shared_width)
+
+    def _add_fusion(self, widths: tuple[int, int], fusion: Fusion, shared_width: int) -> None:
         self.to_shared = nn.ModuleList(
-            nn.Linear(encoder.num_features, shared_width)
-            for encoder in (video, audio)
-            if shared_width
+            nn.Linear(width, shared_width) for width in widths if shared_width
         )
         self.fusion = fusion
+
+    @property
+    def encoders(self) -> dict[str, AnyEncoder]:
+        """By their section of the configuration: `video` and `audio`, or `joint`."""
+        return {"video": self.video, "audio": self.audio}
 
     @property
     def pixels(self) -> VideoSpec | None:
@@ -68,14 +82,19 @@ class LateFusionClassifier(nn.Module):
         video: Frames,
         audio: Spectrograms,
         mix: HiddenMix | None = None,
+        has: Has | None = None,
     ) -> Features:
         """The features before fusion; with `fusion`, several questions cost one encoding.
 
         `mix`: what is mixed on the way, after the same number of stages in both encoders, or of the
-        features themselves; of n clips, then, where the plan has fewer than it reads.
+        features themselves; of n clips, then, where the plan has fewer than it reads. `has`: which
+        of the n have frames, and which audio; a joint encoder looks at nothing else.
         """
         v = _run(self.video, video, mix, mix.video if mix else None)
         a = _run(self.audio, audio, mix, mix.audio if mix else None)
+        return self._features(v, a, mix)
+
+    def _features(self, v: Tensor, a: Tensor, mix: HiddenMix | None) -> Features:
         if self.to_shared:
             v, a = self.to_shared[0](v), self.to_shared[1](a)
         return Features(*mix.features(v, a)) if mix else Features(v, a)
@@ -90,8 +109,77 @@ class LateFusionClassifier(nn.Module):
     ) -> Output:
         """Logits of each head and the features under them; `has_*`: what of a clip, after mixing,
         may be used."""
-        features = self.encode(video, audio, mix)
+        features = self.encode(video, audio, mix, (has_video, has_audio))
         return Output(self.fusion(*features, has_video, has_audio), features)
+
+    def heads_of(
+        self,
+        video: Float[Tensor, "b c t h w"],
+        audio: Float[Tensor, "b channels *rest"],
+        several: Sequence[Has],
+    ) -> list[Heads]:
+        """Logits of the same clips for each of `several`: what of them may be used."""
+        features = self.encode(video, audio)
+        return [self.fusion(*features, *has) for has in several]
+
+
+class JointClassifier(LateFusionClassifier):
+    """One encoder of both modalities, then late fusion of its two features, as of any.
+
+    Its modality heads see their own feature only; but what the encoder has put into it depends on
+    both modalities of a clip that has both.
+    """
+
+    def __init__(self, joint: JointEncoder, fusion: Fusion, shared_width: int = 0) -> None:
+        """As `LateFusionClassifier`; there is no `video` and no `audio`."""
+        nn.Module.__init__(self)
+        self.joint = joint
+        self._add_fusion(joint.num_features, fusion, shared_width)
+
+    @property
+    def encoders(self) -> dict[str, AnyEncoder]:
+        """The one, as `joint`."""
+        return {"joint": self.joint}
+
+    @property
+    def pixels(self) -> VideoSpec | None:
+        """As of `LateFusionClassifier`."""
+        return self.joint.spec.video
+
+    def encode(
+        self,
+        video: Float[Tensor, "b c t h w"],
+        audio: Float[Tensor, "b channels *rest"],
+        mix: HiddenMix | None = None,
+        has: Has | None = None,
+    ) -> Features:
+        """As of `LateFusionClassifier`; without `has`, clips have both. What `mix.has` says that
+        the clips have before they are mixed is what the stages before the mix look at."""
+        everything = video.new_ones(len(video), dtype=torch.bool)
+        after = has or (everything, everything)
+        before = mix.has if mix is not None and mix.has is not None else after
+        x = whole(video, audio, *before)
+        for number, stage in enumerate(self.joint.stages):
+            x = self.joint.run_stage(stage, _mixed(x, mix, number, after))
+        x = self.joint.pool(_mixed(x, mix, len(self.joint.stages), after))
+        return self._features(x.video, x.audio, mix)
+
+    def heads_of(
+        self,
+        video: Float[Tensor, "b c t h w"],
+        audio: Float[Tensor, "b channels *rest"],
+        several: Sequence[Has],
+    ) -> list[Heads]:
+        """As of `LateFusionClassifier`, with an encoding for each of `several`: the feature of a
+        modality is another one without the other."""
+        return [self.fusion(*self.encode(video, audio, None, has), *has) for has in several]
+
+
+def _mixed(x: Joint, mix: HiddenMix | None, number: int, has: Has) -> Joint:
+    """`x`, mixed where `mix` says that it is after so many stages."""
+    if mix is None or mix.stage != number:
+        return x
+    return Joint(mix.blend(x.video, mix.video), mix.blend(x.audio, mix.audio), *has)
 
 
 def _run(encoder: Encoder, x: Any, mix: HiddenMix | None, weight: Tensor | None) -> Tensor:
@@ -123,6 +211,11 @@ def build_model(
     Raises ValueError, which names the option, for an encoder that there is none of, that wants
     other clips, or whose weights do not fit.
     """
+    if config.joint.encoder:
+        joint = joint_encoder(config.joint, clip, frontend, load_weights=load_weights)
+        of_video, of_audio = (config.shared_width or width for width in joint.num_features)
+        fusion = build_fusion(config, of_video, of_audio, num_classes)
+        return JointClassifier(joint, fusion, config.shared_width)
     video = video_encoder(config.video, clip, load_weights=load_weights)
     audio = audio_encoder(config.audio, clip, frontend, load_weights=load_weights)
     widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
@@ -134,14 +227,14 @@ def check_layers(model: LateFusionClassifier, config: TrainConfig) -> None:
     """Raise ValueError where clips are to be mixed after more stages than an encoder has."""
     if all(parse_mix_method(word).level != "layer" for word in config.mix.mix_methods):
         return
-    encoders = {"video": model.video, "audio": model.audio}
-    stages = {name: len(encoder.stages) for name, encoder in encoders.items()}
+    stages = {name: len(encoder.stages) for name, encoder in model.encoders.items()}
     least = min(stages, key=lambda name: stages[name])
     if max(config.mix.layers) <= stages[least]:
         return
     which = value_at(config.model, least).encoder
     why = "" if stages[least] else ", which cannot be cut"
+    whose = "of the encoder" if least == "joint" else "of both encoders"
     raise ValueError(
-        f"mix.layers must be <= the number of stages of both encoders (={stages[least]}: "
+        f"mix.layers must be <= the number of stages {whose} (={stages[least]}: "
         f"model.{least}.encoder {which}{why}), got {config.mix.layers}"
     )

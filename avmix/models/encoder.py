@@ -41,7 +41,8 @@ class VideoSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioSpec:
-    """Input that an audio encoder requires, (b channels m f); None: any. Options of `clip` and
+    """Input that an audio encoder requires, (b channels m f), or (b channels s) of the front end
+    `waveform`; None: any. Options of `clip` and
     `frontend` that were not set are as it says (`avmix.models.input_options`)."""
 
     front_end: FrontEnd | None = None
@@ -85,15 +86,10 @@ or a list of tensors, clips first. A module, or a method of one; not a function 
 inside another, which a copy of the encoder would share."""
 
 
-class Encoder(nn.Module, ABC):
-    """Base class of encoders, frames or spectrograms to one feature vector per clip: `stages`, one
-    after the other, then `pool`. A subclass sets the declared attributes and defines `pool`;
-    without it, instantiation is a TypeError."""
+class AnyEncoder(nn.Module, ABC):
+    """What encoders of one modality (`Encoder`) and of both (`avmix.models.joint_encoder`) have in
+    common: how much of them learns, and how a stage is run."""
 
-    spec: VideoSpec | AudioSpec
-    """What the encoder must be given."""
-    num_features: int
-    """Width of the feature vector."""
     stages: nn.ModuleList | Sequence[Any]
     """Each a `Stage`; empty where the network cannot be cut, and `pool` is all of it."""
     positions: Mapping[str, Positions] = MappingProxyType({})
@@ -110,12 +106,6 @@ class Encoder(nn.Module, ABC):
     notice: str = ""
     """What is to be said of the weights that it began with."""
 
-    def forward(self, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b d"]:
-        """All stages, then `pool`."""
-        for stage in self.stages:
-            x = self.run_stage(stage, x)
-        return self.pool(x)
-
     def run_stage(self, stage: Stage, x: Any) -> Any:
         """What `stage`, one of `stages`, gives for `x`."""
         if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
@@ -123,8 +113,13 @@ class Encoder(nn.Module, ABC):
         return stage(x)
 
     @abstractmethod
-    def pool(self, x: Any) -> Float[Tensor, "b d"]:
-        """Reduce the output of the last stage to the feature vector."""
+    def pool(self, x: Any) -> Any:
+        """Reduce the output of the last stage to the feature vector, or to those of both
+        modalities."""
+
+    def of_file(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a file under the names of `network`, where its own are others."""
+        return found
 
     def freeze(self) -> None:
         """Disable gradients and keep the encoder in evaluation mode: no dropout, and fixed
@@ -144,7 +139,7 @@ class Encoder(nn.Module, ABC):
         for norm in norms:
             norm.requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> "Encoder":
+    def train(self, mode: bool = True) -> "AnyEncoder":
         """As of any module; what is frozen stays in evaluation mode."""
         super().train(mode and not self.frozen)
         for norm in self._norms() if self.norms_frozen else []:
@@ -158,3 +153,24 @@ class Encoder(nn.Module, ABC):
     def network(self) -> nn.Module:
         """Module that a file of weights is for: a library's network, where one is wrapped."""
         return self
+
+
+class Encoder(AnyEncoder):
+    """Base class of encoders, frames, spectrograms or waveforms to one feature vector per clip:
+    `stages`, one after the other, then `pool`. A subclass sets the declared attributes and defines
+    `pool`; without it, instantiation is a TypeError."""
+
+    spec: VideoSpec | AudioSpec
+    """What the encoder must be given."""
+    num_features: int
+    """Width of the feature vector."""
+
+    def forward(self, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b d"]:
+        """All stages, then `pool`."""
+        for stage in self.stages:
+            x = self.run_stage(stage, x)
+        return self.pool(x)
+
+    @abstractmethod
+    def pool(self, x: Any) -> Float[Tensor, "b d"]:
+        """Reduce the output of the last stage to the feature vector."""

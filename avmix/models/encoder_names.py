@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
@@ -16,15 +16,17 @@ from avmix.config import (
     LIBRARIES,
     AudioEncoderConfig,
     ClipConfig,
+    EncoderConfig,
     FrontendConfig,
-    ModelConfig,
     VideoEncoderConfig,
 )
-from avmix.mix.clip_grid import clip_grids
-from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
+from avmix.mix.clip_grid import clip_grids, input_shapes
+from avmix.models.encoder import AnyEncoder, AudioSpec, Encoder, VideoSpec
 
 _ADAPTERS = {name: name for name in LIBRARIES} | {"avmix": "own_encoders"}
 """Modules that build the encoders of a library."""
+E = TypeVar("E")
+K = TypeVar("K", bound=AnyEncoder)
 
 
 def video_encoder(
@@ -32,16 +34,13 @@ def video_encoder(
 ) -> Encoder:
     """Build the encoder named by `model.video`, for frames as described by `clip`. Raises
     ValueError as `build_model` does."""
-    which, found, spec = _video(config, clip)
-    _compare(
-        which,
-        ("frames", "clip.num_frames", spec.num_frames, clip.num_frames),
-        ("pixels (height and width)", "clip.crop", spec.size, clip.crop),
-    )
-    _finish(found, "video", config, 3, load_weights)
+    which, found, spec = any_video_encoder(config, clip)
+    check_video(which, spec, clip)
+    finish(found, "video", config, 3, load_weights)
     if not is_own(config):
         given = torch.zeros(1, 3, clip.num_frames, clip.crop, clip.crop)
-        _try(found, given, which, f"clip.num_frames {clip.num_frames}, clip.crop {clip.crop}")
+        options = f"clip.num_frames {clip.num_frames}, clip.crop {clip.crop}"
+        check_shape(attempt(found, (given,), which, options), found.num_features, which)
     return found
 
 
@@ -54,16 +53,51 @@ def audio_encoder(
 ) -> Encoder:
     """Build the encoder named by `model.audio`, for spectrograms as described by `clip` and
     `frontend`. Raises ValueError as `build_model` does."""
-    which, found, spec = _audio(config, clip, frontend)
-    num_mels, num_columns = clip_grids(clip, frontend, "log_mel")["audio"].shape
-    if spec.front_end not in (None, frontend.kind):
-        raise ValueError(
-            f"{which} takes {spec.front_end} spectrograms, frontend.kind gives {frontend.kind}"
-        )
+    which, found, spec = any_audio_encoder(config, clip, frontend)
+    check_audio(which, spec, clip, frontend)
+    finish(found, "audio", config, clip.audio_channels, load_weights)
+    if not is_own(config):
+        shape = input_shapes(clip, frontend)["audio"]
+        options = audio_options(shape)
+        given = torch.zeros(1, *shape)
+        check_shape(attempt(found, (given,), which, options), found.num_features, which)
+    return found
+
+
+def audio_options(shape: tuple[int, ...]) -> str:
+    """What errors say of the audio of a clip."""
+    channels, *rest = shape
+    size = f"{rest[0]} samples" if len(rest) == 1 else f"{rest[0]} mel bins, {rest[1]} columns"
+    return f"{size}, {channels} channels"
+
+
+def check_video(which: str, spec: VideoSpec, clip: ClipConfig) -> None:
+    """Raise ValueError, naming option and encoder (`which`), for other frames than `spec` wants."""
+    _compare(
+        which,
+        ("frames", "clip.num_frames", spec.num_frames, clip.num_frames),
+        ("pixels (height and width)", "clip.crop", spec.size, clip.crop),
+    )
+
+
+def check_audio(which: str, spec: AudioSpec, clip: ClipConfig, frontend: FrontendConfig) -> None:
+    """Likewise for other spectrograms, or another waveform, than `spec` wants."""
+    wants_waveform = spec.front_end == "waveform"
+    if spec.front_end not in (None, frontend.kind) or (
+        frontend.kind == "waveform" and not wants_waveform
+    ):
+        takes = "the waveform" if wants_waveform else f"{spec.front_end or 'any'} spectrograms"
+        raise ValueError(f"{which} takes {takes}, frontend.kind gives {frontend.kind}")
     _compare(
         which,
         ("samples a second", "clip.sample_rate", spec.sample_rate, clip.sample_rate),
         ("channels", "clip.stereo", spec.channels, clip.audio_channels),
+    )
+    if wants_waveform:
+        return
+    num_mels, num_columns = clip_grids(clip, frontend, "log_mel")["audio"].shape
+    _compare(
+        which,
         ("mel bins", "frontend.num_mels", spec.num_mels, num_mels),
         ("samples of a window", "frontend.n_fft", spec.n_fft, frontend.n_fft),
         ("samples from column to column", "frontend.hop_length", spec.hop_length,
@@ -75,46 +109,33 @@ def audio_encoder(
             f"{which} takes {spec.num_columns} columns, clip.duration_seconds and "
             f"frontend.hop_length gives {num_columns}; {seconds:g} seconds have as many"
         )
-    _finish(found, "audio", config, clip.audio_channels, load_weights)
-    if not is_own(config):
-        given = torch.zeros(1, clip.audio_channels, num_mels, num_columns)
-        options = f"{num_mels} mel bins, {num_columns} columns, {clip.audio_channels} channels"
-        _try(found, given, which, options)
-    return found
 
 
-def is_own(config: VideoEncoderConfig | AudioEncoderConfig) -> bool:
+def is_own(config: EncoderConfig) -> bool:
     """Whether the encoder is one of the convolutional ones of avmix, which take clips of any
     kind."""
     return config.encoder in ("avmix:r2plus1d", "avmix:cnn")
 
 
-def specs_of(
-    config: ModelConfig, clip: ClipConfig, frontend: FrontendConfig
-) -> tuple[VideoSpec, AudioSpec]:
-    """What both encoders of `model` expect. They are built for that, of a library without memory
-    for their weights; torch's generator does not know of it. Raises ValueError as `build_model`
-    does, but for what contradicts `clip` and `frontend`."""
-
-    def expected(part: VideoEncoderConfig | AudioEncoderConfig, build: Callable[[], Any]) -> Any:
-        with torch.random.fork_rng(devices=[]):
-            if not part.encoder.startswith("python:"):
-                with suppress(ValueError, RuntimeError), torch.device("meta"):
-                    return build()[2]
-            # An encoder of the user's own, or one that reads numbers as it is built.
-            return build()[2]
-
-    return (
-        expected(config.video, lambda: _video(config.video, clip)),
-        expected(config.audio, lambda: _audio(config.audio, clip, frontend)),
-    )
+def expected(encoder: str, build: Callable[[], E]) -> E:
+    """What `build` makes, of which only the specification is looked at: of a library, without
+    memory for the weights; torch's generator does not know of it."""
+    with torch.random.fork_rng(devices=[]):
+        if not encoder.startswith("python:"):
+            with suppress(ValueError, RuntimeError), torch.device("meta"):
+                return build()
+        # An encoder of the user's own, or one that reads numbers as it is built.
+        return build()
 
 
-def _video(config: VideoEncoderConfig, clip: ClipConfig) -> tuple[str, Encoder, VideoSpec]:
-    """What errors call it, the encoder, and what it expects."""
+def any_video_encoder(
+    config: VideoEncoderConfig, clip: ClipConfig
+) -> tuple[str, Encoder, VideoSpec]:
+    """What errors call it, the encoder, and what it expects, which need not be as `clip` is. Raises
+    ValueError as `build_model` does, but for that."""
     library, _, name = config.encoder.partition(":")
     if library == "python":
-        found = _of_user("video", name, config.options)
+        found = of_user("video", name, config.options, Encoder)
     else:
         found = import_module(f"avmix.models.{_ADAPTERS[library]}").video(name, config, clip)
     which, spec = f"model.video.encoder {config.encoder}", found.spec
@@ -123,12 +144,13 @@ def _video(config: VideoEncoderConfig, clip: ClipConfig) -> tuple[str, Encoder, 
     return which, found, spec
 
 
-def _audio(
+def any_audio_encoder(
     config: AudioEncoderConfig, clip: ClipConfig, frontend: FrontendConfig
 ) -> tuple[str, Encoder, AudioSpec]:
+    """As `any_video_encoder`."""
     library, _, name = config.encoder.partition(":")
     if library == "python":
-        found = _of_user("audio", name, config.options)
+        found = of_user("audio", name, config.options, Encoder)
     else:
         adapter = import_module(f"avmix.models.{_ADAPTERS[library]}")
         found = adapter.audio(name, config, clip, frontend)
@@ -138,46 +160,45 @@ def _audio(
     return which, found, spec
 
 
-def _of_user(modality: str, name: str, options: dict[str, Any]) -> Encoder:
-    """What the function `MODULE:FUNCTION` returns for `options`."""
-    which = f"model.{modality}.encoder python:{name}"
+def of_user(section: str, name: str, options: dict[str, Any], kind: type[K]) -> K:
+    """What the function `MODULE:FUNCTION` returns for `options`, a `kind` of encoder."""
+    which = f"model.{section}.encoder python:{name}"
+    called = f"{kind.__module__}.{kind.__name__}"
     module, _, function = name.partition(":")
     try:
         build = getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{which}: {error} (MODULE:FUNCTION, MODULE on PYTHONPATH)") from None
     # Configurations come inside of files that others wrote: `python:os:system` is not called.
-    if not _makes_encoders(build):
+    if not _makes(build, kind):
         raise ValueError(
-            f"{which} must be a subclass of avmix.models.encoder.Encoder, or a function that is "
-            f"annotated to return one, got {build!r:.100}"
+            f"{which} must be a subclass of {called}, or a function that is annotated to return "
+            f"one, got {build!r:.100}"
         )
     try:
         inspect.signature(build).bind(**options)
     except TypeError as error:
         raise ValueError(f"{which} does not take the options {options}: {error}") from None
     found = build(**options)
-    if not isinstance(found, Encoder):
-        raise ValueError(
-            f"{which} must return an avmix.models.encoder.Encoder, got {type(found).__name__}"
-        )
+    if not isinstance(found, kind):
+        raise ValueError(f"{which} must return an {called}, got {type(found).__name__}")
     return found
 
 
-def _makes_encoders(build: Any) -> bool:
-    """Whether it says of itself that it does."""
+def _makes(build: Any, kind: type) -> bool:
+    """Whether it says of itself that it makes such encoders."""
     if not isinstance(build, type):
         try:
             build = get_type_hints(build).get("return")
         except (TypeError, NameError):
             return False
-    return isinstance(build, type) and issubclass(build, Encoder)
+    return isinstance(build, type) and issubclass(build, kind)
 
 
-def _finish(
-    encoder: Encoder,
-    modality: str,
-    config: VideoEncoderConfig | AudioEncoderConfig,
+def finish(
+    encoder: AnyEncoder,
+    section: str,
+    config: EncoderConfig,
     channels: int,
     load_weights: bool,
 ) -> None:
@@ -185,18 +206,18 @@ def _finish(
     if config.weights and load_weights:
         from avmix.models.weights import load_into
 
-        encoder.notice = load_into(encoder, modality, config, channels)
+        encoder.notice = load_into(encoder, section, config, channels)
     if config.frozen:
         encoder.freeze()
-    which = f"model.{modality}.encoder {config.encoder}"
+    which = f"model.{section}.encoder {config.encoder}"
     if config.frozen_norm:
         try:
             encoder.freeze_norms()
         except ValueError as error:
-            raise ValueError(f"model.{modality}.frozen_norm cannot act: {which} {error}") from None
+            raise ValueError(f"model.{section}.frozen_norm cannot act: {which} {error}") from None
     if config.gradient_checkpointing and not encoder.stages:
         raise ValueError(
-            f"model.{modality}.gradient_checkpointing cannot act: {which} cannot be cut into stages"
+            f"model.{section}.gradient_checkpointing cannot act: {which} cannot be cut into stages"
         )
     encoder.gradient_checkpointing = config.gradient_checkpointing
 
@@ -209,7 +230,7 @@ def _compare(which: str, *facts: tuple[str, str, int | None, int]) -> None:
 
 
 @torch.no_grad()
-def _try(encoder: Encoder, given: Tensor, which: str, options: str) -> None:
+def attempt(encoder: AnyEncoder, given: tuple[Tensor, ...], which: str, options: str) -> Any:
     """Encode one empty clip: what a network cannot take is an error now, not an hour later.
 
     Neither its statistics nor torch's generator know of it.
@@ -218,13 +239,18 @@ def _try(encoder: Encoder, given: Tensor, which: str, options: str) -> None:
     encoder.eval()
     with torch.random.fork_rng(devices=[]):
         try:
-            found = encoder(given)
+            found = encoder(*given)
         except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{which} cannot take such clips ({options}): {reason}") from error
     encoder.train(mode)
-    if tuple(found.shape) != (1, encoder.num_features):
+    return found
+
+
+def check_shape(found: Tensor, num_features: int, which: str, says: str = "num_features") -> None:
+    """Raise ValueError where an encoder gives other features of one clip than it says."""
+    if tuple(found.shape) != (1, num_features):
         raise ValueError(
-            f"{which} gives {tuple(found.shape)} for a clip, not (1, {encoder.num_features}), "
-            "as its num_features says"
+            f"{which} gives {tuple(found.shape)} for a clip, not (1, {num_features}), as its "
+            f"{says} says"
         )

@@ -1,5 +1,5 @@
-"""Frontend: normalises frames, computes log-mels and mixes both; `Batch` -> inputs of the
-network."""
+"""Frontend: normalises frames, computes log-mels (or leaves waveforms as they are) and mixes both;
+`Batch` -> inputs of the network."""
 
 import torch
 from jaxtyping import Float
@@ -41,9 +41,10 @@ class Frontend(nn.Module):
         would be empty: its bin could never change.
         """
         super().__init__()
-        self._mel = spectrogram(config, sample_rate)
-        numbers = config.with_log_mel(MEL_MEAN, MEL_STD)
-        self._mean, self._std = float(numbers.mel_mean), float(numbers.mel_std)
+        self._mel = None if config.kind == "waveform" else spectrogram(config, sample_rate)
+        if self._mel is not None:
+            numbers = config.with_log_mel(MEL_MEAN, MEL_STD)
+            self._mean, self._std = float(numbers.mel_mean), float(numbers.mel_std)
         self._sample_rate = sample_rate
         mean = pixels.mean if pixels and pixels.mean else PIXEL_MEAN
         std = pixels.std if pixels and pixels.std else PIXEL_STD
@@ -51,9 +52,10 @@ class Frontend(nn.Module):
 
     def forward(
         self, batch: Batch, plan: PlacedPlan | None = None
-    ) -> tuple[Float[Tensor, "n c t h w"], Float[Tensor, "n channels m f"]]:
-        """Frames with mean 0 and deviation 1 (about), log-mel likewise; float32, but for frames
-        that Triton makes under autocast, which have its type already.
+    ) -> tuple[Float[Tensor, "n c t h w"], Float[Tensor, "n channels *rest"]]:
+        """Frames with mean 0 and deviation 1 (about), log-mel (n channels m f) likewise, or, of
+        `frontend.kind` waveform, waveforms (n channels s); float32, but for frames that Triton
+        makes under autocast, which have its type already.
 
         A missing modality is zeros, the mean of the dataset: what batch normalisation should see
         of it. (The log-mel of silence would be an outlier that shifts everybody's statistics.) So
@@ -70,17 +72,21 @@ class Frontend(nn.Module):
         if plan is not None:
             plan.plan.for_size(batch.size)
             if plan.plan.level == "input":
-                _check_domains(plan.plan)
+                _check_domains(plan.plan, _SPECTROGRAM if self._mel else _WAVEFORM)
             else:
                 plan = None
         size = plan.plan.size if plan else batch.size
         with torch.autocast(kind, enabled=False):
             frames = self._frames(batch.video, plan, dtype)
-            log_mel = self.log_mel(batch.audio, plan)
             seen = batch.has_video[:size].view(-1, 1, 1, 1, 1)
-            heard = batch.has_audio[:size].view(-1, 1, 1, 1)
             if batch.frame_visible is not None:
                 seen = seen & batch.frame_visible[:size, None, :, None, None]
+            if self._mel is None:
+                wave = self.waveform(batch.audio, plan)
+                heard = batch.has_audio[:size].view(-1, 1, 1)
+                return frames.masked_fill_(~seen, 0), wave.masked_fill(~heard, 0)
+            log_mel = self.log_mel(batch.audio, plan)
+            heard = batch.has_audio[:size].view(-1, 1, 1, 1)
             if batch.column_visible is not None:
                 heard = heard & batch.column_visible[:size, None, None, :]
             if batch.bin_visible is not None:
@@ -94,16 +100,16 @@ class Frontend(nn.Module):
         (`avmix.models.spectrograms`); mixed in the domain of the plan.
 
         One spectrogram of a mono waveform (b, s), two of a stereo one (b, 2, s): all channels of a
-        clip are transformed and mixed alike. Raises ValueError for any other shape.
+        clip are transformed and mixed alike. Raises ValueError for any other shape, and where
+        `frontend.kind` is waveform.
         """
-        if audio.ndim != 2 and audio.shape[1:-1] != (2,):
-            raise ValueError(f"audio is (b, s) or (b, 2, s), got {tuple(audio.shape)}")
-        audio, part = audio.float(), plan.part("audio") if plan else None
+        if self._mel is None:
+            raise ValueError("frontend.kind waveform: there is no spectrogram")
+        audio, part = self._mixed_waveforms(audio, plan), plan.part("audio") if plan else None
         domain = part.part.domain if part else None
         limit = plan.plan.energy_limit_db if plan else None
-        if part is not None and domain == "waveform":
-            audio = mix_waveforms(part, audio, self._sample_rate, limit)
-        power = self._mel_power(audio)
+        power = torch.cat([self._mel(chunk) for chunk in self._chunks(audio)])
+        power = power.unflatten(0, audio.shape[:-1])
         if part is not None and domain == "power":
             power = mix_powers(part, power, audio, self._sample_rate, limit)
         log_mel = self._mel.logarithm(power).sub_(self._mean).div_(self._std)
@@ -111,21 +117,42 @@ class Frontend(nn.Module):
             log_mel = mix_part(part, log_mel)
         return log_mel if log_mel.ndim == 4 else log_mel.unsqueeze(1)
 
-    def _mel_power(self, audio: Float[Tensor, "b *c s"]) -> Float[Tensor, "b *c m f"]:
+    def waveform(
+        self, audio: Float[Tensor, "b *c s"], plan: PlacedPlan | None = None
+    ) -> Float[Tensor, "n channels s"]:
+        """Waveforms of a mono (b, s) or stereo (b, 2, s) clip, float32, mixed where the plan mixes
+        them. Raises ValueError for any other shape."""
+        audio = self._mixed_waveforms(audio, plan)
+        return audio if audio.ndim == 3 else audio.unsqueeze(1)
+
+    def _mixed_waveforms(
+        self, audio: Float[Tensor, "b *c s"], plan: PlacedPlan | None
+    ) -> Float[Tensor, "n *c s"]:
+        """float32; mixed where the plan mixes waveforms."""
+        if audio.ndim != 2 and audio.shape[1:-1] != (2,):
+            raise ValueError(f"audio is (b, s) or (b, 2, s), got {tuple(audio.shape)}")
+        audio = audio.float()
+        if plan is None or (part := plan.part("audio")).part.domain != "waveform":
+            return audio
+        return mix_waveforms(part, audio, self._sample_rate, plan.plan.energy_limit_db)
+
+    @staticmethod
+    def _chunks(audio: Float[Tensor, "b *c s"]) -> tuple[Tensor, ...]:
         waves = audio.flatten(0, -2)
-        chunks = waves.split(_CPU_CHUNK) if audio.device.type == "cpu" else (waves,)
-        return torch.cat([self._mel(chunk) for chunk in chunks]).unflatten(0, audio.shape[:-1])
+        return waves.split(_CPU_CHUNK) if audio.device.type == "cpu" else (waves,)
 
 
-_DOMAINS = {"video": ("pixels",), "audio": ("waveform", "power", "log_mel")}
+_SPECTROGRAM = {"video": ("pixels",), "audio": ("waveform", "power", "log_mel")}
+_WAVEFORM = {"video": ("pixels",), "audio": ("waveform",)}
+"""Domains of input, where the network is given spectrograms, and where waveforms."""
 
 
-def _check_domains(plan: MixPlan) -> None:
+def _check_domains(plan: MixPlan, domains: dict[str, tuple[str, ...]]) -> None:
     """Raise ValueError for a part that is mixed nowhere: its label would be mixed, its data not."""
     for part in plan.parts:
-        known = _DOMAINS.get(part.name, ())
+        known = domains.get(part.name, ())
         if plan.method == "energy" and part.name == "audio":
-            known = ("waveform", "power")  # logarithms have no loudness
+            known = tuple(d for d in known if d != "log_mel")  # logarithms have no loudness
         if part.mixes and part.domain not in known:
             raise ValueError(
                 f"the plan mixes {part.name} as {part.domain!r}, which a frontend does not: "

@@ -3,10 +3,11 @@
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from avmix.config import ClipConfig, FrontendConfig, TrainConfig
+from avmix.config import ClipConfig, FrontendConfig, ModelConfig, TrainConfig
 from avmix.config.unset import is_unset, plain
 from avmix.models.encoder import AudioSpec, VideoSpec
-from avmix.models.encoder_names import specs_of
+from avmix.models.encoder_names import any_audio_encoder, any_video_encoder, expected
+from avmix.models.joint_names import any_joint_encoder
 
 CROP_SHARE = 0.875
 """Of the shorter side of a frame, by which `clip.short_side` follows the crop of an encoder: 256
@@ -25,12 +26,29 @@ def with_expected_input(config: TrainConfig) -> TrainConfig:
     Raises ValueError, which names the option, for an encoder that there is none of.
     """
     video, audio = specs_of(config.model, config.clip, config.frontend)
-    which = f"model.audio.encoder {config.model.audio.encoder}"
+    names = {section: f"model.{section}.encoder {part.encoder}"
+             for section, part in config.model.encoders.items()}  # fmt: skip
+    which = names.get("audio") or names["joint"]
     _check_numbers(config.frontend, audio, which)
     frontend = _filled(config.frontend, _spectrogram(audio), which)
-    which = f"model.video.encoder {config.model.video.encoder}"
+    which = names.get("video") or names["joint"]
     clip = _filled(config.clip, _clip(video, audio, config.clip, frontend, which), which)
     return replace(config, clip=clip, frontend=frontend)
+
+
+def specs_of(
+    model: ModelConfig, clip: ClipConfig, frontend: FrontendConfig
+) -> tuple[VideoSpec, AudioSpec]:
+    """What the encoders of `model` expect. They are built for that, without weights. Raises
+    ValueError as `build_model` does, but for what contradicts `clip` and `frontend`."""
+    if (joint := model.joint).encoder:
+        spec = expected(joint.encoder, lambda: any_joint_encoder(joint, clip, frontend)[1].spec)
+        return spec.video, spec.audio
+    video, audio = model.video, model.audio
+    return (
+        expected(video.encoder, lambda: any_video_encoder(video, clip)[2]),
+        expected(audio.encoder, lambda: any_audio_encoder(audio, clip, frontend)[2]),
+    )
 
 
 def in_words(before: TrainConfig, after: TrainConfig) -> str:
@@ -73,9 +91,16 @@ def _clip(
 
 def _check_numbers(frontend: FrontendConfig, audio: AudioSpec, which: str) -> None:
     """Raise ValueError for a mean or deviation that was set for the default spectrogram, where the
-    encoder takes another one."""
+    encoder takes another one, and for any option of spectrograms where it takes none."""
     if audio.front_end in (None, frontend.kind) or not is_unset(frontend.kind):
         return
+    if audio.front_end == "waveform":
+        keys = ("num_mels", "n_fft", "hop_length", "mel_mean", "mel_std")
+        if given := [key for key in keys if not is_unset(getattr(frontend, key))]:
+            raise ValueError(
+                f"{which} takes the waveform, frontend.{given[0]} is of spectrograms: leave it "
+                "out, or set frontend.kind waveform, too"
+            )
     for key in ("mel_mean", "mel_std"):
         if not is_unset(value := getattr(frontend, key)):
             raise ValueError(

@@ -18,11 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from avmix.config import ClipConfig, FrontendConfig, MixConfig
 from avmix.config.mix_method import parse_mix_method
-from avmix.mix.clip_grid import clip_grids
+from avmix.mix.clip_grid import input_shapes
 from avmix.models.classifier import LateFusionClassifier
+from avmix.models.hidden import Joint, tensors_of
 
-PARTS = ("video", "audio", "to_shared", "fusion")
-"""Of a `LateFusionClassifier`, by attribute."""
+PARTS = ("video", "audio", "joint", "to_shared", "fusion")
+"""Of a `LateFusionClassifier`, by attribute; it has `video` and `audio`, or `joint`."""
 _CLIPS, _REPEATS = 4, 5
 """Of what is timed: clips of a batch, and batches, of which the median counts."""
 
@@ -88,9 +89,7 @@ def measure(model: LateFusionClassifier, clip: ClipConfig, frontend: FrontendCon
     """What `model` costs on its device, for clips of this kind. `model` is left as it is."""
     model = copy.deepcopy(model)
     device = next(model.parameters()).device
-    mels, columns = clip_grids(clip, frontend, "log_mel")["audio"].shape
-    shapes = {"video": [3, clip.num_frames, clip.crop, clip.crop],
-              "audio": [clip.audio_channels, mels, columns]}  # fmt: skip
+    shapes = {name: [*shape] for name, shape in input_shapes(clip, frontend).items()}
 
     def given(size: int) -> tuple[Tensor, ...]:
         here = torch.ones(size, dtype=torch.bool, device=device)
@@ -109,7 +108,7 @@ def measure(model: LateFusionClassifier, clip: ClipConfig, frontend: FrontendCon
             Part(name=name, parameters=sum(p.numel() for p in part),
                  learning=sum(p.numel() for p in part if p.requires_grad))
             for name in PARTS
-            if (part := list(getattr(model, name).parameters()))
+            if hasattr(model, name) and (part := list(getattr(model, name).parameters()))
         ],
         stages=[
             Stage(part=part, name=name, shapes=shape, flops=count, activation_bytes=size // 2)
@@ -132,19 +131,26 @@ def _by_stage(
 
     def through(part: str, name: str, stage: Callable[..., Any], *x: Any) -> Any:
         y, cost = count(lambda: stage(*x))
-        several = y if isinstance(y, (list, tuple)) else [y]
+        several = [*y[:2]] if isinstance(y, Joint) else y  # but not what a clip has
+        several = tensors_of(several)
         found.append((part, name, [list(one.shape[1:]) for one in several], cost))
         return y
 
-    features = []
-    for i, part in enumerate(("video", "audio")):
-        encoder, x = getattr(model, part), given[i]
+    def projected(i: int, x: Tensor) -> Tensor:
+        if not model.to_shared:
+            return x
+        name = f"projection of {('video', 'audio')[i]}"
+        return through("to_shared", name, model.to_shared[i], x)
+
+    inputs = {"video": given[0], "audio": given[1], "joint": Joint(*given)}
+    features: list[Tensor] = []
+    for part, encoder in model.encoders.items():
+        x = inputs[part]
         for number, stage in enumerate(encoder.stages):
             x = through(part, f"stage {number}", stage, x)
         x = through(part, "pool", encoder.pool, x)
-        if model.to_shared:
-            x = through("to_shared", f"projection of {part}", model.to_shared[i], x)
-        features.append(x)
+        for feature in x[:2] if isinstance(x, Joint) else [x]:
+            features.append(projected(len(features), feature))
     through("fusion", "heads", model.fusion, *features, *given[2:])
     return found
 

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from avmix.models.hidden import tensors_of
+
 
 class _BuffersAside:
     """While it is entered, the module works with copies of its buffers: a second computation of the
@@ -48,7 +50,7 @@ def recomputed(encoder: nn.Module, stage: Any, x: Any) -> Any:
     `encoder`: what the stage belongs to. Raises RuntimeError for a stage that changes its input in
     place: there would be nothing to compute it from again.
     """
-    given = x if isinstance(x, list) else [x]
+    given = tensors_of(x)
     before = [one._version for one in given]
     found = checkpoint(
         stage, x, use_reentrant=False, context_fn=lambda: (_AsItIs(), _BuffersAside(encoder))

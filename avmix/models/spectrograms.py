@@ -60,6 +60,8 @@ def spectrogram(config: FrontendConfig, sample_rate: int) -> Spectrogram:
             return Kaldi(config, sample_rate, kind)
         case "panns" | "librosa" as kind:
             return Decibels(config, sample_rate, kind)
+        case "waveform":
+            raise ValueError("frontend.kind waveform: there is no spectrogram")
 
 
 class LogMel(Spectrogram):

@@ -1,31 +1,28 @@
 """Encoders of transformers: VideoMAE, V-JEPA 2, VideoPrism, TimeSformer, ViViT, X-CLIP's vision
-tower; the audio spectrogram transformer and CLAP.
+tower; the audio spectrogram transformer, CLAP, Wav2Vec2 and HuBERT.
 
 The name is a folder with config.json, or an id of the Hub (from its cache, or its server). Number
 and size of frames are those of its configuration, over which the options are put; mean and
 deviation those of its processor.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from avmix.config import AudioEncoderConfig, ClipConfig, FrontendConfig, VideoEncoderConfig
-from avmix.models.encoder import AudioSpec, Colour, Encoder, Positions, VideoSpec
+from avmix.models.encoder import AudioSpec, Encoder, Positions, VideoSpec
 from avmix.models.library_encoder import Chain, Cut, LibraryEncoder, built, chain, groups, imported
 from avmix.models.spectrograms import PANNS_HZ
+from avmix.models.transformers_config import pixels_of, place_of, processor_of, settings_of
+from avmix.models.transformers_waveform import WAVEFORM
 
-IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and deviation of pixels where there is no processor."""
 AUDIOSET = (-4.2677393, 4.5689974)
 """Mean and deviation of filterbanks where there is no processor."""
-_PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
 
 
 class _Network(NamedTuple):
@@ -47,7 +44,7 @@ def video(name: str, config: VideoEncoderConfig, clip: ClipConfig) -> Encoder:
     net = _built(kind, settings, which)
     cut, spec = kind.cut(net), kind.expects(settings)
     assert isinstance(spec, VideoSpec)
-    mean, std = _pixels(name)
+    mean, std = pixels_of(name)
     spec = VideoSpec(num_frames=spec.num_frames, size=spec.size, mean=mean, std=std)
     return LibraryEncoder(net, cut, spec)
 
@@ -59,7 +56,7 @@ def audio(
     which = f"model.audio.encoder transformers:{name}"
     settings, kind = _configuration(name, config.options, which, AUDIO)
     net = _built(kind, settings, which)
-    return LibraryEncoder(net, kind.cut(net), kind.expects(settings, _processor(name)))
+    return LibraryEncoder(net, kind.cut(net), kind.expects(settings, processor_of(name)))
 
 
 def pretrained(
@@ -72,32 +69,16 @@ def pretrained(
     settings, kind = _configuration(name, {}, which, {**VIDEO, **AUDIO})
     found = imported("transformers", which)
     net, said = getattr(found, kind.classes).from_pretrained(
-        _place(name), config=settings, output_loading_info=True, weights_only=True
+        place_of(name), config=settings, output_loading_info=True, weights_only=True
     )  # fmt: skip
     made_up = {*said["missing_keys"]}
     return {key: value for key, value in net.state_dict().items() if key not in made_up}
 
 
-def _place(name: str) -> str:
-    return str(Path(name).expanduser()) if name.startswith("~") else name
-
-
 def _configuration(
     name: str, options: dict[str, Any], which: str, kinds: dict[str, _Network]
 ) -> tuple[Any, _Network]:
-    found = imported("transformers", which)
-    try:
-        settings, unknown = found.AutoConfig.from_pretrained(
-            _place(name), return_unused_kwargs=True, trust_remote_code=False, **options
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{which}: no configuration: {' '.join(str(error).split())[:300]}; a folder with "
-            "config.json (and model.safetensors, for weights) is taken too"
-        ) from None
-    settings = getattr(settings, "audio_config", settings)  # of CLAP
-    if unknown:
-        raise ValueError(f"{which} has no option {', '.join(map(repr, unknown))}")
+    settings = settings_of(name, options, which)
     if settings.model_type not in kinds:
         raise ValueError(
             f"{which} is of the kind {settings.model_type!r}; there are {', '.join(kinds)}"
@@ -108,36 +89,6 @@ def _configuration(
 def _built(kind: _Network, settings: Any, which: str) -> Any:
     build = getattr(imported("transformers", which), kind.classes)
     return built(lambda: build(settings), which, {})
-
-
-def _processor(name: str) -> dict[str, Any]:
-    """Configuration of the processor; empty where there is none."""
-    for file in _PROCESSORS:
-        if (path := Path(_place(name)) / file).exists():
-            return json.loads(path.read_text())
-    if not Path(_place(name)).is_dir():
-        hub = imported("transformers.utils", name)
-        for file in _PROCESSORS:
-            path = hub.cached_file(name, file, _raise_exceptions_for_missing_entries=False,
-                                   _raise_exceptions_for_connection_errors=False)  # fmt: skip
-            if path is not None:
-                return json.loads(Path(path).read_text())
-    return {}
-
-
-def _pixels(name: str) -> tuple[Colour, Colour]:
-    """Mean and deviation of pixels in [0, 1], by the processor's configuration.
-
-    A processor scales pixels of 0 to 255 by s, may take 1 away, and then normalises.
-    """
-    said = _processor(name)
-    mean, std = said.get("image_mean", IMAGENET[0]), said.get("image_std", IMAGENET[1])
-    if said.get("do_normalize") is False:
-        mean, std = (0.0,) * 3, (1.0,) * 3
-    scale, offset = 255 * said.get("rescale_factor", 1 / 255), 1.0 if said.get("offset") else 0.0
-    red, green, blue = ((m + offset) / scale for m in mean)
-    by_red, by_green, by_blue = (s / scale for s in std)
-    return (red, green, blue), (by_red, by_green, by_blue)
 
 
 def _square(size: Any) -> int:
@@ -393,5 +344,6 @@ def _clap_features(net: Any, x: Tensor) -> Tensor:
 AUDIO = {
     "audio-spectrogram-transformer": _Network("ASTModel", _cut_ast, _by_ast),
     "clap_audio_model": _Network("ClapAudioModel", _cut_clap, _by_clap),
+    **{kind: _Network(*found) for kind, found in WAVEFORM.items()},
 }
 """By the `model_type` of the configuration."""

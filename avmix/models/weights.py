@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from avmix.config import AudioEncoderConfig, VideoEncoderConfig
-from avmix.models.encoder import Encoder, Positions
+from avmix.config import EncoderConfig
+from avmix.models.encoder import AnyEncoder, Positions
 from avmix.models.published_names import PUBLISHED
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
@@ -51,28 +51,28 @@ class Report:
         return ", ".join(parts)
 
 
-def load_into(
-    encoder: Encoder, modality: str, config: VideoEncoderConfig | AudioEncoderConfig, channels: int
-) -> str:
-    """Load the weights named by `config` into the encoder; returns a message about the outcome.
+def load_into(encoder: AnyEncoder, section: str, config: EncoderConfig, channels: int) -> str:
+    """Load the weights named by `config`, the section of `model`, into the encoder; returns a
+    message about the outcome.
 
     `channels`: of its input. Raises ValueError, naming the option, for a file that cannot be read,
     for weights that there are none of, and for an encoder that would be half loaded.
     """
-    key = f"model.{modality}.weights"
+    key = f"model.{section}.weights"
     library, _, name = config.encoder.partition(":")
     if config.weights == "lite0":
         if library != "timm" or name.partition(".")[0] != "tf_efficientnet_lite0":
             raise ValueError(f"{key} lite0 is of timm:tf_efficientnet_lite0, not {config.encoder}")
         found = lite0_state(key)
     elif config.weights == "pretrained":
-        found = _pretrained(key, library, name, config, channels)
+        adapter = f"joint_{library}" if section == "joint" else library
+        found = _pretrained(key, library, adapter, name, config, channels)
     else:
         found = read_state(config.weights, key)
     new: tuple[str, ...] = ()
-    if library == "avmix" and (published := PUBLISHED.get((modality, name))):
+    if library == "avmix" and (published := PUBLISHED.get((section, name))):
         found, new = published.ours(found), published.new
-    found = renamed(found, encoder.network, prefer=modality)
+    found = renamed(encoder.of_file(found), encoder.network, prefer=section)
     may_lack = [*config.may_lack, *new]
     report = load_state(encoder, found, may_lack, f"{key} {config.weights}")
     return f"{config.encoder} begins with {config.weights}: {report}"
@@ -81,15 +81,15 @@ def load_into(
 def _pretrained(
     key: str,
     library: str,
+    adapter: str,
     name: str,
-    config: VideoEncoderConfig | AudioEncoderConfig,
+    config: EncoderConfig,
     channels: int,
 ) -> dict[str, Tensor]:
     if library in ("avmix", "python"):
         raise ValueError(f"{key}: {library} names no weights; a file is taken")
-    adapter = import_module(f"avmix.models.{library}")
     try:
-        return adapter.pretrained(name, config, channels)
+        return import_module(f"avmix.models.{adapter}").pretrained(name, config, channels)
     except Exception as error:  # whatever a client raises that finds no server
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
@@ -199,7 +199,7 @@ def renamed(found: dict[str, Tensor], network: nn.Module, prefer: str = "") -> d
 
 
 def load_state(
-    encoder: Encoder, found: Mapping[str, Tensor], may_lack: list[str], which: str
+    encoder: AnyEncoder, found: Mapping[str, Tensor], may_lack: list[str], which: str
 ) -> Report:
     """Load tensors into the encoder's network, adapted to its shapes where a rule is known.
 

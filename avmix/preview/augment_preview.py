@@ -66,7 +66,7 @@ def preview_augment(
     `decode_clip` raises, and ValueError for options that do not fit the clip, a background that is
     missing, silent or not asked for, and videos of a sample rate that AAC lacks.
     """
-    settings = frontend or FrontendConfig()
+    settings = (frontend or FrontendConfig()).drawn
     clip = replace(clip, num_frames=max(1, round(FPS * clip.duration_seconds)))
     # What two sections must agree on is checked where training checks it; batches do not matter.
     TrainConfig(clip=clip, frontend=settings, augment=replace(augment, repeats=1))

@@ -50,7 +50,7 @@ def preview_mix(
     Raises what `decode_clip` raises, and ValueError where a plan does not fit the clips or mixes
     inside the network, where there is nothing to see.
     """
-    settings = frontend or FrontendConfig()
+    settings = (frontend or FrontendConfig()).drawn
     names = labels or (own.stem, partner.stem)
     starts = start_seconds if isinstance(start_seconds, tuple) else (start_seconds,) * 2
     clips = [

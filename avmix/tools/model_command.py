@@ -125,8 +125,7 @@ def _network(args: argparse.Namespace) -> tuple[TrainConfig, LateFusionClassifie
 def description(config: TrainConfig, found: Measured) -> dict[str, Any]:
     """What is printed as JSON: counts of one clip, seconds, bytes."""
     return {
-        "video_encoder": config.model.video.encoder,
-        "audio_encoder": config.model.audio.encoder,
+        **{f"{name}_encoder": part.encoder for name, part in config.model.encoders.items()},
         "fusion": config.model.fusion,
         "missing": config.model.missing,
         "heads": config.model.heads,
@@ -146,8 +145,8 @@ def _print(config: TrainConfig, found: Measured, said: dict[str, Any]) -> None:
         parts.add_column(
             heading, justify="right" if heading in ("parameters", "learning") else "left"
         )
-    names = {"video": config.model.video.encoder, "audio": config.model.audio.encoder,
-             "to_shared": f"to {config.model.shared_width} each",
+    encoders = {name: part.encoder for name, part in config.model.encoders.items()}
+    names = {**encoders, "to_shared": f"to {config.model.shared_width} each",
              "fusion": config.model.fusion}  # fmt: skip
     for part in found.parts:
         parts.add_row(part.name, printable(names[part.name]), f"{part.parameters:,}",
@@ -158,11 +157,15 @@ def _print(config: TrainConfig, found: Measured, said: dict[str, Any]) -> None:
     stages = Table(title="one clip")
     for heading in ("stage", "gives", "MFLOPs", "kept for backward, MB"):
         stages.add_column(heading, justify="left" if heading in ("stage", "gives") else "right")
+    joint = "joint" in encoders
     for modality, shape in found.inputs.items():
         stages.add_row(modality, shape_text(shape), "", "")
         for stage in found.stages:
-            if stage.part == modality or stage.name == f"projection of {modality}":
+            in_tower = stage.part == modality or stage.name == f"projection of {modality}"
+            if in_tower and not joint:
                 stages.add_row(*_cells(stage))
+    for stage in found.stages[:-1] if joint else []:
+        stages.add_row(*_cells(stage))
     stages.add_row(*_cells(found.stages[-1]))
     stages.add_row("all", "", *_costs(found.flops, found.activation_bytes))
     console.print(stages)

@@ -1,4 +1,5 @@
-"""A figure of the two towers of a network: their stages, where clips are mixed, and the fusion."""
+"""A figure of the two towers of a network, or the one of both modalities: their stages, where clips
+are mixed, and the fusion."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from avmix.evaluation.figures import INK, MIXED, OWN, PARTNER
 from avmix.models.measure import Measured, mixing_of, shape_text
 from avmix.system.printing import drawable, shortened
 
-_COLUMN = {"video": 0.0, "audio": 5.0}
-_COLOUR = {"video": OWN, "audio": PARTNER}
+_COLUMN = {"video": 0.0, "audio": 5.0, "joint": 0.0}
+_COLOUR = {"video": OWN, "audio": PARTNER, "joint": INK}
 _WIDTH, _HEIGHT, _STEP, _MARGIN = 4.0, 0.62, 1.0, 2.6
+_WHOLE = _COLUMN["audio"] + _WIDTH
 
 
 def draw_model(config: TrainConfig, found: Measured, out: Path) -> None:
@@ -20,8 +22,8 @@ def draw_model(config: TrainConfig, found: Measured, out: Path) -> None:
     what the ending of `out` says."""
     towers = {
         name: [(stage.name, stage.shapes, stage.flops) for stage in found.stages
-               if stage.part == name or stage.name == f"projection of {name}"]
-        for name in _COLUMN
+               if stage.part == name or _is_projection(name, stage.name)]
+        for name in config.model.encoders
     }  # fmt: skip
     tallest = max(len(tower) for tower in towers.values())
     top = (tallest + 1) * _STEP
@@ -29,8 +31,11 @@ def draw_model(config: TrainConfig, found: Measured, out: Path) -> None:
     figure = Figure(figsize=(11, 1.6 + 0.62 * (tallest + 3)), layout="constrained")
     axes = figure.add_subplot()
     for name, tower in towers.items():
-        x, encoder = _COLUMN[name], getattr(config.model, name).encoder
-        boxes = [(f"{name} {shape_text(found.inputs[name])}", INK)] + [
+        x, encoder = _COLUMN[name], config.model.encoders[name].encoder
+        width = _WHOLE if name == "joint" else _WIDTH
+        inputs = found.inputs if name == "joint" else {name: found.inputs[name]}
+        given = ", ".join(f"{kind} {shape_text(shape)}" for kind, shape in inputs.items())
+        boxes = [(given, INK)] + [
             (
                 f"{stage}  {' '.join(map(shape_text, shapes))}  {flops / 1e6:,.1f} MFLOPs",
                 _COLOUR[name],
@@ -38,28 +43,32 @@ def draw_model(config: TrainConfig, found: Measured, out: Path) -> None:
             for stage, shapes, flops in tower
         ]
         for number, (text, colour) in enumerate(boxes):
-            _box(axes, x, number * _STEP, text, colour)
+            _box(axes, x, number * _STEP, text, colour, width)
             above = (number + 1) * _STEP if number + 1 < len(boxes) else top
-            _line(axes, x + _WIDTH / 2, number * _STEP + _HEIGHT, above)
-        axes.text(x + _WIDTH / 2, -0.35, drawable(shortened(encoder, 40)), ha="center", va="center",
+            _line(axes, x + width / 2, number * _STEP + _HEIGHT, above)
+        axes.text(x + width / 2, -0.35, drawable(shortened(encoder, 40)), ha="center", va="center",
                   fontsize=9, color=_COLOUR[name])  # fmt: skip
-        there = [way for way in mixing if name in way["modalities"]]
+        there = [way for way in mixing if {*inputs} & {*way["modalities"]}]
         for height, text in _marks(there, tower, top):
-            axes.plot([x - 0.15, x + _WIDTH + 0.15], [height, height], color=MIXED, linewidth=3)
-            at, side = (x - 0.25, "right") if name == "video" else (x + _WIDTH + 0.25, "left")
+            axes.plot([x - 0.15, x + width + 0.15], [height, height], color=MIXED, linewidth=3)
+            at, side = (x + width + 0.25, "left") if name == "audio" else (x - 0.25, "right")
             axes.text(at, height, drawable(text), va="center", ha=side, fontsize=8, color=MIXED)
     shapes = found.stages[-1].shapes
     heads = (
         f"fusion: {config.model.fusion}, missing {config.model.missing}, {config.model.heads} heads"
     )
-    _box(axes, 0.0, top, f"{heads};  fused, video, audio {shape_text(shapes[0])}", INK,
-         _COLUMN["audio"] + _WIDTH)  # fmt: skip
-    axes.set_xlim(-_MARGIN, _COLUMN["audio"] + _WIDTH + _MARGIN)
+    _box(axes, 0.0, top, f"{heads};  fused, video, audio {shape_text(shapes[0])}", INK, _WHOLE)
+    axes.set_xlim(-_MARGIN, _WHOLE + _MARGIN)
     axes.set_ylim(-0.8, top + 1.0)
     axes.axis("off")
     total = f"{found.parameters / 1e6:.2f} M parameters, {found.flops / 1e9:.3f} GFLOPs a clip"
     axes.set_title(total, fontsize=11, color=INK)
     figure.savefig(out, dpi=100)
+
+
+def _is_projection(tower: str, stage: str) -> bool:
+    return stage.startswith("projection of ") and tower in (stage.removeprefix("projection of "),
+                                                            "joint")  # fmt: skip
 
 
 def _marks(mixing: list[dict[str, Any]], tower: list[Any], top: float) -> list[tuple[float, str]]:

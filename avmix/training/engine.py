@@ -84,7 +84,8 @@ def train_one_epoch(
         has_video, has_audio = placed.part("video").present, placed.part("audio").present
         with runtime.autocast(config.run.precision):
             video, audio = frontend(batch, placed)
-            mixed = network(video, audio, has_video, has_audio, hidden_mix(placed))
+            before = (batch.has_video, batch.has_audio)
+            mixed = network(video, audio, has_video, has_audio, hidden_mix(placed, before))
             # Second: what autocast casts here, without gradient, must not serve the other pass.
             clean = clean_pass(network, frontend, batch) if with_clean else None
         target = targets_of_mix(placed, batch, config.mix.labels)
@@ -321,11 +322,11 @@ def _not_finite(batch: Batch, probability: Float64[Tensor, "rows b k"]) -> list[
 def _eval_rows(
     model: LateFusionClassifier, frontend: AnyFrontend, batch: Batch
 ) -> Float[Tensor, "rows b k"]:
-    """Probabilities for each of `EVAL_ROWS`, from one encoding."""
-    features = model.encode(*frontend(batch))
-    nothing = torch.zeros_like(batch.has_video)
-    heads = model.fusion(*features, batch.has_video, batch.has_audio)
-    without_audio = model.fusion(*features, batch.has_video, nothing)
-    without_video = model.fusion(*features, nothing, batch.has_audio)
+    """Probabilities for each of `EVAL_ROWS`."""
+    video, audio = frontend(batch)
+    seen, heard, nothing = batch.has_video, batch.has_audio, torch.zeros_like(batch.has_video)
+    heads, without_audio, without_video = model.heads_of(
+        video, audio, [(seen, heard), (seen, nothing), (nothing, heard)]
+    )
     logits = [heads.fused, heads.video, heads.audio, without_audio.fused, without_video.fused]
     return torch.stack(logits).float().softmax(2)

@@ -12,26 +12,35 @@ import torch
 from torch import Tensor, nn
 
 from avmix.config import ClipConfig, FrontendConfig
-from avmix.mix.clip_grid import clip_grids
-from avmix.models.encoder import Encoder
+from avmix.mix.clip_grid import input_shapes
+from avmix.models.encoder import AnyEncoder
+from avmix.models.hidden import mapped, tensors_of
+from avmix.models.joint_encoder import whole
 
 
 def empty_clip(clip: ClipConfig, frontend: FrontendConfig) -> tuple[Tensor, Tensor]:
-    """Frames (1 3 t h w) and spectrograms (1 channels m f) of zeros, as the encoders get them."""
-    num_mels, num_columns = clip_grids(clip, frontend, "log_mel")["audio"].shape
-    return (torch.zeros(1, 3, clip.num_frames, clip.crop, clip.crop),
-            torch.zeros(1, clip.audio_channels, num_mels, num_columns))  # fmt: skip
+    """Frames (1 3 t h w) and spectrograms (1 channels m f) or waveforms (1 channels s) of zeros, as
+    the encoders get them."""
+    shapes = input_shapes(clip, frontend)
+    return torch.zeros(1, *shapes["video"]), torch.zeros(1, *shapes["audio"])
+
+
+def input_of(section: str, clip: tuple[Tensor, Tensor]) -> Any:
+    """What the first stage of the encoder of a section is given: `video`, `audio` or `joint`."""
+    video, audio = clip
+    here = torch.ones(len(video), dtype=torch.bool, device=video.device)
+    return {"video": video, "audio": audio, "joint": whole(video, audio, here, here)}[section]
 
 
 def layer_factors(
-    encoder: Encoder, decay: float, empty: Tensor, which: str
+    encoder: AnyEncoder, decay: float, empty: Any, which: str
 ) -> dict[nn.Parameter, float]:
     """Factor of the learning rate of each parameter of the encoder.
 
     Of stage i of n, counted from 0, it is decay ** (n - i); of what comes after the stages, 1, as
     of the heads (BEiT). A parameter of several stages counts as of the first.
 
-    `empty`: an input (1 ...) of zeros; `which` names option and encoder in errors. Raises
+    `empty`: an input of one clip (`input_of`); `which` names option and encoder in errors. Raises
     ValueError where the encoder cannot be cut into stages.
     """
     if not encoder.stages:
@@ -43,7 +52,7 @@ def layer_factors(
     return factors
 
 
-def parameters_of_stages(encoder: Encoder, empty: Tensor) -> list[list[nn.Parameter]]:
+def parameters_of_stages(encoder: AnyEncoder, empty: Any) -> list[list[nn.Parameter]]:
     """The parameters that learn and that each stage computes with, found in the graph of its
     gradient: a stage may be a method of a module, and only the computation tells what it uses.
 
@@ -51,14 +60,13 @@ def parameters_of_stages(encoder: Encoder, empty: Tensor) -> list[list[nn.Parame
     """
     mode, found = encoder.training, []
     encoder.eval()
-    x: Any = empty.to(next(encoder.parameters()).device)
+    device = next(encoder.parameters()).device
+    x = mapped(empty, lambda one: one.to(device))
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         for stage in encoder.stages:
             x = stage(x)
-            outputs = x if isinstance(x, list) else [x]
-            found.append(list(_leaves(outputs)))
-            detached = [one.detach() for one in outputs]
-            x = detached if isinstance(x, list) else detached[0]
+            found.append(list(_leaves(tensors_of(x))))
+            x = mapped(x, Tensor.detach)
     encoder.train(mode)
     return found
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from avmix.config import ModelConfig, OptimConfig
 from avmix.config.optim_config import ONE_DIMENSIONAL
-from avmix.models.encoder import Encoder
-from avmix.training.layer_decay import layer_factors
+from avmix.models.encoder import AnyEncoder
+from avmix.training.layer_decay import input_of, layer_factors
 
 
 def lr_at(optim: OptimConfig, step: int, steps_per_epoch: int) -> float:
@@ -42,7 +42,7 @@ class Towers(NamedTuple):
     video: list[nn.Parameter]
     audio: list[nn.Parameter]
     fusion: list[nn.Parameter]
-    """Everything that is not in the video or the audio encoder."""
+    """Everything that is not in the video or the audio encoder; of a joint one, everything."""
 
 
 def towers_of(network: nn.Module) -> Towers:
@@ -121,15 +121,15 @@ def _scales(
     model: nn.Module, network: ModelConfig, empty_clip: tuple[Tensor, Tensor] | None
 ) -> dict[nn.Parameter, float]:
     """Rate of each parameter of the encoders, in units of optim.lr."""
-    towers, found = towers_of(model), {}
-    for i, (modality, tower) in enumerate(zip(("video", "audio"), towers, strict=False)):
-        part = getattr(network, modality)
+    found: dict[nn.Parameter, float] = {}
+    for section, part in network.encoders.items():
         factors: Mapping[nn.Parameter, float] = {}
-        encoder = getattr(model, modality)
+        encoder = getattr(model, section)
         if part.layer_decay < 1 and not part.frozen:
-            assert isinstance(encoder, Encoder)
+            assert isinstance(encoder, AnyEncoder)
             assert empty_clip is not None, "layer_decay needs an empty clip"
-            which = f"model.{modality}.layer_decay: model.{modality}.encoder {part.encoder}"
-            factors = layer_factors(encoder, part.layer_decay, empty_clip[i], which)
-        found |= {p: part.lr_scale * factors.get(p, 1.0) for p in tower}
+            which = f"model.{section}.layer_decay: model.{section}.encoder {part.encoder}"
+            given = input_of(section, empty_clip)
+            factors = layer_factors(encoder, part.layer_decay, given, which)
+        found |= {p: part.lr_scale * factors.get(p, 1.0) for p in encoder.parameters()}
     return found

@@ -63,8 +63,8 @@ def measure_norms(
             video, audio = frontend(batch)
             for network in networks:
                 # Its parts: a compiled network would not call the hooks.
-                features = network.encode(video, audio)
-                network.fusion(*features, batch.has_video, batch.has_audio)
+                has = (batch.has_video, batch.has_audio)
+                network.fusion(*network.encode(video, audio, None, has), *has)
     finally:
         for hook in hooks:
             hook.remove()

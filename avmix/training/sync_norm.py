@@ -21,8 +21,8 @@ def synchronise_norms(model: LateFusionClassifier, runtime: Runtime) -> None:
         raise ValueError(
             f"model.sync_norm needs CUDA: torch's SyncBatchNorm does not run on {runtime.device}"
         )
-    to_sync_norm(model.video, "model.video.encoder")
-    to_sync_norm(model.audio, "model.audio.encoder")
+    for section, encoder in model.encoders.items():
+        to_sync_norm(encoder, f"model.{section}.encoder")
 
 
 def to_sync_norm(module: nn.Module, which: str) -> None:

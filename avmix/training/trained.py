@@ -153,11 +153,10 @@ def load(
             )
         config, classes = found.config, found.classes
         state = found.model if found.average is None else found.average
-    for modality in ("video", "audio"):
-        encoder = getattr(config.model, modality).encoder
-        if encoder.startswith("python:") and not own_code:
+    for section, part in config.model.encoders.items():
+        if part.encoder.startswith("python:") and not own_code:
             raise CheckpointError(
-                f"{path}: its model.{modality}.encoder is {encoder}, a module that would be "
+                f"{path}: its model.{section}.encoder is {part.encoder}, a module that would be "
                 "imported; where you trust the file, load(path, own_code=True)"
             )
     try:

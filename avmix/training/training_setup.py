@@ -44,7 +44,8 @@ _MAY_CHANGE = ("data.root", "data.num_workers", "data.clip_seconds", "data.verif
                "data.max_bad_share", "frontend.kernel", "run.out", "run.device", "run.threads",
                "run.log_every", "run.save_every", "run.save_plans", "run.check_input",
                "model.video.gradient_checkpointing",
-               "model.audio.gradient_checkpointing")  # fmt: skip
+               "model.audio.gradient_checkpointing",
+               "model.joint.gradient_checkpointing")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
