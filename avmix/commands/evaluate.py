@@ -9,7 +9,7 @@ from avmix.data.dataset import EvalSet
 from avmix.data.loader import eval_loader, read_limits
 from avmix.data.manifest import read_manifest
 from avmix.data.quarantine import Quarantine
-from avmix.evaluation.metrics import Scores, all_scores
+from avmix.evaluation.metrics import AllScores, all_scores
 from avmix.models import build_model
 from avmix.models.frontend import Frontend
 from avmix.system.paths import unmakable
@@ -18,7 +18,7 @@ from avmix.training import checkpoint, engine, runtime
 from avmix.training.checkpoint import CheckpointError
 
 
-def evaluate(config: EvalConfig) -> dict[str, Scores | None]:
+def evaluate(config: EvalConfig) -> AllScores:
     """Evaluate, print, write; returns the metrics of each row of the table, None where no clip has
     its modality.
 
@@ -28,7 +28,7 @@ def evaluate(config: EvalConfig) -> dict[str, Scores | None]:
     path = Path(config.checkpoint)
     path = path / "last.pt" if path.is_dir() else path
     state = checkpoint.load(path)
-    trained = state.config
+    trained, several = state.config, state.config.loss.labels == "multi"
     if config.raw_weights and state.average is None:
         raise CheckpointError(f"raw_weights cannot act: {path} has no average of its weights")
     root = Path(config.root or trained.data.root)
@@ -50,13 +50,14 @@ def evaluate(config: EvalConfig) -> dict[str, Scores | None]:
     with runtime.start(device=config.device, threads=config.threads) as here:
         model = build_model(
             trained.model, len(state.classes), clip=trained.clip, frontend=trained.frontend,
-            load_weights=False,
+            load_weights=False, binary=trained.loss.binary,
         )  # fmt: skip
         averaged = state.average is not None and not config.raw_weights
         checkpoint.load_weights(path, state, model, average=averaged)
         views = EvalSet(
             manifest=manifest, root=root, clip=trained.clip, num_views=config.num_views,
             verify=config.verify, limits=read_limits(config.num_workers, config.clip_seconds),
+            several_labels=several,
         )  # fmt: skip
         loader = eval_loader(
             views, batch_size=config.batch_size, num_workers=config.num_workers,
@@ -66,7 +67,7 @@ def evaluate(config: EvalConfig) -> dict[str, Scores | None]:
         frontend = Frontend(trained.frontend, trained.clip.sample_rate, model.pixels)
         frontend = frontend.to(here.device)
         with closing(loader):
-            found = engine.evaluate(model.to(here.device), frontend, loader, here)
+            found = engine.evaluate(model.to(here.device), frontend, loader, here, several)
         scores = all_scores(found.predictions)
         if here.is_main:
             for notice in (quarantine.notice(), state.notice()):

@@ -17,9 +17,7 @@ from avmix.config.unused_options import unused_options, without_unused
 from avmix.data.loader import EvalLoader
 from avmix.data.manifest import Manifest, empty_classes
 from avmix.data.sample import TooManyBadClips
-from avmix.evaluation.metrics import Scores, all_scores
-from avmix.models import LateFusionClassifier
-from avmix.models.frontend import Frontend
+from avmix.evaluation.metrics import AllScores, all_scores
 from avmix.prepare.csv_table import prepare_table
 from avmix.system.atomic_files import remove_partial
 from avmix.system.printing import echo_on, listed
@@ -42,10 +40,11 @@ class TrainResult:
     checkpoint: Path
     """The last checkpoint, `last.pt` in `run.out`; `avmix.evaluate` takes it."""
     best: Path | None
-    """The checkpoint of the epoch with the highest top-1 on the val split; None without one."""
+    """The checkpoint of the epoch with the highest top-1 on the val split (of several labels a
+    clip: mAP); None without one."""
     epochs: int
     """Epochs trained in all, those before this call included."""
-    val: dict[str, Scores | None] | None
+    val: AllScores | None
     """Metrics of the last epoch on the val split, by row of the table, None in it for a row without
     clips; None without a val split, and where no epoch was left to train."""
 
@@ -107,6 +106,7 @@ def _train_epochs(run: Training) -> TrainResult:
             watch = train_one_epoch(
                 run.network, frontend, run.optimizer, loader, config, here, log,
                 epoch=epoch, first_step=first_step, meter=meter, average=run.average,
+                class_weight=run.class_weight,
                 save=lambda step, epoch=epoch, best=best: save(
                     "last.pt", epoch, step, best, log.loss_sum),
             )  # fmt: skip
@@ -119,12 +119,12 @@ def _train_epochs(run: Training) -> TrainResult:
             if measures:
                 _measure_norms(run, log)
             if val is not None:
-                result = val_scores = _validate(run.evaluated, frontend, val, here, log)
+                result = val_scores = _validate(run, log)
             log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
             warnings = meter.at_chance(config.optim.epochs)
             log.at_chance([w for w in warnings if w.is_new], epoch, config)
-            if (fused := result.get("fused")) and fused.top1 > best:
-                best = fused.top1
+            if (fused := result.get("fused")) and fused.main > best:
+                best = fused.main
                 save("best.pt", epoch + 1, 0, best)
             save("last.pt", epoch + 1, 0, best)
         for warning in meter.at_chance(config.optim.epochs):
@@ -173,12 +173,12 @@ def _measure_norms(run: Training, log: RunLog) -> None:
         log.bad_clips(loader.bad.add(found), config.data.train_split)
 
 
-def _validate(
-    model: LateFusionClassifier, frontend: Frontend, val: EvalLoader, here: Runtime, log: RunLog
-) -> dict[str, Scores | None]:
+def _validate(run: Training, log: RunLog) -> AllScores:
     """Metrics of one centred view per clip of the val split, by row of the table."""
-    found = evaluate(model, frontend, val, here)
-    log.bad_clips(found.bad, val.split)
+    assert run.val is not None
+    several = run.config.loss.labels == "multi"
+    found = evaluate(run.evaluated, run.frontend, run.val, run.here, several)
+    log.bad_clips(found.bad, run.val.split)
     return all_scores(found.predictions)
 
 

@@ -38,16 +38,13 @@ class TrainConfig:
         if self.loss.contrastive > 0:
             validate(self.model.shared_width > 0, "model.shared_width",
                      "must be > 0 for loss.contrastive", self.model.shared_width)  # fmt: skip
-        for key in ("agreement", "interpolation"):
-            validate(self.loss.kind == "cross_entropy" or getattr(self.loss, key) == 0,
-                     f"loss.{key}", "compares distributions over classes: must be 0 for loss.kind "
-                     "binary", getattr(self.loss, key))  # fmt: skip
-        validate(self.loss.kind == "cross_entropy" or self.model.fusion != "average",
-                 "model.fusion", "averages distributions over classes: must be another (product) "
-                 "for loss.kind binary", self.model.fusion)  # fmt: skip
         if self.mix.labels == "max":
-            validate(self.loss.kind == "binary", "mix.labels",
-                     f"must be sum for loss.kind {self.loss.kind}", self.mix.labels)  # fmt: skip
+            validate(self.loss.binary, "mix.labels",
+                     f"must be sum for loss.kind {self.loss.kind} (of several labels a clip: "
+                     "--loss.labels multi)", self.mix.labels)  # fmt: skip
+            validate(self.loss.interpolation == 0, "loss.interpolation", "mixes predictions by "
+                     "lambda, which mix.labels max does not do with labels: must be 0",
+                     self.loss.interpolation)  # fmt: skip
         unmixed = self.mix.ramp_epochs + self.mix.off_epochs
         validate(unmixed <= self.optim.epochs, "mix.ramp_epochs + mix.off_epochs",
                  f"must be <= optim.epochs (={self.optim.epochs}; for a short run "

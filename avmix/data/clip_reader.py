@@ -31,6 +31,8 @@ class ClipReader:
     """What a file may cost before the decoder refuses it."""
     roots: Mapping[str, Path] = field(default_factory=dict)
     """Folder of each clip, by `clip_id`, that is not below `root`."""
+    several_labels: bool = False
+    """Targets are multi-hot, with nan where a label is unknown; False: every clip has one label."""
 
     def __post_init__(self) -> None:
         """Check what the network cannot do without."""
@@ -38,8 +40,11 @@ class ClipReader:
             where = f"{self.manifest.protocol} {self.manifest.split}: clip {entry.clip_id!r}"
             if entry.video is None:
                 raise ManifestError(f"{where}: {entry.path} has no video stream; leave it out")
-            if len(entry.labels) != 1:
-                raise ManifestError(f"{where} has {len(entry.labels)} labels; one is needed")
+            if not (self.several_labels or entry.has_one_label):
+                raise ManifestError(
+                    f"{where} has {_labels_of(entry)}; one label is needed. `loss.labels multi` "
+                    "trains on several"
+                )
 
     @property
     def _bytes_as_decoded(self) -> int:
@@ -47,7 +52,13 @@ class ClipReader:
         c = self.clip
         frames, samples = c.num_frames * c.crop**2 * 3, round(c.duration_seconds * c.sample_rate)
         samples *= c.audio_channels
-        return frames + 4 * samples + 4 * len(self.manifest.classes) + 1 + 1 + 8 + 8
+        targets = 3 if self._by_modality else 1
+        return frames + 4 * samples + 4 * targets * len(self.manifest.classes) + 1 + 1 + 8 + 8
+
+    @cached_property
+    def _by_modality(self) -> bool:
+        """Whether labels of video and audio may differ."""
+        return any(entry.video_labels is not None for entry in self.manifest.entries)
 
     @cached_property
     def _sources(self) -> list[int]:
@@ -91,7 +102,7 @@ class ClipReader:
         return (entry.sha256 or None) if self.verify == "first" else None
 
     def collate(self, samples: list[Sample]) -> Loaded:
-        """Stack `samples`, in order, into a `Batch` with one-hot targets.
+        """Stack `samples`, in order, into a `Batch` with one-hot (or multi-hot) targets.
 
         Those without a clip are left out of the batch, not of `bad`.
         """
@@ -100,7 +111,7 @@ class ClipReader:
         read = [(s.row, s.clip) for s in samples if s.clip is not None]
         if not read:
             return Loaded(None, bad)
-        target = self._one_hot([row for row, _ in read])
+        rows = [row for row, _ in read]
         batch = Batch(
             video=torch.from_numpy(np.stack([clip.video for _, clip in read])),
             audio=torch.from_numpy(np.stack([clip.audio for _, clip in read])),
@@ -111,17 +122,21 @@ class ClipReader:
                     for row, clip in read
                 ]
             ),
-            target=target,
-            row=torch.tensor([row for row, _ in read]),
-            source=torch.tensor([self._sources[row] for row, _ in read]),
+            target=self._targets(rows),
+            row=torch.tensor(rows),
+            source=torch.tensor([self._sources[row] for row in rows]),
         )
+        if self._by_modality:
+            batch = replace(batch, video_target=self._targets(rows, "video"),
+                            audio_target=self._targets(rows, "audio"))  # fmt: skip
         if all(s.background is not None for s in whole):
-            rows, shares = zip(
+            others, shares = zip(
                 *(s.background for s in whole if s.background is not None), strict=True
             )
             share = torch.tensor(shares)[:, None]
-            other = self._one_hot(rows)
-            batch = replace(batch, audio_target=target * (1 - share) + other * share)
+            own, other = self._targets(rows, "audio"), self._targets(others, "audio")
+            laid = own * (1 - share) + other * share
+            batch = replace(batch, audio_target=laid.where(share > 0, own))
         parts = [s.shown for s in whole if s.shown is not None]
         if parts:
             batch = replace(
@@ -132,13 +147,32 @@ class ClipReader:
             )
         return Loaded(batch, bad)
 
-    def _one_hot(self, rows: Sequence[int]) -> torch.Tensor:
-        """Targets (b k) of these rows."""
-        classes = {name: k for k, name in enumerate(self.manifest.classes)}
-        target = torch.zeros(len(rows), len(classes))
+    @cached_property
+    def _classes(self) -> dict[str, int]:
+        return {name: k for k, name in enumerate(self.manifest.classes)}
+
+    def _targets(
+        self, rows: Sequence[int], modality: Literal["", "video", "audio"] = ""
+    ) -> torch.Tensor:
+        """Targets (b k) of these rows: of the whole clip, or of what is visible or audible."""
+        target = torch.zeros(len(rows), len(self._classes))
         for i, row in enumerate(rows):
-            target[i, classes[self.manifest.entries[row].labels[0]]] = 1.0
+            entry = self.manifest.entries[row]
+            labels = getattr(entry, f"{modality}_labels") if modality else None
+            for name in entry.labels if labels is None else labels:
+                target[i, self._classes[name]] = 1.0
+            for name in entry.unknown_labels:
+                target[i, self._classes[name]] = torch.nan
         return target
+
+
+def _labels_of(entry: Entry) -> str:
+    """What labels a clip has that has not one label."""
+    if entry.video_labels is not None:
+        return "labels for each modality"
+    if entry.unknown_labels:
+        return f"unknown labels ({entry.unknown_labels[0]!r})"
+    return f"{len(entry.labels)} labels"
 
 
 def is_audible(entry: Entry) -> bool:

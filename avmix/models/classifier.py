@@ -110,18 +110,20 @@ def build_model(
     clip: ClipConfig = _CLIP,
     frontend: FrontendConfig = _FRONTEND,
     load_weights: bool = True,
+    binary: bool = False,
 ) -> LateFusionClassifier:
     """Build the network of `config`, randomly initialised from torch's generator, for clips as
     described by `clip` and `frontend`.
 
     `load_weights`: begin with those that `config` names; not where a checkpoint gives them all.
+    `binary`: logits are of sigmoids (loss.kind binary), which matters to the fusion `average`.
     Raises ValueError, which names the option, for an encoder that there is none of, that wants
     other clips, or whose weights do not fit.
     """
     video = video_encoder(config.video, clip, load_weights=load_weights)
     audio = audio_encoder(config.audio, clip, frontend, load_weights=load_weights)
     widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
-    fusion = build_fusion(config, widths[0], widths[1], num_classes)
+    fusion = build_fusion(config, widths[0], widths[1], num_classes, binary)
     return LateFusionClassifier(video, audio, fusion, config.shared_width)
 
 

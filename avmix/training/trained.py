@@ -158,7 +158,7 @@ def load(
     try:
         network = build_model(
             config.model, len(classes), clip=config.clip, frontend=config.frontend,
-            load_weights=False,
+            load_weights=False, binary=config.loss.binary,
         )  # fmt: skip
         trained = TrainedNetwork(config, classes, network)
     except (ValueError, RuntimeError, MemoryError, OSError, AttributeError, TypeError) as error:

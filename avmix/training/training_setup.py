@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avmix.config import (
@@ -39,6 +39,7 @@ from avmix.training import chance_level, checkpoint, runtime
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.checkpoint import Checkpoint, CheckpointError
 from avmix.training.engine import seed_torch
+from avmix.training.label_setup import class_weights, with_labels
 from avmix.training.layer_decay import empty_clip
 from avmix.training.measurements import NO_STEP, LossSum
 from avmix.training.optimizer import build_optimizer
@@ -75,6 +76,8 @@ class Training:
     """Of `model`; None where the run keeps none (optim.ema_decay)."""
     meter: ChanceMeter
     """Of heads that learn nothing; at `state`, like all of this."""
+    class_weight: Tensor | None
+    """(k) of the classes in the loss; None: 1 each."""
     state: Checkpoint
     """Where the run stands: its last checkpoint, or its beginning."""
     notice: str
@@ -115,9 +118,11 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     given, config = config, with_expected_input(config)
     expected = in_words(given, config)
     config = replace(config, frontend=with_measured(config.frontend, folder))
+    clips = train_clips(config.data)
+    config = with_labels(config, clips.manifest)
+    several = config.loss.labels == "multi"
     data, quarantine = config.data, Quarantine(out / "quarantine.jsonl")
     limits = read_limits(data.num_workers, data.clip_seconds)
-    clips = train_clips(data)
     if len(clips.manifest.classes) < 2:
         only = ", ".join(map(repr, clips.manifest.classes))
         raise ManifestError(
@@ -127,10 +132,14 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     if config.augment.window == "event":
         events, events_sha256 = read_events(folder, *map(Path, data.extra))
         trained_on += f" events {events_sha256}"
+    class_weight, weights_sha256 = class_weights(config, train)
+    if weights_sha256:
+        trained_on += f" class_weights {weights_sha256}"
     loader = train_loader(
         TrainSet(manifest=train, root=root, roots=clips.roots, clip=config.clip,
                  frontend=config.frontend, verify=data.verify, limits=limits,
-                 augment=config.augment, seed=config.run.seed, events_seconds=events),
+                 augment=config.augment, seed=config.run.seed, events_seconds=events,
+                 several_labels=several),
         batch_size=config.optim.batch_size * config.mix.clips_per_mix,
         num_workers=data.num_workers,
         max_bad_share=data.max_bad_share, clip_seconds=data.clip_seconds, quarantine=quarantine,
@@ -144,7 +153,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         manifest = read_manifest(folder, data.val_split)
         val = eval_loader(
             EvalSet(manifest=manifest, root=root, clip=config.clip, verify=data.verify,
-                    limits=limits, num_views=1),
+                    limits=limits, num_views=1, several_labels=several),
             batch_size=2 * config.optim.batch_size, num_workers=data.num_workers,
             clip_seconds=data.clip_seconds, quarantine=quarantine,
             rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
@@ -155,6 +164,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     model = build_model(
         config.model, len(train.classes), clip=config.clip, frontend=config.frontend,
         load_weights=not (out / "last.pt").exists(),  # which has them
+        binary=config.loss.binary,
     ).to(here.device)  # fmt: skip
     check_layers(model, config)
     frontend = Frontend(
@@ -173,21 +183,25 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
                    num_steps=loader.num_steps, epoch=0, step=0, best=-1.0,
                    model=model.state_dict(), optimizer=optimizer.state_dict(),
                    average=average and average.model.state_dict(),
-                   chance=chance_level.initial_history(len(train.classes)), loss_sum=NO_STEP,
+                   chance=chance_level.initial_history(len(train.classes), several),
+                   loss_sum=NO_STEP,
                    digest=""),
     )  # fmt: skip
     checkpoint.load_weights(out / "last.pt", state, model)
     if average is not None:
         checkpoint.load_weights(out / "last.pt", state, average.model, average=True)
     optimizer.load_state_dict(state.optimizer)
-    meter = ChanceMeter(state.chance, config.loss, len(train.classes), here.device)
+    if class_weight is not None:
+        class_weight = class_weight.to(here.device)
+    meter = ChanceMeter(state.chance, config.loss, len(train.classes), here.device, class_weight)
     if config.run.compile:
         runtime.check_compile(here.device, config.run.precision)
         model.compile()  # in place: its names, and what calls its parts, stay as they are
     network = DistributedDataParallel(model) if here.world_size > 1 else model
     return Training(config=config, here=here, train=train, quarantine=quarantine, loader=loader,
                     val=val, model=model, network=network, frontend=frontend, optimizer=optimizer,
-                    average=average, meter=meter, state=state, notice=notice,
+                    average=average, meter=meter, class_weight=class_weight, state=state,
+                    notice=notice,
                     expected=expected)  # fmt: skip
 
 
