@@ -19,7 +19,7 @@ from avmix.types import Entry
 CLASSES = ("red", "green", "blue", "rise")
 COLOURS = {"red": (230, 30, 30), "green": (30, 230, 30), "blue": (40, 40, 240)}
 SOUNDS = ("green", "blue", "rise")
-FPS, SECONDS, RATE, SIZE, CELLS = 12, 0.6, 8000, 32, 4
+FPS, NUM_FRAMES, SECONDS, RATE, SIZE, CELLS = 12, 7, 0.6, 8000, 32, 4
 
 
 def wave_of(audible: list[str], draw: np.random.Generator) -> np.ndarray:
@@ -38,27 +38,38 @@ def wave_of(audible: list[str], draw: np.random.Generator) -> np.ndarray:
     return wave
 
 
-def write_clip(path: Path, visible: list[str], audible: list[str] | None, number: int) -> None:
-    """Noise with a moving patch of each colour, and the sounds; `audible` None: no audio."""
-    draw = np.random.default_rng(number)
+def frames_of(visible: list[str], number: int) -> list[np.ndarray]:
+    """Noise with a moving patch of each colour."""
+    draw, side = np.random.default_rng([number, 2]), SIZE // CELLS
     cells = draw.permutation(CELLS * CELLS)[: len(visible)]
+    frames = [draw.integers(90, 120, (SIZE, SIZE, 3), np.uint8) for _ in range(NUM_FRAMES)]
+    for t, image in enumerate(frames):
+        for name, cell in zip(visible, cells, strict=True):
+            row, column = divmod(int(cell), CELLS)
+            x = (column * side + t) % (SIZE - side)
+            image[row * side : (row + 1) * side, x : x + side] = COLOURS[name]
+    return frames
+
+
+def write_clip(
+    path: Path, visible: list[str] | None, audible: list[str] | None, number: int
+) -> None:
+    """A file of what is visible and audible; None: it has no such stream."""
     with av.open(path, "w") as container:
-        video = container.add_stream("mpeg4", rate=FPS, options={"qscale": "2"})
-        video.width = video.height = SIZE
-        video.pix_fmt = "yuv420p"
-        audio = container.add_stream("pcm_s16le", rate=RATE, layout="mono") if audible is not None \
-            else None  # fmt: skip
-        side = SIZE // CELLS
-        for t in range(round(FPS * SECONDS)):
-            image = draw.integers(90, 120, (SIZE, SIZE, 3), np.uint8)
-            for name, cell in zip(visible, cells, strict=True):
-                row, column = divmod(int(cell), CELLS)
-                x = (column * side + t) % (SIZE - side)
-                image[row * side : (row + 1) * side, x : x + side] = COLOURS[name]
-            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(video.encode())
+        video = audio = None
+        if visible is not None:
+            video = container.add_stream("mpeg4", rate=FPS, options={"qscale": "2"})
+            video.width = video.height = SIZE
+            video.pix_fmt = "yuv420p"
+        if audible is not None:
+            audio = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        if video is not None and visible is not None:
+            for image in frames_of(visible, number):
+                container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(video.encode())
         if audio is not None and audible is not None:
-            samples = (wave_of(audible, draw) * 20_000).clip(-32_767, 32_767).astype(np.int16)
+            wave = wave_of(audible, np.random.default_rng(number))
+            samples = (wave * 20_000).clip(-32_767, 32_767).astype(np.int16)
             frame = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
             frame.sample_rate = RATE
             container.mux([*audio.encode(frame), *audio.encode()])

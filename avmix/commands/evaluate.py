@@ -57,7 +57,7 @@ def evaluate(config: EvalConfig) -> AllScores:
         views = EvalSet(
             manifest=manifest, root=root, clip=trained.clip, num_views=config.num_views,
             verify=config.verify, limits=read_limits(config.num_workers, config.clip_seconds),
-            several_labels=several,
+            several_labels=several, modalities=trained.model.modalities,
         )  # fmt: skip
         loader = eval_loader(
             views, batch_size=config.batch_size, num_workers=config.num_workers,

@@ -14,6 +14,7 @@ from torch import nn
 
 from avmix.config import TrainConfig, to_yaml
 from avmix.config.unused_options import unused_options, without_unused
+from avmix.data.balance import mean_visits
 from avmix.data.loader import EvalLoader
 from avmix.data.manifest import Manifest, empty_classes
 from avmix.data.sample import TooManyBadClips
@@ -87,6 +88,14 @@ def _train_epochs(run: Training) -> TrainResult:
         total = len(run.train.classes)
         lacking = f"{len(empty)} of {total} classes have no clip to train on: {listed(empty)}"
         echo_on(log.console, lacking)
+    if config.model.modalities != "both":
+        one = config.model.modalities
+        if lacking := sum(getattr(entry, one) is None for entry in run.train.entries):
+            echo_on(log.console, f"{lacking} clips have no {one}: they add nothing to the loss")
+    if config.data.balance != "none":
+        visits = mean_visits(run.train.entries, config.data.balance)
+        echo_on(log.console, f"data.balance {config.data.balance}: a clip is trained on "
+                f"{visits.min():.2g} to {visits.max():.2g} times an epoch, on average")  # fmt: skip
     for message in unused_options(config).values():
         echo_on(log.console, f"switched off: {message}")
     if val is None:

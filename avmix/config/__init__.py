@@ -8,7 +8,7 @@ from avmix.config.augment_config import AugmentConfig
 from avmix.config.checks import LARGEST
 from avmix.config.clip_config import ClipConfig
 from avmix.config.command_line import load_config, load_files
-from avmix.config.data_config import DataConfig
+from avmix.config.data_config import Balance, DataConfig
 from avmix.config.eval_config import EvalConfig
 from avmix.config.frontend_config import MEL_MEAN, MEL_STD, FrontEnd, FrontendConfig
 from avmix.config.loss_config import LossConfig
@@ -19,6 +19,7 @@ from avmix.config.model_config import (
     EncoderConfig,
     Fusion,
     Missing,
+    Modalities,
     ModalityHeads,
     ModelConfig,
     Pooling,
@@ -47,6 +48,7 @@ __all__ = [
     "AudioDomain",
     "AudioEncoderConfig",
     "AugmentConfig",
+    "Balance",
     "C",
     "ClipConfig",
     "DataConfig",
@@ -60,6 +62,7 @@ __all__ = [
     "LossConfig",
     "Missing",
     "MixConfig",
+    "Modalities",
     "ModalityHeads",
     "ModelConfig",
     "OptimConfig",

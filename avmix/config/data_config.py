@@ -6,6 +6,8 @@ from typing import Literal
 
 from avmix.config.checks import validate, validate_numbers
 
+Balance = Literal["none", "class", "sqrt"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -28,6 +30,11 @@ class DataConfig:
     """Columns that together identify the source of a clip: no source may be in two splits."""
     train_split: str = "train"
     """Split to train on."""
+    balance: Balance = "none"
+    """How often the clips of each class are trained on. `none`: every clip once an epoch. `class`:
+    all classes equally often; `sqrt`: in proportion to the square root of their clips. An epoch has
+    as many clips as before: some come several times, with windows and augmentation of their own,
+    others not in every epoch."""
     shots: int = 0
     """Few-shot: largest number of clips per class of the train split; 0: all clips."""
     shots_seed: int = 0

@@ -80,6 +80,7 @@ Fusion = Literal[
 ]  # fmt: skip
 Missing = Literal["mask", "mean", "learned"]
 ModalityHeads = Literal["own", "shared"]
+Modalities = Literal["both", "video", "audio"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,10 @@ class AudioEncoderConfig(EncoderConfig):
 class ModelConfig:
     """Late fusion of one encoder per modality."""
 
+    modalities: Modalities = "both"
+    """What the network is given: both modalities, or `video` or `audio` alone, as the network that
+    fusion is compared with. What it is not given is not decoded; options of that encoder cannot
+    act."""
     fusion: Fusion = "concat"
     """How the features of both modalities become the fused logits: `concat`, `sum`, `gated`,
     `film`, `bilinear`, `cross_attention` and `bottleneck` join the features; `average` (of
@@ -142,4 +147,9 @@ class ModelConfig:
         """Check ranges."""
         validate(0 <= self.dropout < 1, "model.dropout", "must be in [0, 1)", self.dropout)
         validate(self.shared_width >= 0, "model.shared_width", "must be >= 0", self.shared_width)
+        for key, only in (("fusion", "concat"), ("missing", "mask"), ("heads", "own"),
+                          ("shared_width", 0)):  # fmt: skip
+            validate(self.modalities == "both" or getattr(self, key) == only, f"model.{key}",
+                     f"must be {only} for model.modalities {self.modalities}: there is nothing to "
+                     "fuse", getattr(self, key))  # fmt: skip
         validate_numbers(self, "model.")

@@ -9,7 +9,7 @@ from avmix.config.data_config import DataConfig
 from avmix.config.frontend_config import FrontendConfig
 from avmix.config.loss_config import LossConfig
 from avmix.config.mix_config import MixConfig
-from avmix.config.mix_method import parse_mix_method
+from avmix.config.mix_method import MixMethod, parse_mix_method
 from avmix.config.model_config import ModelConfig
 from avmix.config.optim_config import OptimConfig
 from avmix.config.run_config import RunConfig
@@ -35,6 +35,7 @@ class TrainConfig:
         if any(m.method == "cross" for m in methods):
             validate(self.model.shared_width > 0, "model.shared_width",
                      "must be > 0 for mixing method cross", self.model.shared_width)  # fmt: skip
+        self._check_modalities(methods)
         if self.loss.contrastive > 0:
             validate(self.model.shared_width > 0, "model.shared_width",
                      "must be > 0 for loss.contrastive", self.model.shared_width)  # fmt: skip
@@ -74,3 +75,22 @@ class TrainConfig:
         validate(columns >= 0, "clip.duration_seconds",
                  f"must hold one spectrum of frontend.n_fft (={self.frontend.n_fft}) samples",
                  self.clip.duration_seconds)  # fmt: skip
+
+    def _check_modalities(self, methods: list[MixMethod]) -> None:
+        """Raise ValueError for what a network of one modality cannot do."""
+        one = self.model.modalities
+        if one == "both":
+            return
+        said = f"for model.modalities {one}"
+        other = {"video": ("audio", "energy", "cutmix_frequency"),
+                 "audio": ("video", "cutmix_spatial", "cutmix_spatiotemporal")}[one]  # fmt: skip
+        for word, m in zip(self.mix.mix_methods, methods, strict=True):
+            validate(m.method not in (*other, "cross") and not m.dropout, "mix.method",
+                     f"must not mix or drop the other modality {said}", word)  # fmt: skip
+        for key in ("agreement", "contrastive"):
+            validate(getattr(self.loss, key) == 0, f"loss.{key}",
+                     f"compares both modalities: must be 0 {said}",
+                     getattr(self.loss, key))  # fmt: skip
+        validate(self.loss.fused + getattr(self.loss, one) > 0, f"loss.{one}",
+                 f"must be > 0 {said} where loss.fused is 0",
+                 getattr(self.loss, one))  # fmt: skip

@@ -79,6 +79,8 @@ _MIXES_WAVEFORMS = Need(
     lambda mix: mix.audio_domain == "waveform",
     "mix",
 )
+_SEES = Need("model.modalities both or video", lambda m: m.modalities != "audio", "model")
+_HEARS = Need("model.modalities both or audio", lambda m: m.modalities != "video", "model")
 _RESIZED, _RANDAUGMENT = _is("augment.crop", "resized"), _is("augment.policy", "randaugment")
 
 _OWN, _OTHER = "of avmix (avmix:NAME)", "of another library than avmix"
@@ -90,7 +92,11 @@ def _of_encoder(modality: str) -> dict[str, tuple[Need, ...]]:
     key, says = f"model.{modality}", "a file or a name"
     weights = Need(f"{key}.weights {says}", lambda part: part.weights != "")
     learns = Need(f"{key}.frozen false", lambda part: not part.frozen)
-    return {
+    there = _SEES if modality == "video" else _HEARS
+    needs = {
+        f"{key}.encoder": (),
+        f"{key}.weights": (),
+        f"{key}.frozen": (),
         f"{key}.channels": (_encoder(modality, _OWN, lambda library: library == "avmix"),),
         f"{key}.options": (_encoder(modality, _OTHER, lambda library: library != "avmix"),),
         f"{key}.may_lack": (weights,),
@@ -99,6 +105,13 @@ def _of_encoder(modality: str) -> dict[str, tuple[Need, ...]]:
         f"{key}.frozen_norm": (learns,),
         f"{key}.gradient_checkpointing": (learns,),
     }
+    return {name: (there, *rest) for name, rest in needs.items()}
+
+
+_OF_AUDIO = ("binding", "gain_db", "filter", "reverb", "noise", "background", "time_masks",
+             "mel_masks")  # fmt: skip
+_OF_VIDEO = ("crop", "flip", "brightness", "contrast", "saturation", "hue", "policy", "erase")
+"""Options of augmentation that change one modality only."""
 
 
 NEEDS: dict[str, tuple[Need, ...]] = {
@@ -106,6 +119,8 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "data.table_split": (_TABLE,),
     "data.table_source": (_TABLE,),
     "data.shots_seed": (_over("data.shots"),),
+    **{f"augment.{name}": (_HEARS,) for name in _OF_AUDIO},
+    **{f"augment.{name}": (_SEES,) for name in _OF_VIDEO},
     "augment.speed_keeps_pitch": (_over("augment.speed", "> 1", 1.0),),
     "augment.jitter_seconds": (_is("augment.binding", "window"),),
     "augment.min_area": (_RESIZED,),
@@ -115,7 +130,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "augment.policy_ops": (_RANDAUGMENT,),
     "augment.policy_probability": (_RANDAUGMENT,),
     "augment.policy_strength": (_RANDAUGMENT,),
-    "augment.invert": (_MIXES_WAVEFORMS,),
+    "augment.invert": (_HEARS, _MIXES_WAVEFORMS),
     "augment.noise_snr_db": (_over("augment.noise"),),
     "augment.background_snr_db": (_over("augment.background"),),
     "augment.background_label": (_over("augment.background"),),
@@ -131,7 +146,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "mix.dominant": (_MIXES,),
     "mix.per": (_MIXES,),
     "mix.pairing": (_PAIRS,),
-    "mix.audio_domain": (_MIXES_INPUT_AUDIO,),
+    "mix.audio_domain": (_HEARS, _MIXES_INPUT_AUDIO),
     "mix.layers": (_LAYER,),
     "mix.energy_limit_db": (_ENERGY,),
     "mix.drop_video": (_DROPOUT,),
@@ -156,6 +171,8 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "optim.gamma": (_is("optim.schedule", "step"),),
     "optim.decay_share": (_is("optim.schedule", "wsd"),),
     "optim.no_decay": (_over("optim.weight_decay"),),
+    "loss.video": (_SEES,),
+    "loss.audio": (_HEARS,),
     "loss.agreement_kind": (_over("loss.agreement"),),
     "loss.agreement_temperature": (_over("loss.agreement"),),
     "loss.agreement_confidence": (_over("loss.agreement"),),

@@ -8,12 +8,14 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from avmix.augment import TimePlan
-from avmix.config import ClipConfig
+from avmix.config import ClipConfig, Modalities
 from avmix.data.manifest import Manifest, ManifestError
 from avmix.data.sample import Loaded, Sample
 from avmix.decode import ClipError, Limits, decode_clips
+from avmix.decode.clips import DecodedAudio, decode_audios
 from avmix.decode.mono_track import channels_to_read, one_channel, track_of
 from avmix.types import Batch, Clip, Entry
 
@@ -33,13 +35,17 @@ class ClipReader:
     """Folder of each clip, by `clip_id`, that is not below `root`."""
     several_labels: bool = False
     """Targets are multi-hot, with nan where a label is unknown; False: every clip has one label."""
+    modalities: Modalities = "both"
+    """As `model.modalities`: the other one is not decoded."""
 
     def __post_init__(self) -> None:
         """Check what the network cannot do without."""
         for entry in self.manifest.entries:
             where = f"{self.manifest.protocol} {self.manifest.split}: clip {entry.clip_id!r}"
-            if entry.video is None:
-                raise ManifestError(f"{where}: {entry.path} has no video stream; leave it out")
+            if entry.video is None and entry.audio is None:
+                raise ManifestError(
+                    f"{where}: {entry.path} has no video stream and no audio; leave it out"
+                )
             if not (self.several_labels or entry.has_one_label):
                 raise ManifestError(
                     f"{where} has {_labels_of(entry)}; one label is needed. `loss.labels multi` "
@@ -69,6 +75,9 @@ class ClipReader:
     def decode(self, entry: Entry, times: Sequence[TimePlan]) -> list[Clip | ClipError]:
         """One outcome per window, all played alike; raises what concerns the file as a whole."""
         first, wanted = times[0], self.clip.audio_channels
+        if not self._has_video(entry):
+            return self._decode_audio(entry, times)
+        reads_audio = self.modalities != "video"
         clips = decode_clips(
             self.path_of(entry),
             starts_seconds=[time.start_seconds for time in times],
@@ -78,17 +87,63 @@ class ClipReader:
             channels=channels_to_read(entry.audio, wanted),
             audio_track=track_of(entry.audio),
             short_side=self.clip.short_side,
-            audio="silence" if entry.audio is None else "require",
+            audio="skip" if not reads_audio else "silence" if entry.audio is None else "require",
             audio_shift_seconds=first.audio_shift_seconds,
             sha256=self._hash(entry),
             until_seconds=entry.usable_until_seconds,
             limits=self.limits,
         )
+        silence = self._silence(first)
         return [
             c if isinstance(c, ClipError)
-            else replace(c, audio=one_channel(entry.audio, c.audio, wanted))
+            else replace(
+                c, audio=one_channel(entry.audio, c.audio, wanted) if reads_audio else silence
+            )
             for c in clips
         ]  # fmt: skip
+
+    def _decode_audio(self, entry: Entry, times: Sequence[TimePlan]) -> list[Clip | ClipError]:
+        """As `decode`, with black frames, for a clip of which no frame is to be read."""
+        first, wanted, side = times[0], self.clip.audio_channels, self.clip.short_side
+        found: Sequence[DecodedAudio | ClipError] = [
+            DecodedAudio(audio=self._silence(first), audio_valid=0.0) for _ in times
+        ]
+        if entry.audio is not None and self.modalities != "video":
+            found = decode_audios(
+                self.path_of(entry),
+                starts_seconds=[time.start_seconds for time in times],
+                duration_seconds=first.read_seconds,
+                sample_rate=first.decoded_rate,
+                channels=channels_to_read(entry.audio, wanted),
+                audio_shift_seconds=first.audio_shift_seconds,
+                audio_track=track_of(entry.audio),
+                sha256=self._hash(entry),
+                until_seconds=entry.usable_until_seconds,
+                limits=self.limits,
+                needs_video=entry.video is not None,
+            )
+        return [
+            one if isinstance(one, ClipError)
+            else Clip(
+                video=np.zeros((first.num_frames, side, side, 3), np.uint8),
+                audio=one_channel(entry.audio, one.audio, wanted),
+                pts_seconds=np.zeros(first.num_frames),
+                start_seconds=time.start_seconds,
+                duration_seconds=first.read_seconds,
+                sample_rate=first.decoded_rate,
+                audio_valid=one.audio_valid,
+                num_held=0,
+            )
+            for one, time in zip(found, times, strict=True)
+        ]  # fmt: skip
+
+    def _silence(self, time: TimePlan) -> Float32[np.ndarray, "*c s"]:
+        """The waveform of a window of which no audio is read."""
+        num_samples = round(time.read_seconds * time.decoded_rate)
+        return np.zeros((2, num_samples) if self.clip.stereo else num_samples, np.float32)
+
+    def _has_video(self, entry: Entry) -> bool:
+        return entry.video is not None and self.modalities != "audio"
 
     def name(self, row: int) -> str:
         """Path of the file of a row, as the manifest has it."""
@@ -115,7 +170,7 @@ class ClipReader:
         batch = Batch(
             video=torch.from_numpy(np.stack([clip.video for _, clip in read])),
             audio=torch.from_numpy(np.stack([clip.audio for _, clip in read])),
-            has_video=torch.ones(len(read), dtype=torch.bool),
+            has_video=torch.tensor([self._has_video(self.manifest.entries[row]) for row in rows]),
             has_audio=torch.tensor(
                 [
                     is_audible(self.manifest.entries[row]) and clip.audio_valid > 0

@@ -9,7 +9,8 @@ from avmix.config import ClipConfig, FrontendConfig, ModelConfig, TrainConfig
 from avmix.config.mix_method import parse_mix_method
 from avmix.config.unused_options import value_at
 from avmix.mix.hidden_mix import HiddenMix
-from avmix.models.encoder import Encoder, VideoSpec
+from avmix.models.absent_encoder import AbsentEncoder
+from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
 from avmix.models.encoder_names import audio_encoder, video_encoder
 from avmix.models.fusion import Fusion
 from avmix.models.fusion_names import build_fusion
@@ -120,8 +121,16 @@ def build_model(
     Raises ValueError, which names the option, for an encoder that there is none of, that wants
     other clips, or whose weights do not fit.
     """
-    video = video_encoder(config.video, clip, load_weights=load_weights)
-    audio = audio_encoder(config.audio, clip, frontend, load_weights=load_weights)
+    video: Encoder | None = None
+    audio: Encoder | None = None
+    if config.modalities != "audio":
+        video = video_encoder(config.video, clip, load_weights=load_weights)
+    if config.modalities != "video":
+        audio = audio_encoder(config.audio, clip, frontend, load_weights=load_weights)
+    if video is None or audio is None:
+        num_stages = sum(len(one.stages) for one in (video, audio) if one is not None)
+        video = video or AbsentEncoder(VideoSpec(), num_stages)
+        audio = audio or AbsentEncoder(AudioSpec(), num_stages)
     widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
     fusion = build_fusion(config, widths[0], widths[1], num_classes, binary)
     return LateFusionClassifier(video, audio, fusion, config.shared_width)

@@ -103,10 +103,12 @@ def specs_of(
             # An encoder of the user's own, or one that reads numbers as it is built.
             return build()[2]
 
-    return (
-        expected(config.video, lambda: _video(config.video, clip)),
-        expected(config.audio, lambda: _audio(config.audio, clip, frontend)),
-    )
+    video, audio = VideoSpec(), AudioSpec()
+    if config.modalities != "audio":
+        video = expected(config.video, lambda: _video(config.video, clip))
+    if config.modalities != "video":
+        audio = expected(config.audio, lambda: _audio(config.audio, clip, frontend))
+    return video, audio
 
 
 def _video(config: VideoEncoderConfig, clip: ClipConfig) -> tuple[str, Encoder, VideoSpec]:

@@ -314,7 +314,7 @@ def evaluate(
 def _present(batch: Batch) -> Bool[Tensor, "rows b"]:
     """Which windows have what each of `EVAL_ROWS` needs."""
     has = {"video": batch.has_video, "audio": batch.has_audio}
-    anything = torch.ones_like(batch.has_video)
+    anything = batch.has_video | batch.has_audio
     return torch.stack(
         [has[NEEDS[name]] if name in NEEDS else anything for name in EVAL_ROWS]
     ).cpu()

@@ -139,7 +139,8 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         TrainSet(manifest=train, root=root, roots=clips.roots, clip=config.clip,
                  frontend=config.frontend, verify=data.verify, limits=limits,
                  augment=config.augment, seed=config.run.seed, events_seconds=events,
-                 several_labels=several),
+                 several_labels=several, modalities=config.model.modalities,
+                 balance=data.balance),
         batch_size=config.optim.batch_size * config.mix.clips_per_mix,
         num_workers=data.num_workers,
         max_bad_share=data.max_bad_share, clip_seconds=data.clip_seconds, quarantine=quarantine,
@@ -153,7 +154,8 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         manifest = read_manifest(folder, data.val_split)
         val = eval_loader(
             EvalSet(manifest=manifest, root=root, clip=config.clip, verify=data.verify,
-                    limits=limits, num_views=1, several_labels=several),
+                    limits=limits, num_views=1, several_labels=several,
+                    modalities=config.model.modalities),
             batch_size=2 * config.optim.batch_size, num_workers=data.num_workers,
             clip_seconds=data.clip_seconds, quarantine=quarantine,
             rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
