@@ -18,8 +18,12 @@ from avmix.config.mix_method import METHODS
 from avmix.data.dataset import EvalSet, TrainSet
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.evaluation.metrics import SeveralScores
+from avmix.prepare.command import run_recipe
 from avmix.training import checkpoint
 from avmix.training.runlog import RunLog
+from tests.recipes_media import MAKERS, load_recipe, options
+
+SHARES = {"val": 0.1, "test": 0.2, "source": None}
 
 SMALL = """
 data: {num_workers: 0, val_split: ""}
@@ -243,3 +247,66 @@ def test_a_manifest_of_several_labels_says_so_and_others_keep_their_bytes(
         wrong = {"train": [replace(several, **change)]}
         with pytest.raises(ManifestError, match=f"clip 'b'.*{message}"):
             write_manifest(tmp_path / "x", classes=["x", "y", "z"], protocol="p", splits=wrong)
+
+
+def write_table(data: Path, path: Path) -> Path:
+    """The clips of a set as a table for the recipe of own clips, in the shape of VGGSounder: what
+    is visible, what is audible; nothing in the column of both together."""
+    lines = ["path,label,video_label,audio_label,unknown_label,split,source"]
+    for split in ("train", "val"):
+        for e in read_manifest(data, split).entries:
+            names = ("|".join(some or ()) for some in (e.video_labels, e.audio_labels,
+                                                       e.unknown_labels))  # fmt: skip
+            lines.append(",".join([e.path, "", *names, split, e.source_id]))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_table_says_what_is_visible_audible_and_unknown(tiny: Path, tmp_path: Path) -> None:
+    table = write_table(tiny, tmp_path / "clips.csv")
+    (protocol,) = load_recipe("folder").protocols(options(table, tiny, **SHARES))
+    assert protocol.problems == ()
+    assert protocol.classes == tuple(sorted(CLASSES))
+    entries = [e for split in ("train", "val") for e in read_manifest(tiny, split).entries]
+    for clip, entry in zip(protocol.expected, entries, strict=True):
+        assert {*clip.labels} == {*entry.labels}
+        for name in ("video_labels", "audio_labels", "unknown_labels"):
+            assert getattr(clip, name) == getattr(entry, name)
+    clip = protocol.expected[0].of_classes({"green", "rise"})
+    assert {*clip.labels, *(clip.video_labels or ()), *clip.unknown_labels} <= {"green", "rise"}
+    table.write_text("path,label,visible,audible\n0.mkv,a|b,a,c\n0.mkv,a|b,a,b\n")
+    (protocol,) = load_recipe("folder").protocols(options(table, tiny, **SHARES))
+    assert [p.reason for p in protocol.problems] == [
+        "label a|b must be those of video_label and audio_label together: a|c"
+    ]
+    assert [clip.audio_labels for clip in protocol.expected] == [("b",)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["audioset", "epic_kitchens_100", "folder"])
+def test_prepared_by_a_recipe_it_trains_two_epochs_and_is_evaluated(
+    name: str, tiny: Path, tmp_path: Path
+) -> None:
+    """As AudioSet, EPIC-KITCHENS (verb and noun in one list of classes), VGGSounder have them."""
+    if name == "folder":
+        annotations, media = write_table(tiny, tmp_path / "clips.csv"), tiny
+    else:
+        annotations, media = MAKERS[name](tmp_path)
+    protocol, split = {
+        "audioset": ("audioset/balanced", "test"),
+        "epic_kitchens_100": ("epic_kitchens_100/verb_noun", "val"),
+        "folder": (f"folder/{tiny.name}", "val"),
+    }[name]
+    recipe, out, run = load_recipe(name), tmp_path / "prepared", tmp_path / "run"
+    argv = ["--media", str(media), "--annotations", str(annotations), "--out", str(out),
+            "--protocol", protocol, "--workers", "1"]  # fmt: skip
+    arguments = getattr(recipe, "arguments", None)
+    assert run_recipe(name, recipe.__doc__, recipe.protocols, arguments=arguments, argv=argv) == 0
+    assert json.loads((out / "dataset.json").read_text())["labels"] == "multi"
+    train.train(config_of(media, run, "--data.manifest", str(out), "--optim.batch_size", "2"))
+    assert checkpoint.load(run / "last.pt").epoch == 2
+    found = evaluation.evaluate(
+        EvalConfig(checkpoint=str(run), split=split, num_views=2, num_workers=0, threads=1)
+    )
+    assert isinstance(found["fused"], SeveralScores)
+    assert found["fused"].num_clips == len(read_manifest(out, split).entries)
