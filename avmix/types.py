@@ -123,7 +123,7 @@ class Entry:
     audio_labels: tuple[str, ...] | None = None
     """Those of `labels` that are audible; given where `video_labels` is."""
     unknown_labels: tuple[str, ...] = ()
-    """Classes of which nobody knows whether they are in the clip: no positives, no negatives."""
+    """Classes that may or may not be in the clip: neither positives nor negatives."""
 
     @property
     def duration_seconds(self) -> float:
@@ -174,7 +174,7 @@ class Batch:
     has_audio: Bool[Tensor, " b"]
     """False where the file has no audio, or only digital silence, or none in this window."""
     target: Float[Tensor, "b k"]
-    """One-hot, soft or multi-hot: always float; nan where nobody knows whether the class is in the
+    """One-hot, soft or multi-hot: always float; nan where it is unknown whether the class is in the
     clip."""
     row: Int64[Tensor, " b"]
     """Row of each clip in its manifest: who it is, for evaluation and for error messages."""

@@ -251,13 +251,13 @@ def test_a_manifest_of_several_labels_says_so_and_others_keep_their_bytes(
 
 def write_table(data: Path, path: Path) -> Path:
     """The clips of a set as a table for the recipe of own clips, in the shape of VGGSounder: what
-    is visible, what is audible; nothing in the column of both together."""
+    is visible, what is audible."""
     lines = ["path,label,video_label,audio_label,unknown_label,split,source"]
     for split in ("train", "val"):
         for e in read_manifest(data, split).entries:
-            names = ("|".join(some or ()) for some in (e.video_labels, e.audio_labels,
+            names = ("|".join(some or ()) for some in (e.labels, e.video_labels, e.audio_labels,
                                                        e.unknown_labels))  # fmt: skip
-            lines.append(",".join([e.path, "", *names, split, e.source_id]))
+            lines.append(",".join([e.path, *names, split, e.source_id]))
     path.write_text("\n".join(lines) + "\n")
     return path
 

@@ -83,7 +83,7 @@ class Predictions:
     counted: dict[str, Bool[Tensor, " b"]]
     """For each of `EVAL_ROWS`: clips that have its modality (`NEEDS`)."""
     target: dict[str, Float[Tensor, "b k"]] | None = None
-    """Where clips have several labels: for each of `EVAL_ROWS` 1, 0, or nan where nobody knows;
+    """Where clips have several labels: for each of `EVAL_ROWS` 1, 0, or nan where that is unknown;
     `label` is -1 then."""
 
     def of(self, name: str) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:

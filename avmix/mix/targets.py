@@ -32,8 +32,8 @@ def mixed_targets(
 
     `several`: clips have several labels, and that of the fused head is their union: a class that is
     only visible counts by lambda of the video, one that is only audible by that of the audio, one
-    that is both by their mean (`_union`). nan, a label that nobody knows, stays nan in every mix
-    that it is part of.
+    that is both by their mean (`_union`). nan, an unknown label, stays nan in every mix that it is
+    part of.
     """
     own = target if isinstance(target, Heads) else Heads(target, target, target)
     video, audio = plan.part("video"), plan.part("audio")

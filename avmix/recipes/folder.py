@@ -165,7 +165,7 @@ def _from_table(read: Annotations, table: Path, media: Path, options: Namespace)
             labels = {column: _names(row[column]) for column in _LABELS}
             of_all, seen, heard, unknown = labels.values()
             both = list(dict.fromkeys([*seen, *heard]))
-            if both and of_all and {*of_all} != {*both}:
+            if both and {*of_all} != {*both}:
                 read.drop(row, f"label {'|'.join(of_all)} must be those of video_label and "
                           f"audio_label together: {'|'.join(both)}")  # fmt: skip
                 continue
@@ -173,7 +173,7 @@ def _from_table(read: Annotations, table: Path, media: Path, options: Namespace)
                 row,
                 clip_id=path + part,
                 split=split,
-                labels=of_all or both,
+                labels=of_all,
                 video_labels=seen if both else None,
                 audio_labels=heard if both else None,
                 unknown_labels=unknown,
