@@ -16,8 +16,10 @@ from avmix.commands import evaluate as evaluation
 from avmix.commands import train
 from avmix.config import EvalConfig, ModelConfig
 from avmix.data.dataset import EvalSet
+from avmix.data.kept_features import FeaturesError
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.decode import NoVideoStreamError, decode_audio
+from avmix.features.keep import check_frames
 from avmix.media.judgement import entry_of
 
 
@@ -135,3 +137,10 @@ def test_what_one_modality_cannot_do_is_refused(
 def test_only_both_modalities_are_fused() -> None:
     with pytest.raises(ValueError, match=r"^model\.missing must be mask for model\.modalities au"):
         ModelConfig(modalities="audio", missing="mean")
+
+
+def test_features_are_of_clips_with_video(mixed: Path) -> None:
+    with pytest.raises(
+        FeaturesError, match=r"^val: 2 clips have no video .* the first 8\.mkv; lea"
+    ):
+        check_frames(read_manifest(mixed, "val"))

@@ -114,15 +114,20 @@ def test_every_way_to_mix_trains_on_several_labels_and_goes_on_exactly(
     assert (ours.config.loss.labels, ours.config.loss.kind) == ("multi", "binary")
 
 
+def read_all(folder: Path, *options: str) -> tuple[TrainSet, list[Any], Any]:
+    """The train split: as a dataset, as samples of the first epoch, and as a batch."""
+    config = config_of(folder, folder.parent / "out", *options)
+    data = TrainSet(manifest=read_manifest(folder, "train"), root=folder, clip=config.clip, seed=0,
+                    augment=config.augment, frontend=config.frontend,
+                    several_labels=True)  # fmt: skip
+    samples = [data.read_row(0, row)[0] for row in range(8)]
+    return data, samples, data.collate(samples).batch
+
+
 def test_a_batch_says_what_is_visible_audible_and_unknown(tiny: Path) -> None:
     manifest = read_manifest(tiny, "train")
     assert manifest.several_labels
-    config = config_of(tiny, tiny.parent / "out")
-    data = TrainSet(manifest=manifest, root=tiny, clip=config.clip, augment=config.augment, seed=0,
-                    frontend=config.frontend, several_labels=True)  # fmt: skip
-    samples = [data.read_row(0, row)[0] for row in range(8)]
-    batch = data.collate(samples).batch
-    assert batch is not None
+    data, _, batch = read_all(tiny)
     assert batch.video_target is not None
     assert batch.audio_target is not None
     for i, entry in enumerate(manifest.entries):
@@ -131,11 +136,24 @@ def test_a_batch_says_what_is_visible_audible_and_unknown(tiny: Path) -> None:
             (batch.video_target, entry.video_labels),
             (batch.audio_target, entry.audio_labels),
         ):
-            said = {name: value for name, value in zip(CLASSES, target[i].tolist(), strict=True)}
+            said = dict(zip(CLASSES, target[i].tolist(), strict=True))
             assert {n for n, value in said.items() if value == 1} == {*(names or ())}
             assert {n for n, v in said.items() if v != v} == {*entry.unknown_labels}
     assert any(entry.unknown_labels for entry in manifest.entries)
     assert sum(t[0].nbytes for t in batch.tensors().values()) == data.bytes_per_clip
+
+    # With the audio of another clip as background, what is audible is partly its labels.
+    data, samples, laid = read_all(tiny, "--augment.background", "1",
+                                   "--augment.background_label", "soften")  # fmt: skip
+    assert laid.audio_target is not None
+    for i, sample in enumerate(samples):
+        assert sample.background is not None
+        row, share = sample.background
+        other, own = batch.audio_target[row], batch.audio_target[i]
+        expected = own + share * (other - own) if share > 0 else own
+        torch.testing.assert_close(laid.audio_target[i], expected, equal_nan=True)
+    assert any(sample.background[1] > 0 for sample in samples)
+    assert sum(t[0].nbytes for t in laid.tensors().values()) == data.bytes_per_clip
 
 
 def mean_precision(lines: list[dict[str, Any]], name: str, wanted: dict[str, set[str]]) -> float:

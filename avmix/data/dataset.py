@@ -76,7 +76,8 @@ class TrainSet(ClipReader):
     @property
     def bytes_per_clip(self) -> int:
         """Bytes of a clip in a `Batch`."""
-        labels = 4 * len(self.manifest.classes) if self._softens else 0
+        softens = self._softens and not self._by_modality  # which has a target of audio already
+        labels = 4 * len(self.manifest.classes) if softens else 0
         video, audio = self._grids["video"], self._grids["audio"]
         shown = video.num_steps + sum(audio.shape) if self._hides else 0
         return self._bytes_as_decoded + labels + shown
