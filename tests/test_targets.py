@@ -1,5 +1,7 @@
 """Labels of mixed clips."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
@@ -204,7 +206,7 @@ def test_several_labels_that_differ_by_modality_by_hand():
     heard = torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 1]])
     own = Heads(fused=torch.ones(2, 4), video=seen, audio=heard)
 
-    def of_a(video, audio, labels="sum", has_audio=(True, True)) -> Heads:
+    def of_a(video, audio, labels: Literal["sum", "max"] = "sum", has_audio=(True, True)) -> Heads:
         plan = plan_of((video, 1.0), (audio, 1.0), (1, 0), has_audio=has_audio)
         return Heads(*(head[0] for head in mixed_targets(plan, own, labels, several=True)))
 
@@ -260,7 +262,8 @@ def test_what_is_unknown_of_a_clip_is_unknown_of_every_mix_that_it_is_in(each):
 
 
 def test_a_label_that_is_unknown_in_one_modality_is_unknown_of_both():
-    own = Heads(*(torch.zeros(1, 2),) * 2, torch.tensor([[NAN, 1.0]]))
+    nothing = torch.zeros(1, 2)
+    own = Heads(fused=nothing, video=nothing, audio=torch.tensor([[NAN, 1.0]]))
     plan = plan_of((1.0,), (1.0,), (0,))
     assert mixed_targets(plan, own, several=True).fused.isnan().tolist() == [[True, False]]
     silent = plan_of((1.0,), (1.0,), (0,), has_audio=(False,))
