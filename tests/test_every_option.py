@@ -123,6 +123,7 @@ ENABLES: dict[str, dict[str, Any]] = {
     "frontend.kind": {"frontend.mel_mean": -4.3, "frontend.mel_std": 9.1},
     "loss.class_weights": {"loss.kind": "binary"},  # by class, there are equally many clips
     "model.missing": {"mix.method": "dropout"},
+    "model.modalities": {"model.video.channels": USUAL, "model.audio.channels": USUAL},
     "model.video.encoder": {"model.video.channels": USUAL},
     "model.video.options": {
         "model.video.channels": USUAL,
