@@ -102,7 +102,8 @@ class Entry:
     end_seconds: float
     """End of the labelled stretch."""
     labels: tuple[str, ...]
-    """Names of classes: one, or several for multi-label data."""
+    """Names of classes: one, or several for multi-label data; of everything that is in the clip,
+    visible or audible."""
     source_id: str
     """Recording, person or group the clip was cut from: never in two splits."""
     video: VideoInfo | None
@@ -117,11 +118,22 @@ class Entry:
     """How the clip was made; None for a real one."""
     usable_until_seconds: float | None = None
     """Where reading has to end, for the file cannot be read from here on; None: no such place."""
+    video_labels: tuple[str, ...] | None = None
+    """Those of `labels` that are visible; None: all of them, as far as anybody knows."""
+    audio_labels: tuple[str, ...] | None = None
+    """Those of `labels` that are audible; given where `video_labels` is."""
+    unknown_labels: tuple[str, ...] = ()
+    """Classes that may or may not be in the clip: neither positives nor negatives."""
 
     @property
     def duration_seconds(self) -> float:
         """Length of the labelled stretch."""
         return self.end_seconds - self.start_seconds
+
+    @property
+    def has_one_label(self) -> bool:
+        """True where one class says all of the clip, in both modalities."""
+        return len(self.labels) == 1 and self.video_labels is None and not self.unknown_labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,14 +175,17 @@ class Batch:
     has_audio: Bool[Tensor, " b"]
     """False where the file has no audio, or only digital silence, or none in this window."""
     target: Float[Tensor, "b k"]
-    """One-hot, soft or multi-hot: always float."""
+    """One-hot, soft or multi-hot: always float; nan where it is unknown whether the class is in the
+    clip."""
     row: Int64[Tensor, " b"]
     """Row of each clip in its manifest: who it is, for evaluation and for error messages."""
     source: Int64[Tensor, " b"]
     """Number of the recording that each clip is of: those of one are never mixed together."""
     audio_target: Float[Tensor, "b k"] | None = None
     """Label of the audio, which differs from `target` where another clip's audio is mixed in as
-    background. None: `target` holds for both."""
+    background, or the dataset says what is audible. None: `target` holds."""
+    video_target: Float[Tensor, "b k"] | None = None
+    """Label of the video, where the dataset says what is visible. None: `target` holds."""
     frame_visible: Bool[Tensor, "b t"] | None = None
     """False where augmentation hides a frame; None: all are shown."""
     column_visible: Bool[Tensor, "b f"] | None = None
@@ -247,12 +262,13 @@ _BATCH: dict[str, tuple[_Kind, ...]] = {
     "row": _kinds((torch.int64,), "b"),
     "source": _kinds((torch.int64,), "b"),
     "audio_target": _kinds(_FLOATS, "b k"),
+    "video_target": _kinds(_FLOATS, "b k"),
     "frame_visible": _kinds((torch.bool,), "b t"),
     "column_visible": _kinds((torch.bool,), "b f"),
     "bin_visible": _kinds((torch.bool,), "b m"),
 }
 """What each tensor of a `Batch` may be."""
-_OPTIONAL = ("audio_target", "frame_visible", "column_visible", "bin_visible")
+_OPTIONAL = ("audio_target", "video_target", "frame_visible", "column_visible", "bin_visible")
 
 
 def _names(dtypes: tuple[torch.dtype, ...]) -> str:

@@ -22,7 +22,7 @@ from avmix.training.chance_level import (
     guessing_loss,
     is_often_at_chance,
 )
-from avmix.training.losses import head_losses
+from avmix.training.losses import head_losses, where_known
 from avmix.training.runlog import RunLog
 from avmix.types import Heads
 
@@ -76,6 +76,46 @@ def test_no_constant_prediction_is_better(kind, smoothing: float) -> None:
     reference = guessing_loss(p, kind, smoothing)
     assert loss(best) == pytest.approx(reference, abs=1e-5)
     assert all(loss(best + 0.3 * torch.randn(4)) > reference for _ in range(20))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("labels", "kind"), [("multi", "binary"), ("auto", "cross_entropy")])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_no_constant_is_better_where_labels_are_unknown_and_classes_weigh_differently(
+    labels, kind, weighted: bool, smoothing: float
+) -> None:
+    """Against the optimum that gradient descent finds."""
+    draw = torch.Generator().manual_seed(0)
+    target = (torch.rand(40, 3, generator=draw) < torch.tensor([0.2, 0.5, 0.7])).float()
+    if labels == "multi":
+        target = target.masked_fill(torch.rand(40, 3, generator=draw) < 0.4, torch.nan)
+    else:
+        target = torch.eye(3)[torch.multinomial(torch.rand(3), 40, True, generator=draw)]
+    weight = torch.tensor([4.0, 1.0, 0.5]) if weighted else None
+    everyone, heads = torch.ones(40, dtype=torch.bool), Heads(*[target] * 3)
+    present = where_known(Heads(*[everyone] * 3), heads)
+    logits = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
+
+    def losses() -> Heads:
+        said = Heads(*[logits.expand(40, 3)] * 3)
+        return head_losses(said, heads, present, smoothing, kind, weight)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = losses().video
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    config = LossConfig(labels=labels, kind=kind, label_smoothing=smoothing)
+    history = chance_level.initial_history(3, labels == "multi")
+    meter = ChanceMeter(history, config, 3, CPU, weight)
+    meter.begin_epoch()
+    meter.add(losses(), heads, present)
+    found = meter.heads()[1]
+    assert found.guessing == pytest.approx(found.loss, abs=1e-5)
+    assert found.at_chance
 
 
 @pytest.mark.parametrize(

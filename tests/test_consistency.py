@@ -607,3 +607,55 @@ def test_shapes_that_do_not_fit_are_named():
     for message, call in wrong:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def kl_of_yes_and_no(p: float, q: float) -> float:
+    return sum(a * math.log(a / b) for a, b in ((p, q), (1 - p, 1 - q)))
+
+
+@pytest.mark.parametrize("kind", ["js", "symmetric_kl"])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_agreement_of_sigmoids_is_of_each_class(kind, temperature):
+    generator = torch.Generator().manual_seed(0)
+    video, audio = (torch.randn(4, 3, generator=generator).double() for _ in range(2))
+    counts = torch.tensor([True, False, True, True])
+    terms = []
+    for i in (0, 2, 3):
+        for a, b in zip(video[i].tolist(), audio[i].tolist(), strict=True):
+            p, q = (1 / (1 + math.exp(-x / temperature)) for x in (a, b))
+            m = (p + q) / 2
+            terms.append(
+                (kl_of_yes_and_no(p, m) + kl_of_yes_and_no(q, m)) / 2
+                if kind == "js"
+                else (kl_of_yes_and_no(p, q) + kl_of_yes_and_no(q, p)) / 2
+            )
+    found = agreement(video, audio, counts, kind=kind, temperature=temperature, confidence=0.0,
+                      binary=True)  # fmt: skip
+    assert found.item() == pytest.approx(temperature**2 * sum(terms) / len(terms), rel=1e-5)
+
+
+def test_the_confidence_of_sigmoids_is_that_of_the_likeliest_class():
+    ln3 = math.log(3)  # 3/4
+    video, audio = torch.tensor([[ln3, -9.0]]), torch.tensor([[-ln3, -9.0]])
+    here = torch.tensor([True])
+
+    def of(confidence):
+        return agreement(video, audio, here, kind="js", temperature=1.0, confidence=confidence,
+                         binary=True).item()  # fmt: skip
+
+    assert of(0.74) > 0 == of(0.76)
+
+
+def test_interpolation_of_sigmoids_is_of_each_class():
+    generator = torch.Generator().manual_seed(1)
+    mixed, clean = (torch.randn(3, 2, generator=generator).double() for _ in range(2))
+    partner, lam = torch.tensor([1, 2, 0]), torch.tensor([0.7, 1.0, 0.2])
+    counts = torch.tensor([True, True, False])
+    terms = []
+    for i in (0, 1):
+        for k in range(2):
+            own, other = (1 / (1 + math.exp(-clean[j, k].item())) for j in (i, partner[i]))
+            wanted = lam[i].item() * own + (1 - lam[i].item()) * other
+            terms.append(kl_of_yes_and_no(wanted, 1 / (1 + math.exp(-mixed[i, k].item()))))
+    found = interpolation(mixed, clean, partner, lam, counts, binary=True)
+    assert found.item() == pytest.approx(sum(terms) / 4, rel=1e-5)

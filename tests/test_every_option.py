@@ -136,7 +136,9 @@ ENABLES: dict[str, dict[str, Any]] = {
     "augment.noise_snr_db": {"augment.noise": 1.0},
     "augment.speed_keeps_pitch": {"augment.speed": 1.5},
     "frontend.kind": {"frontend.mel_mean": -4.3, "frontend.mel_std": 9.1},
+    "loss.class_weights": {"loss.kind": "binary"},  # by class, there are equally many clips
     "model.missing": {"mix.method": "dropout"},
+    "model.modalities": {"model.video.channels": USUAL, "model.audio.channels": USUAL},
     "model.video.encoder": {"model.video.channels": USUAL},
     "model.video.options": {
         "model.video.channels": USUAL,
@@ -201,6 +203,8 @@ LEAVES_THE_RESULT = {
     "model.audio.gradient_checkpointing", "model.joint.gradient_checkpointing",
 }  # fmt: skip
 """The weights are the same to the bit (the average of `ema_decay` is kept beside them)."""
+AS_THE_DEFAULT = {("loss.labels", "single")}
+"""On these data: that is what `auto` finds."""
 MAY_CHANGE_DIGITS = {"frontend.kernel", "run.device", "run.threads"}
 REFUSED_WITHOUT = {"model.video.may_lack": "weights are missing: stages",
                    "model.audio.may_lack": "weights are missing: stages",
@@ -453,7 +457,8 @@ def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
         return
     without = runs.train(needs)[1]
     if key not in MAY_CHANGE_DIGITS:
-        assert same(weights, without) == (key in LEAVES_THE_RESULT)
+        leaves = key in LEAVES_THE_RESULT or (key, value) in AS_THE_DEFAULT
+        assert same(weights, without) == leaves
 
 
 EVAL = {"num_views": 1, "batch_size": 3, "clip_seconds": 9.0, "verify": "never", "device": "auto",

@@ -28,6 +28,7 @@ from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
 from avmix.models.frontend import Frontend
 from avmix.models.fusion import FeatureNorm, JointFusion
 from avmix.models.fusion_names import JOINT_FUSIONS, SCORE_FUSIONS, build_fusion
+from avmix.models.score_fusion import AverageFusion
 from avmix.training import checkpoint
 from avmix.training.checkpoint import Checkpoint
 from avmix.training.engine import _eval_rows, clip_gradients
@@ -287,12 +288,27 @@ def test_with_bfloat16_logits_are_those_of_float32_but_for_rounding(name, heads)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in fusion.parameters())
 
 
-@pytest.mark.parametrize("name", ["average", "weighted"])
-def test_an_average_of_distributions_does_not_go_with_sigmoids(name: Any) -> None:
-    model = ModelConfig(fusion=name)
-    with pytest.raises(ValueError, match=r"^model\.fusion averages distributions over classes"):
+def test_a_weighted_average_of_distributions_does_not_go_with_sigmoids() -> None:
+    model = ModelConfig(fusion="weighted")
+    with pytest.raises(ValueError, match=r"^model\.fusion weighted averages distributions"):
         TrainConfig(model=model, loss=LossConfig(kind="binary"))
-    TrainConfig(model=replace(model, fusion="product"), loss=LossConfig(kind="binary"))
+    for name in ("average", "product"):
+        TrainConfig(model=replace(model, fusion=name), loss=LossConfig(kind="binary"))
+
+
+def test_the_average_of_sigmoids_is_of_each_class_by_itself() -> None:
+    ln3 = math.log(3)  # a logit of ln 3 is 3/4, of -ln 3 a quarter
+    fusion = AverageFusion(2, 2, 2, 0.0, binary=True)
+    of_video, of_audio = torch.tensor([[ln3, 0.0]] * 4), torch.tensor([[-ln3, ln3]] * 4)
+    has = PATTERNS[:, :1], PATTERNS[:, 1:]
+    found = fusion.combined(of_video, of_audio, *has).sigmoid()
+    expected = {(1, 1): [0.5, 0.625], (1, 0): [0.75, 0.5], (0, 1): [0.25, 0.75],
+                (0, 0): [0.5, 0.5]}  # fmt: skip
+    for row, pattern in zip(found, PATTERNS.int().tolist(), strict=True):
+        torch.testing.assert_close(row, torch.tensor(expected[tuple(pattern)]))
+    far = torch.tensor([[90.0, -200.0]] * 4)  # float32 has 1 - sigmoid(90) = 0
+    both = fusion.combined(far, far, torch.tensor([[True]] * 4), torch.tensor([[True]] * 4))
+    torch.testing.assert_close(both, far)
 
 
 # The whole way ------------------------------------------------------------------------------------

@@ -9,7 +9,14 @@ from jaxtyping import TypeCheckError
 from avmix.config import LossConfig
 from avmix.mix import MixPlan, Part
 from avmix.models.classifier import Features, Output
-from avmix.training.losses import consistency_losses, head_losses, needs_clean, objective, presence
+from avmix.training.losses import (
+    consistency_losses,
+    head_losses,
+    needs_clean,
+    objective,
+    presence,
+    where_known,
+)
 from avmix.types import Heads
 
 ALL = torch.tensor([True, True, True])
@@ -256,3 +263,48 @@ def test_heads_agree_only_where_a_softened_label_leaves_theirs_the_same():
         found = consistency_losses(LossConfig(agreement=1.0), placed_plan(), outputs_of(0), None,
                                    here, here, softened=Heads(own, own, heard))  # fmt: skip
         assert (found["agreement"].item() > 0) == counts
+
+
+NAN = float("nan")
+
+
+def test_unknown_labels_have_no_loss_and_no_gradient():
+    ln3 = math.log(3)  # sigmoid(ln 3) is 3/4
+    logits = torch.tensor([[ln3, 7.0, ln3], [9.0, ln3, 9.0], [5.0, 5.0, 5.0]], requires_grad=True)
+    target = torch.tensor([[1.0, NAN, 0.0], [NAN, 1.0, NAN], [NAN, NAN, NAN]])
+    heads = Heads(target, target, target)
+    present = where_known(presence(ALL, ALL), heads)
+    assert present.fused.tolist() == [True, True, False]
+    loss = head_losses(Heads(logits, logits, logits), heads, present, 0.0, "binary").video
+    # Of the first clip the mean of ln(4/3) and ln 4, of the second ln(4/3); nothing of the third.
+    of_first = (math.log(4 / 3) + math.log(4)) / 2
+    assert loss.item() == pytest.approx((of_first + math.log(4 / 3)) / 2)
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad == 0, target.isnan())
+    torch.testing.assert_close(logits.grad[1, 1], torch.tensor(-0.25 / 2))
+
+
+def test_weights_of_classes_by_hand():
+    logits, target = torch.tensor([[0.0, math.log(3)]]), torch.tensor([[1.0, 0.0]])
+    here, weight = torch.tensor([True]), torch.tensor([2.0, 5.0])
+    heads = Heads(logits, logits, logits), Heads(target, target, target), presence(here, here)
+    found = head_losses(*heads, 0.0, class_weight=weight).fused
+    assert found.item() == pytest.approx(2 * math.log(4))
+    # Of each class by itself the weight is that of its positives.
+    found = head_losses(*heads, 0.0, "binary", weight).fused
+    assert found.item() == pytest.approx((2 * math.log(2) + math.log(4)) / 2)
+
+
+def test_heads_with_other_labels_need_not_agree():
+    labels = torch.tensor([[1.0, 0, NAN, 0], [1.0, 1, 0, 0], [0.0, 0, 0, 1]])
+    other = labels.clone()
+    other[0, 1] = 1.0  # audible, not visible
+    here, config = torch.ones(3, dtype=torch.bool), LossConfig(agreement=1.0, kind="binary")
+
+    def agreement_with(heard):
+        softened = Heads(labels, labels, heard)
+        said = consistency_losses(config, placed_plan(), outputs_of(0), None, here, here, softened)
+        return said["agreement"].item()
+
+    assert agreement_with(labels) > 0 == agreement_with(other)  # the others are mixed unequally

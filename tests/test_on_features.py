@@ -23,6 +23,7 @@ from avmix.config import EvalConfig, ModelConfig, TrainConfig, load_config, to_y
 from avmix.config.unused_options import NEEDS, unused_options
 from avmix.data.feature_loader import FeatureSource, feature_eval_loader, feature_train_loader
 from avmix.data.kept_features import FeaturesError, open_features
+from avmix.evaluation.metrics import Scores
 from avmix.features.compose import network_for_clips
 from avmix.features.frozen_encoders import of_config
 from avmix.mix.mix_plan import unmixed_plan
@@ -243,7 +244,7 @@ def test_a_run_learns_validates_and_says_what_it_reads(
     assert result.best is not None
     assert result.val is not None
     fused = result.val["fused"]
-    assert fused is not None
+    assert isinstance(fused, Scores)
     assert fused.top1 > 0.8  # of four classes
     assert len(rows(tmp_path, "epoch")) == 30
     assert rows(tmp_path, "at_chance") == []

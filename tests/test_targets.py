@@ -1,5 +1,7 @@
 """Labels of mixed clips."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
@@ -192,3 +194,77 @@ def test_targets_of_another_batch_are_refused():
             mixed_targets(pair(), torch.eye(3), labels)
         with pytest.raises(ValueError, match="the plan is for 2 clips, there are 1"):
             mixed_target(pair(), torch.ones(2), torch.eye(1), labels)
+
+
+NAN = float("nan")
+
+
+def test_several_labels_that_differ_by_modality_by_hand():
+    # Classes: of a, 0 is visible and audible, 1 visible, 2 audible; of b, 3 is visible and audible,
+    # 2 visible (which a has in its audio), 1 audible (which a has in its video).
+    seen = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]])
+    heard = torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 1]])
+    own = Heads(fused=torch.ones(2, 4), video=seen, audio=heard)
+
+    def of_a(video, audio, labels: Literal["sum", "max"] = "sum", has_audio=(True, True)) -> Heads:
+        plan = plan_of((video, 1.0), (audio, 1.0), (1, 0), has_audio=has_audio)
+        return Heads(*(head[0] for head in mixed_targets(plan, own, labels, several=True)))
+
+    # One lambda: the mix of both unions, which are {0, 1, 2} and {1, 2, 3}.
+    mix = of_a(0.75, 0.75)
+    assert mix.video.tolist() == [0.75, 0.75, 0.25, 0.25]
+    assert mix.audio.tolist() == [0.75, 0.25, 0.75, 0.25]
+    assert mix.fused.tolist() == [0.75, 1.0, 1.0, 0.25]
+    # Only video is mixed: what is audible is that of a.
+    mix = of_a(0.75, 1.0)
+    assert mix.fused.tolist() == [0.875, 0.75, 1.0, 0.125]
+    assert of_a(1.0, 1.0).fused.tolist() == [1.0, 1.0, 1.0, 0.0]  # unmixed: the union
+    # The mix has no audio: what is only audible is not in it.
+    assert of_a(0.75, 1.0, has_audio=(False, True)).fused.tolist() == [0.75, 0.75, 0.25, 0.25]
+    # Union of what is in the mix at all.
+    assert of_a(0.75, 1.0, "max").fused.tolist() == [1.0, 1.0, 1.0, 1.0]
+    assert of_a(1.0, 1.0, "max").fused.tolist() == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_several_labels_of_both_modalities_are_mixed_as_one_target_is():
+    labels = (torch.rand(8, 5, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    has = (True, False, True, True, True, False, True, True)
+    video = torch.linspace(0, 1, 8).tolist()
+    audio = [1 - w if h else 1.0 for w, h in zip(video, has, strict=True)]
+    plan = plan_of(video, audio, range(7, -1, -1), has_audio=has)
+    for way in ("sum", "max"):
+        for ours, theirs in zip(
+            mixed_targets(plan, Heads(labels, labels, labels), way, several=True),
+            mixed_targets(plan, labels, way), strict=True,
+        ):  # fmt: skip
+            torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_what_is_unknown_of_a_clip_is_unknown_of_every_mix_that_it_is_in(each):
+    labels = torch.tensor([[1.0, 0, NAN, 1], [NAN, 1, NAN, NAN], [0, 0, 1, 1]])
+    target = Heads(labels, labels, labels) if each else labels
+
+    def mix(lam, way):
+        plan = plan_of(lam, lam, (1, 2, 0))
+        heads = mixed_targets(plan, target, way, several=True)
+        assert all(torch.equal(head.isnan(), heads.fused.isnan()) for head in heads)
+        return heads.fused.nan_to_num(-1).tolist()
+
+    assert mix((0.75, 0.5, 1.0), "sum") == [
+        [-1, 0.25, -1, -1],
+        [-1, 0.5, -1, -1],
+        [0, 0, 1, 1],  # its partner is not in the mix
+    ]
+    assert mix((0.0, 1.0, 0.5), "sum") == [[-1, 1, -1, -1], [-1, 1, -1, -1], [0.5, 0, -1, 1]]
+    # A positive of the union is one, whatever the other clip may have.
+    assert mix((0.75, 0.5, 1.0), "max") == [[1, 1, -1, 1], [-1, 1, 1, 1], [0, 0, 1, 1]]
+
+
+def test_a_label_that_is_unknown_in_one_modality_is_unknown_of_both():
+    nothing = torch.zeros(1, 2)
+    own = Heads(fused=nothing, video=nothing, audio=torch.tensor([[NAN, 1.0]]))
+    plan = plan_of((1.0,), (1.0,), (0,))
+    assert mixed_targets(plan, own, several=True).fused.isnan().tolist() == [[True, False]]
+    silent = plan_of((1.0,), (1.0,), (0,), has_audio=(False,))
+    assert mixed_targets(silent, own, several=True).fused.tolist() == [[0.0, 0.0]]

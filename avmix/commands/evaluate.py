@@ -13,7 +13,7 @@ from avmix.data.kept_features import KeptFeatures, changed_identity, open_featur
 from avmix.data.loader import EvalLoader, eval_loader, read_limits
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.data.quarantine import Quarantine
-from avmix.evaluation.metrics import Scores, all_scores
+from avmix.evaluation.metrics import AllScores, all_scores
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.frontend import Frontend
 from avmix.models.on_features import AnyFrontend, KeptFrontend, build_on_features
@@ -24,7 +24,7 @@ from avmix.training.checkpoint import Checkpoint, CheckpointError
 from avmix.training.runtime import Runtime
 
 
-def evaluate(config: EvalConfig) -> dict[str, Scores | None]:
+def evaluate(config: EvalConfig) -> AllScores:
     """Evaluate, print, write; returns the metrics of each row of the table, None where no clip has
     its modality.
 
@@ -34,7 +34,7 @@ def evaluate(config: EvalConfig) -> dict[str, Scores | None]:
     path = Path(config.checkpoint)
     path = path / "last.pt" if path.is_dir() else path
     state = checkpoint.load(path)
-    trained = state.config
+    trained, several = state.config, state.config.loss.labels == "multi"
     if config.raw_weights and state.average is None:
         raise CheckpointError(f"raw_weights cannot act: {path} has no average of its weights")
     manifest, kept = _split(config, path, state)
@@ -51,7 +51,9 @@ def evaluate(config: EvalConfig) -> dict[str, Scores | None]:
         averaged = state.average is not None and not config.raw_weights
         checkpoint.load_weights(path, state, model, average=averaged)
         with closing(loader):
-            found = engine.evaluate(model.to(here.device), frontend.to(here.device), loader, here)
+            found = engine.evaluate(
+                model.to(here.device), frontend.to(here.device), loader, here, several
+            )
         scores = all_scores(found.predictions)
         config = replace(config, num_views=loader.num_views)
         if here.is_main:
@@ -121,19 +123,23 @@ def _parts(
     trained, pin = state.config, here.device.type == "cuda"
     if kept is not None:
         widths = kept.widths
-        model = build_on_features(trained.model, widths.video, widths.audio, len(state.classes))
+        model = build_on_features(
+            trained.model, widths.video, widths.audio, len(state.classes),
+            binary=trained.loss.binary,
+        )  # fmt: skip
         return model, KeptFrontend(), feature_eval_loader(
-            kept, manifest, batch_size=config.batch_size,
+            kept, manifest, modalities=trained.model.modalities, batch_size=config.batch_size,
             rank=here.rank, world_size=here.world_size, pin=pin,
         )  # fmt: skip
     model = build_model(
         trained.model, len(state.classes), clip=trained.clip, frontend=trained.frontend,
-        load_weights=False,
+        load_weights=False, binary=trained.loss.binary,
     )  # fmt: skip
     views = EvalSet(
         manifest=manifest, root=Path(config.root or trained.data.root), clip=trained.clip,
         num_views=plain(config.num_views), verify=config.verify,
         limits=read_limits(config.num_workers, config.clip_seconds),
+        several_labels=trained.loss.labels == "multi", modalities=trained.model.modalities,
     )  # fmt: skip
     loader = eval_loader(
         views, batch_size=config.batch_size, num_workers=config.num_workers,

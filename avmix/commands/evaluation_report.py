@@ -1,6 +1,7 @@
 """The report of an evaluation: the tables it prints, result.json, predictions, confusion matrix."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from avmix.data.manifest import Manifest
 from avmix.evaluation.figures import draw_confusion
 from avmix.evaluation.metrics import (
     EVAL_ROWS,
+    AllScores,
     Scores,
+    SeveralScores,
     class_accuracy,
     confusion_matrix,
     most_confused,
@@ -32,12 +35,14 @@ _HEADINGS = {
     for few in (False, True)
 }
 """Of the table, by whether there are fewer than 6 classes: top-5 would say nothing."""
+_SEVERAL_HEADINGS = ("", "clips", "classes", "mAP %", "NLL")
+"""Of the table where clips have several labels."""
 
 
 def print_report(
     manifest: Manifest,
     found: Evaluation,
-    scores: dict[str, Scores | None],
+    scores: AllScores,
     num_views: int,
     state: Checkpoint,
 ) -> None:
@@ -50,8 +55,9 @@ def print_report(
             f"evaluated, {len(found.bad)} missing; {silent} without audio; {num_views} views"
         )
     )
-    few = len(manifest.classes) <= 5
-    for heading in _HEADINGS[few]:
+    several, few = found.predictions.target is not None, len(manifest.classes) <= 5
+    headings = _SEVERAL_HEADINGS if several else _HEADINGS[few]
+    for heading in headings:
         table.add_column(heading, justify="left" if not heading else "right")
     marked = {
         name: n
@@ -60,7 +66,7 @@ def print_report(
     }
     for name, s in scores.items():
         mark = " *" if name in marked else ""
-        table.add_row(name + mark, *_cells(s, few))
+        table.add_row(name + mark, *_cells(s, headings))
     console.print(table)
     for head, name in zip(HEADS, EVAL_ROWS, strict=False):
         if name in marked:
@@ -70,7 +76,8 @@ def print_report(
                 "of training: its training loss was no better than guessing by class frequencies. "
                 f"{likely_causes(head, state.config)}",
             )
-    console.print(_class_table(manifest, found))
+    if not several:
+        console.print(_class_table(manifest, found))
     if pairs := _confused(manifest, found):
         table = Table(title="most confused by the fused head")
         for heading in ("class", "taken for", "clips", "% of the class"):
@@ -87,7 +94,7 @@ def write_report(
     out: Path,
     manifest: Manifest,
     found: Evaluation,
-    scores: dict[str, Scores | None],
+    scores: AllScores,
     config: EvalConfig,
     state: Checkpoint,
 ) -> None:
@@ -114,9 +121,14 @@ def write_report(
         file.write(strict_json.dumps(result, indent=2).encode() + b"\n")
     with replacing(out / "predictions.jsonl") as file:
         for i, row in enumerate(predictions.row.tolist()):
+            entry = manifest.entries[row]
             line = {
-                "clip_id": manifest.entries[row].clip_id,
-                "label": manifest.classes[int(predictions.label[i])],
+                "clip_id": entry.clip_id,
+                **(
+                    {"label": manifest.classes[int(predictions.label[i])]}
+                    if predictions.target is None
+                    else {"labels": entry.labels}
+                ),
                 "probability": {
                     name: [round(x, 6) for x in p[i].tolist()]
                     for name, p in predictions.probability.items()
@@ -124,6 +136,9 @@ def write_report(
                 },
             }
             file.write(strict_json.dumps(line).encode() + b"\n")
+    if predictions.target is not None:
+        echo_on(console_of(), f"wrote {out}/result.json, predictions.jsonl")
+        return
     confusion = confusion_matrix(*predictions.of("fused"))
     top1 = 100 * confusion.diagonal().sum() / confusion.sum()
     title = f"{manifest.protocol} {manifest.split}: fused, top-1 {top1:.1f} %"
@@ -156,7 +171,10 @@ def _class_table(manifest: Manifest, found: Evaluation) -> Table:
 
 
 def _confused(manifest: Manifest, found: Evaluation) -> list[dict]:
-    """The pairs of classes that the fused head takes for each other most often."""
+    """The pairs of classes that the fused head takes for each other most often; none where clips
+    have several labels."""
+    if found.predictions.target is not None:
+        return []
     confusion = confusion_matrix(*found.predictions.of("fused"))
     return [
         {"true": manifest.classes[pair.true], "predicted": manifest.classes[pair.predicted],
@@ -165,17 +183,22 @@ def _confused(manifest: Manifest, found: Evaluation) -> list[dict]:
     ]  # fmt: skip
 
 
-def _cells(scores: Scores | None, few: bool) -> list[str]:
-    """A line of the table without its name; `few`: below 6 classes."""
-    if scores is None:
-        return ["0", *"-" * (len(_HEADINGS[few]) - 2)]
-    s, top5 = scores, [] if scores.top5 is None else [f"{100 * scores.top5:.1f}"]
+def _cells(s: Scores | SeveralScores | None, headings: Sequence[str]) -> list[str]:
+    """A line of the table with these headings, without its name."""
+    if s is None:
+        return ["0", *"-" * (len(headings) - 2)]
+    if isinstance(s, SeveralScores):
+        return [str(s.num_clips), str(s.num_classes), f"{100 * s.mean_ap:.1f}", f"{s.nll:.3f}"]
+    top5 = [] if s.top5 is None else [f"{100 * s.top5:.1f}"]
     return [str(s.num_clips), f"{100 * s.top1:.1f}", *top5, f"{100 * s.mean_class:.1f}",
             f"{s.nll:.3f}", f"{s.ece:.3f}"]  # fmt: skip
 
 
 def _per_class(manifest: Manifest, found: Evaluation) -> list[dict]:
     predictions = found.predictions
+    if predictions.target is not None:
+        positives = (predictions.target["fused"] > 0).sum(0).tolist()
+        return [{"class": c, "clips": n} for c, n in zip(manifest.classes, positives, strict=True)]
     clips = predictions.label.bincount(minlength=len(manifest.classes)).tolist()
     rows: list[dict] = [
         {"class": c, "clips": n} for c, n in zip(manifest.classes, clips, strict=True)

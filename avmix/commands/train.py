@@ -14,10 +14,11 @@ from torch import nn
 
 from avmix.config import TrainConfig, to_yaml
 from avmix.config.unused_options import unused_options, without_unused
+from avmix.data.balance import mean_visits
 from avmix.data.loader import EvalLoader
 from avmix.data.manifest import Manifest, empty_classes
 from avmix.data.sample import TooManyBadClips
-from avmix.evaluation.metrics import Scores, all_scores
+from avmix.evaluation.metrics import AllScores, all_scores
 from avmix.prepare.csv_table import prepare_table
 from avmix.system.atomic_files import remove_partial
 from avmix.system.printing import echo_on, listed
@@ -42,10 +43,11 @@ class TrainResult:
     checkpoint: Path
     """The last checkpoint, `last.pt` in `run.out`; `avmix.evaluate` takes it."""
     best: Path | None
-    """The checkpoint of the epoch with the highest top-1 on the val split; None without one."""
+    """The checkpoint of the epoch with the highest top-1 on the val split (of several labels a
+    clip: mAP); None without one."""
     epochs: int
     """Epochs trained in all, those before this call included."""
-    val: dict[str, Scores | None] | None
+    val: AllScores | None
     """Metrics of the last epoch on the val split, by row of the table, None in it for a row without
     clips; None without a val split, and where no epoch was left to train."""
 
@@ -88,6 +90,14 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
         total = len(run.train.classes)
         lacking = f"{len(empty)} of {total} classes have no clip to train on: {listed(empty)}"
         echo_on(log.console, lacking)
+    if config.model.modalities != "both":
+        one = config.model.modalities
+        if lacking := sum(getattr(entry, one) is None for entry in run.train.entries):
+            echo_on(log.console, f"{lacking} clips have no {one}: they add nothing to the loss")
+    if config.data.balance != "none":
+        visits = mean_visits(run.train.entries, config.data.balance)
+        echo_on(log.console, f"data.balance {config.data.balance}: a clip is trained on "
+                f"{visits.min():.2g} to {visits.max():.2g} times an epoch, on average")  # fmt: skip
     for message in switched_off:
         echo_on(log.console, f"switched off: {message}")
     if val is None:
@@ -110,6 +120,7 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
             watch = train_one_epoch(
                 run.network, frontend, run.optimizer, loader, config, here, log,
                 epoch=epoch, first_step=first_step, meter=meter, average=run.average,
+                class_weight=run.class_weight,
                 save=lambda step, epoch=epoch, best=best: save(
                     "last.pt", epoch, step, best, log.loss_sum),
             )  # fmt: skip
@@ -126,8 +137,8 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
             log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
             warnings = meter.at_chance(config.optim.epochs)
             log.at_chance([w for w in warnings if w.is_new], epoch, config)
-            if (fused := result.get("fused")) and fused.top1 > best:
-                best = fused.top1
+            if (fused := result.get("fused")) and fused.main > best:
+                best = fused.main
                 save("best.pt", epoch + 1, 0, best)
             save("last.pt", epoch + 1, 0, best)
         for warning in meter.at_chance(config.optim.epochs):
@@ -176,10 +187,11 @@ def _measure_norms(run: Training, log: RunLog) -> None:
         log.bad_clips(loader.bad.add(found), config.data.train_split)
 
 
-def _validate(run: Training, val: EvalLoader, log: RunLog, epoch: int) -> dict[str, Scores | None]:
+def _validate(run: Training, val: EvalLoader, log: RunLog, epoch: int) -> AllScores:
     """Metrics of one centred view per clip of the val split, by row of the table; of a `weighted`
     fusion with the weights that are fitted to them here."""
-    found = evaluate(run.evaluated, run.frontend, val, run.here)
+    several = run.config.loss.labels == "multi"
+    found = evaluate(run.evaluated, run.frontend, val, run.here, several)
     log.bad_clips(found.bad, val.split)
     predictions, weights = fit_networks([run.evaluated, run.model], found.predictions)
     if weights is not None:

@@ -8,7 +8,7 @@ from avmix.config.augment_config import AugmentConfig
 from avmix.config.checks import LARGEST
 from avmix.config.clip_config import ClipConfig
 from avmix.config.command_line import as_key_values, load_config, load_files
-from avmix.config.data_config import DataConfig
+from avmix.config.data_config import Balance, DataConfig
 from avmix.config.eval_config import EvalConfig
 from avmix.config.frontend_config import MEL_MEAN, MEL_STD, FrontEnd, FrontendConfig
 from avmix.config.loss_config import LossConfig
@@ -20,6 +20,7 @@ from avmix.config.model_config import (
     Fusion,
     JointEncoderConfig,
     Missing,
+    Modalities,
     ModalityHeads,
     ModelConfig,
     Pooling,
@@ -48,6 +49,7 @@ __all__ = [
     "AudioDomain",
     "AudioEncoderConfig",
     "AugmentConfig",
+    "Balance",
     "C",
     "ClipConfig",
     "DataConfig",
@@ -62,6 +64,7 @@ __all__ = [
     "LossConfig",
     "Missing",
     "MixConfig",
+    "Modalities",
     "ModalityHeads",
     "ModelConfig",
     "OptimConfig",

@@ -6,6 +6,8 @@ from typing import Literal
 
 from avmix.config.checks import validate, validate_numbers
 
+Balance = Literal["none", "class", "sqrt"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -37,6 +39,11 @@ class DataConfig:
     on, not trained on. For a dataset without a val split, or with an empty `val_split`."""
     holdout_seed: int = 0
     """Random seed of that choice, 0 to 2**32 - 1; independent of `run.seed`."""
+    balance: Balance = "none"
+    """How often the clips of each class are trained on. `none`: every clip once an epoch. `class`:
+    all classes equally often; `sqrt`: in proportion to the square root of their clips. An epoch has
+    as many clips as before: some come several times, with windows and augmentation of their own,
+    others not in every epoch."""
     shots: int = 0
     """Few-shot: largest number of clips per class of the train split; 0: all clips."""
     shots_seed: int = 0

@@ -11,9 +11,17 @@ from avmix.config.checks import validate, validate_numbers
 class LossConfig:
     """Weights of the heads' losses and of the consistency losses of mixed clips."""
 
+    labels: Literal["auto", "single", "multi"] = "auto"
+    """Labels of a clip: one of the classes (`single`), or any number of them (`multi`: the loss is
+    `kind` binary, evaluation takes the sigmoid of the logits). `auto`: as the manifest has them."""
     kind: Literal["cross_entropy", "binary"] = "cross_entropy"
     """Loss of each head: soft cross-entropy of one distribution over the classes, or binary
-    cross-entropy of each class by itself. Evaluation takes the softmax of the logits for both."""
+    cross-entropy of each class by itself, the mean over classes. Evaluation takes the softmax of
+    the logits for both where `labels` are single."""
+    class_weights: str = ""
+    """Weights of the classes: `counts` (of the train split: balanced, mean over clips 1; for `kind`
+    binary negatives / positives, of the positives) or a JSON file {CLASS: WEIGHT > 0} with all of
+    them. Empty: none."""
     fused: float = 1.0
     """Weight of the fused head, >= 0."""
     video: float = 0.5
@@ -56,3 +64,8 @@ class LossConfig:
         validate(0 <= self.label_smoothing < 1, "loss.label_smoothing", "must be in [0, 1)",
                  self.label_smoothing)  # fmt: skip
         validate_numbers(self, "loss.")
+
+    @property
+    def binary(self) -> bool:
+        """Each class is a decision by itself."""
+        return self.kind == "binary" or self.labels == "multi"

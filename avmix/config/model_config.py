@@ -76,6 +76,7 @@ Fusion = Literal[
 ]  # fmt: skip
 Missing = Literal["mask", "mean", "learned"]
 ModalityHeads = Literal["own", "shared"]
+Modalities = Literal["both", "video", "audio"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +143,10 @@ class JointEncoderConfig(EncoderConfig):
 class ModelConfig:
     """Late fusion of one feature vector per modality."""
 
+    modalities: Modalities = "both"
+    """What the network is given: both modalities, or `video` or `audio` alone, as the network that
+    fusion is compared with. What it is not given is not decoded; options of that encoder cannot
+    act."""
     fusion: Fusion = "concat"
     """How the features of both modalities become the fused logits: `concat`, `sum`, `gated`,
     `film`, `bilinear`, `cross_attention` and `bottleneck` join the features; `average` (of
@@ -176,4 +181,12 @@ class ModelConfig:
         """Check ranges."""
         validate(0 <= self.dropout < 1, "model.dropout", "must be in [0, 1)", self.dropout)
         validate(self.shared_width >= 0, "model.shared_width", "must be >= 0", self.shared_width)
+        for key, only in (("fusion", "concat"), ("missing", "mask"), ("heads", "own"),
+                          ("shared_width", 0)):  # fmt: skip
+            validate(self.modalities == "both" or getattr(self, key) == only, f"model.{key}",
+                     f"must be {only} for model.modalities {self.modalities}: there is nothing to "
+                     "fuse", getattr(self, key))  # fmt: skip
+        validate(self.modalities == "both" or not self.joint.encoder, "model.joint.encoder",
+                 f"needs both modalities: must be empty for model.modalities {self.modalities}",
+                 self.joint.encoder)  # fmt: skip
         validate_numbers(self, "model.")

@@ -40,20 +40,20 @@ class TrainConfig:
         if any(m.method == "cross" for m in methods):
             validate(self.model.shared_width > 0, "model.shared_width",
                      "must be > 0 for mixing method cross", self.model.shared_width)  # fmt: skip
+        self._check_modalities(methods)
         if self.loss.contrastive > 0:
             validate(self.model.shared_width > 0, "model.shared_width",
                      "must be > 0 for loss.contrastive", self.model.shared_width)  # fmt: skip
-        for key in ("agreement", "interpolation"):
-            validate(self.loss.kind == "cross_entropy" or getattr(self.loss, key) == 0,
-                     f"loss.{key}", "compares distributions over classes: must be 0 for loss.kind "
-                     "binary", getattr(self.loss, key))  # fmt: skip
-        averages = self.model.fusion in ("average", "weighted")
-        validate(self.loss.kind == "cross_entropy" or not averages, "model.fusion",
-                 "averages distributions over classes: must be another (product) "
+        validate(not self.loss.binary or self.model.fusion != "weighted", "model.fusion",
+                 "weighted averages distributions over classes: must be another (average, product) "
                  "for loss.kind binary", self.model.fusion)  # fmt: skip
         if self.mix.labels == "max":
-            validate(self.loss.kind == "binary", "mix.labels",
-                     f"must be sum for loss.kind {self.loss.kind}", self.mix.labels)  # fmt: skip
+            validate(self.loss.binary, "mix.labels",
+                     f"must be sum for loss.kind {self.loss.kind} (of several labels a clip: "
+                     "--loss.labels multi)", self.mix.labels)  # fmt: skip
+            validate(self.loss.interpolation == 0, "loss.interpolation", "mixes predictions by "
+                     "lambda, which mix.labels max does not do with labels: must be 0",
+                     self.loss.interpolation)  # fmt: skip
         unmixed = self.mix.ramp_epochs + self.mix.off_epochs
         validate(unmixed <= self.optim.epochs, "mix.ramp_epochs + mix.off_epochs",
                  f"must be <= optim.epochs (={self.optim.epochs}; for a short run "
@@ -106,3 +106,22 @@ class TrainConfig:
             validate(getattr(self.augment, key) == 0, f"augment.{key}",
                      f"must be 0 for {why}, of which columns or mel bins could be hidden",
                      getattr(self.augment, key))  # fmt: skip
+
+    def _check_modalities(self, methods: list[MixMethod]) -> None:
+        """Raise ValueError for what a network of one modality cannot do."""
+        one = self.model.modalities
+        if one == "both":
+            return
+        said = f"for model.modalities {one}"
+        other = {"video": ("audio", "energy", "cutmix_frequency"),
+                 "audio": ("video", "cutmix_spatial", "cutmix_spatiotemporal")}[one]  # fmt: skip
+        for word, m in zip(self.mix.mix_methods, methods, strict=True):
+            validate(m.method not in (*other, "cross") and not m.dropout, "mix.method",
+                     f"must not mix or drop the other modality {said}", word)  # fmt: skip
+        for key in ("agreement", "contrastive"):
+            validate(getattr(self.loss, key) == 0, f"loss.{key}",
+                     f"compares both modalities: must be 0 {said}",
+                     getattr(self.loss, key))  # fmt: skip
+        validate(self.loss.fused + getattr(self.loss, one) > 0, f"loss.{one}",
+                 f"must be > 0 {said} where loss.fused is 0",
+                 getattr(self.loss, one))  # fmt: skip

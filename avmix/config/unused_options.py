@@ -88,6 +88,8 @@ _MIXES_WAVEFORMS = Need(
     lambda mix: mix.audio_domain == "waveform",
     "mix",
 )
+_SEES = Need("model.modalities both or video", lambda m: m.modalities != "audio", "model")
+_HEARS = Need("model.modalities both or audio", lambda m: m.modalities != "video", "model")
 _RESIZED, _RANDAUGMENT = _is("augment.crop", "resized"), _is("augment.policy", "randaugment")
 
 _WIDTHS = ("avmix:r2plus1d", "avmix:cnn")
@@ -108,6 +110,7 @@ def _of_encoder(section: str) -> dict[str, tuple[Need, ...]]:
     used = _JOINT if section == "joint" else _LATE
     weights = Need(f"{key}.weights {says}", lambda part: part.weights != "")
     learns = Need(f"{key}.frozen false", lambda part: not part.frozen)
+    there = {"video": (_SEES,), "audio": (_HEARS,), "joint": ()}[section]
     found = {
         f"{key}.options": (used,),
         f"{key}.frozen": (used,),
@@ -118,13 +121,19 @@ def _of_encoder(section: str) -> dict[str, tuple[Need, ...]]:
         f"{key}.layer_decay": (used, learns),
         f"{key}.gradient_checkpointing": (used, learns),
     }
-    if section == "joint":
-        return found
-    return found | {
-        f"{key}.encoder": (_LATE,),
-        f"{key}.channels": (_LATE, _encoder(section, _OWN, lambda name: name in _WIDTHS)),
-        f"{key}.options": (_LATE, _encoder(section, _OTHER, lambda name: name not in _WIDTHS)),
-    }
+    if section != "joint":
+        found |= {
+            f"{key}.encoder": (_LATE,),
+            f"{key}.channels": (_LATE, _encoder(section, _OWN, lambda name: name in _WIDTHS)),
+            f"{key}.options": (_LATE, _encoder(section, _OTHER, lambda name: name not in _WIDTHS)),
+        }
+    return {name: (*there, *rest) for name, rest in found.items()}
+
+
+_OF_AUDIO = ("binding", "gain_db", "filter", "reverb", "noise", "background", "time_masks",
+             "mel_masks")  # fmt: skip
+_OF_VIDEO = ("crop", "flip", "brightness", "contrast", "saturation", "hue", "policy", "erase")
+"""Options of augmentation that change one modality only."""
 
 
 _OF_CLIPS = (
@@ -147,6 +156,8 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "data.holdout_seed": (_over("data.holdout"),),
     "data.shots_seed": (_over("data.shots"),),
     "data.shots_by": (_over("data.shots"),),
+    **{f"augment.{name}": (_HEARS,) for name in _OF_AUDIO},
+    **{f"augment.{name}": (_SEES,) for name in _OF_VIDEO},
     "augment.speed_keeps_pitch": (_over("augment.speed", "> 1", 1.0),),
     "augment.jitter_seconds": (_is("augment.binding", "window"),),
     "augment.min_area": (_RESIZED,),
@@ -156,7 +167,7 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "augment.policy_ops": (_RANDAUGMENT,),
     "augment.policy_probability": (_RANDAUGMENT,),
     "augment.policy_strength": (_RANDAUGMENT,),
-    "augment.invert": (_MIXES_WAVEFORMS,),
+    "augment.invert": (_HEARS, _MIXES_WAVEFORMS),
     "augment.noise_snr_db": (_over("augment.noise"),),
     "augment.background_snr_db": (_over("augment.background"),),
     "augment.background_label": (_over("augment.background"),),
@@ -181,7 +192,7 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "mix.dominant": (_MIXES,),
     "mix.per": (_MIXES,),
     "mix.pairing": (_PAIRS,),
-    "mix.audio_domain": (_MIXES_INPUT_AUDIO,),
+    "mix.audio_domain": (_HEARS, _MIXES_INPUT_AUDIO),
     "mix.layers": (_LAYER,),
     "mix.energy_limit_db": (_ENERGY,),
     "mix.drop_video": (_DROPOUT,),
@@ -206,6 +217,7 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     **_of_encoder("video"),
     "model.video.pooling": (
         _LATE,
+        _SEES,
         _encoder("video", "of torchvision or timm, or avmix:cav_mae", lambda name: name in _IMAGES),
     ),
     **_of_encoder("audio"),
@@ -216,6 +228,8 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "optim.gamma": (_is("optim.schedule", "step"),),
     "optim.decay_share": (_is("optim.schedule", "wsd"),),
     "optim.no_decay": (_over("optim.weight_decay"),),
+    "loss.video": (_SEES,),
+    "loss.audio": (_HEARS,),
     "loss.agreement_kind": (_over("loss.agreement"),),
     "loss.agreement_temperature": (_over("loss.agreement"),),
     "loss.agreement_confidence": (_over("loss.agreement"),),

@@ -26,7 +26,8 @@ from avmix.augment import (
     visible_parts,
     whole_window,
 )
-from avmix.config import AugmentConfig, FrontendConfig
+from avmix.config import AugmentConfig, Balance, FrontendConfig
+from avmix.data.balance import balanced_order, earlier_visits, mean_visits
 from avmix.data.clip_reader import ClipReader, error_reason, is_audible
 from avmix.data.eval_windows import view_windows
 from avmix.data.manifest import ManifestError
@@ -50,6 +51,8 @@ class TrainSet(ClipReader):
     seed: int
     frontend: FrontendConfig = FrontendConfig()  # noqa: RUF009  frozen
     """For which columns of the spectrogram an interval hides."""
+    balance: Balance = "none"
+    """As `data.balance`."""
     events_seconds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Event times by clip_id, for `augment.window` event."""
 
@@ -73,7 +76,8 @@ class TrainSet(ClipReader):
     @property
     def bytes_per_clip(self) -> int:
         """Bytes of a clip in a `Batch`."""
-        labels = 4 * len(self.manifest.classes) if self._softens else 0
+        softens = self._softens and not self._by_modality  # which has a target of audio already
+        labels = 4 * len(self.manifest.classes) if softens else 0
         video, audio = self._grids["video"], self._grids["audio"]
         shown = video.num_steps + sum(audio.shape) if self._hides else 0
         return self._bytes_as_decoded + labels + shown
@@ -126,17 +130,18 @@ class TrainSet(ClipReader):
         begin: Callable[[int], None],
     ) -> list[Sample]:
         """The windows with these numbers of the `turn`-th file of an epoch."""
-        order = epoch_order(self.seed, epoch, len(self.manifest.entries))
+        order, earlier = self._order(epoch)
         bad: list[BadClip] = []
         for offset in range(min(MAX_IN_A_ROW, len(order))):
-            row = int(order[(turn + offset) % len(order)])
+            place = (turn + offset) % len(order)
+            row = int(order[place])
             entry = self.manifest.entries[row]
             if row in skip:
                 bad.append(BadClip(row, entry.path, skip[row]))
                 continue
             begin(row)
             try:
-                found = self.read_row(epoch, row, numbers, skip, begin)
+                found = self.read_row(epoch, row, numbers, skip, begin, earlier=int(earlier[place]))
             except Exception as error:
                 bad.append(BadClip(row, entry.path, error_reason(error)))
                 continue
@@ -153,16 +158,19 @@ class TrainSet(ClipReader):
         numbers: Sequence[int] = (0,),
         skip: Mapping[int, str] = NO_ROWS,
         begin: Callable[[int], None] = no_watcher,
+        earlier: int = 0,
     ) -> list[Sample]:
-        """The windows of one row in one epoch with these numbers, below `augment.repeats`.
+        """The windows of one row in one epoch with these numbers, below `augment.repeats`; the row
+        came `earlier` times before in this epoch (`balance`).
 
         Raises what makes the row unreadable.
         """
         entry = self.manifest.entries[row]
         events = self.events_seconds.get(entry.clip_id, ())
         drawn = draw_times(
-            self.augment, self.clip, entry, events, seed=self.seed, epoch=epoch, row=row
-        )
+            self.augment, self.clip, entry, events, seed=self.seed, epoch=epoch,
+            row=self._address(row, earlier),
+        )  # fmt: skip
         times = [drawn[number] for number in numbers]
         clips = self.decode(entry, times)
         for clip in clips:
@@ -171,28 +179,54 @@ class TrainSet(ClipReader):
         found: list[Sample] = []
         for number, time, clip in zip(numbers, times, clips, strict=True):
             assert not isinstance(clip, ClipError)
-            plan = self.draw(row, epoch * self.augment.repeats + number, time, clip)
+            plan = self.draw(row, epoch * self.augment.repeats + number, time, clip, earlier)
             under, bad = self._background(row, plan, skip, begin)
             found.append(self._augmented(row, clip, plan, under, bad))
         return found
 
-    def draw(self, row: int, visit: int, time: TimePlan, clip: Clip) -> AugmentPlan:
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of an epoch, and how often each came before in it."""
+        num_clips = len(self.manifest.entries)
+        if self.balance == "none":
+            return epoch_order(self.seed, epoch, num_clips), _none_earlier(num_clips)
+        if epoch not in self._orders:  # the one before may still be read from
+            order = balanced_order(self.seed, epoch, self._mean_visits)
+            last = {e: found for e, found in self._orders.items() if e == epoch - 1}
+            self._orders.clear()
+            self._orders.update(last | {epoch: (order, earlier_visits(order))})
+        return self._orders[epoch]
+
+    @cached_property
+    def _mean_visits(self) -> np.ndarray:
+        return mean_visits(self.manifest.entries, self.balance)
+
+    @cached_property
+    def _orders(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        return {}
+
+    def _address(self, row: int, earlier: int) -> int:
+        """The row in the address of a draw: a clip that comes again is as a further row."""
+        return row + earlier * len(self.manifest.entries)
+
+    def draw(
+        self, row: int, visit: int, time: TimePlan, clip: Clip, earlier: int = 0
+    ) -> AugmentPlan:
         """Draw the augmentation of the decoded `clip`, the `visit`-th window of its row since the
-        start."""
-        entry = self.manifest.entries[row]
+        start; `earlier` as for `read_row`."""
+        entry, address = self.manifest.entries[row], self._address(row, earlier)
         frames = draw_video(
             self.augment,
             clip.video.shape[1],
             clip.video.shape[2],
             self.clip.crop,
-            rng(self.seed, visit, "augment", row),
+            rng(self.seed, visit, "augment", address),
             may_flip=not set(entry.labels) & set(self.augment.never_flip),
         )
         audio = draw_audio(
             self.augment,
             self.clip.duration_seconds,
             self.clip.sample_rate,
-            rng(self.seed, visit, "sound", row),
+            rng(self.seed, visit, "sound", address),
             flipped=frames.flip,
             pick=lambda stream: self._other_source(row, stream) if is_audible(entry) else None,
         )
@@ -342,3 +376,8 @@ class EvalSet(ClipReader):
 def epoch_order(seed: int, epoch: int, num_clips: int) -> np.ndarray:
     """Rows of the manifest in the order in which an epoch visits them."""
     return rng(seed, epoch, "order").permutation(num_clips)
+
+
+@lru_cache(maxsize=1)
+def _none_earlier(num_clips: int) -> np.ndarray:
+    return np.zeros(num_clips, np.int64)

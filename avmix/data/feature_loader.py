@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.nn.functional import one_hot
 
+from avmix.config import Balance, Modalities
+from avmix.data.balance import balanced_order, earlier_visits, mean_visits
 from avmix.data.dataset import epoch_order
 from avmix.data.kept_features import KeptFeatures
 from avmix.data.loader import BadClips, EpochSampler, EvalLoader, TrainLoader, whole_clips
@@ -23,10 +25,18 @@ class FeatureSource:
     """`BatchSource` of the features of the clips of a manifest."""
 
     def __init__(
-        self, kept: KeptFeatures, manifest: Manifest, *, seed: int = 0, pin: bool = False
+        self,
+        kept: KeptFeatures,
+        manifest: Manifest,
+        *,
+        seed: int = 0,
+        modalities: Modalities = "both",
+        balance: Balance = "none",
+        pin: bool = False,
     ) -> None:
         """`manifest`: all clips of `kept`, or some of them; `seed`: of the order of training;
-        `pin`: batches go to a CUDA device.
+        `modalities`: the other one is missing from every clip; `balance`: as `data.balance`; `pin`:
+        batches go to a CUDA device.
 
         Raises `FeaturesError` where one modality was not kept, `ManifestError` for a clip without
         exactly one label.
@@ -43,10 +53,12 @@ class FeatureSource:
         self._first = mine * views  # of the views of each clip, one after the other
         self._video = np.asarray(kept.features["video"]).reshape(-1, widths.video)
         self._audio = np.asarray(kept.features["audio"]).reshape(-1, widths.audio)
-        self._has_audio = np.asarray(kept.has_audio).reshape(-1)
+        self._has_audio = np.asarray(kept.has_audio).reshape(-1) & (modalities != "video")
+        self._has_video = modalities != "audio"
         self._label = torch.from_numpy(kept.labels[mine])
         self._source = torch.from_numpy(kept.sources[mine])
         self._num_classes, self._num_views = len(manifest.classes), views
+        self._visits = None if balance == "none" else mean_visits(manifest.entries, balance)
         self._seed, self._pin = seed, pin
 
     def read(self, batches: Iterable[Sequence[Place]], epoch: int | None) -> Iterator[Loaded]:
@@ -57,11 +69,16 @@ class FeatureSource:
                 yield Loaded(self._batch(rows, views), ())
             return
         num_clips = len(self._first)
-        order = epoch_order(self._seed, epoch, num_clips)
         drawn = rng(self._seed, epoch, "view").integers(self._num_views, size=num_clips)
+        if self._visits is None:
+            order = epoch_order(self._seed, epoch, num_clips)
+            views = drawn[order]
+        else:  # a clip that comes again gives its next view
+            order = balanced_order(self._seed, epoch, self._visits)
+            views = (drawn[order] + earlier_visits(order)) % self._num_views
         for places in batches:
-            rows = order[[position for _, position in places]]
-            yield Loaded(self._batch(rows, drawn[rows]), ())
+            positions = [position for _, position in places]
+            yield Loaded(self._batch(order[positions], views[positions]), ())
 
     def close(self) -> None:
         """There are no background processes."""
@@ -71,7 +88,7 @@ class FeatureSource:
         batch = Batch(
             video=_taken(self._video, places),
             audio=_taken(self._audio, places),
-            has_video=torch.ones(len(rows), dtype=torch.bool),
+            has_video=torch.full((len(rows),), self._has_video),
             has_audio=torch.from_numpy(self._has_audio[places]),
             target=one_hot(self._label[row], self._num_classes).float(),
             row=row,
@@ -91,6 +108,8 @@ def feature_train_loader(
     *,
     batch_size: int,
     seed: int,
+    modalities: Modalities = "both",
+    balance: Balance = "none",
     rank: int = 0,
     world_size: int = 1,
     pin: bool = False,
@@ -99,7 +118,9 @@ def feature_train_loader(
     `EpochSampler`."""
     num_clips = len(manifest.entries)
     return TrainLoader(
-        source=FeatureSource(kept, manifest, seed=seed, pin=pin),
+        source=FeatureSource(
+            kept, manifest, seed=seed, modalities=modalities, balance=balance, pin=pin
+        ),
         sampler=EpochSampler(num_clips, batch_size, rank, world_size),
         bad=BadClips(num_clips, 0.0),
         paths=[entry.path for entry in manifest.entries],
@@ -111,6 +132,7 @@ def feature_eval_loader(
     manifest: Manifest,
     *,
     batch_size: int,
+    modalities: Modalities = "both",
     rank: int = 0,
     world_size: int = 1,
     pin: bool = False,
@@ -119,7 +141,7 @@ def feature_eval_loader(
     for augmented views; the clips are divided among the processes."""
     rows = range(rank, len(manifest.entries), world_size)
     return EvalLoader(
-        source=FeatureSource(kept, manifest, pin=pin),
+        source=FeatureSource(kept, manifest, modalities=modalities, pin=pin),
         batches=whole_clips(rows, kept.num_eval_views, batch_size),
         num_views=kept.num_eval_views,
         split=manifest.split,

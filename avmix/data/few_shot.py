@@ -26,7 +26,7 @@ def few_shot(manifest: Manifest, shots: int, seed: int, by: ShotsBy = "clip") ->
         return manifest
     chosen: set[int] = set()
     for number, name in enumerate(manifest.classes):
-        rows = [row for row, e in enumerate(manifest.entries) if e.labels[0] == name]
+        rows = [row for row, e in enumerate(manifest.entries) if e.labels[:1] == (name,)]
         order = [rows[i] for i in rng(seed, 0, "shots", number).permutation(len(rows))]
         if by == "source":
             first: dict[str, int] = {}

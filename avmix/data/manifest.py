@@ -21,6 +21,10 @@ from avmix.types import AudioInfo, Entry, Synthetic, VideoInfo
 
 FORMAT = 1
 """Version of the format, in `dataset.json`; raised when an old reader would misread a new file."""
+_LABELS = ("labels", "video_labels", "audio_labels", "unknown_labels")
+"""Fields of an `Entry` that hold names of classes; rows need only have the first."""
+_ONE, _SEVERAL = "single", "multi"
+"""How many labels a clip has, in `dataset.json`; without a word, one."""
 
 
 class ManifestError(ValueError):
@@ -41,6 +45,8 @@ class Manifest:
     """The clips, in the order of the file."""
     sha256: str
     """Hash of the split's file, as noted in `dataset.json` and checked on reading."""
+    several_labels: bool = False
+    """Clips may have several labels: `dataset.json` says so, or one of them has."""
 
 
 def splits_of(folder: Path) -> tuple[str, ...]:
@@ -87,6 +93,7 @@ def read_manifest(folder: Path, split: str) -> Manifest:
         split=split,
         entries=entries,
         sha256=sha256,
+        several_labels=_several(header, path.parent) or not all(e.has_one_label for e in entries),
     )
 
 
@@ -117,6 +124,11 @@ def write_manifest(
         "protocol": protocol,
         **({"leaks": leaks} if leaks else {}),
         "classes": list(classes),
+        **(
+            {}
+            if all(e.has_one_label for some in splits.values() for e in some)
+            else {"labels": _SEVERAL}
+        ),
         "splits": {},
         **({"log_mel": found} if (found := log_mel_of_clips(splits.get("train", ()))) else {}),
         "notes": dict(notes or {}),
@@ -203,6 +215,10 @@ def row_of(entry: Entry) -> str:
         del row["synthetic"]
     if entry.usable_until_seconds is None:
         del row["usable_until_seconds"]
+    if entry.video_labels is None:
+        del row["video_labels"], row["audio_labels"]
+    if not entry.unknown_labels:
+        del row["unknown_labels"]
     if entry.audio is not None and entry.audio.log_mel_mean is None:
         del row["audio"]["log_mel_mean"], row["audio"]["log_mel_std"]
     if entry.audio is not None and not entry.audio.mono_cancels:
@@ -219,7 +235,7 @@ def parse_row(line: str, where: str) -> Entry:
         video, audio = row.pop("video"), row.pop("audio")
         synthetic = row.pop("synthetic", None)
         entry = Entry(
-            **{**row, "labels": tuple(row["labels"])},
+            **{**row, "labels": tuple(row["labels"]), **_further_labels(row)},
             video=VideoInfo(**video) if video is not None else None,
             audio=AudioInfo(**audio) if audio is not None else None,
             synthetic=_synthetic(synthetic) if synthetic is not None else None,
@@ -235,6 +251,39 @@ def parse_row(line: str, where: str) -> Entry:
             "must satisfy 0 <= start < end"
         )
     return entry
+
+
+def _further_labels(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The lists of labels that not every row has; a TypeError where one is something else."""
+    found = {name: row[name] for name in _LABELS[1:] if name in row}
+    for name, names in found.items():
+        if not isinstance(names, list):
+            raise TypeError(f"{name} must be a list, got {names!r}")
+    return {name: tuple(names) for name, names in found.items()}
+
+
+def _check_labels(entry: Entry, where: str) -> None:
+    """Raise `ManifestError` for lists of labels that contradict each other."""
+    seen, heard = entry.video_labels, entry.audio_labels
+    if (seen is None) != (heard is None):
+        raise ManifestError(f"{where}: video_labels and audio_labels are given both or not at all")
+    if seen is not None and heard is not None and {*seen, *heard} != {*entry.labels}:
+        raise ManifestError(
+            f"{where}: labels {list(entry.labels)} must be those of video_labels {list(seen)} and "
+            f"audio_labels {list(heard)} together"
+        )
+    if both := sorted({*entry.unknown_labels} & {*entry.labels}):
+        raise ManifestError(f"{where}: {both[0]!r} is in labels and in unknown_labels")
+
+
+def _several(header: Mapping[str, Any], folder: Path) -> bool:
+    """Whether the header says that clips may have several labels."""
+    said = header.get("labels", _ONE)
+    if said not in (_ONE, _SEVERAL):
+        raise ManifestError(
+            f"{folder / 'dataset.json'}: labels must be {_ONE} or {_SEVERAL}, got {said!r}"
+        )
+    return said == _SEVERAL
 
 
 def _synthetic(row: Mapping[str, Any]) -> Synthetic:
@@ -269,8 +318,11 @@ def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -
                 raise ManifestError(f"{where}: {field.name} is not finite: {found!r}")
         elif field.type in (int, str, bool):
             ok = type(found) is field.type
-        elif field.name == "labels":
-            ok = bool(found) and all(isinstance(label, str) for label in found)
+        elif field.name == "labels" and isinstance(value, Entry):
+            some = bool(found or value.unknown_labels)
+            ok = some and all(isinstance(label, str) for label in found)
+        elif field.name in _LABELS:
+            ok = found is None or all(isinstance(label, str) for label in found)
         elif field.name == "parents":
             ok = all(isinstance(parent, str) for parent in found)
         elif field.name == "method":
@@ -291,11 +343,12 @@ def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, pat
         raise ManifestError(f"{path}: clip_id {twice[0]!r} occurs more than once")
     known = frozenset(classes)
     for entry in entries:
-        unknown = [label for label in entry.labels if label not in known]
+        unknown = [x for x in (*entry.labels, *entry.unknown_labels) if x not in known]
         if unknown:
             raise ManifestError(
                 f"{path}: clip {entry.clip_id!r} has label {unknown[0]!r}, which is not a class"
             )
+        _check_labels(entry, f"{path}: clip {entry.clip_id!r}")
     made = [entry.clip_id for entry in entries if entry.synthetic is not None]
     if made and split != "train":
         raise ManifestError(

@@ -83,6 +83,7 @@ def train_clips(data: DataConfig) -> TrainClips:
         held_out_sources={e.source_id: s for s, other in others.items() for e in other.entries},
     )
     entries, hashes = list(chosen.entries), [chosen.sha256]
+    several = chosen.several_labels
     roots: dict[str, Path] = {}
     taken = dict.fromkeys([*main.train, *main.held_out], folder)
     for root in map(Path, data.extra):
@@ -95,10 +96,11 @@ def train_clips(data: DataConfig) -> TrainClips:
                 )
             _check_leak(entry, root, main)
             taken[entry.clip_id] = roots[entry.clip_id] = root
+        several = several or extra.several_labels
         entries += extra.entries
         hashes.append(extra.sha256)
     sha256 = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    manifest = replace(chosen, entries=tuple(entries), sha256=sha256)
+    manifest = replace(chosen, entries=tuple(entries), sha256=sha256, several_labels=several)
     return TrainClips(manifest=manifest, roots=roots, held_out=held_out)
 
 

@@ -216,23 +216,58 @@ def decode_audio(
     sha256: str | None = None,
     until_seconds: float | int | None = None,
     limits: Limits = Limits(),  # noqa: B008  frozen
+    needs_video: bool = True,
 ) -> DecodedAudio:
     """Decode only the audio of a window: equal to that of `decode_clip` to the bit, without
     decoding frames.
 
     The arguments, the clock (0 is the first frame) and the errors are those of `decode_clip`. But
     where frames end is not looked for: a window after the end of the file is zeros, of which
-    `audio_valid`, 0, tells.
+    `audio_valid`, 0, tells. With `needs_video` False a file without frames will do: 0 is then that
+    of the container's clock.
     """
+    (found,) = decode_audios(
+        path,
+        starts_seconds=(start_seconds,),
+        duration_seconds=duration_seconds,
+        sample_rate=sample_rate,
+        channels=channels,
+        audio_track=audio_track,
+        sha256=sha256,
+        until_seconds=until_seconds,
+        limits=limits,
+        needs_video=needs_video,
+    )
+    if isinstance(found, ClipError):
+        raise found
+    return found
+
+
+def decode_audios(
+    path: Source,
+    *,
+    starts_seconds: Sequence[float | int],
+    duration_seconds: float | int,
+    sample_rate: int = 16_000,
+    channels: Literal[1, 2] = 1,
+    audio_shift_seconds: float | int = 0.0,
+    audio_track: Track = None,
+    sha256: str | None = None,
+    until_seconds: float | int | None = None,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+    needs_video: bool = True,
+) -> list[DecodedAudio | ClipError]:
+    """Decode only the audio of several windows of one file, opened once, as `decode_audio` does.
+    One outcome per window; raises only what concerns the file as a whole, as `decode_clips`."""
     request = checked_request(
         name_of(path),
-        starts_seconds=(start_seconds,),
+        starts_seconds=starts_seconds,
         duration_seconds=duration_seconds,
         num_frames=1,
         fps=None,
         sample_rate=sample_rate,
         channels=channels,
-        audio_shift_seconds=0.0,
+        audio_shift_seconds=audio_shift_seconds,
         short_side=None,
         audio="require",
         audio_track=audio_track,
@@ -244,11 +279,14 @@ def decode_audio(
         until_seconds=until_seconds,
     )
     with as_file(path, limits) as file:
-        request = replace(request, path=file)
+        request = replace(request, path=file, needs_video=needs_video)
         if request.sha256 is not None:
             verify_hash(request.path, request.sha256, limits)
-        (decoded,) = pyav.decode_audio_windows(request)
-        if isinstance(decoded, ClipError):
-            raise decoded
-        audio, valid = decoded
-        return DecodedAudio(audio=audio, audio_valid=valid)
+        outcomes = pyav.decode_audio_windows(request)
+    for outcome in outcomes:
+        if isinstance(outcome, ClipError):
+            rename(outcome, path)
+    return [
+        one if isinstance(one, ClipError) else DecodedAudio(audio=one[0], audio_valid=one[1])
+        for one in outcomes
+    ]

@@ -80,7 +80,7 @@ class FileReader:
     def attempts(self, start_seconds: float) -> Iterator[tuple[Media, ReadingPlace]]:
         """The file, placed before `start_seconds`: the fast ways first, the safe one last."""
         media = self._at_start()
-        seeks = media.seek_back_seconds
+        seeks = media.seek_back_seconds if media.video is not None else ()
         if seeks and start_seconds > seeks[0]:
             name = media.container.format.name
             seeks = () if timestamps_restart(media.path, name, media.check_time) else seeks
@@ -128,7 +128,7 @@ class FileReader:
 
 def check_streams(media: Media, request: Request) -> None:
     """Raise when the file lacks a stream that `request` cannot do without."""
-    if media.video is None:
+    if media.video is None and request.needs_video:
         raise NoVideoStreamError(media.path, "has no video stream")
     if media.is_audio_unknown and request.audio != "skip":
         raise UnsupportedMediaError(

@@ -69,6 +69,8 @@ class Request:
     """Where the file is taken to end; what follows is not read."""
     audio_track: Track = None
     """Which of several audio tracks."""
+    needs_video: bool = True
+    """False: a file without frames will do, whose clock is that of the container."""
 
     @property
     def audio_bytes(self) -> int:

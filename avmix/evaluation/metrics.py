@@ -6,7 +6,10 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.classification import (
+    binary_average_precision,
+    multiclass_calibration_error,
+)
 
 EVAL_ROWS = ("fused", "video head", "audio head", "audio missing", "video missing")
 """What evaluation asks of one network: its three heads, and the fused head when one modality is
@@ -38,6 +41,34 @@ class Scores:
     ece: float
     """Expected calibration error, 15 bins of equal width (Guo et al., ICML 2017)."""
 
+    @property
+    def main(self) -> float:
+        """What an epoch is judged by."""
+        return self.top1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeveralScores:
+    """Metrics of one set of predictions for clips with several labels."""
+
+    num_clips: int
+    """Clips that the row is about: those that have its modality (`NEEDS`)."""
+    num_classes: int
+    """Classes with a positive and a negative among them, of which `mean_ap` is."""
+    mean_ap: float
+    """Mean over these of the average precision (area under the precision-recall steps)."""
+    nll: float
+    """Mean over known labels of -ln(probability of what it is)."""
+
+    @property
+    def main(self) -> float:
+        """What an epoch is judged by."""
+        return self.mean_ap
+
+
+AllScores = dict[str, Scores | None] | dict[str, SeveralScores | None]
+"""Metrics of each of `EVAL_ROWS`; None for a row without clips."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
@@ -46,11 +77,14 @@ class Predictions:
     row: Int64[Tensor, " b"]
     """Row of each clip in the manifest, ascending."""
     label: Int64[Tensor, " b"]
-    """Right class."""
+    """Right class; -1 where clips have several labels."""
     probability: dict[str, Float[Tensor, "b k"]]
     """For each of `EVAL_ROWS`; zeros where a clip has no place in the row."""
     counted: dict[str, Bool[Tensor, " b"]]
     """For each of `EVAL_ROWS`: clips that have its modality (`NEEDS`)."""
+    target: dict[str, Float[Tensor, "b k"]] | None = None
+    """Where clips have several labels: for each of `EVAL_ROWS` 1, 0, or nan where that is unknown;
+    `label` is -1 then."""
 
     def of(self, name: str) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
         """Probabilities and labels of the clips that count in a row of `EVAL_ROWS`."""
@@ -80,8 +114,35 @@ def scores(probability: Float[Tensor, "b k"], label: Int64[Tensor, " b"]) -> Sco
     )
 
 
-def all_scores(predictions: Predictions) -> dict[str, Scores | None]:
+def several_scores(
+    probability: Float[Tensor, "b k"], target: Float[Tensor, "b k"]
+) -> SeveralScores:
+    """Metrics for several labels a clip; where `target` is nan the label is unknown and does not
+    count."""
+    known = ~target.isnan()
+    found = [
+        binary_average_precision(p[here], y[here].long()).item()
+        for p, y, here in zip(probability.T, target.T, known.T, strict=True)
+        if 0 < y[here].sum() < here.sum()
+    ]
+    right = torch.where(target > 0, probability, 1 - probability)[known]
+    return SeveralScores(
+        num_clips=len(target),
+        num_classes=len(found),
+        mean_ap=sum(found) / len(found) if found else 0.0,
+        nll=-_log(right).mean().item() if len(right) else 0.0,
+    )
+
+
+def all_scores(predictions: Predictions) -> AllScores:
     """Metrics of each of `EVAL_ROWS` over the clips that have its modality; None without any."""
+    if predictions.target is not None:
+        return {
+            name: several_scores(p[counted], predictions.target[name][counted])
+            if (counted := predictions.counted[name]).any()
+            else None
+            for name, p in predictions.probability.items()
+        }
     return {
         name: scores(*predictions.of(name)) if predictions.counted[name].any() else None
         for name in predictions.probability

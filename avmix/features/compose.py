@@ -33,7 +33,10 @@ def network_for_clips(path: Path, config: TrainConfig) -> TrainedNetwork:
     frontend = config.frontend.with_log_mel(numbers["mel_mean"], numbers["mel_std"])
     model = replace(state.config.model, video=config.model.video, audio=config.model.audio)
     config = replace(config, frontend=frontend, model=model)
-    network = build_model(model, len(state.classes), clip=config.clip, frontend=frontend)
+    network = build_model(
+        model, len(state.classes), clip=config.clip, frontend=frontend,
+        binary=state.config.loss.binary,
+    )  # fmt: skip
     encoders = FrozenEncoders(config, {"video": network.video, "audio": network.audio})
     ours = encoders.identity(identity["views"], identity["dtype"])
     if changed := changes(identity, json.loads(strict_json.dumps(ours))):

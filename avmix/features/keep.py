@@ -141,6 +141,15 @@ def computed_with(keeping: Keeping, encoders: FrozenEncoders, here: Runtime) -> 
     return {"avmix": version("avmix"), **sizes, **rounding}
 
 
+def check_frames(manifest: Manifest) -> None:
+    """Raises `FeaturesError` for clips without video: features of black frames would be kept."""
+    if blind := [entry.path for entry in manifest.entries if entry.video is None]:
+        raise FeaturesError(
+            f"{manifest.split}: {len(blind)} clips have no video stream, of which there are no "
+            f"features, the first {blind[0]}; leave them out"
+        )
+
+
 def keep_split(
     split: str,
     keeping: Keeping,
@@ -155,6 +164,7 @@ def keep_split(
     has features; `LoaderError`, and OSError that names the file.
     """
     manifest = read_manifest(keeping.manifest_folder, split)
+    check_frames(manifest)
     begun = {"complete": False, "manifest_sha256": manifest.sha256}
     said = header.splits.get(split, begun)
     if said["manifest_sha256"] != manifest.sha256:

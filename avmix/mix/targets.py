@@ -16,7 +16,11 @@ IGNORED = -100
 
 
 def mixed_targets(
-    plan: PlacedPlan, target: Float[Tensor, "b k"] | Heads, labels: Literal["sum", "max"] = "sum"
+    plan: PlacedPlan,
+    target: Float[Tensor, "b k"] | Heads,
+    labels: Literal["sum", "max"] = "sum",
+    *,
+    several: bool = False,
 ) -> Heads:
     """Mixed targets (n k) of the fused, video and audio head, from one target for all heads or one
     for each. Raises ValueError when the plan is for another number of clips.
@@ -25,12 +29,19 @@ def mixed_targets(
     video and audio over the modalities that the mixed clip has (with `max` the larger of both). A
     mix of the clips' own fused targets would be another thing where the modalities are mixed
     unequally: it would name what is in a modality of the partner that is not in the mix.
+
+    `several`: clips have several labels, and that of the fused head is their union: a class that is
+    only visible counts by lambda of the video, one that is only audible by that of the audio, one
+    that is both by their mean (`_union`). nan, an unknown label, stays nan in every mix that it is
+    part of.
     """
     own = target if isinstance(target, Heads) else Heads(target, target, target)
     video, audio = plan.part("video"), plan.part("audio")
     seen = mixed_target(plan, video.lam, own.video, labels)
     heard = mixed_target(plan, audio.lam, own.audio, labels)
-    if isinstance(target, Heads):
+    if isinstance(target, Heads) and several:
+        fused = _union(plan, own, Heads(fused=seen, video=seen, audio=heard), labels)
+    elif isinstance(target, Heads):
         both = (seen + heard) / 2 if labels == "sum" else torch.maximum(seen, heard)
         has_video, has_audio = video.present[:, None], audio.present[:, None]
         left = torch.where(has_audio, heard, seen)
@@ -60,8 +71,43 @@ def mixed_target(
     if labels == "sum":
         return blend(target, plan.partner, lam)
     own, other = target[: plan.plan.size], target[plan.partner]
-    in_it = (lam[:, None] > 0) * own
-    return torch.maximum(in_it, (lam[:, None] < 1) * other)
+    own = own.where(lam[:, None] > 0, 0)
+    return _larger(own, other.where(lam[:, None] < 1, 0))
+
+
+def _larger(a: Float[Tensor, "n k"], b: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    """The larger of both; one that is 1 is so whatever an unknown one may be."""
+    certain = torch.maximum(a.nan_to_num(0.0), b.nan_to_num(0.0))
+    return certain.where((certain >= 1) | ~(a + b).isnan(), torch.nan)
+
+
+def _union(
+    plan: PlacedPlan, own: Heads, mixed: Heads, labels: Literal["sum", "max"]
+) -> Float[Tensor, "n k"]:
+    """Target of the fused head for clips with several labels: what is in one of the modalities
+    that the mix has. `mixed`: the mixed targets of the video and the audio head.
+
+    `sum`: each clip gives max_m(y_m) * sum_m(w_m y_m) / sum_m(y_m) over the modalities m of the
+    mix, with w_m its weight in m: with equal weights the mix of both unions, with equal labels the
+    mean of both mixes. Together at most 1. Unknown where it is in one of the modalities.
+    """
+    parts = [(plan.part("video"), own.video, mixed.video),
+             (plan.part("audio"), own.audio, mixed.audio)]  # fmt: skip
+    if labels == "max":
+        return _larger(*(head.where(part.present[:, None], 0) for part, _, head in parts))
+    total = torch.zeros_like(mixed.video)
+    for of_own in (True, False):
+        largest, labelled, weighted = (torch.zeros_like(total) for _ in range(3))
+        for part, target, _ in parts:
+            target = target.nan_to_num(0.0)
+            y = target[: plan.plan.size] if of_own else target[plan.partner]
+            y = y.where(part.present[:, None], 0)
+            weight = (part.lam if of_own else 1 - part.lam)[:, None]
+            largest = torch.maximum(largest, y)
+            labelled, weighted = labelled + y, weighted + weight * y
+        total += largest * weighted / labelled.masked_fill(labelled == 0, 1)
+    unknown = [head.isnan() & part.present[:, None] for part, _, head in parts]
+    return total.clamp(max=1).masked_fill(unknown[0] | unknown[1], torch.nan)
 
 
 def one_hot(

@@ -12,7 +12,8 @@ from avmix.config import ClipConfig, FrontendConfig, ModelConfig, TrainConfig
 from avmix.config.mix_method import parse_mix_method
 from avmix.config.unused_options import value_at
 from avmix.mix.hidden_mix import HiddenMix
-from avmix.models.encoder import AnyEncoder, Encoder, VideoSpec
+from avmix.models.absent_encoder import AbsentEncoder
+from avmix.models.encoder import AnyEncoder, AudioSpec, Encoder, VideoSpec
 from avmix.models.encoder_names import audio_encoder, video_encoder
 from avmix.models.fusion import Fusion
 from avmix.models.fusion_names import build_fusion
@@ -203,23 +204,33 @@ def build_model(
     clip: ClipConfig = _CLIP,
     frontend: FrontendConfig = _FRONTEND,
     load_weights: bool = True,
+    binary: bool = False,
 ) -> LateFusionClassifier:
     """Build the network of `config`, randomly initialised from torch's generator, for clips as
     described by `clip` and `frontend`.
 
     `load_weights`: begin with those that `config` names; not where a checkpoint gives them all.
+    `binary`: logits are of sigmoids (loss.kind binary), which matters to the fusion `average`.
     Raises ValueError, which names the option, for an encoder that there is none of, that wants
     other clips, or whose weights do not fit.
     """
     if config.joint.encoder:
         joint = joint_encoder(config.joint, clip, frontend, load_weights=load_weights)
         of_video, of_audio = (config.shared_width or width for width in joint.num_features)
-        fusion = build_fusion(config, of_video, of_audio, num_classes)
+        fusion = build_fusion(config, of_video, of_audio, num_classes, binary)
         return JointClassifier(joint, fusion, config.shared_width)
-    video = video_encoder(config.video, clip, load_weights=load_weights)
-    audio = audio_encoder(config.audio, clip, frontend, load_weights=load_weights)
+    video: Encoder | None = None
+    audio: Encoder | None = None
+    if config.modalities != "audio":
+        video = video_encoder(config.video, clip, load_weights=load_weights)
+    if config.modalities != "video":
+        audio = audio_encoder(config.audio, clip, frontend, load_weights=load_weights)
+    if video is None or audio is None:
+        num_stages = sum(len(one.stages) for one in (video, audio) if one is not None)
+        video = video or AbsentEncoder(VideoSpec(), num_stages)
+        audio = audio or AbsentEncoder(AudioSpec(), num_stages)
     widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
-    fusion = build_fusion(config, widths[0], widths[1], num_classes)
+    fusion = build_fusion(config, widths[0], widths[1], num_classes, binary)
     return LateFusionClassifier(video, audio, fusion, config.shared_width)
 
 

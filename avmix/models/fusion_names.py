@@ -22,11 +22,14 @@ JOINT_FUSIONS: dict[str, type[JointFusion]] = {
 """Of features."""
 
 
-def build_fusion(config: ModelConfig, num_video: int, num_audio: int, num_classes: int) -> Fusion:
-    """The fusion that `config` names, freshly initialised, for features of these widths."""
+def build_fusion(
+    config: ModelConfig, num_video: int, num_audio: int, num_classes: int, binary: bool = False
+) -> Fusion:
+    """The fusion that `config` names, freshly initialised, for features of these widths. `binary`:
+    for the sigmoids of loss.kind binary."""
     if config.fusion in SCORE_FUSIONS:
         return SCORE_FUSIONS[config.fusion](
-            num_video, num_audio, num_classes, config.dropout, config.missing
+            num_video, num_audio, num_classes, config.dropout, config.missing, binary
         )
     return JOINT_FUSIONS[config.fusion](
         num_video, num_audio, num_classes, config.dropout, config.missing, config.heads

@@ -44,11 +44,14 @@ def specs_of(
     if (joint := model.joint).encoder:
         spec = expected(joint.encoder, lambda: any_joint_encoder(joint, clip, frontend)[1].spec)
         return spec.video, spec.audio
-    video, audio = model.video, model.audio
-    return (
-        expected(video.encoder, lambda: any_video_encoder(video, clip)[2]),
-        expected(audio.encoder, lambda: any_audio_encoder(audio, clip, frontend)[2]),
-    )
+    of_video, of_audio = VideoSpec(), AudioSpec()
+    if model.modalities != "audio":
+        video = model.video
+        of_video = expected(video.encoder, lambda: any_video_encoder(video, clip)[2])
+    if model.modalities != "video":
+        audio = model.audio
+        of_audio = expected(audio.encoder, lambda: any_audio_encoder(audio, clip, frontend)[2])
+    return of_video, of_audio
 
 
 def in_words(before: TrainConfig, after: TrainConfig) -> str:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from avmix.config import ModelConfig
 from avmix.mix.mix_plan import PlacedPlan
+from avmix.models.absent_encoder import AbsentEncoder
 from avmix.models.classifier import LateFusionClassifier
 from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
 from avmix.models.frontend import Frontend
@@ -54,11 +55,16 @@ AnyFrontend = Frontend | KeptFrontend
 
 
 def build_on_features(
-    config: ModelConfig, num_video: int, num_audio: int, num_classes: int
+    config: ModelConfig, num_video: int, num_audio: int, num_classes: int, *, binary: bool = False
 ) -> LateFusionClassifier:
     """Build the network of `config` for features of these widths: projection, fusion and heads,
-    randomly initialised from torch's generator."""
-    encoders = KeptEncoder(num_video, VideoSpec()), KeptEncoder(num_audio, AudioSpec())
-    widths = [config.shared_width or encoder.num_features for encoder in encoders]
-    fusion = build_fusion(config, widths[0], widths[1], num_classes)
-    return LateFusionClassifier(*encoders, fusion, config.shared_width)
+    randomly initialised from torch's generator. `binary`: for the sigmoids of loss.kind binary."""
+    video: Encoder = KeptEncoder(num_video, VideoSpec())
+    audio: Encoder = KeptEncoder(num_audio, AudioSpec())
+    if config.modalities == "audio":
+        video = AbsentEncoder(VideoSpec(), 0)
+    if config.modalities == "video":
+        audio = AbsentEncoder(AudioSpec(), 0)
+    widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
+    fusion = build_fusion(config, widths[0], widths[1], num_classes, binary)
+    return LateFusionClassifier(video, audio, fusion, config.shared_width)

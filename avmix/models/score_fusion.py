@@ -9,6 +9,7 @@ from abc import abstractmethod
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from avmix.config import Missing
 from avmix.models.fusion import Fusion
@@ -25,9 +26,11 @@ class ScoreFusion(Fusion):
         num_classes: int,
         dropout: float,
         missing: Missing = "mask",
+        binary: bool = False,
     ) -> None:
-        """As `Fusion`."""
+        """As `Fusion`; `binary`: logits are of sigmoids, a decision for each class by itself."""
         super().__init__(num_video, num_audio, num_classes, dropout, missing)
+        self._binary = binary
         self.video = nn.Linear(num_video, num_classes)
         self.audio = nn.Linear(num_audio, num_classes)
 
@@ -54,13 +57,20 @@ class AverageFusion(ScoreFusion):
 
     The sum rule of Kittler et al., "On combining classifiers" (PAMI 1998), and what two-stream
     networks do (Simonyan and Zisserman, NeurIPS 2014). Fused logits are logarithms of the mean;
-    without any modality, uniform. Computed in float32.
+    without any modality, uniform. Computed in float32. For sigmoids likewise, class by class:
+    sigmoid(fused) = (sigmoid(l_v) + sigmoid(l_a)) / 2, and 1/2 without any modality.
     """
 
     def combined(
         self, video: Tensor, audio: Tensor, use_video: Tensor, use_audio: Tensor
     ) -> Float[Tensor, "b k"]:
-        """ln of the mean probability."""
+        """ln of the mean probability; of sigmoids ln(p / (1 - p)) of the mean p."""
+        if self._binary:
+            # In place of a modality that is not there the other one, in place of both a half.
+            of_video = torch.where(use_video, video.float(), audio.float() * use_audio)
+            of_audio = torch.where(use_audio, audio.float(), video.float() * use_video)
+            yes = torch.logaddexp(logsigmoid(of_video), logsigmoid(of_audio))
+            return yes - torch.logaddexp(logsigmoid(-of_video), logsigmoid(-of_audio))
         of_video, of_audio = video.float().log_softmax(1), audio.float().log_softmax(1)
         first, second = _in_place_of_each_other(of_video, of_audio, use_video, use_audio)
         return torch.logaddexp(first, second) - math.log(2)
@@ -84,8 +94,11 @@ class WeightedFusion(ScoreFusion):
         num_classes: int,
         dropout: float,
         missing: Missing = "mask",
+        binary: bool = False,
     ) -> None:
-        """As `Fusion`; `missing` cannot act."""
+        """As `Fusion`; `missing` cannot act. Raises ValueError for sigmoids (`binary`)."""
+        if binary:
+            raise ValueError("weighted fusion averages distributions over classes, not sigmoids")
         super().__init__(num_video, num_audio, num_classes, dropout, "mask")
         self.video_weight: Tensor
         self.video_temperature: Tensor

@@ -219,6 +219,9 @@ class Annotations:
         seconds: float | None = None,
         video: str = "",
         cut_seconds: tuple[float, float] | None = None,
+        video_labels: Sequence[str] | None = None,
+        audio_labels: Sequence[str] | None = None,
+        unknown_labels: Sequence[str] = (),
     ) -> None:
         """The clip of this row, unless an earlier one is it already or the row is impossible.
 
@@ -244,6 +247,9 @@ class Annotations:
             video=video,
             cut_seconds=self._shared.setdefault(cut_seconds, cut_seconds),
             where=row.where,
+            video_labels=None if video_labels is None else tuple(video_labels),
+            audio_labels=None if audio_labels is None else tuple(audio_labels),
+            unknown_labels=tuple(unknown_labels),
         )
         first = self.clips.get(clip_id)
         if first is not None and first.split != split and self.official:

@@ -170,6 +170,9 @@ def _judge(
         bytes=taken.bytes,
         sha256=of_file.sha256,
         usable_until_seconds=until,
+        video_labels=clip.video_labels,
+        audio_labels=clip.audio_labels,
+        unknown_labels=clip.unknown_labels,
     )
     return _kept(clip, remarks, entry, others)
 

@@ -163,8 +163,9 @@ def _check(protocol: Protocol) -> None:
         seen[clip.clip_id] = clip
         if clip.split not in SPLITS:
             raise ManifestError(f"{clip.where}: split {clip.split!r} is none of {SPLITS}")
-        if not clip.labels or not classes.issuperset(clip.labels):
-            raise ManifestError(f"{clip.where}: labels {clip.labels} are not classes")
+        labels = (*clip.labels, *clip.unknown_labels)
+        if not labels or not classes.issuperset(labels):
+            raise ManifestError(f"{clip.where}: labels {labels} are not classes")
         first = sources.setdefault(clip.source_id, clip)
         if first.split != clip.split and not protocol.leaks:
             raise ManifestError(
@@ -290,9 +291,9 @@ def restricted(protocol: Protocol, classes: Collection[str]) -> Protocol:
     wanted = {known[plain(name)] for name in classes}
     chosen = tuple(name for name in protocol.classes if name in wanted)
     kept = tuple(
-        replace(clip, labels=labels)
+        found
         for clip in protocol.expected
-        if (labels := tuple(label for label in clip.labels if label in wanted))
+        if (found := clip.of_classes(wanted)).labels or found.unknown_labels
     )
     digest = hashlib.sha256("\n".join(chosen).encode()).hexdigest()[:6]
     said = Problem(where="--classes", text="", dropped=False,

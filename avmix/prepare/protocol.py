@@ -1,8 +1,8 @@
 """Protocols: the clips, classes and splits that the annotations of a dataset define, independent
 of any media files."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,25 @@ class Expected:
     """How long the file should be, where the dataset says so."""
     where: str = ""
     """`testlist01.txt:17`: for messages."""
+    video_labels: tuple[str, ...] | None = None
+    """As of `avmix.types.Entry`, like the next two."""
+    audio_labels: tuple[str, ...] | None = None
+    unknown_labels: tuple[str, ...] = ()
+
+    def of_classes(self, wanted: Collection[str]) -> "Expected":
+        """With the labels that are among these classes."""
+
+        def some(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(name for name in names if name in wanted)
+
+        seen, heard = self.video_labels, self.audio_labels
+        return replace(
+            self,
+            labels=some(self.labels),
+            video_labels=None if seen is None else some(seen),
+            audio_labels=None if heard is None else some(heard),
+            unknown_labels=some(self.unknown_labels),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

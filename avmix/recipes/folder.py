@@ -35,8 +35,12 @@ COLUMNS = {
     "end": ("end seconds", "end time", "stop", "offset"),
     "split": ("subset", "set", "partition", "usage"),
     "source": ("group", "recording", "person", "subject", "speaker", "session"),
+    "video_label": ("visible",),
+    "audio_label": ("audible",),
+    "unknown_label": ("unknown",),
 }  # fmt: skip
 """Columns, and what else they are called in tables where none is called so."""
+_LABELS = ("label", "video_label", "audio_label", "unknown_label")
 
 
 VAL_SHARE, TEST_SHARE = 0.1, 0.2
@@ -73,7 +77,8 @@ def protocols(options: Namespace) -> list[Protocol]:
         clip_id: replace(clip, split=clip.split or split_of[clip.source_id])
         for clip_id, clip in read.clips.items()
     }
-    classes = sorted({label for clip in read.clips.values() for label in clip.labels})
+    clips = read.clips.values()
+    classes = sorted({name for clip in clips for name in (*clip.labels, *clip.unknown_labels)})
     _remark(read, classes)
     return [read.protocol(f"folder/{media.resolve().name}", classes)]
 
@@ -157,16 +162,31 @@ def _from_table(read: Annotations, table: Path, media: Path, options: Namespace)
                 continue
             low, high = stretch.get("start"), stretch.get("end")
             part = "" if low is None and high is None else f"@{row['start']}-{row['end']}"
+            labels = {column: _names(row[column]) for column in _LABELS}
+            of_all, seen, heard, unknown = labels.values()
+            both = list(dict.fromkeys([*seen, *heard]))
+            if both and {*of_all} != {*both}:
+                read.drop(row, f"label {'|'.join(of_all)} must be those of video_label and "
+                          f"audio_label together: {'|'.join(both)}")  # fmt: skip
+                continue
             read.add(
                 row,
                 clip_id=path + part,
                 split=split,
-                labels=[label.strip() for label in row["label"].split("|") if label.strip()],
+                labels=of_all,
+                video_labels=seen if both else None,
+                audio_labels=heard if both else None,
+                unknown_labels=unknown,
                 source_id=source,
                 names=[path],
                 start_seconds=low,
                 end_seconds=high,
             )
+
+
+def _names(cell: str) -> list[str]:
+    """The labels of a cell, divided by |."""
+    return [name.strip() for name in cell.split("|") if name.strip()]
 
 
 def _rows(read: Annotations, table: Path) -> Iterable[Row]:
@@ -177,13 +197,14 @@ def _rows(read: Annotations, table: Path) -> Iterable[Row]:
         for row in read.lines(table):
             path, _, label = row["line"].rpartition(" ")
             if path.strip():
-                cells = {"path": path.strip(), "label": label}
+                cells = {**dict.fromkeys(_LABELS, ""), "path": path.strip(), "label": label}
                 yield Row(cells=cells, where=row.where, text=row.text)
             else:
                 read.drop(row, "not FILE CLASS")
         return
-    yield from read.csv(table, ("path", "label"), optional=("start", "end", "split", "source"),
-                        aliases=COLUMNS, comment="# " if remark else "")  # fmt: skip
+    optional = ("start", "end", "split", "source", *_LABELS[1:])
+    yield from read.csv(table, ("path", "label"), optional=optional, aliases=COLUMNS,
+                        comment="# " if remark else "")  # fmt: skip
 
 
 def _is_there(path: Path) -> bool:

@@ -117,8 +117,9 @@ def _network(args: argparse.Namespace) -> tuple[TrainConfig, LateFusionClassifie
         return trained.config, trained.network
     config = with_expected_input(load_files(TrainConfig, args.config, args.options))
     model = build_model(
-        config.model, args.classes, clip=config.clip, frontend=config.frontend, load_weights=False
-    )
+        config.model, args.classes, clip=config.clip, frontend=config.frontend, load_weights=False,
+        binary=config.loss.binary,
+    )  # fmt: skip
     return config, model
 
 

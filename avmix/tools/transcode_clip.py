@@ -172,4 +172,7 @@ def _row(job: Job, stretch: Entry, path: Path, out: Path) -> Entry:
             round(old.end_seconds - stretch.start_seconds, 6), round(new.end_seconds, 6)
         ),
         synthetic=old.synthetic,
+        video_labels=old.video_labels,
+        audio_labels=old.audio_labels,
+        unknown_labels=old.unknown_labels,
     )

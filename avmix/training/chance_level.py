@@ -43,8 +43,14 @@ def guessing_loss(
     frequency: Float[Tensor, " k"],
     kind: Literal["cross_entropy", "binary"] = "cross_entropy",
     label_smoothing: float = 0.0,
+    *,
+    known: Float[Tensor, " k"] | None = None,
+    class_weight: Float[Tensor, " k"] | None = None,
 ) -> float:
     """Loss, in nats, of the best constant prediction where `frequency` is the mean of the targets.
+
+    `known`: what each class weighs in the loss because of labels that are unknown, 1 where none is
+    and on average over the classes; None: 1. `class_weight`: of `head_losses`.
 
     `cross_entropy`: -sum_k p_k ln(p_k / sum(p)), p smoothed towards 1 / k: the entropy of p, which
     adds up to 1 but for `mix.labels` max. `binary`: the mean over classes of the entropy of
@@ -52,10 +58,14 @@ def guessing_loss(
     mixed clips count by their mean, like all others.
     """
     p = frequency.double()
+    weight = torch.ones_like(p) if class_weight is None else class_weight.double().cpu()
     if kind == "binary":
         p = (p * (1 - label_smoothing) + label_smoothing / 2).clamp(0, 1)  # 1 + 1e-16, by rounding
-        return (torch.special.entr(p) + torch.special.entr(1 - p)).mean().item()
-    p = p * (1 - label_smoothing) + label_smoothing / len(p)
+        yes, no = weight * p, 1 - p
+        total = torch.special.xlogy(yes + no, yes + no)
+        each = torch.special.entr(yes) + torch.special.entr(no) + total
+        return (each if known is None else each * known).mean().item()
+    p = (p * (1 - label_smoothing) + label_smoothing / len(p)) * weight
     total = p.sum()
     return (torch.special.entr(p).sum() + torch.special.xlogy(total, total)).item()
 
@@ -86,12 +96,14 @@ class ChanceHistory:
     """Whole epochs that each of `HEADS` was at chance in; None: it was never judged."""
     sums: Float64[Tensor, "heads columns"]
     """Of the epoch the run is in the middle of, or else of the last one: for each head the sum of
-    its losses, the number of clips, and the sum of their targets (k)."""
+    its losses, the number of clips, and the sum of their targets (k). Where clips have several
+    labels, some of which may be unknown, also what each class weighed (k)."""
 
 
-def initial_history(num_classes: int) -> ChanceHistory:
-    """History at the start of a run."""
-    sums = torch.zeros(len(HEADS), 2 + num_classes, dtype=torch.float64)
+def initial_history(num_classes: int, several: bool = False) -> ChanceHistory:
+    """History at the start of a run; `several`: clips have several labels."""
+    columns = 2 + num_classes * (1 + several)
+    sums = torch.zeros(len(HEADS), columns, dtype=torch.float64)
     return ChanceHistory(epochs=(None,) * len(HEADS), sums=sums)
 
 
@@ -155,12 +167,16 @@ class ChanceMeter:
         config: LossConfig,
         num_classes: int,
         device: torch.device,
+        class_weight: Float[Tensor, " k"] | None = None,
     ) -> None:
         """`state`: of the run's last checkpoint; None where an older version wrote it. Then the
-        number of epochs is unknown to the end of the run, and `at_chance` finds nothing."""
+        number of epochs is unknown to the end of the run, and `at_chance` finds nothing.
+        `class_weight`: of `head_losses`."""
         self._config = config
+        self._class_weight = class_weight
+        self._several = config.labels == "multi"
         self._epochs = None if state is None else state.epochs
-        sums = (initial_history(num_classes) if state is None else state).sums
+        sums = (initial_history(num_classes, self._several) if state is None else state).sums
         self._sums = sums.to(device, copy=True)
 
     def begin_epoch(self) -> None:
@@ -174,9 +190,15 @@ class ChanceMeter:
         for loss, of_clip, counts in zip(losses, target, present, strict=True):
             # Weighed by clips: where none of a batch has the modality, the loss is 0 by convention.
             num_clips = counts.sum().double()
-            summed = (of_clip * counts[:, None]).double().sum(0)
+            weights = []
+            if self._several:  # a clip weighs the same, however many of its labels are known
+                known = ~of_clip.isnan() & counts[:, None]
+                weight = known.double() / known.sum(1, keepdim=True).clamp(min=1) * known.shape[1]
+                summed, weights = (of_clip.nan_to_num(0.0) * weight).sum(0), [weight.sum(0)]
+            else:
+                summed = (of_clip * counts[:, None]).double().sum(0)
             total = loss.detach().double() * num_clips
-            rows.append(torch.cat([torch.stack([total, num_clips]), summed]))
+            rows.append(torch.cat([torch.stack([total, num_clips]), summed, *weights]))
         self._sums += torch.stack(rows)
 
     def heads(self) -> tuple[HeadEpoch, ...]:
@@ -215,9 +237,16 @@ class ChanceMeter:
         loss, num_clips, target = row[0].item(), row[1].item(), row[2:]
         if num_clips == 0:
             return HeadEpoch(loss=None, guessing=None)
-        kind, frequency = self._config.kind, target / num_clips
+        kind, known = self._config.kind, None
+        if self._several:
+            target, weight = target.chunk(2)
+            frequency, known = target / weight.masked_fill(weight == 0, 1), weight / num_clips
+        else:
+            frequency = target / num_clips
         judged = (
-            getattr(self._config, name) > 0 and guessing_loss(frequency, kind) > _NOTHING_TO_GUESS
+            getattr(self._config, name) > 0
+            and guessing_loss(frequency, kind, known=known) > _NOTHING_TO_GUESS
         )
-        guessing = guessing_loss(frequency, kind, self._config.label_smoothing)
+        guessing = guessing_loss(frequency, kind, self._config.label_smoothing, known=known,
+                                 class_weight=self._class_weight)  # fmt: skip
         return HeadEpoch(loss=loss / num_clips, guessing=guessing if judged else None)

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 Agreement = Literal["js", "symmetric_kl"]
 
@@ -52,6 +52,7 @@ def agreement(
     kind: Agreement,
     temperature: float,
     confidence: float,
+    binary: bool = False,
 ) -> Float32[Tensor, ""]:
     """Divergence of the video and the audio head on the same mixed clips, in nats.
 
@@ -63,6 +64,9 @@ def agreement(
     times temperature**2, as the gradient of softened distributions shrinks with temperature**-2
     (Hinton et al. 2015, Distilling the Knowledge in a Neural Network). Rounding may leave js at
     -1e-7. Both heads learn from it.
+
+    `binary`: p and q are sigmoids, a distribution over (yes, no) for each class; the divergence is
+    the mean over classes, as the binary loss is.
 
     `counts` says which clips have both modalities and the same label for both heads (`same_label`).
     Of those, a clip counts only where the more confident head gives its best class a probability of
@@ -80,12 +84,12 @@ def agreement(
     _same_rows(video_logits=video_logits, audio_logits=audio_logits, counts=counts)
     _same_columns(video_logits=video_logits, audio_logits=audio_logits)
     video, audio = video_logits.float(), audio_logits.float()
-    best = torch.maximum(_best(video), _best(audio))
+    best = torch.maximum(_best(video, binary), _best(audio, binary))
     counts = counts & ~(best < confidence)  # not `best >= confidence`, which would hide nan
-    log_p = (_kept(video, counts) / temperature).log_softmax(1)
-    log_q = (_kept(audio, counts) / temperature).log_softmax(1)
+    log_p = _log_probability(_kept(video, counts) / temperature, binary)
+    log_q = _log_probability(_kept(audio, counts) / temperature, binary)
     apart = _js(log_p, log_q) if kind == "js" else _symmetric_kl(log_p, log_q)
-    return _mean(apart, counts) * temperature**2
+    return _mean(_of_clip(apart, binary), counts) * temperature**2
 
 
 def interpolation(
@@ -96,6 +100,7 @@ def interpolation(
     counts: Bool[Tensor, " n"],
     *,
     temperature: float = 1.0,
+    binary: bool = False,
 ) -> Float32[Tensor, ""]:
     """Interpolation consistency: divergence of the prediction for a mix from the mix of the
     predictions, in nats.
@@ -103,7 +108,8 @@ def interpolation(
     KL(lam * p[i] + (1 - lam) * p[partner[i]] || q[i]) with p and q the softmax of the clean and of
     the mixed logits / temperature, times temperature**2 as in `agreement`. The first is the target:
     no gradient reaches `clean_logits`. Interpolation consistency training (Verma et al. 2019) with
-    KL in the place of the squared error.
+    KL in the place of the squared error. `binary`: of sigmoids, the mean over classes, as in
+    `agreement`.
 
     `counts` says which mixed clips the head can see, before and after: the clip, and its partner
     where lam is below 1. Raises ValueError for a temperature that is not positive and finite or
@@ -113,13 +119,13 @@ def interpolation(
     _same_rows(mixed_logits=mixed_logits, partner=partner, lam=lam, counts=counts)
     _same_columns(mixed_logits=mixed_logits, clean_logits=clean_logits)
     _first_of(mixed_logits=mixed_logits, clean_logits=clean_logits)
-    clean = (clean_logits.detach().float() / temperature).softmax(1)
-    share = lam.detach().float().unsqueeze(1)
+    clean = _probability(clean_logits.detach().float() / temperature, binary)
+    share = lam.detach().float().view(-1, *[1] * (clean.ndim - 1))
     # `clean[partner]` would take -1 for the last clip; index_select refuses it.
     target = share * clean[: len(lam)] + (1 - share) * clean.index_select(0, partner.long())
-    log_q = (_kept(mixed_logits, counts) / temperature).log_softmax(1)
+    log_q = _log_probability(_kept(mixed_logits, counts) / temperature, binary)
     apart = (torch.xlogy(target, target) - target * log_q).sum(1)
-    return _mean(apart, counts) * temperature**2
+    return _mean(_of_clip(apart, binary), counts) * temperature**2
 
 
 def mixed_contrastive(
@@ -179,11 +185,31 @@ def _mean(values: Float32[Tensor, " b"], counts: Bool[Tensor, " b"]) -> Float32[
     return values.masked_fill(~counts, 0).sum() / counts.sum().clamp(min=1)
 
 
-def _best(logits: Float32[Tensor, "b k"]) -> Float32[Tensor, " b"]:
-    return logits.detach().softmax(1).amax(1)
+def _best(logits: Float32[Tensor, "b k"], binary: bool) -> Float32[Tensor, " b"]:
+    logits = logits.detach()
+    return (logits.sigmoid() if binary else logits.softmax(1)).amax(1)
 
 
-def _js(log_p: Float32[Tensor, "b k"], log_q: Float32[Tensor, "b k"]) -> Float32[Tensor, " b"]:
+def _log_probability(logits: Float32[Tensor, "b k"], binary: bool) -> Float32[Tensor, "b *rest"]:
+    """Logarithms of the softmax (b k); `binary`: of (yes, no) for each class, (b 2 k)."""
+    if not binary:
+        return logits.log_softmax(1)
+    return torch.stack([logsigmoid(logits), logsigmoid(-logits)], 1)
+
+
+def _probability(logits: Float32[Tensor, "b k"], binary: bool) -> Float32[Tensor, "b *rest"]:
+    """As `_log_probability`, without the logarithm."""
+    return torch.stack([logits.sigmoid(), (-logits).sigmoid()], 1) if binary else logits.softmax(1)
+
+
+def _of_clip(apart: Float32[Tensor, "b *k"], binary: bool) -> Float32[Tensor, " b"]:
+    """The divergence of a clip: the mean over its classes where each has its own."""
+    return apart.mean(1) if binary else apart
+
+
+def _js(
+    log_p: Float32[Tensor, "b k *rest"], log_q: Float32[Tensor, "b k *rest"]
+) -> Float32[Tensor, "b *rest"]:
     # log(p / m) = ln 2 - ln(1 + q / p): finite where p or q is 0, and 0 where they are the same.
     p_to_m = math.log(2) - softplus(log_q - log_p)
     q_to_m = math.log(2) - softplus(log_p - log_q)
@@ -191,8 +217,8 @@ def _js(log_p: Float32[Tensor, "b k"], log_q: Float32[Tensor, "b k"]) -> Float32
 
 
 def _symmetric_kl(
-    log_p: Float32[Tensor, "b k"], log_q: Float32[Tensor, "b k"]
-) -> Float32[Tensor, " b"]:
+    log_p: Float32[Tensor, "b k *rest"], log_q: Float32[Tensor, "b k *rest"]
+) -> Float32[Tensor, "b *rest"]:
     # Both directions in one sum, in which no term is negative.
     return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1) / 2
 

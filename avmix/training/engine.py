@@ -23,7 +23,14 @@ from avmix.models.classifier import Output
 from avmix.models.on_features import AnyFrontend
 from avmix.rng import rng
 from avmix.training.chance_level import ChanceMeter
-from avmix.training.losses import consistency_losses, head_losses, needs_clean, objective, presence
+from avmix.training.losses import (
+    consistency_losses,
+    head_losses,
+    needs_clean,
+    objective,
+    presence,
+    where_known,
+)
 from avmix.training.measurements import GradNorms, StepRecord, Stopwatch
 from avmix.training.optimizer import Towers, lr_at, towers_of
 from avmix.training.runlog import RunLog
@@ -46,13 +53,14 @@ def train_one_epoch(
     save: Callable[[int], None],
     meter: ChanceMeter,
     average: WeightAverage | None = None,
+    class_weight: Float[Tensor, " k"] | None = None,
 ) -> Stopwatch:
     """Train on steps `first_step` to the last of `epoch`; returns where the time went.
 
     `network` maps (video, audio, has_video, has_audio, mix) to an `Output`. `save(step)` is called
     every `run.save_every` steps with the number of the step that comes next. `meter` adds up what
     the heads do in the epoch; it goes on with its sums where `first_step` is not 0. `average`
-    follows the weights.
+    follows the weights. `class_weight`: of `head_losses`.
     """
     seed, optim, num_steps = config.run.seed, config.optim, loader.num_steps
     mix = mix_of_epoch(config.mix, epoch, optim.epochs)
@@ -60,6 +68,7 @@ def train_one_epoch(
     if not config.data.features:
         grids = clip_grids(config.clip, config.frontend, mix.audio_domain)
     with_clean = needs_clean(config.loss)
+    several = config.loss.labels == "multi"
     check = check_input if config.run.check_input else unchecked
     towers, watch = towers_of(network), Stopwatch()
     network.train()
@@ -88,11 +97,12 @@ def train_one_epoch(
             mixed = network(video, audio, has_video, has_audio, hidden_mix(placed, before))
             # Second: what autocast casts here, without gradient, must not serve the other pass.
             clean = clean_pass(network, frontend, batch) if with_clean else None
-        target = targets_of_mix(placed, batch, config.mix.labels)
-        present = presence(has_video, has_audio)
+        target = targets_of_mix(placed, batch, config.mix.labels, several)
+        present = where_known(presence(has_video, has_audio), target)
         losses = head_losses(
-            mixed.logits, target, present, config.loss.label_smoothing, config.loss.kind
-        )
+            mixed.logits, target, present, config.loss.label_smoothing, config.loss.kind,
+            class_weight,
+        )  # fmt: skip
         meter.add(losses, target, present)
         consistency = consistency_losses(
             config.loss, placed, mixed, clean, batch.has_video, batch.has_audio,
@@ -154,27 +164,32 @@ def clips_of(batch: Batch) -> Clips:
             ("audio", tuple(batch.has_audio.tolist())),
         ),
         source=tuple(batch.source.tolist()),
-        labels=tuple(map(frozenset, labels)),
+        labels=tuple(frozenset((row > 0).nonzero().flatten().tolist()) for row in batch.target),
     )
 
 
 def targets_of(batch: Batch) -> Heads:
     """Target of each head for the unmixed clips: of the fused one, the mean over the modalities
     that a clip has."""
-    seen = batch.target
+    seen = batch.target if batch.video_target is None else batch.video_target
     if batch.audio_target is None:
-        return Heads(seen, seen, seen)
+        return Heads(batch.target, seen, seen)
     heard = batch.audio_target
     sees, hears = batch.has_video[:, None], batch.has_audio[:, None]
     fused = torch.where(sees & hears, (seen + heard) / 2, torch.where(hears, heard, seen))
     return Heads(fused=fused, video=seen, audio=heard)
 
 
-def targets_of_mix(plan: PlacedPlan, batch: Batch, labels: Literal["sum", "max"] = "sum") -> Heads:
+def targets_of_mix(
+    plan: PlacedPlan,
+    batch: Batch,
+    labels: Literal["sum", "max"] = "sum",
+    several: bool = False,
+) -> Heads:
     """Target of each head for the mixed clips. Of a clip that lost a modality, the fused target is
-    that of the remaining one."""
+    that of the remaining one. `several`: clips have several labels (`mixed_targets`)."""
     own = batch.target if batch.audio_target is None else targets_of(batch)
-    return mixed_targets(plan, own, labels)
+    return mixed_targets(plan, own, labels, several=several)
 
 
 def clean_pass(network: nn.Module, frontend: AnyFrontend, batch: Batch) -> Output:
@@ -241,10 +256,12 @@ def evaluate(
     frontend: AnyFrontend,
     loader: EvalLoader,
     runtime: Runtime,
+    several: bool = False,
 ) -> Evaluation:
     """Probabilities of every clip for each of `EVAL_ROWS`, averaged in float64 over those of its
     views that have what the row needs (`avmix.evaluation.metrics.NEEDS`): an audio head says
-    nothing of a window without audio.
+    nothing of a window without audio. `several`: clips have several labels, and probabilities are
+    sigmoids of the logits, not their softmax.
 
     A clip is missing, with the reason, where a view of it cannot be read, or its waveform or what
     the network says of it is not finite: nan has a largest entry, too, and would count as a class.
@@ -256,13 +273,15 @@ def evaluate(
     sums: dict[int, Tensor] = {}  # row of the manifest -> (len(EVAL_ROWS) k)
     counts: dict[int, Tensor] = {}  # -> (len(EVAL_ROWS)): views that have what the row needs
     views: dict[int, int] = {}
-    labels: dict[int, int] = {}
+    labels: dict[int, int | Tensor] = {}
     bad: dict[int, BadClip] = {}
     for batch, bad_now in loader:
         bad.update({b.row: b for b in bad_now})
         if batch is None:
             continue
-        probability = _eval_rows(model, frontend, batch.to(runtime.device)).double().cpu()
+        probability = _eval_rows(model, frontend, batch.to(runtime.device), several)
+        probability = probability.double().cpu()
+        wanted = _eval_targets(batch) if several else None
         present = _present(batch)
         probability = probability.where(present[:, :, None], 0)
         problems = _not_finite(batch, probability)
@@ -273,7 +292,7 @@ def evaluate(
             sums[row] = sums.get(row, 0) + probability[:, i]
             counts[row] = counts.get(row, 0) + present[:, i].long()
             views[row] = views.get(row, 0) + 1
-            labels[row] = int(batch.target[i].argmax())
+            labels[row] = int(batch.target[i].argmax()) if wanted is None else wanted[:, i]
     ours = {row: (labels[row], total / counts[row].clamp(min=1)[:, None], counts[row] > 0)
             for row, total in sums.items() if views[row] == loader.num_views}  # fmt: skip
     clips = {row: clip for part in runtime.gather(ours) for row, clip in part.items()}
@@ -289,12 +308,15 @@ def evaluate(
     rows = sorted(clips)
     stacked = torch.stack([clips[row][1] for row in rows], 1).float()
     counted = torch.stack([clips[row][2] for row in rows], 1)
+    found = [clips[row][0] for row in rows]
+    label, target = (None, torch.stack(found, 1)) if several else (torch.tensor(found), None)
     return Evaluation(
         predictions=Predictions(
             row=torch.tensor(rows),
-            label=torch.tensor([clips[row][0] for row in rows]),
+            label=torch.full((len(rows),), -1) if label is None else label,
             probability=dict(zip(EVAL_ROWS, stacked, strict=True)),
             counted=dict(zip(EVAL_ROWS, counted, strict=True)),
+            target=None if target is None else dict(zip(EVAL_ROWS, target, strict=True)),
         ),
         bad=tuple(missing[row] for row in sorted(missing)),
     )
@@ -303,7 +325,7 @@ def evaluate(
 def _present(batch: Batch) -> Bool[Tensor, "rows b"]:
     """Which windows have what each of `EVAL_ROWS` needs."""
     has = {"video": batch.has_video, "audio": batch.has_audio}
-    anything = torch.ones_like(batch.has_video)
+    anything = batch.has_video | batch.has_audio
     return torch.stack(
         [has[NEEDS[name]] if name in NEEDS else anything for name in EVAL_ROWS]
     ).cpu()
@@ -320,7 +342,7 @@ def _not_finite(batch: Batch, probability: Float64[Tensor, "rows b k"]) -> list[
 
 
 def _eval_rows(
-    model: LateFusionClassifier, frontend: AnyFrontend, batch: Batch
+    model: LateFusionClassifier, frontend: AnyFrontend, batch: Batch, several: bool = False
 ) -> Float[Tensor, "rows b k"]:
     """Probabilities for each of `EVAL_ROWS`."""
     video, audio = frontend(batch)
@@ -329,4 +351,13 @@ def _eval_rows(
         video, audio, [(seen, heard), (seen, nothing), (nothing, heard)]
     )
     logits = [heads.fused, heads.video, heads.audio, without_audio.fused, without_video.fused]
-    return torch.stack(logits).float().softmax(2)
+    stacked = torch.stack(logits).float()
+    return stacked.sigmoid() if several else stacked.softmax(2)
+
+
+def _eval_targets(batch: Batch) -> Float[Tensor, "rows b k"]:
+    """What each of `EVAL_ROWS` is judged by: the fused head by all labels of the clip, a head of
+    one modality, and the fused head where only one is left, by those of that modality."""
+    of = {"video": batch.video_target, "audio": batch.audio_target}
+    found = [of.get(NEEDS.get(name, "")) for name in EVAL_ROWS]
+    return torch.stack([batch.target if one is None else one for one in found])

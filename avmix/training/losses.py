@@ -25,26 +25,44 @@ def presence(has_video: Bool[Tensor, " b"], has_audio: Bool[Tensor, " b"]) -> He
     return Heads(fused=has_video | has_audio, video=has_video, audio=has_audio)
 
 
+def where_known(present: Heads, target: Heads) -> Heads:
+    """`present`, without the clips of which a head's target is unknown in every class."""
+    pairs = zip(present, target, strict=True)
+    return Heads(*(here & ~wanted.isnan().all(1) for here, wanted in pairs))
+
+
 def head_losses(
     logits: Heads,
     target: Heads,
     present: Heads,
     label_smoothing: float,
     kind: Literal["cross_entropy", "binary"] = "cross_entropy",
+    class_weight: Float[Tensor, " k"] | None = None,
 ) -> Heads:
     """The loss of each head, mean over the clips that have its modality; float32.
 
-    `cross_entropy`: -sum_k y_k ln softmax(logits)_k, smoothed towards 1 / k; `binary`: the mean
-    over classes of binary cross-entropy, smoothed towards 1 / 2.
+    `cross_entropy`: -sum_k w_k y_k ln softmax(logits)_k, smoothed towards 1 / k; `binary`: the mean
+    over classes of binary cross-entropy -(w_k y_k ln p_k + (1 - y_k) ln(1 - p_k)), smoothed towards
+    1 / 2. `class_weight` is w; None: 1.
+
+    Of a clip with unknown labels (nan) it is the mean over the classes that are known, the partial
+    BCE of Durand et al. (CVPR 2019) with g(p) = 1 / p: a clip weighs the same, however much of it
+    is known. Such clips must not be `present` where nothing is known of them (`where_known`).
     """
 
     def one(logits: Tensor, target: Tensor, present: Tensor) -> Tensor:
         logits = logits.float()
         if kind == "cross_entropy":
-            loss = -(smoothed(target, label_smoothing) * logits.log_softmax(1)).sum(1)
+            each = smoothed(target, label_smoothing) * logits.log_softmax(1)
+            loss = -(each if class_weight is None else each * class_weight).sum(1)
         else:
-            smooth = target * (1 - label_smoothing) + label_smoothing / 2
-            loss = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none").mean(1)
+            known = ~target.isnan()
+            # Before the loss, not after it: 0 * nan would be the gradient.
+            smooth = target.nan_to_num(0.0) * (1 - label_smoothing) + label_smoothing / 2
+            each = F.binary_cross_entropy_with_logits(
+                logits, smooth, reduction="none", pos_weight=class_weight
+            )
+            loss = each.masked_fill(~known, 0).sum(1) / known.sum(1).clamp(min=1)
         # A head without any clip in this batch has loss zero, not 0 / 0.
         return loss.masked_fill(~present, 0).sum() / present.sum().clamp(min=1)
 
@@ -64,18 +82,22 @@ def consistency_losses(
 
     `clean`: what the network says of the clips as they are, which `needs_clean` asks for; `has_*`:
     what these have. `softened`: the targets (b k), where audio may have a label of its own
-    (`augment.background_label` soften): heads are to agree only on clips whose labels do.
+    (`augment.background_label` soften, labels of each modality): heads are to agree only on clips
+    whose labels do.
     """
-    video, audio = plan.part("video"), plan.part("audio")
+    video, audio, binary = plan.part("video"), plan.part("audio"), config.kind == "binary"
     found: dict[str, Tensor] = {}
     if config.agreement > 0:
         counts = same_label(video.lam, audio.lam, video.present, audio.present, SAME_LABEL)
         if softened is not None:
-            apart = (softened.video - softened.audio).abs().sum(1) / 2  # 1: nothing in common
+            apart = (softened.video - softened.audio).abs()
+            # 1: nothing in common; of several labels one that is not common is enough.
+            apart = apart.nan_to_num(0.0).amax(1) if binary else apart.sum(1) / 2
             counts = counts & (apart <= SAME_LABEL)
         found["agreement"] = agreement(
             mixed.logits.video, mixed.logits.audio, counts, kind=config.agreement_kind,
             temperature=config.agreement_temperature, confidence=config.agreement_confidence,
+            binary=binary,
         )  # fmt: skip
     if clean is None:
         return found
@@ -84,7 +106,7 @@ def consistency_losses(
         lam = Heads(plan.lam, video.lam, audio.lam)
         counts = presence(video.present, audio.present)
         terms = [
-            weight * interpolation(logits, unmixed, plan.partner, own, seen)
+            weight * interpolation(logits, unmixed, plan.partner, own, seen, binary=binary)
             for weight, logits, unmixed, own, seen in zip(
                 weights, mixed.logits, clean.logits, lam, counts, strict=True
             )

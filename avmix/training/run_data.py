@@ -5,6 +5,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from jaxtyping import Float32
+from torch import Tensor
+
 from avmix.config import DataConfig, TrainConfig
 from avmix.data.dataset import EvalSet, TrainSet
 from avmix.data.feature_loader import feature_eval_loader, feature_train_loader
@@ -13,7 +16,8 @@ from avmix.data.kept_features import KeptFeatures, open_features
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
 from avmix.data.manifest import Manifest, ManifestError, read_events, read_manifest, splits_of
 from avmix.data.quarantine import Quarantine
-from avmix.data.train_clips import train_clips
+from avmix.data.train_clips import TrainClips
+from avmix.training.label_setup import class_weights
 from avmix.training.runtime import Runtime
 
 
@@ -30,26 +34,37 @@ class RunData:
     """None where the dataset has no such split, and nothing is held out."""
     held_out: HeldOut | None
     """What `data.holdout` took from the train split."""
+    class_weight: Float32[Tensor, " k"] | None
+    """As `loss.class_weights` says; None: all alike."""
     kept: KeptFeatures | None = None
     """The features of the train split; None: files are read."""
 
 
 def of_clips(
-    config: TrainConfig, here: Runtime, quarantine: Quarantine, at_end: ExitStack
+    config: TrainConfig,
+    clips: TrainClips,
+    here: Runtime,
+    quarantine: Quarantine,
+    at_end: ExitStack,
 ) -> RunData:
     """Loaders of files; their processes end with `at_end`. Raises as `train` does."""
     data, root, folder = config.data, Path(config.data.root), config.data.manifest_folder
     limits = read_limits(data.num_workers, data.clip_seconds)
-    clips = train_clips(data)
+    several = config.loss.labels == "multi"
     _check_classes(clips.manifest, folder)
     train, trained_on, events = clips.manifest, clips.manifest.sha256, {}
     if config.augment.window == "event":
         events, events_sha256 = read_events(folder, *map(Path, data.extra))
         trained_on += f" events {events_sha256}"
+    class_weight, weights_sha256 = class_weights(config, train)
+    if weights_sha256:
+        trained_on += f" class_weights {weights_sha256}"
     loader = train_loader(
         TrainSet(manifest=train, root=root, roots=clips.roots, clip=config.clip,
                  frontend=config.frontend, verify=data.verify, limits=limits,
-                 augment=config.augment, seed=config.run.seed, events_seconds=events),
+                 augment=config.augment, seed=config.run.seed, events_seconds=events,
+                 several_labels=several, modalities=config.model.modalities,
+                 balance=data.balance),
         batch_size=_clips_of_a_step(config),
         num_workers=data.num_workers,
         max_bad_share=data.max_bad_share, clip_seconds=data.clip_seconds, quarantine=quarantine,
@@ -60,26 +75,28 @@ def of_clips(
     if val_manifest is not None:
         val = eval_loader(
             EvalSet(manifest=val_manifest, root=root, clip=config.clip, verify=data.verify,
-                    limits=limits, num_views=1),
+                    limits=limits, num_views=1, several_labels=several,
+                    modalities=config.model.modalities),
             batch_size=2 * config.optim.batch_size, num_workers=data.num_workers,
             clip_seconds=data.clip_seconds, quarantine=quarantine,
             rank=here.rank, world_size=here.world_size, pin=here.device.type == "cuda",
         )  # fmt: skip
         at_end.enter_context(closing(val))
     return RunData(train=train, trained_on=trained_on, loader=loader, val=val,
-                   held_out=clips.held_out)  # fmt: skip
+                   held_out=clips.held_out, class_weight=class_weight)  # fmt: skip
 
 
-def of_features(config: TrainConfig, here: Runtime) -> RunData:
+def of_features(config: TrainConfig, clips: TrainClips, here: Runtime) -> RunData:
     """Loaders of kept features. Raises as `train` does, and `FeaturesError`."""
     data, folder, pin = config.data, config.data.manifest_folder, here.device.type == "cuda"
     verify = data.verify == "first" and here.is_main
     kept = open_features(folder, data.train_split, verify=verify)
-    clips = train_clips(data)
-    train = clips.manifest
+    train, modalities = clips.manifest, config.model.modalities
     _check_classes(train, folder)
+    class_weight, weights_sha256 = class_weights(config, train)
     loader = feature_train_loader(
         kept, train, batch_size=_clips_of_a_step(config), seed=config.run.seed,
+        modalities=modalities, balance=data.balance,
         rank=here.rank, world_size=here.world_size, pin=pin,
     )  # fmt: skip
     val, val_manifest = None, _val_manifest(config, clips.held_out)
@@ -88,11 +105,15 @@ def of_features(config: TrainConfig, here: Runtime) -> RunData:
         val = feature_eval_loader(
             kept if held_out else open_features(folder, data.val_split, verify=verify),
             val_manifest,
+            modalities=modalities,
             batch_size=2 * config.optim.batch_size,
             rank=here.rank, world_size=here.world_size, pin=pin,
         )  # fmt: skip
-    return RunData(train=train, trained_on=f"{train.sha256} features {kept.sha256}", loader=loader,
-                   val=val, held_out=clips.held_out, kept=kept)  # fmt: skip
+    trained_on = f"{train.sha256} features {kept.sha256}"
+    if weights_sha256:
+        trained_on += f" class_weights {weights_sha256}"
+    return RunData(train=train, trained_on=trained_on, loader=loader, val=val,
+                   held_out=clips.held_out, class_weight=class_weight, kept=kept)  # fmt: skip
 
 
 def _check_classes(train: Manifest, folder: Path) -> None:

@@ -26,7 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from avmix.config import TrainConfig
 from avmix.data.sample import BadClip
-from avmix.evaluation.metrics import Scores
+from avmix.evaluation.metrics import AllScores
 from avmix.mix import MixPlan
 from avmix.system import strict_json
 from avmix.system.atomic_files import naming, replacing
@@ -137,7 +137,7 @@ class RunLog:
         self,
         epoch: int,
         watch: Stopwatch,
-        scores: dict[str, Scores | None],
+        scores: AllScores,
         losses: Sequence[float | None] = (None,) * len(HEADS),
     ) -> None:
         """Write the rest of the steps and a line for the epoch; `scores`: of val, if any; `losses`:
@@ -161,7 +161,7 @@ class RunLog:
         text += f"{row['clips_per_second']:.1f} clips/s, waiting {row['waiting_share']:.0%}"
         if scores:
             best = ", ".join(
-                f"{n} {f'{s.top1:.3f}' if (s := scores[n]) else '-'}"
+                f"{n} {f'{s.main:.3f}' if (s := scores[n]) else '-'}"
                 for n in ("fused", "video head", "audio head")
             )
             text += f", val: {best}"

@@ -97,11 +97,20 @@ class TrainedNetwork(nn.Module):
         if audio is None:
             audio, has_audio = torch.zeros(size, *wave), _none(size)
         _check(video, audio, clip, wave)
+        if has_video is None:
+            has_video = torch.ones(size, dtype=torch.bool)
+        if has_audio is None:
+            has_audio = (audio != 0).flatten(1).any(1)
+        match self.config.model.modalities:  # of a network of one modality the other is not there
+            case "video":
+                has_audio = _none(size)
+            case "audio":
+                has_video = _none(size)
         batch = Batch(
             video=_cropped(video, clip.crop),
             audio=audio,
-            has_video=torch.ones(size, dtype=torch.bool) if has_video is None else has_video,
-            has_audio=(audio != 0).flatten(1).any(1) if has_audio is None else has_audio,
+            has_video=has_video,
+            has_audio=has_audio,
             target=torch.zeros(size, len(self.classes)),
             row=torch.arange(size),
             source=torch.arange(size),
@@ -162,7 +171,7 @@ def load(
     try:
         network = build_model(
             config.model, len(classes), clip=config.clip, frontend=config.frontend,
-            load_weights=False,
+            load_weights=False, binary=config.loss.binary,
         )  # fmt: skip
         trained = TrainedNetwork(config, classes, network)
     except (ValueError, RuntimeError, MemoryError, OSError, AttributeError, TypeError) as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avmix.config import (
@@ -20,6 +20,7 @@ from avmix.data.kept_features import changed_identity
 from avmix.data.loader import EvalLoader, TrainLoader
 from avmix.data.manifest import Manifest, read_log_mel
 from avmix.data.quarantine import Quarantine
+from avmix.data.train_clips import train_clips
 from avmix.mix.frame_mixer import kernel_of
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.classifier import check_layers
@@ -31,6 +32,7 @@ from avmix.training import chance_level, checkpoint, runtime
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.checkpoint import Checkpoint, CheckpointError
 from avmix.training.engine import seed_torch
+from avmix.training.label_setup import with_labels
 from avmix.training.layer_decay import empty_clip
 from avmix.training.measurements import NO_STEP, LossSum
 from avmix.training.optimizer import build_optimizer
@@ -71,6 +73,8 @@ class Training:
     """Of `model`; None where the run keeps none (optim.ema_decay)."""
     meter: ChanceMeter
     """Of heads that learn nothing; at `state`, like all of this."""
+    class_weight: Tensor | None
+    """(k) of the classes in the loss; None: 1 each."""
     state: Checkpoint
     """Where the run stands: its last checkpoint, or its beginning."""
     notice: str
@@ -111,26 +115,30 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     On kept features `Training.config` is without the options that features leave nothing to do.
     """
     out, quarantine = Path(config.run.out), Quarantine(Path(config.run.out) / "quarantine.jsonl")
+    clips = train_clips(config.data)
     if config.data.features:
-        config, expected = without_unused(config), ""
-        data = of_features(config, here)
+        config, expected = with_labels(without_unused(config), clips.manifest), ""
+        data = of_features(config, clips, here)
     else:
         given, config = config, with_expected_input(config)
         expected = in_words(given, config)
         measured = with_measured(config.frontend, config.data.manifest_folder)
-        config = replace(config, frontend=measured)
-        data = of_clips(config, here, quarantine, at_end)
-    classes = list(data.train.classes)
+        config = with_labels(replace(config, frontend=measured), clips.manifest)
+        data = of_clips(config, clips, here, quarantine, at_end)
+    classes, several = list(data.train.classes), config.loss.labels == "multi"
 
     seed_torch(rng(config.run.seed, 0, "weights"))  # initial weights: the same in every process
     if data.kept is not None:
         widths = data.kept.widths
-        model = build_on_features(config.model, widths.video, widths.audio, len(classes))
+        model = build_on_features(
+            config.model, widths.video, widths.audio, len(classes), binary=config.loss.binary
+        )
         frontend: AnyFrontend = KeptFrontend()
     else:
         model = build_model(
             config.model, len(classes), clip=config.clip, frontend=config.frontend,
             load_weights=not (out / "last.pt").exists(),  # which has them
+            binary=config.loss.binary,
         )  # fmt: skip
         check_layers(model, config)
         frontend = Frontend(
@@ -154,7 +162,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
                    num_steps=data.loader.num_steps, epoch=0, step=0, best=-1.0,
                    model=model.state_dict(), optimizer=optimizer.state_dict(),
                    average=average and average.model.state_dict(),
-                   chance=chance_level.initial_history(len(classes)), loss_sum=NO_STEP,
+                   chance=chance_level.initial_history(len(classes), several), loss_sum=NO_STEP,
                    features=data.kept and data.kept.header.identity_text,
                    digest=""),
     )  # fmt: skip
@@ -162,7 +170,10 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     if average is not None:
         checkpoint.load_weights(out / "last.pt", state, average.model, average=True)
     optimizer.load_state_dict(state.optimizer)
-    meter = ChanceMeter(state.chance, config.loss, len(classes), here.device)
+    class_weight = data.class_weight
+    if class_weight is not None:
+        class_weight = class_weight.to(here.device)
+    meter = ChanceMeter(state.chance, config.loss, len(classes), here.device, class_weight)
     if config.run.compile:
         runtime.check_compile(here.device, config.run.precision)
         model.compile()  # in place: its names, and what calls its parts, stay as they are
@@ -171,7 +182,8 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     return Training(config=config, here=here, train=data.train, quarantine=quarantine,
                     loader=data.loader, val=data.val, held_out=held_out, model=model,
                     network=network, frontend=frontend, optimizer=optimizer, average=average,
-                    meter=meter, state=state, notice=notice, expected=expected)  # fmt: skip
+                    meter=meter, class_weight=class_weight, state=state, notice=notice,
+                    expected=expected)  # fmt: skip
 
 
 def with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:

@@ -1,0 +1,80 @@
+"""Labels of a run: whether clips have one or several, and what the classes weigh in the loss."""
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from avmix.config import TrainConfig
+from avmix.data.manifest import Manifest, ManifestError
+
+COUNTS = "counts"
+"""Value of `loss.class_weights` that is no file."""
+
+
+def with_labels(config: TrainConfig, train: Manifest) -> TrainConfig:
+    """With `loss.labels` as the train split needs it, and the loss that goes with it; what clips
+    have one label for is left as it is.
+
+    Raises `ManifestError` where the option says one and the manifest several; ValueError for
+    options that do not go with several.
+    """
+    loss = config.loss
+    if loss.labels == "single" and train.several_labels:
+        raise ManifestError(
+            f"loss.labels single: clips of {train.protocol} have several labels, unknown ones or "
+            "some for each modality; --loss.labels multi"
+        )
+    if loss.labels == "multi" or (loss.labels == "auto" and train.several_labels):
+        return replace(config, loss=replace(loss, labels="multi", kind="binary"))
+    return config
+
+
+def class_weights(config: TrainConfig, train: Manifest) -> tuple[Float32[Tensor, " k"] | None, str]:
+    """Weight of each class in the loss (k) as `loss.class_weights` says, None for none; and a hash
+    of the file that they are of, if any.
+
+    `counts`: n clips / (k classes * n_c clips of the class), as "balanced" of scikit-learn, so that
+    the mean over clips is 1; for the binary loss negatives / positives, the weight of positives
+    (torch's `pos_weight`), of the labels that are known. 1 for a class without either. Raises
+    ValueError that names the file.
+    """
+    option, classes = config.loss.class_weights, train.classes
+    if not option:
+        return None, ""
+    if option != COUNTS:
+        return _of_file(Path(option), classes)
+    positives, unknown = (
+        torch.tensor([sum(name in getattr(e, field) for e in train.entries) for name in classes])
+        for field in ("labels", "unknown_labels")
+    )
+    total = len(train.entries)
+    if config.loss.binary:
+        weight = (total - unknown - positives) / positives
+    else:
+        weight = total / (len(classes) * positives)
+    usable = weight.isfinite() & (weight > 0)
+    return weight.float().masked_fill(~usable, 1.0), ""
+
+
+def _of_file(path: Path, classes: tuple[str, ...]) -> tuple[Float32[Tensor, " k"], str]:
+    where = f"loss.class_weights: {path}"
+    try:
+        text = path.read_bytes()
+        said = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from None
+    if not isinstance(said, dict) or {*said} != {*classes}:
+        differ = sorted({*said} ^ {*classes})[:1] if isinstance(said, dict) else "no mapping"
+        raise ValueError(f"{where}: must map every class to its weight, and only those: {differ}")
+    for name, value in said.items():
+        fine = type(value) in (int, float) and math.isfinite(value) and value > 0
+        if not fine:
+            raise ValueError(f"{where}: the weight of {name!r} must be above 0, got {value!r}")
+    weight = torch.tensor([float(said[name]) for name in classes])
+    return weight, hashlib.sha256(text).hexdigest()
