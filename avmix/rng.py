@@ -25,6 +25,7 @@ Purpose = Literal[
     "repair",
     "compose",
     "external",
+    "bootstrap",
 ]
 
 # Numbers, not hash(): they must never change, or every published run changes with them.
@@ -43,6 +44,7 @@ _NUMBER: dict[Purpose, int] = {
     "repair": 21,
     "compose": 22,
     "external": 23,
+    "bootstrap": 30,
 }
 
 
