@@ -88,8 +88,8 @@ def hits_at(answers: Answers, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Of each clip, whether it is a hit and whether it counts."""
     shown = np.where(answers.known, answers.probability, -np.inf)
     first = (-shown).argsort(1, kind="stable")[:, :most]
-    hits = np.take_along_axis(answers.positive, first, 1).any(1)
-    return hits.astype(np.float64), answers.positive.any(1).astype(np.float64)
+    hits = np.take_along_axis(answers.positive, first, 1).max(1)
+    return hits.astype(np.float64), answers.positive.max(1).astype(np.float64)
 
 
 def _mean_class(answers: Answers) -> Statistic:

@@ -114,15 +114,15 @@ def _confusions(rows: Mapping[str, Answers]) -> dict[str, Statistic]:
     clips = {"mu": video | audio, "mu_video": video, "mu_audio": audio, "mu_both": video & audio}
     if {"audio missing", "video missing"} <= rows.keys():
         clips["mu_inputs"] = right["audio missing"] | right["video missing"]
-    return {name: ratio(np.float64(wrong & some), counted) for name, some in clips.items()}
+    return {name: ratio((wrong & some).astype(np.float64), counted) for name, some in clips.items()}
 
 
 def dominance(fused: Answers, video: Answers, audio: Answers) -> Statistic:
     """Of the clips where fused follows one head against the other, the share of video."""
     said = fused.probability.argmax(1)
     seen, played = video.probability.argmax(1), audio.probability.argmax(1)
-    of_video = np.float64((said == seen) & (said != played))
-    of_audio = np.float64((said == played) & (said != seen))
+    of_video = ((said == seen) & (said != played)).astype(np.float64)
+    of_audio = ((said == played) & (said != seen)).astype(np.float64)
 
     def of(weights: np.ndarray) -> np.ndarray:
         follows_video, follows_audio = weights @ of_video, weights @ of_audio

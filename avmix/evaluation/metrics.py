@@ -46,11 +46,14 @@ class Predictions:
     row: Int64[Tensor, " b"]
     """Row of each clip in the manifest, ascending."""
     label: Int64[Tensor, " b"]
-    """Right class."""
+    """Right class; -1 where clips have several labels."""
     probability: dict[str, Float[Tensor, "b k"]]
     """For each of `EVAL_ROWS`; zeros where a clip has no place in the row."""
     counted: dict[str, Bool[Tensor, " b"]]
     """For each of `EVAL_ROWS`: clips that have its modality (`NEEDS`)."""
+    target: dict[str, Float[Tensor, "b k"]] | None = None
+    """Where clips have several labels: for each of `EVAL_ROWS` 1, 0, or nan where it is unknown;
+    `label` is -1 then."""
 
     def of(self, name: str) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
         """Probabilities and labels of the clips that count in a row of `EVAL_ROWS`."""

@@ -170,7 +170,7 @@ def _samples(
     """Each statistic of the first `most` resamples."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
     done = 0
-    if resampling.num_sources == 0:
+    if resampling.num_sources == 0 or resampling.num_resamples == 0:
         return {name: np.empty(0) for name in statistics}
     for weights in resampling.weights():
         for name, statistic in statistics.items():
