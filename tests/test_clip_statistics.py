@@ -164,9 +164,12 @@ def test_a_hit_is_any_label_among_the_most_probable_known_classes(k, unknown):
     assert found[f"top{k}"] == pytest.approx(np.mean(hits))
 
 
+@pytest.mark.parametrize("few", [0, 12, 1000])
 @pytest.mark.parametrize("is_single", [True, False])
-def test_a_weight_is_as_good_as_a_repetition(is_single):
-    """Every metric of weights 0 to 3 is that of clips which are there so often."""
+def test_a_weight_is_as_good_as_a_repetition(is_single, few, monkeypatch):
+    """Every metric of weights 0 to 3 is that of clips which are there so often, whichever way the
+    curves of classes are computed."""
+    monkeypatch.setattr("avmix.evaluation.ranking._FEW", few)
     case = Case(6, n=60, k=6, ties=True, unknown=0.0 if is_single else 0.2)
     weights = np.random.default_rng(0).integers(4, size=case.n)
     if is_single:

@@ -52,7 +52,7 @@ def _report(config: EvalConfig, out: Path, kept: KeptPredictions) -> dict[str, S
     for run, other in zip(config.alone, alone, strict=True):
         check_comparable(kept, other, run)
     table = score_table(kept, num_resamples=config.resamples, seed=config.seed, alone=alone)
-    scores = all_scores(kept.predictions())
+    scores = all_scores(kept.predictions()) if kept.single else dict.fromkeys(kept.probability)
     write_report(out, kept, scores, table, config)  # first: `| head` may end us
     print_report(kept, table)
     return scores

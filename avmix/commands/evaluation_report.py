@@ -62,7 +62,8 @@ def print_report(kept: KeptPredictions, table: ScoreTable) -> None:
     )
     shown = _shown(kept)
     for heading in ("", "clips", *_headings(shown)):
-        printed.add_column(heading, justify="left" if not heading else "right")
+        name = not heading
+        printed.add_column(heading, justify="left" if name else "right", no_wrap=name)
     origin = kept.origin
     marked = {
         name: n
@@ -190,7 +191,15 @@ def _cells(figures: dict[str, Figure] | None, shown: Sequence[str]) -> list[str]
         return ["0", *"-" * (len(shown) + 1)]
     first, *others = (number(figures[name], _COLUMNS[name][1]) for name in shown)
     main = figures[shown[0]]
-    return [str(main.num_clips), first, interval(main, _COLUMNS[shown[0]][1]), *others]
+    return [str(main.num_clips), first, _short_interval(main), *others]
+
+
+def _short_interval(share: Figure) -> str:
+    """Of a share, in %: the table has to fit into 80 letters."""
+    if share.low is None or share.high is None or share.width is None:
+        return "-"
+    digits = 0 if share.width >= 0.1 else 1
+    return f"{100 * share.low:.{digits}f}-{100 * share.high:.{digits}f}"
 
 
 def _fusion_table(fusion: dict[str, Figure]) -> Table:
@@ -212,18 +221,13 @@ def _about_intervals(table: ScoreTable) -> str:
     """What the intervals are over, and how wide they would be if clips were independent."""
     top1 = (table.rows["fused"] or {})["top1"]
     said = f"intervals: 95 %, bootstrap over {top1.num_sources} sources"
-    wide, narrow = _points(top1.low, top1.high), _points(top1.naive_low, top1.naive_high)
+    wide, narrow = top1.width, top1.naive_width
     if wide and narrow and top1.num_sources != top1.num_clips:
         said += (
             f"; as if the {top1.num_clips} clips were independent, that of fused top-1 would be "
-            f"{narrow:.1f} points wide and not {wide:.1f}"
+            f"{100 * narrow:.1f} points wide and not {100 * wide:.1f}"
         )
     return said
-
-
-def _points(low: float | None, high: float | None) -> float | None:
-    """How wide an interval of shares is."""
-    return None if low is None or high is None else 100 * (high - low)
 
 
 def _class_table(kept: KeptPredictions) -> Table:

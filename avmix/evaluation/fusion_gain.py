@@ -32,7 +32,7 @@ MEANINGS: dict[str, Meaning] = {
     ),
     "gain_nll": Meaning(title="gain over the better head, NLL", unit="nats", higher_is_better=True),
     "gain_alone": Meaning(
-        title="gain over the better network trained alone, top-1",
+        title="gain over the better trained alone, top-1",
         unit="points",
         higher_is_better=True,
     ),
@@ -42,20 +42,16 @@ MEANINGS: dict[str, Meaning] = {
     "video_adds": Meaning(
         title="video adds to the fused head, top-1", unit="points", higher_is_better=True
     ),
-    "mu": Meaning(
-        title="modality confusion: a head right, fused wrong", unit="%", higher_is_better=False
-    ),
+    "mu": Meaning(title="modality confusion (mu)", unit="%", higher_is_better=False),
     "mu_video": Meaning(title="  of them the video head right", unit="%", higher_is_better=False),
     "mu_audio": Meaning(title="  of them the audio head right", unit="%", higher_is_better=False),
     "mu_both": Meaning(title="  of them both right", unit="%", higher_is_better=False),
     "mu_inputs": Meaning(
-        title="modality confusion of inputs: right without a modality, wrong with both",
+        title="modality confusion of inputs (mu)",
         unit="%",
         higher_is_better=False,
     ),
-    "dominance": Meaning(
-        title="dominance of video where the heads disagree", unit="%", higher_is_better=None
-    ),
+    "dominance": Meaning(title="dominance of video", unit="%", higher_is_better=None),
 }
 """Every figure of `fusion_statistics`, in the order of the table."""
 

@@ -4,6 +4,7 @@ Equal scores are one step of the curve, so that the order of clips that a head c
 does not matter.
 """
 
+from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
@@ -14,6 +15,9 @@ from avmix.evaluation.resampling import Statistic, divided
 
 _FARTHEST = 1e-9
 """AUC is kept so far from 0 and 1 for d', which would not be finite there."""
+_FEW = 12
+"""Positive clips of a class up to which its curve is computed from them, and not along all clips:
+many classes have few."""
 
 
 def rankings(
@@ -28,29 +32,36 @@ def rankings(
     Classes without a positive clip are left out, and of AUC those without a negative one.
     """
     classes = [_Class(score[known[:, k], k], positive[known[:, k], k], known[:, k].nonzero()[0])
-               for k in range(score.shape[1])]  # fmt: skip
-    cost = score.shape[1]
+               for k in range(score.shape[1]) if positive[:, k].any()]  # fmt: skip
+    cost = sum(one.cost for one in classes)
+    done: list[tuple[np.ndarray, np.ndarray]] = []
+    """The last weights and their two means: all three figures are asked for the same ones."""
 
-    def mean(which: int, weights: np.ndarray) -> np.ndarray:
-        total, number = np.zeros(len(weights)), np.zeros(len(weights))
-        for one in classes:
-            if not one.positive.any():
-                continue
-            found = one.curve(weights)[which]
-            has = ~np.isnan(found)
-            total[has] += found[has]
-            number += has
-        return divided(total, number)
+    def means(weights: np.ndarray) -> np.ndarray:
+        if not done or done[-1][0] is not weights:
+            done[:] = [(weights, _means(classes, weights))]
+        return done[-1][1]
 
     def d_prime(weights: np.ndarray) -> np.ndarray:
-        area = np.clip(mean(1, weights), _FARTHEST, 1 - _FARTHEST)
+        area = np.clip(means(weights)[1], _FARTHEST, 1 - _FARTHEST)
         return sqrt(2) * torch.special.ndtri(torch.from_numpy(area)).numpy()
 
     return {
-        "map": Statistic(of=lambda weights: mean(0, weights), cost=2 * cost),
-        "auc": Statistic(of=lambda weights: mean(1, weights), cost=2 * cost),
-        "d_prime": Statistic(of=d_prime, cost=2 * cost),
+        "map": Statistic(of=lambda weights: means(weights)[0], cost=cost),
+        "auc": Statistic(of=lambda weights: means(weights)[1], cost=cost),
+        "d_prime": Statistic(of=d_prime, cost=cost),
     }
+
+
+def _means(classes: Sequence["_Class"], weights: np.ndarray) -> np.ndarray:
+    """Mean average precision and mean area (2 r) over the classes that have them."""
+    total, number = np.zeros((2, len(weights))), np.zeros((2, len(weights)))
+    for one in classes:
+        found = np.stack(one.curve(weights))
+        has = ~np.isnan(found)
+        total += np.where(has, found, 0)
+        number += has
+    return divided(total, number)
 
 
 class _Class:
@@ -58,28 +69,49 @@ class _Class:
 
     def __init__(self, score: np.ndarray, positive: np.ndarray, clips: np.ndarray) -> None:
         order = (-score).argsort(kind="stable")
-        self.positive = positive[order]
-        self._clips = clips[order]
-        sorted_score = score[order]
-        self._ends = np.append((np.diff(sorted_score) != 0).nonzero()[0], len(score) - 1)
-        if not len(score):
-            self._ends = self._ends[:0]
+        self._positive, self._clips, score = positive[order], clips[order], score[order]
+        self._ends = np.append((np.diff(score) != 0).nonzero()[0], len(score) - 1)
+        self._few = self._positive.sum() <= _FEW
+        if self._few:
+            # (n p): at or above a positive clip, and above it; equal ones are half above.
+            own = score[self._positive]
+            self._reached = (score[:, None] >= own).astype(np.float64)
+            self._above = (self._reached + (score[:, None] > own)) / 2
+
+    @property
+    def cost(self) -> int:
+        """Numbers that a curve touches for each clip, about."""
+        return int(min(2 * self._positive.sum(), 16))
 
     def curve(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Average precision and area under the ROC curve, each (r)."""
-        sorted_weights = weights[:, self._clips]
-        right = np.cumsum(sorted_weights * self.positive, 1)[:, self._ends]
-        taken = np.cumsum(sorted_weights, 1)[:, self._ends]
+        own = weights[:, self._clips]
+        return self._of_few(own) if self._few else self._of_many(own)
+
+    def _of_few(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """By what is above each positive clip."""
+        here = self._positive
+        of_positive, negative = weights[:, here], weights * ~here
+        positives, negatives = of_positive.sum(1), negative.sum(1)
+        taken = weights @ self._reached
+        right = of_positive @ self._reached[here]
+        precision = np.where(taken > 0, right / np.maximum(taken, 1e-300), 0)
+        average = divided((precision * of_positive).sum(1), positives)
+        below = negatives[:, None] - negative @ self._above
+        return average, divided((below * of_positive).sum(1), positives * negatives)
+
+    def _of_many(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """By sums along the order."""
+        right = np.cumsum(weights * self._positive, 1)[:, self._ends]
+        taken = np.cumsum(weights, 1)[:, self._ends]
         step = np.diff(right, axis=1, prepend=0)
-        positives, all_of_them = right[:, -1], taken[:, -1]
+        positives, negatives = right[:, -1], taken[:, -1] - right[:, -1]
         precision = np.where(step > 0, right / np.maximum(taken, 1e-300), 0)
         average = divided((precision * step).sum(1), positives)
         wrong = taken - right
-        negatives = all_of_them - positives
         # A positive clip is above the negative ones after its step, and above half of those in it.
-        above = negatives[:, None] - wrong + np.diff(wrong, axis=1, prepend=0) / 2
-        area = divided((above * step).sum(1), positives * negatives)
-        return average, area
+        below = negatives[:, None] - wrong + np.diff(wrong, axis=1, prepend=0) / 2
+        return average, divided((below * step).sum(1), positives * negatives)
 
 
 def calibration_gap(

@@ -28,6 +28,8 @@ _MOST_NUMBERS = 2**21
 """Weights in memory at a time."""
 _BUDGET = 10**9
 """Numbers that all resamples of one statistic touch; beyond it there are fewer of them."""
+_CHEAP = 16
+"""Cost up to which a statistic has a naive interval, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +54,27 @@ class Figure:
     figure, as where all clips are right: the bootstrap then says nothing."""
     naive_low: float | None = None
     naive_high: float | None = None
-    """The interval as if every clip were a source of its own: too narrow where they are not."""
+    """The interval as if every clip were a source of its own: too narrow where they are not. Not of
+    rankings, which cost more."""
     num_clips: int
     num_sources: int
     num_resamples: int
     """Resamples behind the interval; 0 without one."""
+
+    @property
+    def width(self) -> float | None:
+        """Of the interval; None without one."""
+        return None if self.low is None or self.high is None else self.high - self.low
+
+    @property
+    def naive_width(self) -> float | None:
+        """Of the naive interval."""
+        low, high = self.naive_low, self.naive_high
+        return None if low is None or high is None else high - low
+
+    def holds(self, value: float) -> bool:
+        """Whether the interval holds a value; False without an interval."""
+        return self.low is not None and self.high is not None and self.low <= value <= self.high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +115,6 @@ def numbered(sources: Sequence[Hashable]) -> Int64[np.ndarray, " n"]:
     return np.array([numbers.setdefault(s, len(numbers)) for s in sources], dtype=np.int64)
 
 
-def among(statistic: Statistic, clips: np.ndarray) -> Statistic:
-    """The same of some clips (their numbers) of a larger set."""
-    return Statistic(of=lambda weights: statistic.of(weights[:, clips]), cost=statistic.cost)
-
-
 def difference(one: Statistic, other: Statistic) -> Statistic:
     """`one` minus `other`, of the same clips."""
     return Statistic(of=lambda w: one.of(w) - other.of(w), cost=one.cost + other.cost)
@@ -139,17 +152,18 @@ def figures(
     all. Fewer resamples, at least `FEWEST_RESAMPLES`, are behind what would take minutes.
     """
     everyone = np.arange(len(resampling.source)) if clips is None else clips
-    about = {n: s if clips is None else among(s, clips) for n, s in statistics.items()}
-    once = np.ones((1, len(resampling.source)))
-    values = {name: float(s.of(once)[0]) for name, s in about.items()}
+    once = np.ones((1, len(everyone)))
+    values = {name: float(s.of(once)[0]) for name, s in statistics.items()}
     own = len(np.unique(resampling.source[everyone]))
-    most = {n: _resamples(s.cost * len(everyone), resampling) for n, s in about.items()}
-    found = _samples(about, resampling, most)
-    by_clip = _samples(about, resampling.by_clip(), most) if naive else {}
+    most = {n: _resamples(s.cost * len(everyone), resampling) for n, s in statistics.items()}
+    cheap = {n: s for n, s in statistics.items() if naive and s.cost <= _CHEAP}
+    found = _samples(statistics, resampling, most, everyone)
+    by_clip = _samples(cheap, resampling.by_clip(), most, everyone)
     result = {}
     for name, value in values.items():
         low, high = _interval(found[name], own)
-        naive_low, naive_high = _interval(by_clip[name], len(everyone)) if naive else (None, None)
+        nothing = np.empty(0)
+        naive_low, naive_high = _interval(by_clip.get(name, nothing), len(everyone))
         result[name] = Figure(
             value=None if np.isnan(value) else value, low=low, high=high,
             naive_low=naive_low, naive_high=naive_high, num_clips=len(everyone), num_sources=own,
@@ -165,17 +179,24 @@ def _resamples(numbers: int, resampling: Resampling) -> int:
 
 
 def _samples(
-    statistics: Mapping[str, Statistic], resampling: Resampling, most: Mapping[str, int]
+    statistics: Mapping[str, Statistic],
+    resampling: Resampling,
+    most: Mapping[str, int],
+    clips: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Each statistic of the first `most` resamples."""
+    """Each statistic of these clips in the first `most` resamples."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
-    done = 0
     if resampling.num_sources == 0 or resampling.num_resamples == 0:
         return {name: np.empty(0) for name in statistics}
-    for weights in resampling.weights():
+    done = 0
+    for everyone in resampling.weights():
+        weights = everyone[:, clips]
+        # Statistics that share their work know the same weights by being the same array.
+        asked = {min(len(weights), most[name] - done) for name in statistics}
+        first = {left: weights if left == len(weights) else weights[:left] for left in asked}
         for name, statistic in statistics.items():
-            if (left := most[name] - done) > 0:
-                parts[name].append(statistic.of(weights[:left]))
+            if (left := min(len(weights), most[name] - done)) > 0:
+                parts[name].append(statistic.of(first[left]))
         done += len(weights)
     return {name: np.concatenate(found or [np.empty(0)]) for name, found in parts.items()}
 
