@@ -64,7 +64,7 @@ def main() -> None:
         print(cases[-1], flush=True)
     result: dict[str, Any] = {
         "kind": "coverage",
-        "command": "python benchmarks/coverage.py --features DIR",
+        "command": f"python benchmarks/coverage.py --features DIR --draws {args.draws}",
         "measured": origin,
         "resamples": NUM_RESAMPLES, "draws": args.draws, "seed": args.seed,
         "clips_of_source": list(CLIPS_OF_SOURCE),

@@ -65,6 +65,11 @@ def _evaluate(config: EvalConfig) -> dict[str, Scores | None]:
     trained = state.config
     if config.raw_weights and state.average is None:
         raise CheckpointError(f"raw_weights cannot act: {path} has no average of its weights")
+    if config.flip and trained.augment.never_flip:
+        raise ValueError(
+            f"flip: {path} was trained with augment.never_flip; which clips may be mirrored would "
+            "depend on their labels, which evaluation must not know"
+        )
     root = Path(config.root or trained.data.root)
     folder = Path(config.manifest or trained.data.manifest or root)
     manifest = read_manifest(folder, config.split)
@@ -91,6 +96,7 @@ def _evaluate(config: EvalConfig) -> dict[str, Scores | None]:
         checkpoint.load_weights(path, state, model, average=averaged)
         views = EvalSet(
             manifest=manifest, root=root, clip=trained.clip, num_views=config.num_views,
+            crops=config.crops, flip=config.flip,
             verify=config.verify, limits=read_limits(config.num_workers, config.clip_seconds),
         )  # fmt: skip
         loader = eval_loader(
@@ -101,7 +107,9 @@ def _evaluate(config: EvalConfig) -> dict[str, Scores | None]:
         frontend = Frontend(trained.frontend, trained.clip.sample_rate, model.pixels)
         frontend = frontend.to(here.device)
         with closing(loader):
-            found = engine.evaluate(model.to(here.device), frontend, loader, here)
+            found = engine.evaluate(
+                model.to(here.device), frontend, loader, here, average=config.average
+            )
         if not here.is_main:
             return all_scores(found.predictions)
         for notice in (quarantine.notice(), state.notice()):
@@ -122,7 +130,7 @@ def _origin(config: EvalConfig, found: _Found) -> Origin:
         weights="average" if found.averaged else "last",
         epochs_trained=state.epoch,
         chance=None if state.chance is None else state.chance.epochs,
-        views={"num_views": config.num_views},
+        views={name: getattr(config, name) for name in ("num_views", "crops", "flip", "average")},
         environment=environment(),
     )
 

@@ -53,11 +53,10 @@ def print_report(kept: KeptPredictions, table: ScoreTable) -> None:
     """Print the tables, what each clip that is missing lacks, and the heads at chance."""
     console = console_of()
     silent = sum(not clip.audible for clip in kept.clips)
-    views = kept.origin.views["num_views"]
     printed = Table(
         title=printable(
             f"{kept.protocol}, {kept.split}: {len(kept.clips)} clips "
-            f"evaluated, {len(kept.missing)} missing; {silent} without audio; {views} views"
+            f"evaluated, {len(kept.missing)} missing; {silent} without audio; {_views(kept.origin)}"
         )
     )
     shown = _shown(kept)
@@ -166,6 +165,16 @@ def interval(figure: Figure, scale: tuple[int, int] = _PERCENT) -> str:
 def number(figure: Figure, scale: tuple[int, int]) -> str:
     """The value of a figure; `-` where it has none."""
     return "-" if figure.value is None else f"{scale[0] * figure.value:.{scale[1]}f}"
+
+
+def _views(origin: Origin) -> str:
+    """How clips were looked at, in words."""
+    said = origin.views
+    words = [f"{said.get('num_views')} views"]
+    words += ["3 crops of each"] if said.get("crops") == "three" else []
+    words += ["mirrored too"] if said.get("flip") else []
+    words += ["logits averaged"] if said.get("average") == "logits" else []
+    return ", ".join(words)
 
 
 def _at_chance(origin: Origin) -> dict[str, int | None] | None:

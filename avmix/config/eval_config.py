@@ -22,7 +22,15 @@ class EvalConfig:
     split: str = "test"
     """Split of the dataset to evaluate."""
     num_views: int = 3
-    """Views per clip, >= 1: evenly spaced windows whose probabilities are averaged."""
+    """Windows per clip, >= 1: evenly spaced, each with the audio of its seconds."""
+    crops: Literal["centre", "three"] = "centre"
+    """Crops of each window: the square in the centre, or three along the longer side (left, centre,
+    right)."""
+    flip: bool = False
+    """Every crop also mirrored. Not for a network that was trained with augment.never_flip: which
+    clips may be mirrored is known from their labels alone."""
+    average: Literal["probabilities", "logits"] = "probabilities"
+    """What of all views of a clip is averaged."""
     batch_size: int = 32
     """Windows per batch."""
     raw_weights: bool = False

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from avmix.augment import (
     AugmentPlan,
     Background,
     TimePlan,
+    along,
     apply_audio,
     apply_time,
     apply_video,
@@ -282,9 +284,28 @@ class TrainSet(ClipReader):
 
 @dataclass(frozen=True, kw_only=True)
 class EvalSet(ClipReader):
-    """Evenly spaced views of every clip, in the order of the manifest; without randomness."""
+    """Evenly spaced views of every clip, in the order of the manifest; without randomness.
+
+    Views are numbered window after window, in each the crops from left to right, each crop as it is
+    and then mirrored. All of one window have the audio of its seconds.
+    """
 
     num_views: int
+    """Windows of each clip."""
+    crops: Literal["centre", "three"] = "centre"
+    """Crops of each window."""
+    flip: bool = False
+    """Every crop also mirrored, left and right, and with it the channels of stereo audio."""
+
+    @property
+    def views_per_window(self) -> int:
+        """Crops of a window, mirrored ones included."""
+        return (3 if self.crops == "three" else 1) * (2 if self.flip else 1)
+
+    @property
+    def views_per_clip(self) -> int:
+        """Views that are averaged."""
+        return self.num_views * self.views_per_window
 
     @property
     def bytes_per_clip(self) -> int:
@@ -297,7 +318,7 @@ class EvalSet(ClipReader):
         skip: Mapping[int, str] = NO_ROWS,
         begin: Callable[[int], None] = no_watcher,
     ) -> list[Sample]:
-        """The views at (row, number of the view), centre-cropped.
+        """The views at (row, number of the view).
 
         Views of one row that follow each other are read together. `clip` is None where a view
         cannot be read, or `skip` has a reason for the row; a file that cannot be read at all is
@@ -323,16 +344,27 @@ class EvalSet(ClipReader):
     def _read(self, row: int, views: Sequence[int]) -> list[Sample]:
         entry = self.manifest.entries[row]
         windows = view_windows(entry, self.clip.duration_seconds, self.num_views)
+        each = self.views_per_window
+        asked = list(dict.fromkeys(view // each for view in views))  # each is decoded once
+        times = [whole_window(self.clip, windows[number].start_seconds) for number in asked]
+        clips = dict(zip(asked, self.decode(entry, times), strict=True))
         found: list[Sample] = []
-        times = [whole_window(self.clip, windows[view].start_seconds) for view in views]
-        for clip in self.decode(entry, times):
+        for view in views:
+            clip = clips[view // each]
             if isinstance(clip, ClipError):
                 found.append(self._missing(row, error_reason(clip)))
-                continue
-            plan = centred(clip.video.shape[1], clip.video.shape[2])
-            video = apply_video(clip.video, plan, self.clip.crop)
-            found.append(Sample(row, replace(clip, video=video), ()))
+            else:
+                found.append(Sample(row, self._viewed(clip, view % each), ()))
         return found
+
+    def _viewed(self, clip: Clip, number: int) -> Clip:
+        """A crop of a window."""
+        height, width = clip.video.shape[1:3]
+        squares = along(height, width) if self.crops == "three" else (centred(height, width),)
+        flipped = self.flip and number % 2 == 1
+        plan = replace(squares[number // 2 if self.flip else number], flip=flipped)
+        audio = clip.audio[::-1].copy() if flipped and clip.audio.ndim == 2 else clip.audio
+        return replace(clip, video=apply_video(clip.video, plan, self.clip.crop), audio=audio)
 
     def _missing(self, row: int, reason: str) -> Sample:
         return Sample(row, None, (BadClip(row, self.manifest.entries[row].path, reason),))

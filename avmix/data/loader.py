@@ -255,8 +255,8 @@ def eval_loader(
                 pin=pin)  # fmt: skip
     return EvalLoader(
         source=ClipSource(dataset, pool, quarantine or Quarantine()),
-        batches=_whole_clips(rows, dataset.num_views, batch_size),
-        num_views=dataset.num_views,
+        batches=_whole_clips(rows, dataset.views_per_clip, batch_size),
+        num_views=dataset.views_per_clip,
         split=dataset.manifest.split,
         paths=[entry.path for entry in dataset.manifest.entries],
     )

@@ -230,10 +230,13 @@ def evaluate(
     frontend: Frontend,
     loader: EvalLoader,
     runtime: Runtime,
+    *,
+    average: Literal["probabilities", "logits"] = "probabilities",
 ) -> Evaluation:
     """Probabilities of every clip for each of `EVAL_ROWS`, averaged in float64 over those of its
     views that have what the row needs (`avmix.evaluation.metrics.NEEDS`): an audio head says
-    nothing of a window without audio.
+    nothing of a window without audio. With `average` logits these are averaged instead, which is
+    the geometric mean of the probabilities, scaled to add up to 1.
 
     A clip is missing, with the reason, where a view of it cannot be read, or its waveform or what
     the network says of it is not finite: nan has a largest entry, too, and would count as a class.
@@ -251,15 +254,16 @@ def evaluate(
         bad.update({b.row: b for b in bad_now})
         if batch is None:
             continue
-        probability = _eval_rows(model, frontend, batch.to(runtime.device)).double().cpu()
+        logits = _eval_rows(model, frontend, batch.to(runtime.device))
+        said = (logits if average == "logits" else logits.softmax(2)).double().cpu()
         present = _present(batch)
-        probability = probability.where(present[:, :, None], 0)
-        problems = _not_finite(batch, probability)
+        said = said.where(present[:, :, None], 0)
+        problems = _not_finite(batch, said)
         for i, row in enumerate(batch.row.tolist()):
             if problems[i]:
                 bad[row] = BadClip(row, loader.paths[int(row)], problems[i])
                 continue
-            sums[row] = sums.get(row, 0) + probability[:, i]
+            sums[row] = sums.get(row, 0) + said[:, i]
             counts[row] = counts.get(row, 0) + present[:, i].long()
             views[row] = views.get(row, 0) + 1
             labels[row] = int(batch.target[i].argmax())
@@ -276,13 +280,15 @@ def evaluate(
             f"{first.path}: {first.reason}{WORTH_HINT}"
         )
     rows = sorted(clips)
-    stacked = torch.stack([clips[row][1] for row in rows], 1).float()
+    stacked = torch.stack([clips[row][1] for row in rows], 1)
     counted = torch.stack([clips[row][2] for row in rows], 1)
+    if average == "logits":
+        stacked = stacked.softmax(2).where(counted[:, :, None], 0)
     return Evaluation(
         predictions=Predictions(
             row=torch.tensor(rows),
             label=torch.tensor([clips[row][0] for row in rows]),
-            probability=dict(zip(EVAL_ROWS, stacked, strict=True)),
+            probability=dict(zip(EVAL_ROWS, stacked.float(), strict=True)),
             counted=dict(zip(EVAL_ROWS, counted, strict=True)),
         ),
         bad=tuple(missing[row] for row in sorted(missing)),
@@ -298,10 +304,10 @@ def _present(batch: Batch) -> Bool[Tensor, "rows b"]:
     ).cpu()
 
 
-def _not_finite(batch: Batch, probability: Float64[Tensor, "rows b k"]) -> list[str]:
+def _not_finite(batch: Batch, values: Float64[Tensor, "rows b k"]) -> list[str]:
     """What of each clip is not finite; empty where all of it is."""
     heard = batch.audio.isfinite().flatten(1).all(1).tolist()
-    said = probability.isfinite().all(2).all(0).tolist()
+    said = values.isfinite().all(2).all(0).tolist()
     return [
         "" if a and b else "logits that are not finite" if a else "audio that is not finite"
         for a, b in zip(heard, said, strict=True)
@@ -311,11 +317,11 @@ def _not_finite(batch: Batch, probability: Float64[Tensor, "rows b k"]) -> list[
 def _eval_rows(
     model: LateFusionClassifier, frontend: Frontend, batch: Batch
 ) -> Float[Tensor, "rows b k"]:
-    """Probabilities for each of `EVAL_ROWS`, from one encoding."""
+    """Logits for each of `EVAL_ROWS`, from one encoding."""
     features = model.encode(*frontend(batch))
     nothing = torch.zeros_like(batch.has_video)
     heads = model.fusion(*features, batch.has_video, batch.has_audio)
     without_audio = model.fusion(*features, batch.has_video, nothing)
     without_video = model.fusion(*features, nothing, batch.has_audio)
     logits = [heads.fused, heads.video, heads.audio, without_audio.fused, without_video.fused]
-    return torch.stack(logits).float().softmax(2)
+    return torch.stack(logits).float()
