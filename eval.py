@@ -3,7 +3,7 @@
     python eval.py --checkpoint runs/demo                     the last checkpoint of a run
     python eval.py --checkpoint runs/demo/best.pt --split val --num_views 5
 
-Prints a table; writes result.json, predictions.jsonl and confusion.png into the folder `out`.
+Prints tables; writes result.json, predictions.safetensors and figures into the folder `out`.
 Installed, the command is `avmix evaluate`; in Python, `avmix.evaluate`.
 
 `evaluate` is in avmix/commands/evaluate.py, its tables are in avmix/commands/evaluation_report.py.

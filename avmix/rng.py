@@ -26,6 +26,7 @@ Purpose = Literal[
     "repair",
     "compose",
     "external",
+    "bootstrap",
 ]
 
 # Numbers, not hash(): they must never change, or every published run changes with them.
@@ -45,6 +46,7 @@ _NUMBER: dict[Purpose, int] = {
     "repair": 21,
     "compose": 22,
     "external": 23,
+    "bootstrap": 30,
 }
 
 

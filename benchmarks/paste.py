@@ -29,6 +29,7 @@ PAGES = (
     ROOT / "docs" / "augment.md",
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "decoding.md",
+    ROOT / "docs" / "evaluation.md",
     ROOT / "docs" / "features.md",
     ROOT / "docs" / "learning.md",
     ROOT / "docs" / "models.md",

@@ -15,7 +15,8 @@ import torch
 
 from avmix.augment import TimePlan
 from avmix.data.clip_reader import ClipReader
-from avmix.data.dataset import EvalSet, TrainSet
+from avmix.data.dataset import TrainSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.sample import BadClip, Loaded, Place, Sample
 from avmix.types import Batch, Clip, Entry
 

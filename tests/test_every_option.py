@@ -463,15 +463,16 @@ def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
 
 EVAL = {"num_views": 1, "batch_size": 3, "clip_seconds": 9.0, "verify": "never", "device": "auto",
         "threads": 2, "root": "{other}", "manifest": "{other}", "out": "{data}_eval",
-        "split": "train", "raw_weights": True}  # fmt: skip
+        "split": "train", "raw_weights": True, "alone": ["{data}_eval"], "resamples": 0,
+        "seed": 1, "crops": "three", "flip": True, "average": "logits"}  # fmt: skip
 """Another value of every option of evaluation, but for processes (test_train.py)."""
-EVAL_CHANGES = {"num_views", "split", "raw_weights"}
+EVAL_CHANGES = {"num_views", "split", "raw_weights", "crops", "flip", "average"}
 
 
 @pytest.mark.long
 def test_every_option_of_evaluation_is_heeded(runs: Runs) -> None:
     known = {f.name for f in fields(EvalConfig)}
-    assert known == {*EVAL, "checkpoint", "num_workers", "features"}
+    assert known == {*EVAL, "checkpoint", "num_workers", "features", "predictions"}
     checkpoint_of_run = str(runs.train({"optim.ema_decay": 0.5})[0] / "last.pt")
     usual: dict[str, Any] = {"checkpoint": checkpoint_of_run, "split": "val", "num_workers": 0,
                              "threads": 1, "device": "cpu"}  # fmt: skip
@@ -479,6 +480,8 @@ def test_every_option_of_evaluation_is_heeded(runs: Runs) -> None:
     scores = evaluation.evaluate(EvalConfig(**usual))
     for key, value in EVAL.items():
         value = value.format(**places) if isinstance(value, str) else value
+        if key == "alone":  # what `out` has written
+            value = [one.format(**places) for one in value]
         found = evaluation.evaluate(EvalConfig(**{**usual, key: value}))["fused"]
         assert found is not None
         assert math.isfinite(found.nll)

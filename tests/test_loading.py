@@ -11,7 +11,8 @@ import torch
 from media import beep_times, write_flash_beep
 
 from avmix.config import AugmentConfig, ClipConfig
-from avmix.data.dataset import EvalSet, TrainSet
+from avmix.data.dataset import TrainSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.loader import TrainLoader, eval_loader, train_loader
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.data.sample import Sample

@@ -15,7 +15,7 @@ from avmix import load
 from avmix.commands import evaluate as evaluation
 from avmix.commands import train
 from avmix.config import EvalConfig, ModelConfig
-from avmix.data.dataset import EvalSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.kept_features import FeaturesError
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.decode import NoVideoStreamError, decode_audio

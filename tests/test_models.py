@@ -180,7 +180,9 @@ class Former(FeatureNorm):
 
     def forward(self, x, present):
         keep = present[:, None]
-        mean, var = self._statistics(x, keep) if self.training else (self.mean, self.var)
+        mean, var = (
+            self._statistics(x, present.sum(), ~keep) if self.training else (self.mean, self.var)
+        )
         normalised = (x - mean) * (var + 1e-5).rsqrt() * self.weight + self.bias
         return normalised.masked_fill(~keep, 0)
 

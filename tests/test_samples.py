@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 
 from avmix.augment.wsola import stretch
 from avmix.config import AugmentConfig, ClipConfig, FrontendConfig
-from avmix.data.dataset import EvalSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.eval_windows import Window
 from avmix.data.manifest import Manifest, ManifestError, parse_row, row_of
 from avmix.decode import DecodeError, decode_clip

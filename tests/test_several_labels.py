@@ -15,7 +15,8 @@ from avmix.commands import evaluate as evaluation
 from avmix.commands import train
 from avmix.config import EvalConfig, TrainConfig, load_config
 from avmix.config.mix_method import METHODS
-from avmix.data.dataset import EvalSet, TrainSet
+from avmix.data.dataset import TrainSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.evaluation.metrics import SeveralScores
 from avmix.prepare.command import run_recipe

@@ -18,10 +18,11 @@ from jaxtyping import TypeCheckError
 from avmix.commands import evaluate as evaluation
 from avmix.commands import train
 from avmix.config import ClipConfig, EvalConfig, FrontendConfig, MixConfig
-from avmix.data.dataset import EvalSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.manifest import read_manifest
 from avmix.decode import ClipError, decode_clip, decode_clips
 from avmix.decode.downmix import mono, stereo
+from avmix.evaluation.metrics import Scores
 from avmix.mix import MixPlan, Part
 from avmix.mix.loudness import FLOOR_DB, loudness_db
 from avmix.models.frontend import Frontend
@@ -347,5 +348,6 @@ def test_a_stereo_run_trains_and_is_evaluated(
     scores = evaluation.evaluate(
         EvalConfig(checkpoint=str(out), split="train", num_views=1, num_workers=1, threads=1)
     )
-    assert scores["fused"] is not None
-    assert 0 <= scores["fused"].top1 <= 1
+    fused = scores["fused"]
+    assert isinstance(fused, Scores)
+    assert 0 <= fused.top1 <= 1

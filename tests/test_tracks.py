@@ -11,7 +11,7 @@ from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
 from avmix.config import ClipConfig
-from avmix.data.dataset import EvalSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.eval_windows import Window
 from avmix.data.manifest import Manifest, parse_row, row_of
 from avmix.decode import NoAudioStreamError, decode_audio, decode_clip

@@ -23,7 +23,8 @@ from avmix.commands import train
 from avmix.config import EvalConfig, TrainConfig, load_config
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.data.sample import TooManyBadClips
-from avmix.evaluation.metrics import EVAL_ROWS
+from avmix.evaluation.metrics import EVAL_ROWS, Scores
+from avmix.evaluation.prediction_file import NAME, read_predictions
 from avmix.training import checkpoint, training_setup
 from avmix.training.checkpoint import CheckpointError
 from avmix.training.measurements import StepRecord, Stopwatch
@@ -87,18 +88,15 @@ def test_evaluation_covers_the_split(finished: Path, capsys: pytest.CaptureFixtu
     result = json.loads((finished / "eval_test/result.json").read_text())
     assert (result["num_evaluated"], result["num_missing"]) == (20, 0)
     fused = scores["fused"]
-    assert fused is not None
+    assert isinstance(fused, Scores)
     assert result["scores"]["fused"]["top1"] == fused.top1
     assert sum(row["clips"] for row in result["per_class"]) == 20
-    lines = (finished / "eval_test/predictions.jsonl").read_text().splitlines()
-    predictions = [json.loads(line) for line in lines]
-    classes = [row["class"] for row in result["per_class"]]
-    right = 0
-    for prediction in predictions:
-        probability = prediction["probability"]["fused"]
-        assert sum(probability) == pytest.approx(1, abs=1e-4)
-        right += classes[probability.index(max(probability))] == prediction["label"]
-    assert right / 20 == fused.top1
+    kept = read_predictions(finished / "eval_test")
+    assert kept.label is not None
+    fused_probability = kept.probability["fused"]
+    assert fused_probability.sum(1) == pytest.approx(1, abs=1e-4)
+    assert (fused_probability.argmax(1) == kept.label).mean() == fused.top1
+    assert [clip.row for clip in kept.clips] == list(range(20))
     assert (finished / "eval_test/confusion.png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
     assert "20 clips evaluated, 0 missing" in said
@@ -107,6 +105,25 @@ def test_evaluation_covers_the_split(finished: Path, capsys: pytest.CaptureFixtu
         f"{finished}/best.pt is the one that was best on val: --checkpoint {finished}/best.pt"
         in said
     )
+
+
+def test_kept_predictions_give_the_tables_again(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the bit, from a copy of the one file, where no clip and no checkpoint is."""
+    options = {"num_views": 2, "num_workers": 0, "threads": 1, "resamples": 100}
+    first, copy = tmp_path / "first", tmp_path / "copy" / NAME
+    scores = evaluation.evaluate(
+        EvalConfig(checkpoint=str(finished), out=str(first), **options)  # type: ignore[arg-type]
+    )
+    tables = capsys.readouterr().out.partition("test: 20 clips")[2]
+    copy.parent.mkdir()
+    shutil.copy(first / NAME, copy)
+    again = evaluation.evaluate(EvalConfig(predictions=str(copy), resamples=100))
+    assert again == scores
+    assert capsys.readouterr().out.partition("test: 20 clips")[2] == tables
+    for name in ("result.json", "confusion.png", "reliability.png"):
+        assert (copy.parent / name).read_bytes() == (first / name).read_bytes()
 
 
 def test_a_finished_run_is_not_done_again(

@@ -100,7 +100,7 @@ def test_the_installed_command_does_the_whole_job(installed: Path, work: Path) -
     said = run(installed, work, "avmix", "evaluate", "--checkpoint", "runs/mine",
                "--num_workers", "0")  # fmt: skip
     assert "2 clips evaluated, 0 missing" in said
-    for name in ("result.json", "predictions.jsonl", "confusion.png"):
+    for name in ("result.json", "predictions.safetensors", "confusion.png", "reliability.png"):
         assert (work / "runs/mine/eval_test" / name).stat().st_size > 0
 
     said = run(installed, work, "avmix", "doctor", "my_clips")

@@ -13,7 +13,7 @@ from avmix.augment.audio_transforms import (
 )
 from avmix.augment.augment_plan import AugmentPlan, VisibleParts, in_words, visible_parts
 from avmix.augment.timing import TimePlan, apply_time, draw_times, whole_window
-from avmix.augment.video_transforms import VideoPlan, apply_video, centred, draw_video
+from avmix.augment.video_transforms import VideoPlan, along, apply_video, centred, draw_video
 
 __all__ = [
     "AudioPlan",
@@ -22,6 +22,7 @@ __all__ = [
     "TimePlan",
     "VideoPlan",
     "VisibleParts",
+    "along",
     "apply_audio",
     "apply_time",
     "apply_video",

@@ -96,6 +96,15 @@ def centred(height: int, width: int) -> VideoPlan:
     )
 
 
+def along(height: int, width: int) -> tuple[VideoPlan, VideoPlan, VideoPlan]:
+    """The largest squares at the beginning, in the middle and at the end of the longer side: left,
+    centre and right of a landscape frame, as in evaluation with three crops."""
+    middle, side = centred(height, width), min(height, width)
+    first = VideoPlan(crop=Rectangle(top=0, left=0, height=side, width=side))
+    last = VideoPlan(crop=Rectangle(top=height - side, left=width - side, height=side, width=side))
+    return first, middle, last
+
+
 def draw_video(
     config: AugmentConfig,
     height: int,

@@ -99,6 +99,13 @@ COMMANDS = (
         reads_words=True,
     ),
     Command(
+        name="compare",
+        group="train",
+        summary="compare evaluated runs: paired differences with intervals",
+        example="avmix compare runs/none runs/mixup --figure compare.png",
+        module="avmix.commands.compare",
+    ),
+    Command(
         name="features",
         group="train",
         summary="compute the embeddings of every clip once, by frozen encoders",

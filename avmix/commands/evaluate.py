@@ -3,17 +3,21 @@
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from avmix.commands.evaluation_report import print_report, write_report
-from avmix.config import EvalConfig
+from avmix.config import EvalConfig, to_yaml
 from avmix.config.unset import is_unset, plain
-from avmix.data.dataset import EvalSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.feature_loader import feature_eval_loader
 from avmix.data.kept_features import KeptFeatures, changed_identity, open_features
 from avmix.data.loader import EvalLoader, eval_loader, read_limits
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.data.quarantine import Quarantine
+from avmix.evaluation.kept_predictions import KeptPredictions, Origin, kept_of
 from avmix.evaluation.metrics import AllScores, all_scores
+from avmix.evaluation.prediction_file import NAME, found_in, read_predictions, write_predictions
+from avmix.evaluation.score_table import check_comparable, score_table
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.frontend import Frontend
 from avmix.models.on_features import AnyFrontend, KeptFrontend, build_on_features
@@ -21,6 +25,7 @@ from avmix.system.paths import unmakable
 from avmix.system.printing import console_of, echo_on
 from avmix.training import checkpoint, engine, runtime
 from avmix.training.checkpoint import Checkpoint, CheckpointError
+from avmix.training.run_environment import environment
 from avmix.training.runtime import Runtime
 
 
@@ -28,23 +33,61 @@ def evaluate(config: EvalConfig) -> AllScores:
     """Evaluate, print, write; returns the metrics of each row of the table, None where no clip has
     its modality.
 
-    Raises ValueError (`ManifestError`, `FeaturesError`, `CheckpointError`, an option that does not
-    fit the machine), `TooManyBadClips` when no clip can be read, and `LoaderError`.
+    Raises ValueError (`ManifestError`, `FeaturesError`, `CheckpointError`, `PredictionsError`, an
+    option that does not fit the machine), `TooManyBadClips` when no clip can be read, and
+    `LoaderError`.
     """
+    if config.predictions:
+        path = Path(config.predictions)
+        kept = read_predictions(path)
+        out = Path(config.out) if config.out else path if path.is_dir() else path.parent
+        _refuse(out)
+        return _report(config, out, kept)
+    return _evaluate(config)
+
+
+class _Found(NamedTuple):
+    path: Path
+    state: Checkpoint
+    averaged: bool
+    """Whether the average of the weights was evaluated."""
+
+
+def _report(config: EvalConfig, out: Path, kept: KeptPredictions) -> AllScores:
+    """Tables and files of predictions; returns the metrics of each row."""
+    alone = [read_predictions(found_in(Path(run), kept.split)) for run in config.alone]
+    for run, other in zip(config.alone, alone, strict=True):
+        check_comparable(kept, other, run)
+    table = score_table(kept, num_resamples=config.resamples, seed=config.seed, alone=alone)
+    scores = all_scores(kept.predictions())
+    write_report(out, kept, scores, table, config)  # first: `| head` may end us
+    print_report(kept, table)
+    return scores
+
+
+def _evaluate(config: EvalConfig) -> AllScores:
     path = Path(config.checkpoint)
     path = path / "last.pt" if path.is_dir() else path
     state = checkpoint.load(path)
     trained, several = state.config, state.config.loss.labels == "multi"
     if config.raw_weights and state.average is None:
         raise CheckpointError(f"raw_weights cannot act: {path} has no average of its weights")
+    if config.flip and trained.augment.never_flip:
+        raise ValueError(
+            f"flip: {path} was trained with augment.never_flip; which clips may be mirrored would "
+            "depend on their labels, which evaluation must not know"
+        )
     manifest, kept = _split(config, path, state)
+    num_views = plain(config.num_views) if kept is None else kept.num_eval_views
+    config = replace(config, num_views=num_views)
     if len(state.classes) < 2:
         raise CheckpointError(
             f"{path}: its only class is {state.classes[0]!r}; there is nothing to evaluate"
         )
     out = Path(config.out) if config.out else path.parent / f"eval_{config.split}"
-    if why := unmakable(out):
-        raise ValueError(f"out: {out} {why}")
+    _refuse(out)
+    for run in config.alone:
+        found_in(Path(run), config.split)  # before hours of work
     quarantine = Quarantine(out / "quarantine.jsonl", also=[path.parent / "quarantine.jsonl"])
     with runtime.start(device=config.device, threads=config.threads) as here:
         model, frontend, loader = _parts(config, state, manifest, kept, quarantine, here)
@@ -52,25 +95,20 @@ def evaluate(config: EvalConfig) -> AllScores:
         checkpoint.load_weights(path, state, model, average=averaged)
         with closing(loader):
             found = engine.evaluate(
-                model.to(here.device), frontend.to(here.device), loader, here, several
-            )
-        scores = all_scores(found.predictions)
-        config = replace(config, num_views=loader.num_views)
-        if here.is_main:
-            threads = runtime.omp_notice(here.threads, "threads")
-            for notice in (threads, quarantine.notice(), state.notice()):
-                if notice:
-                    echo_on(console_of(), notice)
-            if path != Path(config.checkpoint) and (best := path.with_name("best.pt")).exists():
-                echo_on(console_of(), f"evaluated {path}, the last epoch; {best} is the one that "
-                        f"was best on val: --checkpoint {best} evaluates it")  # fmt: skip
-            if averaged:
-                echo_on(console_of(), "evaluated the average of the weights (optim.ema_decay "
-                        f"{trained.optim.ema_decay:g}); --raw_weights true evaluates the last "
-                        "ones")  # fmt: skip
-            write_report(out, manifest, found, scores, config, state)  # first: `| head` may end us
-            print_report(manifest, found, scores, config.num_views, state)
-    return scores
+                model.to(here.device), frontend.to(here.device), loader, here, several,
+                average=config.average,
+            )  # fmt: skip
+        if not here.is_main:
+            return all_scores(found.predictions)
+        threads = runtime.omp_notice(here.threads, "threads")
+        for notice in (threads, quarantine.notice(), state.notice()):
+            if notice:
+                echo_on(console_of(), notice)
+        _say_which(config, _Found(path, state, averaged))
+        origin = _origin(config, _Found(path, state, averaged))
+        predictions = kept_of(manifest, found.predictions, found.bad, origin)
+        write_predictions(out / NAME, predictions)
+        return _report(config, out, predictions)
 
 
 def _split(
@@ -85,7 +123,7 @@ def _split(
         manifest = read_manifest(folder, config.split)
         _check_classes(manifest, folder, path, state)
         return manifest, None
-    for name in ("root", "manifest", "num_workers", "clip_seconds"):
+    for name in ("root", "manifest", "num_workers", "clip_seconds", "crops", "flip"):
         if getattr(config, name) != getattr(EvalConfig, name):
             raise CheckpointError(f"{name} cannot act: {path} was trained on features")
     folder = Path(config.features or trained.features)
@@ -95,10 +133,10 @@ def _split(
         raise CheckpointError(
             f"{path} was trained on other features than {folder} holds ({', '.join(changed)})"
         )
-    if not is_unset(config.num_views) and config.num_views != kept.num_views:
+    if not is_unset(config.num_views) and config.num_views != kept.num_eval_views:
         raise CheckpointError(
-            f"num_views must be {kept.num_views}, the views that {folder} holds of each clip, got "
-            f"{config.num_views}"
+            f"num_views must be {kept.num_eval_views}, the views that {folder} holds of each clip, "
+            f"got {config.num_views}"
         )
     return kept.manifest, kept
 
@@ -137,8 +175,8 @@ def _parts(
     )  # fmt: skip
     views = EvalSet(
         manifest=manifest, root=Path(config.root or trained.data.root), clip=trained.clip,
-        num_views=plain(config.num_views), verify=config.verify,
-        limits=read_limits(config.num_workers, config.clip_seconds),
+        num_views=config.num_views, crops=config.crops, flip=config.flip,
+        verify=config.verify, limits=read_limits(config.num_workers, config.clip_seconds),
         several_labels=trained.loss.labels == "multi", modalities=trained.model.modalities,
     )  # fmt: skip
     loader = eval_loader(
@@ -147,3 +185,34 @@ def _parts(
         rank=here.rank, world_size=here.world_size, pin=pin,
     )  # fmt: skip
     return model, Frontend(trained.frontend, trained.clip.sample_rate, model.pixels), loader
+
+
+def _origin(config: EvalConfig, found: _Found) -> Origin:
+    state = found.state
+    return Origin(
+        checkpoint=state.digest or "",
+        config=to_yaml(state.config),
+        weights="average" if found.averaged else "last",
+        epochs_trained=state.epoch,
+        chance=None if state.chance is None else state.chance.epochs,
+        views={name: getattr(config, name) for name in ("num_views", "crops", "flip", "average")},
+        environment=environment(),
+    )
+
+
+def _say_which(config: EvalConfig, found: _Found) -> None:
+    """Which checkpoint and which weights were evaluated, where there are others."""
+    path, state, averaged = found
+    if path != Path(config.checkpoint) and (best := path.with_name("best.pt")).exists():
+        echo_on(console_of(), f"evaluated {path}, the last epoch; {best} is the one that "
+                f"was best on val: --checkpoint {best} evaluates it")  # fmt: skip
+    if averaged:
+        echo_on(console_of(), "evaluated the average of the weights (optim.ema_decay "
+                f"{state.config.optim.ema_decay:g}); --raw_weights true evaluates the last "
+                "ones")  # fmt: skip
+
+
+def _refuse(out: Path) -> None:
+    """Raises ValueError where nothing can be written."""
+    if why := unmakable(out):
+        raise ValueError(f"out: {out} {why}")

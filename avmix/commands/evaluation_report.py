@@ -1,160 +1,247 @@
-"""The report of an evaluation: the tables it prints, result.json, predictions, confusion matrix."""
+"""The report of an evaluation: the tables it prints, result.json, figures.
+
+All of it is computed from kept predictions: evaluating and reading them again give the same bytes.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
-from avmix.config import EvalConfig
-from avmix.data.clip_reader import is_audible
-from avmix.data.manifest import Manifest
+from avmix.config import EvalConfig, TrainConfig, from_yaml
 from avmix.evaluation.figures import draw_confusion
+from avmix.evaluation.fusion_gain import MEANINGS
+from avmix.evaluation.kept_predictions import KeptPredictions, Origin
 from avmix.evaluation.metrics import (
     EVAL_ROWS,
     AllScores,
-    Scores,
-    SeveralScores,
     class_accuracy,
     confusion_matrix,
     most_confused,
 )
+from avmix.evaluation.prediction_file import NAME
+from avmix.evaluation.reliability import draw_reliability
+from avmix.evaluation.resampling import Figure
+from avmix.evaluation.score_table import ScoreTable
 from avmix.system import strict_json
 from avmix.system.atomic_files import replacing
 from avmix.system.printing import console_of, echo_on, printable
 from avmix.training.chance_level import HEADS, is_often_at_chance, likely_causes
-from avmix.training.checkpoint import Checkpoint
-from avmix.training.engine import Evaluation
-from avmix.training.run_environment import environment
 
 _MOST_CLASSES, _FEWER_CLASSES = 60, 20
 """Above the first number of classes, only the second is printed."""
-_HEADINGS = {
-    few: ("", "clips", "top-1 %", *([] if few else ["top-5 %"]), "mean class %", "NLL", "ECE")
-    for few in (False, True)
+_PERCENT, _PLAIN = (100, 1), (1, 3)
+"""Factor and digits of a figure."""
+_COLUMNS: dict[str, tuple[str, tuple[int, int]]] = {
+    "top1": ("top-1 %", _PERCENT),
+    "top5": ("top-5 %", _PERCENT),
+    "mean_class": ("mean class %", _PERCENT),
+    "map": ("mAP %", _PERCENT),
+    "f1": ("F1 %", _PERCENT),
+    "nll": ("NLL", _PLAIN),
+    "ece": ("ECE", _PLAIN),
 }
-"""Of the table, by whether there are fewer than 6 classes: top-5 would say nothing."""
-_SEVERAL_HEADINGS = ("", "clips", "classes", "mAP %", "NLL")
-"""Of the table where clips have several labels."""
+_SINGLE, _SEVERAL = ("top1", "top5", "mean_class", "nll", "ece"), ("map", "top1", "f1", "nll")
+"""Columns of the table by the kind of labels; the first of them has its interval beside it."""
+_UNITS = {"points": (100, 1), "%": (100, 1), "nats": (1, 3)}
 
 
-def print_report(
-    manifest: Manifest,
-    found: Evaluation,
-    scores: AllScores,
-    num_views: int,
-    state: Checkpoint,
-) -> None:
+def print_report(kept: KeptPredictions, table: ScoreTable) -> None:
     """Print the tables, what each clip that is missing lacks, and the heads at chance."""
     console = console_of()
-    silent = sum(not is_audible(manifest.entries[row]) for row in found.predictions.row.tolist())
-    table = Table(
+    silent = sum(not clip.audible for clip in kept.clips)
+    printed = Table(
         title=printable(
-            f"{manifest.protocol}, {manifest.split}: {len(found.predictions.row)} clips "
-            f"evaluated, {len(found.bad)} missing; {silent} without audio; {num_views} views"
+            f"{kept.protocol}, {kept.split}: {len(kept.clips)} clips "
+            f"evaluated, {len(kept.missing)} missing; {silent} without audio; {_views(kept.origin)}"
         )
     )
-    several, few = found.predictions.target is not None, len(manifest.classes) <= 5
-    headings = _SEVERAL_HEADINGS if several else _HEADINGS[few]
-    for heading in headings:
-        table.add_column(heading, justify="left" if not heading else "right")
+    shown = _shown(kept)
+    for heading in ("", "clips", *_headings(shown)):
+        name = not heading
+        printed.add_column(heading, justify="left" if name else "right", no_wrap=name)
+    origin = kept.origin
     marked = {
         name: n
-        for name, n in (_at_chance(state) or {}).items()
-        if is_often_at_chance(n, state.epoch)
+        for name, n in (_at_chance(origin) or {}).items()
+        if is_often_at_chance(n, origin.epochs_trained)
     }
-    for name, s in scores.items():
+    for name, figures in table.rows.items():
         mark = " *" if name in marked else ""
-        table.add_row(name + mark, *_cells(s, headings))
-    console.print(table)
+        printed.add_row(name + mark, *_cells(figures, shown))
+    console.print(printed)
     for head, name in zip(HEADS, EVAL_ROWS, strict=False):
         if name in marked:
             echo_on(
                 console,
-                f"* the {head} head was at chance in {marked[name]} of {state.epoch} epochs "
-                "of training: its training loss was no better than guessing by class frequencies. "
-                f"{likely_causes(head, state.config)}",
+                f"* the {head} head was at chance in {marked[name]} of {origin.epochs_trained} "
+                "epochs of training: its training loss was no better than guessing by class "
+                f"frequencies. {likely_causes(head, from_yaml(TrainConfig, origin.config))}",
             )
-    if not several:
-        console.print(_class_table(manifest, found))
-    if pairs := _confused(manifest, found):
-        table = Table(title="most confused by the fused head")
+    if table.fusion:
+        console.print(_fusion_table(table.fusion))
+    if any(f.num_resamples for f in (table.rows["fused"] or {}).values()):
+        echo_on(console, _about_intervals(table))
+    if kept.single:
+        console.print(_class_table(kept))
+    if pairs := _confused(kept):
+        confused = Table(title="most confused by the fused head")
         for heading in ("class", "taken for", "clips", "% of the class"):
-            table.add_column(heading, justify="right" if heading[-1] in "s%" else "left")
+            confused.add_column(heading, justify="right" if heading[-1] in "s%" else "left")
         for pair in pairs:
-            table.add_row(printable(pair["true"]), printable(pair["predicted"]),
-                          str(pair["clips"]), f"{100 * pair['share']:.1f}")  # fmt: skip
-        console.print(table)
-    for b in found.bad:
+            confused.add_row(printable(pair["true"]), printable(pair["predicted"]),
+                             str(pair["clips"]), f"{100 * pair['share']:.1f}")  # fmt: skip
+        console.print(confused)
+    for b in kept.missing:
         echo_on(console, f"missing: {b.path}: {b.reason}")
 
 
 def write_report(
     out: Path,
-    manifest: Manifest,
-    found: Evaluation,
+    kept: KeptPredictions,
     scores: AllScores,
+    table: ScoreTable,
     config: EvalConfig,
-    state: Checkpoint,
 ) -> None:
-    """Write result.json, predictions.jsonl and confusion.png into the folder `out`."""
+    """Write result.json and figures into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    predictions = found.predictions
+    origin = kept.origin
     result = {
-        "protocol": manifest.protocol,
-        "split": manifest.split,
-        "split_sha256": manifest.sha256,
-        "num_evaluated": len(predictions.row),
-        "num_missing": len(found.bad),
-        "missing": [b._asdict() for b in found.bad],
-        "num_views": config.num_views,
-        "epochs_trained": state.epoch,
-        "weights": "last" if config.raw_weights or state.average is None else "average",
-        "at_chance": _at_chance(state),
+        "protocol": kept.protocol,
+        "split": kept.split,
+        "split_sha256": kept.split_sha256,
+        "num_evaluated": len(kept.clips),
+        "num_missing": len(kept.missing),
+        "missing": [b._asdict() for b in kept.missing],
+        **origin.views,
+        "epochs_trained": origin.epochs_trained,
+        "weights": origin.weights,
+        "checkpoint_digest": origin.checkpoint,
+        "at_chance": _at_chance(origin),
         "scores": {name: s and asdict(s) for name, s in scores.items()},
-        "per_class": _per_class(manifest, found),
-        "most_confused": _confused(manifest, found),
-        "environment": environment(),
+        "intervals": {
+            "resamples": config.resamples,
+            "seed": config.seed,
+            "rows": {name: s and as_json(s) for name, s in table.rows.items()},
+        },
+        "fusion": as_json(table.fusion),
+        "alone": list(config.alone),
+        "classes_without_clips": table.num_without_positive,
+        "per_class": _per_class(kept),
+        "most_confused": _confused(kept),
+        "environment": origin.environment,
     }
     with replacing(out / "result.json") as file:
         file.write(strict_json.dumps(result, indent=2).encode() + b"\n")
-    with replacing(out / "predictions.jsonl") as file:
-        for i, row in enumerate(predictions.row.tolist()):
-            entry = manifest.entries[row]
-            line = {
-                "clip_id": entry.clip_id,
-                **(
-                    {"label": manifest.classes[int(predictions.label[i])]}
-                    if predictions.target is None
-                    else {"labels": entry.labels}
-                ),
-                "probability": {
-                    name: [round(x, 6) for x in p[i].tolist()]
-                    for name, p in predictions.probability.items()
-                    if predictions.counted[name][i]
-                },
-            }
-            file.write(strict_json.dumps(line).encode() + b"\n")
-    if predictions.target is not None:
-        echo_on(console_of(), f"wrote {out}/result.json, predictions.jsonl")
-        return
-    confusion = confusion_matrix(*predictions.of("fused"))
-    top1 = 100 * confusion.diagonal().sum() / confusion.sum()
-    title = f"{manifest.protocol} {manifest.split}: fused, top-1 {top1:.1f} %"
-    draw_confusion(confusion, manifest.classes, title, out / "confusion.png")
-    echo_on(console_of(), f"wrote {out}/result.json, predictions.jsonl, confusion.png")
+    written = ["result.json", *([NAME] if (out / NAME).exists() else [])]
+    if kept.single:
+        confusion = confusion_matrix(*kept.predictions().of("fused"))
+        top1 = 100 * confusion.diagonal().sum() / confusion.sum()
+        title = f"{kept.protocol} {kept.split}: fused, top-1 {top1:.1f} %"
+        draw_confusion(confusion, kept.classes, title, out / "confusion.png")
+        written.append("confusion.png")
+    heads = {row: kept.answers(row, clips) for row in EVAL_ROWS[:3]
+             if row in kept.probability and len(clips := kept.clips_of(row))}  # fmt: skip
+    draw_reliability(heads, f"{kept.protocol} {kept.split}", out / "reliability.png")
+    echo_on(console_of(), f"wrote {out}/{', '.join([*written, 'reliability.png'])}")
 
 
-def _at_chance(state: Checkpoint) -> dict[str, int | None] | None:
+def as_json(figures: dict[str, Figure]) -> dict[str, dict[str, Any]]:
+    """Figures as they stand in result.json."""
+    return {name: asdict(figure) for name, figure in figures.items()}
+
+
+def interval(figure: Figure, scale: tuple[int, int] = _PERCENT) -> str:
+    """Both ends of the interval, in words; `-` without one."""
+    if figure.low is None or figure.high is None:
+        return "-"
+    factor, digits = scale
+    return f"{factor * figure.low:.{digits}f} to {factor * figure.high:.{digits}f}"
+
+
+def number(figure: Figure, scale: tuple[int, int]) -> str:
+    """The value of a figure; `-` where it has none."""
+    return "-" if figure.value is None else f"{scale[0] * figure.value:.{scale[1]}f}"
+
+
+def _views(origin: Origin) -> str:
+    """How clips were looked at, in words."""
+    said = origin.views
+    words = [f"{said.get('num_views')} views"]
+    words += ["3 crops of each"] if said.get("crops") == "three" else []
+    words += ["mirrored too"] if said.get("flip") else []
+    words += ["logits averaged"] if said.get("average") == "logits" else []
+    return ", ".join(words)
+
+
+def _at_chance(origin: Origin) -> dict[str, int | None] | None:
     """Epochs in which each head was at chance, by row of the table: None for a head that was not
     judged, or altogether where the checkpoint does not say."""
-    return None if state.chance is None else dict(zip(EVAL_ROWS, state.chance.epochs, strict=False))
+    return None if origin.chance is None else dict(zip(EVAL_ROWS, origin.chance, strict=False))
 
 
-def _class_table(manifest: Manifest, found: Evaluation) -> Table:
+def _shown(kept: KeptPredictions) -> Sequence[str]:
+    """Columns of the table; below 6 classes top-5 would say nothing."""
+    names = _SINGLE if kept.single else _SEVERAL
+    return [name for name in names if name != "top5" or len(kept.classes) > 5]
+
+
+def _headings(shown: Sequence[str]) -> list[str]:
+    first, *others = (_COLUMNS[name][0] for name in shown)
+    return [first, "95 %", *others]
+
+
+def _cells(figures: dict[str, Figure] | None, shown: Sequence[str]) -> list[str]:
+    """A line of the table without its name."""
+    if figures is None:
+        return ["0", *"-" * (len(shown) + 1)]
+    first, *others = (number(figures[name], _COLUMNS[name][1]) for name in shown)
+    main = figures[shown[0]]
+    return [str(main.num_clips), first, _short_interval(main), *others]
+
+
+def _short_interval(share: Figure) -> str:
+    """Of a share, in %: the table has to fit into 80 letters."""
+    if share.low is None or share.high is None or share.width is None:
+        return "-"
+    digits = 0 if share.width >= 0.1 else 1
+    return f"{100 * share.low:.{digits}f}-{100 * share.high:.{digits}f}"
+
+
+def _fusion_table(fusion: dict[str, Figure]) -> Table:
+    clips = fusion["gain"].num_clips
+    table = Table(title=f"what fusion is worth: {clips} clips with both modalities")
+    for heading in ("", "value", "95 %", "unit"):
+        table.add_column(heading, justify="right" if heading in ("value", "95 %") else "left")
+    for name, figure in fusion.items():
+        meaning = MEANINGS[name]
+        scale = _UNITS[meaning.unit]
+        sign = "+" if name.startswith("gain") and (figure.value or 0) > 0 else ""
+        about = "" if figure.num_clips == clips else f" ({figure.num_clips} clips)"
+        table.add_row(meaning.title + about, sign + number(figure, scale), interval(figure, scale),
+                      meaning.unit)  # fmt: skip
+    return table
+
+
+def _about_intervals(table: ScoreTable) -> str:
+    """What the intervals are over, and how wide they would be if clips were independent."""
+    top1 = (table.rows["fused"] or {})["top1"]
+    said = f"intervals: 95 %, bootstrap over {top1.num_sources} sources"
+    wide, narrow = top1.width, top1.naive_width
+    if wide and narrow and top1.num_sources != top1.num_clips:
+        said += (
+            f"; as if the {top1.num_clips} clips were independent, that of fused top-1 would be "
+            f"{100 * narrow:.1f} points wide and not {100 * wide:.1f}"
+        )
+    return said
+
+
+def _class_table(kept: KeptPredictions) -> Table:
     """Accuracy per class; of many classes, of those that the fused head knows least."""
-    rows = [row for row in _per_class(manifest, found) if row["clips"]]
+    rows = [row for row in _per_class(kept) if row["clips"]]
     title = "accuracy per class, %"
     if len(rows) > _MOST_CLASSES:
         rows = sorted(rows, key=lambda row: row["fused"])[:_FEWER_CLASSES]
@@ -164,45 +251,33 @@ def _class_table(manifest: Manifest, found: Evaluation) -> Table:
         by_class.add_column(heading, justify="left" if heading == "class" else "right")
     for row in rows:
         by_class.add_row(printable(row["class"]), str(row["clips"]), *(
-            "-" if row[name] is None else f"{100 * row[name]:.1f}"
+            "-" if row.get(name) is None else f"{100 * row[name]:.1f}"
             for name in ("fused", "video head", "audio head")
         ))  # fmt: skip
     return by_class
 
 
-def _confused(manifest: Manifest, found: Evaluation) -> list[dict]:
+def _confused(kept: KeptPredictions) -> list[dict]:
     """The pairs of classes that the fused head takes for each other most often; none where clips
     have several labels."""
-    if found.predictions.target is not None:
+    if not kept.single:
         return []
-    confusion = confusion_matrix(*found.predictions.of("fused"))
+    confusion = confusion_matrix(*kept.predictions().of("fused"))
     return [
-        {"true": manifest.classes[pair.true], "predicted": manifest.classes[pair.predicted],
+        {"true": kept.classes[pair.true], "predicted": kept.classes[pair.predicted],
          "clips": pair.num_clips, "share": pair.share}
         for pair in most_confused(confusion)
     ]  # fmt: skip
 
 
-def _cells(s: Scores | SeveralScores | None, headings: Sequence[str]) -> list[str]:
-    """A line of the table with these headings, without its name."""
-    if s is None:
-        return ["0", *"-" * (len(headings) - 2)]
-    if isinstance(s, SeveralScores):
-        return [str(s.num_clips), str(s.num_classes), f"{100 * s.mean_ap:.1f}", f"{s.nll:.3f}"]
-    top5 = [] if s.top5 is None else [f"{100 * s.top5:.1f}"]
-    return [str(s.num_clips), f"{100 * s.top1:.1f}", *top5, f"{100 * s.mean_class:.1f}",
-            f"{s.nll:.3f}", f"{s.ece:.3f}"]  # fmt: skip
-
-
-def _per_class(manifest: Manifest, found: Evaluation) -> list[dict]:
-    predictions = found.predictions
+def _per_class(kept: KeptPredictions) -> list[dict]:
+    """Number of clips of each class and, of single-label clips, accuracy in each row."""
+    predictions = kept.predictions()
     if predictions.target is not None:
-        positives = (predictions.target["fused"] > 0).sum(0).tolist()
-        return [{"class": c, "clips": n} for c, n in zip(manifest.classes, positives, strict=True)]
-    clips = predictions.label.bincount(minlength=len(manifest.classes)).tolist()
-    rows: list[dict] = [
-        {"class": c, "clips": n} for c, n in zip(manifest.classes, clips, strict=True)
-    ]
+        positives = (predictions.target["fused"] > 0.5).sum(0).tolist()
+        return [{"class": c, "clips": n} for c, n in zip(kept.classes, positives, strict=True)]
+    clips = predictions.label.bincount(minlength=len(kept.classes)).tolist()
+    rows: list[dict] = [{"class": c, "clips": n} for c, n in zip(kept.classes, clips, strict=True)]
     for name in predictions.probability:
         for row, accuracy in zip(rows, class_accuracy(*predictions.of(name)).tolist(), strict=True):
             row[name] = None if math.isnan(accuracy) else accuracy  # no clip has the modality

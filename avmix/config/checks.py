@@ -39,6 +39,7 @@ LARGEST: dict[str, int] = {
     "num_workers": 1024,
     "batch_size": 2**16,
     "num_views": 10_000,
+    "resamples": 1_000_000,
     "threads": 1024,
 }
 """Far beyond what anybody wants, by path: more ends in memory that no machine has, in numbers that

@@ -176,7 +176,15 @@ def _parser_of(cls: type, prog: str | None = None, epilog: str | None = None) ->
     parser.keys = tuple(_keys(cls))
     parser.add_argument("--config", action="config", help="YAML file; may be given more than once")
     parser.add_class_arguments(cls)
+    for action in parser._actions:
+        if (alias := _ALIASES.get(action.dest)) is not None:
+            action.option_strings = [*action.option_strings, alias]
+            parser._option_string_actions[alias] = action
     return parser
+
+
+_ALIASES = {"predictions": "--from"}
+"""Further names of options, that Python does not allow as names of fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +224,8 @@ def _type_at(cls: Any, key: str) -> Any:
     return cls
 
 
-_PATHS = ("root", "manifest", "features", "table", "extra", "out", "checkpoint", "weights")
+_PATHS = ("root", "manifest", "features", "table", "extra", "out", "checkpoint", "weights",
+          "predictions", "alone")  # fmt: skip
 """Options that are paths, in whatever section."""
 
 

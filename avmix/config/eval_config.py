@@ -1,23 +1,38 @@
 """Evaluation configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from avmix.config.checks import validate, validate_numbers
 from avmix.config.unset import unset
 
+_OF_PREDICTIONS = ("predictions", "alone", "resamples", "seed", "out")
+"""Options that act where no clip is looked at."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Evaluate a checkpoint: fused prediction, each modality alone, each modality removed."""
+    """Evaluate a checkpoint: fused prediction, each modality alone, each modality removed. Or
+    compute the tables of kept predictions again."""
 
-    checkpoint: str
+    checkpoint: str = ""
     """A .pt file that training wrote, or the folder of a run (its last.pt)."""
+    predictions: str = ""
+    """In place of a checkpoint: predictions.safetensors of an earlier evaluation, or the folder
+    that holds it. No network and no clip is read."""
     split: str = "test"
     """Split of the dataset to evaluate."""
     num_views: int = unset(3)
-    """Views per clip, >= 1: evenly spaced windows whose probabilities are averaged. Of features, as
+    """Windows per clip, >= 1: evenly spaced, each with the audio of its seconds. Of features, as
     many as were kept."""
+    crops: Literal["centre", "three"] = "centre"
+    """Crops of each window: the square in the centre, or three along the longer side (left, centre,
+    right)."""
+    flip: bool = False
+    """Every crop also mirrored. Not for a network that was trained with augment.never_flip: which
+    clips may be mirrored is known from their labels alone."""
+    average: Literal["probabilities", "logits"] = "probabilities"
+    """What of all views of a clip is averaged."""
     batch_size: int = 32
     """Windows per batch."""
     raw_weights: bool = False
@@ -41,11 +56,32 @@ class EvalConfig:
     """Device, as run.device."""
     threads: int = 0
     """CPU threads, as run.threads."""
+    alone: list[str] = field(default_factory=list)
+    """Evaluated runs, or files of predictions, of networks that were trained on one modality: the
+    table compares with the better of them."""
+    resamples: int = 1000
+    """Resamples behind the intervals, which are over sources; 0: no intervals."""
+    seed: int = 0
+    """Of the resamples."""
     out: str = ""
-    """Folder for result.json and figures; empty: eval_SPLIT beside the checkpoint."""
+    """Folder for result.json, the predictions and figures; empty: eval_SPLIT beside the checkpoint,
+    or the folder of the predictions."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and that what is set can act."""
+        if not self.checkpoint and not self.predictions:
+            raise ValueError("the following arguments are required: --checkpoint (or --from)")
+        validate(not (self.checkpoint and self.predictions), "predictions",
+                 "stand in place of a checkpoint; give one of both", self.predictions)  # fmt: skip
+        if self.predictions:
+            for option in fields(self):
+                value = getattr(self, option.name)
+                acts = option.name in _OF_PREDICTIONS or value == option.default
+                validate(acts, option.name, "cannot act with --from, which looks at no clip",
+                         value)  # fmt: skip
+        validate(self.resamples == 0 or self.resamples >= 100, "resamples",
+                 "must be 0 or >= 100", self.resamples)  # fmt: skip
+        validate(0 <= self.seed < 2**32, "seed", "must be in [0, 2**32)", self.seed)
         validate(self.num_views >= 1, "num_views", "must be >= 1", self.num_views)
         validate(self.batch_size >= 1, "batch_size", "must be >= 1", self.batch_size)
         validate(self.num_workers >= 0, "num_workers", "must be >= 0", self.num_workers)

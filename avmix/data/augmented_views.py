@@ -7,7 +7,8 @@ import numpy as np
 
 from avmix.augment import VisibleParts
 from avmix.data.clip_reader import error_reason
-from avmix.data.dataset import EvalSet, TrainSet
+from avmix.data.dataset import TrainSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.sample import NO_ROWS, Place, Sample, no_watcher
 
 

@@ -18,18 +18,15 @@ from avmix.augment import (
     apply_audio,
     apply_time,
     apply_video,
-    centred,
     draw_audio,
     draw_times,
     draw_video,
     is_background_mixed,
     visible_parts,
-    whole_window,
 )
 from avmix.config import AugmentConfig, Balance, FrontendConfig
 from avmix.data.balance import balanced_order, earlier_visits, mean_visits
 from avmix.data.clip_reader import ClipReader, error_reason, is_audible
-from avmix.data.eval_windows import view_windows
 from avmix.data.manifest import ManifestError
 from avmix.data.sample import NO_ROWS, BadClip, Place, Sample, no_watcher
 from avmix.decode import ClipError, decode_audio
@@ -312,64 +309,6 @@ class TrainSet(ClipReader):
             limits=self.limits,
         ).audio
         return one_channel(entry.audio, audio, channels)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalSet(ClipReader):
-    """Evenly spaced views of every clip, in the order of the manifest; without randomness."""
-
-    num_views: int
-
-    @property
-    def bytes_per_clip(self) -> int:
-        """Bytes of a clip in a `Batch`."""
-        return self._bytes_as_decoded
-
-    def samples(
-        self,
-        places: Sequence[Place],
-        skip: Mapping[int, str] = NO_ROWS,
-        begin: Callable[[int], None] = no_watcher,
-    ) -> list[Sample]:
-        """The views at (row, number of the view), centre-cropped.
-
-        Views of one row that follow each other are read together. `clip` is None where a view
-        cannot be read, or `skip` has a reason for the row; a file that cannot be read at all is
-        one such sample. `begin` is told each row before its file is touched.
-        """
-        found: list[Sample] = []
-        for group in self.groups(places):
-            row = group[0][0]
-            if row in skip:
-                found.append(self._missing(row, skip[row]))
-                continue
-            begin(row)
-            try:
-                found += self._read(row, [view for _, view in group])
-            except Exception as error:
-                found.append(self._missing(row, error_reason(error)))
-        return found
-
-    def groups(self, places: Sequence[Place]) -> list[list[Place]]:
-        """Views of one row that follow each other are read together."""
-        return [list(group) for _, group in groupby(places, key=lambda place: place[0])]
-
-    def _read(self, row: int, views: Sequence[int]) -> list[Sample]:
-        entry = self.manifest.entries[row]
-        windows = view_windows(entry, self.clip.duration_seconds, self.num_views)
-        found: list[Sample] = []
-        times = [whole_window(self.clip, windows[view].start_seconds) for view in views]
-        for clip in self.decode(entry, times):
-            if isinstance(clip, ClipError):
-                found.append(self._missing(row, error_reason(clip)))
-                continue
-            plan = centred(clip.video.shape[1], clip.video.shape[2])
-            video = apply_video(clip.video, plan, self.clip.crop)
-            found.append(Sample(row, replace(clip, video=video), ()))
-        return found
-
-    def _missing(self, row: int, reason: str) -> Sample:
-        return Sample(row, None, (BadClip(row, self.manifest.entries[row].path, reason),))
 
 
 @lru_cache(maxsize=2)

@@ -7,7 +7,8 @@ from itertools import islice
 from math import inf
 from typing import Protocol, runtime_checkable
 
-from avmix.data.dataset import MAX_IN_A_ROW, EvalSet, TrainSet
+from avmix.data.dataset import MAX_IN_A_ROW, TrainSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.loader_pool import Pool
 from avmix.data.quarantine import Quarantine
 from avmix.data.sample import WORTH_HINT, BadClip, Loaded, Place, TooManyBadClips
@@ -255,8 +256,8 @@ def eval_loader(
                 pin=pin)  # fmt: skip
     return EvalLoader(
         source=ClipSource(dataset, pool, quarantine or Quarantine()),
-        batches=whole_clips(rows, dataset.num_views, batch_size),
-        num_views=dataset.num_views,
+        batches=whole_clips(rows, dataset.views_per_clip, batch_size),
+        num_views=dataset.views_per_clip,
         split=dataset.manifest.split,
         paths=[entry.path for entry in dataset.manifest.entries],
     )

@@ -19,7 +19,9 @@ from avmix.system import strict_json
 from avmix.system.atomic_files import replacing
 
 _CODES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8"),
-          "BOOL": np.dtype("?")}  # fmt: skip
+          "BOOL": np.dtype("?"), "U8": np.dtype("u1")}  # fmt: skip
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+"""What reading anything else than a file of tensors raises."""
 _MOST_HEADER_BYTES = 100_000_000
 """As the library allows."""
 
@@ -33,7 +35,7 @@ class Shape:
     """Type and shape of a tensor that is to be written."""
 
     dtype: np.dtype[Any]
-    """float32, float16, int64 or bool."""
+    """float32, float16, int64, bool or uint8."""
     shape: tuple[int, ...]
 
 
@@ -104,8 +106,8 @@ def open_tensors(path: Path) -> TensorFile:
         tensors = {name: _mapped(path, said, 8 + length, size) for name, said in header.items()}
     except FileNotFoundError:
         raise TensorFileError(f"{path}: no such file") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TensorFileError(f"{path}: not a readable file of tensors: {error}") from None
+    except _WRONG as error:
+        raise TensorFileError(f"{path}: not a readable file of tensors: {error!r}") from None
     return TensorFile(metadata, tensors)
 
 

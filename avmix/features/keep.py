@@ -13,7 +13,8 @@ import numpy as np
 
 from avmix.config import AugmentConfig
 from avmix.data.augmented_views import augmented_views
-from avmix.data.dataset import EvalSet, TrainSet
+from avmix.data.dataset import TrainSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.kept_features import (
     FeaturesError,
     Header,

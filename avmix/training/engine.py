@@ -257,11 +257,14 @@ def evaluate(
     loader: EvalLoader,
     runtime: Runtime,
     several: bool = False,
+    *,
+    average: Literal["probabilities", "logits"] = "probabilities",
 ) -> Evaluation:
     """Probabilities of every clip for each of `EVAL_ROWS`, averaged in float64 over those of its
     views that have what the row needs (`avmix.evaluation.metrics.NEEDS`): an audio head says
-    nothing of a window without audio. `several`: clips have several labels, and probabilities are
-    sigmoids of the logits, not their softmax.
+    nothing of a window without audio. With `average` logits these are averaged instead, which is
+    the geometric mean of the probabilities, scaled to add up to 1. `several`: clips have several
+    labels, and probabilities are sigmoids of the logits, not their softmax.
 
     A clip is missing, with the reason, where a view of it cannot be read, or its waveform or what
     the network says of it is not finite: nan has a largest entry, too, and would count as a class.
@@ -279,17 +282,18 @@ def evaluate(
         bad.update({b.row: b for b in bad_now})
         if batch is None:
             continue
-        probability = _eval_rows(model, frontend, batch.to(runtime.device), several)
-        probability = probability.double().cpu()
+        logits = _eval_rows(model, frontend, batch.to(runtime.device))
+        said = logits if average == "logits" else _probability(logits, several)
+        said = said.double().cpu()
         wanted = _eval_targets(batch) if several else None
         present = _present(batch)
-        probability = probability.where(present[:, :, None], 0)
-        problems = _not_finite(batch, probability)
+        said = said.where(present[:, :, None], 0)
+        problems = _not_finite(batch, said)
         for i, row in enumerate(batch.row.tolist()):
             if problems[i]:
                 bad[row] = BadClip(row, loader.paths[int(row)], problems[i])
                 continue
-            sums[row] = sums.get(row, 0) + probability[:, i]
+            sums[row] = sums.get(row, 0) + said[:, i]
             counts[row] = counts.get(row, 0) + present[:, i].long()
             views[row] = views.get(row, 0) + 1
             labels[row] = int(batch.target[i].argmax()) if wanted is None else wanted[:, i]
@@ -306,15 +310,17 @@ def evaluate(
             f"{first.path}: {first.reason}{WORTH_HINT}"
         )
     rows = sorted(clips)
-    stacked = torch.stack([clips[row][1] for row in rows], 1).float()
+    stacked = torch.stack([clips[row][1] for row in rows], 1)
     counted = torch.stack([clips[row][2] for row in rows], 1)
     found = [clips[row][0] for row in rows]
     label, target = (None, torch.stack(found, 1)) if several else (torch.tensor(found), None)
+    if average == "logits":
+        stacked = _probability(stacked, several).where(counted[:, :, None], 0)
     return Evaluation(
         predictions=Predictions(
             row=torch.tensor(rows),
             label=torch.full((len(rows),), -1) if label is None else label,
-            probability=dict(zip(EVAL_ROWS, stacked, strict=True)),
+            probability=dict(zip(EVAL_ROWS, stacked.float(), strict=True)),
             counted=dict(zip(EVAL_ROWS, counted, strict=True)),
             target=None if target is None else dict(zip(EVAL_ROWS, target, strict=True)),
         ),
@@ -331,10 +337,10 @@ def _present(batch: Batch) -> Bool[Tensor, "rows b"]:
     ).cpu()
 
 
-def _not_finite(batch: Batch, probability: Float64[Tensor, "rows b k"]) -> list[str]:
+def _not_finite(batch: Batch, values: Float64[Tensor, "rows b k"]) -> list[str]:
     """What of each clip is not finite; empty where all of it is."""
     heard = batch.audio.isfinite().flatten(1).all(1).tolist()
-    said = probability.isfinite().all(2).all(0).tolist()
+    said = values.isfinite().all(2).all(0).tolist()
     return [
         "" if a and b else "logits that are not finite" if a else "audio that is not finite"
         for a, b in zip(heard, said, strict=True)
@@ -342,17 +348,20 @@ def _not_finite(batch: Batch, probability: Float64[Tensor, "rows b k"]) -> list[
 
 
 def _eval_rows(
-    model: LateFusionClassifier, frontend: AnyFrontend, batch: Batch, several: bool = False
+    model: LateFusionClassifier, frontend: AnyFrontend, batch: Batch
 ) -> Float[Tensor, "rows b k"]:
-    """Probabilities for each of `EVAL_ROWS`."""
+    """Logits for each of `EVAL_ROWS`."""
     video, audio = frontend(batch)
     seen, heard, nothing = batch.has_video, batch.has_audio, torch.zeros_like(batch.has_video)
     heads, without_audio, without_video = model.heads_of(
         video, audio, [(seen, heard), (seen, nothing), (nothing, heard)]
     )
     logits = [heads.fused, heads.video, heads.audio, without_audio.fused, without_video.fused]
-    stacked = torch.stack(logits).float()
-    return stacked.sigmoid() if several else stacked.softmax(2)
+    return torch.stack(logits).float()
+
+
+def _probability(logits: Float[Tensor, "rows b k"], several: bool) -> Float[Tensor, "rows b k"]:
+    return logits.sigmoid() if several else logits.softmax(2)
 
 
 def _eval_targets(batch: Batch) -> Float[Tensor, "rows b k"]:

@@ -9,7 +9,8 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from avmix.config import DataConfig, TrainConfig
-from avmix.data.dataset import EvalSet, TrainSet
+from avmix.data.dataset import TrainSet
+from avmix.data.eval_set import EvalSet
 from avmix.data.feature_loader import feature_eval_loader, feature_train_loader
 from avmix.data.holdout import HeldOut
 from avmix.data.kept_features import KeptFeatures, open_features

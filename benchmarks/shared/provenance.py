@@ -25,6 +25,11 @@ SOURCES = {
         "avmix/models/frontend.py",
         "avmix/models/spectrograms.py",
     ),
+    "coverage": (
+        "avmix/evaluation/clip_statistics.py",
+        "avmix/evaluation/fusion_gain.py",
+        "avmix/evaluation/resampling.py",
+    ),
     "cpp_mix": ("avmix/mix/cpu_kernels.py",),
     "decode": ("avmix/decode", "avmix/types.py", "tests/media.py", "tests/truth.py"),
     "extraction": (

@@ -6,6 +6,7 @@ from report.curves import Curves
 from report.dots import Dots
 from report.tables import fewshot, learning, training
 from report.tables.augmenting import augment_tables
+from report.tables.covering import coverage_table
 from report.tables.decoding import decoding_summary, decoding_tables
 from report.tables.feature_speed import feature_table
 from report.tables.fuzzing import fuzz_table
@@ -15,6 +16,7 @@ from report.tables.preparing import leaks_table, prepare_table, rows_table
 from report.tables.probing import extraction_table, probe_table
 
 _BY_KIND = {
+    "coverage": coverage_table,
     "decode": decoding_tables,
     "extraction": extraction_table,
     "features": feature_table,
