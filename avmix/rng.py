@@ -25,6 +25,8 @@ Purpose = Literal[
     "repair",
     "compose",
     "external",
+    "bootstrap",
+    "corruption",
 ]
 
 # Numbers, not hash(): they must never change, or every published run changes with them.
@@ -43,6 +45,8 @@ _NUMBER: dict[Purpose, int] = {
     "repair": 21,
     "compose": 22,
     "external": 23,
+    "bootstrap": 30,
+    "corruption": 31,
 }
 
 

@@ -4,6 +4,7 @@ from contextlib import closing
 from pathlib import Path
 
 from avmix.commands.evaluation_report import print_report, write_report
+from avmix.commands.robustness import measure_robustness, subject_of
 from avmix.config import EvalConfig
 from avmix.data.dataset import EvalSet
 from avmix.data.loader import eval_loader, read_limits
@@ -81,4 +82,7 @@ def evaluate(config: EvalConfig) -> dict[str, Scores | None]:
                         "ones")  # fmt: skip
             write_report(out, manifest, found, scores, config, state)  # first: `| head` may end us
             print_report(manifest, found, scores, config.num_views, state)
+        if config.robustness:
+            subject = subject_of(config, trained, model, frontend, views, quarantine, here)
+            measure_robustness(config.robustness, subject, out)
     return scores

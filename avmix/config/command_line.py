@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
+from avmix.config.robustness_rows import ALL
 from avmix.config.unused_options import unused_options, value_at
 from avmix.config.yaml_files import RENAMED, C, read_yaml
 from avmix.system.paths import home, with_home
@@ -146,7 +147,14 @@ def _parser_of(cls: type, prog: str | None = None, epilog: str | None = None) ->
     parser.keys = tuple(_keys(cls))
     parser.add_argument("--config", action="config", help="YAML file; may be given more than once")
     parser.add_class_arguments(cls)
+    for action in parser._actions:
+        if action.dest in _WITHOUT_VALUE:
+            action.nargs, action.const = "?", _WITHOUT_VALUE[action.dest]
     return parser
+
+
+_WITHOUT_VALUE = {"robustness": ALL}
+"""What options stand for that are typed without a value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from avmix.config.checks import validate, validate_numbers
+from avmix.config.robustness_rows import rows_asked_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,10 @@ class EvalConfig:
     """Device, as run.device."""
     threads: int = 0
     """CPU threads, as run.threads."""
+    robustness: str = ""
+    """Measure robustness, too, into robustness.json and .png: `all` (also where the option has no
+    value), or rows with commas between them (docs/robustness.md). What was done is not done
+    again."""
     out: str = ""
     """Folder for result.json and figures; empty: eval_SPLIT beside the checkpoint."""
 
@@ -47,4 +52,6 @@ class EvalConfig:
         validate(self.threads >= 0, "threads", "must be >= 0", self.threads)
         validate(0 < self.clip_seconds <= 86_400, "clip_seconds", "must be in (0, 86400]",
                  self.clip_seconds)  # fmt: skip
+        if self.robustness:
+            rows_asked_for(self.robustness)
         validate_numbers(self, "")

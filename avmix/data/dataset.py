@@ -285,6 +285,9 @@ class EvalSet(ClipReader):
     """Evenly spaced views of every clip, in the order of the manifest; without randomness."""
 
     num_views: int
+    audio_shift_seconds: float = 0.0
+    """How much later in the file than the frames the audio is read: 0, but to measure what that
+    does (`avmix.evaluation.robustness_table`). What lies outside of the file's audio is zeros."""
 
     @property
     def bytes_per_clip(self) -> int:
@@ -324,7 +327,9 @@ class EvalSet(ClipReader):
         entry = self.manifest.entries[row]
         windows = view_windows(entry, self.clip.duration_seconds, self.num_views)
         found: list[Sample] = []
-        times = [whole_window(self.clip, windows[view].start_seconds) for view in views]
+        shift = self.audio_shift_seconds
+        plans = [whole_window(self.clip, windows[view].start_seconds) for view in views]
+        times = [replace(plan, audio_shift_seconds=shift) for plan in plans]
         for clip in self.decode(entry, times):
             if isinstance(clip, ClipError):
                 found.append(self._missing(row, error_reason(clip)))
