@@ -83,6 +83,6 @@ def evaluate(config: EvalConfig) -> dict[str, Scores | None]:
             write_report(out, manifest, found, scores, config, state)  # first: `| head` may end us
             print_report(manifest, found, scores, config.num_views, state)
         if config.robustness:
-            subject = subject_of(config, trained, model, frontend, views, quarantine, here)
-            measure_robustness(config.robustness, subject, out)
+            with subject_of(config, trained, model, frontend, views, quarantine, here) as subject:
+                measure_robustness(config.robustness, subject, out)
     return scores

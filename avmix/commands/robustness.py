@@ -7,8 +7,8 @@ the same network, clips, options and code: what was stopped goes on, with the sa
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from avmix.data.dataset import EvalSet
 from avmix.data.loader import EvalLoader, eval_loader
 from avmix.data.manifest import Manifest
 from avmix.data.quarantine import Quarantine
-from avmix.data.sample import BadClip, Place, TooManyBadClips
+from avmix.data.sample import BadClip, TooManyBadClips
 from avmix.evaluation.other_clips import draw_other_clips
 from avmix.evaluation.robustness_curves import draw_robustness
 from avmix.evaluation.robustness_figures import (
@@ -51,6 +51,7 @@ from avmix.training.condition_passes import (
     conflict_pass,
     corrupted,
     groups_of,
+    most_places,
     places_of,
     predict,
     read_groups,
@@ -74,6 +75,7 @@ class _Cost(NamedTuple):
     """Windows given to the network."""
 
 
+@contextmanager
 def subject_of(
     config: EvalConfig,
     trained: TrainConfig,
@@ -82,21 +84,24 @@ def subject_of(
     views: EvalSet,
     quarantine: Quarantine,
     runtime: Runtime,
-) -> Subject:
-    """The network and the clips of an evaluation. Raises ValueError where several processes
-    evaluate: each would measure everything."""
+) -> Iterator[Subject]:
+    """The network and the clips of an evaluation; its loader processes end with the block. Raises
+    ValueError where several processes evaluate: each would measure everything."""
     if runtime.world_size > 1:
         raise ValueError("robustness is measured by one process; start it without torchrun")
 
-    def open_loader(dataset: EvalSet, batches: Sequence[Sequence[Place]]) -> EvalLoader:
-        loader = eval_loader(
-            dataset, batch_size=max(map(len, batches)), num_workers=config.num_workers,
-            clip_seconds=config.clip_seconds, quarantine=quarantine,
+    def open_loader(dataset: EvalSet) -> EvalLoader:
+        return eval_loader(
+            dataset, batch_size=most_places(dataset.num_views, config.batch_size),
+            num_workers=config.num_workers, clip_seconds=config.clip_seconds,
+            quarantine=quarantine,
         )  # fmt: skip
-        return replace(loader, batches=batches)
 
-    return Subject(model=model.eval(), frontend=frontend, device=runtime.device, trained=trained,
-                   views=views, batch_size=config.batch_size, open_loader=open_loader)  # fmt: skip
+    with closing(open_loader(views)) as loader:
+        yield Subject(
+            model=model.eval(), frontend=frontend, device=runtime.device, trained=trained,
+            views=views, batch_size=config.batch_size, loader=loader, open_loader=open_loader,
+        )  # fmt: skip
 
 
 def measure_robustness(asked: str, subject: Subject, out: Path) -> dict[str, Any]:
@@ -323,11 +328,11 @@ def _cost_in_words(
     views = subject.views
     rows = groups_of(range(len(views.manifest.entries)), {}, views.num_views, subject.batch_size)[0]
     places = places_of(rows, {}, views.num_views)
-    with closing(subject.open_loader(views, [places])) as loader:
-        list(loader)  # processes start
-        began = time.perf_counter()
-        list(loader)
-        decoding = (time.perf_counter() - began) / len(places)
+    loader = replace(subject.loader, batches=[places])
+    list(loader)  # processes start
+    began = time.perf_counter()
+    list(loader)
+    decoding = (time.perf_counter() - began) / len(places)
     for group in read_groups(subject, rows, {}, {}):
         if group.rows:
             predict(subject, group.batch)

@@ -12,7 +12,7 @@ from avmix.system.printing import console_of, echo_on, printable
 
 def print_robustness(report: Mapping[str, Any]) -> None:
     """Print a table of all curves, and one for each other row."""
-    console, rows = console_of(), report["rows"]
+    console, rows = console_of(tables=True), report["rows"]
     curves = [row for row in rows.values() if row["kind"] == "curve"]
     if curves:
         console.print(_curves(report, curves))
@@ -38,7 +38,7 @@ def _curves(report: Mapping[str, Any], curves: list[Mapping[str, Any]]) -> Table
         )
     )
     for heading in ("", "level", *HEADS, "NLL", "ECE"):
-        table.add_column(heading, justify="left" if not heading else "right")
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for row in curves:
         for place, level in enumerate(row["levels"]):
             found = {head: row["heads"][head][place] for head in HEADS}
@@ -102,19 +102,21 @@ def _print_retrieval(console: Console, row: Mapping[str, Any]) -> None:
 
 
 def _percent(found: Mapping[str, float | None] | None) -> str:
-    """`value [low, high]`, of a share."""
-    return _with_interval(found, 100, ".1f")
+    """`value [low, high]`, of a share; the limits rounded to 1 %."""
+    return _with_interval(found, 100, ".1f", ".0f")
 
 
 def _share(found: Mapping[str, float | None] | None) -> str:
-    return _with_interval(found, 1, ".3f")
+    return _with_interval(found, 1, ".3f", ".3f")
 
 
-def _with_interval(found: Mapping[str, float | None] | None, scale: float, form: str) -> str:
+def _with_interval(
+    found: Mapping[str, float | None] | None, scale: float, form: str, limits: str
+) -> str:
     if found is None or found["value"] is None:
         return "-"
     text = f"{scale * found['value']:{form}}"
     low, high = found["low"], found["high"]
     if low is None or high is None:
         return text
-    return f"{text} [{scale * low:{form}}, {scale * high:{form}}]"
+    return f"{text} [{scale * low:{limits}}, {scale * high:{limits}}]"

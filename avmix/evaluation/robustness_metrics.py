@@ -64,7 +64,7 @@ def conflict_statistic(
     fused, clip = said[:, 0], np.arange(len(said))
     both_right = (said[:, 1] == video_class) & (said[:, 2] == audio_class)
     video, audio = fused == video_class, fused == audio_class
-    plain = np.stack([video, audio, ~(video | audio), both_right], 1)
+    plain = np.stack([video, audio, ~(video | audio), both_right], 1).astype(np.float64)
     given = np.stack([video & both_right, audio & both_right], 1).astype(np.float64)
     mass = np.stack([probability[clip, 0, c] for c in (video_class, audio_class)], 1)
     means, masses = mean_of(plain), mean_of(mass)

@@ -120,7 +120,7 @@ CONDITIONS = (
         name="blur",
         title="Gaussian blur",
         of="video",
-        levels=(0.5, 1.0, 2.0, 4.0, 8.0),
+        levels=(1.0, 2.0, 4.0, 8.0),
         unit="% of the side",
         definition="Gaussian blur of every frame; the deviation as a share of the side of the "
         "frame. ImageNet-C's 1 to 6 pixels of 224 are 0.45 to 2.7 %.",

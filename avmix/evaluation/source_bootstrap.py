@@ -37,13 +37,16 @@ class Interval(NamedTuple):
 
 def intervals(statistic: Statistic, source: Int64[np.ndarray, " n"]) -> np.ndarray:
     """`Interval`s of the figures of `statistic`, an array of objects of their shape; `source`: that
-    of each clip. No interval below `FEWEST_SOURCES` sources."""
+    of each clip. No interval below `FEWEST_SOURCES` sources, and where every resample gives the
+    same figure, as where all clips are right."""
     values = statistic(np.ones((1, len(source))))[0]
     found = np.full((2, *values.shape), np.nan)
     if len(np.unique(source)) >= FEWEST_SOURCES:
         drawn = np.concatenate([statistic(weights) for weights in _weights(source)])
-        has_figure = ~np.isnan(drawn).all(0)
-        found[:, has_figure] = np.nanquantile(drawn[:, has_figure], [0.025, 0.975], axis=0)
+        known = ~np.isnan(drawn)
+        spread = np.where(known, drawn, -np.inf).max(0) - np.where(known, drawn, np.inf).min(0)
+        varies = spread > 1e-12  # where all resamples say the same they say nothing
+        found[:, varies] = np.nanquantile(drawn[:, varies], [0.025, 0.975], axis=0)
     result = np.empty(values.shape, dtype=object)
     for place in np.ndindex(values.shape):
         value, low, high = (_known(x[place]) for x in (values, found[0], found[1]))

@@ -3,7 +3,7 @@ network. Numbers of each clip come back; figures and intervals are made of them 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -21,15 +21,12 @@ from avmix.data.sample import BadClip, Place
 from avmix.evaluation import corruptions
 from avmix.evaluation.other_clips import audio_span, stream_of
 from avmix.evaluation.robustness_metrics import LAMBDAS
-from avmix.evaluation.robustness_table import Condition
+from avmix.evaluation.robustness_table import VOICES, Condition
 from avmix.mix import MixPlan, Part
 from avmix.mix.mix_plan import PlacedPlan
 from avmix.models import LateFusionClassifier
 from avmix.models.frontend import Frontend
 from avmix.types import Batch, Entry
-
-OpenLoader = Callable[[EvalSet, Sequence[Sequence[Place]]], EvalLoader]
-"""Loader of these batches of a set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +41,10 @@ class Subject:
     views: EvalSet
     batch_size: int
     """Windows that the network is given at a time, about."""
-    open_loader: OpenLoader
+    loader: EvalLoader
+    """Of `views`; it reads any batches of at most `most_places` windows."""
+    open_loader: Callable[[EvalSet], EvalLoader]
+    """Such a loader of the same clips read otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,11 @@ class _Group(NamedTuple):
     batch: Batch
     place: dict[int, list[int]]
     """Places of the views of each row in `batch`."""
+
+
+def most_places(num_views: int, batch_size: int) -> int:
+    """Most windows that a group has: one clip with all that it may need, or a batch."""
+    return max(batch_size, num_views * (1 + VOICES))
 
 
 def groups_of(
@@ -92,22 +97,27 @@ def read_groups(
     views: EvalSet | None = None,
 ) -> Iterator[_Group]:
     """Read the rows, group by group; what cannot be read is added to `bad`."""
-    views = views or subject.views
-    groups = groups_of(rows, others, views.num_views, subject.batch_size)
-    batches = [places_of(group, others, views.num_views) for group in groups]
-    with closing(subject.open_loader(views, batches)) as loader:
-        for group, (batch, lost) in zip(groups, loader, strict=True):
+    num_views = subject.views.num_views
+    groups = groups_of(rows, others, num_views, subject.batch_size)
+    batches = [places_of(group, others, num_views) for group in groups]
+    with (
+        nullcontext(subject.loader)
+        if views is None
+        else closing(subject.open_loader(views)) as loader
+    ):
+        reading = iter(replace(loader, batches=batches))
+        for group, (batch, lost) in zip(groups, reading, strict=True):
             reasons = {b.row: b for b in lost}
             place: dict[int, list[int]] = {}
             for i, row in enumerate(batch.row.tolist() if batch is not None else ()):
                 place.setdefault(row, []).append(i)
-            whole = {row for row, at in place.items() if len(at) == views.num_views}
+            whole = {row for row, at in place.items() if len(at) == num_views}
             for row in group:
                 needed = [row, *others.get(row, ())]
                 if missing := [other for other in needed if other not in whole]:
                     reason = reasons[missing[0]]
                     why = reason.reason if missing[0] == row else f"{reason.path}: {reason.reason}"
-                    bad[row] = BadClip(row, views.name(row), why)
+                    bad[row] = BadClip(row, subject.views.name(row), why)
             if batch is not None:
                 yield _Group([row for row in group if row not in bad], batch, place)
 
@@ -127,22 +137,21 @@ def scores_pass(
 
     `tick` is told how many clips are done.
     """
-    found, bad = {}, {}
-    views = views or subject.views
+    found, bad, num_views = {}, {}, subject.views.num_views
     for group in read_groups(subject, rows, others, bad, views=views):
         if group.rows:
             own = _select(group.batch, [i for row in group.rows for i in group.place[row]])
-            label = own.target.argmax(1).numpy()[:: views.num_views]
+            label = own.target.argmax(1).numpy()[::num_views]
             by_level = []
             for level in (0.0,) if condition.is_shift else condition.levels:
                 changed = corrupted(subject, condition, level, own, group, others)
-                probability, says = _by_clip(changed, predict(subject, changed), views.num_views)
+                probability, says = _by_clip(changed, predict(subject, changed), num_views)
                 by_level.append((measure(probability, label), says, probability))
             for i, row in enumerate(group.rows):
                 if all(np.isfinite(p[i]).all() for _, _, p in by_level):
                     found[row] = tuple(np.stack([part[k][i] for part in by_level]) for k in (0, 1))
                 else:
-                    bad[row] = BadClip(row, views.name(row), "logits that are not finite")
+                    bad[row] = BadClip(row, subject.views.name(row), "logits that are not finite")
         tick(len(found) + len(bad))
     return Found(clips=found, bad=bad)
 
