@@ -103,11 +103,11 @@ def _print_retrieval(console: Console, row: Mapping[str, Any]) -> None:
 
 def _percent(found: Mapping[str, float | None] | None) -> str:
     """`value [low, high]`, of a share; the limits rounded to 1 %."""
-    return _with_interval(found, 100, ".1f", ".0f")
+    return _with_interval(found, 100.0, ".1f", ".0f")
 
 
 def _share(found: Mapping[str, float | None] | None) -> str:
-    return _with_interval(found, 1, ".3f", ".3f")
+    return _with_interval(found, 1.0, ".3f", ".3f")
 
 
 def _with_interval(

@@ -63,7 +63,7 @@ def panels_of(report: Mapping[str, Any]) -> list[CurvePanel]:
     for row in rows.values():
         if row["kind"] == "curve" and len(row["levels"]) > 1:
             lines = [
-                _line(head, [level and level["top1"] for level in row["heads"][head]], 100)
+                _line(head, [level and level["top1"] for level in row["heads"][head]], 100.0)
                 for head in HEADS
             ]
             panels.append(
@@ -81,7 +81,7 @@ def _sweep_panels(sweep: Mapping[str, Any]) -> list[CurvePanel]:
     shown = (("own", "probability of the own class"), ("bend", "distance from the line"))
     return [
         CurvePanel(title=f"lambda sweep: {title}", x="lambda", y="0 to 1", levels=LAMBDAS,
-                   lines=[_line(head, sweep[key][head]["at"], 1) for head in HEADS],
+                   lines=[_line(head, sweep[key][head]["at"], 1.0) for head in HEADS],
                    clean={}, chance=None)
         for key, title in shown
     ]  # fmt: skip
