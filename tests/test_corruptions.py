@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_frames_get_worse_with_every_level(frames: np.ndarray, corrupt, levels) 
     assert (frames == before).all()
     assert all(x.shape == frames.shape and x.dtype == np.uint8 for x in found)
     quality = [psnr(frames, x) for x in found]
-    assert all(a > b for a, b in zip(quality, quality[1:], strict=False)), quality
+    assert all(a > b for a, b in pairwise(quality)), quality
     assert all((corrupt(frames, level) == x).all() for level, x in zip(levels, found, strict=True))
 
 

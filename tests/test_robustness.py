@@ -252,7 +252,9 @@ def test_two_views_are_averaged_and_an_unreadable_clip_is_missing(
 
 
 @pytest.mark.parametrize("shift", [-1.0, -0.3, 0.0, 0.3, 1.5])
-def test_a_shift_is_audio_of_another_time_of_the_file(beeps: Entry, tmp_path_factory, shift) -> None:
+def test_a_shift_is_audio_of_another_time_of_the_file(
+    beeps: Entry, tmp_path_factory, shift
+) -> None:
     """The clip beeps at 0.4, 1.2, 2.0, 2.8 and 3.6 s; its only view is [1, 3)."""
     clip = ClipConfig(num_frames=4, crop=32, short_side=36, duration_seconds=2.0, sample_rate=8000)
     manifest = Manifest(classes=("x",), protocol="p", split="test", entries=(beeps,), sha256="")

@@ -31,8 +31,8 @@ def measure(
     """Train with `arguments` of train.py into the folder `out`, evaluate, return the figures.
 
     A run of the same code that was interrupted goes on, one of other code is deleted. `to_file`:
-    what the scripts print goes to OUT.log. `evaluation`: options of eval.py. Raises RuntimeError where a script fails or the checkout
-    changed meanwhile.
+    what the scripts print goes to OUT.log. `evaluation`: options of eval.py. Raises RuntimeError
+    where a script fails or the checkout changed meanwhile.
     """
     folder = ROOT / out
     if not all(_same(commit, found) for found in _commits(folder)):
