@@ -133,7 +133,11 @@ def test_corruptions_act_on_their_modality_alone(report: dict[str, Any]) -> None
             continue
         own, other = ("audio", "video") if condition.of == "audio" else ("video", "audio")
         found = rows[condition.name]["heads"]
-        assert all(level == clean[other] for level in found[other]), condition.name
+        # To the last digits: with fewer windows in a batch sums are in another order.
+        for level in found[other]:
+            for key in ("top1", "nll", "ece"):
+                value = clean[other][key]["value"]
+                assert level[key]["value"] == pytest.approx(value, rel=1e-5), condition.name
         if condition.name not in ("shift_edges", "h264", "jpeg"):
             assert found[own][-1] != clean[own], condition.name
     for missing, other in (("audio", "video"), ("video", "audio")):
@@ -251,7 +255,7 @@ def test_two_views_are_averaged_and_an_unreadable_clip_is_missing(
     assert babble["heads"]["fused"][0]["num_clips"] == 10 - babble["num_missing"]
 
 
-@pytest.mark.parametrize("shift", [-1.0, -0.3, 0.0, 0.3, 1.5])
+@pytest.mark.parametrize("shift", [-0.9, -0.3, 0.0, 0.3, 1.5])
 def test_a_shift_is_audio_of_another_time_of_the_file(
     beeps: Entry, tmp_path_factory, shift
 ) -> None:
@@ -267,7 +271,7 @@ def test_a_shift_is_audio_of_another_time_of_the_file(
     assert shifted is not None
     assert (shifted.video == plain.video).all()
     in_file = 1 + shift + beep_times(shifted.audio, 8000)
-    expected = [t for t in (0.4, 1.2, 2.0, 2.8, 3.6) if 1 + shift < t < 3 + shift - 0.05]
+    expected = [t for t in (0.4, 1.2, 2.0, 2.8, 3.6) if 1 + shift < t < 3 + shift]
     assert in_file == pytest.approx(expected, abs=0.03)
     first, stop = audio_span(beeps, 1 + shift, 2.0)
     assert (first, stop) == (0.0, pytest.approx(0.75 if shift == 1.5 else 1.0, abs=0.02))
