@@ -28,7 +28,7 @@ from avmix.data.dataset import EvalSet
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.evaluation.other_clips import audio_span
 from avmix.evaluation.robustness_metrics import HEADS
-from avmix.evaluation.robustness_table import CONDITIONS
+from avmix.evaluation.robustness_table import BY_NAME, CONDITIONS
 from avmix.media.judgement import entry_of
 from avmix.models import build_model
 from avmix.training import checkpoint
@@ -229,30 +229,34 @@ def test_what_was_stopped_goes_on_with_the_same_bytes(
 def test_two_views_are_averaged_and_an_unreadable_clip_is_missing(
     run: Path, toy_set: Path, tmp_path: Path
 ) -> None:
-    """The others of the clip that cannot be read are missing, too, where it is needed."""
+    """So are clips that need it as the other one."""
+    manifest = read_manifest(toy_set, "val")
+    others = robustness._others(BY_NAME["conflict"], manifest, robustness._labels(manifest))
+    broken = others[0][0]
+    lost = [row for row in range(10) if broken in (row, *others[row])]
     data = tmp_path / "data"
-    data.mkdir()
+    (data / "val").mkdir(parents=True)
     for name in ("dataset.json", "val.jsonl"):
         (data / name).write_bytes((toy_set / name).read_bytes())
-    (data / "val").symlink_to(toy_set / "val")
-    entries = read_manifest(data, "val").entries
-    (data / "val").unlink()
-    (data / "val").mkdir()
-    for entry in entries[1:]:
-        (data / entry.path).symlink_to(toy_set / entry.path)
-    (data / entries[0].path).write_bytes(b"no video")
+    for row, entry in enumerate(manifest.entries):
+        if row == broken:
+            (data / entry.path).write_bytes(b"no video")
+        else:
+            (data / entry.path).symlink_to(toy_set / entry.path)
     more = {"root": str(data), "manifest": str(data), "num_views": 2, "verify": "never"}
-    evaluate(options(run, tmp_path / "out", "clean,noise_babble", **more))
+    evaluate(options(run, tmp_path / "out", "clean,conflict", **more))
     found = json.loads((tmp_path / "out/robustness.json").read_text())["rows"]
     scores = json.loads((tmp_path / "out/result.json").read_text())["scores"]
-    assert found["clean"]["num_missing"] == 1
-    assert found["clean"]["missing"][0]["path"] == entries[0].path
+    path = manifest.entries[broken].path
+    assert [bad["path"] for bad in found["clean"]["missing"]] == [path]
     (clean,) = found["clean"]["heads"]["fused"]
+    assert clean["num_clips"] == 9
     assert clean["nll"]["value"] == pytest.approx(scores["fused"]["nll"], rel=1e-4)
-    babble = found["noise_babble"]
-    assert 1 < babble["num_missing"] < 10
-    assert all(entries[0].path in f"{b['path']}{b['reason']}" for b in babble["missing"])
-    assert babble["heads"]["fused"][0]["num_clips"] == 10 - babble["num_missing"]
+    missing = found["conflict"]["missing"]
+    assert len(lost) > 1
+    assert [bad["row"] for bad in missing] == lost
+    assert all((bad["row"] == broken) != bad["reason"].startswith(f"{path}: ") for bad in missing)
+    assert found["conflict"]["num_clips"] == 10 - len(lost)
 
 
 @pytest.mark.parametrize("shift", [-0.9, -0.3, 0.0, 0.3, 1.5])
