@@ -78,9 +78,9 @@ def panels_of(report: Mapping[str, Any]) -> list[CurvePanel]:
 def _sweep_panels(sweep: Mapping[str, Any]) -> list[CurvePanel]:
     if not sweep.get("num_pairs"):
         return []
-    shown = (("own", "probability of the own class"), ("bend", "distance from the line"))
+    shown = (("own", "P(own class)"), ("bend", "distance from the line"))
     return [
-        CurvePanel(title=f"lambda sweep: {title}", x="lambda", y="0 to 1", levels=LAMBDAS,
+        CurvePanel(title=f"lambda: {title}", x="lambda", y="0 to 1", levels=LAMBDAS,
                    lines=[_line(head, sweep[key][head]["at"], 1.0) for head in HEADS],
                    clean={}, chance=None)
         for key, title in shown
