@@ -27,6 +27,7 @@ Purpose = Literal[
     "compose",
     "external",
     "bootstrap",
+    "corruption",
 ]
 
 # Numbers, not hash(): they must never change, or every published run changes with them.
@@ -47,6 +48,7 @@ _NUMBER: dict[Purpose, int] = {
     "compose": 22,
     "external": 23,
     "bootstrap": 30,
+    "corruption": 31,
 }
 
 

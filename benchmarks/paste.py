@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from report.curves import Curves, draw_curves
+from report.curves import Curves, LevelCurves, draw_curves, draw_level_curves
 from report.dots import draw, drawn_from
 from report.tables import figure, summary, table
 from shared import provenance
@@ -34,6 +34,7 @@ PAGES = (
     ROOT / "docs" / "learning.md",
     ROOT / "docs" / "models.md",
     ROOT / "docs" / "preparing.md",
+    ROOT / "docs" / "robustness.md",
     ROOT / "docs" / "synthesis.md",
 )
 
@@ -113,6 +114,8 @@ def old_figures(*, write: bool) -> list[str]:
                 continue
             if isinstance(what, Curves):
                 draw_curves(what, path, sha256)
+            elif isinstance(what, LevelCurves):
+                draw_level_curves(what, path, sha256)
             else:
                 draw(what, path, sha256)
     return old

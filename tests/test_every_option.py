@@ -464,7 +464,8 @@ def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
 EVAL = {"num_views": 1, "batch_size": 3, "clip_seconds": 9.0, "verify": "never", "device": "auto",
         "threads": 2, "root": "{other}", "manifest": "{other}", "out": "{data}_eval",
         "split": "train", "raw_weights": True, "alone": ["{data}_eval"], "resamples": 0,
-        "seed": 1, "crops": "three", "flip": True, "average": "logits"}  # fmt: skip
+        "seed": 1, "crops": "three", "flip": True, "average": "logits",
+        "robustness": "clean"}  # fmt: skip
 """Another value of every option of evaluation, but for processes (test_train.py)."""
 EVAL_CHANGES = {"num_views", "split", "raw_weights", "crops", "flip", "average"}
 

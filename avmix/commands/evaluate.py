@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avmix.commands.evaluation_report import print_report, write_report
-from avmix.config import EvalConfig, to_yaml
+from avmix.commands.robustness import measure_robustness, subject_of
+from avmix.config import EvalConfig, TrainConfig, to_yaml
 from avmix.config.unset import is_unset, plain
 from avmix.data.eval_set import EvalSet
 from avmix.data.feature_loader import feature_eval_loader
@@ -80,6 +81,8 @@ def _evaluate(config: EvalConfig) -> AllScores:
     manifest, kept = _split(config, path, state)
     num_views = plain(config.num_views) if kept is None else kept.num_eval_views
     config = replace(config, num_views=num_views)
+    if config.robustness and several:
+        raise ValueError(f"robustness is of clips of one label; {path} was trained on several")
     if len(state.classes) < 2:
         raise CheckpointError(
             f"{path}: its only class is {state.classes[0]!r}; there is nothing to evaluate"
@@ -108,7 +111,13 @@ def _evaluate(config: EvalConfig) -> AllScores:
         origin = _origin(config, _Found(path, state, averaged))
         predictions = kept_of(manifest, found.predictions, found.bad, origin)
         write_predictions(out / NAME, predictions)
-        return _report(config, out, predictions)
+        scores = _report(config, out, predictions)
+        if config.robustness:
+            assert isinstance(frontend, Frontend)  # `_split` refuses it for features
+            views = replace(_views(config, trained, manifest), crops="centre", flip=False)
+            with subject_of(config, trained, model, frontend, views, quarantine, here) as subject:
+                measure_robustness(config.robustness, subject, out)
+        return scores
 
 
 def _split(
@@ -123,7 +132,8 @@ def _split(
         manifest = read_manifest(folder, config.split)
         _check_classes(manifest, folder, path, state)
         return manifest, None
-    for name in ("root", "manifest", "num_workers", "clip_seconds", "crops", "flip"):
+    for name in ("root", "manifest", "num_workers", "clip_seconds", "crops", "flip",
+                 "robustness"):  # fmt: skip
         if getattr(config, name) != getattr(EvalConfig, name):
             raise CheckpointError(f"{name} cannot act: {path} was trained on features")
     folder = Path(config.features or trained.features)
@@ -173,18 +183,22 @@ def _parts(
         trained.model, len(state.classes), clip=trained.clip, frontend=trained.frontend,
         load_weights=False, binary=trained.loss.binary,
     )  # fmt: skip
-    views = EvalSet(
+    loader = eval_loader(
+        _views(config, trained, manifest), batch_size=config.batch_size,
+        num_workers=config.num_workers, clip_seconds=config.clip_seconds, quarantine=quarantine,
+        rank=here.rank, world_size=here.world_size, pin=pin,
+    )  # fmt: skip
+    return model, Frontend(trained.frontend, trained.clip.sample_rate, model.pixels), loader
+
+
+def _views(config: EvalConfig, trained: TrainConfig, manifest: Manifest) -> EvalSet:
+    """What is read of the clips."""
+    return EvalSet(
         manifest=manifest, root=Path(config.root or trained.data.root), clip=trained.clip,
         num_views=config.num_views, crops=config.crops, flip=config.flip,
         verify=config.verify, limits=read_limits(config.num_workers, config.clip_seconds),
         several_labels=trained.loss.labels == "multi", modalities=trained.model.modalities,
     )  # fmt: skip
-    loader = eval_loader(
-        views, batch_size=config.batch_size, num_workers=config.num_workers,
-        clip_seconds=config.clip_seconds, quarantine=quarantine,
-        rank=here.rank, world_size=here.world_size, pin=pin,
-    )  # fmt: skip
-    return model, Frontend(trained.frontend, trained.clip.sample_rate, model.pixels), loader
 
 
 def _origin(config: EvalConfig, found: _Found) -> Origin:

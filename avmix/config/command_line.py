@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
+from avmix.config.robustness_rows import ALL
 from avmix.config.unused_options import unused_options, value_at
 from avmix.config.yaml_files import RENAMED, C, read_yaml
 from avmix.system.paths import home, with_home
@@ -177,12 +178,16 @@ def _parser_of(cls: type, prog: str | None = None, epilog: str | None = None) ->
     parser.add_argument("--config", action="config", help="YAML file; may be given more than once")
     parser.add_class_arguments(cls)
     for action in parser._actions:
+        if action.dest in _WITHOUT_VALUE:
+            action.nargs, action.const = "?", _WITHOUT_VALUE[action.dest]
         if (alias := _ALIASES.get(action.dest)) is not None:
             action.option_strings = [*action.option_strings, alias]
             parser._option_string_actions[alias] = action
     return parser
 
 
+_WITHOUT_VALUE = {"robustness": ALL}
+"""What options stand for that are typed without a value."""
 _ALIASES = {"predictions": "--from"}
 """Further names of options, that Python does not allow as names of fields."""
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from avmix.config.checks import validate, validate_numbers
+from avmix.config.robustness_rows import rows_asked_for
 from avmix.config.unset import unset
 
 _OF_PREDICTIONS = ("predictions", "alone", "resamples", "seed", "out")
@@ -63,6 +64,10 @@ class EvalConfig:
     """Resamples behind the intervals, which are over sources; 0: no intervals."""
     seed: int = 0
     """Of the resamples."""
+    robustness: str = ""
+    """Measure robustness, too, into robustness.json and .png: `all` (also where the option has no
+    value), or rows with commas between them (docs/robustness.md). What was done is not done
+    again."""
     out: str = ""
     """Folder for result.json, the predictions and figures; empty: eval_SPLIT beside the checkpoint,
     or the folder of the predictions."""
@@ -88,4 +93,6 @@ class EvalConfig:
         validate(self.threads >= 0, "threads", "must be >= 0", self.threads)
         validate(0 < self.clip_seconds <= 86_400, "clip_seconds", "must be in (0, 86400]",
                  self.clip_seconds)  # fmt: skip
+        if self.robustness:
+            rows_asked_for(self.robustness)
         validate_numbers(self, "")

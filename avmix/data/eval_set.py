@@ -32,6 +32,9 @@ class EvalSet(ClipReader):
     """Crops of each window."""
     flip: bool = False
     """Every crop also mirrored, left and right, and with it the channels of stereo audio."""
+    audio_shift_seconds: float = 0.0
+    """How much later in the file than the frames the audio is read: 0, but to measure what that
+    does (`avmix.evaluation.robustness_table`). What lies outside of the file's audio is zeros."""
 
     @property
     def views_per_window(self) -> int:
@@ -82,7 +85,9 @@ class EvalSet(ClipReader):
         windows = view_windows(entry, self.clip.duration_seconds, self.num_views)
         each = self.views_per_window
         asked = list(dict.fromkeys(view // each for view in views))  # each is decoded once
-        times = [whole_window(self.clip, windows[number].start_seconds) for number in asked]
+        shift = self.audio_shift_seconds
+        plans = [whole_window(self.clip, windows[number].start_seconds) for number in asked]
+        times = [replace(plan, audio_shift_seconds=shift) for plan in plans]
         clips = dict(zip(asked, self.decode(entry, times), strict=True))
         found: list[Sample] = []
         for view in views:

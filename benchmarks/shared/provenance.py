@@ -87,6 +87,16 @@ SOURCES = {
         "avmix/tools/transcode_check.py",
         "avmix/tools/transcode_clip.py",
     ),
+    "robustness": (
+        "avmix/evaluation/corruptions.py",
+        "avmix/evaluation/other_clips.py",
+        "avmix/evaluation/retrieval.py",
+        "avmix/evaluation/robustness_metrics.py",
+        "avmix/evaluation/robustness_table.py",
+        "avmix/training/condition_passes.py",
+        "avmix/mix",
+        "avmix/models",
+    ),
     "rows": (
         "avmix/prepare/annotation_rows.py",
         "avmix/prepare/annotation_values.py",

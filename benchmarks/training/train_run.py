@@ -21,13 +21,18 @@ Job = TypeVar("Job")
 
 
 def measure(
-    out: str, arguments: list[str], commit: str, *, to_file: bool = False
+    out: str,
+    arguments: list[str],
+    commit: str,
+    *,
+    to_file: bool = False,
+    evaluation: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train with `arguments` of train.py into the folder `out`, evaluate, return the figures.
 
     A run of the same code that was interrupted goes on, one of other code is deleted. `to_file`:
-    what the scripts print goes to OUT.log. Raises RuntimeError where a script fails or the checkout
-    changed meanwhile.
+    what the scripts print goes to OUT.log. `evaluation`: options of eval.py. Raises RuntimeError
+    where a script fails or the checkout changed meanwhile.
     """
     folder = ROOT / out
     if not all(_same(commit, found) for found in _commits(folder)):
@@ -35,7 +40,7 @@ def measure(
         shutil.rmtree(folder)
     _script(["train.py", *arguments, "--run.out", out], out, to_file)
     began = time.perf_counter()
-    _script(["eval.py", "--checkpoint", out], out, to_file)
+    _script(["eval.py", "--checkpoint", out, *evaluation], out, to_file)
     eval_seconds = time.perf_counter() - began
     result = json.loads((folder / "eval_test/result.json").read_text())
     for found in {*_commits(folder), result["environment"]["git_commit"]}:

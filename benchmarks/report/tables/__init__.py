@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from report.curves import Curves
+from report.curves import Curves, LevelCurves
 from report.dots import Dots
-from report.tables import fewshot, learning, training
+from report.tables import fewshot, learning, robustness, training
 from report.tables.augmenting import augment_tables
 from report.tables.covering import coverage_table
 from report.tables.decoding import decoding_summary, decoding_tables
@@ -29,6 +29,7 @@ _BY_KIND = {
     "models": models_table,
     "prepare": prepare_table,
     "probe": probe_table,
+    "robustness": robustness.robustness_table,
     "rows": rows_table,
     "training": training.scores_table,
 }
@@ -48,7 +49,7 @@ def summary(result: dict[str, Any]) -> str:
     return _SUMMARIES[result["kind"]](result)
 
 
-def figure(*results: dict[str, Any]) -> Dots | Curves | None:
+def figure(*results: dict[str, Any]) -> Dots | Curves | LevelCurves | None:
     """The figure beside it: of results of training only."""
     match results[0]["kind"]:
         case "training":
@@ -57,5 +58,7 @@ def figure(*results: dict[str, Any]) -> Dots | Curves | None:
             return fewshot.dots(results[0])
         case "learning":
             return learning.curves(results[0])
+        case "robustness":
+            return robustness.curves(results[0])
         case _:
             return None
