@@ -334,7 +334,8 @@ def test_every_option_is_documented_and_there_are_not_too_many():
     files = sorted(Path(str(module.__file__)).parent.glob("*_config.py"))
     nodes = [node for file in files for node in ast.parse(file.read_text()).body]
     classes = {n.name: n for n in nodes if isinstance(n, ast.ClassDef) and "Config" in n.name}
-    encoders = {"EncoderConfig", "VideoEncoderConfig", "AudioEncoderConfig"}
+    encoders = {"EncoderConfig", "ModalityEncoderConfig", "VideoEncoderConfig",
+                "AudioEncoderConfig", "JointEncoderConfig"}  # fmt: skip
     assert {*classes} == {*(s.__name__ for s in SECTIONS.values()), *encoders, "TrainConfig",
                           "EvalConfig"}  # fmt: skip
     number = 0
