@@ -59,7 +59,8 @@ def features_of(root: str, number: int) -> str:
     ]).data  # fmt: skip
     prepare_table(data)
     command = [sys.executable, "-m", "avmix", "features", "--config", ENCODERS, "--out", folder,
-               f"data.root={root}", f"data.manifest={manifest}", *OF_FEATURES]  # fmt: skip
+               f"data.root={root}", f"data.manifest={manifest}",
+               f"data.table_split=split{number}", *OF_FEATURES]  # fmt: skip
     subprocess.run(command, check=True)
     return folder
 
