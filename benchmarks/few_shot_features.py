@@ -41,12 +41,11 @@ ARMS: dict[str, tuple[str, ...]] = {
     "mixup@feature": ("--mix.method", "mixup@feature"),
     "dropout": ("--mix.method", "dropout"),
     "no mixing, product": ("--mix.method", "none", "--model.fusion", "product"),
-    "mixup@feature, product": ("--mix.method", "mixup@feature", "--model.fusion", "product"),
 }
 """How clips are mixed, and the fusion where it is not concatenation."""
-REGIMES = {3: range(5), 10: range(5), 0: range(3)}
+REGIMES = {0: range(3), 3: range(5), 10: range(5)}
 """Clips of each class (0: all), and the seeds: of the draw of clips and of the training."""
-EPOCHS, BATCH = {3: 50, 10: 50, 0: 20}, {3: 8, 10: 16, 0: 16}
+EPOCHS, BATCH = {0: 20, 3: 50, 10: 50}, {0: 16, 3: 8, 10: 16}
 ROWS = ("fused", "video head", "audio head")
 
 
