@@ -18,7 +18,7 @@ _MOST_LISTED = 100
 _MOST_WINDOWS = 200
 """Windows of a file that are printed; --csv and --json have all."""
 _WORDS = {"video": "video", "audio": "audio", "both": "both", "either": "either alone suffices"}
-_COLUMNS = ("path", "start_seconds", "end_seconds", "rank", "class", "fused", "video", "audio",
+_COLUMNS: tuple[str, ...] = ("path", "start_seconds", "end_seconds", "rank", "class", "fused", "video", "audio",
             "decided", "without_video", "without_audio", "problem", "note")  # fmt: skip
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from avmix.config import TrainConfig
@@ -18,7 +19,7 @@ from avmix.data.whole_files import entry_of_file
 from avmix.decode import DecodeError, Limits
 from avmix.decode.source import Source, as_file, name_of
 from avmix.evaluation.file_prediction import FilePrediction
-from avmix.evaluation.metrics import EVAL_ROWS, Predictions
+from avmix.evaluation.metrics import Predictions
 from avmix.models import LateFusionClassifier
 from avmix.models.frontend import Frontend
 from avmix.training import engine
@@ -27,11 +28,9 @@ from avmix.types import Entry
 
 BATCH_SIZE = 32
 """Windows per batch, as in evaluation."""
-_FIELDS = dict(
-    zip(EVAL_ROWS, ("fused", "video", "audio", "without_audio", "without_video"), strict=True)
-)
 
 
+@runtime_checkable
 class Network(Protocol):
     """What a `TrainedNetwork` is, as far as predictions need it."""
 
@@ -123,14 +122,14 @@ def predict_entries(
         except TooManyBadClips as error:
             return Predicted(found={}, bad={clip.row: clip.reason for clip in error.bad})
     bad = {clip.row: clip.reason for clip in found.bad}
-    names = names or [entry.path for entry in entries]
+    named = names or [entry.path for entry in entries]
     predictions: dict[int, FilePrediction] = {}
     for i, row in enumerate(found.predictions.row.tolist()):
         if not found.predictions.counted["fused"][i]:
             bad[row] = _nothing(config)
             continue
         predictions[row] = _prediction(
-            found.predictions, i, names[row], entries[row], trained.classes, reading.num_views
+            found.predictions, i, named[row], entries[row], trained.classes, reading.num_views
         )
     return Predicted(found=predictions, bad=bad)
 
@@ -174,16 +173,22 @@ class _Counted:
 def _prediction(
     predictions: Predictions, i: int, name: str, entry: Entry, classes: tuple[str, ...], views: int
 ) -> FilePrediction:
-    values = {
-        field: predictions.probability[row][i].numpy() if predictions.counted[row][i] else None
-        for row, field in _FIELDS.items()
-    }
-    fused = values.pop("fused")
-    assert fused is not None
+    def of(row: str) -> np.ndarray | None:
+        counted = predictions.counted[row][i]
+        return predictions.probability[row][i].numpy() if counted else None
+
     return FilePrediction(
-        path=name, classes=classes, start_seconds=entry.start_seconds,
-        end_seconds=entry.end_seconds, num_views=views, fused=fused, **values,
-    )  # fmt: skip
+        path=name,
+        classes=classes,
+        start_seconds=entry.start_seconds,
+        end_seconds=entry.end_seconds,
+        num_views=views,
+        fused=predictions.probability["fused"][i].numpy(),
+        video=of("video head"),
+        audio=of("audio head"),
+        without_video=of("video missing"),
+        without_audio=of("audio missing"),
+    )
 
 
 def _nothing(config: TrainConfig) -> str:
