@@ -20,7 +20,7 @@ from avmix.data.whole_files import find_files, sliding
 from avmix.decode import ClipError, DecodeError, MediaOpenError
 from avmix.evaluation.file_prediction import FilePrediction
 from avmix.evaluation.prediction_file import NAME, read_predictions
-from avmix.evaluation.timeline_figure import figure_names
+from avmix.evaluation.timeline_figure import output_names
 from avmix.media.judgement import entry_of
 from avmix.training import checkpoint
 
@@ -228,6 +228,35 @@ def test_the_number_of_processes_does_not_show(setup, tmp_path, capsys) -> None:
     assert said(2) == said(0)
 
 
+def test_captions_lie_over_the_frames_and_the_audio_stays(setup, tmp_path, capsys) -> None:
+    """48 x 32 pixels become 360 x 240; the upper half has no text."""
+    out = tmp_path / "out"
+    source = setup.media / "b.mp4"
+    code, report = predict(
+        capsys, source, setup.media / "more/only.mp4", "--checkpoint", setup.run,
+        "--along-time", "--step", 0.3, "--video-out", out,
+    )  # fmt: skip
+    assert code == 0
+    assert [path.name for path in out.iterdir()] == ["b.mp4"]
+    video, audio = avmix_probe(out / "b.mp4")
+    assert (video.width, video.height, video.num_frames) == (360, 240, 30)
+    assert audio.duration_seconds == pytest.approx(1.2, abs=0.05)
+    window = {"start_seconds": 0.0, "duration_seconds": 1.2, "num_frames": 30}
+    copy = avmix.decode_clip(out / "b.mp4", **window).video.astype(float)
+    plain = avmix.decode_clip(source, short_side=240, **window).video.astype(float)
+    assert copy.shape == plain.shape
+    assert np.abs(copy - plain)[:, :100].mean() < 8
+    assert np.abs(copy - plain)[:, 180:].mean() > 20
+    # Each window has a caption of its own, from half way to the next on.
+    assert len(report["files"][0]["windows"]) == 4
+
+
+def avmix_probe(path: Path) -> tuple[Any, Any]:
+    from avmix.media.probe import probe
+
+    return probe(path)
+
+
 def prediction_of(fused: float, no_video: float | None, no_audio: float | None) -> FilePrediction:
     """Two classes; the first is the answer."""
 
@@ -307,7 +336,7 @@ def test_files_are_found_once(setup, tmp_path) -> None:
     assert found.num_others == 1
 
 
-def test_figures_have_names_of_their_own() -> None:
-    assert figure_names(["x/a.mp4", "y/a.mkv", "y/A.mp4", "..mp4", "a b/c:d.mp4"]) == [
+def test_outputs_have_names_of_their_own() -> None:
+    assert output_names(["x/a.mp4", "y/a.mkv", "y/A.mp4", "..mp4", "a b/c:d.mp4"]) == [
         "a", "a_2", "A_3", "file", "c_d",
     ]  # fmt: skip

@@ -59,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="--along-time: from one window to the next (1)")  # fmt: skip
     add("--figures", type=Path, default=None, metavar="DIR",
         help="--along-time: draw the probabilities of each file over time")  # fmt: skip
+    add("--video-out", type=Path, default=None, metavar="DIR",
+        help="write a copy of each video with its predictions as captions (mp4)")  # fmt: skip
     add("--json", metavar="FILE", help="write everything as JSON; - for standard output")
     add("--csv", metavar="FILE", help="write a row per class of each file; - for standard output")
     add("--workers", type=_count, default=1, metavar="N",

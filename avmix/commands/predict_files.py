@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from avmix.commands.caption_videos import caption_task, write_all
 from avmix.commands.prediction_report import (
     FileResult,
     Report,
@@ -18,7 +19,7 @@ from avmix.commands.prediction_report import (
 )
 from avmix.data.loader_pool import LoaderError
 from avmix.data.whole_files import Looked, find_files, look_at_all, sliding
-from avmix.evaluation.timeline_figure import draw_timeline, figure_names
+from avmix.evaluation.timeline_figure import draw_timeline, output_names
 from avmix.isolate.process_pool import CannotStart
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text
@@ -40,6 +41,8 @@ def predict_files(args: argparse.Namespace) -> int:
         with runtime.start(device=args.device, threads=args.threads) as here:
             trained = load(args.checkpoint, device=here.device, own_code=args.own_code)
             report = replace(_empty(args, trained), files=_predicted(args, trained, here))
+        if args.video_out is not None:
+            report = replace(report, files=_captioned(args, report))
         _write(args, report)
     except (ValueError, OSError, LoaderError, CannotStart) as error:
         echo(f"error: {error}", error=True)
@@ -61,8 +64,9 @@ def _check_outputs(args: argparse.Namespace) -> None:
         path = getattr(args, option)
         if path not in (None, "-") and (why := unwritable(Path(path))):
             raise ValueError(f"--{option} {path} {why}")
-    if args.figures is not None and (why := unmakable(args.figures)):
-        raise ValueError(f"--figures {args.figures} {why}")
+    for option, folder in (("figures", args.figures), ("video-out", args.video_out)):
+        if folder is not None and (why := unmakable(folder)):
+            raise ValueError(f"--{option} {folder} {why}")
 
 
 def _empty(args: argparse.Namespace, trained: TrainedNetwork) -> Report:
@@ -122,6 +126,7 @@ def _predicted(
             continue
         results.append(FileResult(
             path=one.path,
+            entry=one.entry,
             windows=tuple(replace(predicted.found[row], note=one.note)
                           for row in rows if row in predicted.found),
             problems=tuple(_said(entries[row], predicted.bad[row], args.along_time)
@@ -149,11 +154,33 @@ def _said(entry: Entry, reason: str, along_time: bool) -> str:
     return f"{entry.start_seconds:.2f} to {entry.end_seconds:.2f} s: {reason}"
 
 
+def _captioned(args: argparse.Namespace, report: Report) -> tuple[FileResult, ...]:
+    """Write the copies with captions; returns the files, with what went wrong with theirs."""
+    files = list(report.files)
+    where = [n for n, f in enumerate(files) if f.windows and f.entry and f.entry.video]
+    names = output_names([files[n].path for n in where])
+    tasks = [
+        caption_task(entry, files[n].windows, args.video_out / f"{name}.mp4", args.seconds)
+        for n, name in zip(where, names, strict=True)
+        if (entry := files[n].entry) is not None
+    ]
+    with _bar("writing captions", len(tasks)) as advance:
+        problems = write_all(tasks, args.workers, advance)
+    for index, why in problems.items():
+        one = files[where[index]]
+        said = f"no video with captions: {why}"
+        files[where[index]] = replace(one, problems=(*one.problems, said))
+    for one in files:
+        if one.entry is not None and one.entry.video is None:
+            echo(f"{one.path}: it has no video, and gets none with captions", error=True)
+    return tuple(files)
+
+
 def _write(args: argparse.Namespace, report: Report) -> None:
     if args.figures is not None:
         args.figures.mkdir(parents=True, exist_ok=True)
         drawn = [file for file in report.files if file.windows]
-        for file, name in zip(drawn, figure_names([f.path for f in drawn]), strict=True):
+        for file, name in zip(drawn, output_names([f.path for f in drawn]), strict=True):
             draw_timeline(file.windows, args.figures / f"{name}.png")
     for path, text in (
         (args.json, lambda: strict_json.dumps(as_json(report), indent=1) + "\n"),

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from avmix.evaluation.file_prediction import DEFINITION, Decision, FilePrediction, Ranked
 from avmix.system.printing import console_of, echo, listed, printable
+from avmix.types import Entry
 
 SCHEMA = 1
 """Version of the JSON."""
@@ -18,8 +19,10 @@ _MOST_LISTED = 100
 _MOST_WINDOWS = 200
 """Windows of a file that are printed; --csv and --json have all."""
 _WORDS = {"video": "video", "audio": "audio", "both": "both", "either": "either alone suffices"}
-_COLUMNS: tuple[str, ...] = ("path", "start_seconds", "end_seconds", "rank", "class", "fused", "video", "audio",
-            "decided", "without_video", "without_audio", "problem", "note")  # fmt: skip
+_COLUMNS: tuple[str, ...] = (
+    "path", "start_seconds", "end_seconds", "rank", "class", "fused", "video", "audio",
+    "decided", "without_video", "without_audio", "problem", "note",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,8 @@ class FileResult:
     problems: tuple[str, ...]
     """Why not; of windows along a file, those that could not be."""
     note: str
+    entry: Entry | None = None
+    """What was looked at; None where it could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +133,17 @@ def print_report(report: Report) -> None:
     done = [file for file in report.files if file.windows]
     if report.step_seconds is not None:
         for file in done:
+            echo(f"{file.path}: {len(file.windows)} windows of {report.window_seconds:g} s")
             console.print(_timeline(report, file))
     elif len(done) <= _IN_FULL:
         for file in done:
             (one,) = file.windows
+            until = f"{one.start_seconds:.2f} to {one.end_seconds:.2f} s"
+            echo(f"{file.path}: {until}, {one.num_views} windows")
             console.print(_in_full(report, one))
             echo(_decision_text(one.decision))
     else:
+        echo(f"{len(done)} files, {report.num_views} windows of each")
         console.print(_one_line_each(report, done))
     for file in done:
         if file.note:
@@ -156,8 +165,7 @@ def print_unreadable(report: Report) -> None:
 
 
 def _in_full(report: Report, one: FilePrediction) -> Table:
-    where = f"{one.start_seconds:.2f} to {one.end_seconds:.2f} s, {one.num_views} windows"
-    table = Table(title=f"{printable(one.path)}: {where}", title_justify="left")
+    table = Table()
     table.add_column("class", overflow="fold")
     for head in ("fused %", "video %", "audio %"):
         table.add_column(head, justify="right")
@@ -189,8 +197,7 @@ def _decision_text(decision: Decision) -> str:
 
 
 def _one_line_each(report: Report, files: list[FileResult]) -> Table:
-    table = Table(title=f"{len(files)} files, {report.num_views} windows of each",
-                  title_justify="left")  # fmt: skip
+    table = Table()
     table.add_column("file", overflow="fold")
     labels = "answer" if report.threshold is None else f"at least {100 * report.threshold:g} %"
     for head in (labels, "fused %", "video %", "audio %", "decided"):
@@ -203,8 +210,7 @@ def _one_line_each(report: Report, files: list[FileResult]) -> Table:
 
 
 def _timeline(report: Report, file: FileResult) -> Table:
-    table = Table(title=f"{printable(file.path)}: {len(file.windows)} windows of "
-                  f"{report.window_seconds:g} s", title_justify="left")  # fmt: skip
+    table = Table()
     for head in ("seconds", "answer", "fused %", "video %", "audio %", "decided"):
         right = "%" in head or head == "seconds"
         table.add_column(head, justify="right" if right else "left", overflow="fold")

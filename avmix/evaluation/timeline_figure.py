@@ -17,8 +17,8 @@ _NAME_LETTERS = 32
 _COLOURS = ("#2a6f97", "#e07a1f", "#6a4c93", "#3a9d5d", "#b5334a", "#777777")
 
 
-def figure_names(paths: Sequence[str]) -> list[str]:
-    """Name for the figure of each file, all different, of letters that any disk takes."""
+def output_names(paths: Sequence[str]) -> list[str]:
+    """Name for what is written of each file, all different, of letters that any disk takes."""
     names: list[str] = []
     for path in paths:
         stem = re.sub(r"[^\w.-]", "_", Path(path).stem)[:100].lstrip(".") or "file"
