@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from media import write_flash_beep
 from test_trained import CLASSES, CONFIG, write
 
 import avmix
-from avmix.config import EvalConfig, LossConfig
+from avmix.config import EvalConfig, LossConfig, ModelConfig
 from avmix.data.manifest import write_manifest
 from avmix.data.whole_files import find_files, sliding
 from avmix.decode import ClipError, DecodeError, MediaOpenError
@@ -174,7 +175,8 @@ def test_a_timeline_is_the_predictions_of_its_windows(setup, tmp_path, capsys) -
     for window in windows:
         clip = avmix.decode_clip(setup.media / "b.mp4", start_seconds=window["start_seconds"],
                                  **net.decoding)  # fmt: skip
-        logits = net(net.frames(clip), net.waveform(clip))
+        has = torch.tensor([clip.audio_valid > 0])  # also of a window whose samples are all 0
+        logits = net(net.frames(clip), net.waveform(clip), has_audio=has)
         expected = logits.fused.softmax(1)[0].tolist()
         assert probability(window, "fused") == pytest.approx(expected, abs=1e-6)
     assert all(window["decision"]["decided"] == "video"
@@ -316,7 +318,8 @@ def test_python_raises_what_is_wrong_with_a_file(setup, tmp_path) -> None:
 
 
 def test_a_network_of_one_modality_says_what_it_cannot_read(setup, tmp_path) -> None:
-    config = replace(CONFIG, model=replace(CONFIG.model, modalities="audio"))
+    model = ModelConfig(modalities="audio", audio=CONFIG.model.audio)
+    config = replace(CONFIG, model=model)
     write(tmp_path, config)
     net = avmix.load(tmp_path)
     said = net.predict(setup.media / "a.mp4")

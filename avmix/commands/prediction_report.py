@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from avmix.evaluation.file_prediction import DEFINITION, Decision, FilePrediction, Ranked
-from avmix.system.printing import console_of, echo, listed, printable
+from avmix.system.printing import console_of, echo, printable
 from avmix.types import Entry
 
 SCHEMA = 1
@@ -16,6 +16,8 @@ SCHEMA = 1
 _IN_FULL = 3
 """So many files are reported in full; of more, every one gets a line."""
 _MOST_LISTED = 100
+_PROBLEMS_LISTED = 3
+"""Of each file."""
 _MOST_WINDOWS = 200
 """Windows of a file that are printed; --csv and --json have all."""
 _WORDS = {"video": "video", "audio": "audio", "both": "both", "either": "either alone suffices"}
@@ -154,7 +156,9 @@ def print_unreadable(report: Report) -> None:
     """What could not be predicted, on the standard error, and how many files that is."""
     bad = [file for file in report.files if file.problems]
     for file in bad[:_MOST_LISTED]:
-        echo(f"{file.path}: {listed(file.problems)}", error=True)
+        more = len(file.problems) - _PROBLEMS_LISTED
+        said = "; ".join(file.problems[:_PROBLEMS_LISTED]) + (f" and {more} more" * (more > 0))
+        echo(f"{file.path}: {said}", error=True)
     if len(bad) > _MOST_LISTED:
         echo(f"and {len(bad) - _MOST_LISTED} more; --csv or --json has all", error=True)
     none = sum(not file.windows for file in report.files)
