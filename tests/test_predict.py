@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -343,3 +344,16 @@ def test_outputs_have_names_of_their_own() -> None:
     assert output_names(["x/a.mp4", "y/a.mkv", "y/A.mp4", "..mp4", "a b/c:d.mp4"]) == [
         "a", "a_2", "A_3", "file", "c_d",
     ]  # fmt: skip
+
+
+def test_the_lines_of_the_page_run(setup, tmp_path, monkeypatch, capsys) -> None:
+    page = Path(__file__).parents[1] / "docs/predicting.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/demo").symlink_to(setup.run)
+    (tmp_path / "clip.mp4").symlink_to(setup.media / "a.mp4")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    said = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in said[:3]} == {*CLASSES}
+    assert said[3] in ("video", "audio", "both", "either")

@@ -48,7 +48,7 @@ def predict_files(args: argparse.Namespace) -> int:
         echo(f"error: {error}", error=True)
         return 1
     except KeyboardInterrupt:
-        echo("stopped; nothing was written", error=True)
+        echo("stopped; no report was written", error=True)
         return 130
     if "-" not in (args.json, args.csv):
         print_report(report)
