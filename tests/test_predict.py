@@ -17,14 +17,17 @@ from test_trained import CLASSES, CONFIG, write
 
 import avmix
 from avmix.config import EvalConfig, LossConfig, ModelConfig
-from avmix.data.manifest import write_manifest
-from avmix.data.whole_files import find_files, sliding
-from avmix.decode import ClipError, DecodeError, MediaOpenError
+from avmix.data.manifest import Manifest, write_manifest
+from avmix.data.sample import Sample
+from avmix.data.sliding_set import SlidingSet
+from avmix.data.whole_files import entry_of_file, find_files, sliding
+from avmix.decode import ClipError, DecodeError, Limits, MediaOpenError
 from avmix.evaluation.file_prediction import FilePrediction
 from avmix.evaluation.prediction_file import NAME, read_predictions
 from avmix.evaluation.timeline_figure import output_names
 from avmix.media.judgement import entry_of
 from avmix.training import checkpoint
+from avmix.types import Entry
 
 HEADS = {"fused": "fused", "video": "video head", "audio": "audio head"}
 
@@ -221,6 +224,41 @@ def test_several_labels_are_those_above_the_threshold(setup, tmp_path, capsys) -
         avmix_main("predict", file, "--checkpoint", tmp_path, "--threshold", "1", "--workers", 0)
     assert end.value.code == 0
     assert "none at 100 %; highest: " in capsys.readouterr().out
+
+
+def test_windows_of_a_file_are_read_together_and_failures_one_by_one(setup) -> None:
+    """Files opened: one for five windows; where one fails, one for each besides."""
+    net = avmix.load(setup.run)
+    path = str(setup.media / "b.mp4")
+    entry, _ = entry_of_file(path, Limits())
+    windows = sliding(entry, 0.3, 0.25)
+    told: list[int] = []
+
+    def read(entries: list[Entry], skip: dict[int, str]) -> list[Sample]:
+        told.clear()
+        manifest = Manifest(classes=net.classes, protocol="", split="", entries=tuple(entries),
+                            sha256="", several_labels=True)  # fmt: skip
+        reader = SlidingSet(manifest=manifest, root=Path(), clip=net.clip, num_views=1,
+                            several_labels=True)  # fmt: skip
+        places = [(row, 0) for row in range(len(entries))]
+        assert len(reader.groups(places)) == 1
+        return reader.samples(places, skip, told.append)
+
+    plain = read(windows, {1: "it crashed"})
+    assert told == [0, 2, 3, 4]
+    assert [sample.clip is None for sample in plain] == [False, True, False, False, False]
+    together = read(windows, {})
+    assert told == [0]
+    for one, other in zip(together, plain, strict=True):
+        assert one.clip is not None
+        if other.clip is not None:
+            assert np.array_equal(one.clip.video, other.clip.video)
+            assert np.array_equal(one.clip.audio, other.clip.audio)
+    beyond = replace(windows[-1], clip_id="z", start_seconds=50.0, end_seconds=50.3)
+    some = read([*windows, beyond], {})
+    assert told == [0, 0, 1, 2, 3, 4, 5]
+    assert [sample.clip is None for sample in some] == [False] * 5 + [True]
+    assert "ClipRangeError" in some[-1].bad[0].reason
 
 
 @pytest.mark.long
