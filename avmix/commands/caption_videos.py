@@ -62,7 +62,9 @@ def _lines(one: FilePrediction) -> tuple[str, ...]:
     heads = []
     for name in ("fused", "video", "audio"):
         values = getattr(one, name)
-        best = None if values is None else int(values.argmax())
-        said = "-" if best is None else f"{one.classes[best]} {100 * values[best]:.0f} %"
+        said = "-"
+        if values is not None:
+            best = int(values.argmax())
+            said = f"{one.classes[best]} {100 * values[best]:.0f} %"
         heads.append(f"{name}: {said}")
     return (*heads, f"decided by: {one.decision.decided}")

@@ -127,9 +127,9 @@ def predict_entries(
         except TooManyBadClips as error:
             return Predicted(found={}, bad={clip.row: clip.reason for clip in error.bad})
     bad = {clip.row: clip.reason for clip in found.bad}
-    named = names or [entry.path for entry in entries]
+    named = list(names or (entry.path for entry in entries))
     predictions: dict[int, FilePrediction] = {}
-    for i, row in enumerate(found.predictions.row.tolist()):
+    for i, row in enumerate(map(int, found.predictions.row)):
         if not found.predictions.counted["fused"][i]:
             bad[row] = _nothing(config)
             continue
