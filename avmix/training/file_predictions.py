@@ -98,7 +98,7 @@ def predict_entries(
     names: Sequence[str] | None = None,
     tick: Callable[[int], None] = lambda count: None,
 ) -> Predicted:
-    """Predictions for entries, whose labels nobody looks at; `names`: of the files, for reports.
+    """Predictions for entries, whose labels do not count; `names`: of the files, for reports.
 
     `tick` is told how many windows were read. Raises `LoaderError`.
     """
