@@ -135,6 +135,7 @@ ENABLES: dict[str, dict[str, Any]] = {
     "augment.never_flip": {"augment.flip": 1.0},
     "augment.noise_snr_db": {"augment.noise": 1.0},
     "augment.speed_keeps_pitch": {"augment.speed": 1.5},
+    "data.shots_by": {"data.table": "clips.csv", "data.table_source": ["origin"], "data.shots": 2},
     "frontend.kind": {"frontend.mel_mean": -4.3, "frontend.mel_std": 9.1},
     "loss.class_weights": {"loss.kind": "binary"},  # by class, there are equally many clips
     "model.missing": {"mix.method": "dropout"},

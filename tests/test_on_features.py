@@ -24,8 +24,9 @@ from avmix.config.unused_options import NEEDS, unused_options
 from avmix.data.feature_loader import FeatureSource, feature_eval_loader, feature_train_loader
 from avmix.data.kept_features import FeaturesError, open_features
 from avmix.evaluation.metrics import Scores
-from avmix.features.compose import network_for_clips
+from avmix.evaluation.prediction_file import read_predictions
 from avmix.features.frozen_encoders import of_config
+from avmix.features.network_for_clips import network_for_clips
 from avmix.mix.mix_plan import unmixed_plan
 from avmix.models.on_features import KeptFrontend, build_on_features
 from avmix.rng import rng
@@ -303,8 +304,7 @@ def test_a_network_is_evaluated_by_the_mean_over_views(
         has_audio = torch.from_numpy(found.has_audio[:, view].copy())
         with torch.no_grad():
             total += model(video, audio, here, has_audio).logits.fused.softmax(1)
-    lines = map(json.loads, (tmp_path / "predictions.jsonl").read_text().splitlines())
-    ours = [line["probability"]["fused"] for line in lines]
+    ours = read_predictions(tmp_path).probability["fused"]
     np.testing.assert_allclose(ours, total / 3, atol=1e-5)
 
 
@@ -430,8 +430,9 @@ def test_encoders_and_what_was_trained_on_their_features_take_clips(
 ) -> None:
     train.train(on(features_of_clips, tmp_path / "run", {"model.shared_width": 3}))
     evaluation.evaluate(EvalConfig(checkpoint=str(tmp_path / "run"), split="val", threads=1))
-    lines = (tmp_path / "run/eval_val/predictions.jsonl").read_text().splitlines()
-    wanted = {line["clip_id"]: line["probability"]["fused"] for line in map(json.loads, lines)}
+    said = read_predictions(tmp_path / "run/eval_val")
+    ids = [clip.clip_id for clip in said.clips]
+    wanted = dict(zip(ids, said.probability["fused"].tolist(), strict=True))
     assert len(wanted) == 5
     network_for_clips(tmp_path / "run", clips).save(tmp_path / "whole.safetensors")
     network = avmix.load(tmp_path / "whole.safetensors")

@@ -19,6 +19,7 @@ from avmix.data.dataset import TrainSet
 from avmix.data.eval_set import EvalSet
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.evaluation.metrics import SeveralScores
+from avmix.evaluation.prediction_file import read_predictions
 from avmix.prepare.command import run_recipe
 from avmix.training import checkpoint
 from avmix.training.runlog import RunLog
@@ -174,9 +175,13 @@ def evaluated(run: Path, data: Path, split: str) -> tuple[Any, list[dict[str, An
     scores = evaluation.evaluate(
         EvalConfig(checkpoint=str(run), split=split, num_views=1, num_workers=0, threads=1)
     )
-    lines = (run / f"eval_{split}/predictions.jsonl").read_text().splitlines()
-    manifest = read_manifest(data, split)
-    found = [json.loads(line) for line in lines]
+    manifest, kept = read_manifest(data, split), read_predictions(run / f"eval_{split}")
+    found = [
+        {"clip_id": clip.clip_id,
+         "probability": {name: kept.probability[name][i].tolist() for name in kept.probability
+                         if kept.counted[name][i]}}
+        for i, clip in enumerate(kept.clips)
+    ]  # fmt: skip
     assert [line["clip_id"] for line in found] == [entry.clip_id for entry in manifest.entries]
     for name, field in (("fused", "labels"), ("video head", "video_labels"),
                         ("audio missing", "video_labels"), ("audio head", "audio_labels"),

@@ -516,20 +516,6 @@ def test_bad_input_is_one_clear_error(
     assert "\n" not in str(error.value)
 
 
-def test_a_clip_without_frames_is_named(toy_set: Path, tmp_path: Path) -> None:
-    manifest = read_manifest(toy_set, "train")
-    blind = replace(manifest.entries[0], clip_id="radio_1", video=None)
-    write_manifest(
-        tmp_path / "manifest",
-        classes=manifest.classes,
-        protocol="blind",
-        splits={"train": (blind, *manifest.entries[1:])},
-    )
-    arguments = smoke(toy_set, tmp_path / "run", "--data.manifest", str(tmp_path / "manifest"))
-    with pytest.raises(ManifestError, match=r"'radio_1': .*\.mp4 has no video stream"):
-        run_train(arguments)
-
-
 @pytest.mark.long
 def test_the_scripts_end_with_one_line(toy_set: Path, tmp_path: Path) -> None:
     typo = script("train.py", smoke(toy_set, tmp_path / "run", "--mix.alhpa", "1"))

@@ -49,6 +49,8 @@ WAVEFORM = {"frontend.kind": "waveform", "mix.audio_domain": "waveform"}
 NEEDY = sorted(key for key, (_, _, asks) in OPTIONS.items() if asks)
 # Options whose defaults let them act: what switches them off, and what the message asks for.
 SWITCHED_OFF: list[tuple[str, dict[str, Any], str]] = [
+    ("loss.video", {"model.modalities": "audio"}, "model.modalities both or video"),
+    ("loss.audio", {"model.modalities": "video"}, "model.modalities both or audio"),
     ("augment.min_area", {"augment.crop": "centre"}, "augment.crop resized"),
     ("augment.max_aspect", {"augment.crop": "multiscale"}, "augment.crop resized"),
     ("augment.never_flip", {"augment.flip": 0.0}, "augment.flip > 0"),

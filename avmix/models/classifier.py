@@ -115,8 +115,8 @@ class LateFusionClassifier(nn.Module):
 
     def heads_of(
         self,
-        video: Float[Tensor, "b c t h w"],
-        audio: Float[Tensor, "b channels *rest"],
+        video: Frames,
+        audio: Spectrograms,
         several: Sequence[Has],
     ) -> list[Heads]:
         """Logits of the same clips for each of `several`: what of them may be used."""
@@ -149,8 +149,8 @@ class JointClassifier(LateFusionClassifier):
 
     def encode(
         self,
-        video: Float[Tensor, "b c t h w"],
-        audio: Float[Tensor, "b channels *rest"],
+        video: Frames,
+        audio: Spectrograms,
         mix: HiddenMix | None = None,
         has: Has | None = None,
     ) -> Features:
@@ -167,8 +167,8 @@ class JointClassifier(LateFusionClassifier):
 
     def heads_of(
         self,
-        video: Float[Tensor, "b c t h w"],
-        audio: Float[Tensor, "b channels *rest"],
+        video: Frames,
+        audio: Spectrograms,
         several: Sequence[Has],
     ) -> list[Heads]:
         """As of `LateFusionClassifier`, with an encoding for each of `several`: the feature of a

@@ -45,6 +45,8 @@ def cut_wav2vec2(net: Any) -> Cut:
     begin = chain(normalised, net.feature_extractor, _columns_last, net.feature_projection,
                   partial(_with_positions, net))  # fmt: skip
     adapter = getattr(net, "adapter", None)
+    if adapter is not None:
+        adapter.layerdrop = 0.0  # drawn by numpy's global generator, which no seed of a run sets
     last += [] if adapter is None else [adapter]
     width = settings.hidden_size if adapter is None else settings.output_hidden_size
     return Cut(

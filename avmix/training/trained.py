@@ -172,8 +172,8 @@ def load(
         if found.features is not None:
             raise CheckpointError(
                 f"{path}: it was trained on features and has no encoders; avmix evaluate, which "
-                "reads features, takes it, and avmix.features.compose.network_for_clips joins it "
-                "to its encoders"
+                "reads features, takes it, and avmix.features.network_for_clips joins it to its "
+                "encoders"
             )
         config, classes = found.config, found.classes
         state = found.model if found.average is None else found.average

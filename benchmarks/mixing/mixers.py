@@ -361,8 +361,8 @@ CANDIDATES: dict[str, Candidate] = {
     "avmix_torch": Candidate(
         label='avmix, kernel "torch"',
         load=_avmix("torch", False),
-        passes="index_select 2 + lerp 3 + where 3 + where 3 = 11",
-        bytes_per_element=65,
+        passes="index_select 2 + lerp 3 = 5",
+        bytes_per_element=41,
     ),
     "lerp": Candidate(
         label="plain torch: `x[partner].lerp_(x, lam)`",

@@ -48,6 +48,17 @@ SOURCES = {
         "avmix/training/engine.py",
         "avmix/training/runlog.py",
     ),
+    "few_shot_features": (
+        "avmix/data/feature_loader.py",
+        "avmix/data/few_shot.py",
+        "avmix/mix",
+        "avmix/models/fusion.py",
+        "avmix/models/on_features.py",
+        "avmix/models/score_fusion.py",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
+        "avmix/training/optimizer.py",
+    ),
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
     "learning": (

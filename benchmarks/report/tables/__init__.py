@@ -9,6 +9,7 @@ from report.tables.augmenting import augment_tables
 from report.tables.covering import coverage_table
 from report.tables.decoding import decoding_summary, decoding_tables
 from report.tables.feature_speed import feature_table
+from report.tables.few_shot_training import few_shot_training_table
 from report.tables.fuzzing import fuzz_table
 from report.tables.mixing import mix_summary, mix_table
 from report.tables.model_steps import models_table
@@ -20,6 +21,7 @@ _BY_KIND = {
     "decode": decoding_tables,
     "extraction": extraction_table,
     "features": feature_table,
+    "few_shot_features": few_shot_training_table,
     "fuzz": fuzz_table,
     "mix": mix_table,
     "fewshot": fewshot.fewshot_table,

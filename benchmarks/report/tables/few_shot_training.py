@@ -1,0 +1,63 @@
+"""Table of benchmarks/few_shot_features.py: training on kept features, by the way of mixing."""
+
+from statistics import mean, stdev
+from typing import Any
+
+from report.tables.cells import table
+
+_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+"""97.5 % point of the t distribution for so many values."""
+_ROWS = ("fused", "video head", "audio head")
+
+
+def few_shot_training_table(result: dict[str, Any]) -> str:
+    """A line for each number of clips and each arm: means over splits, intervals over seeds."""
+    rows = []
+    for shots in dict.fromkeys(run["shots"] for run in result["runs"]):
+        runs = [run for run in result["runs"] if run["shots"] == shots]
+        plain = _by_seed(runs, next(iter(result["options"])), "fused")
+        for arm in result["options"]:
+            fused = _by_seed(runs, arm, "fused")
+            gain = {seed: value - _by_seed(runs, arm, "video head")[seed]
+                    for seed, value in fused.items()}  # fmt: skip
+            change = [value - plain[seed] for seed, value in fused.items()]
+            splits = sorted({run["split"] for run in runs})
+            rows.append([
+                f"{shots} a class" if shots else "all", arm,
+                *(_cell([*_by_seed(runs, arm, row).values()]) for row in _ROWS),
+                "-" if arm == next(iter(result["options"])) else _cell(change, sign=True),
+                _cell([*gain.values()], sign=True),
+                " / ".join(f"{100 * _of_split(runs, arm, split):.1f}" for split in splits),
+            ])  # fmt: skip
+    headings = ["clips", "trained with", "fused", "video head", "audio head",
+                "against no mixing", "fused - video", "fused by split"]  # fmt: skip
+    epochs = ", ".join(f"{n} ({'all clips' if s == '0' else f'{s} a class'})"
+                       for s, n in result["epochs"].items())  # fmt: skip
+    return "\n".join([
+        *table(headings, rows), "",
+        "Top-1 on the test split, %: mean over the three official splits of each seed, then over "
+        "seeds, with 95 % intervals over seeds (t distribution). Of few clips, each seed draws "
+        "others, by source; of all clips, it is of the training alone, and the interval says "
+        f"nothing of other clips. Epochs: {epochs}; the last one is evaluated. "
+        f"`{result['config']}`.", "",
+    ])  # fmt: skip
+
+
+def _by_seed(runs: list[dict[str, Any]], arm: str, row: str) -> dict[int, float]:
+    found: dict[int, list[float]] = {}
+    for run in runs:
+        if run["arm"] == arm:
+            found.setdefault(run["seed"], []).append(run["scores"][row]["top1"])
+    return {seed: mean(values) for seed, values in found.items()}
+
+
+def _of_split(runs: list[dict[str, Any]], arm: str, split: int) -> float:
+    return mean(run["scores"]["fused"]["top1"] for run in runs
+                if run["arm"] == arm and run["split"] == split)  # fmt: skip
+
+
+def _cell(values: list[float], *, sign: bool = False) -> str:
+    text = f"{100 * mean(values):{'+' if sign else ''}.1f}"
+    if len(values) < 2:
+        return text
+    return f"{text} ± {100 * _T[len(values)] * stdev(values) / len(values) ** 0.5:.1f}"
