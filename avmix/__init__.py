@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from avmix.config import EvalConfig, TrainConfig, load_config
     from avmix.data.manifest import Manifest, read_manifest, write_manifest
     from avmix.decode import ClipError, decode_clip, decode_clips
+    from avmix.evaluation.file_prediction import FilePrediction
     from avmix.mix import CrossModalMixup, MixPlan, draw_plan, mixed_targets
     from avmix.models import LateFusionClassifier, build_model
     from avmix.models.frontend import Frontend
@@ -41,6 +42,7 @@ __all__ = [
     "CrossModalMixup",
     "Entry",
     "EvalConfig",
+    "FilePrediction",
     "Frontend",
     "Heads",
     "LateFusionClassifier",
@@ -70,6 +72,7 @@ _ORIGIN = {
     "CrossModalMixup": "avmix.mix",
     "Entry": "avmix.types",
     "EvalConfig": "avmix.config",
+    "FilePrediction": "avmix.evaluation.file_prediction",
     "Frontend": "avmix.models.frontend",
     "Heads": "avmix.types",
     "LateFusionClassifier": "avmix.models",

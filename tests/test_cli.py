@@ -41,7 +41,7 @@ def test_alone_it_lists_the_commands_in_their_groups(capsys: pytest.CaptureFixtu
     }
     assert found == {
         "data": ["prepare", "synth", "events"],
-        "train": ["train", "evaluate", "compare", "features", "probe"],
+        "train": ["train", "evaluate", "predict", "compare", "features", "probe"],
         "look": ["doctor", "preview", "model"],
         "tools": ["download", "leaks", "transcode", "shards", "completion"],
     }
@@ -120,7 +120,8 @@ def test_every_folder_of_datasets_has_a_recipe() -> None:
 
 def test_help_that_needs_no_torch_does_not_import_it() -> None:
     asked = [["train", "--help"], ["evaluate", "--help"], ["train", "--mix.alhpa", "1"],
-             ["prepare"], ["preview", "--help"], ["completion", "--help"]]  # fmt: skip
+             ["prepare"], ["preview", "--help"], ["completion", "--help"],
+             ["predict", "--help"]]  # fmt: skip
     code = f"""
 import sys
 from avmix.cli import main

@@ -18,8 +18,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/training.md", "docs/architecture.md", "docs/augment.md",
          "docs/benchmarks.md", "docs/decoding.md", "docs/dropin.md", "docs/features.md",
-         "docs/evaluation.md", "docs/glossary.md", "docs/learning.md",
-         "docs/mixing.md", "docs/models.md", "docs/preparing.md", "docs/robustness.md",
+         "docs/evaluation.md", "docs/glossary.md", "docs/learning.md", "docs/mixing.md",
+         "docs/models.md", "docs/predicting.md", "docs/preparing.md", "docs/robustness.md",
          "docs/synthesis.md")  # fmt: skip
 LEFT_OUT = {
     "make demo": "its lines come first, from the Makefile",

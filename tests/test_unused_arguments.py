@@ -15,6 +15,7 @@ from tests.recipes_media import load_recipe
 
 SET = ["--root", ".", "--out", "o"]
 EXTERNAL = ["synth", "external", *SET, "--jobs", "j", "--command", "c", "--kind", "text-to-speech"]
+PREDICT = ["predict", "a.mp4", "--checkpoint", "c"]
 IDLE = [
     (["leaks", "--root", "."], ["--max-frame-bits", "3"], ["--near"]),
     (["leaks", "--root", "."], ["--max-audio-share", "0.1"], ["--near"]),
@@ -26,6 +27,8 @@ IDLE = [
     (["doctor", "a.mp4", "--json", "-"], ["--all"], ["--json", "x"]),
     (["synth", "repair", *SET], ["--shots-seed", "1"], ["--shots", "2"]),
     (EXTERNAL, ["--shots-seed", "1"], ["--shots", "2"]),
+    (PREDICT, ["--step", "2"], ["--along-time"]),
+    (PREDICT, ["--figures", "d"], ["--along-time"]),
     (["synth", "compose", "--background-root", ".", "--out", "o"], ["--shots-seed", "1"],
      ["--shots", "2"]),
 ]  # fmt: skip

@@ -99,6 +99,14 @@ COMMANDS = (
         reads_words=True,
     ),
     Command(
+        name="predict",
+        group="train",
+        summary="predict the classes of files, whole or along time, and which modality decided",
+        example="avmix predict my_clips --checkpoint runs/mine --csv predictions.csv\n"
+        "  avmix predict long.mp4 --checkpoint runs/mine --along-time --step 0.5 --figures out",
+        module="avmix.commands.predict",
+    ),
+    Command(
         name="compare",
         group="train",
         summary="compare evaluated runs: paired differences with intervals",

@@ -1,6 +1,6 @@
 """Samples: what reading one place in the sampling order gives, or why it gives nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -21,16 +21,21 @@ WORTH_HINT = (
 """Ends messages about many clips that cannot be read."""
 
 
-class TooManyBadClips(RuntimeError):
-    """More clips of a split are unreadable than `data.max_bad_share` allows; names them."""
-
-
 class BadClip(NamedTuple):
     """A clip that could not be read, and why."""
 
     row: int
     path: str
     reason: str
+
+
+class TooManyBadClips(RuntimeError):
+    """More clips of a split are unreadable than `data.max_bad_share` allows; names them."""
+
+    def __init__(self, message: str, bad: Sequence[BadClip] = ()) -> None:
+        """`bad`: all of them, where the message names but the first."""
+        super().__init__(message)
+        self.bad = tuple(bad)
 
 
 class Sample(NamedTuple):

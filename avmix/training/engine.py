@@ -307,7 +307,8 @@ def evaluate(
         first = next(iter(missing.values()))
         raise TooManyBadClips(
             f"none of the {len(missing)} clips of {loader.split!r} can be evaluated; the first: "
-            f"{first.path}: {first.reason}{WORTH_HINT}"
+            f"{first.path}: {first.reason}{WORTH_HINT}",
+            tuple(missing.values()),
         )
     rows = sorted(clips)
     stacked = torch.stack([clips[row][1] for row in rows], 1)

@@ -17,12 +17,15 @@ from torch import Tensor, nn
 
 from avmix.augment.video_transforms import apply_video, centred
 from avmix.config import ClipConfig, TrainConfig, from_values
+from avmix.decode import Limits, Source
+from avmix.evaluation.file_prediction import FilePrediction
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.frontend import Frontend
 from avmix.system import strict_json
 from avmix.system.atomic_files import replacing
 from avmix.training import checkpoint
 from avmix.training.checkpoint import CheckpointError, check_finite, digest_of
+from avmix.training.file_predictions import predict_source
 from avmix.types import Batch, Clip, Heads
 
 KEY, FORMAT = "avmix", 1
@@ -117,6 +120,17 @@ class TrainedNetwork(nn.Module):
         ).to(device)
         return self.network(*self.frontend(batch), batch.has_video, batch.has_audio).logits
 
+    def predict(
+        self, source: Source, *, num_views: int = 3, limits: Limits | None = None
+    ) -> FilePrediction:
+        """Prediction for a whole file: a path, its bytes, or a file object that can be sought.
+
+        Averaged over `num_views` evenly spaced windows, as `avmix evaluate` does. It is decoded in
+        this process; `avmix predict` reads files that may crash a decoder in others. Raises as
+        `decode_clip` does, and `DecodeError` where the network reads nothing of what the file has.
+        """
+        return predict_source(self, source, num_views=num_views, limits=limits)
+
     def save(self, path: str | Path) -> None:
         """Write a file `.safetensors` that `load` reads.
 
@@ -158,7 +172,8 @@ def load(
         if found.features is not None:
             raise CheckpointError(
                 f"{path}: it was trained on features and has no encoders; avmix evaluate, which "
-                "reads features, takes it"
+                "reads features, takes it, and avmix.features.network_for_clips joins it to its "
+                "encoders"
             )
         config, classes = found.config, found.classes
         state = found.model if found.average is None else found.average
