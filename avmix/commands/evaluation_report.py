@@ -16,6 +16,7 @@ from rich.table import Table
 from avmix.config import EvalConfig, TrainConfig, from_yaml
 from avmix.evaluation import report_page
 from avmix.evaluation.clip_shots import read_shots
+from avmix.evaluation.clip_statistics import Answers
 from avmix.evaluation.figure_columns import COLUMNS, PERCENT, UNITS
 from avmix.evaluation.figures import draw_confusion
 from avmix.evaluation.fusion_gain import MEANINGS
@@ -108,10 +109,29 @@ def write_report(
     `beside`: the folder of the predictions, where it is another one: what `write_page` shows.
     """
     out.mkdir(parents=True, exist_ok=True)
+    result = result_of(kept, scores, table, config)
+    with replacing(out / "result.json") as file:
+        file.write(strict_json.dumps(result, indent=2).encode() + b"\n")
+    written = ["result.json", *([NAME] if (out / NAME).exists() else [])]
+    if kept.single:
+        confusion = confusion_matrix(*kept.predictions().of("fused"))
+        top1 = 100 * confusion.diagonal().sum() / confusion.sum()
+        title = f"{kept.protocol} {kept.split}: fused, top-1 {top1:.1f} %"
+        draw_confusion(confusion, kept.classes, title, out / "confusion.png")
+        written.append("confusion.png")
+    draw_reliability(_heads(kept), f"{kept.protocol} {kept.split}", out / "reliability.png")
+    write_page(out, kept, result, beside or out)
+    written += ["reliability.png", report_page.NAME]
+    echo_on(console_of(), f"wrote {out}/{', '.join(written)}")
+    return result
+
+
+def result_of(
+    kept: KeptPredictions, scores: AllScores, table: ScoreTable, config: EvalConfig
+) -> dict[str, Any]:
+    """The content of result.json."""
     origin = kept.origin
-    heads = {row: kept.answers(row, clips) for row in EVAL_ROWS[:3]
-             if row in kept.probability and len(clips := kept.clips_of(row))}  # fmt: skip
-    result = {
+    return {
         "protocol": kept.protocol,
         "split": kept.split,
         "split_sha256": kept.split_sha256,
@@ -134,24 +154,18 @@ def write_report(
         "classes_without_clips": table.num_without_positive,
         "per_class": _per_class(kept),
         "most_confused": _confused(kept),
-        "reliability": {row: reliability(answers).as_json() for row, answers in heads.items()},
+        "reliability": {
+            row: reliability(answers).as_json() for row, answers in _heads(kept).items()
+        },
         "most_wrong": [asdict(clip) for clip in most_wrong(kept)],
         "environment": origin.environment,
     }
-    with replacing(out / "result.json") as file:
-        file.write(strict_json.dumps(result, indent=2).encode() + b"\n")
-    written = ["result.json", *([NAME] if (out / NAME).exists() else [])]
-    if kept.single:
-        confusion = confusion_matrix(*kept.predictions().of("fused"))
-        top1 = 100 * confusion.diagonal().sum() / confusion.sum()
-        title = f"{kept.protocol} {kept.split}: fused, top-1 {top1:.1f} %"
-        draw_confusion(confusion, kept.classes, title, out / "confusion.png")
-        written.append("confusion.png")
-    draw_reliability(heads, f"{kept.protocol} {kept.split}", out / "reliability.png")
-    write_page(out, kept, result, beside or out)
-    written += ["reliability.png", report_page.NAME]
-    echo_on(console_of(), f"wrote {out}/{', '.join(written)}")
-    return result
+
+
+def _heads(kept: KeptPredictions) -> dict[str, Answers]:
+    """What each head says of the clips that have its modality, where there are any."""
+    return {row: kept.answers(row, clips) for row in EVAL_ROWS[:3]
+            if row in kept.probability and len(clips := kept.clips_of(row))}  # fmt: skip
 
 
 def write_page(

@@ -13,6 +13,7 @@ from avmix.system.printing import printable, shortened
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 280, 190, 40, 34, 10, 10
 _LETTERS = 40
+_Number = float | int
 
 
 def css_class(row: str) -> str:
@@ -117,12 +118,12 @@ def _band(line: CurveLine, x: Any, y: Any) -> Markup:
     return Markup("").join(parts)
 
 
-def _level(kind: str, left: float, right: float, from_y: float, to_y: float) -> Markup:
+def _level(kind: str, left: _Number, right: _Number, from_y: _Number, to_y: _Number) -> Markup:
     return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(
         kind, left, from_y, right, to_y)  # fmt: skip
 
 
-def _frame(x: float, y: float, width: float, height: float) -> Markup:
+def _frame(x: _Number, y: _Number, width: _Number, height: _Number) -> Markup:
     return Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(
         x, y, width, height)  # fmt: skip
 

@@ -130,18 +130,18 @@ def fusion_words(result: Mapping[str, Any]) -> list[Markup]:
     gain = fusion["gain"]
     share = number(["fusion", "gain", "value"], UNITS["points"], "+")
     said = [Markup(
-        "On the {} clips with both modalities the fused head is {} points of top-1 apart from the "
-        "better of the two heads{}: {}."
-    ).format(clips, share, _between(number, fusion, "gain"), _verdict(gain))]  # fmt: skip
+        "Fusion gains {} points of top-1 over the better of the two heads{}, on the {} clips that "
+        "have both modalities: {}."
+    ).format(share, _between(number, fusion, "gain"), clips, _verdict(gain))]  # fmt: skip
     if fusion.get("mu", {}).get("value") is not None:
         said.append(Markup(
-            "Modality confusion: of {} % of the clips a single head is right and the fused head "
-            "wrong{}."
+            "In {} % of the clips one of the heads is right and the fused head wrong{}: "
+            "modality confusion."
         ).format(number(["fusion", "mu", "value"], UNITS["%"]),
                  _between(number, fusion, "mu")))  # fmt: skip
     if fusion.get("dominance", {}).get("value") is not None:
         said.append(Markup(
-            "Where the fused head gives the answer of one head and not of the other, that is the "
+            "Where the fused head sides with one head against the other, it is with the "
             "video head in {} % of the cases{}."
         ).format(number(["fusion", "dominance", "value"], UNITS["%"]),
                  _between(number, fusion, "dominance")))  # fmt: skip
