@@ -212,5 +212,8 @@ def _clips(result: Mapping[str, Any], shots: Shots, folder: Path) -> dict[str, A
 def _shown(shot: Shot | None) -> dict[str, str | None] | None:
     if shot is None:
         return None
-    images = {"frame": shot.frame, "spectrogram": shot.spectrogram}
-    return {k: i and data_url(i) for k, i in images.items()} | {"reason": shot.reason}
+    return {
+        "frame": None if shot.frame is None else data_url(shot.frame),
+        "spectrogram": None if shot.spectrogram is None else data_url(shot.spectrogram),
+        "reason": shot.reason,
+    }
