@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 from base64 import b64decode
@@ -14,6 +15,8 @@ PROGRAM = next(
     filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None
 )
 
+_SECONDS = 60
+
 
 class Page:
     """A page in a browser; `said` are its console messages, exceptions and refused loads."""
@@ -21,6 +24,7 @@ class Page:
     def __init__(self, write: int, read: int) -> None:
         self._write, self._read, self._rest, self._id = write, read, b"", 0
         self.said: list[str] = []
+        self._loaded = False
         self._session = ""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
@@ -42,9 +46,10 @@ class Page:
 
     def open(self, path: Path) -> None:
         """Load a file and wait until it is there."""
+        self._loaded = False
         self.call("Page.navigate", url=path.as_uri())
-        while (message := self._message()).get("method") != "Page.loadEventFired":
-            self._note(message)
+        while not self._loaded:
+            self._note(self._message())
 
     def evaluate(self, code: str) -> Any:
         """The value of an expression of JavaScript."""
@@ -73,6 +78,8 @@ class Page:
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            if not select.select([self._read], [], [], _SECONDS)[0]:
+                raise RuntimeError(f"the browser says nothing for {_SECONDS} seconds")
             more = os.read(self._read, 1 << 20)
             if not more:
                 raise RuntimeError("the browser ended")
@@ -81,6 +88,7 @@ class Page:
         return json.loads(text)
 
     def _note(self, message: dict[str, Any]) -> None:
+        self._loaded |= message.get("method") == "Page.loadEventFired"
         if message.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled",
                                      "Log.entryAdded"):  # fmt: skip
             self.said.append(json.dumps(message["params"]))
