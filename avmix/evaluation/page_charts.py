@@ -17,8 +17,8 @@ _Number = float | int
 
 
 def css_class(row: str) -> str:
-    """Class in the style of a head: `fused`, `video` or `audio`."""
-    return row.partition(" ")[0]
+    """Class in the style: `fused`, `video` or `audio` of a head, `other` of another row."""
+    return "other" if row.endswith(" missing") else row.partition(" ")[0]
 
 
 def reliability_svg(name: str, bins: Mapping[str, Sequence[float | None]]) -> Markup:
