@@ -257,6 +257,12 @@ def test_two_views_are_averaged_and_an_unreadable_clip_is_missing(
     assert [bad["row"] for bad in missing] == lost
     assert all((bad["row"] == broken) != bad["reason"].startswith(f"{path}: ") for bad in missing)
     assert found["conflict"]["num_clips"] == 10 - len(lost)
+    # The page: frames of the nine clips, also from what was kept.
+    page = (tmp_path / "out/report.html").read_bytes()
+    assert page.count(b'alt="Middle frame"') == 9
+    assert page.count(b'src="../data/val/') == 9
+    evaluate(EvalConfig(predictions=str(tmp_path / "out")))
+    assert (tmp_path / "out/report.html").read_bytes() == page
 
 
 @pytest.mark.parametrize("shift", [-0.9, -0.3, 0.0, 0.3, 1.5])

@@ -3,9 +3,10 @@
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from avmix.commands.evaluation_report import print_report, write_report
+from avmix.commands.evaluation_report import print_report, write_page, write_report
+from avmix.commands.evaluation_shots import shots_of
 from avmix.commands.robustness import measure_robustness, subject_of
 from avmix.config import EvalConfig, TrainConfig, to_yaml
 from avmix.config.unset import is_unset, plain
@@ -15,6 +16,7 @@ from avmix.data.kept_features import KeptFeatures, changed_identity, open_featur
 from avmix.data.loader import EvalLoader, eval_loader, read_limits
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.data.quarantine import Quarantine
+from avmix.evaluation.clip_shots import write_shots
 from avmix.evaluation.kept_predictions import KeptPredictions, Origin, kept_of
 from avmix.evaluation.metrics import AllScores, all_scores
 from avmix.evaluation.prediction_file import NAME, found_in, read_predictions, write_predictions
@@ -43,7 +45,7 @@ def evaluate(config: EvalConfig) -> AllScores:
         kept = read_predictions(path)
         out = Path(config.out) if config.out else path if path.is_dir() else path.parent
         _refuse(out)
-        return _report(config, out, kept)
+        return _report(config, out, kept, path if path.is_dir() else path.parent)[0]
     return _evaluate(config)
 
 
@@ -54,16 +56,20 @@ class _Found(NamedTuple):
     """Whether the average of the weights was evaluated."""
 
 
-def _report(config: EvalConfig, out: Path, kept: KeptPredictions) -> AllScores:
-    """Tables and files of predictions; returns the metrics of each row."""
+def _report(
+    config: EvalConfig, out: Path, kept: KeptPredictions, beside: Path | None = None
+) -> tuple[AllScores, dict[str, Any]]:
+    """Tables and files of predictions; returns the metrics of each row and what is in result.json.
+    `beside`: the folder of the predictions, where it is another one."""
     alone = [read_predictions(found_in(Path(run), kept.split)) for run in config.alone]
     for run, other in zip(config.alone, alone, strict=True):
         check_comparable(kept, other, run)
     table = score_table(kept, num_resamples=config.resamples, seed=config.seed, alone=alone)
     scores = all_scores(kept.predictions())
-    write_report(out, kept, scores, table, config)  # first: `| head` may end us
+    # First: `| head` may end us.
+    result = write_report(out, kept, scores, table, config, beside)
     print_report(kept, table)
-    return scores
+    return scores, result
 
 
 def _evaluate(config: EvalConfig) -> AllScores:
@@ -96,27 +102,36 @@ def _evaluate(config: EvalConfig) -> AllScores:
         model, frontend, loader = _parts(config, state, manifest, kept, quarantine, here)
         averaged = state.average is not None and not config.raw_weights
         checkpoint.load_weights(path, state, model, average=averaged)
+        views = None if kept is not None else _views(config, trained, manifest)
         with closing(loader):
             found = engine.evaluate(
                 model.to(here.device), frontend.to(here.device), loader, here, several,
                 average=config.average,
             )  # fmt: skip
-        if not here.is_main:
-            return all_scores(found.predictions)
+            if not here.is_main:
+                return all_scores(found.predictions)
+            which = _Found(path, state, averaged)
+            predictions = kept_of(manifest, found.predictions, found.bad, _origin(config, which))
+            write_predictions(out / NAME, predictions)
+            if views is not None:
+                write_shots(
+                    out, shots_of(predictions, views, loader, trained.frontend), predictions
+                )
         threads = runtime.omp_notice(here.threads, "threads")
         for notice in (threads, quarantine.notice(), state.notice()):
             if notice:
                 echo_on(console_of(), notice)
-        _say_which(config, _Found(path, state, averaged))
-        origin = _origin(config, _Found(path, state, averaged))
-        predictions = kept_of(manifest, found.predictions, found.bad, origin)
-        write_predictions(out / NAME, predictions)
-        scores = _report(config, out, predictions)
+        _say_which(config, which)
+        scores, result = _report(config, out, predictions)
         if config.robustness:
             assert isinstance(frontend, Frontend)  # `_split` refuses it for features
-            views = replace(_views(config, trained, manifest), crops="centre", flip=False)
-            with subject_of(config, trained, model, frontend, views, quarantine, here) as subject:
-                measure_robustness(config.robustness, subject, out)
+            assert views is not None
+            windows = replace(views, crops="centre", flip=False)
+            with subject_of(config, trained, model, frontend, windows, quarantine, here) as subject:
+                origin = predictions.origin
+                measure_robustness(config.robustness, subject, out, checkpoint=origin.checkpoint,
+                                   weights=origin.weights)  # fmt: skip
+            write_page(out, predictions, result)
         return scores
 
 

@@ -3,15 +3,21 @@
 All of it is computed from kept predictions: evaluating and reading them again give the same bytes.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from rich.table import Table
 
 from avmix.config import EvalConfig, TrainConfig, from_yaml
+from avmix.evaluation import report_page
+from avmix.evaluation.clip_shots import read_shots
+from avmix.evaluation.clip_statistics import Answers
+from avmix.evaluation.figure_columns import COLUMNS, PERCENT, UNITS
 from avmix.evaluation.figures import draw_confusion
 from avmix.evaluation.fusion_gain import MEANINGS
 from avmix.evaluation.kept_predictions import KeptPredictions, Origin
@@ -19,11 +25,13 @@ from avmix.evaluation.metrics import (
     EVAL_ROWS,
     AllScores,
     class_accuracy,
+    class_precision,
     confusion_matrix,
     most_confused,
 )
+from avmix.evaluation.most_wrong import most_wrong
 from avmix.evaluation.prediction_file import NAME
-from avmix.evaluation.reliability import draw_reliability
+from avmix.evaluation.reliability import draw_reliability, reliability
 from avmix.evaluation.resampling import Figure
 from avmix.evaluation.score_table import ScoreTable
 from avmix.system import strict_json
@@ -33,20 +41,8 @@ from avmix.training.chance_level import HEADS, is_often_at_chance, likely_causes
 
 _MOST_CLASSES, _FEWER_CLASSES = 60, 20
 """Above the first number of classes, only the second is printed."""
-_PERCENT, _PLAIN = (100, 1), (1, 3)
-"""Factor and digits of a figure."""
-_COLUMNS: dict[str, tuple[str, tuple[int, int]]] = {
-    "top1": ("top-1 %", _PERCENT),
-    "top5": ("top-5 %", _PERCENT),
-    "mean_class": ("mean class %", _PERCENT),
-    "map": ("mAP %", _PERCENT),
-    "f1": ("F1 %", _PERCENT),
-    "nll": ("NLL", _PLAIN),
-    "ece": ("ECE", _PLAIN),
-}
 _SINGLE, _SEVERAL = ("top1", "top5", "mean_class", "nll", "ece"), ("map", "top1", "f1", "nll")
 """Columns of the table by the kind of labels; the first of them has its interval beside it."""
-_UNITS = {"points": (100, 1), "%": (100, 1), "nats": (1, 3)}
 
 
 def print_report(kept: KeptPredictions, table: ScoreTable) -> None:
@@ -105,11 +101,37 @@ def write_report(
     scores: AllScores,
     table: ScoreTable,
     config: EvalConfig,
-) -> None:
-    """Write result.json and figures into the folder `out`."""
+    beside: Path | None = None,
+) -> dict[str, Any]:
+    """Write result.json, figures and the page into the folder `out`; returns the content of
+    result.json.
+
+    `beside`: the folder of the predictions, where it is another one: what `write_page` shows.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    result = result_of(kept, scores, table, config)
+    with replacing(out / "result.json") as file:
+        file.write(strict_json.dumps(result, indent=2).encode() + b"\n")
+    written = ["result.json", *([NAME] if (out / NAME).exists() else [])]
+    if kept.single:
+        confusion = confusion_matrix(*kept.predictions().of("fused"))
+        top1 = 100 * confusion.diagonal().sum() / confusion.sum()
+        title = f"{kept.protocol} {kept.split}: fused, top-1 {top1:.1f} %"
+        draw_confusion(confusion, kept.classes, title, out / "confusion.png")
+        written.append("confusion.png")
+    draw_reliability(_heads(kept), f"{kept.protocol} {kept.split}", out / "reliability.png")
+    write_page(out, kept, result, beside or out)
+    written += ["reliability.png", report_page.NAME]
+    echo_on(console_of(), f"wrote {out}/{', '.join(written)}")
+    return result
+
+
+def result_of(
+    kept: KeptPredictions, scores: AllScores, table: ScoreTable, config: EvalConfig
+) -> dict[str, Any]:
+    """The content of result.json."""
     origin = kept.origin
-    result = {
+    return {
         "protocol": kept.protocol,
         "split": kept.split,
         "split_sha256": kept.split_sha256,
@@ -132,21 +154,47 @@ def write_report(
         "classes_without_clips": table.num_without_positive,
         "per_class": _per_class(kept),
         "most_confused": _confused(kept),
+        "reliability": {
+            row: reliability(answers).as_json() for row, answers in _heads(kept).items()
+        },
+        "most_wrong": [asdict(clip) for clip in most_wrong(kept)],
         "environment": origin.environment,
     }
-    with replacing(out / "result.json") as file:
-        file.write(strict_json.dumps(result, indent=2).encode() + b"\n")
-    written = ["result.json", *([NAME] if (out / NAME).exists() else [])]
-    if kept.single:
-        confusion = confusion_matrix(*kept.predictions().of("fused"))
-        top1 = 100 * confusion.diagonal().sum() / confusion.sum()
-        title = f"{kept.protocol} {kept.split}: fused, top-1 {top1:.1f} %"
-        draw_confusion(confusion, kept.classes, title, out / "confusion.png")
-        written.append("confusion.png")
-    heads = {row: kept.answers(row, clips) for row in EVAL_ROWS[:3]
-             if row in kept.probability and len(clips := kept.clips_of(row))}  # fmt: skip
-    draw_reliability(heads, f"{kept.protocol} {kept.split}", out / "reliability.png")
-    echo_on(console_of(), f"wrote {out}/{', '.join([*written, 'reliability.png'])}")
+
+
+def _heads(kept: KeptPredictions) -> dict[str, Answers]:
+    """What each head says of the clips that have its modality, where there are any."""
+    return {row: kept.answers(row, clips) for row in EVAL_ROWS[:3]
+            if row in kept.probability and len(clips := kept.clips_of(row))}  # fmt: skip
+
+
+def write_page(
+    out: Path, kept: KeptPredictions, result: dict[str, Any], beside: Path | None = None
+) -> None:
+    """Write report.html into the folder `out`, with the frames and the robustness that the folder
+    `beside` has of these predictions; None: `out`."""
+    beside = beside or out
+    confusion = confusion_matrix(*kept.predictions().of("fused")).numpy() if kept.single else None
+    page = report_page.page_of(
+        result, out, confusion=confusion, shots=read_shots(beside, kept),
+        robustness=_robustness(beside / "robustness.json", kept),
+    )  # fmt: skip
+    with replacing(out / report_page.NAME) as file:
+        file.write(page)
+
+
+def _robustness(path: Path, kept: KeptPredictions) -> list[tuple[str, Markup]] | str:
+    """Charts of robustness.json; why there are none; an empty text where there is no such file."""
+    try:
+        found = json.loads(path.read_bytes())
+        own = (kept.split_sha256, kept.origin.checkpoint, kept.origin.weights)
+        if own == tuple(found[key] for key in ("split_sha256", "checkpoint_digest", "weights")):
+            return report_page.robustness_charts(found)
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        return f"robustness.json cannot be read, and is not shown: {type(error).__name__}"
+    return "robustness.json beside this page is of another split or checkpoint, and is not shown"
 
 
 def as_json(figures: dict[str, Figure]) -> dict[str, dict[str, Any]]:
@@ -154,7 +202,7 @@ def as_json(figures: dict[str, Figure]) -> dict[str, dict[str, Any]]:
     return {name: asdict(figure) for name, figure in figures.items()}
 
 
-def interval(figure: Figure, scale: tuple[int, int] = _PERCENT) -> str:
+def interval(figure: Figure, scale: tuple[int, int] = PERCENT) -> str:
     """Both ends of the interval, in words; `-` without one."""
     if figure.low is None or figure.high is None:
         return "-"
@@ -190,7 +238,7 @@ def _shown(kept: KeptPredictions) -> Sequence[str]:
 
 
 def _headings(shown: Sequence[str]) -> list[str]:
-    first, *others = (_COLUMNS[name][0] for name in shown)
+    first, *others = (COLUMNS[name][0] for name in shown)
     return [first, "95 %", *others]
 
 
@@ -198,7 +246,7 @@ def _cells(figures: dict[str, Figure] | None, shown: Sequence[str]) -> list[str]
     """A line of the table without its name."""
     if figures is None:
         return ["0", *"-" * (len(shown) + 1)]
-    first, *others = (number(figures[name], _COLUMNS[name][1]) for name in shown)
+    first, *others = (number(figures[name], COLUMNS[name][1]) for name in shown)
     main = figures[shown[0]]
     return [str(main.num_clips), first, _short_interval(main), *others]
 
@@ -218,7 +266,7 @@ def _fusion_table(fusion: dict[str, Figure]) -> Table:
         table.add_column(heading, justify="right" if heading in ("value", "95 %") else "left")
     for name, figure in fusion.items():
         meaning = MEANINGS[name]
-        scale = _UNITS[meaning.unit]
+        scale = UNITS[meaning.unit]
         sign = "+" if name.startswith("gain") and (figure.value or 0) > 0 else ""
         about = "" if figure.num_clips == clips else f" ({figure.num_clips} clips)"
         table.add_row(meaning.title + about, sign + number(figure, scale), interval(figure, scale),
@@ -271,13 +319,21 @@ def _confused(kept: KeptPredictions) -> list[dict]:
 
 
 def _per_class(kept: KeptPredictions) -> list[dict]:
-    """Number of clips of each class and, of single-label clips, accuracy in each row."""
-    predictions = kept.predictions()
-    if predictions.target is not None:
-        positives = (predictions.target["fused"] > 0.5).sum(0).tolist()
-        return [{"class": c, "clips": n} for c, n in zip(kept.classes, positives, strict=True)]
+    """Number of clips of each class and, in each row of the table, accuracy, or the average
+    precision where clips have several labels; None for a class that has none."""
+    predictions, classes = kept.predictions(), kept.classes
+    if (target := predictions.target) is not None:
+        positives = (target["fused"] > 0.5).sum(0).tolist()
+        rows: list[dict] = [
+            {"class": c, "clips": n} for c, n in zip(classes, positives, strict=True)
+        ]
+        for name, p in predictions.probability.items():
+            here = predictions.counted[name]
+            for row, found in zip(rows, class_precision(p[here], target[name][here]), strict=True):
+                row[name] = found
+        return rows
     clips = predictions.label.bincount(minlength=len(kept.classes)).tolist()
-    rows: list[dict] = [{"class": c, "clips": n} for c, n in zip(kept.classes, clips, strict=True)]
+    rows = [{"class": c, "clips": n} for c, n in zip(classes, clips, strict=True)]
     for name in predictions.probability:
         for row, accuracy in zip(rows, class_accuracy(*predictions.of(name)).tolist(), strict=True):
             row[name] = None if math.isnan(accuracy) else accuracy  # no clip has the modality

@@ -104,9 +104,12 @@ def subject_of(
         )  # fmt: skip
 
 
-def measure_robustness(asked: str, subject: Subject, out: Path) -> dict[str, Any]:
+def measure_robustness(
+    asked: str, subject: Subject, out: Path, *, checkpoint: str = "", weights: str = "last"
+) -> dict[str, Any]:
     """Measure the rows that `asked` names (`rows_asked_for`), print, write robustness.json and
-    robustness.png into the folder `out`; returns what is in the file.
+    robustness.png into the folder `out`; returns what is in the file. `checkpoint` (its digest)
+    and `weights` stand in it, as in result.json.
 
     Raises ValueError where clips have several labels, `TooManyBadClips` where none can be read,
     `LoaderError`.
@@ -116,9 +119,9 @@ def measure_robustness(asked: str, subject: Subject, out: Path) -> dict[str, Any
         raise ValueError(f"robustness is of clips of one label; {several[0]!r} has not one")
     console, conditions = console_of(), [BY_NAME[name] for name in rows_asked_for(asked)]
     labels = _labels(manifest)
-    weights = {"config": to_yaml(subject.trained), "model": subject.model.state_dict()}
+    network = {"config": to_yaml(subject.trained), "model": subject.model.state_dict()}
     origin = {
-        "network": digest_of(weights), "format": _FORMAT, "avmix": __version__,
+        "network": digest_of(network), "format": _FORMAT, "avmix": __version__,
         "git_commit": commit_of(Path(__file__).parent), "split_sha256": manifest.sha256,
         "num_views": num_views, "batch_size": subject.batch_size,
         "audio_domain": subject.trained.mix.audio_domain,
@@ -145,6 +148,7 @@ def measure_robustness(asked: str, subject: Subject, out: Path) -> dict[str, Any
     clips = np.bincount(labels.label)
     report = {
         "protocol": manifest.protocol, "split": manifest.split, **origin,
+        "checkpoint_digest": checkpoint, "weights": weights,
         "classes": len(manifest.classes), "clips": len(manifest.entries),
         "chance": float(clips.max() / clips.sum()), "heads": list(HEADS),
         "num_resamples": NUM_RESAMPLES, "rows": kept, "combinations": NO_COMBINATIONS,

@@ -129,20 +129,25 @@ def _f1(answers: Answers) -> Statistic:
     return Statistic(of=of, cost=k)
 
 
-def _likelihoods(answers: Answers) -> dict[str, Statistic]:
+def clip_losses(
+    answers: Answers,
+) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    """Of each clip the sum of -ln(probability of what is right) over its known labels, of a
+    single-label clip over its class, and how many these are."""
     p = answers.probability.astype(np.float64)
     if answers.single:
         own = p[np.arange(len(p)), answers.label]
-        brier = ((p - answers.target) ** 2).sum(1)
-        return {"nll": ratio(-np.log(np.maximum(own, _TINY))), "brier": ratio(brier)}
+        return -np.log(np.maximum(own, _TINY)), np.ones(len(p))
     target, known = np.nan_to_num(answers.target), answers.known
     cost = -(target * np.log(np.maximum(p, _TINY)) + (1 - target) * np.log(
         np.maximum(1 - p, _TINY)))  # fmt: skip
-    pairs = known.sum(1).astype(np.float64)
-    return {
-        "nll": ratio((cost * known).sum(1), pairs),
-        "brier": ratio(((p - target) ** 2 * known).sum(1), pairs),
-    }
+    return (cost * known).sum(1), known.sum(1).astype(np.float64)
+
+
+def _likelihoods(answers: Answers) -> dict[str, Statistic]:
+    loss, pairs = clip_losses(answers)
+    apart = (answers.probability.astype(np.float64) - np.nan_to_num(answers.target)) ** 2
+    return {"nll": ratio(loss, pairs), "brier": ratio((apart * answers.known).sum(1), pairs)}
 
 
 def calibration_pairs(

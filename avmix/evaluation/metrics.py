@@ -120,11 +120,7 @@ def several_scores(
     """Metrics for several labels a clip; where `target` is nan the label is unknown and does not
     count."""
     known = ~target.isnan()
-    found = [
-        binary_average_precision(p[here], y[here].long()).item()
-        for p, y, here in zip(probability.T, target.T, known.T, strict=True)
-        if 0 < y[here].sum() < here.sum()
-    ]
+    found = [p for p in class_precision(probability, target) if p is not None]
     right = torch.where(target > 0, probability, 1 - probability)[known]
     return SeveralScores(
         num_clips=len(target),
@@ -132,6 +128,18 @@ def several_scores(
         mean_ap=sum(found) / len(found) if found else 0.0,
         nll=-_log(right).mean().item() if len(right) else 0.0,
     )
+
+
+def class_precision(
+    probability: Float[Tensor, "b k"], target: Float[Tensor, "b k"]
+) -> list[float | None]:
+    """Average precision of each class; None for one without a positive and a negative clip."""
+    return [
+        binary_average_precision(p[here], y[here].long()).item()
+        if 0 < y[here].sum() < here.sum()
+        else None
+        for p, y, here in zip(probability.T, target.T, (~target.isnan()).T, strict=True)
+    ]
 
 
 def all_scores(predictions: Predictions) -> AllScores:

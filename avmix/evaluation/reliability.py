@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,12 @@ class Reliability:
         """The expected calibration error."""
         gap = np.abs(self.confidence - self.share_right)
         return float(np.nansum(gap * self.share))
+
+    def as_json(self) -> dict[str, list[float | None]]:
+        """As it stands in result.json: None in an empty bin."""
+        columns = {name: getattr(self, name).tolist()
+                   for name in ("confidence", "share_right", "share")}  # fmt: skip
+        return {name: [None if isnan(v) else v for v in of] for name, of in columns.items()}
 
 
 def reliability(answers: Answers) -> Reliability:
