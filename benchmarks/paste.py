@@ -31,6 +31,7 @@ PAGES = (
     ROOT / "docs" / "decoding.md",
     ROOT / "docs" / "evaluation.md",
     ROOT / "docs" / "features.md",
+    ROOT / "docs" / "few_shot.md",
     ROOT / "docs" / "learning.md",
     ROOT / "docs" / "models.md",
     ROOT / "docs" / "preparing.md",
