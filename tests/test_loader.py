@@ -49,9 +49,17 @@ def test_starting_later_goes_on_with_the_same_steps(step):
 def test_more_clips_per_step_than_there_are_is_an_error():
     EpochSampler(16, 8, world_size=2)
     with pytest.raises(
-        ValueError, match=r"a step reads 8 clips \(optim\.batch_size.*\) x 2 processes, .* 15 clips"
+        ValueError, match=r"a step reads 8 clips \(.*\) in each of 2 processes, .* the 15 clips"
     ):
         EpochSampler(15, 8, world_size=2)
+    with pytest.raises(ValueError, match="a step reads") as alone:
+        EpochSampler(15, 16)
+    assert str(alone.value) == (
+        "a step reads 16 clips (optim.batch_size, or twice as many with mix.pairing second_batch), "
+        "more than the 15 clips of the train split; set a smaller --optim.batch_size"
+    )
+    with pytest.raises(ValueError, match=r"; 2 windows of each clip\), more than the 7 clips"):
+        EpochSampler(7, 16, repeats=2)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ _OF_PREDICTIONS = ("predictions", "alone", "resamples", "seed", "out")
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Evaluate a checkpoint: fused prediction, each modality alone, each modality removed. Or
-    compute the tables of kept predictions again."""
+    """Evaluate a checkpoint, or compute the tables of kept predictions again."""
 
     checkpoint: str = ""
     """A .pt file that training wrote, or the folder of a run (its last.pt)."""

@@ -70,11 +70,12 @@ class EpochSampler:
         self._files = batch_size // repeats
         self.num_steps = num_clips // (self._files * world_size)
         if self.num_steps == 0:
+            of_file = f"; {repeats} windows of each clip" if repeats > 1 else ""
+            processes = f" in each of {world_size} processes" if world_size > 1 else ""
             raise ValueError(
                 f"a step reads {batch_size} clips (optim.batch_size, or twice as many with "
-                f"mix.pairing second_batch; {repeats} of a file) x {world_size} processes, more "
-                f"than the {num_clips} clips of the train split; a smaller --optim.batch_size is "
-                "needed"
+                f"mix.pairing second_batch{of_file}){processes}, more than the {num_clips} clips "
+                "of the train split; set a smaller --optim.batch_size"
             )
         self.batch_size = batch_size
         self._rank = rank
