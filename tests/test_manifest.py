@@ -99,6 +99,19 @@ def test_a_changed_file_is_noticed(folder):
         read_manifest(folder, "train")
 
 
+def header_with(**changes):
+    return json.dumps({"format": 1, "protocol": "p", "classes": ["x"], "splits": {}} | changes)
+
+
+def test_a_file_that_is_no_text_is_named(folder):
+    header = json.loads((folder / "dataset.json").read_text())
+    header["splits"]["train"]["sha256"] = hashlib.sha256(b"\xff\n").hexdigest()
+    (folder / "dataset.json").write_text(json.dumps(header))
+    (folder / "train.jsonl").write_bytes(b"\xff\n")
+    with pytest.raises(ManifestError, match=r"train\.jsonl: not UTF-8"):
+        read_manifest(folder, "train")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -106,6 +119,13 @@ def test_a_changed_file_is_noticed(folder):
         ("[]", "lacks classes, format, protocol, splits"),
         ('{"format": 1, "classes": [], "splits": {}}', "lacks protocol"),
         ('{"format": 2, "classes": [], "splits": {}, "protocol": "p"}', "format 2, this avmix rea"),
+        ("[" * 100_000, "not valid JSON: .*recursion"),
+        ("3", "lacks classes, format, protocol, splits"),
+        (header_with(classes=["x", "y", "x"]), "classes must be names, each once"),
+        (header_with(classes=["x", []]), "classes must be names, each once"),
+        (header_with(protocol=[]), "protocol must be a name"),
+        (header_with(splits=["train"]), "splits must say the sha256 of each"),
+        (header_with(splits={"train": {}}), "splits must say the sha256 of each"),
     ],
 )
 def test_a_damaged_header_is_named(folder, text, message):
@@ -132,6 +152,13 @@ def test_a_damaged_header_is_named(folder, text, message):
         (lambda row: row | {"video": row["video"] | {"fps": None}}, "fps.*None"),
         (lambda row: row | {"end_seconds": 0.0}, "0 <= start < end"),
         (lambda row: row | {"start_seconds": -1.0}, "0 <= start < end"),
+        ("[" * 100_000, "not a manifest row: .*recursion"),
+        (lambda row: row | {"video_labels": "y", "audio_labels": ["y"]}, "must be a list, got 'y'"),
+        (lambda row: row | {"video_labels": {"y": 1}, "audio_labels": []}, "must be a list"),
+        (lambda row: row | {"video_labels": [1], "audio_labels": []}, "video_labels has the wrong"),
+        (lambda row: row | {"unknown_labels": 3}, "unknown_labels must be a list, got 3"),
+        (lambda row: row | {"unknown_labels": [["y"]]}, "unknown_labels has the wrong type"),
+        (lambda row: row | {"labels": "xy"}, "labels must be a list, got 'xy'"),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(folder, change, message):
@@ -163,11 +190,22 @@ def test_types_are_checked_outside_tests_too(make_entry, part, field, value):
         _check_types(wrong, "here")
 
 
+def test_a_number_that_no_float_holds_is_not_finite(make_entry):
+    entry = replace(make_entry())
+    object.__setattr__(entry, "end_seconds", 10**400)
+    with pytest.raises(ManifestError, match="here: end_seconds is not finite: 1000"):
+        _check_types(entry, "here")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda row: row | {"labels": ["z"]}, "clip 'b' has label 'z', which is not a class"),
         (lambda row: row | {"clip_id": "a"}, "clip_id 'a' occurs more than once"),
+        (lambda row: row | {"unknown_labels": ["z"]}, "clip 'b' has label 'z', which is not a "),
+        (lambda row: row | {"video_labels": ["z"], "audio_labels": []}, "must be those of video_l"),
+        (lambda row: row | {"video_labels": row["labels"]}, "given both or not at all"),
+        (lambda row: row | {"unknown_labels": row["labels"]}, "is in labels and in unknown_label"),
     ],
 )
 def test_contradictions_are_found_on_reading(folder, change, message):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from avmix.config import EvalConfig, ModelConfig, TrainConfig, load_config, to_y
 from avmix.config.unused_options import NEEDS, unused_options
 from avmix.data.feature_loader import FeatureSource, feature_eval_loader, feature_train_loader
 from avmix.data.kept_features import FeaturesError, open_features
+from avmix.data.manifest import ManifestError
+from avmix.data.tensor_file import Shape, open_tensors, write_tensors
 from avmix.evaluation.metrics import Scores
 from avmix.evaluation.prediction_file import read_predictions
 from avmix.features.frozen_encoders import of_config
@@ -223,6 +226,20 @@ def test_one_modality_alone_is_refused(kept: Path) -> None:
         FeatureSource(found, found.manifest)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"unknown_labels": ("c1",)}, {"video_labels": ("c0",), "audio_labels": ()},
+     {"labels": ("c0", "c1")}],
+)  # fmt: skip
+def test_labels_that_features_cannot_have_are_refused(kept: Path, more: dict[str, Any]) -> None:
+    """What is unknown must not be trained on as absent, nor what is visible as audible."""
+    found = open_features(kept, "train")
+    first = replace(found.manifest.entries[0], **more)
+    manifest = replace(found.manifest, entries=(first, *found.manifest.entries[1:]))
+    with pytest.raises(ManifestError, match="'train0' has several labels, unknown ones or some"):
+        FeatureSource(found, manifest)
+
+
 # Runs ---------------------------------------------------------------------------------------------
 
 
@@ -348,6 +365,55 @@ def test_evaluation_names_what_cannot_act(
 def test_who_wants_frames_refuses_a_network_on_features(finished: Path) -> None:
     with pytest.raises(CheckpointError, match="it was trained on features and has no encoders"):
         avmix.load(finished)
+
+
+def _header(folder: Path, **changes: Any) -> None:
+    path = folder / "features.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _of_train(folder: Path, **changes: Any) -> None:
+    said = json.loads((folder / "features.json").read_text())["splits"]["train"]
+    _header(folder, splits={"train": said | changes})
+
+
+def _tensors(folder: Path, **changes: np.ndarray) -> None:
+    """Other tensors, with their hash."""
+    path = folder / "train.safetensors"
+    found = {name: np.array(t) for name, t in open_tensors(path).tensors.items()} | changes
+    found = {name: t for name, t in found.items() if t.size}
+    shapes = {name: Shape(t.dtype, t.shape) for name, t in found.items()}
+    _of_train(folder, sha256=write_tensors(path, shapes, lambda name: [found[name]], {}))
+
+
+TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "deep": (lambda f: (f / "features.json").write_text("[" * 100_000) and None, "not a header"),
+    "list": (lambda f: _header(f, identity=[1]), "not a header of features"),
+    "no views": (lambda f: _header(f, identity={}), "KeyError.'views'"),
+    "views": (lambda f: _header(f, identity={"views": "2"}), "views '2'"),
+    "0 views": (lambda f: _header(f, identity={"views": 0}), "views 0"),
+    "more views": (lambda f: _header(f, identity={"views": 10**9}),
+                   "2 views of each clip; features.json says 1000000000"),
+    "splits": (lambda f: _header(f, splits=["train"]), "not a header of features"),
+    "split": (lambda f: _header(f, splits={"train": 3}), "not a header of features"),
+    "complete": (lambda f: _of_train(f, complete="no"), "'train' is complete: 'no'"),
+    "hash": (lambda f: _of_train(f, sha256=None), "the hashes of 'train' are no words"),
+    "no has_audio": (lambda f: _tensors(f, has_audio=np.zeros((0, 2), bool)), "no has_audio"),
+    "kind of has_audio": (lambda f: _tensors(f, has_audio=np.ones((8, 2), np.uint8)), "has_audio"),
+    "flat": (lambda f: _tensors(f, video=np.ones((8, 6), "<f4")), "video is float32 .8, 6., not"),
+    "other views": (lambda f: _tensors(f, audio=np.ones((8, 3, 4), "<f4")), "audio is float32"),
+    "whole numbers": (lambda f: _tensors(f, audio=np.ones((8, 2, 4), "<i8")), "audio is int64"),
+    "rows": (lambda f: _tensors(f, audio=np.ones((9, 2, 4), "<f4")), "rows, and 8 clips"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_folder_that_somebody_changed_is_refused(name: str, tmp_path: Path) -> None:
+    folder = write_kept(tmp_path / "x", {"train": 8}, views=2)
+    change, reason = TAMPERED[name]
+    change(folder)
+    with pytest.raises(FeaturesError, match=f"x(/.*)?: .*{reason}"):
+        open_features(folder, "train")
 
 
 # Options ------------------------------------------------------------------------------------------

@@ -228,6 +228,12 @@ def test_what_does_not_go_with_several_labels_is_refused_by_name(
         ('{"red": 1}', r"must map every class to its weight, and only those: \['blue'\]"),
         ('{"red": 1, "green": 0, "blue": 1, "rise": 2}', "weight of 'green' must be above 0"),
         ('{"red": 1, "green": true, "blue": 1, "rise": 2}', "weight of 'green' must be above 0"),
+        ('{"red": 1, "green": NaN, "blue": 1, "rise": 2}', "weight of 'green' must be above 0"),
+        *(
+            (f'{{"red": 1, "green": {huge}, "blue": 1, "rise": 2}}', "'green' .* float32 holds")
+            for huge in ("1e400", "1e39", "1e-50", "1" + "0" * 400)
+        ),
+        ("[" * 100_000, "recursion"),
     ):
         weights.write_text(text)
         with pytest.raises(ValueError, match=rf"(?s)^loss\.class_weights: .*{message}"):

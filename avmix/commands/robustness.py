@@ -115,7 +115,7 @@ def measure_robustness(
     `LoaderError`.
     """
     manifest, num_views = subject.views.manifest, subject.views.num_views
-    if several := [entry.clip_id for entry in manifest.entries if len(entry.labels) != 1]:
+    if several := [entry.clip_id for entry in manifest.entries if not entry.has_one_label]:
         raise ValueError(f"robustness is of clips of one label; {several[0]!r} has not one")
     console, conditions = console_of(), [BY_NAME[name] for name in rows_asked_for(asked)]
     labels = _labels(manifest)

@@ -42,10 +42,10 @@ class FeatureSource:
         exactly one label.
         """
         for entry in manifest.entries:
-            if len(entry.labels) != 1:
+            if not entry.has_one_label:
                 raise ManifestError(
-                    f"{manifest.protocol} {manifest.split}: clip {entry.clip_id!r} has "
-                    f"{len(entry.labels)} labels; one is needed"
+                    f"{manifest.protocol} {manifest.split}: clip {entry.clip_id!r} has several "
+                    "labels, unknown ones or some for each modality; features need one label"
                 )
         widths, views = kept.widths, kept.num_views
         rows = {entry.clip_id: row for row, entry in enumerate(kept.manifest.entries)}

@@ -130,9 +130,10 @@ def open_features(folder: Path, split: str, *, verify: bool = True) -> KeptFeatu
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != said["sha256"]:
                 raise FeaturesError(f"{path}: damaged: its hash is not that of features.json")
-    lengths = {len(tensor) for tensor in found.values()}
+    lengths = {len(tensor) if tensor.ndim else 0 for tensor in found.values()}
     if lengths != {len(manifest.entries)}:
         raise FeaturesError(f"{path}: {lengths} rows, and {len(manifest.entries)} clips")
+    _check_tensors(path, found, header.identity["views"])
     features = {name: found[name] for name in MODALITIES if name in found}
     return KeptFeatures(
         manifest=manifest, features=features, has_audio=found["has_audio"], header=header,
@@ -175,17 +176,46 @@ def read_header(folder: Path) -> Header | None:
         found = json.loads(path.read_bytes())
         if found["format"] != FORMAT:
             raise FeaturesError(f"{path}: format {found['format']}, this avmix reads {FORMAT}")
-        return Header(
+        header = Header(
             identity=dict(found["identity"]),
             computed_with=dict(found["computed_with"]),
-            splits=dict(found["splits"]),
+            splits={name: dict(said) for name, said in found["splits"].items()},
         )
+        _check_header(header)
+        return header
     except FileNotFoundError:
         return None
     except FeaturesError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FeaturesError(f"{path}: not a header of features: {error!r}") from None
+
+
+def _check_header(header: Header) -> None:
+    """Raises ValueError, or KeyError, where it does not say what is read of it."""
+    if type(header.identity["views"]) is not int or header.identity["views"] < 1:
+        raise ValueError(f"views {header.identity['views']!r}")
+    for name, said in header.splits.items():
+        if type(said["complete"]) is not bool:
+            raise ValueError(f"{name!r} is complete: {said['complete']!r}")
+        known = ("rows_sha256", "sha256") if said["complete"] else ()
+        if not all(isinstance(said[key], str) for key in known):
+            raise ValueError(f"the hashes of {name!r} are no words")
+
+
+def _check_tensors(path: Path, found: Mapping[str, np.ndarray], views: int) -> None:
+    """Raises `FeaturesError` where they are not features of at least so many views."""
+    has_audio = found.get("has_audio")
+    if has_audio is None or has_audio.dtype != np.bool_ or has_audio.ndim != 2:
+        raise FeaturesError(f"{path}: it has no has_audio (clips, views), bool")
+    for name in {*MODALITIES} & found.keys():
+        one, wanted = found[name], has_audio.shape
+        if one.ndim != 3 or one.shape[:2] != wanted or one.shape[2] < 1 or one.dtype.kind != "f":
+            raise FeaturesError(f"{path}: {name} is {one.dtype} {one.shape}, not of {wanted} views")
+    if has_audio.shape[1] < views:
+        raise FeaturesError(
+            f"{path}: {has_audio.shape[1]} views of each clip; features.json says {views}"
+        )
 
 
 def write_header(folder: Path, header: Header) -> None:

@@ -8,6 +8,7 @@ is described for people in `datasets/README.md`.
 import hashlib
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -82,7 +83,7 @@ def read_manifest(folder: Path, split: str) -> Manifest:
         )
     entries = tuple(
         parse_row(line, f"{path}:{number}")
-        for number, line in enumerate(text.decode().split("\n"), 1)  # splitlines: also U+2028
+        for number, line in enumerate(_decoded(text, path).split("\n"), 1)  # not at U+2028
         if line.strip()
     )
     classes = tuple(header["classes"])
@@ -235,12 +236,12 @@ def parse_row(line: str, where: str) -> Entry:
         video, audio = row.pop("video"), row.pop("audio")
         synthetic = row.pop("synthetic", None)
         entry = Entry(
-            **{**row, "labels": tuple(row["labels"]), **_further_labels(row)},
+            **{**row, **_lists_of_labels(row)},
             video=VideoInfo(**video) if video is not None else None,
             audio=AudioInfo(**audio) if audio is not None else None,
             synthetic=_synthetic(synthetic) if synthetic is not None else None,
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ManifestError(f"{where}: not a manifest row: {error}") from None
     for value in (entry, entry.video, entry.audio, entry.synthetic):
         if value is not None:
@@ -253,9 +254,9 @@ def parse_row(line: str, where: str) -> Entry:
     return entry
 
 
-def _further_labels(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The lists of labels that not every row has; a TypeError where one is something else."""
-    found = {name: row[name] for name in _LABELS[1:] if name in row}
+def _lists_of_labels(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Those that the row has; a TypeError where one is something else."""
+    found = {name: row[name] for name in _LABELS if name in row}
     for name, names in found.items():
         if not isinstance(names, list):
             raise TypeError(f"{name} must be a list, got {names!r}")
@@ -290,6 +291,13 @@ def _synthetic(row: Mapping[str, Any]) -> Synthetic:
     return Synthetic(**{**row, "parents": tuple(row["parents"])})
 
 
+def _decoded(text: bytes, path: Path) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8: {error}") from None
+
+
 def _read_header(folder: Path) -> dict[str, Any]:
     path = folder / "dataset.json"
     try:
@@ -299,13 +307,25 @@ def _read_header(folder: Path) -> dict[str, Any]:
             f"{path}: not found. Prepare the dataset first (see datasets/README.md), or set "
             "data.manifest to the folder that has it"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: not valid JSON: {error}") from None
-    missing = {"format", "protocol", "classes", "splits"} - set(header)
+    said = header if isinstance(header, dict) else {}
+    missing = {"format", "protocol", "classes", "splits"} - said.keys()
     if missing:
         raise ManifestError(f"{path}: lacks {', '.join(sorted(missing))}")
     if header["format"] != FORMAT:
         raise ManifestError(f"{path}: format {header['format']}, this avmix reads {FORMAT}")
+    classes, splits = header["classes"], header["splits"]
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not named or len({*classes}) < len(classes):
+        raise ManifestError(f"{path}: classes must be names, each once")
+    if not isinstance(header["protocol"], str):
+        raise ManifestError(f"{path}: protocol must be a name")
+    if not isinstance(splits, dict) or not all(
+        isinstance(split, dict) and isinstance(split.get("sha256"), str)
+        for split in splits.values()
+    ):
+        raise ManifestError(f"{path}: splits must say the sha256 of each")
     return header
 
 
@@ -314,7 +334,7 @@ def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -
         found = getattr(value, field.name)
         if field.type is float:
             ok = isinstance(found, int | float) and not isinstance(found, bool)
-            if ok and not math.isfinite(found):
+            if ok and not abs(found) <= sys.float_info.max:  # nan is not; 10**400 is no float
                 raise ManifestError(f"{where}: {field.name} is not finite: {found!r}")
         elif field.type in (int, str, bool):
             ok = type(found) is field.type

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +11,11 @@ from torch import Tensor
 
 from avmix.config import TrainConfig
 from avmix.data.manifest import Manifest, ManifestError
+from avmix.system.printing import shortened
 
 COUNTS = "counts"
 """Value of `loss.class_weights` that is no file."""
+_LIMITS = torch.finfo(torch.float32)
 
 
 def with_labels(config: TrainConfig, train: Manifest) -> TrainConfig:
@@ -67,14 +68,18 @@ def _of_file(path: Path, classes: tuple[str, ...]) -> tuple[Float32[Tensor, " k"
     try:
         text = path.read_bytes()
         said = json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{where}: {error}") from None
     if not isinstance(said, dict) or {*said} != {*classes}:
         differ = sorted({*said} ^ {*classes})[:1] if isinstance(said, dict) else "no mapping"
         raise ValueError(f"{where}: must map every class to its weight, and only those: {differ}")
     for name, value in said.items():
-        fine = type(value) in (int, float) and math.isfinite(value) and value > 0
+        # Compared before it is converted: no float holds 10**400, float32 neither 1e39 nor 1e-50.
+        fine = type(value) in (int, float) and _LIMITS.tiny <= value <= _LIMITS.max
         if not fine:
-            raise ValueError(f"{where}: the weight of {name!r} must be above 0, got {value!r}")
+            raise ValueError(
+                f"{where}: the weight of {name!r} must be above 0, and a number that float32 "
+                f"holds, got {shortened(repr(value), 60)}"
+            )
     weight = torch.tensor([float(said[name]) for name in classes])
     return weight, hashlib.sha256(text).hexdigest()
