@@ -386,7 +386,7 @@ def _tensors(folder: Path, **changes: np.ndarray) -> None:
     _of_train(folder, sha256=write_tensors(path, shapes, lambda name: [found[name]], {}))
 
 
-TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
+TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
     "deep": (lambda f: (f / "features.json").write_text("[" * 100_000) and None, "not a header"),
     "list": (lambda f: _header(f, identity=[1]), "not a header of features"),
     "no views": (lambda f: _header(f, identity={}), "KeyError.'views'"),
