@@ -126,6 +126,12 @@ def lines(text: str) -> Any:
 
 
 CLIP = '{"row":0,"clip_id":"a","path":"a","start_seconds":0,"end_seconds":1,"source_id":"s",'
+
+
+def _at(seconds: str) -> str:
+    return CLIP.replace('"start_seconds":0', f'"start_seconds":{seconds}') + '"audible":true}\n'
+
+
 HOSTILE = {
     "format": (setting(format=2), "format 2; this version reads 1"),
     "protocol": (setting(protocol=3), "protocol is not a word"),
@@ -149,6 +155,9 @@ HOSTILE = {
     "clip of another kind": (lines(CLIP + '"audible":1}\n'), "clip 0 is not a clip"),
     "clip twice": (lines((CLIP + '"audible":true}\n') * 2), "a clip occurs twice"),
     "too few": (lines(CLIP + '"audible":true}\n'), "not ((5, 1, 4), 'float32')"),
+    "time nan": (lines(_at("NaN")), "the times of clip 0 are not finite"),
+    "time inf": (lines(_at("1e999")), "the times of clip 0 are not finite"),
+    "time huge": (lines(_at("1" + "0" * 400)), "OverflowError"),
     "deep": (lines("[" * 100_000 + "\n"), "recursion"),
 }
 

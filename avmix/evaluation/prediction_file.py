@@ -15,6 +15,7 @@ Probabilities are float32, as they were computed. Float16 would halve the file, 
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -58,7 +59,14 @@ def read_predictions(path: Path) -> KeptPredictions:
         return _read(found)
     except TensorFileError as error:
         raise PredictionsError(str(error)) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         why = str(error) if isinstance(error, ValueError) else repr(error)
         raise PredictionsError(f"{path}: not predictions of avmix: {why}") from None
 
@@ -179,7 +187,10 @@ def _clips(tensor: np.ndarray) -> tuple[KeptClip, ...]:
             for name, kind in kinds.items()
         )
         _must(fine, f"clip {len(clips)} is not a clip")
-        clips.append(KeptClip(**{n: kinds[n](found[n]) for n in kinds}))
+        clip = KeptClip(**{n: kinds[n](found[n]) for n in kinds})
+        times = (clip.start_seconds, clip.end_seconds)
+        _must(all(map(math.isfinite, times)), f"the times of clip {len(clips)} are not finite")
+        clips.append(clip)
     _must(len(clips) > 0, "it has no clips")
     _must(len({clip.clip_id for clip in clips}) == len(clips), "a clip occurs twice")
     return tuple(clips)
