@@ -158,6 +158,8 @@ def test_a_damaged_header_is_named(folder, text, message):
         (lambda row: row | {"video_labels": [1], "audio_labels": []}, "video_labels"),
         (lambda row: row | {"unknown_labels": 3}, "unknown_labels must be a list, got 3"),
         (lambda row: row | {"unknown_labels": [["y"]]}, "unknown_labels"),
+        (lambda row: row | {"usable_until_seconds": float("nan")}, "usable_until_seconds"),
+        (lambda row: row | {"usable_until_seconds": 10**400}, "usable_until_seconds"),
         (lambda row: row | {"labels": "xy"}, "labels must be a list, got 'xy'"),
     ],
 )

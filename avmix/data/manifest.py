@@ -348,7 +348,9 @@ def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -
         elif field.name == "method":
             ok = found in get_args(field.type)
         elif field.name in ("score", "usable_until_seconds"):
-            ok = found is None or type(found) in (int, float)
+            ok = found is None or (
+                type(found) in (int, float) and abs(found) <= sys.float_info.max  # nan is not
+            )
         else:
             ok = isinstance(found, get_args(field.type))
         if not ok:
