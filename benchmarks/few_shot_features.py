@@ -92,7 +92,7 @@ def earlier_runs(result: dict[str, Any]) -> list[dict[str, Any]]:
     old = json.loads(RESULT.read_text())
     same = old["measured"]["sources"] == result["measured"]["sources"]
     same = same and all(old[key] == result[key] for key in ("options", "epochs", "batch_size"))
-    return list(old["runs"]) if same else []
+    return list(old["trained"]) if same else []
 
 
 def main() -> None:
@@ -109,9 +109,9 @@ def main() -> None:
         "config": CONFIG, "options": {arm: list(words) for arm, words in ARMS.items()},
         "epochs": {str(s): n for s, n in EPOCHS.items()},
         "batch_size": {str(s): n for s, n in BATCH.items()}, "measured": origin,
-        "protocol": "ucf101_av8, official splits 1 to 3", "runs": [],
+        "protocol": "ucf101_av8, official splits 1 to 3", "trained": [],
     }  # fmt: skip
-    done = result["runs"] = earlier_runs(result)
+    done = result["trained"] = earlier_runs(result)
     there = {(r["split"], r["shots"], r["arm"], r["seed"]) for r in done}
     for shots, seeds in REGIMES.items():
         for seed in seeds:
@@ -120,7 +120,7 @@ def main() -> None:
                     if (number, shots, arm, seed) in there:
                         continue
                     scores = run(folder, shots, arm, seed)
-                    result["runs"].append({"split": number, "shots": shots, "arm": arm,
+                    result["trained"].append({"split": number, "shots": shots, "arm": arm,
                                            "seed": seed, "scores": scores})  # fmt: skip
                     result_files.write(RESULT, result)
                     said = ", ".join(f"{row} {100 * s['top1']:.1f}" for row, s in scores.items())

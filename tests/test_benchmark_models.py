@@ -25,6 +25,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
 CASES = ("avmix", "lite0", "tsm", "r2plus1d", "swin", "x3d", "videomae", "ast")
 
 
+@pytest.mark.filterwarnings("ignore:'saved_variables' is deprecated")  # Swish of pytorchvideo
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n == "avmix" else pytest.mark.long) for n in CASES]
 )

@@ -13,8 +13,8 @@ _ROWS = ("fused", "video head", "audio head")
 def few_shot_training_table(result: dict[str, Any]) -> str:
     """A line for each number of clips and each arm: means over splits, intervals over seeds."""
     rows = []
-    for shots in dict.fromkeys(run["shots"] for run in result["runs"]):
-        runs = [run for run in result["runs"] if run["shots"] == shots]
+    for shots in dict.fromkeys(run["shots"] for run in result["trained"]):
+        runs = [run for run in result["trained"] if run["shots"] == shots]
         plain = _by_seed(runs, next(iter(result["options"])), "fused")
         for arm in result["options"]:
             fused = _by_seed(runs, arm, "fused")
