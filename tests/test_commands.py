@@ -95,7 +95,8 @@ def words(line: str, folder: Path) -> list[str]:
     found = said.split("\0")[:-1]
     if found[:2] not in (["python", "train.py"], ["avmix", "train"]):
         return found
-    return found + QUICK + ([] if "--model.video.encoder" in found else NARROW)
+    other = "--model.video.encoder" in found or "configs/own.yaml" in found
+    return found + QUICK + ([] if other else NARROW)
 
 
 def stand_ins(folder: Path, toy: Path) -> None:
