@@ -25,6 +25,8 @@ PAGES = ("README.md", "docs/training.md", "docs/architecture.md", "docs/augment.
 LEFT_OUT = {
     "make demo": "its lines come first, from the Makefile",
     "make test": "this is a part of it",
+    "avmix probe features/demo features/other": "a second folder; tests/test_joined_features.py",
+    "avmix compare": "two runs; tests/test_compare.py",
     "python benchmarks/seeds.py": "hours, and of committed code only; tests/test_seeds.py",
 }
 QUICK = ["--optim.epochs", "1", "--mix.ramp_epochs", "0", "--optim.batch_size", "4",
@@ -95,6 +97,8 @@ def words(line: str, folder: Path) -> list[str]:
     found = said.split("\0")[:-1]
     if found[:2] not in (["python", "train.py"], ["avmix", "train"]):
         return found
+    if "--data.features" in found:
+        return found + QUICK[:6]
     other = "--model.video.encoder" in found or "configs/own.yaml" in found
     return found + QUICK + ([] if other else NARROW)
 
