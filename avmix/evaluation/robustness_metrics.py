@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
+from avmix.evaluation.clip_statistics import NUM_BINS, bin_of
 from avmix.evaluation.source_bootstrap import Statistic, mean_of
 
 HEADS = ("fused", "video", "audio")
@@ -20,7 +21,6 @@ LAMBDAS = tuple(step / 10 for step in range(11))
 WINS = ("video", "audio", "neither", "both_right", "video_of_both_right", "audio_of_both_right",
         "probability_video", "probability_audio")  # fmt: skip
 """Figures of `conflict_statistic`."""
-_NUM_BINS = 15
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -39,10 +39,8 @@ def head_scores(clips: Float64[np.ndarray, "n 3"]) -> Statistic:
     """`SCORES` of one head: top-1, NLL and ECE (15 bins of one width; Guo et al., ICML 2017), as
     in `avmix.evaluation.metrics`. `clips`: of `scores_of_clips`."""
     right, confidence, means = clips[:, 0], clips[:, 2], mean_of(clips[:, :2])
-    edges = np.linspace(0, 1, _NUM_BINS + 1, dtype=np.float32)  # rounded as torchmetrics does
-    place = np.searchsorted(edges, confidence.astype(np.float32), side="right") - 1
-    gap = np.zeros((len(clips), _NUM_BINS))
-    gap[np.arange(len(clips)), np.minimum(place, _NUM_BINS - 1)] = confidence - right
+    gap = np.zeros((len(clips), NUM_BINS))
+    gap[np.arange(len(clips)), bin_of(confidence)] = confidence - right
 
     def of(weights: Float64[np.ndarray, "r n"]) -> np.ndarray:
         with np.errstate(invalid="ignore"):
