@@ -227,7 +227,7 @@ def test_several_labels_are_those_above_the_threshold(setup, tmp_path, capsys) -
 
 
 def test_windows_of_a_file_are_read_together_and_failures_one_by_one(setup) -> None:
-    """Files opened: one for five windows; where one fails, one for each besides."""
+    """Times a file is opened: once for five windows; where one fails, once more for each."""
     net = avmix.load(setup.run)
     path = str(setup.media / "b.mp4")
     entry, _ = entry_of_file(path, Limits())

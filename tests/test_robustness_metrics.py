@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from avmix.evaluation.metrics import scores
 from avmix.evaluation.other_clips import audio_span, draw_other_clips, stream_of
+from avmix.evaluation.resampling import Resampling, figures, ratio
 from avmix.evaluation.retrieval import (
     chance_by_class,
     chance_by_clip,
@@ -148,6 +149,16 @@ def test_an_interval_over_sources_is_that_of_the_means_of_sources() -> None:
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
     naive = intervals(mean_of(numbers[:, None]), np.arange(200))[0]
     assert (naive.high - naive.low) * 2 < found.high - found.low
+
+
+def test_intervals_are_those_of_the_tables_of_evaluation() -> None:
+    draw = np.random.default_rng(1)
+    numbers, source = draw.normal(size=60), draw.integers(0, 9, 60)
+    (found,) = intervals(mean_of(numbers[:, None]), source)
+    resampling = Resampling(source=np.unique(source, return_inverse=True)[1])
+    wanted = figures({"mean": ratio(numbers)}, resampling)
+    assert found.low == pytest.approx(wanted["mean"].low)
+    assert found.high == pytest.approx(wanted["mean"].high)
 
 
 def test_without_spread_or_sources_there_is_no_interval() -> None:

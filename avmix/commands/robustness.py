@@ -27,6 +27,7 @@ from avmix.data.manifest import Manifest
 from avmix.data.quarantine import Quarantine
 from avmix.data.sample import BadClip, TooManyBadClips
 from avmix.evaluation.other_clips import draw_other_clips
+from avmix.evaluation.resampling import NUM_RESAMPLES
 from avmix.evaluation.robustness_curves import draw_robustness
 from avmix.evaluation.robustness_figures import (
     Labels,
@@ -37,7 +38,6 @@ from avmix.evaluation.robustness_figures import (
 )
 from avmix.evaluation.robustness_metrics import HEADS, scores_of_clips
 from avmix.evaluation.robustness_table import BY_NAME, NO_COMBINATIONS, Condition
-from avmix.evaluation.source_bootstrap import NUM_RESAMPLES
 from avmix.models import LateFusionClassifier
 from avmix.models.frontend import Frontend
 from avmix.system import strict_json
@@ -62,7 +62,7 @@ from avmix.training.condition_passes import (
 from avmix.training.runtime import Runtime
 from avmix.types import Batch
 
-_FORMAT = 1
+_FORMAT = 2
 """Of the files; another one where figures mean something else."""
 
 

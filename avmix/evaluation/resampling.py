@@ -24,6 +24,8 @@ LEVEL = 0.95
 FEWEST_SOURCES = 5
 """Below it there is no interval: four sources do not say how much sources differ."""
 FEWEST_RESAMPLES = 100
+NUM_RESAMPLES = 1000
+"""Unless asked for otherwise."""
 _MOST_NUMBERS = 2**21
 """Weights in memory at a time."""
 _BUDGET = 10**9
@@ -84,7 +86,7 @@ class Resampling:
 
     source: Int64[np.ndarray, " n"]
     """Number of the source of each clip, from 0, none left out."""
-    num_resamples: int = 1000
+    num_resamples: int = NUM_RESAMPLES
     seed: int = 0
 
     @property
@@ -161,9 +163,9 @@ def figures(
     by_clip = _samples(cheap, resampling.by_clip(), most, everyone)
     result = {}
     for name, value in values.items():
-        low, high = _interval(found[name], own)
+        low, high = interval_over(found[name], own)
         nothing = np.empty(0)
-        naive_low, naive_high = _interval(by_clip.get(name, nothing), len(everyone))
+        naive_low, naive_high = interval_over(by_clip.get(name, nothing), len(everyone))
         result[name] = Figure(
             value=None if np.isnan(value) else value, low=low, high=high,
             naive_low=naive_low, naive_high=naive_high, num_clips=len(everyone), num_sources=own,
@@ -201,8 +203,9 @@ def _samples(
     return {name: np.concatenate(found or [np.empty(0)]) for name, found in parts.items()}
 
 
-def _interval(samples: np.ndarray, sources: int) -> tuple[float | None, float | None]:
-    """The expanded percentile interval of the resamples that have a figure."""
+def interval_over(samples: np.ndarray, sources: int) -> tuple[float | None, float | None]:
+    """Both ends of the expanded percentile interval of the resamples that have a figure; None with
+    fewer sources than `FEWEST_SOURCES`, and where all resamples give the same figure."""
     samples = samples[~np.isnan(samples)]
     if sources < FEWEST_SOURCES or not len(samples) or np.ptp(samples) < 1e-12:
         return None, None
