@@ -90,6 +90,17 @@ def test_what_fusion_is_worth_is_in_every_table(tmp_path, capsys):
     assert "missing: é/7.mp4: damaged" in said
 
 
+def test_a_narrow_interval_is_whole_in_a_terminal_of_80_letters(tmp_path, capsys):
+    """Which has one digit more than a wide one; top-5 takes a column from six classes on."""
+    reported(tmp_path, drawn(n=900, k=10, skill=4.5))
+    first = json.loads((tmp_path / "result.json").read_text())["intervals"]["rows"]["fused"]["top1"]
+    assert 0.9 < first["low"] < first["high"] < 1
+    ends = f"{100 * first['low']:.1f}-{100 * first['high']:.1f}"
+    said = capsys.readouterr().out
+    assert cells(said)["fused"][2] == ends
+    assert max(len(line) for line in said.splitlines() if "│" in line) <= 80
+
+
 @pytest.mark.parametrize("make", [drawn, drawn_several])
 def test_kept_predictions_give_the_same_bytes_again(make, tmp_path, capsys):
     """Without a checkpoint, a network or a clip."""
