@@ -76,7 +76,7 @@ def _evaluate(config: EvalConfig) -> AllScores:
     path = Path(config.checkpoint)
     path = path / "last.pt" if path.is_dir() else path
     state = checkpoint.load(path)
-    trained, several = state.config, state.config.loss.labels == "multi"
+    trained, several = state.config, state.config.loss.several_labels
     if config.raw_weights and state.average is None:
         raise CheckpointError(f"raw_weights cannot act: {path} has no average of its weights")
     if config.flip and trained.augment.never_flip:
@@ -212,7 +212,7 @@ def _views(config: EvalConfig, trained: TrainConfig, manifest: Manifest) -> Eval
         manifest=manifest, root=Path(config.root or trained.data.root), clip=trained.clip,
         num_views=config.num_views, crops=config.crops, flip=config.flip,
         verify=config.verify, limits=read_limits(config.num_workers, config.clip_seconds),
-        several_labels=trained.loss.labels == "multi", modalities=trained.model.modalities,
+        several_labels=trained.loss.several_labels, modalities=trained.model.modalities,
     )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 def _empty(args: argparse.Namespace, trained: TrainedNetwork) -> Report:
     """The report before any file; raises ValueError for options that the network makes idle."""
-    several = trained.config.loss.labels == "multi"
+    several = trained.config.loss.several_labels
     if several and args.top is not None:
         raise ValueError(f"--top cannot act: {args.checkpoint} was trained on several labels per "
                          "clip; --threshold")  # fmt: skip

@@ -190,7 +190,7 @@ def _measure_norms(run: Training, log: RunLog) -> None:
 def _validate(run: Training, val: EvalLoader, log: RunLog, epoch: int) -> AllScores:
     """Metrics of one centred view per clip of the val split, by row of the table; of a `weighted`
     fusion with the weights that are fitted to them here."""
-    several = run.config.loss.labels == "multi"
+    several = run.config.loss.several_labels
     found = evaluate(run.evaluated, run.frontend, val, run.here, several)
     log.bad_clips(found.bad, val.split)
     predictions, weights = fit_networks([run.evaluated, run.model], found.predictions)

@@ -68,4 +68,9 @@ class LossConfig:
     @property
     def binary(self) -> bool:
         """Each class is a decision by itself."""
-        return self.kind == "binary" or self.labels == "multi"
+        return self.kind == "binary" or self.several_labels
+
+    @property
+    def several_labels(self) -> bool:
+        """Clips may have several labels: set, or what `auto` was found to be (`with_labels`)."""
+        return self.labels == "multi"

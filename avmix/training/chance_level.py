@@ -174,7 +174,7 @@ class ChanceMeter:
         `class_weight`: of `head_losses`."""
         self._config = config
         self._class_weight = class_weight
-        self._several = config.labels == "multi"
+        self._several = config.several_labels
         self._epochs = None if state is None else state.epochs
         sums = (initial_history(num_classes, self._several) if state is None else state).sums
         self._sums = sums.to(device, copy=True)

@@ -68,7 +68,7 @@ def train_one_epoch(
     if not config.data.features:
         grids = clip_grids(config.clip, config.frontend, mix.audio_domain)
     with_clean = needs_clean(config.loss)
-    several = config.loss.labels == "multi"
+    several = config.loss.several_labels
     check = check_input if config.run.check_input else unchecked
     towers, watch = towers_of(network), Stopwatch()
     network.train()

@@ -122,7 +122,7 @@ def predict_entries(
     with closing(loader):
         try:
             found = engine.evaluate(
-                trained.network, trained.frontend, loader, here, config.loss.labels == "multi"
+                trained.network, trained.frontend, loader, here, config.loss.several_labels
             )
         except TooManyBadClips as error:
             return Predicted(found={}, bad={clip.row: clip.reason for clip in error.bad})

@@ -31,7 +31,7 @@ def with_labels(config: TrainConfig, train: Manifest) -> TrainConfig:
             f"loss.labels single: clips of {train.protocol} have several labels, unknown ones or "
             "some for each modality; --loss.labels multi"
         )
-    if loss.labels == "multi" or (loss.labels == "auto" and train.several_labels):
+    if loss.several_labels or (loss.labels == "auto" and train.several_labels):
         return replace(config, loss=replace(loss, labels="multi", kind="binary"))
     return config
 

@@ -125,7 +125,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         measured = with_measured(config.frontend, config.data.manifest_folder)
         config = with_labels(replace(config, frontend=measured), clips.manifest)
         data = of_clips(config, clips, here, quarantine, at_end)
-    classes, several = list(data.train.classes), config.loss.labels == "multi"
+    classes, several = list(data.train.classes), config.loss.several_labels
 
     seed_torch(rng(config.run.seed, 0, "weights"))  # initial weights: the same in every process
     if data.kept is not None:
