@@ -46,7 +46,7 @@ class TrainConfig:
                      "must be > 0 for loss.contrastive", self.model.shared_width)  # fmt: skip
         validate(not self.loss.binary or self.model.fusion != "weighted", "model.fusion",
                  "weighted averages distributions over classes: must be another (average, product) "
-                 "for loss.kind binary", self.model.fusion)  # fmt: skip
+                 "for loss.kind binary or several labels a clip", self.model.fusion)  # fmt: skip
         if self.mix.labels == "max":
             validate(self.loss.binary, "mix.labels",
                      f"must be sum for loss.kind {self.loss.kind} (of several labels a clip: "
