@@ -25,7 +25,7 @@ from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.metrics import EVAL_ROWS, Scores
 from avmix.evaluation.prediction_file import NAME, read_predictions
-from avmix.training import checkpoint, training_setup
+from avmix.training import checkpoint, run_data, training_setup
 from avmix.training.checkpoint import CheckpointError
 from avmix.training.measurements import StepRecord, Stopwatch
 from avmix.training.run_lock import run_folder_lock
@@ -416,7 +416,7 @@ def fragile(toy_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     entries = read_manifest(data, "train").entries
     (data / entries[7].path).write_bytes(b"crash")
     (data / entries[30].path).write_bytes(b"hangs")
-    monkeypatch.setattr(training_setup, "TrainSet", FragileSet)
+    monkeypatch.setattr(run_data, "TrainSet", FragileSet)
     return data
 
 
