@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo test long fuzz lint bench clean
+.PHONY: help env demo test long fuzz lint docs bench clean
 
 help:
 	@echo "make demo   write synthetic videos, train, evaluate: table and figures"
@@ -20,9 +20,10 @@ help:
 	@echo "make long   further tests that take ten seconds and more each"
 	@echo "make fuzz   5,000 damaged files through the decoder; the offending ones to runs/fuzz"
 	@echo "make lint   formatting, style, types, the layers of imports"
+	@echo "make docs   the pages as a site with a search, in site/; every warning is an error"
 	@echo "make bench  the benchmarks; of committed code; writes benchmarks/results, tables, figures"
 	@echo "make env    only the environment in $(VENV)"
-	@echo "make clean  delete what the demo wrote (data/toy, runs/demo)"
+	@echo "make clean  delete what demo and docs wrote (data/toy, runs/demo, site)"
 
 env: $(VENV)/.installed
 
@@ -31,7 +32,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed; set PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools wheel
-	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e ".[dev,torchcodec,models,weights,fsspec,bench,ray,probe]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e ".[dev,torchcodec,models,weights,fsspec,bench,ray,probe,docs]"
 	touch $@
 
 demo: env
@@ -58,6 +59,10 @@ lint: env
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+# The variable leaves out a banner about other generators of sites.
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 bench: env
 	$(BIN)/python datasets/toy/make.py --out data/toy
 	$(BIN)/python benchmarks/seeds.py --config configs/demo.yaml --name demo --seeds 0..19 \
@@ -72,4 +77,4 @@ bench: env
 	$(BIN)/python benchmarks/paste.py
 
 clean:
-	rm -rf data/toy runs/demo
+	rm -rf data/toy runs/demo site
