@@ -1,6 +1,7 @@
-"""Every shell line of the pages, in the order of the pages, in one folder where `make demo` ran.
+"""Every shell line and block of Python of the pages, in the order of the pages, in one folder where
+`make demo` ran.
 
-The lines run in one process, as scripts would, on small copies of what they name (`STAND_INS`), and
+They run in one process, as scripts would, on small copies of what they name (`STAND_INS`), and
 what only makes them long is smaller (`QUICK`, `SMALLER`). Nothing else of a line is changed.
 """
 
@@ -16,19 +17,33 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/training.md", "docs/architecture.md", "docs/augment.md",
-         "docs/benchmarks.md", "docs/decoding.md", "docs/dropin.md", "docs/features.md",
+PAGES = ("README.md", "docs/tutorial.md", "docs/training.md", "docs/architecture.md",
+         "docs/augment.md", "docs/benchmarks.md", "docs/decoding.md", "docs/dropin.md", "docs/features.md",
          "docs/evaluation.md", "docs/few_shot.md", "docs/glossary.md", "docs/learning.md",
          "docs/mixing.md",
          "docs/models.md", "docs/predicting.md", "docs/preparing.md", "docs/robustness.md",
-         "docs/synthesis.md")  # fmt: skip
+         "docs/synthesis.md", "docs/howto.md", "docs/coming_from.md", "docs/troubleshooting.md",
+         "docs/platforms.md")  # fmt: skip
 LEFT_OUT = {
     "make demo": "its lines come first, from the Makefile",
+    "make env": "it is there",
     "make test": "this is a part of it",
     "avmix probe features/demo features/other": "a second folder; tests/test_joined_features.py",
     "avmix compare": "two runs; tests/test_compare.py",
     "python benchmarks/seeds.py": "hours, and of committed code only; tests/test_seeds.py",
+    "torchrun": "processes that train together; tests/test_train.py",
+    "avmix prepare folder --root my_clips --out data/by_ray": "tests/test_prepare_command.py",
 }
+CODE_LEFT_OUT = {
+    "CrossModalMixup(": "tests/test_cross_modal_mixup.py, tests/test_project.py",
+    "data/toy/test": "tests/test_project.py",
+    "net.predict(": "tests/test_predict.py",
+    "result = train(": "ten epochs; tests/test_wheel.py",
+    'row["video"]': "a row of a table; tests/test_source.py",
+    "open_joined(": "a second folder; tests/test_joined_features.py",
+    "network_for_clips(": "another configuration; tests/test_on_features.py",
+}
+"""What a block of Python holds, and where it is tested instead."""
 QUICK = ["--optim.epochs", "1", "--mix.ramp_epochs", "0", "--optim.batch_size", "4",
          "--clip.num_frames", "4", "--clip.short_side", "36", "--clip.crop", "32",
          "--model.audio.channels", "[8,16]", "--data.num_workers", "0",
@@ -48,7 +63,9 @@ for line in json.loads(sys.stdin.read()):
     said, sys.argv = io.StringIO(), line[1:] if line[0] == "python" else line
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            if line[0] == "python":
+            if line[0] == "code":
+                exec(compile(line[2], line[1], "exec"), {})
+            elif line[0] == "python":
                 runpy.run_path(line[1], run_name="__main__")
             else:
                 main(line[1:])
@@ -79,6 +96,18 @@ def shell_lines(text: str) -> list[str]:
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").split("\n")
     return [line.strip() for line in lines if line.strip()]
+
+
+def steps(page: str) -> list[list[str]]:
+    """What a page runs, in its order: ["sh", line], and ["code", page, block] of Python."""
+    found: list[list[str]] = []
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    for kind, text in blocks:
+        if kind == "sh":
+            found += [["sh", line] for line in shell_lines(f"```sh\n{text}```")]
+        elif not any(word in text for word in CODE_LEFT_OUT):
+            found.append(["code", page, text])
+    return found
 
 
 def demo_lines() -> list[str]:
@@ -112,7 +141,8 @@ def stand_ins(folder: Path, toy: Path) -> None:
              for name in ("bounce_thud", "swing_ping")}  # fmt: skip
     for letter, files in zip(("A", "B"), clips.values(), strict=True):
         shutil.copy(files[0], folder / letter)
-    shutil.copy(folder / "A", folder / "clip.mp4")
+    for copy, of in (("clip.mp4", "A"), ("one.mp4", "A"), ("other.mp4", "B")):
+        shutil.copy(folder / of, folder / copy)
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs/models.md").read_text(), re.DOTALL)
     assert code is not None
     (folder / "mine.py").write_text(code[1])
@@ -155,7 +185,9 @@ def test_every_line_of_the_pages_is_found():
     assert len(lines) > 20
     others = [p.name for p in (ROOT / "docs").glob("*.md") if f"docs/{p.name}" not in PAGES]
     assert not others
-    assert all(line.split()[0] in ("python", "avmix", "make") for line in lines)
+    assert all(line.split()[0] in ("python", "avmix", "make", "torchrun") for line in lines)
+    texts = [(ROOT / page).read_text() for page in PAGES]
+    assert all(any(word in text for text in texts) for word in CODE_LEFT_OUT)
 
 
 @pytest.mark.long
@@ -165,20 +197,20 @@ def test_the_lines_of_the_pages_run_in_their_order(
     stand_ins(tmp_path, toy_set)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:/usr/bin:/bin")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    lines = demo_lines()
+    todo = [["sh", line] for line in demo_lines()]
     for page in PAGES:
         if page == "docs/synthesis.md":  # which takes the manifest of that configuration as given
-            lines.append("python train.py --config configs/ucf101_av8.yaml")
-        lines += shell_lines((ROOT / page).read_text())
-    kept = [line for line in lines if not line.startswith(tuple(LEFT_OUT))]
-    given = [words(line, tmp_path) for line in kept]
+            todo.append(["sh", "python train.py --config configs/ucf101_av8.yaml"])
+        todo += steps(page)
+    kept = [step for step in todo if step[0] == "code" or not step[1].startswith(tuple(LEFT_OUT))]
+    given = [step if step[0] == "code" else words(step[1], tmp_path) for step in kept]
     done = subprocess.run([sys.executable, "-c", RUN], input=json.dumps(given), cwd=tmp_path,
                           capture_output=True, text=True)  # fmt: skip
     ran = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[[")]
     assert len(ran) == len(kept), done.stderr[-3000:]
     failed = [
-        f"{line}\n{said}"
-        for line, (_, code, said) in zip(kept, ran, strict=True)
-        if code > line.startswith(MAY_FIND)
+        f"{step[-1]}\n{said}"
+        for step, (_, code, said) in zip(kept, ran, strict=True)
+        if code > step[-1].startswith(MAY_FIND)
     ]
     assert not failed, "\n\n".join(failed)
