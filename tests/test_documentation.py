@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -286,12 +285,3 @@ def test_every_message_of_the_troubleshooting_page_is_printed_by_the_code() -> N
 def test_a_message_that_is_not_in_the_code_is_found_out() -> None:
     code = 'raise ValueError(f"{x}: no such checkpoint, " f"of {y} bytes")'
     assert list(texts_of(code)) == ["{}: no such checkpoint, of {} bytes"]
-
-
-def test_the_notebook_has_no_outputs_and_is_valid() -> None:
-    notebook = json.loads((ROOT / "docs/notebook.ipynb").read_text())
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            assert cell["outputs"] == []
-            assert cell["execution_count"] is None
-            ast.parse("".join(cell["source"]))
