@@ -640,7 +640,6 @@ VIDEO_ERRORS: list[tuple[str, dict[str, Any], str]] = [
     ("torchvision:squeezenet1_1", {}, "has no linear classifier"),
     ("pytorchvideo:slow_r18", {}, "there are slow_r50, c2d_r50"),
     ("timm:resnet10q", {}, "timm has no network 'resnet10q'; close: .*resnet10t"),
-    ("timm:nonsense_of_no_kind", {}, "timm has no network .nonsense_of_no_kind.$"),
     ("timm:resnet10t", {"options": {"depht": 3}}, r"cannot be built with options {'depht': 3}: "),
     ("timm:vit_tiny_patch16_224", {"options": {"depth": 1}},
      r"takes 224 pixels \(height and width\), clip\.crop gives 32$"),

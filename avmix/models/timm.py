@@ -46,8 +46,7 @@ def image_network(name: str, options: dict[str, Any], channels: int, which: str)
     timm = imported("timm", which)
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=4)
-        hint = f"; close: {', '.join(close)}" if close else ""
-        raise ValueError(f"{which}: timm has no network {name!r}{hint}")
+        raise ValueError(f"{which}: timm has no network {name!r}; close: {', '.join(close)}")
     net = built(
         partial(timm.create_model, name), which, options, pretrained=False, num_classes=0,
         in_chans=channels,
