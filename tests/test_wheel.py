@@ -1,4 +1,4 @@
-"""The wheel, built from the sdist and installed outside the repository: prepares, trains, evaluates, examines clips."""
+"""The wheel, built from the sdist, outside the repository: prepares, trains, evaluates, predicts."""
 
 import os
 import re
