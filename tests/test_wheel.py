@@ -1,4 +1,4 @@
-"""The wheel, built from the sdist, outside the repository: prepares, trains, evaluates, predicts."""
+"""The wheel, built from the sdist, outside the repository: prepares, trains, evaluates, tells."""
 
 import os
 import re
