@@ -13,11 +13,19 @@ from avmix.system.paths import with_home
 from avmix.system.printing import echo
 from avmix.system.unused_arguments import unused_argument
 
+_INTERRUPTED = 128 + 2
+"""As a shell says of a program that SIGINT ended."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry of the `avmix` command; ends with one line and an exit code of its own on bad input."""
     with readers_may_leave():
-        sys.exit(_main(with_home(sys.argv[1:] if argv is None else argv)))
+        try:
+            code = _main(with_home(sys.argv[1:] if argv is None else argv))
+        except KeyboardInterrupt:  # commands whose work can be continued say so themselves
+            echo("stopped", error=True)
+            code = _INTERRUPTED
+        sys.exit(code)
 
 
 def _main(words: Sequence[str]) -> int:

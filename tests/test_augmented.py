@@ -143,6 +143,7 @@ def test_windows_of_one_file_are_read_from_one_open_file(
     assert len(set(frames)) == 12
 
 
+@pytest.mark.long
 def test_repeats_visit_every_file_once_in_an_epoch(toy_train: TrainSet):
     places = [p for step in EpochSampler(40, 8, repeats=4).steps(2) for p in step]
     assert len(places) == 160
@@ -382,6 +383,7 @@ def test_room_is_made_for_exactly_what_an_augmented_batch_holds(toy_train: Train
         assert sum(t.nbytes for t in batch.tensors().values()) == 4 * train.bytes_per_clip
 
 
+@pytest.mark.long
 def test_named_classes_are_never_flipped(toy_train: TrainSet):
     kept = toy_train.manifest.classes[:5]
     train = of(toy_train, flip=1.0, never_flip=list(kept), min_area=1.0, max_aspect=1.0)
@@ -450,6 +452,7 @@ def test_stereo_follows_the_flip(tmp_path: Path):
     np.testing.assert_array_equal(one.audio, other.audio[::-1])
 
 
+@pytest.mark.long
 def test_loaded_batches_are_finite(toy_train: TrainSet):
     loaded: Loaded = toy_train.collate(first(toy_train, 80))
     assert loaded.batch is not None
@@ -598,6 +601,7 @@ def test_frames_and_audio_of_a_visit_have_streams_of_their_own(toy_train: TrainS
     assert len({plan.video.crop for plan in plans}) > 300
 
 
+@pytest.mark.long
 def test_windows_of_a_file_are_augmented_apart_and_never_as_before(toy_train: TrainSet):
     train = of(toy_train, repeats=2, gain_db=6.0)
     plans: dict[int, set[float]] = {}

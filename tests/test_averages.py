@@ -137,6 +137,7 @@ def interrupted(at: tuple[int, int]) -> Callable[..., None]:
     return step_done
 
 
+@pytest.mark.long
 def test_a_run_that_was_interrupted_ends_with_the_same_bits(
     runs: Runs, averaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +193,7 @@ def scores(run: Path, **options: Any) -> tuple[float, str]:
     return found.nll, json.loads((run / "eval_val/result.json").read_text())["weights"]
 
 
+@pytest.mark.long
 def test_the_average_is_what_is_validated_and_evaluated(runs: Runs, averaged: Path) -> None:
     nll, which = scores(averaged)
     assert which == "average"

@@ -1,10 +1,13 @@
 """The `avmix` command: what it lists, what it says of a word it does not know, and its help."""
 
+import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -191,3 +194,32 @@ def test_paths_are_completed_as_files(completion: str) -> None:
     for name in ("train___data_root", "train___run_out", "evaluate___checkpoint", "shards___out",
                  "prepare_folder___annotations"):  # fmt: skip
         assert f"_shtab_avmix_{name}_COMPGEN=_shtab_compgen_files" in completion
+
+
+@pytest.mark.parametrize("words", [["model", "--config"], ["evaluate", "--config"],
+                                   ["train", "--config"]], ids=lambda words: words[0])  # fmt: skip
+def test_ctrl_c_ends_every_command_with_130_and_a_line(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fifo = tmp_path / "waits.yaml"
+    os.mkfifo(fifo)
+
+    def interrupt() -> None:
+        end = os.open(fifo, os.O_WRONLY)  # returns once the command has begun to read
+        os.kill(os.getpid(), signal.SIGINT)
+        main_is_through.wait()
+        os.close(end)
+
+    main_is_through = threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*words, str(fifo)])
+    finally:
+        main_is_through.set()
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.strip().startswith(("stopped", "interrupted"))

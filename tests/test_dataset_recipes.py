@@ -733,6 +733,7 @@ HERE = ["ApplyEyeMakeup", "ApplyLipstick", "Archery", "BabyCrawling", "BalanceBe
         "BandMarching", "BasketballDunk", "Surfing"]  # fmt: skip
 
 
+@pytest.mark.long
 @needs_shared
 def test_the_real_lists_of_ucf101_and_1049_clips_under_their_official_names() -> None:
     names = ("ucf101/split1", "ucf101/sound51_split1")

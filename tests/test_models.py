@@ -323,6 +323,7 @@ for full, other in zip(*found, strict=True):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("isa", ["AVX512_CORE_BF16", "AVX2"])
 def test_bfloat16_on_a_cpu_gives_the_gradients_of_float32(isa: str) -> None:
     # As processors without AMX compute it, whatever this one has. The later stage has two time

@@ -195,6 +195,7 @@ def test_unreadable_files_are_named_and_have_no_line(
     assert "part.mp4: " in error
 
 
+@pytest.mark.long
 def test_precision_and_recall_on_files_of_the_toy_set(tmp_path: Path) -> None:
     """Clean files, so that every sound is an event: through the codec, and back."""
     make = [sys.executable, str(ROOT / "datasets/toy/make.py"), "--out", str(tmp_path / "toy"),

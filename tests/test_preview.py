@@ -51,6 +51,7 @@ def test_bad_input_is_one_line(tmp_path: Path, lam: str, name: str, message: str
     assert not (tmp_path / "x.png").exists()
 
 
+@pytest.mark.long
 def test_every_method_is_drawn_saved_and_replayed(toy_set: Path, tmp_path: Path) -> None:
     own, partner = (str(path) for path in sorted((toy_set / "test").iterdir())[:2])
     plans, whole = tmp_path / "plans.jsonl", tmp_path / "all.png"
@@ -154,6 +155,7 @@ def drawn(tmp_path: Path, files: list[str], *more: str) -> np.ndarray:
     return imread(out)[60:]
 
 
+@pytest.mark.long
 def test_options_of_the_command_reach_the_plan(toy_set: Path, tmp_path: Path) -> None:
     files = [str(path) for path in sorted((toy_set / "test").iterdir())[:2]]
     plans = []

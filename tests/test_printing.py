@@ -81,6 +81,7 @@ def hostile(toy_set: Path, tmp_path: Path) -> Path:
     return data
 
 
+@pytest.mark.long
 def test_training_and_evaluation_name_what_is_called_like_markup(
     hostile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,6 +99,7 @@ def test_a_row_with_its_file_takes_what_is_budgeted(
     assert peak / count < MOST_BYTES_THERE
 
 
+@pytest.mark.long
 def test_a_manifest_is_written_line_by_line(
     tmp_path: Path, make_entry: Callable[..., Entry]
 ) -> None:

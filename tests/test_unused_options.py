@@ -222,6 +222,7 @@ def test_a_preset_may_switch_off_what_an_earlier_file_set():
     assert load_config(TrainConfig, [*files, "--augment.crop", "resized"]).augment.min_area == 0.8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "preset", sorted((CONFIGS / "augment").glob("*.yaml")), ids=lambda p: p.stem
 )

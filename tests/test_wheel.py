@@ -1,4 +1,4 @@
-"""The wheel, installed outside the repository: prepares, trains, evaluates, examines clips."""
+"""The wheel, built from the sdist, outside the repository: prepares, trains, evaluates, tells."""
 
 import os
 import re
@@ -25,17 +25,20 @@ run: {out: runs/mine, device: cpu, threads: 1}
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel in it; everything else is that of the running interpreter."""
+    """An environment with the wheel of the sdist; everything else is that of the interpreter."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "avmix", source / "avmix", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from setuptools import build_meta; build_meta.build_sdist('..')"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+    (sdist,) = folder.glob("avmix-*.tar.gz")
     pip = [sys.executable, "-m", "pip"]
     done = subprocess.run(
         [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir",
-         str(folder), str(source)],
+         str(folder), str(sdist)],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -102,6 +105,10 @@ def test_the_installed_command_does_the_whole_job(installed: Path, work: Path) -
     assert "2 clips evaluated, 0 missing" in said
     for name in ("result.json", "predictions.safetensors", "confusion.png", "reliability.png"):
         assert (work / "runs/mine/eval_test" / name).stat().st_size > 0
+
+    said = run(installed, work, "avmix", "predict", "my_clips", "--checkpoint", "runs/mine",
+               "--csv", "predicted.csv")  # fmt: skip
+    assert len((work / "predicted.csv").read_text().splitlines()) == 1 + 10 * 2  # two classes
 
     said = run(installed, work, "avmix", "doctor", "my_clips")
     assert "10 files" in said
