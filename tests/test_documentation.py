@@ -54,7 +54,9 @@ def test_every_block_of_code_is_found_and_of_a_known_language() -> None:
 @pytest.mark.parametrize(("page", "code"), blocks(("python",)))
 def test_the_python_of_the_pages_compiles_and_imports_what_is_there(page: str, code: str) -> None:
     tree = ast.parse(code)
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    found: list[ast.stmt] = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     exec(compile(ast.Module(found, []), page, "exec"), {})
 
 
@@ -152,11 +154,12 @@ def test_every_option_of_the_command_lines_exists() -> None:
 def test_a_wrong_option_is_found_out() -> None:
     for line in ("avmix train --optim.learning_rate 1", "avmix predict a.mp4 --model runs/x",
                  "python datasets/folder/prepare.py --folder x"):  # fmt: skip
-        known = known_options(line.split())
+        known = known_options([*line.split()])
         assert known is not None
         assert [word for word in known[1] if word.startswith("--") and word not in known[0]]
 
 
+@pytest.mark.long
 def test_the_configurations_that_the_pages_train_with_are_valid() -> None:
     """Of every line that names a configuration: what is in it and on the line goes together."""
     checked = 0

@@ -46,12 +46,8 @@ def test_the_notebook_runs_from_top_to_bottom(
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     cells = [c for c in json.loads(out.read_text())["cells"] if c["cell_type"] == "code"]
-    said = "".join(
-        "".join(part["text"])
-        for c in cells
-        for part in c["outputs"]
-        if part.get("name") == "stdout"
-    )
+    parts = [part for cell in cells for part in cell["outputs"]]
+    said = "".join("".join(part["text"]) for part in parts if part["output_type"] == "stream")
     assert "(8, 96, 96, 3) uint8 (32000,) float32" in said
     assert "labels: [[0.6" in said
     assert "last.pt after 12 epochs" in said

@@ -91,6 +91,7 @@ def _texts(kind: type) -> dict[str, str]:
                 and isinstance(field.target, ast.Name)
                 and isinstance(text, ast.Expr)
                 and isinstance(text.value, ast.Constant)
+                and isinstance(text.value.value, str)
             ):
                 found[field.target.id] = _prose(inspect.cleandoc(text.value.value))
     return found
