@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -103,7 +104,7 @@ def _prose(text: str) -> str:
     parts[::2] = [
         part.replace("*", r"\*").replace("<", "&lt;").replace("[", r"\[") for part in parts[::2]
     ]
-    return "`".join(parts)
+    return re.sub(r"\bdocs/(\w+)\.md\b", r"[\1](../\1.md)", "`".join(parts))
 
 
 def _type(of: Any) -> str:
