@@ -62,8 +62,8 @@ class ExportableNetwork(nn.Module):
             has_audio = torch.zeros_like(has_audio)
         if self._modalities == "audio":
             has_video = torch.zeros_like(has_video)
-        frames = self._frames(video).masked_fill(~has_video.view(-1, 1, 1, 1, 1), 0)
-        waves = self._spectrograms(audio)
+        frames = self.frames(video).masked_fill(~has_video.view(-1, 1, 1, 1, 1), 0)
+        waves = self.spectrograms(audio)
         waves = waves.masked_fill(~has_audio.view(-1, *[1] * (waves.ndim - 1)), 0)
         heads = self.network(frames, waves, has_video, has_audio).logits
         return (
@@ -72,11 +72,13 @@ class ExportableNetwork(nn.Module):
             self._probability(heads.audio, has_audio),
         )
 
-    def _frames(self, video: Tensor) -> Float[Tensor, "b c t h w"]:
+    def frames(self, video: Tensor) -> Float[Tensor, "b c t h w"]:
+        """Normalised, of the size that the video encoder takes."""
         frames = self.square(video).permute(0, 4, 1, 2, 3).to(torch.float32).contiguous()
         return frames * self.scale + self.shift
 
-    def _spectrograms(self, audio: Tensor) -> Float[Tensor, "b channels *rest"]:
+    def spectrograms(self, audio: Tensor) -> Float[Tensor, "b channels *rest"]:
+        """Normalised; waveforms where the network takes those."""
         audio = audio if audio.ndim == 3 else audio.unsqueeze(1)
         if self.log_mel is None:
             return audio
