@@ -18,7 +18,8 @@ from avmix.models.spectrograms import Decibels, Kaldi, LogMel, spectrogram
 
 
 class DftSpectrogram(nn.Module):
-    """Waveforms (n s) to the logarithm of mel power (n m f), as `avmix.models.spectrograms` gives it."""
+    """Waveforms (n s) to the logarithm of mel power (n m f), as that of
+    `avmix.models.spectrograms`."""
 
     def __init__(self, config: FrontendConfig, sample_rate: int) -> None:
         """The spectrogram of `config.kind`. Raises ValueError where it has no form here."""
@@ -31,7 +32,7 @@ class DftSpectrogram(nn.Module):
                 analysis, mels = _kaldi(of), of.banks
             case LogMel() | Decibels():
                 transform = of.power.spectrogram
-                analysis = _fourier(transform.n_fft) * transform.window.double()
+                analysis = _fourier(transform.n_fft) * transform.get_buffer("window").double()
                 if transform.center:
                     self._padding, self._pad_mode = transform.n_fft // 2, transform.pad_mode
                 mels = of.power.mel_scale.get_buffer("fb").T

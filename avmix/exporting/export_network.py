@@ -6,13 +6,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import avmix
 from avmix.config import TrainConfig
 from avmix.exporting.check_clips import decoded_clips, largest_difference
 from avmix.exporting.exportable import INPUTS, OUTPUTS
@@ -82,7 +82,7 @@ def export(
     trained = load(checkpoint, own_code=own_code)
     read = decoded_clips(trained, [str(clip) for clip in clips])
     about = description(trained, format)
-    text = card(trained, Path(checkpoint), files=(path.name,))
+    text = card(trained, checkpoint, files=(path.name,))
     program = traced(trained)
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def export(
 
 def target_of(out: Path, format: Format | None) -> tuple[Path, Format]:
     """The file, and its format. Raises `ExportError` for a name that ends otherwise."""
-    by_ending = {ending: name for name, ending in ENDINGS.items()}
+    by_ending: dict[str, Format] = {ending: name for name, ending in ENDINGS.items()}
     if out.suffix in by_ending and not out.is_dir():
         found = by_ending[out.suffix]
         if format not in (None, found):
@@ -139,7 +139,7 @@ def description(trained: TrainedNetwork, format: Format) -> dict[str, Any]:
     several = trained.config.loss.several_labels
     return {
         "format": 1,
-        "avmix_version": avmix.__version__,
+        "avmix_version": version("avmix"),
         "file_format": format,
         "classes": list(trained.classes),
         "labels": "several" if several else "one",
@@ -172,7 +172,8 @@ def config_hash(config: TrainConfig) -> str:
 
 def milliseconds(call: Callable[[], object], runs: int = _RUNS) -> float:
     """Median time of a call, after two that do not count."""
-    call(), call()
+    for _ in range(2):
+        call()
     times = []
     for _ in range(runs):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The two formats of `avmix export`: a program of torch.export, and ONNX. Written, and run again."""
+"""The formats of `avmix export`, a program of torch.export and ONNX: written, and run again."""
 
 import json
 import logging
@@ -64,9 +64,7 @@ def traced(trained: TrainedNetwork) -> torch.export.ExportedProgram:
         raise _blamed(trained, error) from error
 
 
-def write_torch(
-    program: torch.export.ExportedProgram, about: dict[str, Any], path: Path
-) -> None:
+def write_torch(program: torch.export.ExportedProgram, about: dict[str, Any], path: Path) -> None:
     """Write a file of torch.export; `about` is kept inside of it."""
     with _quiet(), path.open("wb") as file:
         torch.export.save(program, file, extra_files={KEY: strict_json.dumps(about)})

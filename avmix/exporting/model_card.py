@@ -4,16 +4,17 @@ Markdown with the header of the Hub."""
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-import avmix
 from avmix.evaluation.figure_columns import COLUMNS
 from avmix.exporting.licences import NOT_STATED, of_data, of_weights
 from avmix.system.printing import printable
 from avmix.training import checkpoint
+from avmix.training.published_folder import PREFIX
 from avmix.training.trained import TrainedNetwork
 
 _MOST_BYTES = 100_000_000
@@ -40,10 +41,11 @@ class Facts:
 
 
 def facts_of(path: Path) -> Facts:
-    """Of a checkpoint: the evaluation in a folder `eval_*` beside it whose digest is its own,
-    that of the test split first. Raises `CheckpointError`."""
+    """Of a checkpoint, or of what `avmix.load` takes in its place: the evaluation in a folder
+    `eval_*` beside it whose digest is its own, that of the test split first. Raises
+    `CheckpointError`."""
     path = path / "last.pt" if (path / "last.pt").exists() else path
-    if path.is_dir() or path.suffix == ".safetensors":
+    if str(path).startswith(PREFIX) or path.is_dir() or path.suffix == ".safetensors":
         return Facts(why_none="a file of weights alone does not say which evaluation is of it")
     state = checkpoint.load(path)
     about = {"split_sha256": state.split_sha256, "epochs": state.epoch}
@@ -73,7 +75,7 @@ def _result(file: Path) -> dict[str, Any] | None:
 
 def card(
     trained: TrainedNetwork,
-    path: Path,
+    path: str | Path,
     *,
     files: Sequence[str],
     name: str = "",
@@ -81,13 +83,14 @@ def card(
 ) -> str:
     """The card of the network of the checkpoint `path`, for `files` beside it; `licence`: under
     which it is published, as the Hub names it. Raises `CheckpointError`."""
+    path = Path(path)
     facts = facts_of(path)
     protocol = str(facts.result["protocol"]) if facts.result else NOT_STATED
     name = name or (path if path.is_dir() else path.parent).resolve().name or "network"
     parts = [
         f"# {_plain(name)}",
         f"A network for audio-visual action recognition with {len(trained.classes)} classes, "
-        f"trained with [avmix](https://pypi.org/project/avmix) {avmix.__version__}. Frames and "
+        f"trained with avmix {version('avmix')}. Frames and "
         "audio of the same seconds go in; the probabilities of a fused, a video and an audio head "
         "come out.",
         "## Data and protocol", *_data(trained, facts, protocol),
@@ -214,8 +217,8 @@ def _limits(trained: TrainedNetwork) -> list[str]:
         "* Every window gets "
         + ("a probability for each of these classes" if several else "one of these classes")
         + "; there is no class for anything else.",
-        "* Metrics are of the data above. On other cameras, places, people and microphones they "
-        "are lower, by how much is not known.",
+        "* Metrics are of the data above. On other cameras, places, people and microphones expect "
+        "lower ones.",
         "* It has not been examined for bias, and is not meant to identify or judge people.",
     ]
     if trained.config.model.modalities == "both":
@@ -227,7 +230,8 @@ def _licences(trained: TrainedNetwork, protocol: str, licence: str) -> list[str]
     lines = [f"* This network: {_plain(licence) or NOT_STATED}",
              f"* Training data: {of_data(protocol)}"]  # fmt: skip
     lines += [
-        f"* {_plain(name)}: {_plain(said)}" for name, said in of_weights(trained.config.model).items()
+        f"* {_plain(name)}: {_plain(said)}"
+        for name, said in of_weights(trained.config.model).items()
     ]
     return ["\n".join(lines)]
 

@@ -4,10 +4,10 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import avmix
 from avmix.exporting.file_formats import ExportError
 from avmix.exporting.model_card import card
 from avmix.system import strict_json
@@ -55,14 +55,14 @@ def push(
     api = _api(hub) if hub else None
     trained = load(checkpoint, own_code=own_code)
     name = hub.rpartition("/")[2]
-    text = card(trained, Path(checkpoint), files=(WEIGHTS,), name=name, licence=licence)
+    text = card(trained, checkpoint, files=(WEIGHTS,), name=name, licence=licence)
     folder.mkdir(parents=True, exist_ok=True)
     # First: what is read while the files are replaced is refused, not half of two networks.
     (folder / CONFIG).unlink(missing_ok=True)
     trained.save(folder / WEIGHTS)
     replace_text(folder / CARD, text)
     config = json.loads(strict_json.dumps(asdict(trained.config)))
-    write_config(folder, config, list(trained.classes), avmix.__version__)
+    write_config(folder, config, list(trained.classes), version("avmix"))
     size = (folder / WEIGHTS).stat().st_size
     url = _uploaded(api, folder, hub, private) if api is not None else ""
     return Pushed(folder=folder, num_bytes=size, url=url)
@@ -79,7 +79,7 @@ def _api(hub: str) -> Any:
         raise ExportError(
             "huggingface_hub is not installed: pip install 'avmix[hub]' ('.[hub]' in the checkout)"
         ) from None
-    return module.HfApi(library_name="avmix", library_version=avmix.__version__)
+    return module.HfApi(library_name="avmix", library_version=version("avmix"))
 
 
 def _uploaded(api: Any, folder: Path, hub: str, private: bool) -> str:
@@ -87,7 +87,7 @@ def _uploaded(api: Any, folder: Path, hub: str, private: bool) -> str:
         api.create_repo(hub, private=private, exist_ok=True)
         done = api.upload_folder(
             repo_id=hub, folder_path=folder, allow_patterns=sorted(_OURS),
-            commit_message=f"avmix {avmix.__version__}",
+            commit_message=f"avmix {version('avmix')}",
         )  # fmt: skip
     except Exception as error:  # whatever a client raises
         reason = " ".join(str(error).split())[:300] or type(error).__name__
