@@ -156,7 +156,7 @@ def description(trained: TrainedNetwork, format: Format) -> dict[str, Any]:
             f"{clip.short_side} pixels",
             "audio": f"float32 (batch, {'2, ' if clip.stereo else ''}{samples}), in [-1, 1]",
             "has_video": "bool (batch): false where a clip has no frames",
-            "has_audio": "bool (batch): false where a clip has no audio",
+            "has_audio": "bool (batch): false where a file has no audio, or only digital silence",
         },
         "input_order": list(INPUTS),
         "outputs": {name: f"float32 (batch, {len(trained.classes)}), nan where a clip lacks what "

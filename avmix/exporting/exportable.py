@@ -37,8 +37,8 @@ class ExportableNetwork(nn.Module):
         self.log_mel = None
         if config.frontend.kind != "waveform":
             self.log_mel = DftSpectrogram(config.frontend, clip.sample_rate)
-            self._mel_mean = float(config.frontend.mel_mean)
-            self._mel_std = float(config.frontend.mel_std)
+            self.mel_mean = float(config.frontend.mel_mean)
+            self.mel_std = float(config.frontend.mel_std)
         self._modalities = config.model.modalities
         self._several = config.loss.several_labels
         self.eval()
@@ -54,10 +54,9 @@ class ExportableNetwork(nn.Module):
         where a clip lacks what the head needs.
 
         `video`: RGB frames whose shorter side is `clip.short_side`, as the decoder gives them.
-        `audio`: waveforms of `clip.sample_rate`, (b s) or stereo (b 2 s). A clip whose waveform is
-        all zeros has no audio, whatever `has_audio` says. A network of one modality ignores the
-        other one."""
-        has_audio = has_audio & (audio != 0).flatten(1).any(1)
+        `audio`: waveforms of `clip.sample_rate`, (b s) or stereo (b 2 s). `has_audio`: false for a
+        file without audio, or with nothing but digital silence. A network of one modality ignores
+        the other one."""
         if self._modalities == "video":
             has_audio = torch.zeros_like(has_audio)
         if self._modalities == "audio":
@@ -83,7 +82,7 @@ class ExportableNetwork(nn.Module):
         if self.log_mel is None:
             return audio
         found = self.log_mel(audio.flatten(0, 1))
-        found = (found - self._mel_mean) / self._mel_std
+        found = (found - self.mel_mean) / self.mel_std
         return found.unflatten(0, (-1, audio.shape[1]))
 
     def _probability(self, logits: Tensor, there: Tensor) -> Float[Tensor, "b k"]:

@@ -1,10 +1,11 @@
 """The formats of `avmix export`, a program of torch.export and ONNX: written, and run again."""
 
+import io
 import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -209,15 +210,13 @@ class _Alone(nn.Module):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings of the exporters about their own code."""
-    names = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
-    levels = {name: logging.getLogger(name).level for name in names}
+    """Without what the exporters warn of, log and print about their own code: what matters of it
+    is in their errors."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        logging.disable(before)

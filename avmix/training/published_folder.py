@@ -98,7 +98,8 @@ def fetched(reference: str) -> Path:
 
 
 def _fetch(hub: Any, reference: str, file: str, name: str, revision: str | None, most: int) -> Path:
-    options = {"repo_id": name, "filename": file, "revision": revision, "library_name": "avmix"}
+    options = {"repo_id": name, "filename": file, "revision": revision, "library_name": "avmix",
+               "cache_dir": hub.constants.HF_HUB_CACHE}  # fmt: skip
     try:
         found = Path(_cached(hub, options) or "")
         if not found.name:
@@ -123,8 +124,10 @@ def _cached(hub: Any, options: dict[str, Any]) -> str | None:
     """The path in the cache where nothing has to be asked for: of a commit, or offline."""
     revision = options["revision"]
     if hub.constants.HF_HUB_OFFLINE or re.fullmatch(r"[0-9a-f]{40}", revision or ""):
-        found = hub.try_to_load_from_cache(options["repo_id"], options["filename"],
-                                           revision=revision)  # fmt: skip
+        found = hub.try_to_load_from_cache(
+            options["repo_id"], options["filename"], cache_dir=options["cache_dir"],
+            revision=revision,
+        )  # fmt: skip
         return found if isinstance(found, str) else None
     return None
 
