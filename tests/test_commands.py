@@ -20,12 +20,13 @@ PAGES = ("README.md", "docs/training.md", "docs/architecture.md", "docs/augment.
          "docs/benchmarks.md", "docs/decoding.md", "docs/dropin.md", "docs/features.md",
          "docs/evaluation.md", "docs/few_shot.md", "docs/glossary.md", "docs/learning.md",
          "docs/mixing.md",
-         "docs/models.md", "docs/predicting.md", "docs/preparing.md", "docs/robustness.md",
-         "docs/synthesis.md")  # fmt: skip
+         "docs/models.md", "docs/predicting.md", "docs/exporting.md", "docs/preparing.md",
+         "docs/robustness.md", "docs/synthesis.md")  # fmt: skip
 LEFT_OUT = {
     "make demo": "its lines come first, from the Makefile",
     "make test": "this is a part of it",
     "avmix probe features/demo features/other": "a second folder; tests/test_joined_features.py",
+    "avmix push runs/demo published/demo --hub": "the Hub; tests/test_push.py",
     "avmix compare": "two runs; tests/test_compare.py",
     "python benchmarks/seeds.py": "hours, and of committed code only; tests/test_seeds.py",
 }
@@ -105,7 +106,7 @@ def words(line: str, folder: Path) -> list[str]:
 
 def stand_ins(folder: Path, toy: Path) -> None:
     """What the lines name and a reader has: scripts, the toy set, clips of one's own, UCF101."""
-    for name in ("train.py", "eval.py", "datasets", "configs"):
+    for name in ("train.py", "eval.py", "datasets", "configs", "examples"):
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(toy, folder / "data/toy")
     clips = {name: sorted((toy / "train").glob(f"{name}_*.mp4"))

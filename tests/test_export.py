@@ -130,12 +130,14 @@ def agree(run: Runner, setup: Setup, tmp_path: Path) -> None:
                 assert values == pytest.approx(kept.probability[row][i], abs=TOLERANCE)
 
 
+@pytest.mark.long
 def test_a_program_of_torch_says_what_prediction_and_evaluation_say(
     setup: Setup, program: Path, tmp_path: Path
 ) -> None:
     agree(torch_runner(program), setup, tmp_path)
 
 
+@pytest.mark.long
 def test_what_is_beside_the_file_describes_it(setup: Setup, program: Path) -> None:
     about = json.loads(program.with_suffix(".json").read_text())
     assert about["classes"] == CLASSES
@@ -151,6 +153,7 @@ def test_what_is_beside_the_file_describes_it(setup: Setup, program: Path) -> No
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_file_that_computes_something_else_is_not_published(setup, tmp_path: Path) -> None:
     """Below 0 no difference is small enough."""
     with pytest.raises(ExportError, match=r"net\.pt2: what was written differs from the network"):
@@ -207,6 +210,17 @@ def test_without_a_clip_to_check_with_nothing_is_written(setup: Setup, tmp_path:
     with pytest.raises(ExportError, match=r"no clip to check the export with: .*no\.mp4"):
         export(setup.run, tmp_path / "out.pt2", clips=[tmp_path / "no.mp4"])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.long
+def test_the_python_of_the_page_exports(setup: Setup, tmp_path: Path, monkeypatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/exporting.md").read_text(), re.DOTALL)
+    (block,) = [one for one in blocks if "avmix.export" in one]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/demo").symlink_to(setup.run)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/exporting.md", "exec"), {})
+    assert (tmp_path / "exported/demo.json").exists()
 
 
 # ONNX: a conversion takes seconds -----------------------------------------------------------------

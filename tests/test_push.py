@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from command_line import main
 from hub_server import Hub, serving
+from media import write_flash_beep
 from test_trained import CLASSES, CONFIG, clips, same, write
 
 import avmix
@@ -21,6 +23,7 @@ from avmix.exporting.push import push
 from avmix.training import checkpoint
 from avmix.training.checkpoint import CheckpointError
 
+ROOT = Path(__file__).parents[1]
 safetensors = pytest.importorskip("safetensors.torch")
 
 
@@ -355,3 +358,15 @@ def test_a_hub_that_refuses_leaves_the_folder_whole(run: Path, tmp_path, monkeyp
     with pytest.raises(ExportError, match="--hub net: must be USER/NAME"):
         push(run, tmp_path / "other", hub="net")
     assert not (tmp_path / "other").exists()
+
+
+def test_the_python_of_the_page_runs(run: Path, tmp_path: Path, monkeypatch) -> None:
+    """What pushes and loads; what exports is in tests/test_export.py."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/exporting.md").read_text(), re.DOTALL)
+    (block,) = [one for one in blocks if "avmix.push" in one]
+    (tmp_path / "runs/demo").mkdir(parents=True)
+    shutil.copy(run / "last.pt", tmp_path / "runs/demo")
+    write_flash_beep(tmp_path / "clip.mp4", seconds=1, events_seconds=(0.4,), size=(48, 32))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/exporting.md", "exec"), {})
+    assert (tmp_path / "published/again/config.json").exists()
