@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from avmix.config import MEL_MEAN, MEL_STD
 from avmix.exporting.dft_spectrogram import DftSpectrogram
 from avmix.exporting.integer_resize import CentreSquare
 from avmix.models.frontend import PIXEL_MEAN, PIXEL_STD
@@ -37,8 +38,8 @@ class ExportableNetwork(nn.Module):
         self.log_mel = None
         if config.frontend.kind != "waveform":
             self.log_mel = DftSpectrogram(config.frontend, clip.sample_rate)
-            self.mel_mean = float(config.frontend.mel_mean)
-            self.mel_std = float(config.frontend.mel_std)
+            numbers = config.frontend.with_log_mel(MEL_MEAN, MEL_STD)
+            self.mel_mean, self.mel_std = float(numbers.mel_mean), float(numbers.mel_std)
         self._modalities = config.model.modalities
         self._several = config.loss.several_labels
         self.eval()

@@ -7,8 +7,8 @@ from avmix.system.printing import echo
 from avmix.system.unused_arguments import Needs
 
 EPILOG = """\
-exit:   0 written   1 the checkpoint cannot be read, or the folder or the Hub not be written   2
-        wrong usage   130 interrupted
+exit:   0 written   1 the checkpoint cannot be read, or the folder or the Hub not be written
+        2 wrong usage   130 interrupted
 """
 NEEDS = (
     Needs(option="--private", default=False, says="--hub", met=lambda args: args.hub),
