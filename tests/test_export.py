@@ -17,14 +17,22 @@ from test_trained import CLASSES, CONFIG, write
 from torch import Tensor, nn
 
 import avmix
-from avmix.config import EvalConfig, VideoEncoderConfig
+from avmix.config import (
+    AudioEncoderConfig,
+    EvalConfig,
+    FrontendConfig,
+    JointEncoderConfig,
+    ModelConfig,
+    VideoEncoderConfig,
+)
 from avmix.data.eval_windows import view_windows
 from avmix.data.manifest import write_manifest
 from avmix.data.whole_files import entry_of_file
-from avmix.decode import Limits, decode_clips
+from avmix.decode import ClipError, Limits, decode_clips
 from avmix.decode.clips import decode_audios
 from avmix.evaluation.metrics import EVAL_ROWS
 from avmix.evaluation.prediction_file import NAME, read_predictions
+from avmix.exporting.check_clips import decoded_clips, largest_difference
 from avmix.exporting.export_network import config_hash, export, target_of
 from avmix.exporting.file_formats import (
     ExportError,
@@ -32,9 +40,12 @@ from avmix.exporting.file_formats import (
     description_of,
     onnx_runner,
     torch_runner,
+    traced,
+    write_torch,
 )
 from avmix.media.judgement import entry_of
 from avmix.models.encoder import Encoder, VideoSpec
+from avmix.types import Clip
 
 pytest.importorskip("safetensors")
 ROOT = Path(__file__).parents[1]
@@ -90,11 +101,13 @@ def predicted(run: Runner, path: Path, num_views: int) -> dict[str, np.ndarray]:
         read = decode_audios(path, starts_seconds=starts, needs_video=False, channels=1, **options)
     else:
         read = decode_clips(path, starts_seconds=starts, **trained.decoding)
-        video = np.stack([clip.video for clip in read])
-    found = run([video, np.stack([clip.audio for clip in read]),
+        video = np.stack([clip.video for clip in read if isinstance(clip, Clip)])
+    whole = [clip for clip in read if not isinstance(clip, ClipError)]
+    assert len(whole) == size
+    found = run([video, np.stack([clip.audio for clip in whole]),
                  np.full(size, entry.video is not None),
                  np.array([entry.audio is not None and clip.audio_valid > 0
-                           for clip in read])])  # fmt: skip
+                           for clip in whole])])  # fmt: skip
     heads = zip(("fused", "video", "audio"), found, strict=True)
     return {name: _mean(said.astype(np.float64)) for name, said in heads}
 
@@ -285,3 +298,36 @@ def test_the_example_runs_without_avmix_and_torch(setup: Setup, onnx_file: Path)
     assert set(re.findall(r"^(?:import|from) (\w+)", code, re.M)) <= {
         "av", "json", "numpy", "onnxruntime", "sys"
     }  # fmt: skip
+
+
+MODELS: dict[str, ModelConfig] = {
+    "bottleneck": ModelConfig(fusion="bottleneck"),
+    "cross_attention": ModelConfig(fusion="cross_attention", missing="learned"),
+    "average": ModelConfig(fusion="average"),
+    "video": ModelConfig(modalities="video"),
+    "audio": ModelConfig(modalities="audio"),
+    "eat": ModelConfig(audio=AudioEncoderConfig(
+        encoder="avmix:eat", options={"width": 16, "depth": 2, "heads": 2})),
+    "mbt": ModelConfig(joint=JointEncoderConfig(encoder="avmix:mbt", options={
+        "width": 16, "depth": 4, "heads": 2, "fusion_layer": 2, "patch": 16})),
+}  # fmt: skip
+"""Whose code asks for the number of clips."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", MODELS)
+def test_no_network_of_avmix_is_bound_to_a_number_of_clips(case: str, tmp_path: Path) -> None:
+    """A tensor's `len` is a number for torch.export, its `shape` is not."""
+    small = {"channels": [4, 6]}
+    model = MODELS[case]
+    model = replace(model, video=replace(model.video, **small), audio=replace(model.audio, **small))
+    frontend = FrontendConfig(n_fft=256, hop_length=64, num_mels=32, mel_mean=0.0, mel_std=1.0)
+    if case == "eat":
+        frontend = FrontendConfig(kind="kaldi", n_fft=400, hop_length=160, num_mels=128,
+                                  mel_mean=-4.268, mel_std=9.138)  # fmt: skip
+    clip = replace(CONFIG.clip, duration_seconds=0.5, sample_rate=16_000, crop=32, short_side=36)
+    config = replace(CONFIG, model=model, frontend=frontend, clip=clip)
+    net = avmix.load(write(tmp_path, config))
+    write_torch(traced(net), {}, tmp_path / "net.pt2")
+    found = largest_difference(net, torch_runner(tmp_path / "net.pt2"), decoded_clips(net, []))
+    assert found < TOLERANCE

@@ -55,11 +55,14 @@ def facts_of(path: Path) -> Facts:
         found = _result(file)
         if found is None:
             continue
-        if state.digest and found.get("checkpoint_digest") == state.digest:
+        which = (found.get("checkpoint_digest"), found.get("weights"))
+        # `avmix.load` takes the average of the weights where there is one.
+        if state.digest and which == (state.digest, "last" if state.average is None else "average"):
             return Facts(result=found, **about)
         others += 1
     if others:
-        return Facts(why_none="the evaluations beside it are of another checkpoint", **about)
+        why = "the evaluations beside it are of another checkpoint, or of other weights of it"
+        return Facts(why_none=why, **about)
     return Facts(**about)
 
 
@@ -86,7 +89,7 @@ def card(
     path = Path(path)
     facts = facts_of(path)
     protocol = str(facts.result["protocol"]) if facts.result else NOT_STATED
-    name = name or (path if path.is_dir() else path.parent).resolve().name or "network"
+    name = name or _name_of(path)
     parts = [
         f"# {_plain(name)}",
         f"A network for audio-visual action recognition with {len(trained.classes)} classes, "
@@ -100,6 +103,12 @@ def card(
         "## Licences", *_licences(trained, protocol, licence),
     ]  # fmt: skip
     return f"---\n{_header(facts, name, licence, protocol)}---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _name_of(path: Path) -> str:
+    if str(path).startswith(PREFIX):
+        return path.name.partition("@")[0]
+    return (path if path.is_dir() else path.parent).resolve().name or "network"
 
 
 def _header(facts: Facts, name: str, licence: str, protocol: str) -> str:
