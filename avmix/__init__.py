@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from avmix.data.manifest import Manifest, read_manifest, write_manifest
     from avmix.decode import ClipError, decode_clip, decode_clips
     from avmix.evaluation.file_prediction import FilePrediction
+    from avmix.exporting.export_network import Exported, export
+    from avmix.exporting.push import push
     from avmix.mix import CrossModalMixup, MixPlan, draw_plan, mixed_targets
     from avmix.models import LateFusionClassifier, build_model
     from avmix.models.frontend import Frontend
@@ -42,6 +44,7 @@ __all__ = [
     "CrossModalMixup",
     "Entry",
     "EvalConfig",
+    "Exported",
     "FilePrediction",
     "Frontend",
     "Heads",
@@ -56,9 +59,11 @@ __all__ = [
     "decode_clips",
     "draw_plan",
     "evaluate",
+    "export",
     "load",
     "load_config",
     "mixed_targets",
+    "push",
     "read_manifest",
     "train",
     "with_expected_input",
@@ -72,6 +77,7 @@ _ORIGIN = {
     "CrossModalMixup": "avmix.mix",
     "Entry": "avmix.types",
     "EvalConfig": "avmix.config",
+    "Exported": "avmix.exporting.export_network",
     "FilePrediction": "avmix.evaluation.file_prediction",
     "Frontend": "avmix.models.frontend",
     "Heads": "avmix.types",
@@ -87,8 +93,10 @@ _ORIGIN = {
     "draw_plan": "avmix.mix",
     "load": "avmix.training.trained",
     "evaluate": "avmix.commands.evaluate",
+    "export": "avmix.exporting.export_network",
     "load_config": "avmix.config",
     "mixed_targets": "avmix.mix",
+    "push": "avmix.exporting.push",
     "read_manifest": "avmix.data.manifest",
     "train": "avmix.commands.train",
     "with_expected_input": "avmix.models.input_options",

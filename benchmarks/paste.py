@@ -30,6 +30,7 @@ PAGES = (
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "decoding.md",
     ROOT / "docs" / "evaluation.md",
+    ROOT / "docs" / "exporting.md",
     ROOT / "docs" / "features.md",
     ROOT / "docs" / "few_shot.md",
     ROOT / "docs" / "learning.md",

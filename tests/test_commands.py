@@ -22,14 +22,15 @@ PAGES = ("README.md", "docs/tutorial.md", "docs/training.md", "docs/architecture
          "docs/features.md",
          "docs/evaluation.md", "docs/few_shot.md", "docs/glossary.md", "docs/learning.md",
          "docs/mixing.md",
-         "docs/models.md", "docs/predicting.md", "docs/preparing.md", "docs/robustness.md",
-         "docs/synthesis.md", "docs/howto.md", "docs/coming_from.md", "docs/troubleshooting.md",
-         "docs/platforms.md")  # fmt: skip
+         "docs/models.md", "docs/predicting.md", "docs/exporting.md", "docs/preparing.md",
+         "docs/robustness.md", "docs/synthesis.md", "docs/howto.md", "docs/coming_from.md",
+         "docs/troubleshooting.md", "docs/platforms.md")  # fmt: skip
 LEFT_OUT = {
     "make demo": "its lines come first, from the Makefile",
     "make env": "it is there",
     "make test": "this is a part of it",
     "avmix probe features/demo features/other": "a second folder; tests/test_joined_features.py",
+    "avmix push runs/demo published/demo --hub": "the Hub; tests/test_push.py",
     "avmix compare": "two runs; tests/test_compare.py",
     "python benchmarks/seeds.py": "hours, and of committed code only; tests/test_seeds.py",
     "torchrun": "processes that train together; tests/test_train.py",
@@ -135,7 +136,7 @@ def words(line: str, folder: Path) -> list[str]:
 
 def stand_ins(folder: Path, toy: Path) -> None:
     """What the lines name and a reader has: scripts, the toy set, clips of one's own, UCF101."""
-    for name in ("train.py", "eval.py", "datasets", "configs"):
+    for name in ("train.py", "eval.py", "datasets", "configs", "examples"):
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(toy, folder / "data/toy")
     clips = {name: sorted((toy / "train").glob(f"{name}_*.mp4"))

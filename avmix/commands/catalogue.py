@@ -107,6 +107,22 @@ COMMANDS = (
         module="avmix.commands.predict",
     ),
     Command(
+        name="export",
+        group="train",
+        summary="write a network as one ONNX or torch.export file, checked on decoded clips",
+        example="avmix export runs/mine --out exported\n"
+        "  avmix export runs/mine --out mine.pt2 --clips my_clips",
+        module="avmix.exporting.export_command",
+    ),
+    Command(
+        name="push",
+        group="train",
+        summary="write weights, configuration and model card to a folder, or to the Hub",
+        example="avmix push runs/mine published/mine --license apache-2.0\n"
+        "  avmix push runs/mine published/mine --hub USER/NAME",
+        module="avmix.exporting.push_command",
+    ),
+    Command(
         name="compare",
         group="train",
         summary="compare evaluated runs: paired differences with intervals",

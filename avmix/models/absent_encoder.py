@@ -19,7 +19,7 @@ class AbsentEncoder(Encoder):
 
     def pool(self, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b 1"]:
         """Zeros."""
-        return x.new_zeros(len(x), 1)
+        return x.new_zeros(x.shape[0], 1)
 
 
 def _as_it_is(x: Any) -> Any:

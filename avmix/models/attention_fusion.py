@@ -85,7 +85,7 @@ class BottleneckFusion(JointFusion):
         seen, heard = self.video_tokens(video), self.audio_tokens(audio)
         there = torch.stack([use_video, use_audio]).to(seen.dtype)
         share = (there / there.sum(0).clamp(min=1))[..., None, None]
-        between = self.bottlenecks.to(seen.dtype).expand(len(seen), -1, -1)
+        between = self.bottlenecks.to(seen.dtype).expand(seen.shape[0], -1, -1)
         for see, hear in zip(self.video_blocks, self.audio_blocks, strict=True):
             with_seen, with_heard = torch.cat([seen, between], 1), torch.cat([heard, between], 1)
             with_seen, with_heard = see(with_seen, with_seen), hear(with_heard, with_heard)

@@ -156,7 +156,7 @@ class JointClassifier(LateFusionClassifier):
     ) -> Features:
         """As of `LateFusionClassifier`; without `has`, clips have both. What `mix.has` says that
         the clips have before they are mixed is what the stages before the mix look at."""
-        everything = video.new_ones(len(video), dtype=torch.bool)
+        everything = video.new_ones(video.shape[0], dtype=torch.bool)
         after = has or (everything, everything)
         before = mix.has if mix is not None and mix.has is not None else after
         x = whole(video, audio, *before)

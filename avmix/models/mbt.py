@@ -163,7 +163,7 @@ class Tower(nn.Module):
     def tokens(self, images: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b n d"]:
         """A token for the whole, and one for each patch, with their positions."""
         patches = self.patch_embed(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        first = self.cls_token.expand(len(images), -1, -1)
+        first = self.cls_token.expand(images.shape[0], -1, -1)
         return torch.cat([first, patches.flatten(1, 2)], 1) + self.pos_embed
 
 
@@ -210,7 +210,7 @@ class BottleneckTransformer(JointEncoder):
                 video, audio = of_video(video), of_audio(audio)
                 continue
             if number == self.sizes.fusion_layer:
-                shared = self.bottlenecks.expand(len(video), -1, -1)
+                shared = self.bottlenecks.expand(video.shape[0], -1, -1)
                 video, audio = [video, shared], [audio, shared]
             shared = _mean(video[1], audio[1], x.has_video, x.has_audio)
             video, audio = _with(of_video, video[0], shared), _with(of_audio, audio[0], shared)

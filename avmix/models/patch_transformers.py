@@ -137,7 +137,7 @@ class Eat(nn.Module):
     def embed(self, x: Float[Tensor, "b 1 m f"]) -> Float[Tensor, "b n d"]:
         """Tokens of the patches behind that of the clip."""
         x = self.patches(x.transpose(2, 3)).flatten(2).transpose(1, 2) + self.positions
-        return self.first_norm(torch.cat([self.token.expand(len(x), -1, -1), x], 1))
+        return self.first_norm(torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1))
 
     def feature(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
         """The token of the clip, normalised, as in the authors' fine-tuning."""

@@ -203,7 +203,7 @@ class _FrameTokens:
     def __call__(self, x: Tensor) -> Tensor:
         frames = x.transpose(1, 2)
         given = frames.reshape(-1, *frames.shape[2:]) if self.flat else frames
-        return self.embed(given).unflatten(0, (len(x), -1))
+        return self.embed(given).unflatten(0, (x.shape[0], -1))
 
 
 def _cut_videoprism(net: Any) -> Cut:

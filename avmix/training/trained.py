@@ -26,6 +26,7 @@ from avmix.system.atomic_files import replacing
 from avmix.training import checkpoint
 from avmix.training.checkpoint import CheckpointError, check_finite, digest_of
 from avmix.training.file_predictions import predict_source
+from avmix.training.published_folder import PREFIX, fetched, is_published, read_published
 from avmix.types import Batch, Clip, Heads
 
 KEY, FORMAT = "avmix", 1
@@ -156,17 +157,23 @@ def load(
     path: str | Path, *, device: str | torch.device = "cpu", own_code: bool = False
 ) -> TrainedNetwork:
     """A trained network, ready to be called: of a checkpoint, of the folder of a run (its last
-    one), or of a file that `avmix model --save` wrote. It needs no data. Where the run keeps an
-    average of its weights (`optim.ema_decay`), it is the network, as in evaluation.
+    one), of a file that `avmix model --save` wrote, of a folder that `avmix push` wrote, or of the
+    Hub, `hub:USER/NAME@REVISION`. It needs no data. Where the run keeps an average of its weights
+    (`optim.ema_decay`), it is the network, as in evaluation.
 
     `own_code`: take an encoder of `python:MODULE:FUNCTION`, that is, import the module that the
     file names. Raises ValueError (`CheckpointError`), naming the file, where it is none of these,
     is damaged, or describes a network that it has not the weights of.
     """
-    path = Path(path)
-    path = path / "last.pt" if path.is_dir() else path
+    path = fetched(str(path)) if str(path).startswith(PREFIX) else Path(path)
+    published = None
+    if path.is_dir() and not (path / "last.pt").exists() and is_published(path):
+        published = read_published(path)
+    path = published.weights if published else path / "last.pt" if path.is_dir() else path
     if path.suffix == ".safetensors":
         config, classes, state = _read(path)
+        if published and (published.config, published.classes) != (_plain(config), classes):
+            raise CheckpointError(f"{path}: config.json beside it describes another network")
     else:
         found = checkpoint.load(path)
         if found.features is not None:
@@ -250,6 +257,11 @@ def _description(path: Path, text: str) -> dict[str, Any]:
     if not named or len({*classes}) != len(classes):
         raise CheckpointError(f"{path}: classes in its metadata must be names, each once")
     return said
+
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    """As JSON gives it."""
+    return json.loads(strict_json.dumps(asdict(config)))
 
 
 def _digest(said: dict[str, Any], state: dict[str, Tensor]) -> str:

@@ -32,6 +32,12 @@ SOURCES = {
     ),
     "cpp_mix": ("avmix/mix/cpu_kernels.py",),
     "decode": ("avmix/decode", "avmix/types.py", "tests/media.py", "tests/truth.py"),
+    "export": (
+        "avmix/exporting",
+        "avmix/models/frontend.py",
+        "avmix/models/spectrograms.py",
+        "benchmarks/exporting",
+    ),
     "extraction": (
         "avmix/data/clip_reader.py",
         "avmix/data/loader_pool.py",

@@ -1,0 +1,1 @@
+"""avmix export and avmix push: trained networks for other programs and other people."""

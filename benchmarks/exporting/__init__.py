@@ -1,0 +1,1 @@
+"""Parts of export.py: the exported file in 8 bits."""
