@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 import socket
+import warnings
 import webbrowser
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def serve(
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     ui.run_with(app, title="avmix explore", dark=None, tailwind=False, show_welcome_message=False)
     logging.getLogger("nicegui").setLevel(logging.ERROR)
+    # As it starts, NiceGUI looks at every object, deprecated ones of torch as well.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")
     token = secrets.token_urlsafe(24)
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
