@@ -154,9 +154,8 @@ class Explorer:
         clips = [self.read(item) for item in (own, partner)]
         batch = self._batch(clips)
         domain = "waveform" if method == "energy" or self._of_waveforms else "log_mel"
-        mix = MixConfig(method="mixup", law="fixed", lam=lam)
         try:
-            mix = replace(mix, method=method, audio_domain=domain)
+            mix = MixConfig(method=method, law="fixed", lam=lam, audio_domain=domain)
             plan = pair_plan(mix, batch, self.clip, self.frontend)
         except ValueError as error:
             raise CannotExplore(f"{method}: {error}") from None

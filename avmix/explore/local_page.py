@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nicegui import run, ui
-from nicegui.events import UploadEventArguments
+from nicegui.events import GenericEventArguments, UploadEventArguments
 
 from avmix.evaluation.clip_shots import Shots, data_url
 from avmix.evaluation.most_wrong import WrongClip
@@ -54,6 +54,7 @@ class _View:
 
     def __init__(self, shown: Exhibition) -> None:
         self._shown = shown
+        self._lam = 0.5
         self._number = 0
         """Of the last change: what an older one asked for is not shown."""
 
@@ -69,8 +70,13 @@ class _View:
             self._method.props('aria-label="mixing method"')
             with ui.element("div"):
                 self._said = ui.label("lambda, the weight of A: 0.50").props('aria-live="polite"')
-                self._lam = ui.slider(min=0, max=1, step=0.05, value=0.5, on_change=self._changed)
-                self._lam.props('aria-label="lambda, the weight of A"')
+                # The browser's own: of Quasar's, what has the focus is not what has the role.
+                slider = ui.element("input").classes("lambda")
+                slider.props("type=range min=0 max=1 step=0.05 value=0.5")
+                slider.props('aria-label="lambda, the weight of A"')
+                slider.on("input", self._moved, js_handler="(e) => emit(e.target.value)",
+                          throttle=0.1, leading_events=False)  # fmt: skip
+                self._slider = slider
         ui.upload(
             label=f"upload a clip (up to {self._shown.max_upload_bytes >> 20} MiB)",
             max_file_size=self._shown.max_upload_bytes, auto_upload=True, on_upload=self._uploaded,
@@ -93,10 +99,19 @@ class _View:
         for text in said:
             ui.label(shortened(text, _NAME_LETTERS)).classes("note")
 
+    async def _moved(self, event: GenericEventArguments) -> None:
+        try:
+            lam = float(event.args)
+        except (TypeError, ValueError):
+            return
+        self._lam = min(max(lam, 0.0), 1.0)
+        self._slider.props["value"] = f"{self._lam:g}"
+        await self._changed()
+
     async def _changed(self) -> None:
         """Show the mix that the controls ask for; of changes that come faster, the last."""
         self._number += 1
-        number, lam = self._number, float(self._lam.value or 0.0)
+        number, lam = self._number, self._lam
         self._said.set_text(f"lambda, the weight of A: {lam:.2f}")
         async with self._shown.lock:
             if number != self._number:

@@ -64,6 +64,7 @@ def serve(
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
+        listening.listen()  # who reads the address may ask at once
         bound = listening.getsockname()[1]
         guard = LocalGuard(
             app, port=bound, token=token, max_body_bytes=MAX_UPLOAD_BYTES + _ENVELOPE_BYTES
