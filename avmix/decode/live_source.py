@@ -41,6 +41,9 @@ from avmix.decode.video import Canvas, Track, open_video_track
 _MOST_BYTES_WITHOUT_PACKET = 64 << 20
 """Data of which none is a packet of the chosen streams: it is garbage from here on."""
 
+_FINE_TICK_SECONDS = 1e-4
+_MOST_CUT_OFF_SECONDS = 1e-3
+
 
 class StalledError(ClipError):
     """Nothing came from the writer of a stream for longer than is waited."""
@@ -106,6 +109,29 @@ class PipeReader:
 
 
 @dataclass(slots=True)
+class _AudioClock:
+    """Times of frames of audio, of which libav counts those up that the stream does not time.
+
+    MPEG-TS times every tenth frame or so. Of a pipe libav adds up lengths that it has cut off to
+    whole ticks, until it knows the stream: a tenth of a millisecond is lost until the next time.
+    """
+
+    _told: float = -math.inf
+    _length: float = 0.0
+    _counted: float = 0.0
+
+    def time_of(self, told: float, length: float, tick: float) -> float:
+        """Time of the next frame, which the container says is at `told`."""
+        step = told - self._told - self._length
+        self._counted += self._length
+        is_counted = tick < _FINE_TICK_SECONDS and abs(step) <= tick
+        if not is_counted or abs(told - self._counted) > _MOST_CUT_OFF_SECONDS:
+            self._counted = told
+        self._told, self._length = told, length
+        return self._counted
+
+
+@dataclass(slots=True)
 class LiveSource:
     """An open stream and what it has."""
 
@@ -119,6 +145,7 @@ class LiveSource:
     _shape: tuple[int, int] = (0, 0)
     _is_damaged: bool = False
     _begun: bool = False
+    _clock: _AudioClock = field(default_factory=_AudioClock)
 
     @property
     def has_video(self) -> bool:
@@ -212,9 +239,10 @@ class LiveSource:
             channels, layout = channels_of(frame), frame.layout.name
             check_samples(self.reader.name, *channels)
             sides = stereo(channels, layout) if len(channels) > 1 else None
+            tick, length = float(audio.time_base or 0), frame.samples / frame.sample_rate
             yield LiveAudio(
                 mono=mono(channels, layout), sides=sides, rate_hz=frame.sample_rate,
-                seconds=frame.pts * float(audio.time_base or 0),
+                seconds=self._clock.time_of(frame.pts * tick, length, tick),
             )  # fmt: skip
 
 
