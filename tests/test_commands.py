@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/training.md", "docs/architecture.md", "docs/augment.md",
          "docs/benchmarks.md", "docs/decoding.md", "docs/dropin.md", "docs/features.md",
-         "docs/evaluation.md", "docs/few_shot.md", "docs/glossary.md", "docs/learning.md",
+         "docs/evaluation.md", "docs/exploring.md", "docs/few_shot.md", "docs/glossary.md", "docs/learning.md",
          "docs/mixing.md",
          "docs/models.md", "docs/predicting.md", "docs/preparing.md", "docs/robustness.md",
          "docs/synthesis.md")  # fmt: skip
@@ -26,6 +26,8 @@ LEFT_OUT = {
     "make demo": "its lines come first, from the Makefile",
     "make test": "this is a part of it",
     "avmix probe features/demo features/other": "a second folder; tests/test_joined_features.py",
+    "avmix explore": "a server, and NiceGUI; tests/test_explore.py",
+    "ffmpeg -loglevel error -re": "FFmpeg, and a pipe; tests/test_live.py",
     "avmix compare": "two runs; tests/test_compare.py",
     "python benchmarks/seeds.py": "hours, and of committed code only; tests/test_seeds.py",
 }

@@ -464,6 +464,7 @@ def test_it_works_in_a_browser(running: Running, tmp_path: Path) -> None:
         page.evaluate(f"{cards}[0].querySelector('button').focus()")
         page.press("Enter")
         page.wait_for("document.querySelector('#result h2').innerText.includes('b.mp4, 0.50 to')")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.said == []
 
 

@@ -31,7 +31,7 @@ class ShelfItem:
     """As the page shows it."""
     path: Path
     label: str
-    """Name of the class: the first folder below the root; else the name of the file."""
+    """Name of the class: of the folder it is in; directly in the root, the name of the file."""
     start_seconds: float | None = None
     """Stretch of the file; None: all of it."""
     end_seconds: float | None = None
@@ -128,7 +128,7 @@ class ClipShelf:
 
     def _add(self, relative: str) -> None:
         way = PurePosixPath(relative)
-        label = way.parts[0] if len(way.parts) > 1 else way.stem
+        label = way.parts[-2] if len(way.parts) > 1 else way.stem
         self._items[relative] = ShelfItem(name=relative, path=self.root / relative, label=label)
 
     def _is_inside(self, path: Path) -> bool:
