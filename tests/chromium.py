@@ -46,8 +46,12 @@ class Page:
 
     def open(self, path: Path) -> None:
         """Load a file and wait until it is there."""
+        self.open_url(path.as_uri())
+
+    def open_url(self, url: str) -> None:
+        """Load an address and wait until it is there."""
         self._loaded = False
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=url)
         while not self._loaded:
             self._note(self._message())
 
@@ -56,6 +60,20 @@ class Page:
         found = self.call("Runtime.evaluate", expression=code, returnByValue=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    def wait_for(self, code: str) -> None:
+        """Until an expression of JavaScript is true; raises RuntimeError where it does not
+        become so."""
+        watched = f"""new Promise((done, fail) => {{
+            const end = Date.now() + {1000 * (_SECONDS - 5)};
+            const look = () => ({code}) ? done(true)
+                : Date.now() > end ? fail('not so') : setTimeout(look, 50);
+            look();
+        }})"""
+        found = self.call("Runtime.evaluate", expression=watched, awaitPromise=True,
+                          returnByValue=True)  # fmt: skip
+        if "exceptionDetails" in found:
+            raise RuntimeError(f"{code}: {found['exceptionDetails']}")
 
     def press(self, key: str) -> None:
         """A key, as a person presses it."""

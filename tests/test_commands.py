@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/tutorial.md", "docs/training.md", "docs/architecture.md",
          "docs/augment.md", "docs/benchmarks.md", "docs/decoding.md", "docs/dropin.md",
-         "docs/features.md",
+         "docs/features.md", "docs/exploring.md",
          "docs/evaluation.md", "docs/few_shot.md", "docs/glossary.md", "docs/learning.md",
          "docs/mixing.md",
          "docs/models.md", "docs/predicting.md", "docs/exporting.md", "docs/preparing.md",
@@ -31,6 +31,8 @@ LEFT_OUT = {
     "make test": "this is a part of it",
     "avmix probe features/demo features/other": "a second folder; tests/test_joined_features.py",
     "avmix push runs/demo published/demo --hub": "the Hub; tests/test_push.py",
+    "avmix explore": "a server, and NiceGUI; tests/test_explore.py",
+    "ffmpeg -loglevel error -re": "FFmpeg, and a pipe; tests/test_live.py",
     "avmix compare": "two runs; tests/test_compare.py",
     "python benchmarks/seeds.py": "hours, and of committed code only; tests/test_seeds.py",
     "torchrun": "processes that train together; tests/test_train.py",

@@ -160,6 +160,13 @@ COMMANDS = (
         module="avmix.commands.preview",
     ),
     Command(
+        name="explore",
+        group="look",
+        summary="show a local page on which two clips are mixed, seen, played and predicted",
+        example="avmix explore runs/mine --root my_clips --worst runs/mine",
+        module="avmix.commands.explore",
+    ),
+    Command(
         name="model",
         group="look",
         summary="report cost and structure of a network; or write its weights as safetensors",

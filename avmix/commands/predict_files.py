@@ -40,7 +40,7 @@ def predict_files(args: argparse.Namespace) -> int:
         _check_outputs(args)
         with runtime.start(device=args.device, threads=args.threads) as here:
             trained = load(args.checkpoint, device=here.device, own_code=args.own_code)
-            report = replace(_empty(args, trained), files=_predicted(args, trained, here))
+            report = replace(empty_report(args, trained), files=_predicted(args, trained, here))
         if args.video_out is not None:
             report = replace(report, files=_captioned(args, report))
         _write(args, report)
@@ -69,7 +69,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
             raise ValueError(f"--{option} {folder} {why}")
 
 
-def _empty(args: argparse.Namespace, trained: TrainedNetwork) -> Report:
+def empty_report(args: argparse.Namespace, trained: TrainedNetwork) -> Report:
     """The report before any file; raises ValueError for options that the network makes idle."""
     several = trained.config.loss.several_labels
     if several and args.top is not None:
@@ -79,14 +79,15 @@ def _empty(args: argparse.Namespace, trained: TrainedNetwork) -> Report:
         raise ValueError(f"--threshold cannot act: {args.checkpoint} was trained on one label per "
                          "clip; --top")  # fmt: skip
     top = _TOP if args.top is None else args.top
+    slides = args.along_time or args.live is not None
     return Report(
         checkpoint=str(args.checkpoint),
         classes=trained.classes,
         top=None if several else top or len(trained.classes),
         threshold=(_THRESHOLD if args.threshold is None else args.threshold) if several else None,
-        num_views=None if args.along_time else args.views or _VIEWS,
+        num_views=None if slides else args.views or _VIEWS,
         window_seconds=trained.clip.duration_seconds,
-        step_seconds=args.step if args.along_time else None,
+        step_seconds=args.step if slides else None,
         files=(),
     )
 

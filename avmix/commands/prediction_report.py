@@ -66,6 +66,13 @@ class Report:
         return prediction.top(self.top)
 
 
+def line_of(report: Report, one: FilePrediction) -> str:
+    """A window of a stream, in one line."""
+    name, fused, video, audio, decided = _line(report, one)
+    return (f"{one.start_seconds:.2f} to {one.end_seconds:.2f} s: {name} {fused} %, "
+            f"video {video} %, audio {audio} %, decided by {decided}")  # fmt: skip
+
+
 def as_json(report: Report) -> dict[str, Any]:
     """Everything, for programs; probabilities are shares, 0 to 1."""
     return {

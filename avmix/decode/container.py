@@ -27,7 +27,7 @@ from avmix.decode.request import Limits, Track
 from avmix.decode.stream_choice import audio_track_of, default_stream, is_cover
 
 # Playlists, concat scripts and image sequences can make libav read other files: none is here.
-_FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac"
+FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac"
 _SEEK_BACK_SECONDS = {"mov": (0.3, 3.0, 10.0), "matroska": (0.3, 3.0, 10.0), "mpegts": (2.5, 10.0)}
 """Demuxers that can seek, and how far before a window to aim; where that is not enough, farther.
 The last has no index and lands between keyframes. Every other one is read from its beginning."""
@@ -77,7 +77,7 @@ def open_media(
                 mode="r",
                 format="mov" if is_mp4(head) else None,
                 container_options={
-                    "format_whitelist": _FORMATS,
+                    "format_whitelist": FORMATS,
                     "protocol_whitelist": "file",
                     # The simple edit lists keep the frames before an edit, with times below zero,
                     # so that the frame on the screen at the edit is there and the audio is not
@@ -139,10 +139,7 @@ def _describe(
             stream.discard = Discard.all
     for stream in (video, audio):
         if stream is not None:
-            # Frame threads hang when reading stops early.
-            stream.codec_context.thread_count = 1
-            name = stream.codec_context.name
-            stream.codec_context.options = {"err_detect": _NOTICE, **_OPTIONS.get(name, {})}
+            prepare_decoder(stream)
     if video is not None:
         context = video.codec_context
         if context.width * context.height > limits.max_pixels:
@@ -163,7 +160,7 @@ def _describe(
         video=video,
         audio=audio,
         is_audio_unknown=is_audio_unknown,
-        decoder=None if video is None else _video_decoder(video),
+        decoder=None if video is None else decoder_of(video),
         zero_seconds=0.0
         if in_output_order
         else _zero_seconds(
@@ -185,6 +182,14 @@ def _describe(
     )
 
 
+def prepare_decoder(stream: VideoStream | AudioStream) -> None:
+    """Set up the decoder of a stream: one thread, all checks."""
+    # Frame threads hang when reading stops early.
+    stream.codec_context.thread_count = 1
+    name = stream.codec_context.name
+    stream.codec_context.options = {"err_detect": _NOTICE, **_OPTIONS.get(name, {})}
+
+
 def _check_times(path: str, names: set[str], video: VideoStream, packets: Sequence[Packet]) -> None:
     """Raise `UnsupportedMediaError` where libav guesses the times of frames, and guesses wrong.
 
@@ -202,7 +207,7 @@ def _check_times(path: str, names: set[str], video: VideoStream, packets: Sequen
         )
 
 
-def _video_decoder(stream: VideoStream) -> VideoCodecContext:
+def decoder_of(stream: VideoStream) -> VideoCodecContext:
     """libav's own, except for VP9: there libvpx notices nine in ten of the damages that libav's own
     decoder overlooks, at the same cost."""
     context = stream.codec_context

@@ -39,6 +39,11 @@ class LibavLog:
             if name not in but_of and not text.startswith(but)
         )
 
+    def forget(self) -> None:
+        """Drop all lines: a stream without an end logs without an end."""
+        self._lines.clear()
+        self._num_seen = 0
+
     def last(self) -> str:
         """Last line, or an empty string."""
         return self._lines[-1][2].strip() if self._lines else ""

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
 
 from avmix.augment import apply_video, centred
 from avmix.config import ClipConfig, FrontendConfig, MixConfig
@@ -16,10 +14,8 @@ from avmix.decode import decode_clip
 from avmix.decode.mono_track import channels_to_read, one_channel
 from avmix.evaluation.figures import OWN, PARTNER, Strip, draw_strips
 from avmix.media.probe import survey
-from avmix.mix import MixPlan, clip_grids, draw_plan, mixed_targets
-from avmix.models.frontend import PIXEL_MEAN, PIXEL_STD, Frontend
-from avmix.rng import rng
-from avmix.training.engine import clips_of
+from avmix.mix import MixPlan
+from avmix.preview.mixed_pair import Look, looks_of, pair_plan, plan_title
 from avmix.types import Batch, Clip
 
 PREVIEW_CLIP = ClipConfig(crop=112, short_side=112)
@@ -68,68 +64,35 @@ def preview_mix(
         row=torch.arange(2),
         source=torch.arange(2),
     )
-    plans = [mix if isinstance(mix, MixPlan) else _drawn(mix, batch, clip, settings, seed)
+    plans = [mix if isinstance(mix, MixPlan) else pair_plan(mix, batch, clip, settings, seed)
              for mix in mixes]  # fmt: skip
-    for plan in plans:
-        if plan.level != "input":
-            raise ValueError(f"{plan.method}: mixed at {plan.level} level, which cannot be drawn")
-    stage = Frontend(settings, clip.sample_rate)
-    frames, log_mel = stage(batch)
+    own_look, partner_look, *mixed = looks_of(batch, plans, settings, clip.sample_rate)
+    num_columns = own_look.log_mel.shape[1]
     seconds = (
-        settings.first_column + settings.hop_length * np.arange(log_mel.shape[3])
+        settings.first_column + settings.hop_length * np.arange(num_columns)
     ) / clip.sample_rate
     share = clip.duration_seconds / clip.num_frames
-    base = Strip(
-        title="",
-        frames=_pixels(frames[0]),
-        frame_seconds=(np.arange(clip.num_frames) + 0.5) * share,
-        log_mel=log_mel[0].mean(0).numpy(),
-        column_seconds=seconds,
-        labels=(),
-    )
-    strips = [
-        replace(base, title=f"own clip: {names[0]}", labels=[(names[0], 1.0, OWN)]),
-        replace(
-            base,
-            title=f"partner: {names[1]}",
-            frames=_pixels(frames[1]),
-            log_mel=log_mel[1].mean(0).numpy(),
-            labels=[(names[1], 1.0, PARTNER)],
-        ),
+    rows: list[tuple[str, Look, list[tuple[str, float, str]]]] = [
+        (f"own clip: {names[0]}", own_look, [(names[0], 1.0, OWN)]),
+        (f"partner: {names[1]}", partner_look, [(names[1], 1.0, PARTNER)]),
     ]
-    for plan in plans:
-        placed = plan.to(torch.device("cpu"))
-        mixed_frames, mixed_mel = stage(batch, placed)
-        target = mixed_targets(placed, batch.target).fused[0].tolist()
-        strips.append(
-            replace(
-                base,
-                title=_title(plan),
-                frames=_pixels(mixed_frames[0]),
-                log_mel=mixed_mel[0].mean(0).numpy(),
-                labels=[(names[0], target[0], OWN), (names[1], target[1], PARTNER)],
-            )
+    for plan, look in zip(plans, mixed, strict=True):
+        ours, theirs = look.shares.fused.tolist()
+        labels = [(names[0], ours, OWN), (names[1], theirs, PARTNER)]
+        rows.append((plan_title(plan), look, labels))
+    strips = [
+        Strip(
+            title=title,
+            frames=look.frames,
+            frame_seconds=(np.arange(clip.num_frames) + 0.5) * share,
+            log_mel=look.log_mel,
+            column_seconds=seconds,
+            labels=labels,
         )
+        for title, look, labels in rows
+    ]
     draw_strips(strips, 0.0, clip.duration_seconds, f"{names[0]} and {names[1]}, mixed", out)
     return plans
-
-
-def _drawn(
-    mix: MixConfig, batch: Batch, clip: ClipConfig, frontend: FrontendConfig, seed: int
-) -> MixPlan:
-    """How the first clip of `batch` is mixed with the second."""
-    shared, own = rng(seed, 0, "mix_shared", 0), rng(seed, 0, "mix", 0, 0)
-    grids = clip_grids(clip, frontend, mix.audio_domain)
-    return draw_plan(mix, clips_of(batch), grids, shared=shared, own=own).of_one(0)
-
-
-def _title(plan: MixPlan) -> str:
-    """What of the first clip of `plan` is its own, and what the network is not shown."""
-    video, audio = plan.part("video"), plan.part("audio")
-    title = f"{plan.method}: {video.lam[0]:.2f} of the own frames, {audio.lam[0]:.2f} of the own"
-    title += f" audio ({audio.domain.replace('_', '-')})"
-    missing = [part.name for part in plan.parts if not part.present[0]]
-    return title + "".join(f"; {name} dropped" for name in missing)
 
 
 def _read(
@@ -157,10 +120,3 @@ def _read(
     clip = replace(clip, audio=one_channel(audio, clip.audio, wanted))
     plan = centred(clip.video.shape[1], clip.video.shape[2])
     return replace(clip, video=apply_video(clip.video, plan, config.crop))
-
-
-def _pixels(frames: Float[Tensor, "c t h w"]) -> UInt8[np.ndarray, "t h w c"]:
-    """Normalised frames back to what a screen shows."""
-    std, mean = (torch.tensor(v).view(3, 1, 1, 1) for v in (PIXEL_STD, PIXEL_MEAN))
-    pixels = (frames * std + mean).clamp(0, 1) * 255
-    return pixels.round().byte().permute(1, 2, 3, 0).numpy()

@@ -27,6 +27,7 @@ from avmix.training import checkpoint
 from avmix.training.checkpoint import CheckpointError, check_finite, digest_of
 from avmix.training.file_predictions import predict_source
 from avmix.training.published_folder import PREFIX, fetched, is_published, read_published
+from avmix.training.stream_predictions import PredictionStream
 from avmix.types import Batch, Clip, Heads
 
 KEY, FORMAT = "avmix", 1
@@ -131,6 +132,15 @@ class TrainedNetwork(nn.Module):
         `decode_clip` does, and `DecodeError` where the network reads nothing of what the file has.
         """
         return predict_source(self, source, num_views=num_views, limits=limits)
+
+    def stream(
+        self, *, step_seconds: float = 1.0, has_video: bool = True, has_audio: bool = True
+    ) -> PredictionStream:
+        """Predictions for a stream whose frames and audio are pushed as they come, a window every
+        `step_seconds`; `has_*`: what will be pushed. Raises as `PredictionStream` does."""
+        return PredictionStream(
+            self, step_seconds=step_seconds, has_video=has_video, has_audio=has_audio
+        )
 
     def save(self, path: str | Path) -> None:
         """Write a file `.safetensors` that `load` reads.

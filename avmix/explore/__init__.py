@@ -1,0 +1,1 @@
+"""`avmix explore`: a local page on which two clips are mixed, seen, played and predicted."""
