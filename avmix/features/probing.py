@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from avmix.data.few_shot import ShotsBy, few_shot
+from avmix.data.few_shot import ShotsBy, few_shot_rows
 from avmix.data.kept_features import KeptFeatures
 from avmix.features.late_fusion import fit_late_fusion
 from avmix.features.regression import (
@@ -257,9 +257,7 @@ def _cross_fused(
 
 def _rows(train: KeptFeatures, shots: int, seed: int, by: ShotsBy) -> np.ndarray:
     """Rows of the clips to train on, ascending."""
-    chosen = few_shot(train.manifest, shots, seed, by).entries
-    ids = {entry.clip_id for entry in chosen}
-    return np.array([i for i, e in enumerate(train.manifest.entries) if e.clip_id in ids])
+    return few_shot_rows(train.manifest, shots, seed, by)
 
 
 def _inputs_of(kept: KeptFeatures) -> list[str]:

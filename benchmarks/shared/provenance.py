@@ -40,6 +40,12 @@ SOURCES = {
         "avmix/features/extraction.py",
         "avmix/features/keep.py",
     ),
+    "feature_rows": (
+        "avmix/data/clip_list.py",
+        "avmix/data/feature_loader.py",
+        "avmix/data/few_shot.py",
+        "avmix/data/kept_features.py",
+    ),
     "features": (
         "avmix/data/feature_loader.py",
         "avmix/mix",

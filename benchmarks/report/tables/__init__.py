@@ -8,7 +8,7 @@ from report.tables import fewshot, learning, robustness, training
 from report.tables.augmenting import augment_tables
 from report.tables.covering import coverage_table
 from report.tables.decoding import decoding_summary, decoding_tables
-from report.tables.feature_speed import feature_table
+from report.tables.feature_speed import feature_rows_table, feature_table
 from report.tables.few_shot_training import few_shot_training_table
 from report.tables.fuzzing import fuzz_table
 from report.tables.mixing import mix_summary, mix_table
@@ -20,6 +20,7 @@ _BY_KIND = {
     "coverage": coverage_table,
     "decode": decoding_tables,
     "extraction": extraction_table,
+    "feature_rows": feature_rows_table,
     "features": feature_table,
     "few_shot_features": few_shot_training_table,
     "fuzz": fuzz_table,
