@@ -114,6 +114,14 @@ SOURCES = {
         "avmix/mix",
         "avmix/models",
     ),
+    "trained_features": (
+        "avmix/data/holdout.py",
+        "avmix/models/fusion.py",
+        "avmix/models/on_features.py",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
+        "avmix/training/optimizer.py",
+    ),
     "rows": (
         "avmix/prepare/annotation_rows.py",
         "avmix/prepare/annotation_values.py",

@@ -9,7 +9,7 @@ from report.tables.augmenting import augment_tables
 from report.tables.covering import coverage_table
 from report.tables.decoding import decoding_summary, decoding_tables
 from report.tables.feature_speed import feature_rows_table, feature_table
-from report.tables.few_shot_training import few_shot_training_table
+from report.tables.few_shot_training import few_shot_training_table, trained_features_table
 from report.tables.fuzzing import fuzz_table
 from report.tables.mixing import mix_summary, mix_table
 from report.tables.model_steps import models_table
@@ -34,6 +34,7 @@ _BY_KIND = {
     "probe": probe_table,
     "robustness": robustness.robustness_table,
     "rows": rows_table,
+    "trained_features": trained_features_table,
     "training": training.scores_table,
 }
 
