@@ -65,6 +65,15 @@ SOURCES = {
         "avmix/training/losses.py",
         "avmix/training/optimizer.py",
     ),
+    "few_shot_input": (
+        "avmix/data/few_shot.py",
+        "avmix/mix",
+        "avmix/models/frontend.py",
+        "avmix/models/fusion.py",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
+        "benchmarks/training/frozen_windows.py",
+    ),
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
     "learning": (
