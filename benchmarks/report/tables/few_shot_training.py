@@ -34,12 +34,19 @@ def few_shot_training_table(result: dict[str, Any]) -> str:
                 "against no mixing", "fused - video", "fused by split"]  # fmt: skip
     epochs = ", ".join(f"{n} ({'all clips' if s == '0' else f'{s} a class'})"
                        for s, n in result["epochs"].items())  # fmt: skip
+    splits = sorted({run["split"] for run in result["trained"]})
+    of_splits = "mean over seeds"
+    if len(splits) > 1:
+        of_splits = "mean over the three official splits of each seed, then over seeds"
+    of_all = ""
+    if any(run["shots"] == 0 for run in result["trained"]):
+        of_all = (" of all clips, it is of the training alone, and the interval says nothing of "
+                  "other clips.")  # fmt: skip
     return "\n".join([
         *table(headings, rows), "",
-        "Top-1 on the test split, %: mean over the three official splits of each seed, then over "
-        "seeds, with 95 % intervals over seeds (t distribution). Of few clips, each seed draws "
-        "others, by source; of all clips, it is of the training alone, and the interval says "
-        f"nothing of other clips. Epochs: {epochs}; the last one is evaluated. "
+        f"Top-1 on the test split, %: {of_splits}, with 95 % intervals over seeds (t "
+        "distribution). Of few clips, each seed draws others, by source"
+        f"{';' if of_all else '.'}{of_all} Epochs: {epochs}; the last one is evaluated. "
         f"`{result['config']}`.", "",
     ])  # fmt: skip
 
