@@ -9,7 +9,7 @@ measured is the list of clips: 1.2 GB of lines.
 
 import argparse
 import json
-import resource
+import re
 import subprocess
 import sys
 import time
@@ -149,8 +149,12 @@ def opened(folder: Path) -> dict[str, Any]:
 
 
 def peak_bytes() -> int:
-    """Largest memory of this process until now, with what of mapped files was looked at."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Largest memory of this process until now, with what of mapped files was looked at. As the
+    kernel counts it since the program began: `getrusage` counts what the parent had, too."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    assert found, "no VmHWM in /proc/self/status"
+    return int(found[1]) * 1024
 
 
 if __name__ == "__main__":
