@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from avmix.data.clip_list import write_index
 from avmix.data.kept_features import Header, tensors_path, write_header
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.data.tensor_file import Shape, write_tensors
@@ -57,9 +58,12 @@ def write_kept(
     for split, arrays in tensors.items():
         shapes = {name: Shape(value.dtype, value.shape) for name, value in arrays.items()}
         sha256 = write_tensors(tensors_path(folder, split), shapes, lambda n, a=arrays: [a[n]], {})
-        rows = read_manifest(folder, split).sha256
+        listed = read_manifest(folder, split)
+        rows = listed.sha256
+        index = write_index(folder, split, label=listed.label_numbers,
+                            source=listed.source_numbers, sha256=rows)  # fmt: skip
         said[split] = {"complete": True, "manifest_sha256": rows, "rows_sha256": rows,
-                       "sha256": sha256}  # fmt: skip
+                       "index_sha256": index, "sha256": sha256}  # fmt: skip
     identity = {"clip": {"duration_seconds": 2.0}, "views": views, "dtype": kind.name} | {
         name: {"encoder": "synthetic", "width": d, "weights_sha256": weights * 64}
         for name, d in names.items()

@@ -34,8 +34,9 @@ from avmix.config import (
 )
 from avmix.data import clip_reader, dataset
 from avmix.data.dataset import TrainSet
+from avmix.data.event_times import read_events
 from avmix.data.loader import EpochSampler, train_loader
-from avmix.data.manifest import Manifest, ManifestError, read_events, read_manifest
+from avmix.data.manifest import Manifest, ManifestError, read_manifest
 from avmix.data.sample import Loaded, Sample
 from avmix.decode import ClipError, decode_audio, decode_clips
 from avmix.mix import clip_grids, draw_plan, mixed_targets

@@ -194,6 +194,31 @@ def test_the_gradient_norm_of_each_tower(prefix: str) -> None:
     assert after == pytest.approx([0.3, 0.4, 1.2, 0.0, 8.4, 0.0])  # a tenth of each
 
 
+@pytest.mark.parametrize("max_norm", [1e-3, 1.0, math.inf, 0.0])
+@pytest.mark.parametrize("odd", [1.0, math.nan, math.inf, 0.0])
+def test_gradients_are_clipped_as_by_torch(max_norm: float, odd: float) -> None:
+    """To the bit, also where the factor is 1 and nothing has to be multiplied."""
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = nn.ModuleDict({name: nn.Linear(3, 2) for name in ("video", "audio", "head")})
+        for parameter in model.parameters():
+            parameter.grad = odd * torch.randn_like(parameter)
+        models.append(model)
+    mine, theirs = models
+    norms = clip_gradients(towers_of(mine), max_norm)
+    total = nn.utils.clip_grad_norm_(theirs.parameters(), max_norm)
+    torch.testing.assert_close(norms.total, total, equal_nan=True)
+    for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-6, atol=0, equal_nan=True)
+
+
+def test_what_is_unknown_is_no_label_of_a_clip() -> None:
+    """Of nan a plan knows nothing; of several labels it knows all."""
+    batch = replace(batch_of([0, 1]), target=torch.tensor([[1.0, math.nan, 0.5], [0.0, 1.0, 0.0]]))
+    assert clips_of(batch).labels == (frozenset({0, 2}), frozenset({1}))
+
+
 def test_the_norms_that_are_written_are_those_of_each_tower(tmp_path) -> None:
     train(tmp_path, saved=[], log_every=1)
     lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())

@@ -158,9 +158,9 @@ def test_a_header_says_what_the_features_are_of(data: Path, kept: Path) -> None:
     assert len(header.identity["video"]["weights_sha256"]) == 64
     assert header.computed_with["clips_per_batch"] == 2
     assert header.splits["train"]["manifest_sha256"] == read_manifest(data, "train").sha256
-    assert sorted(files(kept)) == ["dataset.json", "features.json", "test.jsonl",
-                                   "test.safetensors", "train.jsonl",
-                                   "train.safetensors"]  # fmt: skip
+    assert sorted(files(kept)) == ["dataset.json", "features.json", "test.index.safetensors",
+                                   "test.jsonl", "test.safetensors", "train.index.safetensors",
+                                   "train.jsonl", "train.safetensors"]  # fmt: skip
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 4, 5, 6])

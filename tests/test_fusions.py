@@ -15,6 +15,7 @@ from avmix.config import (
     AudioEncoderConfig,
     ClipConfig,
     Fusion,
+    JointEncoderConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
@@ -338,21 +339,23 @@ class Spectrograms(Encoder):
         return x.relu().mean((2, 3))
 
 
-ENCODERS = {
-    "avmix": (VideoEncoderConfig(channels=[4, 6]), AudioEncoderConfig(channels=[4, 5])),
-    "python": (VideoEncoderConfig(encoder=f"python:{__name__}:Frames"),
-               AudioEncoderConfig(encoder=f"python:{__name__}:Spectrograms")),
+MBT = {"width": 8, "depth": 2, "heads": 2, "patch": 16, "num_bottlenecks": 1, "fusion_layer": 1}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "avmix": {"video": VideoEncoderConfig(channels=[4, 6]),
+              "audio": AudioEncoderConfig(channels=[4, 5])},
+    "python": {"video": VideoEncoderConfig(encoder=f"python:{__name__}:Frames"),
+               "audio": AudioEncoderConfig(encoder=f"python:{__name__}:Spectrograms")},
+    "joint": {"joint": JointEncoderConfig(encoder="avmix:mbt", options=MBT)},
 }  # fmt: skip
 CLIP = ClipConfig(num_frames=2, crop=16, short_side=16, duration_seconds=0.3)
 
 
 def config_of(encoders: str, name: str, out: Path, **options: Any) -> TrainConfig:
-    video, audio = ENCODERS[encoders]
     base = TrainConfig()
     return replace(
         base,
         clip=CLIP,
-        model=ModelConfig(fusion=name, video=video, audio=audio, **options),  # type: ignore[arg-type]
+        model=ModelConfig(fusion=name, **ENCODERS[encoders], **options),  # type: ignore[arg-type]
         run=replace(base.run, out=str(out)),
     )
 
@@ -384,8 +387,8 @@ def step(model: LateFusionClassifier, optimizer: torch.optim.Optimizer, given: A
 
 
 def options_of(encoders: str, name: str) -> dict[str, Any]:
-    """The usual ones with avmix's encoders, others with the other two."""
-    if encoders == "avmix":
+    """The usual ones with avmix's encoders and the joint one, others with the other two."""
+    if encoders != "python":
         return {}
     heads = {"heads": "shared"} if name in JOINT_FUSIONS else {}
     return {"missing": "learned", "shared_width": 6, **heads}

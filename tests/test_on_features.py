@@ -156,6 +156,36 @@ def test_features_and_clips_give_the_same_numbers(
     assert found[0].nll == pytest.approx(found[1].nll, abs=1e-5)
 
 
+def test_windows_mixed_before_frozen_encoders_train_as_clips_do(
+    clips: TrainConfig, features_of_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """benchmarks/training/frozen_windows.py: the losses of every step and the weights of a run on
+    clips whose frames and spectrograms are mixed, and of none that mixes otherwise."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from training.frozen_windows import train_on_windows  # type: ignore[import-not-found]
+
+    mixup = {"mix.method": "mixup", "mix.alpha": 1.0}
+    from_clips = with_options(clips, mixup | {"run.out": str(tmp_path / "clips")})
+    plain = on(features_of_clips, tmp_path / "windows", {"mix.method": "none", "optim.lr": 0.02})
+    with ExitStack() as at_end:
+        begun = build(from_clips, HERE, at_end).model.state_dict()
+        run = build(plain, HERE, at_end)
+        assert run.model.load_state_dict(begun, strict=False).missing_keys == []
+        run.save("last.pt", 0, 0, -1.0)
+    train.train(from_clips)
+    encoders = of_config(clips, ["video", "audio"])
+    train_on_windows(plain, from_clips.mix, encoders, Path(clips.data.root))
+    ours, theirs = rows(tmp_path / "windows"), rows(tmp_path / "clips")
+    assert len(ours) == len(theirs) == 9
+    for mine, other in zip(ours, theirs, strict=True):
+        for name in ("loss", "loss_fused", "loss_video", "loss_audio", "grad_norm_fusion"):
+            assert mine[name] == pytest.approx(other[name], abs=1e-5, rel=1e-5), name
+    after, wanted = weights(tmp_path / "windows"), weights(tmp_path / "clips")
+    for name, value in after.items():
+        torch.testing.assert_close(value, wanted[name], atol=1e-5, rtol=1e-5)
+        assert "." not in name or not torch.equal(value, begun[name]), name
+
+
 # The loader ---------------------------------------------------------------------------------------
 
 

@@ -278,6 +278,10 @@ def test_intervals_by_hand() -> None:
     found = half_interval_over_sources(np.array([True, False, False, True]), np.array([0, 0, 0, 1]))
     assert found == pytest.approx(12.7062 / 4, rel=1e-4)
     assert half_interval_over_sources(np.array([True, False]), np.array([3, 3])) is None
+    # As evaluation: what does not differ from source to source, or draw to draw, has no interval.
+    assert half_interval_over_sources(np.array([True] * 3), np.array([0, 0, 1])) is None
+    some = np.array([True, False, False] * 11)  # 1/3 of each source, which no float is
+    assert half_interval_over_sources(some, np.arange(33) // 3) is None
     result = probing.Result(head="video", top1=0.5, half_interval=0.1, cv_top1=0.3,
                             cv_half_interval=0.2, num_train=4, num_test=4, c=1.0, fusion=None,
                             converged=True)  # fmt: skip
@@ -288,6 +292,8 @@ def test_intervals_by_hand() -> None:
     assert (summary.cv_top1, summary.cv_half_interval) == pytest.approx((0.4, 1.27062), rel=1e-4)
     assert (summary.top1, summary.c, summary.num_not_converged) == (pytest.approx(0.6), (0.1, 1), 1)
     assert summarise(draws[:1])[0].half_interval == 0.1
+    (same,) = summarise([[result], [replace(result, cv_top1=0.4)]])
+    assert (same.half_interval, same.cv_half_interval) == (None, pytest.approx(0.63531, rel=1e-4))
 
 
 def run(*words: str | Path) -> int:

@@ -10,9 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from avmix.config import DataConfig, TrainConfig, load_files
+from avmix.data.event_times import read_events
 from avmix.data.kept_features import MODALITIES
 from avmix.data.loader_pool import LoaderError
-from avmix.data.manifest import read_events, read_manifest, splits_of
+from avmix.data.manifest import read_manifest, splits_of
 from avmix.data.sample import TooManyBadClips
 from avmix.features.frozen_encoders import FrozenEncoders, of_checkpoint, of_config
 from avmix.features.keep import Augmented, Keeping, Progress, begin, keep_split

@@ -16,7 +16,7 @@ from avmix.config import TrainConfig, to_yaml
 from avmix.config.unused_options import unused_options, without_unused
 from avmix.data.balance import mean_visits
 from avmix.data.loader import EvalLoader
-from avmix.data.manifest import Manifest, empty_classes
+from avmix.data.manifest import Manifest
 from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.metrics import AllScores, all_scores
 from avmix.prepare.csv_table import prepare_table
@@ -86,7 +86,7 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
               steps_per_epoch=loader.num_steps,
               loss_sum=state.loss_sum and LossSum(*state.loss_sum))  # fmt: skip
     echo_on(log.console, _headline(config, here, model, run.train, state))
-    if empty := empty_classes(run.train.entries, run.train.classes):
+    if empty := run.train.empty_classes:
         total = len(run.train.classes)
         lacking = f"{len(empty)} of {total} classes have no clip to train on: {listed(empty)}"
         echo_on(log.console, lacking)

@@ -5,6 +5,7 @@ epoch holds the same clips, whether their files are decoded or their features ar
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from torch.nn.functional import one_hot
 
 from avmix.config import Balance, Modalities
 from avmix.data.balance import balanced_order, earlier_visits, mean_visits
+from avmix.data.clip_list import ClipList
 from avmix.data.dataset import epoch_order
 from avmix.data.kept_features import KeptFeatures
 from avmix.data.loader import BadClips, EpochSampler, EvalLoader, TrainLoader, whole_clips
 from avmix.data.manifest import Manifest, ManifestError
 from avmix.data.sample import Loaded, Place
 from avmix.rng import rng
-from avmix.types import Batch
+from avmix.types import Batch, Entry
 
 
 class FeatureSource:
@@ -41,15 +43,16 @@ class FeatureSource:
         Raises `FeaturesError` where one modality was not kept, `ManifestError` for a clip without
         exactly one label.
         """
-        for entry in manifest.entries:
+        # Of a list that is not read as a whole, the header says whether there is such a clip.
+        unread = isinstance(manifest.entries, ClipList) and not manifest.several_labels
+        for entry in () if unread else manifest.entries:
             if not entry.has_one_label:
                 raise ManifestError(
                     f"{manifest.protocol} {manifest.split}: clip {entry.clip_id!r} has several "
                     "labels, unknown ones or some for each modality; features need one label"
                 )
         widths, views = kept.widths, kept.num_views
-        rows = {entry.clip_id: row for row, entry in enumerate(kept.manifest.entries)}
-        mine = np.array([rows[entry.clip_id] for entry in manifest.entries])
+        mine = _rows_in(kept.manifest, manifest)
         self._first = mine * views  # of the views of each clip, one after the other
         self._video = np.asarray(kept.features["video"]).reshape(-1, widths.video)
         self._audio = np.asarray(kept.features["audio"]).reshape(-1, widths.audio)
@@ -97,6 +100,34 @@ class FeatureSource:
         return batch.pin_memory() if self._pin else batch
 
 
+def _rows_in(whole: Manifest, part: Manifest) -> np.ndarray:
+    """Where the clips of a part are in the whole."""
+    mine, theirs = part.entries, whole.entries
+    if isinstance(mine, ClipList) and isinstance(theirs, ClipList) and mine.path == theirs.path:
+        return mine.rows  # of a list of which the whole is all lines
+    rows = {entry.clip_id: row for row, entry in enumerate(theirs)}
+    return np.array([rows[entry.clip_id] for entry in mine])
+
+
+class _Paths(Sequence[str]):
+    """Files of clips; of a `ClipList` they are read when they are asked for."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return _Paths(self._entries[index])
+        return self._entries[index].path
+
+
 def _taken(features: np.ndarray, places: np.ndarray) -> torch.Tensor:
     """Some rows, read from the file; float32."""
     return torch.from_numpy(features.take(places, 0).astype(np.float32, copy=False))
@@ -123,7 +154,7 @@ def feature_train_loader(
         ),
         sampler=EpochSampler(num_clips, batch_size, rank, world_size),
         bad=BadClips(num_clips, 0.0),
-        paths=[entry.path for entry in manifest.entries],
+        paths=_Paths(manifest.entries),
     )
 
 
@@ -145,5 +176,5 @@ def feature_eval_loader(
         batches=whole_clips(rows, kept.num_eval_views, batch_size),
         num_views=kept.num_eval_views,
         split=manifest.split,
-        paths=[entry.path for entry in manifest.entries],
+        paths=_Paths(manifest.entries),
     )

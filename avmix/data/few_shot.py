@@ -4,6 +4,10 @@ import hashlib
 from dataclasses import replace
 from typing import Literal, get_args
 
+import numpy as np
+from jaxtyping import Int64
+
+from avmix.data.clip_list import taken
 from avmix.data.manifest import Manifest
 from avmix.rng import rng
 
@@ -24,16 +28,24 @@ def few_shot(manifest: Manifest, shots: int, seed: int, by: ShotsBy = "clip") ->
     """
     if shots == 0:
         return manifest
-    chosen: set[int] = set()
-    for number, name in enumerate(manifest.classes):
-        rows = [row for row, e in enumerate(manifest.entries) if e.labels[:1] == (name,)]
-        order = [rows[i] for i in rng(seed, 0, "shots", number).permutation(len(rows))]
-        if by == "source":
-            first: dict[str, int] = {}
-            for row in order:
-                first.setdefault(manifest.entries[row].source_id, row)
-            order = list(first.values())
-        chosen.update(order[:shots])
-    entries = tuple(entry for row, entry in enumerate(manifest.entries) if row in chosen)
+    entries = taken(manifest.entries, few_shot_rows(manifest, shots, seed, by))
     said = "\n".join([manifest.sha256, *(entry.clip_id for entry in entries)])
     return replace(manifest, entries=entries, sha256=hashlib.sha256(said.encode()).hexdigest())
+
+
+def few_shot_rows(
+    manifest: Manifest, shots: int, seed: int, by: ShotsBy = "clip"
+) -> Int64[np.ndarray, " m"]:
+    """Places of these clips in the manifest, ascending."""
+    if shots == 0:
+        return np.arange(len(manifest.entries))
+    labels, sources = manifest.label_numbers, manifest.source_numbers
+    chosen: list[int] = []
+    for number in range(len(manifest.classes)):
+        rows = np.flatnonzero(labels == number)
+        order = rows[rng(seed, 0, "shots", number).permutation(len(rows))]
+        if by == "source":
+            _, first = np.unique(sources[order], return_index=True)
+            order = order[np.sort(first)]
+        chosen += order[:shots].tolist()
+    return np.array(sorted(chosen), np.int64)

@@ -4,6 +4,7 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
+from avmix.data.clip_list import taken
 from avmix.data.manifest import Manifest, ManifestError
 from avmix.system.printing import listed
 
@@ -40,7 +41,8 @@ def hold_out(manifest: Manifest, share: float, seed: int) -> HeldOut:
         raise ManifestError(f"{where}: no class has two sources, so that none can be held out")
     parts: list[Manifest] = []
     for is_held in (False, True):
-        entries = tuple(e for e in manifest.entries if (e.source_id in held) == is_held)
+        rows = [row for row, e in enumerate(manifest.entries) if (e.source_id in held) == is_held]
+        entries = taken(manifest.entries, rows)
         said = "\n".join([manifest.sha256, *(entry.clip_id for entry in entries)])
         sha256 = hashlib.sha256(said.encode()).hexdigest()
         parts.append(replace(manifest, entries=entries, sha256=sha256))

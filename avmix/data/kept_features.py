@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from avmix.data.manifest import Manifest, read_manifest
+from avmix.data.clip_list import index_path
+from avmix.data.manifest import Manifest, open_manifest
 from avmix.data.tensor_file import open_tensors
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text
@@ -93,15 +94,12 @@ class KeptFeatures:
     @property
     def labels(self) -> np.ndarray:
         """Number of the class of each clip."""
-        number = {name: k for k, name in enumerate(self.manifest.classes)}
-        return np.array([number[entry.labels[0]] for entry in self.manifest.entries])
+        return self.manifest.label_numbers
 
     @property
     def sources(self) -> np.ndarray:
         """Number of the source of each clip."""
-        numbers: dict[str, int] = {}
-        entries = self.manifest.entries
-        return np.array([numbers.setdefault(e.source_id, len(numbers)) for e in entries])
+        return self.manifest.source_numbers
 
 
 def open_features(folder: Path, split: str, *, verify: bool = True) -> KeptFeatures:
@@ -122,14 +120,15 @@ def open_features(folder: Path, split: str, *, verify: bool = True) -> KeptFeatu
             f"{folder}: the features of {split!r} are not complete; the same `avmix features` "
             "continues them"
         )
-    manifest, path = read_manifest(folder, split), tensors_path(folder, split)
+    manifest = open_manifest(folder, split, verify=verify)
+    path = tensors_path(folder, split)
     if manifest.sha256 != said["rows_sha256"]:
         raise FeaturesError(f"{folder}: the rows of {split!r} are not those of its features")
     found = open_tensors(path).tensors
     if verify:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != said["sha256"]:
-                raise FeaturesError(f"{path}: damaged: its hash is not that of features.json")
+        _check_hash(path, said["sha256"])
+        if "index_sha256" in said:  # of a folder of an earlier version there is none
+            _check_hash(index_path(folder, split), said["index_sha256"])
     lengths = {len(tensor) if tensor.ndim else 0 for tensor in found.values()}
     if lengths != {len(manifest.entries)}:
         raise FeaturesError(f"{path}: {lengths} rows, and {len(manifest.entries)} clips")
@@ -139,6 +138,13 @@ def open_features(folder: Path, split: str, *, verify: bool = True) -> KeptFeatu
         manifest=manifest, features=features, has_audio=found["has_audio"], header=header,
         sha256=said["sha256"],
     )  # fmt: skip
+
+
+def _check_hash(path: Path, sha256: str) -> None:
+    """Raises `FeaturesError` where a file is not the one that was written."""
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise FeaturesError(f"{path}: damaged: its hash is not that of features.json")
 
 
 def changes(old: Any, new: Any, path: str = "") -> list[str]:

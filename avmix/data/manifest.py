@@ -15,21 +15,27 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+from jaxtyping import Int64
+
+from avmix.data.clip_list import ClipList, ClipListError, index_path, read_index
+from avmix.data.dataset_header import (
+    FORMAT,
+    ManifestError,
+    check_hash,
+    header_with,
+    read_header,
+)
+from avmix.data.tensor_file import TensorFileError
 from avmix.media.log_mel import log_mel_of_clips
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text, replacing
 from avmix.types import AudioInfo, Entry, Synthetic, VideoInfo
 
-FORMAT = 1
-"""Version of the format, in `dataset.json`; raised when an old reader would misread a new file."""
 _LABELS = ("labels", "video_labels", "audio_labels", "unknown_labels")
 """Fields of an `Entry` that hold names of classes; rows need only have the first."""
 _ONE, _SEVERAL = "single", "multi"
 """How many labels a clip has, in `dataset.json`; without a word, one."""
-
-
-class ManifestError(ValueError):
-    """A manifest is missing, damaged or contradicts itself; the message names file and line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +48,43 @@ class Manifest:
     """Which split of which dataset this is, for example `ucf101_av8/split1`."""
     split: str
     """`train`, `val` or `test`."""
-    entries: tuple[Entry, ...]
-    """The clips, in the order of the file."""
+    entries: Sequence[Entry]
+    """The clips, in the order of the file: a tuple, or a `ClipList` that reads each when asked."""
     sha256: str
     """Hash of the split's file, as noted in `dataset.json` and checked on reading."""
     several_labels: bool = False
     """Clips may have several labels: `dataset.json` says so, or one of them has."""
 
+    @property
+    def label_numbers(self) -> Int64[np.ndarray, " n"]:
+        """Number of the first class of each clip; -1 where it has none."""
+        if isinstance(self.entries, ClipList):
+            return self.entries.known.label[self.entries.rows]
+        number = {name: k for k, name in enumerate(self.classes)}
+        return np.array([number[e.labels[0]] if e.labels else -1 for e in self.entries], np.int64)
+
+    @property
+    def source_numbers(self) -> Int64[np.ndarray, " n"]:
+        """A number for each clip, the same for clips of one source."""
+        if isinstance(self.entries, ClipList):
+            return self.entries.known.source[self.entries.rows]
+        numbers: dict[str, int] = {}
+        found = [numbers.setdefault(e.source_id, len(numbers)) for e in self.entries]
+        return np.array(found, np.int64)
+
+    @property
+    def empty_classes(self) -> list[str]:
+        """Classes without any clip."""
+        if self.several_labels:
+            present = {label for entry in self.entries for label in entry.labels}
+        else:
+            present = {self.classes[number] for number in np.unique(self.label_numbers)}
+        return [name for name in self.classes if name not in present]
+
 
 def splits_of(folder: Path) -> tuple[str, ...]:
     """Names of the splits of the dataset in `folder`; `ManifestError` where there is none."""
-    names = tuple(_read_header(folder)["splits"])
+    names = tuple(read_header(folder)["splits"])
     if not names:
         raise ManifestError(f"{folder / 'dataset.json'}: lists no split; prepare the dataset again")
     return names
@@ -66,21 +98,13 @@ def read_manifest(folder: Path, split: str) -> Manifest:
     synthetic clip is in another split than train. A class may have no clip: a part of a dataset
     keeps the classes of the whole, so that networks for one fit the other; training says which.
     """
-    header = _read_header(folder)
-    if split not in header["splits"]:
-        known = ", ".join(header["splits"]) or "none"
-        raise ManifestError(f"{folder / 'dataset.json'}: no split {split!r}; it has: {known}")
-    path = folder / f"{split}.jsonl"
+    header, path = header_with(folder, split), folder / f"{split}.jsonl"
     try:
         text = path.read_bytes()
     except FileNotFoundError:
         raise ManifestError(f"{path}: not found, though dataset.json lists the split") from None
     sha256 = hashlib.sha256(text).hexdigest()
-    if sha256 != header["splits"][split]["sha256"]:
-        raise ManifestError(
-            f"{path}: its hash differs from dataset.json: the file was changed after it was "
-            "written; prepare the dataset again"
-        )
+    check_hash(sha256, header, split, path)
     entries = tuple(
         parse_row(line, f"{path}:{number}")
         for number, line in enumerate(_decoded(text, path).split("\n"), 1)  # not at U+2028
@@ -95,6 +119,32 @@ def read_manifest(folder: Path, split: str) -> Manifest:
         entries=entries,
         sha256=sha256,
         several_labels=_several(header, path.parent) or not all(e.has_one_label for e in entries),
+    )
+
+
+def open_manifest(folder: Path, split: str, *, verify: bool = False) -> Manifest:
+    """As `read_manifest`; but where the list has an index, which `avmix features` writes, no clip
+    is read before it is asked for. `verify`: read the list once and compare its hash."""
+    if not index_path(folder, split).exists():
+        return read_manifest(folder, split)
+    header, path = header_with(folder, split), folder / f"{split}.jsonl"
+    classes, sha256 = tuple(header["classes"]), header["splits"][split]["sha256"]
+    try:
+        if verify:
+            with path.open("rb") as file:
+                check_hash(hashlib.file_digest(file, "sha256").hexdigest(), header, split, path)
+        index = read_index(folder, split, num_classes=len(classes), sha256=sha256)
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: not found, though dataset.json lists the split") from None
+    except (ClipListError, TensorFileError) as error:
+        raise ManifestError(str(error)) from None
+    return Manifest(
+        classes=classes,
+        protocol=header["protocol"],
+        split=split,
+        entries=ClipList(path, index, parse_row),
+        sha256=sha256,
+        several_labels=_several(header, folder),
     )
 
 
@@ -163,7 +213,7 @@ class LogMel:
 def read_log_mel(folder: Path) -> LogMel | None:
     """Log-mel statistics in the header of the dataset in `folder`; None where it was prepared by an
     older version or has no audio. Raises `ManifestError` for invalid numbers."""
-    said = _read_header(folder).get("log_mel")
+    said = read_header(folder).get("log_mel")
     if said is None:
         return None
     try:
@@ -173,39 +223,6 @@ def read_log_mel(folder: Path) -> LogMel | None:
     if not (math.isfinite(found.mean) and 0 < found.std < math.inf):
         raise ManifestError(f"{folder / 'dataset.json'}: log_mel: {said} are not finite")
     return found
-
-
-def read_events(*folders: Path) -> tuple[dict[str, tuple[float, ...]], str]:
-    """Event times of each clip, and the hash of the files they were read from.
-
-    `events.jsonl` beside each manifest, one `{"clip_id", "event_seconds"}` a line; seconds on the
-    clock of the file, 0 is the first presented frame. Raises `ManifestError` where one is missing
-    or a line is not of this form.
-    """
-    found: dict[str, tuple[float, ...]] = {}
-    sha256 = hashlib.sha256()
-    for path in (folder / "events.jsonl" for folder in folders):
-        try:
-            text = path.read_bytes()
-        except FileNotFoundError:
-            raise ManifestError(f"{path}: not found; `avmix events` writes it") from None
-        sha256.update(hashlib.sha256(text).digest())
-        for number, line in enumerate(text.split(b"\n"), 1):
-            if line.strip():
-                clip_id, seconds = _events(line, f"{path}:{number}")
-                found[clip_id] = seconds
-    return found, sha256.hexdigest()
-
-
-def _events(line: bytes, where: str) -> tuple[str, tuple[float, ...]]:
-    try:
-        row = json.loads(line)
-        seconds = tuple(float(second) for second in row["event_seconds"])
-        if not all(map(math.isfinite, seconds)):
-            raise ValueError(f"event_seconds {seconds}")
-        return str(row["clip_id"]), seconds
-    except (ValueError, TypeError, KeyError) as error:
-        raise ManifestError(f"{where}: not a line of events: {error!r}") from None
 
 
 def row_of(entry: Entry) -> str:
@@ -298,37 +315,6 @@ def _decoded(text: bytes, path: Path) -> str:
         raise ManifestError(f"{path}: not UTF-8: {error}") from None
 
 
-def _read_header(folder: Path) -> dict[str, Any]:
-    path = folder / "dataset.json"
-    try:
-        header = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ManifestError(
-            f"{path}: not found. Prepare the dataset first (see datasets/README.md), or set "
-            "data.manifest to the folder that has it"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{path}: not valid JSON: {error}") from None
-    said = header if isinstance(header, dict) else {}
-    missing = {"format", "protocol", "classes", "splits"} - said.keys()
-    if missing:
-        raise ManifestError(f"{path}: lacks {', '.join(sorted(missing))}")
-    if header["format"] != FORMAT:
-        raise ManifestError(f"{path}: format {header['format']}, this avmix reads {FORMAT}")
-    classes, splits = header["classes"], header["splits"]
-    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    if not named or len({*classes}) < len(classes):
-        raise ManifestError(f"{path}: classes must be names, each once")
-    if not isinstance(header["protocol"], str):
-        raise ManifestError(f"{path}: protocol must be a name")
-    if not isinstance(splits, dict) or not all(
-        isinstance(split, dict) and isinstance(split.get("sha256"), str)
-        for split in splits.values()
-    ):
-        raise ManifestError(f"{path}: splits must say the sha256 of each")
-    return header
-
-
 def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -> None:
     for field in fields(value):
         found = getattr(value, field.name)
@@ -377,12 +363,6 @@ def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, pat
             f"{path}: clip {made[0]!r} is synthetic and in split {split!r}: "
             "synthetic clips are for training only; leave it out"
         )
-
-
-def empty_classes(entries: Sequence[Entry], classes: Sequence[str]) -> list[str]:
-    """Classes without any clip."""
-    present = {label for entry in entries for label in entry.labels}
-    return [c for c in classes if c not in present]
 
 
 def _check_disjoint(splits: Mapping[str, Sequence[Entry]], folder: Path) -> None:

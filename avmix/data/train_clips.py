@@ -16,7 +16,7 @@ from avmix.data.holdout import HeldOut, hold_out
 from avmix.data.manifest import (
     Manifest,
     ManifestError,
-    empty_classes,
+    open_manifest,
     read_manifest,
     splits_of,
 )
@@ -61,13 +61,13 @@ def train_clips(data: DataConfig) -> TrainClips:
     that `data.shots` chose. Also where `data.shots` leaves no clip of a class that has some.
     """
     folder = data.manifest_folder
-    train = read_manifest(folder, data.train_split)
+    train = (open_manifest if data.features else read_manifest)(folder, data.train_split)
     held_out = hold_out(train, data.holdout, data.holdout_seed) if data.holdout else None
     if held_out is not None:
         train = held_out.train
     chosen = few_shot(train, data.shots, data.shots_seed, data.shots_by)
-    absent = empty_classes(train.entries, train.classes)
-    if lost := [c for c in empty_classes(chosen.entries, chosen.classes) if c not in absent]:
+    absent = train.empty_classes
+    if lost := [c for c in chosen.empty_classes if c not in absent]:
         raise ManifestError(f"{folder}: no clip to train on of class {listed([*map(repr, lost)])}")
     if not data.extra:
         return TrainClips(manifest=chosen, roots={}, held_out=held_out)

@@ -13,6 +13,7 @@ import numpy as np
 
 from avmix.config import AugmentConfig
 from avmix.data.augmented_views import augmented_views
+from avmix.data.clip_list import write_index
 from avmix.data.dataset import TrainSet
 from avmix.data.eval_set import EvalSet
 from avmix.data.kept_features import (
@@ -25,7 +26,7 @@ from avmix.data.kept_features import (
     write_header,
 )
 from avmix.data.loader import eval_loader, read_limits
-from avmix.data.manifest import Manifest, read_manifest, write_manifest
+from avmix.data.manifest import Manifest, open_manifest, read_manifest, write_manifest
 from avmix.data.quarantine import Quarantine
 from avmix.data.sample import WORTH_HINT, BadClip, TooManyBadClips
 from avmix.features.extraction import PART_CLIPS, Extraction, PartFile, half_error, join
@@ -244,7 +245,7 @@ def _finish(
     path = tensors_path(keeping.out, split)
     sha256 = join(parts, extraction.shapes, path)
     others = [name for name, said in header.splits.items() if said["complete"]]
-    kept = {name: read_manifest(keeping.out, name).entries for name in others}
+    kept = {name: tuple(open_manifest(keeping.out, name).entries) for name in others}
     kept[split] = tuple(manifest.entries[row] for row in rows)
     source = json.loads((keeping.manifest_folder / "dataset.json").read_bytes())
     write_manifest(
@@ -252,10 +253,18 @@ def _finish(
         splits=dict(sorted(kept.items())), leaks=source.get("leaks", ""),
         notes={"features": "features.json says of what the rows of SPLIT.safetensors are"},
     )  # fmt: skip
+    written = read_manifest(keeping.out, split)
     done = {
         "complete": True,
         "manifest_sha256": manifest.sha256,
-        "rows_sha256": read_manifest(keeping.out, split).sha256,
+        "rows_sha256": written.sha256,
+        "index_sha256": write_index(
+            keeping.out,
+            split,
+            label=written.label_numbers,
+            source=written.source_numbers,
+            sha256=written.sha256,
+        ),
         "sha256": sha256,
         "bytes": path.stat().st_size,
         "num_clips": len(rows),
@@ -278,7 +287,7 @@ def _changed_clip(out: Path, split: str, said: Mapping[str, Any], now: Manifest)
     """The first clip with another file, to follow in a message; empty where that is not known."""
     if not said["complete"]:
         return ""
-    before = {entry.clip_id: entry for entry in read_manifest(out, split).entries}
+    before = {entry.clip_id: entry for entry in open_manifest(out, split).entries}
     for entry in now.entries:
         old = before.get(entry.clip_id)
         if old is not None and old.sha256 != entry.sha256:

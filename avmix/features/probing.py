@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from avmix.data.few_shot import ShotsBy, few_shot
+from avmix.data.few_shot import ShotsBy, few_shot_rows
 from avmix.data.kept_features import KeptFeatures
 from avmix.features.late_fusion import fit_late_fusion
 from avmix.features.regression import (
@@ -27,6 +27,8 @@ from avmix.features.regression import (
 HEADS = ("video", "audio", "concatenated", "average", "fused")
 """One head per modality; one on both features side by side; the mean of the probabilities of the
 first two; and their late fusion, fitted to held-out clips."""
+_SAME = 1e-12
+"""Difference of two shares that is rounding alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,8 @@ class Result:
     top1: float
     """Share of clips that are right."""
     half_interval: float | None
-    """Half of a 95 % interval of `top1` over sources of the test split; None with one source."""
+    """Half of a 95 % interval of `top1` over sources of the test split; None with one source, and
+    where all have the same share."""
     cv_top1: float | None
     """The same of the clips that it was trained on, each judged by a fit without its source; None
     where a class has one source."""
@@ -63,7 +66,8 @@ class Summary:
     top1: float
     """Mean."""
     half_interval: float | None
-    """Half of a 95 % interval: over draws, or with one draw over sources of the test split."""
+    """Half of a 95 % interval: over draws, or with one draw over sources of the test split; None
+    where they do not differ."""
     cv_top1: float | None
     """Mean, where every draw has one."""
     cv_half_interval: float | None
@@ -195,7 +199,8 @@ def _summary(head: str, results: Sequence[Result]) -> Summary:
 
 def half_interval_over_sources(right: np.ndarray, source: np.ndarray) -> float | None:
     """Half of a 95 % interval of the share that is right, (n) bool, over sources, (n): clips of one
-    are no independent trials.
+    are no independent trials. None with one source, and where all have the same share, as of clips
+    that are all right: they do not say how much others differ.
 
     The ratio estimator of a sample of clusters (Cochran, "Sampling Techniques", 1977, 9.3), with
     the t distribution.
@@ -205,12 +210,14 @@ def half_interval_over_sources(right: np.ndarray, source: np.ndarray) -> float |
         return None
     clips = np.bincount(number)
     rest = np.bincount(number, weights=right) - right.mean() * clips
+    if np.abs(rest).max() < _SAME * len(right):
+        return None
     variance = len(names) / (len(names) - 1) * np.square(rest).sum() / len(right) ** 2
     return float(parts_of_sklearn().t.ppf(0.975, len(names) - 1) * variance**0.5)
 
 
 def _over_draws(values: Sequence[float]) -> float | None:
-    if len(values) < 2:
+    if np.ptp(values) < _SAME:
         return None
     t = parts_of_sklearn().t.ppf(0.975, len(values) - 1)
     return float(t * np.std(values, ddof=1) / len(values) ** 0.5)
@@ -250,9 +257,7 @@ def _cross_fused(
 
 def _rows(train: KeptFeatures, shots: int, seed: int, by: ShotsBy) -> np.ndarray:
     """Rows of the clips to train on, ascending."""
-    chosen = few_shot(train.manifest, shots, seed, by).entries
-    ids = {entry.clip_id for entry in chosen}
-    return np.array([i for i, e in enumerate(train.manifest.entries) if e.clip_id in ids])
+    return few_shot_rows(train.manifest, shots, seed, by)
 
 
 def _inputs_of(kept: KeptFeatures) -> list[str]:

@@ -2,7 +2,7 @@
 `Batch` -> inputs of the network."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from avmix.config import MEL_MEAN, MEL_STD, FrontendConfig
@@ -84,14 +84,14 @@ class Frontend(nn.Module):
             if self._mel is None:
                 wave = self.waveform(batch.audio, plan)
                 heard = batch.has_audio[:size].view(-1, 1, 1)
-                return frames.masked_fill_(~seen, 0), wave.masked_fill(~heard, 0)
+                return _hidden(frames, seen), wave.masked_fill(~heard, 0)
             log_mel = self.log_mel(batch.audio, plan)
             heard = batch.has_audio[:size].view(-1, 1, 1, 1)
             if batch.column_visible is not None:
                 heard = heard & batch.column_visible[:size, None, None, :]
             if batch.bin_visible is not None:
                 heard = heard & batch.bin_visible[:size, None, :, None]
-            return frames.masked_fill_(~seen, 0), log_mel.masked_fill_(~heard, 0)
+            return _hidden(frames, seen), _hidden(log_mel, heard)
 
     def log_mel(
         self, audio: Float[Tensor, "b *c s"], plan: PlacedPlan | None = None
@@ -140,6 +140,14 @@ class Frontend(nn.Module):
     def _chunks(audio: Float[Tensor, "b *c s"]) -> tuple[Tensor, ...]:
         waves = audio.flatten(0, -2)
         return waves.split(_CPU_CHUNK) if audio.device.type == "cpu" else (waves,)
+
+
+def _hidden(x: Tensor, visible: Bool[Tensor, "..."]) -> Tensor:
+    """Zeros, in place, where it is not `visible`. Where all is, it is left alone; that is asked on
+    a CPU only, where nothing waits for the answer, and not where the front end is exported."""
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and bool(visible.all()):
+        return x
+    return x.masked_fill_(~visible, 0)
 
 
 _SPECTROGRAM = {"video": ("pixels",), "audio": ("waveform", "power", "log_mel")}

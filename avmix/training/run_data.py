@@ -11,11 +11,18 @@ from torch import Tensor
 from avmix.config import DataConfig, TrainConfig
 from avmix.data.dataset import TrainSet
 from avmix.data.eval_set import EvalSet
+from avmix.data.event_times import read_events
 from avmix.data.feature_loader import feature_eval_loader, feature_train_loader
 from avmix.data.holdout import HeldOut
 from avmix.data.kept_features import KeptFeatures, open_features
 from avmix.data.loader import EvalLoader, TrainLoader, eval_loader, read_limits, train_loader
-from avmix.data.manifest import Manifest, ManifestError, read_events, read_manifest, splits_of
+from avmix.data.manifest import (
+    Manifest,
+    ManifestError,
+    open_manifest,
+    read_manifest,
+    splits_of,
+)
 from avmix.data.quarantine import Quarantine
 from avmix.data.train_clips import TrainClips
 from avmix.training.label_setup import class_weights
@@ -143,7 +150,9 @@ def _val_manifest(config: TrainConfig, held_out: HeldOut | None) -> Manifest | N
             "model.fusion average needs none"
         )
     if held_out is None:
-        return read_manifest(folder, name) if named else None
+        if not named:
+            return None
+        return (open_manifest if data.features else read_manifest)(folder, name)
     if named:
         raise ManifestError(
             f"data.holdout cannot act: validation is on the split {name!r} of {folder} "

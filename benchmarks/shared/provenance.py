@@ -46,6 +46,12 @@ SOURCES = {
         "avmix/features/extraction.py",
         "avmix/features/keep.py",
     ),
+    "feature_rows": (
+        "avmix/data/clip_list.py",
+        "avmix/data/feature_loader.py",
+        "avmix/data/few_shot.py",
+        "avmix/data/kept_features.py",
+    ),
     "features": (
         "avmix/data/feature_loader.py",
         "avmix/mix",
@@ -64,6 +70,15 @@ SOURCES = {
         "avmix/training/engine.py",
         "avmix/training/losses.py",
         "avmix/training/optimizer.py",
+    ),
+    "few_shot_input": (
+        "avmix/data/few_shot.py",
+        "avmix/mix",
+        "avmix/models/frontend.py",
+        "avmix/models/fusion.py",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
+        "benchmarks/training/frozen_windows.py",
     ),
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
@@ -113,6 +128,14 @@ SOURCES = {
         "avmix/training/condition_passes.py",
         "avmix/mix",
         "avmix/models",
+    ),
+    "trained_features": (
+        "avmix/data/holdout.py",
+        "avmix/models/fusion.py",
+        "avmix/models/on_features.py",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
+        "avmix/training/optimizer.py",
     ),
     "rows": (
         "avmix/prepare/annotation_rows.py",

@@ -9,8 +9,8 @@ from report.tables.augmenting import augment_tables
 from report.tables.covering import coverage_table
 from report.tables.decoding import decoding_summary, decoding_tables
 from report.tables.exporting import export_table
-from report.tables.feature_speed import feature_table
-from report.tables.few_shot_training import few_shot_training_table
+from report.tables.feature_speed import feature_rows_table, feature_table
+from report.tables.few_shot_training import few_shot_training_table, trained_features_table
 from report.tables.fuzzing import fuzz_table
 from report.tables.mixing import mix_summary, mix_table
 from report.tables.model_steps import models_table
@@ -22,6 +22,7 @@ _BY_KIND = {
     "decode": decoding_tables,
     "export": export_table,
     "extraction": extraction_table,
+    "feature_rows": feature_rows_table,
     "features": feature_table,
     "few_shot_features": few_shot_training_table,
     "fuzz": fuzz_table,
@@ -35,6 +36,7 @@ _BY_KIND = {
     "probe": probe_table,
     "robustness": robustness.robustness_table,
     "rows": rows_table,
+    "trained_features": trained_features_table,
     "training": training.scores_table,
 }
 

@@ -1,8 +1,8 @@
-"""Table of benchmarks/features.py: training on kept features."""
+"""Tables of benchmarks/features.py and benchmarks/feature_rows.py: kept features."""
 
 from typing import Any
 
-from report.tables.cells import machine_lines, table
+from report.tables.cells import cpu_of, machine_lines, table
 
 HEADINGS = ["batch", "dropout", "avmix, none", "avmix, mixup@feature", "mixing costs",
             "torch loop, mixup", "avmix / torch loop", "SGDClassifier"]  # fmt: skip
@@ -36,3 +36,14 @@ def feature_table(result: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def feature_rows_table(result: dict[str, Any]) -> str:
+    """What a folder of millions of clips needs before a clip is asked for, and after."""
+    said = "; ".join(f"{name}: {seconds:.1f} s" for name, seconds in result["seconds"].items())
+    more = result["peak_bytes"] - result["peak_bytes_before"]
+    return (
+        f"{result['num_rows']:,} clips, whose list has {result['list_bytes'] / 1e9:.1f} GB: at "
+        f"most {result['peak_bytes'] / 1e9:.2f} GB of memory, {more / 1e9:.2f} GB more than the "
+        f"process with torch before it opened the folder. {said}. {cpu_of(result)}.\n"
+    )

@@ -1,4 +1,5 @@
-"""Table of benchmarks/few_shot_features.py: training on kept features, by the way of mixing."""
+"""Tables of benchmarks/few_shot_features.py and benchmarks/trained_features.py: training on kept
+features."""
 
 from statistics import mean, stdev
 from typing import Any
@@ -33,13 +34,56 @@ def few_shot_training_table(result: dict[str, Any]) -> str:
                 "against no mixing", "fused - video", "fused by split"]  # fmt: skip
     epochs = ", ".join(f"{n} ({'all clips' if s == '0' else f'{s} a class'})"
                        for s, n in result["epochs"].items())  # fmt: skip
+    splits = sorted({run["split"] for run in result["trained"]})
+    of_splits = "mean over seeds"
+    if len(splits) > 1:
+        of_splits = "mean over the three official splits of each seed, then over seeds"
+    of_all = ""
+    if any(run["shots"] == 0 for run in result["trained"]):
+        of_all = (" of all clips, it is of the training alone, and the interval says nothing of "
+                  "other clips.")  # fmt: skip
     return "\n".join([
         *table(headings, rows), "",
-        "Top-1 on the test split, %: mean over the three official splits of each seed, then over "
-        "seeds, with 95 % intervals over seeds (t distribution). Of few clips, each seed draws "
-        "others, by source; of all clips, it is of the training alone, and the interval says "
-        f"nothing of other clips. Epochs: {epochs}; the last one is evaluated. "
+        f"Top-1 on the test split, %: {of_splits}, with 95 % intervals over seeds (t "
+        "distribution). Of few clips, each seed draws others, by source"
+        f"{';' if of_all else '.'}{of_all} Epochs: {epochs}; the last one is evaluated. "
         f"`{result['config']}`.", "",
+    ])  # fmt: skip
+
+
+def trained_features_table(result: dict[str, Any]) -> str:
+    """A line for each split with what was chosen for it, and their mean."""
+    rows, trained = [], result["trained"]
+
+    def top1(split: int, row: str) -> list[float]:
+        return [run["scores"][row]["top1"] for run in trained if run["split"] == split]
+
+    splits = sorted({run["split"] for run in trained})
+    for split in splits:
+        options = result["chosen"][str(split)]
+        held = [run["scores"]["fused"]["top1"] for run in result["tried"]
+                if run["split"] == split and run["options"] == options]  # fmt: skip
+        gain = mean(top1(split, "fused")) - max(mean(top1(split, row)) for row in _ROWS[1:])
+        rows.append([str(split), *(f"{value:g}" for value in options.values()),
+                     f"{100 * mean(held):.1f}", *(_cell(top1(split, row)) for row in _ROWS),
+                     f"{100 * gain:+.1f}"])  # fmt: skip
+    seeds = sorted({run["seed"] for run in trained})
+    whole = {row: [mean(run["scores"][row]["top1"] for run in trained if run["seed"] == seed)
+                   for seed in seeds] for row in _ROWS}  # fmt: skip
+    better = mean(whole["fused"]) - max(mean(whole[row]) for row in _ROWS[1:])
+    rows.append(["mean", *[""] * len(result["grid"]), "", *(_cell(whole[row]) for row in _ROWS),
+                 f"{100 * better:+.1f}"])  # fmt: skip
+    grid = "; ".join(f"`{key}` {', '.join(f'{value:g}' for value in values)}"
+                     for key, values in result["grid"].items())  # fmt: skip
+    held_out = len({run["holdout_seed"] for run in result["tried"]})
+    return "\n".join([
+        *table(["split", *(f"`{key}`" for key in result["grid"]), "held out: fused", *_ROWS,
+                "fused - best head"], rows), "",
+        f"Top-1, %, mean over {len(seeds)} seeds with 95 % intervals over them (t distribution), "
+        f"which say nothing of other clips. Chosen in each split from {grid}, by the mean of the "
+        f"fused head on {held_out} choices of held-out sources of its train split "
+        f"(`data.holdout {result['holdout']:g}`). Otherwise `{result['config']}` with "
+        f"`{' '.join(result['fixed'])}`.", "",
     ])  # fmt: skip
 
 

@@ -1,0 +1,190 @@
+"""How good is a network that is trained on kept features of all clips? UCF101's eight classes with
+audio, three official splits, three seeds.
+
+    python benchmarks/trained_features.py --root DIR
+
+In each split, options are chosen from a grid by held-out sources of its own train split
+(`data.holdout`, three choices of them): the highest mean top-1 of the fused head, then the lowest
+negative log-likelihood. With them the whole train split is trained on, and the test split is judged
+once for each seed. All splits are of the same clips, whose features are computed once. The result
+is written again after each run; what is in it is not done again by the same code.
+"""
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from few_shot_features import CONFIG, ENCODERS, OF_FEATURES, ROWS
+from shared import provenance, result_files
+from shared.paths import RESULTS, ROOT
+
+from avmix.commands.evaluate import evaluate
+from avmix.commands.train import train
+from avmix.config import EvalConfig, TrainConfig, load_config
+from avmix.data.clip_list import write_index
+from avmix.data.kept_features import MODALITIES, open_features, tensors_path, write_header
+from avmix.data.manifest import read_manifest, write_manifest
+from avmix.data.tensor_file import Shape, write_tensors
+from avmix.evaluation.metrics import Scores
+from avmix.prepare.csv_table import prepare_table
+
+RESULT = RESULTS / "trained_features.json"
+GRID: dict[str, tuple[float, ...]] = {
+    "clip.num_frames": (3, 8),
+    "optim.weight_decay": (0.02, 5, 20, 50),
+    "model.dropout": (0.2, 0.5),
+}
+FIXED = ("--mix.method", "none", "--optim.epochs", "20", "--optim.batch_size", "64")
+HOLDOUT, HELD_OUT, SEEDS = 0.25, range(3), range(3)
+WORK = Path("runs/trained_features")
+
+
+def config_of(root: str, number: int) -> TrainConfig:
+    """Of an official split."""
+    return load_config(TrainConfig, [
+        "--config", ENCODERS, "--data.root", root, "--data.table_split", f"split{number}",
+        "--data.manifest", f"runs/manifests/ucf101_av8_split{number}",
+    ])  # fmt: skip
+
+
+def features_of(root: str, frames: int) -> dict[int, Path]:
+    """Folders of the features of each split; computed where they are not there yet."""
+    first = WORK / f"frames{frames}"
+    for number in (1, 2, 3):
+        prepare_table(config_of(root, number).data)
+    options = [word for word in OF_FEATURES if not word.startswith("clip.num_frames")]
+    command = [sys.executable, "-m", "avmix", "features", "--config", ENCODERS, "--out", str(first),
+               f"data.root={root}", "data.manifest=runs/manifests/ucf101_av8_split1",
+               f"clip.num_frames={frames}", *options]  # fmt: skip
+    subprocess.run(command, check=True)
+    return {1: first, **{n: arranged(first, config_of(root, n), n) for n in (2, 3)}}
+
+
+def arranged(source: Path, config: TrainConfig, number: int) -> Path:
+    """The same features as rows of another split."""
+    out = source.with_name(f"{source.name}_split{number}")
+    parts = {split: open_features(source, split) for split in ("train", "test")}
+    where = {e.clip_id: (s, row) for s, part in parts.items()
+             for row, e in enumerate(part.manifest.entries)}  # fmt: skip
+    wanted = {split: read_manifest(Path(config.data.manifest), split) for split in parts}
+    write_manifest(
+        out,
+        classes=wanted["train"].classes,
+        protocol=wanted["train"].protocol,
+        splits={split: manifest.entries for split, manifest in wanted.items()},
+    )
+    said: dict[str, dict[str, Any]] = {}
+    for split, manifest in wanted.items():
+        places = [where[entry.clip_id] for entry in manifest.entries]
+        arrays = {name: np.stack([parts[s].features[name][row] for s, row in places])
+                  for name in MODALITIES}  # fmt: skip
+        arrays["has_audio"] = np.stack([parts[s].has_audio[row] for s, row in places])
+        shapes = {name: Shape(array.dtype, array.shape) for name, array in arrays.items()}
+        sha256 = write_tensors(tensors_path(out, split), shapes, lambda n, a=arrays: [a[n]], {})
+        listed = read_manifest(out, split)
+        index = write_index(out, split, label=listed.label_numbers, source=listed.source_numbers,
+                            sha256=listed.sha256)  # fmt: skip
+        said[split] = {"complete": True, "manifest_sha256": manifest.sha256, "sha256": sha256,
+                       "rows_sha256": listed.sha256, "index_sha256": index}  # fmt: skip
+    write_header(out, replace(parts["train"].header, splits=said))
+    return out
+
+
+def run(folder: Path, options: dict[str, float], seed: int, *words: str) -> dict[str, Any]:
+    """Top-1 and negative log-likelihood of each row: of held-out clips where `words` hold some out,
+    else of the test split."""
+    out = WORK / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    own = [w for key, value in options.items() if key != "clip.num_frames"
+           for w in (f"--{key}", str(value))]  # fmt: skip
+    config = load_config(TrainConfig, [
+        "--config", CONFIG, "--data.features", str(folder), *FIXED, *own, *words,
+        "--run.seed", str(seed), "--run.out", str(out), "--run.threads", "1",
+    ])  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        scores = train(config).val
+        if scores is None:
+            scores = evaluate(EvalConfig(checkpoint=str(out), threads=1, resamples=0))
+    found: dict[str, dict[str, float]] = {}
+    for row in ROWS:
+        score = scores[row]
+        assert isinstance(score, Scores)
+        found[row] = {"top1": score.top1, "nll": score.nll}
+    return found
+
+
+def chosen(tried: list[dict[str, Any]]) -> dict[str, float]:
+    """The options with the highest mean top-1 of held-out clips, then the lowest NLL."""
+
+    def merit(values: tuple[float, ...]) -> tuple[float, float]:
+        of = [t["scores"]["fused"] for t in tried if tuple(t["options"].values()) == values]
+        return round(mean(s["top1"] for s in of), 9), -mean(s["nll"] for s in of)
+
+    known = dict.fromkeys(tuple(t["options"].values()) for t in tried)
+    return dict(zip(GRID, max(known, key=merit), strict=True))
+
+
+def begun(origin: dict[str, Any]) -> dict[str, Any]:
+    """The result without its runs, or with those that the same code has done."""
+    new: dict[str, Any] = {
+        "kind": "trained_features", "command": "python benchmarks/trained_features.py --root DIR",
+        "config": CONFIG, "protocol": "ucf101_av8, official splits 1 to 3",
+        "grid": {key: list(values) for key, values in GRID.items()}, "fixed": list(FIXED),
+        "holdout": HOLDOUT, "measured": origin, "tried": [], "chosen": {}, "trained": [],
+    }  # fmt: skip
+    if not RESULT.exists():
+        return new
+    old = json.loads(RESULT.read_text())
+    same = old["measured"]["sources"] == origin["sources"]
+    same = same and all(old[key] == new[key] for key in ("grid", "fixed", "holdout"))
+    return {**old, "measured": origin} if same else new
+
+
+def main() -> None:
+    """Run all that is not in the result yet."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--root", required=True, help="folder of the clips, with clips.csv")
+    provenance.add_option(parser)
+    args = parser.parse_args()
+    origin = provenance.measured(args, "trained_features")
+    os.chdir(ROOT)
+    folders = {frames: features_of(args.root, int(frames)) for frames in GRID["clip.num_frames"]}
+    result = begun(origin)
+    combinations = [dict(zip(GRID, values, strict=True))
+                    for values in itertools.product(*GRID.values())]  # fmt: skip
+    for number in (1, 2, 3):
+        for options, held in itertools.product(combinations, HELD_OUT):
+            key = {"split": number, "options": options, "holdout_seed": held}
+            if any(key == {k: t[k] for k in key} for t in result["tried"]):
+                continue
+            scores = run(folders[options["clip.num_frames"]][number], options, held,
+                         "--data.holdout", str(HOLDOUT), "--data.holdout_seed", str(held),
+                         "--data.val_split", "")  # fmt: skip
+            result["tried"].append({**key, "scores": scores})
+            result_files.write(RESULT, result)
+        best = chosen([t for t in result["tried"] if t["split"] == number])
+        result["chosen"][str(number)] = best
+        print(f"split {number}: {best}", flush=True)
+        for seed in SEEDS:
+            if any((t["split"], t["seed"]) == (number, seed) for t in result["trained"]):
+                continue
+            scores = run(folders[best["clip.num_frames"]][number], best, seed)
+            result["trained"].append({"split": number, "seed": seed, "scores": scores})
+            result_files.write(RESULT, result)
+            said = ", ".join(f"{row} {100 * s['top1']:.1f}" for row, s in scores.items())
+            print(f"split {number}, seed {seed}: {said}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
