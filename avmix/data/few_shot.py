@@ -18,15 +18,17 @@ def few_shot(manifest: Manifest, shots: int, seed: int, by: ShotsBy = "clip") ->
     manifest; 0: all.
 
     Every class has a stream of its own at (seed, number of the class), and more shots contain fewer
-    with the same seed. A clip with several labels counts for its first. With `by` source a class
-    that has fewer sources than `shots` gives one clip of each. The hash of what is returned is of
-    the split and of the choice.
+    with the same seed. A clip with several labels counts for its first; with label sets it counts
+    for the one of each set, and a class may have more than `shots`. With `by` source a class that
+    has fewer sources than `shots` gives one clip of each. The hash of what is returned is of the
+    split and of the choice.
     """
     if shots == 0:
         return manifest
+    counts_for = None if manifest.label_sets else 1
     chosen: set[int] = set()
     for number, name in enumerate(manifest.classes):
-        rows = [row for row, e in enumerate(manifest.entries) if e.labels[:1] == (name,)]
+        rows = [row for row, e in enumerate(manifest.entries) if name in e.labels[:counts_for]]
         order = [rows[i] for i in rng(seed, 0, "shots", number).permutation(len(rows))]
         if by == "source":
             first: dict[str, int] = {}

@@ -122,8 +122,9 @@ def predict_entries(
     with closing(loader):
         try:
             found = engine.evaluate(
-                trained.network, trained.frontend, loader, here, config.loss.several_labels
-            )
+                trained.network, trained.frontend, loader, here, config.loss.several_labels,
+                sets=config.loss.label_sets(trained.classes),
+            )  # fmt: skip
         except TooManyBadClips as error:
             return Predicted(found={}, bad={clip.row: clip.reason for clip in error.bad})
     bad = {clip.row: clip.reason for clip in found.bad}
@@ -193,6 +194,7 @@ def _prediction(
         audio=of("audio head"),
         without_video=of("video missing"),
         without_audio=of("audio missing"),
+        label_sets=predictions.sets,
     )
 
 
