@@ -29,11 +29,8 @@ def with_labels(config: TrainConfig, train: Manifest) -> TrainConfig:
     loss = config.loss
     if loss.labels == "sets" or (loss.labels == "auto" and train.label_sets):
         return _with_sets(config, train)
-    if loss.set_weights:
-        raise ManifestError(
-            f"loss.set_weights cannot act: {train.protocol} has no label sets, or loss.labels "
-            f"{loss.labels} does not use them"
-        )
+    if loss.set_weights and loss.labels == "auto":
+        raise ManifestError(f"loss.set_weights cannot act: {train.protocol} has no label sets")
     if loss.labels == "single" and train.several_labels:
         raise ManifestError(
             f"loss.labels single: clips of {train.protocol} have several labels, unknown ones or "
