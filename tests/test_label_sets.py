@@ -17,8 +17,11 @@ from avmix.cli import main
 from avmix.commands import evaluate as evaluation
 from avmix.commands import train
 from avmix.config import EvalConfig, LossConfig, ModelConfig, TrainConfig, load_config
+from avmix.data.eval_set import EvalSet
 from avmix.data.few_shot import few_shot
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
+from avmix.decode import file_reader
+from avmix.decode.container import open_media
 from avmix.evaluation.kept_predictions import KeptPredictions, PredictionsError
 from avmix.evaluation.metrics import SetScores
 from avmix.evaluation.prediction_file import read_predictions, write_predictions
@@ -488,3 +491,29 @@ def test_a_miniature_of_epic_kitchens_is_learned(
     assert audio.sets["verb"].top1 > 0.85
     assert video.sets["noun"].top1 > 0.85
     assert max(video.sets["verb"].top1, audio.sets["noun"].top1) < 0.7  # a third by chance
+
+
+def test_segments_of_one_file_are_evaluated_from_one_open_file(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each is what it is alone, to the bit."""
+    manifest = read_manifest(data, "val")
+    clip = config_of(data, data.parent / "x").clip
+    views = EvalSet(manifest=manifest, root=data, clip=clip, num_views=2, several_labels=True)
+    places = [(row, view) for row in range(6) for view in range(2)]
+    alone = [sample for place in places for sample in views.samples([place])]
+    opened: list[str] = []
+
+    def counted(name: str, *args: Any, **more: Any) -> Any:
+        opened.append(Path(name).name)
+        return open_media(name, *args, **more)
+
+    monkeypatch.setattr(file_reader, "open_media", counted)
+    together = views.samples(places)
+    assert opened == [manifest.entries[0].path, manifest.entries[3].path]
+    for one, other in zip(alone, together, strict=True):
+        assert one.row == other.row
+        assert one.clip is not None
+        assert other.clip is not None
+        assert np.array_equal(one.clip.video, other.clip.video)
+        assert np.array_equal(one.clip.audio, other.clip.audio)

@@ -123,7 +123,7 @@ def _predicted(
     views = 1 if args.along_time else args.views or _VIEWS
     reading = Reading(
         num_views=views, batch_size=args.batch_size, num_workers=args.workers,
-        clip_seconds=args.seconds, sliding=args.along_time,
+        clip_seconds=args.seconds,
     )  # fmt: skip
     with _bar("predicting windows", len(entries) * views) as advance:
         predicted = predict_entries(trained, entries, here, reading, names=names, tick=advance)
