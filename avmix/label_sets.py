@@ -8,10 +8,6 @@ set follow each other, so that a set is a range of columns of every target, logi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
@@ -84,17 +80,3 @@ def set_of(name: str, sets: Sequence[LabelSet]) -> LabelSet:
 def has_one_of_each(labels: Sequence[str], sets: Sequence[LabelSet]) -> bool:
     """Whether these labels of a clip are one of each set."""
     return sorted(name.partition(":")[0] for name in labels) == sorted(s.name for s in sets)
-
-
-def log_softmax(logits: Float[Tensor, "*b k"], sets: Sequence[LabelSet]) -> Float[Tensor, "*b k"]:
-    """Logarithms of probabilities: of one distribution, or of one for each set."""
-    if not sets:
-        return logits.log_softmax(-1)
-    return torch.cat([logits[..., one.columns].log_softmax(-1) for one in sets], -1)
-
-
-def softmax(logits: Float[Tensor, "*b k"], sets: Sequence[LabelSet]) -> Float[Tensor, "*b k"]:
-    """Probabilities, which add up to 1 over all classes, or over those of each set."""
-    if not sets:
-        return logits.softmax(-1)
-    return torch.cat([logits[..., one.columns].softmax(-1) for one in sets], -1)

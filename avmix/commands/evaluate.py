@@ -79,7 +79,7 @@ def _evaluate(config: EvalConfig) -> AllScores:
     path = Path(config.checkpoint)
     path = path / "last.pt" if path.is_dir() else path
     state = checkpoint.load(path)
-    trained, several = state.config, state.config.loss.several_labels
+    trained = state.config
     if config.raw_weights and state.average is None:
         raise CheckpointError(f"raw_weights cannot act: {path} has no average of its weights")
     if config.flip and trained.augment.never_flip:
@@ -90,8 +90,11 @@ def _evaluate(config: EvalConfig) -> AllScores:
     manifest, kept = _split(config, path, state)
     num_views = plain(config.num_views) if kept is None else kept.num_eval_views
     config = replace(config, num_views=num_views)
+    several = _several(trained, manifest)
     if config.robustness and trained.loss.multi_hot:
         raise ValueError(f"robustness is of clips of one label; {path} was trained on several")
+    if config.robustness and several:
+        raise ValueError(f"robustness is of clips of one label; {manifest.protocol} has several")
     if len(state.classes) < 2:
         raise CheckpointError(
             f"{path}: its only class is {state.classes[0]!r}; there is nothing to evaluate"
@@ -110,6 +113,7 @@ def _evaluate(config: EvalConfig) -> AllScores:
             found = engine.evaluate(
                 model.to(here.device), frontend.to(here.device), loader, here, several,
                 average=config.average, sets=trained.loss.label_sets(state.classes),
+                one_of_many=several and not trained.loss.several_labels,
             )  # fmt: skip
             if not here.is_main:
                 return all_scores(found.predictions)
@@ -167,6 +171,13 @@ def _split(
             f"got {config.num_views}"
         )
     return kept.manifest, kept
+
+
+def _several(trained: TrainConfig, manifest: Manifest) -> bool:
+    """Whether clips are judged by several labels: the network was trained so, or the clips are
+    labelled so, as those of VGGSounder for a network that was trained on VGGSound."""
+    sets = trained.loss.labels == "sets"
+    return trained.loss.several_labels or (manifest.several_labels and not sets)
 
 
 def _pages(out: Path, kept: KeptPredictions) -> list[tuple[Path, KeptPredictions]]:
@@ -229,7 +240,8 @@ def _views(config: EvalConfig, trained: TrainConfig, manifest: Manifest) -> Eval
         manifest=manifest, root=Path(config.root or trained.data.root), clip=trained.clip,
         num_views=config.num_views, crops=config.crops, flip=config.flip,
         verify=config.verify, limits=read_limits(config.num_workers, config.clip_seconds),
-        several_labels=trained.loss.multi_hot, modalities=trained.model.modalities,
+        several_labels=trained.loss.multi_hot or manifest.several_labels,
+        modalities=trained.model.modalities,
     )  # fmt: skip
 
 

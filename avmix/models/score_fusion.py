@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from avmix.config import Missing
-from avmix.label_sets import LabelSet, log_softmax
+from avmix.label_sets import LabelSet
 from avmix.models.fusion import Fusion
+from avmix.models.set_softmax import log_softmax
 from avmix.types import Heads
 
 

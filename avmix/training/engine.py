@@ -14,7 +14,7 @@ from avmix.config import MixConfig, TrainConfig
 from avmix.data.loader import EvalLoader, TrainLoader
 from avmix.data.sample import WORTH_HINT, BadClip, TooManyBadClips
 from avmix.evaluation.metrics import EVAL_ROWS, NEEDS, Predictions
-from avmix.label_sets import LabelSet, softmax
+from avmix.label_sets import LabelSet
 from avmix.mix import Clips, clip_grids, draw_plan, mixed_targets
 from avmix.mix.clip_grid import FEATURE_GRIDS
 from avmix.mix.hidden_mix import hidden_mix
@@ -22,6 +22,7 @@ from avmix.mix.mix_plan import PlacedPlan
 from avmix.models import LateFusionClassifier
 from avmix.models.classifier import Output
 from avmix.models.on_features import AnyFrontend
+from avmix.models.set_softmax import softmax
 from avmix.rng import rng
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.losses import (
@@ -262,6 +263,7 @@ def evaluate(
     *,
     average: Literal["probabilities", "logits"] = "probabilities",
     sets: Sequence[LabelSet] = (),
+    one_of_many: bool = False,
 ) -> Evaluation:
     """Probabilities of every clip for each of `EVAL_ROWS`, averaged in float64 over those of its
     views that have what the row needs (`avmix.evaluation.metrics.NEEDS`): an audio head says
@@ -269,12 +271,15 @@ def evaluate(
     the geometric mean of the probabilities, scaled to add up to 1. `several`: clips have several
     labels, and probabilities are sigmoids of the logits, not their softmax. `sets`: they have one
     label of each label set, and probabilities are the softmax over the classes of each.
+    `one_of_many`: the network was trained on one label a clip, so that its probabilities are a
+    softmax, though the clips have several.
 
     A clip is missing, with the reason, where a view of it cannot be read, or its waveform or what
     the network says of it is not finite: nan has a largest entry, too, and would count as a class.
 
     Raises `TooManyBadClips`, which names the split, when none of its clips can be evaluated.
     """
+    binary = several and not one_of_many
     model.eval()
     runtime.broadcast_buffers(model)
     sums: dict[int, Tensor] = {}  # row of the manifest -> (len(EVAL_ROWS) k)
@@ -287,7 +292,7 @@ def evaluate(
         if batch is None:
             continue
         logits = _eval_rows(model, frontend, batch.to(runtime.device))
-        said = logits if average == "logits" else _probability(logits, several, sets)
+        said = logits if average == "logits" else _probability(logits, binary, sets)
         said = said.double().cpu()
         wanted = _eval_targets(batch) if several else _labels(batch, sets)
         present = _present(batch)
@@ -319,7 +324,7 @@ def evaluate(
     counted = torch.stack([clips[row][2] for row in rows], 1)
     found = torch.stack([clips[row][0] for row in rows], 1 if several else 0)
     if average == "logits":
-        stacked = _probability(stacked, several, sets).where(counted[:, :, None], 0)
+        stacked = _probability(stacked, binary, sets).where(counted[:, :, None], 0)
     return Evaluation(
         predictions=Predictions(
             row=torch.tensor(rows),
@@ -366,9 +371,9 @@ def _eval_rows(
 
 
 def _probability(
-    logits: Float[Tensor, "rows b k"], several: bool, sets: Sequence[LabelSet]
+    logits: Float[Tensor, "rows b k"], binary: bool, sets: Sequence[LabelSet]
 ) -> Float[Tensor, "rows b k"]:
-    return logits.sigmoid() if several else softmax(logits, sets)
+    return logits.sigmoid() if binary else softmax(logits, sets)
 
 
 def _labels(batch: Batch, sets: Sequence[LabelSet]) -> Int64[Tensor, "b *s"]:
