@@ -124,6 +124,8 @@ class Entry:
     """Those of `labels` that are audible; given where `video_labels` is."""
     unknown_labels: tuple[str, ...] = ()
     """Classes that may or may not be in the clip: neither positives nor negatives."""
+    subsets: tuple[str, ...] = ()
+    """Parts of the split that evaluation also reports by themselves, for example `unseen`."""
 
     @property
     def duration_seconds(self) -> float:

@@ -62,6 +62,9 @@ class Numbers:
     def groups(self, places: Sequence[Place]) -> list[list[Place]]:
         return [[place] for place in places]
 
+    def apart(self, places: Sequence[Place]) -> list[list[Place]]:
+        return [[place] for place in places]
+
     def samples(
         self, places: Sequence[Place], skip: Mapping[int, str], begin: Callable[[int], None]
     ) -> list[Sample]:
@@ -122,6 +125,25 @@ class Fragile(ClipReader):
         if content == b"hangs":
             meet("hang")
         return super().decode(entry, times)
+
+
+@dataclass(frozen=True)
+class Together(Numbers):
+    """All rows of a batch are of one file, which is read at once: only the first is told of."""
+
+    def groups(self, places: Sequence[Place]) -> list[list[Place]]:
+        return [list(places)]
+
+    def samples(
+        self, places: Sequence[Place], skip: Mapping[int, str], begin: Callable[[int], None]
+    ) -> list[Sample]:
+        if len(places) > 1 and not any(row in skip for _, row in places):
+            begin(places[0][1])
+            for _, row in places:
+                if row in self.fates:
+                    meet(self.fates[row])
+            return [Sample(row, clip_of(row, self.side), ()) for _, row in places]
+        return super().samples(places, skip, begin)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,6 +160,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "model.joint.frozen_norm": (True, JOINT_WEIGHTS, ""),
     "model.joint.gradient_checkpointing": (True, JOINT, "model.joint.encoder"),
     "loss.labels": ("multi", ALWAYS, ""),
+    "loss.set_weights": ({"verb": 0.5}, ALWAYS, ""),
     "loss.kind": ("binary", ALWAYS, ""),
     "loss.class_weights": ("counts", ALWAYS, ""),
     "loss.fused": (0.5, ALWAYS, ""),

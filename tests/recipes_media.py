@@ -207,6 +207,28 @@ def make_crema_d(root: Path) -> tuple[Path, Path]:
     return lists, media
 
 
+def make_vggsounder(root: Path) -> tuple[Path, Path]:
+    """Two clips with three labels; a label that is none, one given twice, a modality, a name."""
+    lists, media = root / "vggsounder/data", root / "vggsound/video"
+    text = "video_id,label,modality,background_music,static_image,voice_over\n"
+    rows = [
+        f'{YT}_000030,"child speech, kid speaking",AV,False,False,True',
+        "x_y-z_012345_000007,ambulance siren,A,False,False,False",
+        f"{YT}_000030,male singing,A,False,False,True",
+        f"{YT}_000030,dog barking,V,False,False,True",
+        f"{YT}_000030,male singing,AV,False,False,True",
+        f"{YT}_000030,no such class,A,False,False,True",
+        f"{YT}_000030,ambulance siren,X,False,False,True",
+        "name,ambulance siren,A,False,False,True",
+    ]
+    write(lists / "vggsounder.csv", text + "\n".join(rows) + "\n")
+    more = f"{YT}_000040,ambulance siren,AV,True,False,False"
+    write(lists / "vggsounder+background-music.csv", text + "\n".join([*rows[:2], more]) + "\n")
+    for name in (f"{YT}_000030", "x_y-z_012345_000007", f"{YT}_000040"):
+        put(media / f"{name}.mp4")
+    return lists, media
+
+
 EPIC_HEADER = (
     "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,"
     "start_frame,stop_frame,narration,verb,verb_class,noun,noun_class,all_nouns,all_noun_classes\n"

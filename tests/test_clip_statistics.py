@@ -164,6 +164,34 @@ def test_a_hit_is_any_label_among_the_most_probable_known_classes(k, unknown):
     assert found[f"top{k}"] == pytest.approx(np.mean(hits))
 
 
+@pytest.mark.parametrize("case", [*CASES, Case(6, k=14), Case(7, k=14, ties=True, absent=5)])
+def test_top_k_of_several_labels_as_vggsounder_counts(case):
+    """Its package sets the k highest scores of each clip to 1 and asks scikit-learn, for the clips
+    that have a label; of equal scores the first ones here."""
+    p, target = several(case)
+    found = values(Answers(probability=p, target=target, single=False))
+    here = target.any(1)
+    for k in (1, 3, 5, 10):
+        if k >= case.k:
+            assert f"f1_at_{k}" not in found
+            continue
+        said = np.zeros(p.shape, int)
+        for i, score in enumerate(p):
+            said[i, sorted(range(case.k), key=lambda c, score=score: (-score[c], c))[:k]] = 1
+        wanted = sklearn.f1_score(target[here], said[here], average="micro", zero_division=0)
+        assert found[f"f1_at_{k}"] == pytest.approx(wanted)
+        hits = (target[here] * said[here]).any(1).mean()
+        assert found[{1: "top1", 5: "top5"}.get(k, f"hit_at_{k}")] == pytest.approx(hits)
+
+
+def test_among_few_known_classes_no_unknown_one_is_predicted():
+    p = np.array([[0.9, 0.8, 0.7, 0.6]], np.float32)
+    target = np.array([[np.nan, 1, np.nan, 0]], np.float32)
+    found = values(Answers(probability=p, target=target, single=False))
+    assert found["f1_at_1"] == 1
+    assert found["f1_at_3"] == pytest.approx(2 / 3)  # two are known: one right, one wrong
+
+
 @pytest.mark.parametrize("few", [0, 12, 1000])
 @pytest.mark.parametrize("is_single", [True, False])
 def test_a_weight_is_as_good_as_a_repetition(is_single, few, monkeypatch):

@@ -367,6 +367,29 @@ def test_crema_d_rows_that_contradict_their_names(tmp_path: Path) -> None:
         load_recipe("crema_d").protocols(options(_empty(tmp_path)))
 
 
+def test_vggsounder(tmp_path: Path) -> None:
+    found = made("vggsounder", tmp_path)
+    assert list(found) == ["vggsounder", "vggsounder/background_music"]
+    protocol = found["vggsounder"]
+    assert protocol.classes == load_recipe("vggsound").CLASSES
+    speech, singing, dog = "child speech, kid speaking", "male singing", "dog barking"
+    assert rows(protocol) == [
+        (f"{YT}_000030", "test", (speech, singing, dog), YT),
+        ("x_y-z_012345_000007", "test", ("ambulance siren",), "x_y-z_012345"),
+    ]
+    first, second = protocol.expected
+    assert (first.video_labels, first.audio_labels) == ((speech, dog), (speech, singing))
+    assert (second.video_labels, second.audio_labels) == ((), ("ambulance siren",))
+    assert first.cut_seconds == (30, 40)
+    assert [(where, what) for where, what, _ in said(protocol)] == [
+        ("vggsounder.csv:6", f"{YT}_000030 has the label 'male singing' already"),
+        ("vggsounder.csv:7", "label 'no such class' is not one of the 309 classes"),
+        ("vggsounder.csv:8", "modality 'X' is none of A, V and AV"),
+        ("vggsounder.csv:9", "not ID_000030"),
+    ]
+    assert len(found["vggsounder/background_music"].expected) == 3
+
+
 def test_epic_kitchens_100(tmp_path: Path) -> None:
     found = made("epic_kitchens_100", tmp_path)
     assert list(found) == [f"epic_kitchens_100/{kind}" for kind in ("verb_noun", "verb", "noun")]
@@ -663,6 +686,7 @@ WHOLE = {
     "kinetics": ("kinetics/400", {"train": 3, "val": 1}),
     "kinetics_sounds": ("kinetics_sounds/ogm_val", {"train": 2, "val": 1, "test": 1}),
     "vggsound": ("vggsound", {"train": 2, "test": 1}),
+    "vggsounder": ("vggsounder", {"test": 2}),
     "ave": ("ave/official_event", {"train": 5, "val": 1, "test": 2}),
     "crema_d": ("crema_d/ogm", {"train": 20, "test": 20}),
     "epic_kitchens_100": ("epic_kitchens_100/verb_noun", {"train": 2, "val": 2}),

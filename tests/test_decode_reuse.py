@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 
-from avmix.decode import decode_clip
+from avmix.decode import decode_clip, decode_clips, file_reader
 from avmix.decode.bitstream import damage_check
 from avmix.decode.container import open_media
 from avmix.decode.selective import _stretches
@@ -108,3 +110,46 @@ def test_forbidden_bytes_in_the_second_unit(unit: bytes, broken: bool) -> None:
     first = b"\x09\xf0"
     data = b"".join(len(part).to_bytes(4) + part for part in (first, unit))
     assert is_broken(data) == broken
+
+
+def write_long(path: Path) -> Path:
+    """24 seconds of frames and audio that differ from second to second, in closed groups."""
+    draw = np.random.default_rng(0)
+    with av.open(path, "w") as container:
+        video = container.add_stream("libx264", rate=10, options={"g": "10"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("aac", rate=16_000, layout="mono")
+        for second in range(24):
+            for _ in range(10):
+                image = draw.integers(0, 255, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+                container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            wave = np.sin(np.arange(16_000) * (0.05 + 0.01 * second)) * 9000
+            frame = av.AudioFrame.from_ndarray(wave.astype(np.int16)[None], "s16", "mono")
+            frame.sample_rate = 16_000
+            container.mux(audio.encode(frame))
+        container.mux([*video.encode(), *audio.encode()])
+    return path
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
+def test_windows_far_apart_are_read_from_one_open_file_as_each_alone(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_long(tmp_path / f"long.{ending}")
+    kinds = {"duration_seconds": 1.0, "num_frames": 3, "short_side": 32}
+    starts = (0.0, 20.5, 8.25, 23.5, 14.0)
+    alone = [decode_clip(path, start_seconds=start, **kinds) for start in starts]
+    opened: list[str] = []
+
+    def counted(name: str, *args: Any, **more: Any) -> Any:
+        opened.append(name)
+        return open_media(name, *args, **more)
+
+    monkeypatch.setattr(file_reader, "open_media", counted)
+    together = decode_clips(path, starts_seconds=starts, **kinds)
+    assert len(opened) == 1
+    for one, other in zip(alone, together, strict=True):
+        assert isinstance(other, Clip)
+        np.testing.assert_array_equal(one.video, other.video)
+        np.testing.assert_array_equal(one.audio, other.audio)
+        assert one.pts_seconds.tolist() == other.pts_seconds.tolist()

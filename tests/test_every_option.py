@@ -214,12 +214,14 @@ REFUSED_WITHOUT = {"model.video.may_lack": "weights are missing: stages",
 """Without the option there is no run to compare with."""
 REFUSED_HERE = {
     "frontend.kernel": r"^frontend\.kernel triton does not run on cpu",
+    "loss.labels": r"^loss\.labels sets: .* has no label sets",
     "model.sync_norm": r"^model\.sync_norm cannot act without several processes",
 }
-"""By one process on a CPU."""
-ELSEWHERE = {"data.num_workers", "run.compile", "data.features"}
+"""By one process on a CPU, of clips of one label."""
+ELSEWHERE = {"data.num_workers", "run.compile", "data.features", "loss.set_weights"}
 """With real processes, in test_train.py: the weights are the same to the bit. Compilation takes
-minutes: test_a_compiled_network_trains_as_the_other_does. Features: test_on_features.py."""
+minutes: test_a_compiled_network_trains_as_the_other_does. Features: test_on_features.py. Label
+sets: test_label_sets.py."""
 
 
 class Frames(Encoder):
@@ -443,7 +445,7 @@ def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
     needs = ENABLES.get(f"{key}={value}", needs)
     options = {**needs, key: value}
     assert unused_options(runs.config(options)) == {}
-    if key in REFUSED_HERE and value in (True, "triton"):
+    if key in REFUSED_HERE and value in (True, "triton", "sets"):
         with pytest.raises(ValueError, match=REFUSED_HERE[key]):
             runs.train(options)
         return

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fragile import Fate, Numbers, clip_of, tell_about_parent
+from fragile import Fate, Numbers, Together, clip_of, tell_about_parent
 
 import avmix
 from avmix.data.loader_pool import LoaderError, Pool
@@ -123,6 +123,25 @@ def test_whatever_reading_does_every_batch_arrives_in_order(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("fate", ["crash", "hang on"])
+def test_of_clips_that_are_read_together_the_right_one_is_to_blame(
+    tmp_path: Path, fate: Fate
+) -> None:
+    """The first is told of; after a loss each is read by itself."""
+    reader = Together(fates={2: fate}, log=tmp_path / "log")
+    pool = Pool(reader, num_workers=1, batch_size=4, clip_seconds=1.0)
+    lost: list[int] = []
+
+    def note(row: int, reason: str) -> str:
+        lost.append(row)
+        return reason
+
+    loaded = list(pool.read(steps(8), {}, note))
+    assert lost == [2]
+    assert rows_of(loaded) == [[0, 1, 3], [4, 5, 6, 7]]
+    check_content(loaded)
+
+
 def test_what_was_finished_before_a_hang_is_not_read_again(tmp_path: Path) -> None:
     log, waiter = tmp_path / "log", threading.Event()
     pool = Pool(Numbers(fates={5: "hang on"}, log=log), num_workers=2, batch_size=1,

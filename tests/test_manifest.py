@@ -8,11 +8,11 @@ import pytest
 
 from avmix.data.manifest import (
     ManifestError,
-    _check_types,
     read_manifest,
     splits_of,
     write_manifest,
 )
+from avmix.data.manifest_rows import _check_types
 
 CLASSES = ("x", "y")
 

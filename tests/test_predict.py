@@ -17,9 +17,9 @@ from test_trained import CLASSES, CONFIG, write
 
 import avmix
 from avmix.config import EvalConfig, LossConfig, ModelConfig
+from avmix.data.eval_set import EvalSet
 from avmix.data.manifest import Manifest, write_manifest
 from avmix.data.sample import Sample
-from avmix.data.sliding_set import SlidingSet
 from avmix.data.whole_files import entry_of_file, find_files, sliding
 from avmix.decode import ClipError, DecodeError, Limits, MediaOpenError
 from avmix.evaluation.file_prediction import FilePrediction
@@ -238,7 +238,7 @@ def test_windows_of_a_file_are_read_together_and_failures_one_by_one(setup) -> N
         told.clear()
         manifest = Manifest(classes=net.classes, protocol="", split="", entries=tuple(entries),
                             sha256="", several_labels=True)  # fmt: skip
-        reader = SlidingSet(manifest=manifest, root=Path(), clip=net.clip, num_views=1,
+        reader = EvalSet(manifest=manifest, root=Path(), clip=net.clip, num_views=1,
                             several_labels=True)  # fmt: skip
         places = [(row, 0) for row in range(len(entries))]
         assert len(reader.groups(places)) == 1

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import several_labels
 import torch
@@ -342,3 +343,46 @@ def test_prepared_by_a_recipe_it_trains_two_epochs_and_is_evaluated(
     )
     assert isinstance(found["fused"], SeveralScores)
     assert found["fused"].num_clips == len(read_manifest(out, split).entries)
+
+
+def test_a_network_of_one_label_is_evaluated_on_clips_with_several(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """As one that was trained on VGGSound is on VGGSounder: its probabilities are a softmax, and
+    each row is judged by the labels of its modality; mu as the package of VGGSounder counts it."""
+    one = tmp_path / "one"
+    splits = {"train": [
+        replace(e, labels=e.labels[:1], video_labels=None, audio_labels=None, unknown_labels=())
+        for e in read_manifest(tiny, "train").entries if e.labels
+    ]}  # fmt: skip
+    write_manifest(one, classes=CLASSES, protocol="one", splits=splits)
+    run = tmp_path / "run"
+    train.train(config_of(tiny, run, "--data.manifest", str(one), "--optim.batch_size", "4"))
+    assert checkpoint.load(run / "last.pt").config.loss.labels == "auto"
+    config = EvalConfig(checkpoint=str(run), split="val", manifest=str(tiny), num_views=1,
+                        num_workers=0, threads=1, resamples=100)  # fmt: skip
+    found = evaluation.evaluate(config)
+    assert isinstance(found["fused"], SeveralScores)
+    kept = read_predictions(run / "eval_val")
+    for row, p in kept.probability.items():
+        np.testing.assert_allclose(p[kept.counted[row]].sum(1), 1, atol=1e-5)
+    result = json.loads((run / "eval_val/result.json").read_text())
+    entries = {e.clip_id: e for e in read_manifest(tiny, "val").entries}
+    both = [i for i, clip in enumerate(kept.clips) if entries[clip.clip_id].audio]
+    labels = [{CLASSES.index(name) for name in entries[kept.clips[i].clip_id].labels}
+              for i in both]  # fmt: skip
+    hits = {row: np.array([int(p[i].argmax()) in own for i, own in zip(both, labels, strict=True)])
+            for row, p in kept.probability.items()}  # fmt: skip
+    fails = ~hits["fused"]
+    for name, alone in (("audio", hits["video missing"]), ("video", hits["audio missing"]),
+                        ("both", hits["video missing"] & hits["audio missing"])):  # fmt: skip
+        wanted = (alone & fails).mean()
+        assert result["fusion"][f"mu_inputs_{name}"]["value"] == pytest.approx(wanted)
+    heard = [entries[kept.clips[i].clip_id].audio_labels or () for i in both]
+    wanted = np.mean([CLASSES[kept.probability["audio head"][i].argmax()] in own
+                      for i, own in zip(both, heard, strict=True) if own])  # fmt: skip
+    rows = result["intervals"]["rows"]
+    assert rows["audio head"]["top1"]["value"] == pytest.approx(wanted)
+    assert {"hit_at_3", "f1_at_1", "f1_at_3"} <= rows["fused"].keys()
+    with pytest.raises(ValueError, match="robustness is of clips of one label; several has"):
+        evaluation.evaluate(replace(config, robustness="clean"))

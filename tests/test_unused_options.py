@@ -51,6 +51,7 @@ NEEDY = sorted(key for key, (_, _, asks) in OPTIONS.items() if asks)
 SWITCHED_OFF: list[tuple[str, dict[str, Any], str]] = [
     ("loss.video", {"model.modalities": "audio"}, "model.modalities both or video"),
     ("loss.audio", {"model.modalities": "video"}, "model.modalities both or audio"),
+    ("loss.set_weights", {"loss.labels": "multi"}, "loss.labels auto or sets"),
     ("augment.min_area", {"augment.crop": "centre"}, "augment.crop resized"),
     ("augment.max_aspect", {"augment.crop": "multiscale"}, "augment.crop resized"),
     ("augment.never_flip", {"augment.flip": 0.0}, "augment.flip > 0"),

@@ -53,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "others are compared with the first")  # fmt: skip
     parser.add_argument("--split", default="test", metavar="NAME",
                         help="split that is taken from folders of runs (test)")  # fmt: skip
+    parser.add_argument("--label-set", metavar="NAME",
+                        help="label set that is compared, of runs that have several (verb, "
+                        "noun)")  # fmt: skip
     parser.add_argument("--resamples", type=int, default=1000, metavar="N",
                         help="resamples behind the intervals (1000)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples (0)")
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             if path and str(path) != "-" and (why := unwritable(Path(path))):
                 raise ValueError(f"{option} {path} {why}")
         paths = [found_in(path, args.split) for path in args.runs]
-        kept = [read_predictions(path) for path in paths]
+        kept = [_of_set(read_predictions(path), args.label_set, path) for path in paths]
         found = compare(_named(args.runs, kept), num_resamples=args.resamples, seed=args.seed)
         if args.figure:
             panels = {name: (_ROWS[name][0], float(_ROWS[name][1][0])) for name in _PANELS}
@@ -113,6 +116,19 @@ def _wrong_usage(args: argparse.Namespace) -> str:
     if not 0 <= args.seed < 2**32:
         return f"--seed must be in [0, 2**32), got {args.seed}"
     return ""
+
+
+def _of_set(kept: KeptPredictions, name: str | None, path: Path) -> KeptPredictions:
+    """The label set to compare. Raises ValueError where there is none, or one must be named."""
+    if name is None and not kept.set_names:
+        return kept
+    if name is None:
+        sets = ", ".join(kept.set_names)
+        raise ValueError(f"{path}: clips have a label of each of {sets}: name one, --label-set")
+    try:
+        return kept.of_set(name)
+    except ValueError as error:
+        raise ValueError(f"{path}: --label-set: {error}") from None
 
 
 def _named(paths: list[Path], kept: list[KeptPredictions]) -> dict[str, KeptPredictions]:

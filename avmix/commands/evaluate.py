@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from avmix.commands.evaluation_report import print_report, write_page, write_report
 from avmix.commands.evaluation_shots import shots_of
+from avmix.commands.label_set_report import report_sets
 from avmix.commands.robustness import measure_robustness, subject_of
 from avmix.config import EvalConfig, TrainConfig, to_yaml
 from avmix.config.unset import is_unset, plain
@@ -64,6 +65,8 @@ def _report(
     alone = [read_predictions(found_in(Path(run), kept.split)) for run in config.alone]
     for run, other in zip(config.alone, alone, strict=True):
         check_comparable(kept, other, run)
+    if kept.set_names:
+        return report_sets(out, kept, config, alone, beside)
     table = score_table(kept, num_resamples=config.resamples, seed=config.seed, alone=alone)
     scores = all_scores(kept.predictions())
     # First: `| head` may end us.
@@ -76,7 +79,7 @@ def _evaluate(config: EvalConfig) -> AllScores:
     path = Path(config.checkpoint)
     path = path / "last.pt" if path.is_dir() else path
     state = checkpoint.load(path)
-    trained, several = state.config, state.config.loss.several_labels
+    trained = state.config
     if config.raw_weights and state.average is None:
         raise CheckpointError(f"raw_weights cannot act: {path} has no average of its weights")
     if config.flip and trained.augment.never_flip:
@@ -87,8 +90,11 @@ def _evaluate(config: EvalConfig) -> AllScores:
     manifest, kept = _split(config, path, state)
     num_views = plain(config.num_views) if kept is None else kept.num_eval_views
     config = replace(config, num_views=num_views)
-    if config.robustness and several:
+    several = _several(trained, manifest)
+    if config.robustness and trained.loss.multi_hot:
         raise ValueError(f"robustness is of clips of one label; {path} was trained on several")
+    if config.robustness and several:
+        raise ValueError(f"robustness is of clips of one label; {manifest.protocol} has several")
     if len(state.classes) < 2:
         raise CheckpointError(
             f"{path}: its only class is {state.classes[0]!r}; there is nothing to evaluate"
@@ -106,7 +112,8 @@ def _evaluate(config: EvalConfig) -> AllScores:
         with closing(loader):
             found = engine.evaluate(
                 model.to(here.device), frontend.to(here.device), loader, here, several,
-                average=config.average,
+                average=config.average, sets=trained.loss.label_sets(state.classes),
+                one_of_many=several and not trained.loss.several_labels,
             )  # fmt: skip
             if not here.is_main:
                 return all_scores(found.predictions)
@@ -114,9 +121,9 @@ def _evaluate(config: EvalConfig) -> AllScores:
             predictions = kept_of(manifest, found.predictions, found.bad, _origin(config, which))
             write_predictions(out / NAME, predictions)
             if views is not None:
-                write_shots(
-                    out, shots_of(predictions, views, loader, trained.frontend), predictions
-                )
+                for folder, one in _pages(out, predictions):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    write_shots(folder, shots_of(one, views, loader, trained.frontend), one)
         threads = runtime.omp_notice(here.threads, "threads")
         for notice in (threads, quarantine.notice(), state.notice()):
             if notice:
@@ -166,7 +173,27 @@ def _split(
     return kept.manifest, kept
 
 
+def _several(trained: TrainConfig, manifest: Manifest) -> bool:
+    """Whether clips are judged by several labels: the network was trained so, or the clips are
+    labelled so, as those of VGGSounder for a network that was trained on VGGSound."""
+    sets = trained.loss.labels == "sets"
+    return trained.loss.several_labels or (manifest.several_labels and not sets)
+
+
+def _pages(out: Path, kept: KeptPredictions) -> list[tuple[Path, KeptPredictions]]:
+    """Folders of pages, and what each is of: one for each label set, where there are such."""
+    if not kept.set_names:
+        return [(out, kept)]
+    return [(out / name, kept.of_set(name)) for name in kept.set_names]
+
+
 def _check_classes(manifest: Manifest, folder: Path, path: Path, state: Checkpoint) -> None:
+    wanted = {one.name for one in state.config.loss.label_sets(state.classes)}
+    if wanted and wanted != {*manifest.label_sets}:
+        raise CheckpointError(
+            f"{path} was trained on the label sets {', '.join(sorted(wanted))}; {folder} has "
+            f"{', '.join(manifest.label_sets) or 'none'}: prepare it again"
+        )
     if list(manifest.classes) != state.classes:
         raise CheckpointError(
             f"{path} was trained on other classes ({len(state.classes)}) than {folder} has "
@@ -188,7 +215,7 @@ def _parts(
         widths = kept.widths
         model = build_on_features(
             trained.model, widths.video, widths.audio, len(state.classes),
-            binary=trained.loss.binary,
+            binary=trained.loss.binary, sets=trained.loss.label_sets(state.classes),
         )  # fmt: skip
         return model, KeptFrontend(), feature_eval_loader(
             kept, manifest, modalities=trained.model.modalities, batch_size=config.batch_size,
@@ -197,6 +224,7 @@ def _parts(
     model = build_model(
         trained.model, len(state.classes), clip=trained.clip, frontend=trained.frontend,
         load_weights=False, binary=trained.loss.binary,
+        sets=trained.loss.label_sets(state.classes),
     )  # fmt: skip
     loader = eval_loader(
         _views(config, trained, manifest), batch_size=config.batch_size,
@@ -212,7 +240,8 @@ def _views(config: EvalConfig, trained: TrainConfig, manifest: Manifest) -> Eval
         manifest=manifest, root=Path(config.root or trained.data.root), clip=trained.clip,
         num_views=config.num_views, crops=config.crops, flip=config.flip,
         verify=config.verify, limits=read_limits(config.num_workers, config.clip_seconds),
-        several_labels=trained.loss.several_labels, modalities=trained.model.modalities,
+        several_labels=trained.loss.multi_hot or manifest.several_labels,
+        modalities=trained.model.modalities,
     )  # fmt: skip
 
 

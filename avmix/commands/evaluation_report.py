@@ -48,13 +48,7 @@ _SINGLE, _SEVERAL = ("top1", "top5", "mean_class", "nll", "ece"), ("map", "top1"
 def print_report(kept: KeptPredictions, table: ScoreTable) -> None:
     """Print the tables, what each clip that is missing lacks, and the heads at chance."""
     console = console_of()
-    silent = sum(not clip.audible for clip in kept.clips)
-    printed = Table(
-        title=printable(
-            f"{kept.protocol}, {kept.split}: {len(kept.clips)} clips "
-            f"evaluated, {len(kept.missing)} missing; {silent} without audio; {_views(kept.origin)}"
-        )
-    )
+    printed = Table(title=title_of(kept))
     shown = _shown(kept)
     for heading in ("", "clips", *_headings(shown)):
         name = not heading
@@ -96,6 +90,15 @@ def print_report(kept: KeptPredictions, table: ScoreTable) -> None:
         echo_on(console, f"missing: {b.path}: {b.reason}")
 
 
+def title_of(kept: KeptPredictions) -> str:
+    """Heading of the table: what was evaluated."""
+    silent = sum(not clip.audible for clip in kept.clips)
+    return printable(
+        f"{kept.protocol}, {kept.split}: {len(kept.clips)} clips "
+        f"evaluated, {len(kept.missing)} missing; {silent} without audio; {_views(kept.origin)}"
+    )
+
+
 def write_report(
     out: Path,
     kept: KeptPredictions,
@@ -131,19 +134,8 @@ def result_of(
     kept: KeptPredictions, scores: AllScores, table: ScoreTable, config: EvalConfig
 ) -> dict[str, Any]:
     """The content of result.json."""
-    origin = kept.origin
     return {
-        "protocol": kept.protocol,
-        "split": kept.split,
-        "split_sha256": kept.split_sha256,
-        "num_evaluated": len(kept.clips),
-        "num_missing": len(kept.missing),
-        "missing": [b._asdict() for b in kept.missing],
-        **origin.views,
-        "epochs_trained": origin.epochs_trained,
-        "weights": origin.weights,
-        "checkpoint_digest": origin.checkpoint,
-        "at_chance": _at_chance(origin),
+        **facts_of(kept),
         "scores": {name: s and asdict(s) for name, s in scores.items()},
         "intervals": {
             "resamples": config.resamples,
@@ -159,7 +151,25 @@ def result_of(
             row: reliability(answers).as_json() for row, answers in _heads(kept).items()
         },
         "most_wrong": [asdict(clip) for clip in most_wrong(kept)],
-        "environment": origin.environment,
+        "environment": kept.origin.environment,
+    }
+
+
+def facts_of(kept: KeptPredictions) -> dict[str, Any]:
+    """What result.json says of what was evaluated."""
+    origin = kept.origin
+    return {
+        "protocol": kept.protocol,
+        "split": kept.split,
+        "split_sha256": kept.split_sha256,
+        "num_evaluated": len(kept.clips),
+        "num_missing": len(kept.missing),
+        "missing": [b._asdict() for b in kept.missing],
+        **origin.views,
+        "epochs_trained": origin.epochs_trained,
+        "weights": origin.weights,
+        "checkpoint_digest": origin.checkpoint,
+        "at_chance": _at_chance(origin),
     }
 
 

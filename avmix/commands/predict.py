@@ -50,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threshold", type=_share, default=None, metavar="P",
         help="network of several labels: report the classes with at least this probability "
         "(0.5)")  # fmt: skip
+    add(
+        "--label-set",
+        default=None,
+        metavar="NAME",
+        help="network of label sets, for example verb and noun: the set that is reported",
+    )
     add("--views", "--num_views", type=at_least_one, default=None, metavar="N", dest="views",
         help="evenly spaced windows of each file, averaged as avmix evaluate does (3)")  # fmt: skip
     add(

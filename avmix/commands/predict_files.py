@@ -19,8 +19,10 @@ from avmix.commands.prediction_report import (
 )
 from avmix.data.loader_pool import LoaderError
 from avmix.data.whole_files import Looked, find_files, look_at_all, sliding
+from avmix.evaluation.file_prediction import FilePrediction
 from avmix.evaluation.timeline_figure import draw_timeline, output_names
 from avmix.isolate.process_pool import CannotStart
+from avmix.label_sets import set_of
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text
 from avmix.system.paths import unmakable, unwritable
@@ -71,7 +73,16 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 def empty_report(args: argparse.Namespace, trained: TrainedNetwork) -> Report:
     """The report before any file; raises ValueError for options that the network makes idle."""
-    several = trained.config.loss.several_labels
+    several, sets = trained.config.loss.several_labels, trained.label_sets
+    if sets and args.label_set is None:
+        raise ValueError(f"{args.checkpoint} was trained on the label sets "
+                         f"{', '.join(one.name for one in sets)}: --label-set NAME reports "
+                         "one of them")  # fmt: skip
+    if args.label_set is not None and not sets:
+        raise ValueError(f"--label-set cannot act: {args.checkpoint} was not trained on label sets")
+    classes = trained.classes
+    if args.label_set is not None:
+        classes = classes[set_of(args.label_set, sets).columns]
     if several and args.top is not None:
         raise ValueError(f"--top cannot act: {args.checkpoint} was trained on several labels per "
                          "clip; --threshold")  # fmt: skip
@@ -82,8 +93,8 @@ def empty_report(args: argparse.Namespace, trained: TrainedNetwork) -> Report:
     slides = args.along_time or args.live is not None
     return Report(
         checkpoint=str(args.checkpoint),
-        classes=trained.classes,
-        top=None if several else top or len(trained.classes),
+        classes=classes,
+        top=None if several else top or len(classes),
         threshold=(_THRESHOLD if args.threshold is None else args.threshold) if several else None,
         num_views=None if slides else args.views or _VIEWS,
         window_seconds=trained.clip.duration_seconds,
@@ -113,7 +124,7 @@ def _predicted(
     views = 1 if args.along_time else args.views or _VIEWS
     reading = Reading(
         num_views=views, batch_size=args.batch_size, num_workers=args.workers,
-        clip_seconds=args.seconds, sliding=args.along_time,
+        clip_seconds=args.seconds,
     )  # fmt: skip
     with _bar("predicting windows", len(entries) * views) as advance:
         predicted = predict_entries(trained, entries, here, reading, names=names, tick=advance)
@@ -128,7 +139,7 @@ def _predicted(
         results.append(FileResult(
             path=one.path,
             entry=one.entry,
-            windows=tuple(replace(predicted.found[row], note=one.note)
+            windows=tuple(_of_set(replace(predicted.found[row], note=one.note), args.label_set)
                           for row in rows if row in predicted.found),
             problems=tuple(_said(entries[row], predicted.bad[row], args.along_time)
                            for row in rows if row in predicted.bad),
@@ -143,6 +154,10 @@ def _entries(args: argparse.Namespace, trained: TrainedNetwork, one: Looked) -> 
     if not args.along_time:
         return [one.entry]
     return sliding(one.entry, trained.clip.duration_seconds, args.step)
+
+
+def _of_set(prediction: FilePrediction, name: str | None) -> FilePrediction:
+    return prediction if name is None else prediction.of_set(name)
 
 
 def _unreadable(one: Looked) -> FileResult:

@@ -120,7 +120,7 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
             watch = train_one_epoch(
                 run.network, frontend, run.optimizer, loader, config, here, log,
                 epoch=epoch, first_step=first_step, meter=meter, average=run.average,
-                class_weight=run.class_weight,
+                class_weight=run.class_weight, sets=run.sets,
                 save=lambda step, epoch=epoch, best=best: save(
                     "last.pt", epoch, step, best, log.loss_sum),
             )  # fmt: skip
@@ -191,7 +191,7 @@ def _validate(run: Training, val: EvalLoader, log: RunLog, epoch: int) -> AllSco
     """Metrics of one centred view per clip of the val split, by row of the table; of a `weighted`
     fusion with the weights that are fitted to them here."""
     several = run.config.loss.several_labels
-    found = evaluate(run.evaluated, run.frontend, val, run.here, several)
+    found = evaluate(run.evaluated, run.frontend, val, run.here, several, sets=run.sets)
     log.bad_clips(found.bad, val.split)
     predictions, weights = fit_networks([run.evaluated, run.model], found.predictions)
     if weights is not None:

@@ -1,19 +1,26 @@
 """Configuration section `loss`."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
 from avmix.config.checks import validate, validate_numbers
+from avmix.label_sets import LabelSet, label_sets
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """Weights of the heads' losses and of the consistency losses of mixed clips."""
 
-    labels: Literal["auto", "single", "multi"] = "auto"
-    """Labels of a clip: one of the classes (`single`), or any number of them (`multi`: the loss is
-    `kind` binary, evaluation takes the sigmoid of the logits). `auto`: as the manifest has them."""
+    labels: Literal["auto", "single", "multi", "sets"] = "auto"
+    """Labels of a clip: one of the classes (`single`), any number of them (`multi`: the loss is
+    `kind` binary, evaluation takes the sigmoid of the logits), or one of each label set of the
+    manifest (`sets`: verb and noun, for example; a head for each). `auto`: as the manifest has
+    them."""
+    set_weights: dict[str, float] = field(default_factory=dict)
+    """Weights of the losses of label sets {SET: WEIGHT >= 0}, which are summed; 1 for a set that is
+    not named."""
     kind: Literal["cross_entropy", "binary"] = "cross_entropy"
     """Loss of each head: soft cross-entropy of one distribution over the classes, or binary
     cross-entropy of each class by itself, the mean over classes. Evaluation takes the softmax of
@@ -63,6 +70,14 @@ class LossConfig:
                  "must be > 0 where loss.video and loss.audio are 0", self.fused)  # fmt: skip
         validate(0 <= self.label_smoothing < 1, "loss.label_smoothing", "must be in [0, 1)",
                  self.label_smoothing)  # fmt: skip
+        weights = self.set_weights.values()
+        validate(all(weight >= 0 for weight in weights) and (not weights or max(weights) > 0),
+                 "loss.set_weights", "must be >= 0, and one of them > 0",
+                 self.set_weights)  # fmt: skip
+        if self.labels == "sets":
+            validate(self.kind == "cross_entropy", "loss.kind", "must be cross_entropy for label "
+                     "sets (loss.labels multi trains each class by itself)",
+                     self.kind)  # fmt: skip
         validate_numbers(self, "loss.")
 
     @property
@@ -74,3 +89,15 @@ class LossConfig:
     def several_labels(self) -> bool:
         """Clips may have several labels: set, or what `auto` was found to be (`with_labels`)."""
         return self.labels == "multi"
+
+    @property
+    def multi_hot(self) -> bool:
+        """Targets may have several ones, for several labels or for one of each label set."""
+        return self.labels in ("multi", "sets")
+
+    def label_sets(self, classes: Sequence[str]) -> tuple[LabelSet, ...]:
+        """The label sets of these classes, once they are known (`with_labels`); none of others.
+        Raises ValueError where the classes are of other sets."""
+        if self.labels != "sets":
+            return ()
+        return label_sets(classes, tuple(self.set_weights), self.set_weights)

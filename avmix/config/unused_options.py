@@ -228,6 +228,9 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "optim.gamma": (_is("optim.schedule", "step"),),
     "optim.decay_share": (_is("optim.schedule", "wsd"),),
     "optim.no_decay": (_over("optim.weight_decay"),),
+    "loss.set_weights": (
+        Need("loss.labels auto or sets", lambda loss: loss.labels in ("auto", "sets")),
+    ),
     "loss.video": (_SEES,),
     "loss.audio": (_HEARS,),
     "loss.agreement_kind": (_over("loss.agreement"),),

@@ -25,6 +25,10 @@ class AugmentedViews(EvalSet):
         """Bytes of a clip in a `Batch`."""
         return self.drawn.bytes_per_clip
 
+    def groups(self, places: Sequence[Place]) -> list[list[Place]]:
+        """Views of one row that follow each other."""
+        return self.apart(places)
+
     def samples(
         self,
         places: Sequence[Place],

@@ -118,6 +118,10 @@ class TrainSet(ClipReader):
         together = groupby(places, lambda place: (place[0], place[1] // repeats))
         return [list(group) for _, group in together]
 
+    def apart(self, places: Sequence[Place]) -> list[list[Place]]:
+        """Windows of one file are always read together: they are of one clip."""
+        return [list(places)]
+
     def _visit(
         self,
         epoch: int,

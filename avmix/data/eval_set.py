@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Literal
 
 from avmix.augment import (
+    TimePlan,
     along,
     apply_video,
     centred,
@@ -59,44 +60,77 @@ class EvalSet(ClipReader):
     ) -> list[Sample]:
         """The views at (row, number of the view).
 
-        Views of one row that follow each other are read together. `clip` is None where a view
-        cannot be read, or `skip` has a reason for the row; a file that cannot be read at all is
-        one such sample. `begin` is told each row before its file is touched.
+        Views of one file that follow each other are read together, those of several rows only
+        where all of them can be read and none is in `skip`; else each row is read by itself, so
+        that it has a reason of its own. `clip` is None where a view cannot be read, or `skip` has a
+        reason for the row; a row of which nothing can be read is one such sample. `begin` is told
+        each row before its file is touched, of rows that are read together the first.
         """
         found: list[Sample] = []
         for group in self.groups(places):
-            row = group[0][0]
-            if row in skip:
-                found.append(self._missing(row, skip[row]))
-                continue
-            begin(row)
-            try:
-                found += self._read(row, [view for _, view in group])
-            except Exception as error:
-                found.append(self._missing(row, error_reason(error)))
+            rows = list(dict.fromkeys(row for row, _ in group))
+            if len(rows) > 1 and not any(row in skip for row in rows):
+                begin(rows[0])
+                if together := self._read_together(group):
+                    found += together
+                    continue
+            for part in self.apart(group):
+                row = part[0][0]
+                if row in skip:
+                    found.append(self._missing(row, skip[row]))
+                    continue
+                begin(row)
+                try:
+                    found += self._read(part)
+                except Exception as error:
+                    found.append(self._missing(row, error_reason(error)))
         return found
 
     def groups(self, places: Sequence[Place]) -> list[list[Place]]:
-        """Views of one row that follow each other are read together."""
+        """Views of one file that follow each other are read together: its groups of frames are
+        then decoded once for all clips that they are in."""
+        return [list(group) for _, group in groupby(places, key=lambda p: self._file(p[0]))]
+
+    def apart(self, places: Sequence[Place]) -> list[list[Place]]:
+        """Views of each row by themselves."""
         return [list(group) for _, group in groupby(places, key=lambda place: place[0])]
 
-    def _read(self, row: int, views: Sequence[int]) -> list[Sample]:
-        entry = self.manifest.entries[row]
-        windows = view_windows(entry, self.clip.duration_seconds, self.num_views)
+    def _file(self, row: int) -> tuple[object, ...]:
+        """What clips have in common that can be read together."""
+        e = self.manifest.entries[row]
+        root = self.roots.get(e.clip_id, self.root)
+        return root, e.path, e.video, e.audio, e.sha256, e.usable_until_seconds
+
+    def _read_together(self, places: Sequence[Place]) -> list[Sample]:
+        """Empty where a view, or the file, cannot be read so."""
+        try:
+            found = self._read(places)
+        except Exception:  # whatever it is, each row says it for itself
+            return []
+        return found if all(sample.clip is not None for sample in found) else []
+
+    def _read(self, places: Sequence[Place]) -> list[Sample]:
+        """Views of one file."""
         each = self.views_per_window
-        asked = list(dict.fromkeys(view // each for view in views))  # each is decoded once
-        shift = self.audio_shift_seconds
-        plans = [whole_window(self.clip, windows[number].start_seconds) for number in asked]
-        times = [replace(plan, audio_shift_seconds=shift) for plan in plans]
+        asked = list(dict.fromkeys((row, view // each) for row, view in places))  # once each
+        times = [self._time(row, number) for row, number in asked]
+        entry = self.manifest.entries[places[0][0]]
         clips = dict(zip(asked, self.decode(entry, times), strict=True))
         found: list[Sample] = []
-        for view in views:
-            clip = clips[view // each]
+        for row, view in places:
+            clip = clips[row, view // each]
             if isinstance(clip, ClipError):
                 found.append(self._missing(row, error_reason(clip)))
             else:
                 found.append(Sample(row, self._viewed(clip, view % each), ()))
         return found
+
+    def _time(self, row: int, number: int) -> TimePlan:
+        """When a window of a row is."""
+        entry = self.manifest.entries[row]
+        window = view_windows(entry, self.clip.duration_seconds, self.num_views)[number]
+        plan = whole_window(self.clip, window.start_seconds)
+        return replace(plan, audio_shift_seconds=self.audio_shift_seconds)
 
     def _viewed(self, clip: Clip, number: int) -> Clip:
         """A crop of a window."""

@@ -22,9 +22,10 @@ def few_shot(manifest: Manifest, shots: int, seed: int, by: ShotsBy = "clip") ->
     manifest; 0: all.
 
     Every class has a stream of its own at (seed, number of the class), and more shots contain fewer
-    with the same seed. A clip with several labels counts for its first. With `by` source a class
-    that has fewer sources than `shots` gives one clip of each. The hash of what is returned is of
-    the split and of the choice.
+    with the same seed. A clip with several labels counts for its first; with label sets it counts
+    for the one of each set, and a class may have more than `shots`. With `by` source a class that
+    has fewer sources than `shots` gives one clip of each. The hash of what is returned is of the
+    split and of the choice.
     """
     if shots == 0:
         return manifest
@@ -39,13 +40,23 @@ def few_shot_rows(
     """Places of these clips in the manifest, ascending."""
     if shots == 0:
         return np.arange(len(manifest.entries))
-    labels, sources = manifest.label_numbers, manifest.source_numbers
-    chosen: list[int] = []
-    for number in range(len(manifest.classes)):
-        rows = np.flatnonzero(labels == number)
+    sources, chosen = manifest.source_numbers, set[int]()
+    for number, rows in enumerate(_rows_of_classes(manifest)):
         order = rows[rng(seed, 0, "shots", number).permutation(len(rows))]
         if by == "source":
             _, first = np.unique(sources[order], return_index=True)
             order = order[np.sort(first)]
-        chosen += order[:shots].tolist()
+        chosen.update(order[:shots].tolist())
     return np.array(sorted(chosen), np.int64)
+
+
+def _rows_of_classes(manifest: Manifest) -> list[Int64[np.ndarray, " m"]]:
+    """Places of the clips of each class: of its first label, or with label sets of that of each."""
+    if not manifest.label_sets:
+        labels = manifest.label_numbers
+        return [np.flatnonzero(labels == number) for number in range(len(manifest.classes))]
+    found: dict[str, list[int]] = {name: [] for name in manifest.classes}
+    for row, entry in enumerate(manifest.entries):
+        for name in entry.labels:
+            found[name].append(row)
+    return [np.array(rows, np.int64) for rows in found.values()]

@@ -250,6 +250,9 @@ class Pool:
         """A process was lost with `last`: read it again, first of all, or never."""
         task = worker.tasks[0]
         alone = worker.is_fresh and last.group == (*task.first, 0)[0]
+        if alone and last.group not in task.first:  # several clips at once: it may be any of them
+            group = self._reader.groups(task.places)[last.group]
+            alone = len(self._reader.apart(group)) == 1
         verdict = self._blame.of((task.number, last.row), alone=alone, passing=passing)
         if verdict == "task":
             self._skip[last.row] = self._lost(last.row, reason)

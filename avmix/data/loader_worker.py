@@ -42,6 +42,11 @@ class Reader(Protocol):
         """`places` in order, grouped into those that `samples` reads from one open file."""
         ...
 
+    def apart(self, places: Sequence[Place]) -> list[list[Place]]:
+        """A group in parts of one clip each, which are read by themselves where a process was lost
+        with the group: which of its clips is to blame is then known."""
+        ...
+
     def samples(
         self, places: Sequence[Place], skip: Mapping[int, str], begin: Callable[[int], None]
     ) -> list[Sample]:
@@ -146,9 +151,9 @@ def work(
                 groups = reader.groups(task.places)
                 read: dict[int, list[Sample]] = {}
                 for number in task.order(len(groups)):
-                    read[number] = reader.samples(
-                        groups[number], skip, partial(begin, group=number)
-                    )
+                    group, mark = groups[number], partial(begin, group=number)
+                    parts = reader.apart(group) if number in task.first else [group]
+                    read[number] = [s for p in parts for s in reader.samples(p, skip, mark)]
                 begin(NOTHING)
                 batch, bad = reader.collate([s for i in sorted(read) for s in read[i]])
                 stored = None if batch is None else shared.write(task.slot, batch)

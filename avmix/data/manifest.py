@@ -6,14 +6,12 @@ is described for people in `datasets/README.md`.
 """
 
 import hashlib
-import json
 import math
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -26,14 +24,14 @@ from avmix.data.dataset_header import (
     header_with,
     read_header,
 )
+from avmix.data.manifest_rows import parse_row, row_of
 from avmix.data.tensor_file import TensorFileError
+from avmix.label_sets import has_one_of_each, label_sets
 from avmix.media.log_mel import log_mel_of_clips
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text, replacing
-from avmix.types import AudioInfo, Entry, Synthetic, VideoInfo
+from avmix.types import Entry
 
-_LABELS = ("labels", "video_labels", "audio_labels", "unknown_labels")
-"""Fields of an `Entry` that hold names of classes; rows need only have the first."""
 _ONE, _SEVERAL = "single", "multi"
 """How many labels a clip has, in `dataset.json`; without a word, one."""
 
@@ -54,6 +52,11 @@ class Manifest:
     """Hash of the split's file, as noted in `dataset.json` and checked on reading."""
     several_labels: bool = False
     """Clips may have several labels: `dataset.json` says so, or one of them has."""
+    label_sets: tuple[str, ...] = ()
+    """Names of the sets (`avmix.label_sets`) of each of which every clip has one label; none: of
+    all classes."""
+    tail_classes: tuple[str, ...] = ()
+    """Rare classes, whose clips are also evaluated by themselves."""
 
     @property
     def label_numbers(self) -> Int64[np.ndarray, " n"]:
@@ -75,7 +78,7 @@ class Manifest:
     @property
     def empty_classes(self) -> list[str]:
         """Classes without any clip."""
-        if self.several_labels:
+        if self.several_labels or self.label_sets:
             present = {label for entry in self.entries for label in entry.labels}
         else:
             present = {self.classes[number] for number in np.unique(self.label_numbers)}
@@ -111,7 +114,8 @@ def read_manifest(folder: Path, split: str) -> Manifest:
         if line.strip()
     )
     classes = tuple(header["classes"])
-    _check(entries, classes, split, path)
+    sets = _names_of(header, "label_sets", path.parent)
+    _check(entries, classes, split, path, sets)
     return Manifest(
         classes=classes,
         protocol=header["protocol"],
@@ -119,6 +123,8 @@ def read_manifest(folder: Path, split: str) -> Manifest:
         entries=entries,
         sha256=sha256,
         several_labels=_several(header, path.parent) or not all(e.has_one_label for e in entries),
+        label_sets=sets,
+        tail_classes=_names_of(header, "tail_classes", path.parent),
     )
 
 
@@ -145,6 +151,8 @@ def open_manifest(folder: Path, split: str, *, verify: bool = False) -> Manifest
         entries=ClipList(path, index, parse_row),
         sha256=sha256,
         several_labels=_several(header, folder),
+        label_sets=_names_of(header, "label_sets", folder),
+        tail_classes=_names_of(header, "tail_classes", folder),
     )
 
 
@@ -156,18 +164,21 @@ def write_manifest(
     splits: Mapping[str, Sequence[Entry]],
     notes: Mapping[str, Any] | None = None,
     leaks: str = "",
+    label_sets: Sequence[str] = (),
+    tail_classes: Sequence[str] = (),
 ) -> None:
     """Write a dataset: every split, then `dataset.json`, validated as reading would.
 
     `notes` go into `dataset.json` as they are: how the set was generated, from what. `leaks` says
     why sources are in two splits where the protocol is defined so: it is kept in the header, and
-    without it a source in two splits is an error. The header is written last and atomically, so
-    that a killed run leaves no dataset rather than half of one. Raises `ManifestError` as
-    `read_manifest` does, before anything is written.
+    without it a source in two splits is an error. `label_sets` and `tail_classes` are those of
+    `Manifest`. The header is written last and atomically, so that a killed run leaves no dataset
+    rather than half of one. Raises `ManifestError` as `read_manifest` does, before anything is
+    written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for split, entries in splits.items():
-        _check(tuple(entries), tuple(classes), split, folder / f"{split}.jsonl")
+        _check(tuple(entries), tuple(classes), split, folder / f"{split}.jsonl", label_sets)
     if not leaks:
         _check_disjoint(splits, folder)
     header: dict[str, Any] = {
@@ -180,10 +191,13 @@ def write_manifest(
             if all(e.has_one_label for some in splits.values() for e in some)
             else {"labels": _SEVERAL}
         ),
+        **({"label_sets": list(label_sets)} if label_sets else {}),
+        **({"tail_classes": list(tail_classes)} if tail_classes else {}),
         "splits": {},
         **({"log_mel": found} if (found := log_mel_of_clips(splits.get("train", ()))) else {}),
         "notes": dict(notes or {}),
     }
+    _names_of(header, "tail_classes", folder)
     for split, entries in splits.items():
         sha256 = hashlib.sha256()
         with replacing(folder / f"{split}.jsonl") as file:
@@ -225,61 +239,6 @@ def read_log_mel(folder: Path) -> LogMel | None:
     return found
 
 
-def row_of(entry: Entry) -> str:
-    """JSON line of one clip. Fields added in later versions are omitted where they are empty:
-    manifests keep their bytes, and so their hashes."""
-    row = asdict(entry)
-    if entry.synthetic is None:
-        del row["synthetic"]
-    if entry.usable_until_seconds is None:
-        del row["usable_until_seconds"]
-    if entry.video_labels is None:
-        del row["video_labels"], row["audio_labels"]
-    if not entry.unknown_labels:
-        del row["unknown_labels"]
-    if entry.audio is not None and entry.audio.log_mel_mean is None:
-        del row["audio"]["log_mel_mean"], row["audio"]["log_mel_std"]
-    if entry.audio is not None and not entry.audio.mono_cancels:
-        del row["audio"]["mono_cancels"]
-    if entry.audio is not None and entry.audio.track is None:
-        del row["audio"]["track"]
-    return strict_json.dumps(row)
-
-
-def parse_row(line: str, where: str) -> Entry:
-    """Clip of a JSON line. Raises `ManifestError` beginning with `where`."""
-    try:
-        row = json.loads(line)
-        video, audio = row.pop("video"), row.pop("audio")
-        synthetic = row.pop("synthetic", None)
-        entry = Entry(
-            **{**row, **_lists_of_labels(row)},
-            video=VideoInfo(**video) if video is not None else None,
-            audio=AudioInfo(**audio) if audio is not None else None,
-            synthetic=_synthetic(synthetic) if synthetic is not None else None,
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ManifestError(f"{where}: not a manifest row: {error}") from None
-    for value in (entry, entry.video, entry.audio, entry.synthetic):
-        if value is not None:
-            _check_types(value, where)
-    if not 0 <= entry.start_seconds < entry.end_seconds:
-        raise ManifestError(
-            f"{where}: start_seconds {entry.start_seconds} and end_seconds {entry.end_seconds} "
-            "must satisfy 0 <= start < end"
-        )
-    return entry
-
-
-def _lists_of_labels(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Those that the row has; a TypeError where one is something else."""
-    found = {name: row[name] for name in _LABELS if name in row}
-    for name, names in found.items():
-        if not isinstance(names, list):
-            raise TypeError(f"{name} must be a list, got {names!r}")
-    return {name: tuple(names) for name, names in found.items()}
-
-
 def _check_labels(entry: Entry, where: str) -> None:
     """Raise `ManifestError` for lists of labels that contradict each other."""
     seen, heard = entry.video_labels, entry.audio_labels
@@ -304,8 +263,15 @@ def _several(header: Mapping[str, Any], folder: Path) -> bool:
     return said == _SEVERAL
 
 
-def _synthetic(row: Mapping[str, Any]) -> Synthetic:
-    return Synthetic(**{**row, "parents": tuple(row["parents"])})
+def _names_of(header: Mapping[str, Any], key: str, folder: Path) -> tuple[str, ...]:
+    """A list of names that the header may have; `tail_classes` are classes."""
+    found = header.get(key, [])
+    named = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    if not named or len({*found}) < len(found):
+        raise ManifestError(f"{folder / 'dataset.json'}: {key} must be names, each once")
+    if key == "tail_classes" and (more := sorted({*found} - {*header["classes"]})):
+        raise ManifestError(f"{folder / 'dataset.json'}: {key}: {more[0]!r} is not a class")
+    return tuple(found)
 
 
 def _decoded(text: bytes, path: Path) -> str:
@@ -315,41 +281,23 @@ def _decoded(text: bytes, path: Path) -> str:
         raise ManifestError(f"{path}: not UTF-8: {error}") from None
 
 
-def _check_types(value: Entry | VideoInfo | AudioInfo | Synthetic, where: str) -> None:
-    for field in fields(value):
-        found = getattr(value, field.name)
-        if field.type is float:
-            ok = isinstance(found, int | float) and not isinstance(found, bool)
-            if ok and not abs(found) <= sys.float_info.max:  # nan is not; 10**400 is no float
-                raise ManifestError(f"{where}: {field.name} is not finite: {found!r}")
-        elif field.type in (int, str, bool):
-            ok = type(found) is field.type
-        elif field.name == "labels" and isinstance(value, Entry):
-            some = bool(found or value.unknown_labels)
-            ok = some and all(isinstance(label, str) for label in found)
-        elif field.name in _LABELS:
-            ok = found is None or all(isinstance(label, str) for label in found)
-        elif field.name == "parents":
-            ok = all(isinstance(parent, str) for parent in found)
-        elif field.name == "method":
-            ok = found in get_args(field.type)
-        elif field.name in ("score", "usable_until_seconds"):
-            ok = found is None or (
-                type(found) in (int, float) and abs(found) <= sys.float_info.max  # nan is not
-            )
-        else:
-            ok = isinstance(found, get_args(field.type))
-        if not ok:
-            raise ManifestError(f"{where}: {field.name} has the wrong type: {found!r}")
-
-
-def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, path: Path) -> None:
+def _check(
+    entries: tuple[Entry, ...],
+    classes: tuple[str, ...],
+    split: str,
+    path: Path,
+    set_names: Sequence[str] = (),
+) -> None:
     if not entries:
         raise ManifestError(f"{path}: the split {split!r} has no clips")
     if len({entry.clip_id for entry in entries}) < len(entries):
         twice = [i for i, n in Counter(e.clip_id for e in entries).items() if n > 1]
         raise ManifestError(f"{path}: clip_id {twice[0]!r} occurs more than once")
     known = frozenset(classes)
+    try:
+        sets = label_sets(classes, set_names)
+    except ValueError as error:
+        raise ManifestError(f"{path.parent / 'dataset.json'}: {error}") from None
     for entry in entries:
         unknown = [x for x in (*entry.labels, *entry.unknown_labels) if x not in known]
         if unknown:
@@ -357,6 +305,13 @@ def _check(entries: tuple[Entry, ...], classes: tuple[str, ...], split: str, pat
                 f"{path}: clip {entry.clip_id!r} has label {unknown[0]!r}, which is not a class"
             )
         _check_labels(entry, f"{path}: clip {entry.clip_id!r}")
+        plain = entry.video_labels is None and not entry.unknown_labels
+        if sets and not (plain and has_one_of_each(entry.labels, sets)):
+            raise ManifestError(
+                f"{path}: clip {entry.clip_id!r} must have one label of each of the label sets "
+                f"{', '.join(set_names)}, none unknown and none for one modality alone; it has "
+                f"{', '.join(entry.labels) or 'none'}"
+            )
     made = [entry.clip_id for entry in entries if entry.synthetic is not None]
     if made and split != "train":
         raise ManifestError(

@@ -42,6 +42,7 @@ class _Main:
 
     folder: Path
     classes: tuple[str, ...]
+    label_sets: tuple[str, ...]
     train: frozenset[str]
     """Ids of the clips of the train split."""
     chosen: frozenset[str]
@@ -77,6 +78,7 @@ def train_clips(data: DataConfig) -> TrainClips:
     main = _Main(
         folder=folder,
         classes=train.classes,
+        label_sets=train.label_sets,
         train=frozenset(e.clip_id for e in train.entries),
         chosen=frozenset(e.clip_id for e in chosen.entries),
         held_out={e.clip_id: s for s, other in others.items() for e in other.entries},
@@ -105,6 +107,11 @@ def train_clips(data: DataConfig) -> TrainClips:
 
 
 def _check_classes(extra: Manifest, root: Path, main: _Main) -> None:
+    if extra.label_sets != main.label_sets:
+        raise ManifestError(
+            f"{root}: its label sets are {', '.join(extra.label_sets) or 'none'}, those of "
+            f"{main.folder} {', '.join(main.label_sets) or 'none'}"
+        )
     if extra.classes == main.classes:
         return
     differ = sorted({*extra.classes} ^ {*main.classes})

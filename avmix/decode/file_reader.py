@@ -54,7 +54,7 @@ class ReadingPlace:
 
 @dataclass(slots=True)
 class FileReader:
-    """The open file, opened again where reading has to begin at its start once more."""
+    """The open file, opened again only where reading has to begin at its start once more."""
 
     request: Request
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -79,7 +79,8 @@ class FileReader:
 
     def attempts(self, start_seconds: float) -> Iterator[tuple[Media, ReadingPlace]]:
         """The file, placed before `start_seconds`: the fast ways first, the safe one last."""
-        media = self._at_start()
+        # A file that is open serves another window, too, once its first packet is known.
+        media = self._media if self._media is not None and self._first else self._at_start()
         seeks = media.seek_back_seconds if media.video is not None else ()
         if seeks and start_seconds > seeks[0]:
             name = media.container.format.name
@@ -108,6 +109,9 @@ class FileReader:
             )
             check_streams(self._media, self.request)
             self._untouched = True
+            if (video := self._media.video) is not None:
+                read = (p for p in self._media.pending if p.stream_index == video.index)
+                self._first = next(read, self._first)
         return self._media
 
     def _seek(self, seconds: float) -> bool:

@@ -16,6 +16,9 @@ from jaxtyping import Bool, Float, Float64, Int64
 from avmix.evaluation.ranking import calibration_gap, rankings
 from avmix.evaluation.resampling import Statistic, divided, ratio
 
+TOP_K = (1, 3, 5, 10)
+"""Most probable classes that are looked at where clips have several labels, as VGGSounder does
+(Zverev et al., ICCV 2025)."""
 NUM_BINS = 15
 """Of the expected calibration error, all of one width (Guo et al., ICML 2017)."""
 _TINY = float(np.finfo(np.float32).tiny)
@@ -57,7 +60,8 @@ def single_label(probability: Float[np.ndarray, "n k"], label: Int64[np.ndarray,
 
 def statistics(answers: Answers) -> dict[str, Statistic]:
     """Every metric, by its name: top1, top5 (from 6 classes on), mean_class, f1, nll, brier, ece,
-    ks, map, auc, d_prime; mean_class only of single-label clips.
+    ks, map, auc, d_prime; mean_class only of single-label clips. Of others also `hit_at_K` and
+    `f1_at_K` (`TOP_K`, below the number of classes).
 
     `brier` of single-label clips is the sum over classes, 0 to 2 (Brier, 1950); `ks` the
     calibration error without bins (`avmix.evaluation.ranking.calibration_gap`). What is over
@@ -69,6 +73,10 @@ def statistics(answers: Answers) -> dict[str, Statistic]:
         found["top5"] = hit_at(answers, 5)
     if answers.single:
         found["mean_class"] = _mean_class(answers)
+    else:
+        ks = [k for k in TOP_K if k < num_classes]
+        found |= {f"hit_at_{k}": hit_at(answers, k) for k in ks if k not in (1, 5)}
+        found |= {f"f1_at_{k}": f1_at(answers, k) for k in ks}
     found["f1"] = _f1(answers)
     found |= _likelihoods(answers)
     confidence, right, counted = calibration_pairs(answers)
@@ -82,6 +90,17 @@ def hit_at(answers: Answers, most: int) -> Statistic:
     without a known label there is none. Of equally probable classes the first comes first."""
     hits, counted = hits_at(answers, most)
     return ratio(hits * counted, counted)
+
+
+def f1_at(answers: Answers, most: int) -> Statistic:
+    """F1 over all pairs of clip and class (micro) where the `most` most probable known classes of
+    each clip are predicted; of the clips with a known label, as VGGSounder has it."""
+    shown = np.where(answers.known, answers.probability, -np.inf)
+    first = (-shown).argsort(1, kind="stable")[:, :most]
+    counted = answers.positive.max(1)
+    right = np.take_along_axis(answers.positive, first, 1).sum(1) * counted
+    said = np.take_along_axis(answers.known, first, 1).sum(1) * counted
+    return ratio(2.0 * right, (said + answers.positive.sum(1)).astype(np.float64))
 
 
 def hits_at(answers: Answers, most: int) -> tuple[np.ndarray, np.ndarray]:

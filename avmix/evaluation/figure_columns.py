@@ -9,6 +9,8 @@ COLUMNS: dict[str, tuple[str, tuple[int, int]]] = {
     "f1": ("F1 %", PERCENT),
     "auc": ("AUC", PLAIN),
     "d_prime": ("d'", PLAIN),
+    **{f"hit_at_{k}": (f"hit@{k} %", PERCENT) for k in (3, 10)},
+    **{f"f1_at_{k}": (f"F1@{k} %", PERCENT) for k in (1, 3, 5, 10)},
     "nll": ("NLL", PLAIN),
     "brier": ("Brier", PLAIN),
     "ece": ("ECE", PLAIN),

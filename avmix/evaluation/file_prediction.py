@@ -1,10 +1,12 @@
 """Prediction for one file, or for one window of it: probabilities and what decided the answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
+
+from avmix.label_sets import LabelSet, set_of
 
 MARGIN = 0.05
 """Changes of probability up to which two count as alike, and one as none."""
@@ -69,10 +71,26 @@ class FilePrediction:
     """Fused, with audio removed; None where there is no video."""
     note: str = ""
     """What of the file is left out, or damaged; empty where nothing is."""
+    label_sets: tuple[LabelSet, ...] = ()
+    """Where a clip has one label of each set: the probabilities of each add up to 1."""
+
+    def of_set(self, name: str) -> "FilePrediction":
+        """The prediction for one label set. Raises ValueError where there is none of this name."""
+        columns = set_of(name, self.label_sets).columns
+
+        def some(p: np.ndarray | None) -> np.ndarray | None:
+            return None if p is None else p[columns]
+
+        return replace(
+            self, classes=self.classes[columns], fused=self.fused[columns], video=some(self.video),
+            audio=some(self.audio), without_video=some(self.without_video),
+            without_audio=some(self.without_audio), label_sets=(),
+        )  # fmt: skip
 
     def top(self, k: int = 5) -> tuple[Ranked, ...]:
         """The `k` classes with the highest fused probability, in falling order; equal ones in the
-        order of the classes. Raises ValueError for `k` below 1."""
+        order of the classes. Raises ValueError for `k` below 1, and where there are label sets
+        (`of_set`)."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         return tuple(map(self._ranked, self._order()[:k]))
@@ -100,6 +118,9 @@ class FilePrediction:
         )  # fmt: skip
 
     def _order(self) -> list[int]:
+        if self.label_sets:
+            names = ", ".join(one.name for one in self.label_sets)
+            raise ValueError(f"classes are ranked within a label set: of_set(NAME) with {names}")
         return np.argsort(-self.fused, kind="stable").tolist()
 
     def _ranked(self, i: int) -> Ranked:

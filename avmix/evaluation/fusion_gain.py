@@ -51,6 +51,14 @@ MEANINGS: dict[str, Meaning] = {
         unit="%",
         higher_is_better=False,
     ),
+    **{
+        f"mu_inputs_{name}": Meaning(title=f"  of them {said}", unit="%", higher_is_better=False)
+        for name, said in (
+            ("video", "video alone right"),
+            ("audio", "audio alone right"),
+            ("both", "each alone right"),
+        )
+    },
     "dominance": Meaning(title="dominance of video", unit="%", higher_is_better=None),
 }
 """Every figure of `fusion_statistics`, in the order of the table."""
@@ -66,7 +74,8 @@ def fusion_statistics(
     again, so that the choice is in the interval. `audio_adds`: fused minus the fused head that is
     given no audio. `mu`: clips that one head has right and the fused one wrong, of all clips, as
     VGGSounder counts (Zverev et al., ICCV 2025); `mu_inputs` by the fused head that is given one
-    modality, which is what VGGSounder asks of networks. `dominance`: of the clips of which the
+    modality, which is what VGGSounder asks of networks (its mu of A, V and AV are
+    `mu_inputs_audio`, `mu_inputs_video`, `mu_inputs_both`). `dominance`: of the clips of which the
     fused head gives the answer of one head and not of the other, those where it is that of video.
     `alone`: answers of other networks, each trained on one modality.
     """
@@ -109,7 +118,9 @@ def _confusions(rows: Mapping[str, Answers]) -> dict[str, Statistic]:
     video, audio = right["video head"], right["audio head"]
     clips = {"mu": video | audio, "mu_video": video, "mu_audio": audio, "mu_both": video & audio}
     if {"audio missing", "video missing"} <= rows.keys():
-        clips["mu_inputs"] = right["audio missing"] | right["video missing"]
+        seen, heard = right["audio missing"], right["video missing"]
+        clips |= {"mu_inputs": seen | heard, "mu_inputs_video": seen, "mu_inputs_audio": heard,
+                  "mu_inputs_both": seen & heard}  # fmt: skip
     return {name: ratio((wrong & some).astype(np.float64), counted) for name, some in clips.items()}
 
 

@@ -4,7 +4,7 @@ The file that holds them is described in `avmix.evaluation.prediction_file`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from avmix.data.sample import BadClip
 from avmix.evaluation.clip_statistics import Answers, single_label
 from avmix.evaluation.metrics import NEEDS, Predictions
 from avmix.evaluation.resampling import numbered
+from avmix.label_sets import LabelSet, label_sets, set_of
 
 
 class PredictionsError(ValueError):
@@ -37,6 +38,8 @@ class KeptClip:
     end_seconds: float
     source_id: str
     audible: bool
+    subsets: tuple[str, ...] = ()
+    """As of `avmix.types.Entry`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +76,52 @@ class KeptPredictions:
     probability: Mapping[str, Float32[np.ndarray, "n k"]]
     """By row: some of `EVAL_ROWS`, `fused` among them."""
     counted: Mapping[str, Bool[np.ndarray, " n"]]
-    label: Int64[np.ndarray, " n"] | None = None
-    """Of single-label clips."""
+    label: Int64[np.ndarray, "n *s"] | None = None
+    """Of single-label clips; of clips with label sets that of each set (n s), counted within it."""
     target: Mapping[str, Float32[np.ndarray, "n k"]] | None = None
     """Of others: `fused`, and `video` and `audio` where they differ from it."""
+    set_names: tuple[str, ...] = ()
+    """Names of label sets; none where all classes are of one. Tables are of one set (`of_set`), or
+    of all together (`avmix.evaluation.label_set_statistics`)."""
+    tail_classes: tuple[str, ...] = ()
+    """Rare classes, which the dataset names."""
 
     @property
     def single(self) -> bool:
         """Whether every clip has exactly one label."""
-        return self.label is not None
+        return self.label is not None and not self.set_names
+
+    @cached_property
+    def sets(self) -> tuple[LabelSet, ...]:
+        """The label sets."""
+        return label_sets(self.classes, self.set_names)
+
+    def of_set(self, name: str) -> "KeptPredictions":
+        """Predictions for one label set, as of clips of one label; class names are without that of
+        the set. Raises ValueError where there is no such set."""
+        one = set_of(name, self.sets)
+        assert self.label is not None
+        rare = {*self.tail_classes}
+        return replace(
+            self,
+            classes=one.classes(self.classes),
+            probability={row: p[:, one.columns] for row, p in self.probability.items()},
+            label=np.ascontiguousarray(self.label[:, self.sets.index(one)]),
+            set_names=(),
+            tail_classes=tuple(
+                short
+                for whole, short in zip(
+                    self.classes[one.columns], one.classes(self.classes), strict=True
+                )
+                if whole in rare
+            ),
+        )
+
+    @cached_property
+    def subsets(self) -> dict[str, Bool[np.ndarray, " n"]]:
+        """Which clips are in each subset that one of them is in."""
+        names = sorted({name for clip in self.clips for name in clip.subsets})
+        return {name: np.array([name in clip.subsets for clip in self.clips]) for name in names}
 
     @cached_property
     def source(self) -> Int64[np.ndarray, " n"]:
@@ -114,6 +154,7 @@ class KeptPredictions:
             probability={row: torch.from_numpy(p) for row, p in self.probability.items()},
             counted={row: torch.from_numpy(c) for row, c in self.counted.items()},
             target=target,
+            sets=self.sets,
         )
 
     def clips_of(self, *rows: str) -> Int64[np.ndarray, " m"]:
@@ -131,6 +172,7 @@ def kept_of(
         clips.append(KeptClip(
             row=row, clip_id=e.clip_id, path=e.path, start_seconds=e.start_seconds,
             end_seconds=e.end_seconds, source_id=e.source_id, audible=is_audible(e),
+            subsets=e.subsets,
         ))  # fmt: skip
     target = None
     if found.target is not None:
@@ -146,4 +188,5 @@ def kept_of(
         counted={name: c.numpy() for name, c in found.counted.items()},
         label=found.label.numpy() if found.target is None else None,
         target=target,
+        set_names=tuple(one.name for one in found.sets), tail_classes=manifest.tail_classes,
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Metrics of predictions: accuracy, negative log-likelihood, calibration, per-class accuracy."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,9 @@ from torchmetrics.functional.classification import (
     binary_average_precision,
     multiclass_calibration_error,
 )
+
+from avmix.evaluation.label_set_statistics import joint_rank
+from avmix.label_sets import LabelSet
 
 EVAL_ROWS = ("fused", "video head", "audio head", "audio missing", "video missing")
 """What evaluation asks of one network: its three heads, and the fused head when one modality is
@@ -66,7 +70,27 @@ class SeveralScores:
         return self.mean_ap
 
 
-AllScores = dict[str, Scores | None] | dict[str, SeveralScores | None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetScores:
+    """Metrics of one set of predictions for clips with one label of each label set."""
+
+    num_clips: int
+    """Clips that the row is about: those that have its modality (`NEEDS`)."""
+    top1: float
+    """Share of clips that are right in every set, as the most probable combination of classes."""
+    top5: float
+    """Share whose combination is among the five most probable ones; the probability of one is the
+    product of those of its classes."""
+    sets: dict[str, Scores]
+    """Metrics of each set."""
+
+    @property
+    def main(self) -> float:
+        """What an epoch is judged by."""
+        return self.top1
+
+
+AllScores = dict[str, Scores | None] | dict[str, SeveralScores | None] | dict[str, SetScores | None]
 """Metrics of each of `EVAL_ROWS`; None for a row without clips."""
 
 
@@ -76,8 +100,9 @@ class Predictions:
 
     row: Int64[Tensor, " b"]
     """Row of each clip in the manifest, ascending."""
-    label: Int64[Tensor, " b"]
-    """Right class; -1 where clips have several labels."""
+    label: Int64[Tensor, "b *s"]
+    """Right class; of label sets that of each (b s), counted within the set; -1 where clips have
+    several labels."""
     probability: dict[str, Float[Tensor, "b k"]]
     """For each of `EVAL_ROWS`; zeros where a clip has no place in the row."""
     counted: dict[str, Bool[Tensor, " b"]]
@@ -85,6 +110,14 @@ class Predictions:
     target: dict[str, Float[Tensor, "b k"]] | None = None
     """Where clips have several labels: for each of `EVAL_ROWS` 1, 0, or nan where that is unknown;
     `label` is -1 then."""
+    sets: tuple[LabelSet, ...] = ()
+    """Label sets; none where all classes are of one."""
+
+    def of_set(self, number: int) -> "Predictions":
+        """Those of one label set, as of clips of one label."""
+        columns = self.sets[number].columns
+        probability = {name: p[:, columns] for name, p in self.probability.items()}
+        return replace(self, label=self.label[:, number], probability=probability, sets=())
 
     def of(self, name: str) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
         """Probabilities and labels of the clips that count in a row of `EVAL_ROWS`."""
@@ -151,10 +184,28 @@ def all_scores(predictions: Predictions) -> AllScores:
             else None
             for name, p in predictions.probability.items()
         }
+    if predictions.sets:
+        of_sets = [predictions.of_set(number) for number in range(len(predictions.sets))]
+        return {
+            name: _set_scores(predictions.sets, [one.of(name) for one in of_sets])
+            if predictions.counted[name].any()
+            else None
+            for name in predictions.probability
+        }
     return {
         name: scores(*predictions.of(name)) if predictions.counted[name].any() else None
         for name in predictions.probability
     }
+
+
+def _set_scores(sets: Sequence[LabelSet], of_sets: Sequence[tuple[Tensor, Tensor]]) -> SetScores:
+    rank = joint_rank([p.numpy() for p, _ in of_sets], [label.numpy() for _, label in of_sets])
+    return SetScores(
+        num_clips=len(rank),
+        top1=float((rank < 1).mean()),
+        top5=float((rank < 5).mean()),
+        sets={one.name: scores(*of) for one, of in zip(sets, of_sets, strict=True)},
+    )
 
 
 def class_accuracy(

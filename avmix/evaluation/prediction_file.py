@@ -4,7 +4,7 @@ No pickle: reading runs nothing, and refuses what is not of the kind that it mus
 
     probability   (rows n k) float32; the rows are named in the header; 0 where a clip has no place
     counted       (rows n) bool: clips that have the modality of the row
-    label         (n) int64, of single-label clips, or
+    label         (n) int64, of single-label clips, or of clips with label sets (n sets), or
     target        (n k) float32, of others: 0 to 1, nan unknown; `target.video` and `target.audio`
                   (n k) where what is visible is not what is audible
     clips         (bytes) uint8: JSON Lines, one of the n clips a line
@@ -16,7 +16,7 @@ Probabilities are float32, as they were computed. Float16 would halve the file, 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -27,6 +27,7 @@ from avmix.data.sample import BadClip
 from avmix.data.tensor_file import Shape, TensorFile, TensorFileError, open_tensors, write_tensors
 from avmix.evaluation.kept_predictions import KeptClip, KeptPredictions, Origin, PredictionsError
 from avmix.evaluation.metrics import EVAL_ROWS
+from avmix.label_sets import LabelSet, label_sets
 from avmix.system import strict_json
 
 FORMAT = 1
@@ -87,7 +88,7 @@ def found_in(run: Path, split: str) -> Path:
 
 def _tensors(kept: KeptPredictions) -> dict[str, np.ndarray]:
     rows = list(kept.probability)
-    lines = strict_json.lines(asdict(clip) for clip in kept.clips).encode()
+    lines = strict_json.lines(map(_line, kept.clips)).encode()
     tensors = {
         "probability": np.stack([kept.probability[row] for row in rows]),
         "counted": np.stack([kept.counted[row] for row in rows]),
@@ -100,12 +101,22 @@ def _tensors(kept: KeptPredictions) -> dict[str, np.ndarray]:
     return tensors
 
 
+def _line(clip: KeptClip) -> dict[str, Any]:
+    """A clip; without what most have not, as older versions wrote and read it."""
+    line = asdict(clip)
+    if not clip.subsets:
+        del line["subsets"]
+    return line
+
+
 def _header(kept: KeptPredictions) -> str:
     return strict_json.dumps({
         "format": FORMAT, "protocol": kept.protocol, "split": kept.split,
         "split_sha256": kept.split_sha256, "classes": list(kept.classes),
         "rows": list(kept.probability), "missing": [list(clip) for clip in kept.missing],
         "origin": asdict(kept.origin),
+        **({"label_sets": list(kept.set_names)} if kept.set_names else {}),
+        **({"tail_classes": list(kept.tail_classes)} if kept.tail_classes else {}),
     })  # fmt: skip
 
 
@@ -129,8 +140,10 @@ def _read(file: TensorFile) -> KeptPredictions:
     tensors = {name: np.array(tensor) for name, tensor in file.tensors.items()}
     _check_header(said)
     rows, classes = said["rows"], said["classes"]
+    set_names = tuple(said.get("label_sets", ()))
+    sets = label_sets(classes, set_names)
     clips = _clips(tensors["clips"])
-    _check_tensors(tensors, len(rows), len(clips), len(classes))
+    _check_tensors(tensors, len(rows), len(clips), len(classes), len(sets))
     if file.metadata["digest"] != _digest(header, tensors):
         raise ValueError("damaged: its digest does not match")
     label = tensors.get("label")
@@ -138,7 +151,7 @@ def _read(file: TensorFile) -> KeptPredictions:
               if name.partition(".")[0] == "target"}  # fmt: skip
     chance = said["origin"]["chance"]
     origin = Origin(**{**said["origin"], "chance": None if chance is None else tuple(chance)})
-    _check_numbers(tensors["probability"], label, target)
+    _check_numbers(tensors["probability"], label, target, sets)
     return KeptPredictions(
         protocol=said["protocol"], split=said["split"], split_sha256=said["split_sha256"],
         classes=tuple(classes), clips=clips, origin=origin,
@@ -146,6 +159,7 @@ def _read(file: TensorFile) -> KeptPredictions:
         probability=dict(zip(rows, tensors["probability"], strict=True)),
         counted=dict(zip(rows, tensors["counted"], strict=True)),
         label=label, target=target or None,
+        set_names=set_names, tail_classes=tuple(said.get("tail_classes", ())),
     )  # fmt: skip
 
 
@@ -160,6 +174,11 @@ def _check_header(said: Mapping[str, Any]) -> None:
         _must(is_list and len({*found}) == len(found) > 0, f"{name} are not names, each once")
         _must(choices is None or {*found} <= {*choices}, f"{name} are not among {choices}")
     _must("fused" in said["rows"], "it has no row `fused`")
+    for name in ("label_sets", "tail_classes"):
+        found = said.get(name, [])
+        is_list = isinstance(found, list) and all(isinstance(word, str) for word in found)
+        _must(is_list and len({*found}) == len(found), f"{name} are not names, each once")
+    _must({*said.get("tail_classes", [])} <= {*said["classes"]}, "tail_classes are not classes")
     for clip in said["missing"]:
         _must([type(part) for part in clip] == [int, str, str], "missing clips are not such")
     origin = said["origin"]
@@ -176,18 +195,20 @@ def _check_header(said: Mapping[str, Any]) -> None:
 
 
 def _clips(tensor: np.ndarray) -> tuple[KeptClip, ...]:
-    kinds = get_type_hints(KeptClip)
+    kinds = {name: kind for name, kind in get_type_hints(KeptClip).items() if name != "subsets"}
     clips = []
     _must(tensor.dtype == np.uint8 and tensor.ndim == 1, "clips are not bytes")
     for line in tensor.tobytes().split(b"\n")[:-1]:
         found: Any = json.loads(line) if len(line) <= _MOST_LETTERS else None
+        subsets = found.pop("subsets", []) if isinstance(found, dict) else []
         fine = isinstance(found, dict) and found.keys() == kinds.keys()
+        fine = fine and isinstance(subsets, list) and all(type(one) is str for one in subsets)
         fine = fine and all(
             type(found[name]) in ((int, float) if kind is float else (kind,))
             for name, kind in kinds.items()
         )
         _must(fine, f"clip {len(clips)} is not a clip")
-        clip = KeptClip(**{n: kinds[n](found[n]) for n in kinds})
+        clip = KeptClip(**{n: kinds[n](found[n]) for n in kinds}, subsets=tuple(subsets))
         times = (clip.start_seconds, clip.end_seconds)
         _must(all(map(math.isfinite, times)), f"the times of clip {len(clips)} are not finite")
         clips.append(clip)
@@ -196,9 +217,15 @@ def _clips(tensor: np.ndarray) -> tuple[KeptClip, ...]:
     return tuple(clips)
 
 
-def _check_tensors(tensors: Mapping[str, np.ndarray], rows: int, n: int, k: int) -> None:
+def _check_tensors(
+    tensors: Mapping[str, np.ndarray], rows: int, n: int, k: int, num_sets: int
+) -> None:
     wanted = {"probability": ((rows, n, k), "float32"), "counted": ((rows, n), "bool")}
-    wanted |= {"label": ((n,), "int64")} if "label" in tensors else {"target": ((n, k), "float32")}
+    of_label = (n, num_sets) if num_sets else (n,)
+    wanted |= (
+        {"label": (of_label, "int64")} if "label" in tensors else {"target": ((n, k), "float32")}
+    )
+    _must("label" in tensors or not num_sets, "clips with label sets have no labels")
     if "label" not in tensors:
         also = {f"target.{name}" for name in ("video", "audio")} & tensors.keys()
         wanted |= dict.fromkeys(also, ((n, k), "float32"))
@@ -209,12 +236,16 @@ def _check_tensors(tensors: Mapping[str, np.ndarray], rows: int, n: int, k: int)
 
 
 def _check_numbers(
-    probability: np.ndarray, label: np.ndarray | None, target: Mapping[str, np.ndarray]
+    probability: np.ndarray,
+    label: np.ndarray | None,
+    target: Mapping[str, np.ndarray],
+    sets: Sequence[LabelSet],
 ) -> None:
     inside = (probability >= 0) & (probability <= 1 + _ROUNDING)  # nan is not
     _must(bool(inside.all()), "a probability is not in 0 to 1")
     if label is not None:
-        _must(bool(((label >= 0) & (label < probability.shape[2])).all()), "a label is no class")
+        most = np.array([one.num_classes for one in sets] or probability.shape[2])
+        _must(bool(((label >= 0) & (label < most)).all()), "a label is no class")
     for one in target.values():
         fine = np.isnan(one) | ((one >= 0) & (one <= 1))
         _must(bool(fine.all()), "a target is not in 0 to 1, nor nan")

@@ -12,6 +12,7 @@ import numpy as np
 from avmix.evaluation.clip_statistics import statistics
 from avmix.evaluation.fusion_gain import fusion_statistics
 from avmix.evaluation.kept_predictions import KeptPredictions, PredictionsError
+from avmix.evaluation.label_set_statistics import set_statistics
 from avmix.evaluation.resampling import Figure, Resampling, Statistic, figures
 
 _BOTH = ("fused", "video head", "audio head")
@@ -54,6 +55,32 @@ def score_table(
         fusion=_fusion(kept, resampling, alone),
         num_without_positive=int((~everyone.positive.any(0)).sum()),
     )
+
+
+def joint_table(
+    kept: KeptPredictions, *, num_resamples: int, seed: int = 0
+) -> dict[str, dict[str, Figure] | None]:
+    """For each row the figures of `avmix.evaluation.label_set_statistics.set_statistics`: of every
+    label set and of their combination; None without a clip that has its modality."""
+    resampling = Resampling(source=kept.source, num_resamples=num_resamples, seed=seed)
+    assert kept.label is not None
+    rare = {*kept.tail_classes}
+    tail = [np.array([name in rare for name in kept.classes[one.columns]]) for one in kept.sets]
+    rows: dict[str, dict[str, Figure] | None] = {}
+    for row, probability in kept.probability.items():
+        clips = kept.clips_of(row)
+        if not len(clips):
+            rows[row] = None
+            continue
+        of_row = set_statistics(
+            [probability[clips][:, one.columns] for one in kept.sets],
+            list(kept.label[clips].T),
+            kept.set_names,
+            tail=tail if rare else (),
+            subsets={name: inside[clips] for name, inside in kept.subsets.items()},
+        )
+        rows[row] = figures(of_row, resampling, clips=clips)
+    return rows
 
 
 def _fusion(
@@ -102,6 +129,8 @@ def check_comparable(first: KeptPredictions, other: KeptPredictions, name: str =
 
 
 def _kind(kept: KeptPredictions) -> str:
+    if kept.set_names:
+        return f"one of each of {', '.join(kept.set_names)}"
     return "one of the classes" if kept.single else "any number of classes"
 
 

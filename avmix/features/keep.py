@@ -251,6 +251,7 @@ def _finish(
     write_manifest(
         keeping.out, classes=manifest.classes, protocol=manifest.protocol,
         splits=dict(sorted(kept.items())), leaks=source.get("leaks", ""),
+        label_sets=manifest.label_sets, tail_classes=manifest.tail_classes,
         notes={"features": "features.json says of what the rows of SPLIT.safetensors are"},
     )  # fmt: skip
     written = read_manifest(keeping.out, split)

@@ -35,7 +35,7 @@ def network_for_clips(path: Path, config: TrainConfig) -> TrainedNetwork:
     config = replace(config, frontend=frontend, model=model)
     network = build_model(
         model, len(state.classes), clip=config.clip, frontend=frontend,
-        binary=state.config.loss.binary,
+        binary=state.config.loss.binary, sets=state.config.loss.label_sets(state.classes),
     )  # fmt: skip
     encoders = FrozenEncoders(config, {"video": network.video, "audio": network.audio})
     ours = encoders.identity(identity["views"], identity["dtype"])

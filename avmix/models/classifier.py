@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from avmix.config import ClipConfig, FrontendConfig, ModelConfig, TrainConfig
 from avmix.config.mix_method import parse_mix_method
 from avmix.config.unused_options import value_at
+from avmix.label_sets import LabelSet
 from avmix.mix.hidden_mix import HiddenMix
 from avmix.models.absent_encoder import AbsentEncoder
 from avmix.models.encoder import AnyEncoder, AudioSpec, Encoder, VideoSpec
@@ -205,19 +206,21 @@ def build_model(
     frontend: FrontendConfig = _FRONTEND,
     load_weights: bool = True,
     binary: bool = False,
+    sets: Sequence[LabelSet] = (),
 ) -> LateFusionClassifier:
     """Build the network of `config`, randomly initialised from torch's generator, for clips as
     described by `clip` and `frontend`.
 
     `load_weights`: begin with those that `config` names; not where a checkpoint gives them all.
-    `binary`: logits are of sigmoids (loss.kind binary), which matters to the fusion `average`.
+    `binary`: logits are of sigmoids (loss.kind binary), or `sets`: of a distribution over the
+    classes of each label set, which matters to the fusion `average`.
     Raises ValueError, which names the option, for an encoder that there is none of, that wants
     other clips, or whose weights do not fit.
     """
     if config.joint.encoder:
         joint = joint_encoder(config.joint, clip, frontend, load_weights=load_weights)
         of_video, of_audio = (config.shared_width or width for width in joint.num_features)
-        fusion = build_fusion(config, of_video, of_audio, num_classes, binary)
+        fusion = build_fusion(config, of_video, of_audio, num_classes, binary, sets)
         return JointClassifier(joint, fusion, config.shared_width)
     video: Encoder | None = None
     audio: Encoder | None = None
@@ -230,7 +233,7 @@ def build_model(
         video = video or AbsentEncoder(VideoSpec(), num_stages)
         audio = audio or AbsentEncoder(AudioSpec(), num_stages)
     widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
-    fusion = build_fusion(config, widths[0], widths[1], num_classes, binary)
+    fusion = build_fusion(config, widths[0], widths[1], num_classes, binary, sets)
     return LateFusionClassifier(video, audio, fusion, config.shared_width)
 
 

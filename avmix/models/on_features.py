@@ -1,9 +1,12 @@
 """Networks on kept features: what comes after the encoders, and nothing before it."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from avmix.config import ModelConfig
+from avmix.label_sets import LabelSet
 from avmix.mix.mix_plan import PlacedPlan
 from avmix.models.absent_encoder import AbsentEncoder
 from avmix.models.classifier import LateFusionClassifier
@@ -55,10 +58,16 @@ AnyFrontend = Frontend | KeptFrontend
 
 
 def build_on_features(
-    config: ModelConfig, num_video: int, num_audio: int, num_classes: int, *, binary: bool = False
+    config: ModelConfig,
+    num_video: int,
+    num_audio: int,
+    num_classes: int,
+    *,
+    binary: bool = False,
+    sets: Sequence[LabelSet] = (),
 ) -> LateFusionClassifier:
     """Build the network of `config` for features of these widths: projection, fusion and heads,
-    randomly initialised from torch's generator. `binary`: for the sigmoids of loss.kind binary."""
+    randomly initialised from torch's generator. `binary` and `sets`: of `build_fusion`."""
     video: Encoder = KeptEncoder(num_video, VideoSpec())
     audio: Encoder = KeptEncoder(num_audio, AudioSpec())
     if config.modalities == "audio":
@@ -66,5 +75,5 @@ def build_on_features(
     if config.modalities == "video":
         audio = AbsentEncoder(AudioSpec(), 0)
     widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
-    fusion = build_fusion(config, widths[0], widths[1], num_classes, binary)
+    fusion = build_fusion(config, widths[0], widths[1], num_classes, binary, sets)
     return LateFusionClassifier(video, audio, fusion, config.shared_width)

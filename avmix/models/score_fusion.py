@@ -5,6 +5,7 @@ The modality heads are what is combined, so they share nothing else with the fus
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from avmix.config import Missing
+from avmix.label_sets import LabelSet
 from avmix.models.fusion import Fusion
+from avmix.models.set_softmax import log_softmax
 from avmix.types import Heads
 
 
@@ -27,10 +30,13 @@ class ScoreFusion(Fusion):
         dropout: float,
         missing: Missing = "mask",
         binary: bool = False,
+        sets: Sequence[LabelSet] = (),
     ) -> None:
-        """As `Fusion`; `binary`: logits are of sigmoids, a decision for each class by itself."""
+        """As `Fusion`; `binary`: logits are of sigmoids, a decision for each class by itself;
+        `sets`: a distribution over the classes of each of these."""
         super().__init__(num_video, num_audio, num_classes, dropout, missing)
         self._binary = binary
+        self._sets = sets
         self.video = nn.Linear(num_video, num_classes)
         self.audio = nn.Linear(num_audio, num_classes)
 
@@ -71,8 +77,11 @@ class AverageFusion(ScoreFusion):
             of_audio = torch.where(use_audio, audio.float(), video.float() * use_video)
             yes = torch.logaddexp(logsigmoid(of_video), logsigmoid(of_audio))
             return yes - torch.logaddexp(logsigmoid(-of_video), logsigmoid(-of_audio))
-        of_video, of_audio = video.float().log_softmax(1), audio.float().log_softmax(1)
-        first, second = _in_place_of_each_other(of_video, of_audio, use_video, use_audio)
+        of_video = log_softmax(video.float(), self._sets)
+        of_audio = log_softmax(audio.float(), self._sets)
+        first, second = _in_place_of_each_other(
+            of_video, of_audio, use_video, use_audio, self._sets
+        )
         return torch.logaddexp(first, second) - math.log(2)
 
 
@@ -95,10 +104,14 @@ class WeightedFusion(ScoreFusion):
         dropout: float,
         missing: Missing = "mask",
         binary: bool = False,
+        sets: Sequence[LabelSet] = (),
     ) -> None:
-        """As `Fusion`; `missing` cannot act. Raises ValueError for sigmoids (`binary`)."""
+        """As `Fusion`; `missing` cannot act. Raises ValueError for sigmoids (`binary`) and label
+        sets."""
         if binary:
             raise ValueError("weighted fusion averages distributions over classes, not sigmoids")
+        if sets:
+            raise ValueError("weighted fusion is of one distribution, not one for each label set")
         super().__init__(num_video, num_audio, num_classes, dropout, "mask")
         self.video_weight: Tensor
         self.video_temperature: Tensor
@@ -146,11 +159,17 @@ class ProductFusion(ScoreFusion):
 
 
 def _in_place_of_each_other(
-    video: Tensor, audio: Tensor, use_video: Tensor, use_audio: Tensor
+    video: Tensor,
+    audio: Tensor,
+    use_video: Tensor,
+    use_audio: Tensor,
+    sets: Sequence[LabelSet] = (),
 ) -> tuple[Tensor, Tensor]:
     """Logarithms of probabilities (b k); in place of a modality that is not to be used, the other
-    one, so that any mean of both is that one; of none, uniform."""
+    one, so that any mean of both is that one; of none, uniform (in each of `sets`)."""
     uniform = torch.full_like(video, -math.log(video.shape[1]))
+    for one in sets:
+        uniform[:, one.columns] = -math.log(one.num_classes)
     first = torch.where(use_video, video, torch.where(use_audio, audio, uniform))
     second = torch.where(use_audio, audio, torch.where(use_video, video, uniform))
     return first, second

@@ -222,6 +222,7 @@ class Annotations:
         video_labels: Sequence[str] | None = None,
         audio_labels: Sequence[str] | None = None,
         unknown_labels: Sequence[str] = (),
+        subsets: Sequence[str] = (),
     ) -> None:
         """The clip of this row, unless an earlier one is it already or the row is impossible.
 
@@ -250,6 +251,7 @@ class Annotations:
             video_labels=None if video_labels is None else tuple(video_labels),
             audio_labels=None if audio_labels is None else tuple(audio_labels),
             unknown_labels=tuple(unknown_labels),
+            subsets=tuple(subsets),
         )
         first = self.clips.get(clip_id)
         if first is not None and first.split != split and self.official:

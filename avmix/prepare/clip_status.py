@@ -173,6 +173,7 @@ def _judge(
         video_labels=clip.video_labels,
         audio_labels=clip.audio_labels,
         unknown_labels=clip.unknown_labels,
+        subsets=clip.subsets,
     )
     return _kept(clip, remarks, entry, others)
 

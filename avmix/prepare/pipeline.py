@@ -13,6 +13,7 @@ from typing import Any
 
 from avmix.data.manifest import ManifestError, write_manifest
 from avmix.decode.request import Track
+from avmix.label_sets import has_one_of_each, label_sets
 from avmix.media.folder_walk import File
 from avmix.media.frame_scan import Check
 from avmix.prepare.annotation_values import plain
@@ -232,6 +233,8 @@ def _write(
         splits={split: entries for split in SPLITS if (entries := _kept_in(split, judged))},
         notes=_notes(protocol, inventory, options),
         leaks=protocol.leaks,
+        label_sets=protocol.label_sets,
+        tail_classes=protocol.tail_classes,
     )
     stage(staged, files)
     changed = publish(staged, target, overwrite=options.overwrite)
@@ -279,8 +282,9 @@ def _check_some(protocol: Protocol, kept: Sequence[Entry]) -> None:
 def restricted(protocol: Protocol, classes: Collection[str]) -> Protocol:
     """Restrict a protocol to some classes, under another name: results are of another task.
 
-    Of a clip with several labels those of these classes stay. Raises `ManifestError` where one is
-    no class of the protocol.
+    Of a clip with several labels those of these classes stay; with label sets, clips that have one
+    of each set. Raises `ManifestError` where one is no class of the protocol, or a label set has
+    fewer than two left.
     """
     known = {plain(name): name for name in protocol.classes}
     for name in classes:
@@ -290,10 +294,15 @@ def restricted(protocol: Protocol, classes: Collection[str]) -> Protocol:
             raise ManifestError(f"--classes: {protocol.name} has no class {name!r}{hint}")
     wanted = {known[plain(name)] for name in classes}
     chosen = tuple(name for name in protocol.classes if name in wanted)
+    try:
+        sets = label_sets(chosen, protocol.label_sets)
+    except ValueError as error:
+        raise ManifestError(f"--classes: {error}") from None
     kept = tuple(
         found
         for clip in protocol.expected
         if (found := clip.of_classes(wanted)).labels or found.unknown_labels
+        if not sets or has_one_of_each(found.labels, sets)
     )
     digest = hashlib.sha256("\n".join(chosen).encode()).hexdigest()[:6]
     said = Problem(where="--classes", text="", dropped=False,
@@ -301,6 +310,7 @@ def restricted(protocol: Protocol, classes: Collection[str]) -> Protocol:
                    f"{len(protocol.expected)} clips")  # fmt: skip
     return replace(protocol, name=f"{protocol.name}/{len(chosen)}_classes_{digest}",
                    classes=chosen, expected=kept, problems=(*protocol.problems, said),
+                   tail_classes=tuple(name for name in protocol.tail_classes if name in wanted),
                    published={}, leaks=protocol.leaks if in_two_splits(kept) else "")  # fmt: skip
 
 

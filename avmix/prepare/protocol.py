@@ -34,9 +34,10 @@ class Expected:
     where: str = ""
     """`testlist01.txt:17`: for messages."""
     video_labels: tuple[str, ...] | None = None
-    """As of `avmix.types.Entry`, like the next two."""
+    """As of `avmix.types.Entry`, like the next three."""
     audio_labels: tuple[str, ...] | None = None
     unknown_labels: tuple[str, ...] = ()
+    subsets: tuple[str, ...] = ()
 
     def of_classes(self, wanted: Collection[str]) -> "Expected":
         """With the labels that are among these classes."""
@@ -88,5 +89,8 @@ class Protocol:
     """Why sources are in two splits by this protocol's definition: allowed then, and printed."""
     needs_audio: bool = False
     """True: clips without audio are left out; False: kept, with masks of what is present."""
+    label_sets: tuple[str, ...] = ()
+    """As of `avmix.data.manifest.Manifest`, like the next one."""
+    tail_classes: tuple[str, ...] = ()
     annotation_sha256: str = ""
     """Hash of the files that it was read from."""

@@ -41,13 +41,18 @@ def read_parents(
 ) -> Parents:
     """The real clips of the train split of the manifest in `folder` (None: `root`), or few of it.
 
-    Raises `SynthError` for numbers out of range, and `ManifestError`.
+    Raises `SynthError` for numbers out of range and for label sets, and `ManifestError`.
     """
     if shots < 0 or not 0 <= shots_seed < 2**32:
         raise SynthError(
             f"--shots must be at least 0 and --shots-seed in [0, 2**32), got {shots}, {shots_seed}"
         )
     whole = read_manifest(folder or root, "train")
+    if whole.label_sets:
+        raise SynthError(
+            f"{folder or root}: clips have a label of each of {', '.join(whole.label_sets)}; "
+            "synthetic clips are made of clips of one label"
+        )
     chosen = few_shot(whole, shots, shots_seed, shots_by)
     # What was made of synthetic clips would have no parent that can be looked up.
     real = tuple(e for e in chosen.entries if e.synthetic is None)

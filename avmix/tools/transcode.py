@@ -282,5 +282,7 @@ def _finish(
         splits=splits,
         notes={**notes, "counts": counts, "source": header.get("notes", {})},
         leaks=header.get("leaks", ""),
+        label_sets=first.label_sets,
+        tail_classes=first.tail_classes,
     )
     return counts

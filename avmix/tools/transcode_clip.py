@@ -175,4 +175,5 @@ def _row(job: Job, stretch: Entry, path: Path, out: Path) -> Entry:
         video_labels=old.video_labels,
         audio_labels=old.audio_labels,
         unknown_labels=old.unknown_labels,
+        subsets=old.subsets,
     )

@@ -6,6 +6,7 @@ ln(k) where classes are balanced. No error is raised, and a mean over seeds hide
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from avmix.config import LossConfig, TrainConfig
+from avmix.label_sets import LabelSet
 from avmix.types import Heads
 
 HEADS = Heads._fields
@@ -46,17 +48,24 @@ def guessing_loss(
     *,
     known: Float[Tensor, " k"] | None = None,
     class_weight: Float[Tensor, " k"] | None = None,
+    sets: Sequence[LabelSet] = (),
 ) -> float:
     """Loss, in nats, of the best constant prediction where `frequency` is the mean of the targets.
 
     `known`: what each class weighs in the loss because of labels that are unknown, 1 where none is
-    and on average over the classes; None: 1. `class_weight`: of `head_losses`.
+    and on average over the classes; None: 1. `class_weight` and `sets`: of `head_losses`.
 
     `cross_entropy`: -sum_k p_k ln(p_k / sum(p)), p smoothed towards 1 / k: the entropy of p, which
     adds up to 1 but for `mix.labels` max. `binary`: the mean over classes of the entropy of
     (p_k, 1 - p_k), p smoothed towards 1 / 2. The loss is linear in the targets, so that those of
     mixed clips count by their mean, like all others.
     """
+    if sets:
+        return sum(
+            s.weight * guessing_loss(frequency[s.columns], kind, label_smoothing, class_weight=None
+                                     if class_weight is None else class_weight[s.columns])
+            for s in sets
+        )  # fmt: skip
     p = frequency.double()
     weight = torch.ones_like(p) if class_weight is None else class_weight.double().cpu()
     if kind == "binary":
@@ -168,11 +177,13 @@ class ChanceMeter:
         num_classes: int,
         device: torch.device,
         class_weight: Float[Tensor, " k"] | None = None,
+        sets: Sequence[LabelSet] = (),
     ) -> None:
         """`state`: of the run's last checkpoint; None where an older version wrote it. Then the
         number of epochs is unknown to the end of the run, and `at_chance` finds nothing.
-        `class_weight`: of `head_losses`."""
+        `class_weight` and `sets`: of `head_losses`."""
         self._config = config
+        self._sets = sets
         self._class_weight = class_weight
         self._several = config.several_labels
         self._epochs = None if state is None else state.epochs
@@ -245,8 +256,8 @@ class ChanceMeter:
             frequency = target / num_clips
         judged = (
             getattr(self._config, name) > 0
-            and guessing_loss(frequency, kind, known=known) > _NOTHING_TO_GUESS
+            and guessing_loss(frequency, kind, known=known, sets=self._sets) > _NOTHING_TO_GUESS
         )
         guessing = guessing_loss(frequency, kind, self._config.label_smoothing, known=known,
-                                 class_weight=self._class_weight)  # fmt: skip
+                                 class_weight=self._class_weight, sets=self._sets)  # fmt: skip
         return HeadEpoch(loss=loss / num_clips, guessing=guessing if judged else None)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -14,6 +14,7 @@ from avmix.config import MixConfig, TrainConfig
 from avmix.data.loader import EvalLoader, TrainLoader
 from avmix.data.sample import WORTH_HINT, BadClip, TooManyBadClips
 from avmix.evaluation.metrics import EVAL_ROWS, NEEDS, Predictions
+from avmix.label_sets import LabelSet
 from avmix.mix import Clips, clip_grids, draw_plan, mixed_targets
 from avmix.mix.clip_grid import FEATURE_GRIDS
 from avmix.mix.hidden_mix import hidden_mix
@@ -21,6 +22,7 @@ from avmix.mix.mix_plan import PlacedPlan
 from avmix.models import LateFusionClassifier
 from avmix.models.classifier import Output
 from avmix.models.on_features import AnyFrontend
+from avmix.models.set_softmax import softmax
 from avmix.rng import rng
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.losses import (
@@ -54,13 +56,14 @@ def train_one_epoch(
     meter: ChanceMeter,
     average: WeightAverage | None = None,
     class_weight: Float[Tensor, " k"] | None = None,
+    sets: Sequence[LabelSet] = (),
 ) -> Stopwatch:
     """Train on steps `first_step` to the last of `epoch`; returns where the time went.
 
     `network` maps (video, audio, has_video, has_audio, mix) to an `Output`. `save(step)` is called
     every `run.save_every` steps with the number of the step that comes next. `meter` adds up what
     the heads do in the epoch; it goes on with its sums where `first_step` is not 0. `average`
-    follows the weights. `class_weight`: of `head_losses`.
+    follows the weights. `class_weight` and `sets`: of `head_losses`.
     """
     seed, optim, num_steps = config.run.seed, config.optim, loader.num_steps
     mix = mix_of_epoch(config.mix, epoch, optim.epochs)
@@ -101,12 +104,12 @@ def train_one_epoch(
         present = where_known(presence(has_video, has_audio), target)
         losses = head_losses(
             mixed.logits, target, present, config.loss.label_smoothing, config.loss.kind,
-            class_weight,
+            class_weight, sets,
         )  # fmt: skip
         meter.add(losses, target, present)
         consistency = consistency_losses(
             config.loss, placed, mixed, clean, batch.has_video, batch.has_audio,
-            softened=None if batch.audio_target is None else target,
+            softened=None if batch.audio_target is None else target, sets=sets,
         )  # fmt: skip
         loss = objective(config.loss, losses, consistency)
 
@@ -262,33 +265,39 @@ def evaluate(
     several: bool = False,
     *,
     average: Literal["probabilities", "logits"] = "probabilities",
+    sets: Sequence[LabelSet] = (),
+    one_of_many: bool = False,
 ) -> Evaluation:
     """Probabilities of every clip for each of `EVAL_ROWS`, averaged in float64 over those of its
     views that have what the row needs (`avmix.evaluation.metrics.NEEDS`): an audio head says
     nothing of a window without audio. With `average` logits these are averaged instead, which is
     the geometric mean of the probabilities, scaled to add up to 1. `several`: clips have several
-    labels, and probabilities are sigmoids of the logits, not their softmax.
+    labels, and probabilities are sigmoids of the logits, not their softmax. `sets`: they have one
+    label of each label set, and probabilities are the softmax over the classes of each.
+    `one_of_many`: the network was trained on one label a clip, so that its probabilities are a
+    softmax, though the clips have several.
 
     A clip is missing, with the reason, where a view of it cannot be read, or its waveform or what
     the network says of it is not finite: nan has a largest entry, too, and would count as a class.
 
     Raises `TooManyBadClips`, which names the split, when none of its clips can be evaluated.
     """
+    binary = several and not one_of_many
     model.eval()
     runtime.broadcast_buffers(model)
     sums: dict[int, Tensor] = {}  # row of the manifest -> (len(EVAL_ROWS) k)
     counts: dict[int, Tensor] = {}  # -> (len(EVAL_ROWS)): views that have what the row needs
     views: dict[int, int] = {}
-    labels: dict[int, int | Tensor] = {}
+    labels: dict[int, Tensor] = {}
     bad: dict[int, BadClip] = {}
     for batch, bad_now in loader:
         bad.update({b.row: b for b in bad_now})
         if batch is None:
             continue
         logits = _eval_rows(model, frontend, batch.to(runtime.device))
-        said = logits if average == "logits" else _probability(logits, several)
+        said = logits if average == "logits" else _probability(logits, binary, sets)
         said = said.double().cpu()
-        wanted = _eval_targets(batch) if several else None
+        wanted = _eval_targets(batch) if several else _labels(batch, sets)
         present = _present(batch)
         said = said.where(present[:, :, None], 0)
         problems = _not_finite(batch, said)
@@ -299,7 +308,7 @@ def evaluate(
             sums[row] = sums.get(row, 0) + said[:, i]
             counts[row] = counts.get(row, 0) + present[:, i].long()
             views[row] = views.get(row, 0) + 1
-            labels[row] = int(batch.target[i].argmax()) if wanted is None else wanted[:, i]
+            labels[row] = wanted[:, i] if several else wanted[i]
     ours = {row: (labels[row], total / counts[row].clamp(min=1)[:, None], counts[row] > 0)
             for row, total in sums.items() if views[row] == loader.num_views}  # fmt: skip
     clips = {row: clip for part in runtime.gather(ours) for row, clip in part.items()}
@@ -316,17 +325,17 @@ def evaluate(
     rows = sorted(clips)
     stacked = torch.stack([clips[row][1] for row in rows], 1)
     counted = torch.stack([clips[row][2] for row in rows], 1)
-    found = [clips[row][0] for row in rows]
-    label, target = (None, torch.stack(found, 1)) if several else (torch.tensor(found), None)
+    found = torch.stack([clips[row][0] for row in rows], 1 if several else 0)
     if average == "logits":
-        stacked = _probability(stacked, several).where(counted[:, :, None], 0)
+        stacked = _probability(stacked, binary, sets).where(counted[:, :, None], 0)
     return Evaluation(
         predictions=Predictions(
             row=torch.tensor(rows),
-            label=torch.full((len(rows),), -1) if label is None else label,
+            label=torch.full((len(rows),), -1) if several else found,
             probability=dict(zip(EVAL_ROWS, stacked.float(), strict=True)),
             counted=dict(zip(EVAL_ROWS, counted, strict=True)),
-            target=None if target is None else dict(zip(EVAL_ROWS, target, strict=True)),
+            target=dict(zip(EVAL_ROWS, found, strict=True)) if several else None,
+            sets=tuple(sets),
         ),
         bad=tuple(missing[row] for row in sorted(missing)),
     )
@@ -375,8 +384,17 @@ def _eval_rows(
     return torch.stack(logits).float()
 
 
-def _probability(logits: Float[Tensor, "rows b k"], several: bool) -> Float[Tensor, "rows b k"]:
-    return logits.sigmoid() if several else logits.softmax(2)
+def _probability(
+    logits: Float[Tensor, "rows b k"], binary: bool, sets: Sequence[LabelSet]
+) -> Float[Tensor, "rows b k"]:
+    return logits.sigmoid() if binary else softmax(logits, sets)
+
+
+def _labels(batch: Batch, sets: Sequence[LabelSet]) -> Int64[Tensor, "b *s"]:
+    """The class of each clip, or that of each set, counted within it."""
+    if not sets:
+        return batch.target.argmax(1)
+    return torch.stack([batch.target[:, one.columns].argmax(1) for one in sets], 1)
 
 
 def _eval_targets(batch: Batch) -> Float[Tensor, "rows b k"]:

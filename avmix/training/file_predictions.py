@@ -15,7 +15,6 @@ from avmix.data.eval_set import EvalSet
 from avmix.data.loader import BatchSource, eval_loader, read_limits
 from avmix.data.manifest import Manifest
 from avmix.data.sample import Loaded, Place, TooManyBadClips
-from avmix.data.sliding_set import SlidingSet
 from avmix.data.whole_files import entry_of_file
 from avmix.decode import DecodeError, Limits
 from avmix.decode.source import Source, as_file, name_of
@@ -68,15 +67,11 @@ class Reading:
     """Loader processes; 0: none, and a file that crashes the decoder takes the program along."""
     clip_seconds: float = 60.0
     """Time limit for reading the windows of one entry."""
-    sliding: bool = False
-    """Neighbouring entries are windows of one file (`SlidingSet`); of one view each."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a number of windows that cannot be."""
         if self.num_views < 1:
             raise ValueError(f"num_views must be at least 1, got {self.num_views}")
-        if self.sliding and self.num_views > 1:
-            raise ValueError(f"num_views must be 1 for sliding windows, got {self.num_views}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
@@ -105,7 +100,7 @@ def predict_entries(
     config = trained.config
     if not entries:
         return Predicted(found={}, bad={})
-    views = (SlidingSet if reading.sliding else EvalSet)(
+    views = EvalSet(
         manifest=Manifest(
             classes=trained.classes, protocol="files", split="files", entries=tuple(entries),
             sha256="", several_labels=True,
@@ -122,8 +117,9 @@ def predict_entries(
     with closing(loader):
         try:
             found = engine.evaluate(
-                trained.network, trained.frontend, loader, here, config.loss.several_labels
-            )
+                trained.network, trained.frontend, loader, here, config.loss.several_labels,
+                sets=config.loss.label_sets(trained.classes),
+            )  # fmt: skip
         except TooManyBadClips as error:
             return Predicted(found={}, bad={clip.row: clip.reason for clip in error.bad})
     bad = {clip.row: clip.reason for clip in found.bad}
@@ -193,6 +189,7 @@ def _prediction(
         audio=of("audio head"),
         without_video=of("video missing"),
         without_audio=of("audio missing"),
+        label_sets=predictions.sets,
     )
 
 

@@ -1,4 +1,5 @@
-"""Labels of a run: whether clips have one or several, and what the classes weigh in the loss."""
+"""Labels of a run: whether clips have one, several or one of each label set, and what the classes
+weigh in the loss."""
 
 import hashlib
 import json
@@ -22,10 +23,14 @@ def with_labels(config: TrainConfig, train: Manifest) -> TrainConfig:
     """With `loss.labels` as the train split needs it, and the loss that goes with it; what clips
     have one label for is left as it is.
 
-    Raises `ManifestError` where the option says one and the manifest several; ValueError for
-    options that do not go with several.
+    Raises `ManifestError` where the option says one and the manifest several, or label sets and it
+    has none; ValueError for options that do not go with several.
     """
     loss = config.loss
+    if loss.labels == "sets" or (loss.labels == "auto" and train.label_sets):
+        return _with_sets(config, train)
+    if loss.set_weights and loss.labels == "auto":
+        raise ManifestError(f"loss.set_weights cannot act: {train.protocol} has no label sets")
     if loss.labels == "single" and train.several_labels:
         raise ManifestError(
             f"loss.labels single: clips of {train.protocol} have several labels, unknown ones or "
@@ -36,14 +41,31 @@ def with_labels(config: TrainConfig, train: Manifest) -> TrainConfig:
     return config
 
 
+def _with_sets(config: TrainConfig, train: Manifest) -> TrainConfig:
+    """With a weight for each label set of the manifest, by which its sets are known from then
+    on."""
+    loss, names = config.loss, train.label_sets
+    if not names:
+        raise ManifestError(
+            f"loss.labels sets: {train.protocol} has no label sets (label_sets in dataset.json)"
+        )
+    if unknown := sorted({*loss.set_weights} - {*names}):
+        raise ManifestError(
+            f"loss.set_weights: {train.protocol} has no label set {unknown[0]!r}; it has: "
+            f"{', '.join(names)}"
+        )
+    weights = {name: float(loss.set_weights.get(name, 1.0)) for name in names}
+    return replace(config, loss=replace(loss, labels="sets", set_weights=weights))
+
+
 def class_weights(config: TrainConfig, train: Manifest) -> tuple[Float32[Tensor, " k"] | None, str]:
     """Weight of each class in the loss (k) as `loss.class_weights` says, None for none; and a hash
     of the file that they are of, if any.
 
     `counts`: n clips / (k classes * n_c clips of the class), as "balanced" of scikit-learn, so that
-    the mean over clips is 1; for the binary loss negatives / positives, the weight of positives
-    (torch's `pos_weight`), of the labels that are known. 1 for a class without either. Raises
-    ValueError that names the file.
+    the mean over clips is 1 (of label sets in each, k being its classes); for the binary loss
+    negatives / positives, the weight of positives (torch's `pos_weight`), of the labels that are
+    known. 1 for a class without either. Raises ValueError that names the file.
     """
     option, classes = config.loss.class_weights, train.classes
     if not option:
@@ -58,7 +80,10 @@ def class_weights(config: TrainConfig, train: Manifest) -> tuple[Float32[Tensor,
     if config.loss.binary:
         weight = (total - unknown - positives) / positives
     else:
-        weight = total / (len(classes) * positives)
+        num_classes = torch.full((len(classes),), len(classes))
+        for one in config.loss.label_sets(classes):
+            num_classes[one.columns] = one.num_classes
+        weight = total / (num_classes * positives)
     usable = weight.isfinite() & (weight > 0)
     return weight.float().masked_fill(~usable, 1.0), ""
 

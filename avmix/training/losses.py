@@ -1,6 +1,6 @@
 """Loss functions: one loss per head, masked by presence, plus consistency losses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avmix.config import LossConfig
+from avmix.label_sets import LabelSet
 from avmix.mix.mix_plan import PlacedPlan
 from avmix.mix.targets import smoothed
 from avmix.models.classifier import Output
@@ -38,23 +39,40 @@ def head_losses(
     label_smoothing: float,
     kind: Literal["cross_entropy", "binary"] = "cross_entropy",
     class_weight: Float[Tensor, " k"] | None = None,
+    sets: Sequence[LabelSet] = (),
 ) -> Heads:
     """The loss of each head, mean over the clips that have its modality; float32.
 
     `cross_entropy`: -sum_k w_k y_k ln softmax(logits)_k, smoothed towards 1 / k; `binary`: the mean
     over classes of binary cross-entropy -(w_k y_k ln p_k + (1 - y_k) ln(1 - p_k)), smoothed towards
-    1 / 2. `class_weight` is w; None: 1.
+    1 / 2. `class_weight` is w; None: 1. With label `sets` the cross-entropy is the weighted sum of
+    those of each set over its own classes.
 
     Of a clip with unknown labels (nan) it is the mean over the classes that are known, the partial
     BCE of Durand et al. (CVPR 2019) with g(p) = 1 / p: a clip weighs the same, however much of it
     is known. Such clips must not be `present` where nothing is known of them (`where_known`).
     """
 
+    def cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor | None) -> Tensor:
+        each = smoothed(target, label_smoothing) * logits.log_softmax(1)
+        return -(each if class_weight is None else each * class_weight).sum(1)
+
     def one(logits: Tensor, target: Tensor, present: Tensor) -> Tensor:
         logits = logits.float()
-        if kind == "cross_entropy":
-            each = smoothed(target, label_smoothing) * logits.log_softmax(1)
-            loss = -(each if class_weight is None else each * class_weight).sum(1)
+        if sets:
+            loss = torch.stack(
+                [
+                    s.weight
+                    * cross_entropy(
+                        logits[:, s.columns],
+                        target[:, s.columns],
+                        None if class_weight is None else class_weight[s.columns],
+                    )
+                    for s in sets
+                ]
+            ).sum(0)
+        elif kind == "cross_entropy":
+            loss = cross_entropy(logits, target, class_weight)
         else:
             known = ~target.isnan()
             # Before the loss, not after it: 0 * nan would be the gradient.
@@ -77,28 +95,37 @@ def consistency_losses(
     has_video: Bool[Tensor, " b"],
     has_audio: Bool[Tensor, " b"],
     softened: Heads | None = None,
+    sets: Sequence[LabelSet] = (),
 ) -> dict[str, Float[Tensor, ""]]:
     """Each consistency loss with a positive weight, by the name of its option, unweighted.
 
     `clean`: what the network says of the clips as they are, which `needs_clean` asks for; `has_*`:
     what these have. `softened`: the targets (b k), where audio may have a label of its own
     (`augment.background_label` soften, labels of each modality): heads are to agree only on clips
-    whose labels do.
+    whose labels do. With label `sets` a divergence is the weighted sum of those of each set.
     """
     video, audio, binary = plan.part("video"), plan.part("audio"), config.kind == "binary"
+    parts = [(s.columns, s.weight) for s in sets] or [(slice(None), 1.0)]
     found: dict[str, Tensor] = {}
     if config.agreement > 0:
         counts = same_label(video.lam, audio.lam, video.present, audio.present, SAME_LABEL)
         if softened is not None:
             apart = (softened.video - softened.audio).abs()
             # 1: nothing in common; of several labels one that is not common is enough.
-            apart = apart.nan_to_num(0.0).amax(1) if binary else apart.sum(1) / 2
+            apart = (
+                apart.nan_to_num(0.0).amax(1)
+                if binary
+                else torch.stack([apart[:, columns].sum(1) / 2 for columns, _ in parts]).amax(0)
+            )
             counts = counts & (apart <= SAME_LABEL)
-        found["agreement"] = agreement(
-            mixed.logits.video, mixed.logits.audio, counts, kind=config.agreement_kind,
-            temperature=config.agreement_temperature, confidence=config.agreement_confidence,
-            binary=binary,
-        )  # fmt: skip
+        found["agreement"] = _total([
+            weight * agreement(
+                mixed.logits.video[:, columns], mixed.logits.audio[:, columns], counts,
+                kind=config.agreement_kind, temperature=config.agreement_temperature,
+                confidence=config.agreement_confidence, binary=binary,
+            )
+            for columns, weight in parts
+        ])  # fmt: skip
     if clean is None:
         return found
     if config.interpolation > 0:
@@ -106,11 +133,15 @@ def consistency_losses(
         lam = Heads(plan.lam, video.lam, audio.lam)
         counts = presence(video.present, audio.present)
         terms = [
-            weight * interpolation(logits, unmixed, plan.partner, own, seen, binary=binary)
+            weight * _total([
+                of_set * interpolation(logits[:, columns], unmixed[:, columns], plan.partner, own,
+                                       seen, binary=binary)
+                for columns, of_set in parts
+            ])
             for weight, logits, unmixed, own, seen in zip(
                 weights, mixed.logits, clean.logits, lam, counts, strict=True
             )
-        ]
+        ]  # fmt: skip
         found["interpolation"] = torch.stack(terms).sum()
     if config.contrastive > 0:
         both = [
@@ -123,6 +154,11 @@ def consistency_losses(
             for query, key, part, key_present in both
         ]).sum()  # fmt: skip
     return found
+
+
+def _total(terms: Sequence[Tensor]) -> Tensor:
+    """The sum; of one term itself, to the bit."""
+    return terms[0] if len(terms) == 1 else torch.stack([*terms]).sum()
 
 
 def needs_clean(config: LossConfig) -> bool:

@@ -58,7 +58,7 @@ def of_clips(
     """Loaders of files; their processes end with `at_end`. Raises as `train` does."""
     data, root, folder = config.data, Path(config.data.root), config.data.manifest_folder
     limits = read_limits(data.num_workers, data.clip_seconds)
-    several = config.loss.several_labels
+    several = config.loss.multi_hot
     _check_classes(clips.manifest, folder)
     train, trained_on, events = clips.manifest, clips.manifest.sha256, {}
     if config.augment.window == "event":

@@ -13,7 +13,7 @@ run.lock           host and process that train here (written by avmix.training.r
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,7 @@ class RunLog:
             of_heads = zip(HEADS, losses, strict=True)
             numbers = {f"train/epoch_loss_{name}": value for name, value in of_heads}
             for name, s in scores.items():
-                for metric, value in asdict(s).items() if s else ():
+                for metric, value in _numbers(asdict(s)) if s else ():
                     numbers[f"val/{name.replace(' ', '_')}/{metric}"] = value
             numbers = {tag: value for tag, value in numbers.items() if value is not None}
             _add_scalars(self._curves, numbers, (epoch + 1) * self._steps_per_epoch)
@@ -273,6 +273,15 @@ def _add_scalars(curves: SummaryWriter, numbers: Mapping[str, float], step: int)
     writer = curves.file_writer
     assert writer is not None
     writer.add_summary(Summary(value=values), step)
+
+
+def _numbers(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Metrics by name; those within others by a path: `sets/verb/top1`."""
+    for name, value in scores.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        else:
+            yield prefix + name, value
 
 
 def _strict(row: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from avmix.augment.video_transforms import apply_video, centred
 from avmix.config import ClipConfig, TrainConfig, from_values
 from avmix.decode import Limits, Source
 from avmix.evaluation.file_prediction import FilePrediction
+from avmix.label_sets import LabelSet
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.frontend import Frontend
 from avmix.system import strict_json
@@ -52,6 +53,12 @@ class TrainedNetwork(nn.Module):
         kernel = "torch" if config.frontend.kernel == "torch" else "auto"
         frontend = replace(config.frontend, kernel=kernel)
         self.frontend = Frontend(frontend, config.clip.sample_rate, network.pixels)
+
+    @property
+    def label_sets(self) -> tuple[LabelSet, ...]:
+        """Sets of the classes of each of which a clip has one, for example verbs and nouns; none
+        where there is one set of all."""
+        return self.config.loss.label_sets(self.classes)
 
     @property
     def clip(self) -> ClipConfig:
@@ -204,6 +211,7 @@ def load(
         network = build_model(
             config.model, len(classes), clip=config.clip, frontend=config.frontend,
             load_weights=False, binary=config.loss.binary,
+            sets=config.loss.label_sets(classes),
         )  # fmt: skip
         trained = TrainedNetwork(config, classes, network)
     except (ValueError, RuntimeError, MemoryError, OSError, AttributeError, TypeError) as error:

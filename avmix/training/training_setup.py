@@ -21,6 +21,7 @@ from avmix.data.loader import EvalLoader, TrainLoader
 from avmix.data.manifest import Manifest, read_log_mel
 from avmix.data.quarantine import Quarantine
 from avmix.data.train_clips import train_clips
+from avmix.label_sets import LabelSet
 from avmix.mix.frame_mixer import kernel_of
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.classifier import check_layers
@@ -75,6 +76,8 @@ class Training:
     """Of heads that learn nothing; at `state`, like all of this."""
     class_weight: Tensor | None
     """(k) of the classes in the loss; None: 1 each."""
+    sets: tuple[LabelSet, ...]
+    """Label sets; none where all classes are of one."""
     state: Checkpoint
     """Where the run stands: its last checkpoint, or its beginning."""
     notice: str
@@ -126,19 +129,21 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
         config = with_labels(replace(config, frontend=measured), clips.manifest)
         data = of_clips(config, clips, here, quarantine, at_end)
     classes, several = list(data.train.classes), config.loss.several_labels
+    sets = config.loss.label_sets(classes)
 
     seed_torch(rng(config.run.seed, 0, "weights"))  # initial weights: the same in every process
     if data.kept is not None:
         widths = data.kept.widths
         model = build_on_features(
-            config.model, widths.video, widths.audio, len(classes), binary=config.loss.binary
-        )
+            config.model, widths.video, widths.audio, len(classes),
+            binary=config.loss.binary, sets=sets,
+        )  # fmt: skip
         frontend: AnyFrontend = KeptFrontend()
     else:
         model = build_model(
             config.model, len(classes), clip=config.clip, frontend=config.frontend,
             load_weights=not (out / "last.pt").exists(),  # which has them
-            binary=config.loss.binary,
+            binary=config.loss.binary, sets=sets,
         )  # fmt: skip
         check_layers(model, config)
         frontend = Frontend(
@@ -173,7 +178,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     class_weight = data.class_weight
     if class_weight is not None:
         class_weight = class_weight.to(here.device)
-    meter = ChanceMeter(state.chance, config.loss, len(classes), here.device, class_weight)
+    meter = ChanceMeter(state.chance, config.loss, len(classes), here.device, class_weight, sets)
     if config.run.compile:
         runtime.check_compile(here.device, config.run.precision)
         model.compile()  # in place: its names, and what calls its parts, stay as they are
@@ -183,7 +188,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
                     loader=data.loader, val=data.val, held_out=held_out, model=model,
                     network=network, frontend=frontend, optimizer=optimizer, average=average,
                     meter=meter, class_weight=class_weight, state=state, notice=notice,
-                    expected=expected)  # fmt: skip
+                    expected=expected, sets=sets)  # fmt: skip
 
 
 def with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:
