@@ -14,8 +14,8 @@ committed: the result names the commit, and holds the fingerprint by which the t
 the code no longer computes it. `benchmarks/paste.py` makes tables and figures from it.
 
 `--evaluate-again DIR` trains nothing: the networks of a result, in DIR/NAME_seedS, are evaluated by
-the present code, for what older results lack: what fusion is worth. Their scores must be those of
-the result; the commit that trained them stays, that of the evaluation is added.
+the present code, for what older results lack: what fusion is worth. Rows about the same clips must
+have the same scores; the commit that trained them stays, that of the evaluation is added.
 """
 
 import argparse

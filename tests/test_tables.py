@@ -139,7 +139,7 @@ def test_a_variant_measured_before_there_was_fusion_gain_says_so(load: Any) -> N
     assert lines[0].endswith("| fusion gain, points: median | modality confusion, %: median |")
     assert lines[2].endswith("| +2.0 (-1.0 to 5.0) | 4.0 |")
     assert lines[3].endswith("| not measured | not measured |")
-    assert lines[-1].endswith("computed from the same networks at commit 0123456.")
+    assert lines[-1].endswith("trained networks were evaluated at commit 0123456.")
     assert "fusion" not in load("paste").table(old, {**old, "title": "older"})
     del new["runs"][1]["fusion"]  # not of every seed: not of the result
     assert "fusion gain" not in load("paste").table(new)

@@ -68,11 +68,12 @@ def measure(
 
 
 def evaluate_again(run: dict[str, Any], folder: Path, commit: str) -> dict[str, Any]:
-    """The figures of fusion of a run that was measured before there were any: the network in
-    `folder` is evaluated again, not trained.
+    """A run that was measured before evaluation said what fusion is worth: the network in `folder`
+    is evaluated by the present code, not trained.
 
-    Returns `run` with `fusion` and `evaluated`, the commit that evaluated it. Raises RuntimeError
-    where the folder holds another network than `run` is of, or evaluates to other scores.
+    Returns `run` with its scores, `fusion` and `evaluated`, the commit that evaluated it. Rows of
+    the table must have the scores that they had, but for those that are about fewer clips now.
+    Raises RuntimeError where they have not, and where the folder holds another network.
     """
     trained_at = run["environment"]["git_commit"]
     if set(_commits(folder)) != {trained_at}:
@@ -80,13 +81,16 @@ def evaluate_again(run: dict[str, Any], folder: Path, commit: str) -> dict[str, 
     with tempfile.TemporaryDirectory() as out:
         _script(["eval.py", "--checkpoint", str(folder), "--out", out], str(folder), False)
         result = json.loads((Path(out) / "result.json").read_text())
-    for row, old in run["scores"].items():
-        for metric, value in (old or {}).items():
-            new = (result["scores"][row] or {}).get(metric)
-            if value is not None and (new is None or abs(new - value) > _SAME_SCORE):
-                raise RuntimeError(f"{folder}: {metric} of {row} was {value} and is {new}: this "
-                                   "code evaluates otherwise; train it again")  # fmt: skip
-    return {**run, "fusion": fusion_of(result), "evaluated": {"commit": commit}}
+    for row, new in result["scores"].items():
+        old = run["scores"].get(row) or {}
+        if new is None or new["num_clips"] != old.get("num_clips", run["num_evaluated"]):
+            continue
+        for metric, value in old.items():
+            if value is not None and abs(new[metric] - value) > _SAME_SCORE:
+                raise RuntimeError(f"{folder}: {metric} of {row} was {value} and is {new[metric]}: "
+                                   "this code evaluates otherwise; train it again")  # fmt: skip
+    again = {"scores": result["scores"], "fusion": fusion_of(result)}
+    return {**run, **again, "evaluated": {"commit": commit}}
 
 
 _SAME_SCORE = 1e-3

@@ -110,7 +110,7 @@ def about_fusion(results: Sequence[dict[str, Any]]) -> list[str]:
         said.append(f"Their 95 % intervals over sources, the median over seeds of each end: {of}.")
     commits = dict.fromkeys(run["evaluated"]["commit"][:7] for run in runs if "evaluated" in run)
     if commits:
-        said.append(f"They were computed from the same networks at commit {', '.join(commits)}.")
+        said.append(f"The trained networks were evaluated at commit {', '.join(commits)}.")
     return said
 
 
