@@ -57,7 +57,7 @@ def single_label(probability: Float[np.ndarray, "n k"], label: Int64[np.ndarray,
 
 def statistics(answers: Answers) -> dict[str, Statistic]:
     """Every metric, by its name: top1, top5 (from 6 classes on), mean_class, f1, nll, brier, ece,
-    ks, map, auc, d_prime; mean_class only of single-label clips.
+    ks, map, auc, d_prime; mean_class only of single-label clips, exact only of others.
 
     `brier` of single-label clips is the sum over classes, 0 to 2 (Brier, 1950); `ks` the
     calibration error without bins (`avmix.evaluation.ranking.calibration_gap`). What is over
@@ -69,6 +69,8 @@ def statistics(answers: Answers) -> dict[str, Statistic]:
         found["top5"] = hit_at(answers, 5)
     if answers.single:
         found["mean_class"] = _mean_class(answers)
+    else:
+        found["exact"] = _exact(answers)
     found["f1"] = _f1(answers)
     found |= _likelihoods(answers)
     confidence, right, counted = calibration_pairs(answers)
@@ -90,6 +92,17 @@ def hits_at(answers: Answers, most: int) -> tuple[np.ndarray, np.ndarray]:
     first = (-shown).argsort(1, kind="stable")[:, :most]
     hits = np.take_along_axis(answers.positive, first, 1).max(1)
     return hits.astype(np.float64), answers.positive.max(1).astype(np.float64)
+
+
+def _exact(answers: Answers) -> Statistic:
+    """Share of clips whose m labels are their m most probable classes, in any order; of clips
+    without a known label there is none. Of equally probable classes the first comes first."""
+    shown = np.where(answers.known, answers.probability, -np.inf)
+    place = (-shown).argsort(1, kind="stable").argsort(1)
+    many = answers.positive.sum(1)
+    right = ((place < many[:, None]) == answers.positive).all(1)
+    counted = many > 0
+    return ratio((right & counted).astype(np.float64), counted.astype(np.float64))
 
 
 def _mean_class(answers: Answers) -> Statistic:

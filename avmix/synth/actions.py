@@ -172,6 +172,13 @@ ACTIONS = tuple(
     for sound in sounds
 )
 """The ten classes of the usual set."""
+UNSEEN_ACTIONS = tuple(
+    Action(name=f"{motion}_{sound}", motion=motion, sound=sound, timing="together")
+    for motion, sounds in _GRID.items()
+    for sound in get_args(Sound)
+    if sound not in sounds
+)
+"""The six pairs of a motion and a sound that are none of them."""
 TIMING_ACTIONS = tuple(
     Action(name=timing, motion=None, sound=None, timing=timing) for timing in get_args(Timing)
 )

@@ -117,6 +117,15 @@ SOURCES = {
         "avmix/mix",
         "avmix/models",
     ),
+    "unseen_pairs": (
+        "avmix/evaluation/clip_statistics.py",
+        "avmix/mix",
+        "avmix/models",
+        "avmix/recipes/toy.py",
+        "avmix/synth/actions.py",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
+    ),
     "rows": (
         "avmix/prepare/annotation_rows.py",
         "avmix/prepare/annotation_values.py",
