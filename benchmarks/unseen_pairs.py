@@ -1,9 +1,9 @@
-"""Are motions and sounds recognised in pairs that were never trained on?
+"""Are motions and noises recognised in pairs that were never trained on?
 
     python benchmarks/unseen_pairs.py
 
 Trains the demo on the toy set with `--factors`, where a clip is labelled with its motion and its
-sound, with and without mixing, and evaluates the splits `test` (ten pairs, all trained on) and
+noise, with and without mixing, and evaluates the splits `test` (ten pairs, all trained on) and
 `unseen` (the six others). The result is written again after each network; what is in it is not done
 again by the same code.
 """

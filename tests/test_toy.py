@@ -273,12 +273,12 @@ def test_timing_set_is_made(maker: Any, tmp_path: Path):
 
 
 def test_pairs_that_are_never_trained_on_are_a_split_of_their_own(maker: Any, tmp_path: Path):
-    """Every motion and every sound is trained on, six of their pairs never; each modality has its
+    """Every motion and every noise is trained on, six of their pairs never; each modality has its
     own label."""
     arguments = maker.Arguments(train=40, val=10, test=12, seed=0, difficulty=0.5, timing=False,
                                 factors=True)  # fmt: skip
     jobs = list(maker.jobs_of(tmp_path, arguments))
-    pairs = {s: {maker.factors_of(job.action) for job in jobs if job.split == s}
+    pairs = {s: {maker.act.factors_of(job.action) for job in jobs if job.split == s}
              for s in arguments.splits}  # fmt: skip
     assert {split: len(found) for split, found in pairs.items()} == {
         "train": 10, "val": 10, "test": 10, "unseen": 6,

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import av
 import numpy as np
@@ -66,7 +66,7 @@ class Arguments:
     def classes(self) -> tuple[str, ...]:
         """Names, in the order of the outputs."""
         if self.factors:
-            return *get_args(act.Motion), *get_args(act.Sound)
+            return act.FACTORS
         return tuple(action.name for action in self.actions)
 
     @property
@@ -109,7 +109,7 @@ class Job:
     seed: int
     difficulty: float
     factors: bool
-    """Whether its labels are its motion and its sound."""
+    """Whether its labels are its motion and its noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--factors", action="store_true",
-        help="label motion and sound; a split `unseen` of pairs that the others lack",
+        help="label motion and noise; a split `unseen` of pairs that the others lack",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, default=2, help="processes (2)")
     parser.add_argument("--overwrite", action="store_true", help="replace the set in --out")
@@ -171,7 +171,7 @@ def main(
         factors=options.factors,
     )
     if arguments.timing and arguments.factors:
-        parser.error("--factors labels motion and sound, which say nothing with --timing")
+        parser.error("--factors labels motion and noise, which say nothing with --timing")
     if not 0 <= arguments.difficulty <= 1:
         parser.error("--difficulty must be from 0 to 1")
     if arguments.train < len(arguments.actions):
@@ -315,7 +315,7 @@ def make_clip(job: Job) -> Made:
         difficulty=job.difficulty,
     )
     wave = audio_of(scene)
-    labels = factors_of(job.action) if job.factors else (job.action.name,)
+    labels = act.factors_of(job.action) if job.factors else (job.action.name,)
     clip_id = f"{job.split}/{job.action.name}_{job.index:04d}"
     path = job.out / f"{clip_id}.mp4"
     encode(path, frames_of(scene), wave)
@@ -354,13 +354,6 @@ def make_clip(job: Job) -> Made:
         sha256=hashlib.sha256(data).hexdigest(),
     )
     return Made(entry=entry, event_seconds=scene.event_seconds, onset_seconds=scene.onset_seconds)
-
-
-def factors_of(action: act.Action) -> tuple[str, str]:
-    """What is visible of an action, and what is audible."""
-    assert action.motion is not None
-    assert action.sound is not None
-    return action.motion, action.sound
 
 
 def encode(path: Path, frames: np.ndarray, wave: np.ndarray) -> None:

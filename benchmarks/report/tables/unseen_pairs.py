@@ -19,8 +19,8 @@ def unseen_pairs_table(result: dict[str, Any]) -> str:
                 cells = [_cell([f[row]["exact"] for f in found])
                          for row in ("fused", "video head", "audio head")]  # fmt: skip
                 rows.append([arm, title, str(len(found)), *cells])
-    headings = ["", "pairs", "seeds", "motion and sound right %", "motion, video head %",
-                "sound, audio head %"]  # fmt: skip
+    headings = ["", "pairs", "seeds", "motion and noise right %", "motion, video head %",
+                "noise, audio head %"]  # fmt: skip
     return "\n".join([
         *table(headings, rows), "",
         "`exact`, means over seeds, in brackets the 95 % interval over sources, the mean over "
