@@ -192,6 +192,37 @@ def test_among_few_known_classes_no_unknown_one_is_predicted():
     assert found["f1_at_3"] == pytest.approx(2 / 3)  # two are known: one right, one wrong
 
 
+def test_exact_is_every_label_before_any_other_class() -> None:
+    nan = float("nan")
+    p = np.array([
+        [0.9, 0.1, 0.8, 0.2],  # both labels lead
+        [0.9, 0.8, 0.1, 0.2],  # one of the two
+        [0.3, 0.3, 0.1, 0.2],  # equal: the first class comes first, and it is the label
+        [0.3, 0.3, 0.1, 0.2],  # and here it is not
+        [0.9, 0.8, 0.1, 0.2],  # what leads is unknown: left out of the order
+        [0.9, 0.8, 0.1, 0.2],  # no label: does not count
+    ])  # fmt: skip
+    target = np.array([[1, 0, 1, 0], [1, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [nan, 1, 0, 0],
+                       [0, 0, 0, nan]])  # fmt: skip
+    found = values(Answers(probability=p, target=target, single=False))
+    assert found["exact"] == pytest.approx(3 / 5)
+    assert "exact" not in values(single_label(p, np.zeros(6, dtype=np.int64)))
+
+
+@pytest.mark.parametrize("k", [3, 6])
+def test_exact_is_as_sets_say(k: int) -> None:
+    p, target = several(Case(8, k=k, unknown=0.3))
+    right = []
+    for score, own in zip(p, target, strict=True):
+        labels = {c for c in range(k) if own[c] == 1}
+        order = sorted((c for c in range(k) if not np.isnan(own[c])), key=lambda c: -score[c])
+        if labels:
+            right.append({*order[: len(labels)]} == labels)
+    found = values(Answers(probability=p, target=target, single=False))
+    assert found["exact"] == pytest.approx(np.mean(right))
+    assert 0 < np.mean(right) < 1
+
+
 @pytest.mark.parametrize("few", [0, 12, 1000])
 @pytest.mark.parametrize("is_single", [True, False])
 def test_a_weight_is_as_good_as_a_repetition(is_single, few, monkeypatch):

@@ -272,6 +272,48 @@ def test_timing_set_is_made(maker: Any, tmp_path: Path):
     assert manifest.protocol == "toy_timing/v1/seed0/difficulty0.5/4-1-1"
 
 
+def test_pairs_that_are_never_trained_on_are_a_split_of_their_own(maker: Any, tmp_path: Path):
+    """Every motion and every noise is trained on, six of their pairs never; each modality has its
+    own label."""
+    arguments = maker.Arguments(train=40, val=10, test=12, seed=0, difficulty=0.5, timing=False,
+                                factors=True)  # fmt: skip
+    jobs = list(maker.jobs_of(tmp_path, arguments))
+    pairs = {s: {maker.act.factors_of(job.action) for job in jobs if job.split == s}
+             for s in arguments.splits}  # fmt: skip
+    assert {split: len(found) for split, found in pairs.items()} == {
+        "train": 10, "val": 10, "test": 10, "unseen": 6,
+    }  # fmt: skip
+    assert pairs["train"] == pairs["test"] == pairs["val"]
+    assert pairs["unseen"] == {
+        ("bounce", "chirp"), ("swing", "thud"), ("spin", "ping"), ("spin", "clap"),
+        ("pulse", "clap"), ("pulse", "chirp"),
+    }  # fmt: skip
+    for place in (0, 1):
+        assert {p[place] for p in pairs["unseen"]} <= {p[place] for p in pairs["train"]}
+    plain = maker.Arguments(train=40, val=10, test=12, seed=0, difficulty=0.5, timing=False)
+    same = [j for j in jobs if j.split != "unseen"]
+    assert [(j.split, j.index, j.action) for j in same] == [
+        (j.split, j.index, j.action) for j in maker.jobs_of(tmp_path, plain)
+    ]
+    assert "factors" not in plain.notes  # sets that are older than the option stay as they are
+
+
+def test_a_set_of_factors_is_made(maker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    sizes = ["--train", "10", "--val", "1", "--test", "1", "--workers", "1"]
+    assert maker.main(["--out", str(tmp_path), *sizes, "--factors"]) == 0
+    manifest = read_manifest(tmp_path, "unseen")
+    assert manifest.classes == ("bounce", "swing", "spin", "pulse", "thud", "ping", "clap",
+                                "chirp")  # fmt: skip
+    entry = manifest.entries[0]
+    assert entry.labels == (*(entry.video_labels or ()), *(entry.audio_labels or ()))
+    assert entry.path == f"unseen/{'_'.join(entry.labels)}_0000.mp4"
+    assert manifest.several_labels
+    assert maker.main(["--out", str(tmp_path), *sizes]) == 1
+    assert "factors is True, not None" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        maker.main(["--out", str(tmp_path), *sizes, "--factors", "--timing"])
+
+
 def test_a_second_run_does_nothing(clean: Path, maker: Any, capsys: pytest.CaptureFixture[str]):
     before = {p: p.stat().st_mtime_ns for p in clean.rglob("*")}
     assert maker.main(["--out", str(clean), *SMALL]) == 0

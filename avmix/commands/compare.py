@@ -29,6 +29,7 @@ _ROWS = {
     "top1": ("top-1 %", _PERCENT),
     "top5": ("top-5 %", _PERCENT),
     "mean_class": ("mean class %", _PERCENT),
+    "exact": ("exact %", _PERCENT),
     "map": ("mAP %", _PERCENT),
     "f1": ("F1 %", _PERCENT),
     "nll": ("NLL", _PLAIN),

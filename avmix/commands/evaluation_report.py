@@ -41,7 +41,10 @@ from avmix.training.chance_level import HEADS, is_often_at_chance, likely_causes
 
 _MOST_CLASSES, _FEWER_CLASSES = 60, 20
 """Above the first number of classes, only the second is printed."""
-_SINGLE, _SEVERAL = ("top1", "top5", "mean_class", "nll", "ece"), ("map", "top1", "f1", "nll")
+_SINGLE, _SEVERAL = (
+    ("top1", "top5", "mean_class", "nll", "ece"),
+    ("map", "top1", "exact", "f1", "nll"),
+)
 """Columns of the table by the kind of labels; the first of them has its interval beside it."""
 
 

@@ -50,6 +50,9 @@ class TrainConfig:
         validate(self.loss.labels != "sets" or self.model.fusion != "weighted", "model.fusion",
                  "weighted is fitted to one set of classes: must be another (average, product) for "
                  "label sets", self.model.fusion)  # fmt: skip
+        validate(not (self.loss.binary or self.loss.labels == "sets") or not self.model.guard,
+                 "model.guard", "compares distributions over classes: must be false for loss.kind "
+                 "binary, several labels a clip or label sets", self.model.guard)  # fmt: skip
         if self.mix.labels == "max":
             validate(self.loss.binary, "mix.labels",
                      f"must be sum for loss.kind {self.loss.kind} (of several labels a clip: "

@@ -5,7 +5,7 @@ epoch holds the same clips, whether their files are decoded or their features ar
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -109,11 +109,11 @@ def _rows_in(whole: Manifest, part: Manifest) -> np.ndarray:
     return np.array([rows[entry.clip_id] for entry in mine])
 
 
-class _Paths(Sequence[str]):
-    """Files of clips; of a `ClipList` they are read when they are asked for."""
+class _Said(Sequence[str]):
+    """A text of each clip; of a `ClipList` they are read when they are asked for."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self._entries = entries
+    def __init__(self, entries: Sequence[Entry], name: Literal["path", "source_id"]) -> None:
+        self._entries, self._name = entries, name
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -124,8 +124,8 @@ class _Paths(Sequence[str]):
     def __getitem__(self, index: slice) -> Sequence[str]: ...
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         if isinstance(index, slice):
-            return _Paths(self._entries[index])
-        return self._entries[index].path
+            return _Said(self._entries[index], self._name)
+        return getattr(self._entries[index], self._name)
 
 
 def _taken(features: np.ndarray, places: np.ndarray) -> torch.Tensor:
@@ -154,7 +154,7 @@ def feature_train_loader(
         ),
         sampler=EpochSampler(num_clips, batch_size, rank, world_size),
         bad=BadClips(num_clips, 0.0),
-        paths=_Paths(manifest.entries),
+        paths=_Said(manifest.entries, "path"),
     )
 
 
@@ -176,5 +176,6 @@ def feature_eval_loader(
         batches=whole_clips(rows, kept.num_eval_views, batch_size),
         num_views=kept.num_eval_views,
         split=manifest.split,
-        paths=_Paths(manifest.entries),
+        paths=_Said(manifest.entries, "path"),
+        sources=_Said(manifest.entries, "source_id"),
     )

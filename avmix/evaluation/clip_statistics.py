@@ -60,8 +60,8 @@ def single_label(probability: Float[np.ndarray, "n k"], label: Int64[np.ndarray,
 
 def statistics(answers: Answers) -> dict[str, Statistic]:
     """Every metric, by its name: top1, top5 (from 6 classes on), mean_class, f1, nll, brier, ece,
-    ks, map, auc, d_prime; mean_class only of single-label clips. Of others also `hit_at_K` and
-    `f1_at_K` (`TOP_K`, below the number of classes).
+    ks, map, auc, d_prime; mean_class only of single-label clips. Of others also `exact`, `hit_at_K`
+    and `f1_at_K` (`TOP_K`, below the number of classes).
 
     `brier` of single-label clips is the sum over classes, 0 to 2 (Brier, 1950); `ks` the
     calibration error without bins (`avmix.evaluation.ranking.calibration_gap`). What is over
@@ -75,6 +75,7 @@ def statistics(answers: Answers) -> dict[str, Statistic]:
         found["mean_class"] = _mean_class(answers)
     else:
         ks = [k for k in TOP_K if k < num_classes]
+        found["exact"] = _exact(answers)
         found |= {f"hit_at_{k}": hit_at(answers, k) for k in ks if k not in (1, 5)}
         found |= {f"f1_at_{k}": f1_at(answers, k) for k in ks}
     found["f1"] = _f1(answers)
@@ -109,6 +110,17 @@ def hits_at(answers: Answers, most: int) -> tuple[np.ndarray, np.ndarray]:
     first = (-shown).argsort(1, kind="stable")[:, :most]
     hits = np.take_along_axis(answers.positive, first, 1).max(1)
     return hits.astype(np.float64), answers.positive.max(1).astype(np.float64)
+
+
+def _exact(answers: Answers) -> Statistic:
+    """Share of clips whose m labels are their m most probable classes, in any order; of clips
+    without a known label there is none. Of equally probable classes the first comes first."""
+    shown = np.where(answers.known, answers.probability, -np.inf)
+    place = (-shown).argsort(1, kind="stable").argsort(1)
+    many = answers.positive.sum(1)
+    right = ((place < many[:, None]) == answers.positive).all(1)
+    counted = many > 0
+    return ratio((right & counted).astype(np.float64), counted.astype(np.float64))
 
 
 def _mean_class(answers: Answers) -> Statistic:

@@ -10,7 +10,7 @@ from avmix.evaluation.kept_predictions import KeptPredictions, PredictionsError
 from avmix.evaluation.resampling import Figure, Resampling, Statistic, difference, figures
 from avmix.evaluation.score_table import check_comparable, common_clips, fusion_of
 
-OF_FUSED = ("top1", "top5", "mean_class", "map", "f1", "nll", "brier", "ece", "ks")
+OF_FUSED = ("top1", "top5", "mean_class", "exact", "map", "f1", "nll", "brier", "ece", "ks")
 """Figures of the fused head that are compared, where runs have them."""
 OF_FUSION = ("gain", "gain_nll", "audio_adds", "mu")
 """Figures of fusion that are compared: of the clips with both modalities."""

@@ -5,6 +5,7 @@ COLUMNS: dict[str, tuple[str, tuple[int, int]]] = {
     "top1": ("top-1 %", PERCENT),
     "top5": ("top-5 %", PERCENT),
     "mean_class": ("mean class %", PERCENT),
+    "exact": ("exact %", PERCENT),
     "map": ("mAP %", PERCENT),
     "f1": ("F1 %", PERCENT),
     "auc": ("AUC", PLAIN),

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -35,7 +36,8 @@ from avmix.types import AudioInfo, Entry, VideoInfo
 
 VERSION = 1
 """Raised when the same arguments begin to make other clips; part of the protocol's name."""
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test", "unseen")
+"""In the order of their random streams; the last one is of `--factors` only."""
 CLIPS_PER_SOURCE = 4
 GOP = 12
 
@@ -53,16 +55,44 @@ class Arguments:
     seed: int
     difficulty: float
     timing: bool
+    factors: bool = False
 
     @property
     def actions(self) -> tuple[act.Action, ...]:
-        """The classes of this set."""
+        """Of the clips that are trained on; the classes, but with `factors`."""
         return act.TIMING_ACTIONS if self.timing else act.ACTIONS
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of the outputs."""
+        if self.factors:
+            return act.FACTORS
+        return tuple(action.name for action in self.actions)
+
+    @property
+    def splits(self) -> dict[str, tuple[int, tuple[act.Action, ...]]]:
+        """Number of clips of each split, and what they show."""
+        sizes = {"train": self.train, "val": self.val, "test": self.test}
+        found = {split: (size, self.actions) for split, size in sizes.items()}
+        return found | ({"unseen": (self.test, act.UNSEEN_ACTIONS)} if self.factors else {})
+
+    @property
+    def ceilings(self) -> act.Ceilings:
+        """With `factors` each head is judged on what is visible or audible."""
+        if self.factors:
+            return act.Ceilings(fused=1.0, video=1.0, audio=1.0)
+        return act.ceilings(self.actions)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """As they stand in the manifest; sets are older than `factors`."""
+        said = {**asdict(self), "version": VERSION}
+        return said if self.factors else {k: v for k, v in said.items() if k != "factors"}
 
     @property
     def protocol(self) -> str:
         """Name of this set, in the manifest."""
-        name = "toy_timing" if self.timing else "toy"
+        name = "toy_timing" if self.timing else "toy_factors" if self.factors else "toy"
         sizes = f"{self.train}-{self.val}-{self.test}"
         return f"{name}/v{VERSION}/seed{self.seed}/difficulty{self.difficulty:g}/{sizes}"
 
@@ -78,6 +108,8 @@ class Job:
     action: act.Action
     seed: int
     difficulty: float
+    factors: bool
+    """Whether its labels are its motion and its noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +143,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timing", action="store_true", help="classes that differ only in when the audio comes"
     )
+    parser.add_argument(
+        "--factors", action="store_true",
+        help="label motion and noise; a split `unseen` of pairs that the others lack",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=2, help="processes (2)")
     parser.add_argument("--overwrite", action="store_true", help="replace the set in --out")
 
@@ -132,7 +168,10 @@ def main(
         seed=options.seed,
         difficulty=options.difficulty,
         timing=options.timing,
+        factors=options.factors,
     )
+    if arguments.timing and arguments.factors:
+        parser.error("--factors labels motion and noise, which say nothing with --timing")
     if not 0 <= arguments.difficulty <= 1:
         parser.error("--difficulty must be from 0 to 1")
     if arguments.train < len(arguments.actions):
@@ -150,7 +189,7 @@ def main(
     except KeyboardInterrupt:
         print("stopped; there is no dataset yet", file=sys.stderr)
         return 130
-    best = act.ceilings(arguments.actions)
+    best = arguments.ceilings
     print(
         f"{options.out}: made {arguments.protocol}; best possible accuracy: fused "
         f"{best.fused:.0%}, video alone {best.video:.0%}, audio alone {best.audio:.0%}"
@@ -166,7 +205,7 @@ def is_made(out: Path, arguments: Arguments) -> bool:
     if not (out / "dataset.json").exists():
         return False
     notes = json.loads((out / "dataset.json").read_text())["notes"]
-    made, wanted = notes.get("arguments", {}), {**asdict(arguments), "version": VERSION}
+    made, wanted = notes.get("arguments", {}), arguments.notes
     differ = [
         f"{name} is {made.get(name)}, not {wanted.get(name)}"
         for name in sorted({*made, *wanted})
@@ -189,7 +228,7 @@ def make(out: Path, arguments: Arguments, *, num_workers: int) -> None:
     """Make the set in `out`, in place of any that is there."""
     _clear(out)
     jobs = tuple(jobs_of(out, arguments))
-    for split in SPLITS:
+    for split in arguments.splits:
         (out / split).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if num_workers == 1:
@@ -212,16 +251,16 @@ def make(out: Path, arguments: Arguments, *, num_workers: int) -> None:
     split_of = [job.split for job in jobs]
     write_manifest(
         out,
-        classes=[action.name for action in arguments.actions],
+        classes=list(arguments.classes),
         protocol=arguments.protocol,
         splits={
             split: [m.entry for m, s in zip(made, split_of, strict=True) if s == split]
-            for split in SPLITS
+            for split in arguments.splits
         },
         notes={
             "made_by": "datasets/toy/make.py",
-            "arguments": {**asdict(arguments), "version": VERSION},
-            "ceilings": asdict(act.ceilings(arguments.actions)),
+            "arguments": arguments.notes,
+            "ceilings": asdict(arguments.ceilings),
             "pyav": av.__version__,
             "libav": {name: ".".join(map(str, v)) for name, v in av.library_versions.items()},
         },
@@ -231,7 +270,9 @@ def make(out: Path, arguments: Arguments, *, num_workers: int) -> None:
 def _clear(out: Path) -> None:
     """Remove what an earlier run left, and nothing else; the header first."""
     (out / "dataset.json").unlink(missing_ok=True)
-    names = "|".join(action.name for action in (*act.ACTIONS, *act.TIMING_ACTIONS))
+    names = "|".join(
+        action.name for action in (*act.ACTIONS, *act.UNSEEN_ACTIONS, *act.TIMING_ACTIONS)
+    )
     ours = re.compile(rf"({names})_\d{{4,}}\.mp4")
     for split in SPLITS:
         (out / f"{split}.jsonl").unlink(missing_ok=True)
@@ -247,12 +288,11 @@ def jobs_of(out: Path, arguments: Arguments) -> Iterator[Job]:
     Classes come in shuffled rounds of each once, so that they are balanced to within one clip and
     the clips of a source are of several classes.
     """
-    sizes = (arguments.train, arguments.val, arguments.test)
-    for number, (split, size) in enumerate(zip(SPLITS, sizes, strict=True)):
+    for number, (split, (size, actions)) in enumerate(arguments.splits.items()):
         for index in range(size):
-            turn, place = divmod(index, len(arguments.actions))
+            turn, place = divmod(index, len(actions))
             stream = rng(arguments.seed, 0, "synthesis", number, _ORDER, turn)
-            action = arguments.actions[stream.permutation(len(arguments.actions))[place]]
+            action = actions[stream.permutation(len(actions))[place]]
             yield Job(
                 out=out,
                 split=split,
@@ -260,6 +300,7 @@ def jobs_of(out: Path, arguments: Arguments) -> Iterator[Job]:
                 action=action,
                 seed=arguments.seed,
                 difficulty=arguments.difficulty,
+                factors=arguments.factors,
             )
 
 
@@ -274,6 +315,7 @@ def make_clip(job: Job) -> Made:
         difficulty=job.difficulty,
     )
     wave = audio_of(scene)
+    labels = act.factors_of(job.action) if job.factors else (job.action.name,)
     clip_id = f"{job.split}/{job.action.name}_{job.index:04d}"
     path = job.out / f"{clip_id}.mp4"
     encode(path, frames_of(scene), wave)
@@ -284,7 +326,9 @@ def make_clip(job: Job) -> Made:
         path=f"{clip_id}.mp4",
         start_seconds=0.0,
         end_seconds=act.DURATION_SECONDS,
-        labels=(job.action.name,),
+        labels=labels,
+        video_labels=labels[:1] if job.factors else None,
+        audio_labels=labels[1:] if job.factors else None,
         source_id=f"{job.split}-{source:04d}",
         video=VideoInfo(
             fps=float(act.FPS),

@@ -172,10 +172,27 @@ ACTIONS = tuple(
     for sound in sounds
 )
 """The ten classes of the usual set."""
+UNSEEN_ACTIONS = tuple(
+    Action(name=f"{motion}_{sound}", motion=motion, sound=sound, timing="together")
+    for motion, sounds in _GRID.items()
+    for sound in get_args(Sound)
+    if sound not in sounds
+)
+"""The six pairs of a motion and a sound that are none of them."""
+FACTORS = (*get_args(Motion), *get_args(Sound))
+"""Classes of a set whose clips are labelled with motion and sound."""
 TIMING_ACTIONS = tuple(
     Action(name=timing, motion=None, sound=None, timing=timing) for timing in get_args(Timing)
 )
 """The four classes of `--timing`: alike in each modality alone."""
+
+
+def factors_of(action: Action) -> tuple[Motion, Sound]:
+    """What is visible of an action, and what is audible; not of `TIMING_ACTIONS`, which fix
+    neither."""
+    assert action.motion is not None
+    assert action.sound is not None
+    return action.motion, action.sound
 
 
 def ceilings(actions: Sequence[Action]) -> Ceilings:

@@ -16,6 +16,15 @@ from avmix.system.git_commit import commit_of, uncommitted
 from shared.paths import ROOT
 
 SOURCES = {
+    "audio_worth": (
+        "avmix/evaluation/fusion_gain.py",
+        "avmix/evaluation/guard_fit.py",
+        "avmix/mix",
+        "avmix/models/fusion.py",
+        "avmix/models/fusion_guard.py",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
+    ),
     "augment": (
         "avmix/augment",
         "avmix/data/clip_reader.py",
@@ -136,6 +145,15 @@ SOURCES = {
         "avmix/training/engine.py",
         "avmix/training/losses.py",
         "avmix/training/optimizer.py",
+    ),
+    "unseen_pairs": (
+        "avmix/evaluation/clip_statistics.py",
+        "avmix/mix",
+        "avmix/models",
+        "avmix/recipes/toy.py",
+        "avmix/synth/actions.py",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
     ),
     "rows": (
         "avmix/prepare/annotation_rows.py",

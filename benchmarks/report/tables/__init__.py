@@ -5,6 +5,7 @@ from typing import Any
 from report.curves import Curves, LevelCurves
 from report.dots import Dots
 from report.tables import fewshot, learning, robustness, training
+from report.tables.audio_worth import audio_worth_table
 from report.tables.augmenting import augment_tables
 from report.tables.covering import coverage_table
 from report.tables.decoding import decoding_summary, decoding_tables
@@ -16,8 +17,10 @@ from report.tables.mixing import mix_summary, mix_table
 from report.tables.model_steps import models_table
 from report.tables.preparing import leaks_table, prepare_table, rows_table
 from report.tables.probing import extraction_table, probe_table
+from report.tables.unseen_pairs import unseen_pairs_table
 
 _BY_KIND = {
+    "audio_worth": audio_worth_table,
     "coverage": coverage_table,
     "decode": decoding_tables,
     "export": export_table,
@@ -38,6 +41,7 @@ _BY_KIND = {
     "rows": rows_table,
     "trained_features": trained_features_table,
     "training": training.scores_table,
+    "unseen_pairs": unseen_pairs_table,
 }
 
 _SUMMARIES = {"decode": decoding_summary, "mix": mix_summary}
