@@ -26,6 +26,7 @@ from avmix.config import (
     to_yaml,
 )
 from avmix.data.sample import TooManyBadClips
+from avmix.evaluation.metrics import Scores
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.frontend import Frontend
 from avmix.models.fusion import FeatureNorm
@@ -189,7 +190,7 @@ def scores(run: Path, **options: Any) -> tuple[float, str]:
     config = EvalConfig(checkpoint=str(run), split="val", num_views=1, num_workers=0, threads=1,
                         device="cpu", **options)  # fmt: skip
     found = avmix.evaluate(config)["fused"]
-    assert found is not None
+    assert isinstance(found, Scores)
     return found.nll, json.loads((run / "eval_val/result.json").read_text())["weights"]
 
 

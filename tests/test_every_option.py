@@ -43,6 +43,7 @@ from avmix.config import (
 from avmix.config.mix_method import BLENDS, METHODS
 from avmix.config.unused_options import unused_options, value_at
 from avmix.data.manifest import write_manifest
+from avmix.evaluation.metrics import Scores
 from avmix.media.judgement import entry_of
 from avmix.models import build_model
 from avmix.models.encoder import AudioSpec, Encoder, VideoSpec
@@ -487,10 +488,10 @@ def test_every_option_of_evaluation_is_heeded(runs: Runs) -> None:
         if key == "alone":  # what `out` has written
             value = [one.format(**places) for one in value]
         found = evaluation.evaluate(EvalConfig(**{**usual, key: value}))["fused"]
-        assert found is not None
-        assert math.isfinite(found.nll)
         before = scores["fused"]
-        assert before is not None
+        assert isinstance(found, Scores)
+        assert isinstance(before, Scores)
+        assert math.isfinite(found.nll)
         same_nll = found.nll == pytest.approx(before.nll, abs=1e-6)
         assert same_nll == (key not in EVAL_CHANGES), key
     assert (runs.folder / "data_eval/result.json").is_file()
@@ -506,7 +507,7 @@ def test_a_run_is_evaluated_and_resumed(runs: Runs, kind: str) -> None:
         EvalConfig(checkpoint=str(folder / "last.pt"), split="val", num_views=1, num_workers=0,
                    threads=1, device="cpu")
     )  # fmt: skip
-    assert all(found is not None and math.isfinite(found.nll) for found in scores.values())
+    assert all(isinstance(s, Scores) and math.isfinite(s.nll) for s in scores.values())
     config = checkpoint.load(folder / "last.pt").config
     longer = replace(config, optim=replace(config.optim, epochs=3))
     state = checkpoint.load(train.train(longer).checkpoint)

@@ -25,6 +25,8 @@ from avmix.decode.container import open_media
 from avmix.evaluation.kept_predictions import KeptPredictions, PredictionsError
 from avmix.evaluation.metrics import SetScores
 from avmix.evaluation.prediction_file import read_predictions, write_predictions
+from avmix.explore.explored_mix import Explorer
+from avmix.exporting.export_network import export
 from avmix.label_sets import LabelSet, label_sets
 from avmix.media.judgement import entry_of
 from avmix.mix.mix_plan import MixPlan, Part
@@ -517,3 +519,17 @@ def test_segments_of_one_file_are_evaluated_from_one_open_file(
         assert other.clip is not None
         assert np.array_equal(one.clip.video, other.clip.video)
         assert np.array_equal(one.clip.audio, other.clip.audio)
+
+
+def test_what_knows_no_label_sets_refuses_them_and_says_what_to_do(
+    done: Done, tmp_path: Path
+) -> None:
+    trained = avmix.load(done.run)
+    for refused in (
+        trained.stream,
+        lambda: Explorer(trained),
+        lambda: export(done.run, tmp_path / "x.onnx"),
+    ):
+        with pytest.raises(ValueError, match=r"of label sets \(verb, noun\): use avmix predict"):
+            refused()
+    assert not (tmp_path / "x.onnx").exists()

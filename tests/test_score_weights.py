@@ -16,7 +16,7 @@ from avmix.commands import evaluate as evaluation
 from avmix.commands import train
 from avmix.config import EvalConfig, ModelConfig, TrainConfig, load_config
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
-from avmix.evaluation.metrics import Predictions, all_scores
+from avmix.evaluation.metrics import Predictions, Scores, all_scores
 from avmix.models import build_model
 from avmix.models.score_fusion import WeightedFusion
 from avmix.training import checkpoint
@@ -200,7 +200,7 @@ def test_a_run_fits_saves_and_exports_its_weights(
                                            out=str(tmp_path / "eval"), num_workers=0,
                                            threads=1))  # fmt: skip
     for name, scores in found.items():
-        assert scores is not None
+        assert isinstance(scores, Scores)
         assert scores.nll == pytest.approx(said[name]["nll"], abs=1e-5), name
     network = avmix.load(trained)
     network.save(tmp_path / "network.safetensors")
@@ -262,7 +262,7 @@ def test_the_average_of_the_weights_is_what_is_fitted(toy_set: Path, tmp_path: P
         assert torch.equal(state.model[name], state.average[name])
     found = evaluation.evaluate(EvalConfig(checkpoint=str(out), split="val", num_views=1,
                                            num_workers=0, threads=1))["fused"]  # fmt: skip
-    assert found is not None
+    assert isinstance(found, Scores)
     assert found.nll == pytest.approx(rows(out, "score_weights")[0]["nll"], abs=1e-5)
 
 

@@ -109,11 +109,15 @@ def _rows_in(whole: Manifest, part: Manifest) -> np.ndarray:
     return np.array([rows[entry.clip_id] for entry in mine])
 
 
+_Field = Literal["path", "source_id"]
+
+
 class _Said(Sequence[str]):
     """A text of each clip; of a `ClipList` they are read when they are asked for."""
 
-    def __init__(self, entries: Sequence[Entry], name: Literal["path", "source_id"]) -> None:
-        self._entries, self._name = entries, name
+    def __init__(self, entries: Sequence[Entry], name: "_Field") -> None:
+        self._entries = entries
+        self._name: _Field = name
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -25,6 +25,7 @@ from avmix.mix import MixPlan
 from avmix.models.frontend import Frontend
 from avmix.preview.mix_preview import PREVIEW_CLIP
 from avmix.preview.mixed_pair import Look, looks_of, pair_plan, plan_title
+from avmix.training.label_setup import refuse_label_sets
 from avmix.training.trained import TrainedNetwork
 from avmix.types import Batch, Entry, Heads
 
@@ -118,7 +119,10 @@ class Explorer:
     """Reads clips in processes that a file may kill, mixes them and asks the network."""
 
     def __init__(self, trained: TrainedNetwork | None) -> None:
-        """`trained`: None to look without predictions, at frames large enough to see."""
+        """`trained`: None to look without predictions, at frames large enough to see. Raises
+        ValueError for a network of label sets."""
+        if trained is not None:
+            refuse_label_sets(trained.config, "mixes cannot be explored")
         self.trained = trained
         self.clip = trained.clip if trained else PREVIEW_CLIP
         self._modalities: Modalities = trained.config.model.modalities if trained else "both"

@@ -30,6 +30,7 @@ from avmix.exporting.file_formats import (
 from avmix.exporting.model_card import card
 from avmix.system import strict_json
 from avmix.system.atomic_files import naming, replace_text, replacing_path
+from avmix.training.label_setup import refuse_label_sets
 from avmix.training.trained import TrainedNetwork, load
 
 TOLERANCE = 1e-4
@@ -80,6 +81,7 @@ def export(
         for module in ("onnx", "onnxscript", "onnxruntime"):
             imported(module)  # before minutes of work
     trained = load(checkpoint, own_code=own_code)
+    refuse_label_sets(trained.config, f"{checkpoint}: there is no export")
     read = decoded_clips(trained, [str(clip) for clip in clips])
     about = description(trained, format)
     text = card(trained, checkpoint, files=(path.name,))

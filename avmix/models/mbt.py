@@ -210,7 +210,7 @@ class BottleneckTransformer(JointEncoder):
                 video, audio = of_video(video), of_audio(audio)
                 continue
             if number == self.sizes.fusion_layer:
-                shared = self.bottlenecks.expand(video.shape[0], -1, -1)
+                shared = self.bottlenecks.expand(x.has_video.shape[0], -1, -1)
                 video, audio = [video, shared], [audio, shared]
             shared = _mean(video[1], audio[1], x.has_video, x.has_audio)
             video, audio = _with(of_video, video[0], shared), _with(of_audio, audio[0], shared)

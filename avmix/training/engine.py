@@ -345,9 +345,9 @@ def probabilities_of(
     model: LateFusionClassifier, frontend: AnyFrontend, batch: Batch, several: bool
 ) -> tuple[Float64[Tensor, "rows b k"], Bool[Tensor, "rows b"]]:
     """Probabilities for each of `EVAL_ROWS`, on the CPU, and which count; as `evaluate` has them of
-    one window. `batch` is on the device of `model`, which is in evaluation mode."""
+    one window, without label sets. `batch` is on the device of `model`, in evaluation mode."""
     with torch.no_grad():
-        said = _probability(_eval_rows(model, frontend, batch), several).double().cpu()
+        said = _probability(_eval_rows(model, frontend, batch), several, ()).double().cpu()
     present = _present(batch)
     return said.where(present[:, :, None], 0), present
 

@@ -88,6 +88,14 @@ def class_weights(config: TrainConfig, train: Manifest) -> tuple[Float32[Tensor,
     return weight.float().masked_fill(~usable, 1.0), ""
 
 
+def refuse_label_sets(config: TrainConfig, what: str) -> None:
+    """Raise ValueError where clips have one label of each label set; `what` cannot be done then."""
+    if names := ", ".join(config.loss.set_weights) if config.loss.labels == "sets" else "":
+        raise ValueError(
+            f"{what} for a network of label sets ({names}): use avmix predict --label-set NAME"
+        )
+
+
 def _of_file(path: Path, classes: tuple[str, ...]) -> tuple[Float32[Tensor, " k"], str]:
     where = f"loss.class_weights: {path}"
     try:

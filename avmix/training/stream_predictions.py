@@ -11,6 +11,7 @@ from avmix.evaluation.file_prediction import FilePrediction
 from avmix.evaluation.metrics import EVAL_ROWS
 from avmix.training import engine
 from avmix.training.file_predictions import Network
+from avmix.training.label_setup import refuse_label_sets
 from avmix.types import Batch
 
 
@@ -32,7 +33,8 @@ class PredictionStream:
     ) -> None:
         """`has_*`: what will be pushed; what the network does not read need not be. `name`: of the
         stream, for `FilePrediction.path`. Raises ValueError where the network reads nothing of
-        what there is, and for a step that is not positive."""
+        what there is or is of label sets, and for a step that is not positive."""
+        refuse_label_sets(trained.config, "streams cannot be predicted")
         self._trained, self._name = trained, name
         reads = trained.config.model.modalities
         has_video, has_audio = has_video and reads != "audio", has_audio and reads != "video"
