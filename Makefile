@@ -62,6 +62,7 @@ lint: env
 # The variable leaves out a banner about other generators of sites.
 docs: env
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "wrote site/: open site/index.html"
 
 bench: env
 	$(BIN)/python datasets/toy/make.py --out data/toy

@@ -20,7 +20,8 @@ import pytest
 from avmix.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
-READ = ("avmix/**/*.py", "docs/*.md", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
+READ = ("avmix/**/*.py", "docs/*.md", "docs/*.ipynb", "docs/site/*.py", "mkdocs.yml",
+        "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
         "train.py", "eval.py", "datasets/**/*.py", "datasets/**/*.md", "configs/**/*.yaml",
         "benchmarks/**/*.py")  # fmt: skip
 

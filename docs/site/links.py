@@ -29,8 +29,8 @@ def in_repository(source: str) -> str:
 
 def site_path(path: str) -> str:
     """Path on the site of a file or folder of the repository."""
-    if path.startswith("docs/"):
-        return path.removeprefix("docs/")
+    if path.startswith("docs/"):  # a notebook has a page, beside the file to download
+        return re.sub(r"\.ipynb$", ".md", path.removeprefix("docs/"))
     return path if path.endswith(".md") else f"files/{path}.md"
 
 
