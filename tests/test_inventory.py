@@ -78,6 +78,35 @@ def test_clips_that_are_left_out_have_a_reason(changes, probed, status, reason) 
     assert found.reason.startswith(reason)
 
 
+ONLY_AUDIO = replace(GOOD, video=None)
+
+
+@pytest.mark.parametrize(
+    ("audio", "reason"),
+    [(None, "no video stream and no audio stream"),
+     (replace(AUDIO, silent=True), "no video stream, and its audio is silent")],
+)  # fmt: skip
+def test_files_without_video_are_kept_for_their_audio_on_request(audio, reason) -> None:
+    one = clip(start_seconds=2.0)
+
+    def keep(probed: dict[File, Probed]) -> Judged:
+        return judge(protocol(one), {one: list(probed)}, probed, min_seconds=0.5,
+                     keep_audio_only=True)[0]  # fmt: skip
+
+    assert "--keep-audio-only" in judged(one, ONLY_AUDIO).reason
+    found = keep({FILE: ONLY_AUDIO})
+    assert (found.status, found.flags) == ("found", ("audio_only",))
+    assert found.entry is not None
+    assert (found.entry.video, found.entry.audio) == (None, AUDIO)
+    assert (found.entry.start_seconds, found.entry.end_seconds) == (2.0, AUDIO.duration_seconds)
+    left = keep({FILE: replace(ONLY_AUDIO, audio=audio)})
+    assert (left.status, left.entry, left.reason) == ("no_pictures", None, reason)
+    other = File("b.mp4", 1000, 1)
+    both = keep({FILE: ONLY_AUDIO, other: GOOD})  # the file with frames is taken, though second
+    assert (both.path, both.flags) == ("b.mp4", ("duplicate",))
+    assert judged(one, {FILE: ONLY_AUDIO, other: GOOD}).path == "b.mp4"
+
+
 def test_a_clip_without_a_file_is_missing() -> None:
     found = judged(clip(), {})
     assert (found.status, found.reason, found.path) == ("missing", "no file called a", "")

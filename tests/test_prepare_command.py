@@ -487,3 +487,29 @@ def test_without_ray_it_says_how_to_get_it(media, tmp_path, capsys, monkeypatch)
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run(media, tmp_path / "out", "--ray", "local") == 1
     assert "--ray needs Ray: pip install 'avmix[ray]'" in one_line(capsys)
+
+
+def test_audio_only_files_are_kept_and_counted_on_request(
+    no_plots: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    for name in ("a1", "a2"):
+        write_flash_beep(media / f"{name}.mp4", seconds=1, size=(64, 48), events_seconds=(0.4,))
+    write_flash_beep(media / "d1.mp4", seconds=1, events_seconds=(0.3,), video_codec=None)
+    table = "mini/1\na1,train,clap,s1,a1\na2,train,drum,s2,a2\nd1,train,drum,s3,d1\n"
+    (media / "list.csv").write_text(table)
+    assert run(media, tmp_path / "out", table=table) == 0
+    assert len(read_manifest(tmp_path / "out", "train").entries) == 2
+    notes = json.loads((tmp_path / "out/dataset.json").read_text())["notes"]
+    assert "keep_audio_only" not in notes["arguments"]
+    capsys.readouterr()
+    assert run(media, tmp_path / "kept", "--keep-audio-only", table=table) == 0
+    assert "audio only*" in capsys.readouterr().out
+    entry = read_manifest(tmp_path / "kept", "train").entries[2]
+    assert (entry.clip_id, entry.video) == ("d1", None)
+    assert entry.audio is not None
+    assert entry.end_seconds == entry.audio.duration_seconds
+    header = json.loads((tmp_path / "kept/dataset.json").read_text())
+    assert header["notes"]["counts"]["kept_audio_only"] == 1
+    assert header["notes"]["arguments"]["keep_audio_only"] is True

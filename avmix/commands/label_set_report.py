@@ -71,7 +71,7 @@ def report_sets(
 def _print(kept: KeptPredictions, rows: Rows) -> None:
     console, tasks = console_of(), task_names(kept.set_names)
     whole = Table(title=title_of(kept))
-    whole.add_column("")
+    whole.add_column("", no_wrap=True)
     whole.add_column("clips", justify="right")
     for task in tasks:
         for which in ("top-1", "top-5"):

@@ -20,6 +20,7 @@ LENGTH_SECONDS, LENGTH_SHARE = 0.5, 0.1
 LONG_SHARE, LONG_SECONDS = 1.5, 1.0
 """A file longer than this many times its clip, and this more, is something else than the clip."""
 
+_NO_FRAMES = "no video stream"
 _NO_VIDEO = "no file has a name with the id of its video and its seconds"
 
 Status = Literal[
@@ -30,7 +31,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 """All but the first are reasons to leave a clip out."""
 Flag = Literal[
     "no_audio", "silent", "duplicate", "av_offset", "wrong_duration", "id_alone", "other_folder",
-    "in_part", "damaged_audio",
+    "in_part", "damaged_audio", "audio_only",
 ]  # fmt: skip
 FLAGS: tuple[Flag, ...] = get_args(Flag)
 """Remarks on clips that are kept."""
@@ -99,15 +100,19 @@ def judge(
     probed: Mapping[File, Probed],
     *,
     min_seconds: float,
+    keep_audio_only: bool = False,
 ) -> list[Judged]:
     """Determine the status of every expected clip, in the order of the protocol.
 
-    Of several files of a clip the first that can be read as a whole is taken, else in part.
-    `min_seconds` is the shortest stretch that is kept.
+    Of several files of a clip the first that can be read as a whole is taken, else in part; one
+    without video comes after all others. `min_seconds` is the shortest stretch that is kept.
+    `keep_audio_only`: files without a video stream are kept for their audio, with a remark.
     """
     folders = _class_folders(protocol)
     judged = [
-        _judge(clip, files[clip], probed, protocol.needs_audio, min_seconds, folders)
+        _judge(
+            clip, files[clip], probed, protocol.needs_audio, min_seconds, folders, keep_audio_only
+        )
         for clip in protocol.expected
     ]
     return _with_same_content(_once_by_id(judged))
@@ -120,24 +125,24 @@ def _judge(
     needs_audio: bool,
     min_seconds: float,
     folders: Mapping[str, str],
+    keep_audio_only: bool,
 ) -> Judged:
     if not files:
         of_none = _NO_VIDEO if clip.video else "the annotations name no file"
         looked = f"no file called {clip.names[0]}" if clip.names else of_none
         return Judged(clip=clip, status="missing", reason=looked)
     usable = [f for f in files if not probed[f].problem]
-    taken = next((f for f in usable if not probed[f].in_part), (usable or files)[0])
+    usable.sort(key=lambda file: (probed[file].video is None, bool(probed[file].in_part)))
+    taken = (usable or files)[0]
     others = tuple((f.path, _why_not(f, taken, probed)) for f in files if f is not taken)
     of_file, path = probed[taken], taken.path
     if of_file.problem:
         return Judged(
             clip=clip, status="unreadable", reason=of_file.problem, path=path, others=others
         )
-    if of_file.video is None:
-        return Judged(
-            clip=clip, status="no_pictures", reason="no video stream", path=path, others=others
-        )
-    whole = of_file.video.duration_seconds
+    if lacks := _lacks(of_file, keep_audio_only):
+        return Judged(clip=clip, status="no_pictures", reason=lacks, path=path, others=others)
+    whole = _length(of_file)
     stretch = _stretch(clip, path, whole)
     if isinstance(stretch, str):
         return Judged(clip=clip, status="too_long", reason=stretch, path=path, others=others)
@@ -178,6 +183,24 @@ def _judge(
     return _kept(clip, remarks, entry, others)
 
 
+def _lacks(of_file: Probed, keep_audio_only: bool) -> str:
+    """Why a file without video cannot be a clip; empty where it can."""
+    if of_file.video is not None:
+        return ""
+    if of_file.audio is None:
+        return f"{_NO_FRAMES} and no audio stream"
+    if not keep_audio_only:
+        return f"{_NO_FRAMES} (--keep-audio-only keeps its audio)"
+    return f"{_NO_FRAMES}, and its audio is silent" if of_file.audio.silent else ""
+
+
+def _length(of_file: Probed | Entry) -> float:
+    """Seconds of the frames of a file; where it has none, of its audio."""
+    longest = of_file.video or of_file.audio
+    assert longest is not None
+    return longest.duration_seconds
+
+
 def _stretch(clip: Expected, path: str, whole: float) -> tuple[float, float] | str:
     """The part of a file of `whole` seconds that is the clip, or why it cannot be known."""
     if clip.start_seconds is not None or clip.end_seconds is not None or clip.seconds is None:
@@ -201,9 +224,8 @@ def _usable(of_file: Probed, start: float, end: float) -> tuple[float, float, fl
     """The longest stretch of a clip that can be read, and where reading has to end if it does."""
     if not of_file.good:
         return start, end, None
-    assert of_file.video is not None
     good = max(of_file.good, key=lambda g: (round(min(g[1], end) - max(g[0], start), 3), -g[0]))
-    until = good[1] if good[1] < of_file.video.duration_seconds else None
+    until = good[1] if good[1] < _length(of_file) else None
     return max(start, good[0]), min(end, good[1]), until
 
 
@@ -291,8 +313,7 @@ def _is_clip_by_id(one: Judged) -> bool:
         one.entry is not None
         and one.clip.cut_seconds is not None
         and one.entry.start_seconds == 0.0
-        and one.entry.video is not None
-        and one.entry.end_seconds == one.entry.video.duration_seconds
+        and one.entry.end_seconds == _length(one.entry)
         and is_by_id(one.clip, one.path)
     )
 
@@ -315,15 +336,16 @@ def _kept(
 
 
 def _audio(of_file: Probed) -> list[tuple[Flag, str]]:
+    if of_file.video is None:
+        return [("audio_only", f"{_NO_FRAMES}: kept for its audio")]
     if of_file.audio is None:
         return [("no_audio", "no audio stream")]
     return [("silent", "its audio is below -80 dBFS throughout")] if of_file.audio.silent else []
 
 
 def _times(clip: Expected, of_file: Probed, start: float, end: float) -> list[tuple[Flag, str]]:
-    assert of_file.video is not None
     remarks: list[tuple[Flag, str]] = []
-    if of_file.audio is not None:
+    if of_file.video is not None and of_file.audio is not None:
         apart = of_file.audio.start_seconds - of_file.video.start_seconds
         if abs(apart) > OFFSET_SECONDS:
             order = "after" if apart > 0 else "before"

@@ -123,6 +123,7 @@ def _options(options: argparse.Namespace) -> Options:
         check=options.check,
         audio_track=options.audio_track,
         min_seconds=options.min_seconds,
+        keep_audio_only=options.keep_audio_only,
         archives=options.archives,
         overwrite=options.overwrite,
         dry_run=options.dry_run,
@@ -130,7 +131,9 @@ def _options(options: argparse.Namespace) -> Options:
         arguments={
             key: str(value) if isinstance(value, Path) else value
             for key, value in sorted(vars(options).items())
-            if key not in own and not (key == "audio_track" and value is None)
+            if key not in own
+            and not (key == "audio_track" and value is None)
+            and not (key == "keep_audio_only" and not value)
         },
     )
 
@@ -159,6 +162,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "decode every frame, so that training can read everything that is kept (fast)")  # fmt: skip
     add("--min-seconds", "--min_seconds", type=positive, default=0.5,
         help="minimum length of a clip, seconds (0.5)")  # fmt: skip
+    add("--keep-audio-only", "--keep_audio_only", action="store_true", help="keep files without a "
+        "video stream for their audio; they are counted (they are excluded)")  # fmt: skip
     add("--audio-track", "--audio_track", type=_track, metavar="N|LANG", help="audio track of "
         "files with several: its number from 0, or its language in the file, `eng` (the one that "
         "players choose); a file without that track is unreadable, and its tracks are "

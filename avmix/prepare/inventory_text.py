@@ -30,6 +30,7 @@ TITLES = {
     "kept_other_folder": "folder*",
     "kept_in_part": "in part*",
     "kept_damaged_audio": "audio damage*",
+    "kept_audio_only": "audio only*",
 }
 """Headings of the counts; a star marks remarks on clips that are kept."""
 _MOST = 8

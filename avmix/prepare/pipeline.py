@@ -56,6 +56,8 @@ class Options:
     """What of every file is looked at: packets and audio, or every frame too."""
     min_seconds: float = 0.5
     """The shortest clip that is kept."""
+    keep_audio_only: bool = False
+    """Whether files without a video stream are kept for their audio."""
     archives: str | None = None
     """Folder within `media` into which archives are unpacked; None: they are only listed."""
     dry_run: bool = False
@@ -95,7 +97,8 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
             # Before anything is judged: this sets aside as many files as there are, for a moment.
             files = (file for clip in protocol.expected for file in candidates[clip])
             looks = probe_counts(options.check, files, probed)
-            judged = judge(protocol, candidates, probed, min_seconds=options.min_seconds)
+            judged = judge(protocol, candidates, probed, min_seconds=options.min_seconds,
+                           keep_audio_only=options.keep_audio_only)  # fmt: skip
             if number == len(protocols):  # of millions of files this is what else takes most memory
                 candidates.clear()
                 probed.clear()
