@@ -441,7 +441,7 @@ def losses(out: Path) -> list[float]:
 def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
     _, enables, _ = OPTIONS[key]
     needs = METHOD_NEEDS.get(value, {}) if key == "mix.method" else ENABLES.get(key, enables)
-    if value == "weighted":
+    if value == "weighted" or key == "model.guard":
         needs = {"data.val_split": "val"}
     needs = ENABLES.get(f"{key}={value}", needs)
     options = {**needs, key: value}
