@@ -219,6 +219,14 @@ def test_other_endings_are_refused(out: str, format, says: str) -> None:
         target_of(Path(out), format)
 
 
+@pytest.mark.parametrize("module", ["onnx", "onnxscript", "onnxruntime"])
+def test_without_the_extra_it_is_said_what_to_install(setup, module, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ExportError, match=rf"^{module} is not installed .* 'avmix\[export\]'"):
+        export(setup.run, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_a_clip_to_check_with_nothing_is_written(setup: Setup, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"no clip to check the export with: .*no\.mp4"):
         export(setup.run, tmp_path / "out.pt2", clips=[tmp_path / "no.mp4"])

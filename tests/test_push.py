@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,14 @@ def test_files_of_the_hub_that_are_too_large_are_not_fetched(hub: Hub, run, tmp_
 def test_references_that_are_none_are_refused(reference: str) -> None:
     with pytest.raises(CheckpointError, match=r"must be hub:USER/NAME or hub:USER/NAME@REVISION"):
         avmix.load(reference)
+
+
+def test_without_the_extra_it_is_said_what_to_install(run: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    for call in (lambda: avmix.load("hub:a/b"), lambda: push(run, tmp_path / "net", hub="a/b")):
+        with pytest.raises(ValueError, match=r"huggingface_hub is not .* 'avmix\[hub\]'"):
+            call()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_offline_it_is_said_what_to_put_where(tmp_path: Path, monkeypatch) -> None:
