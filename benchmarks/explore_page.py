@@ -39,7 +39,11 @@ def main() -> None:
         url = server.stdout.readline().strip()
         if not url.startswith("http"):
             sys.exit("error: the page could not be served")
-        with tempfile.TemporaryDirectory() as folder, chromium.browser(Path(folder)) as page:
+        with (
+            # What the browser leaves behind may still be written while it is deleted.
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+            chromium.browser(Path(folder)) as page,
+        ):
             _shoot(page, url, args.out)
     finally:
         server.terminate()

@@ -18,8 +18,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/training.md", "docs/architecture.md", "docs/augment.md",
          "docs/benchmarks.md", "docs/decoding.md", "docs/dropin.md", "docs/features.md",
-         "docs/evaluation.md", "docs/exploring.md", "docs/few_shot.md", "docs/glossary.md", "docs/learning.md",
-         "docs/mixing.md",
+         "docs/evaluation.md", "docs/exploring.md", "docs/few_shot.md", "docs/glossary.md",
+         "docs/learning.md", "docs/mixing.md",
          "docs/models.md", "docs/predicting.md", "docs/preparing.md", "docs/robustness.md",
          "docs/synthesis.md")  # fmt: skip
 LEFT_OUT = {
