@@ -71,7 +71,7 @@ def _shoot(page: chromium.Page, url: str, out: Path) -> None:
         with Image.open(out / name) as image:
             image.convert("RGB").quantize(256).save(out / name, optimize=True)
     if page.said:
-        sys.exit(f"error: the page complains: {page.said}")
+        sys.exit(f"error: the page reports {page.said}")
 
 
 if __name__ == "__main__":

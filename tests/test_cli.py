@@ -42,7 +42,7 @@ def test_alone_it_lists_the_commands_in_their_groups(capsys: pytest.CaptureFixtu
     assert found == {
         "data": ["prepare", "synth", "events"],
         "train": ["train", "evaluate", "predict", "compare", "features", "probe"],
-        "look": ["doctor", "preview", "model"],
+        "look": ["doctor", "preview", "explore", "model"],
         "tools": ["download", "leaks", "transcode", "shards", "completion"],
     }
     assert max(map(len, text.splitlines())) <= 100

@@ -324,6 +324,17 @@ def test_a_stream_that_breaks_gives_what_came_before(
     assert "Traceback" not in err
 
 
+def test_a_sample_rate_that_changes_ends_it(setup: Setup, tmp_path: Path, capsys) -> None:
+    other = tmp_path / "other.mp4"
+    write_flash_beep(other, seconds=1, events_seconds=(0.4,), size=(48, 32), sample_rate=32_000)
+    path = tmp_path / "stream"
+    path.write_bytes(remuxed(setup.mp4, "mpegts") + remuxed(other, "mpegts"))
+    code, out, err = predict(capsys, "--live", path, run=setup.run)
+    assert code == 3
+    assert len(out.splitlines()) >= 3
+    assert "the sample rate changes from 48000 to 32000 Hz" in err
+
+
 def test_a_writer_that_stalls_ends_it(setup: Setup) -> None:
     data = remuxed(setup.mp4, "mpegts")
     read, write_end = os.pipe()
