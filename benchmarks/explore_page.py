@@ -39,7 +39,11 @@ def main() -> None:
         url = server.stdout.readline().strip()
         if not url.startswith("http"):
             sys.exit("error: the page could not be served")
-        with tempfile.TemporaryDirectory() as folder, chromium.browser(Path(folder)) as page:
+        with (
+            # What the browser leaves behind may still be written while it is deleted.
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+            chromium.browser(Path(folder)) as page,
+        ):
             _shoot(page, url, args.out)
     finally:
         server.terminate()
@@ -67,7 +71,7 @@ def _shoot(page: chromium.Page, url: str, out: Path) -> None:
         with Image.open(out / name) as image:
             image.convert("RGB").quantize(256).save(out / name, optimize=True)
     if page.said:
-        sys.exit(f"error: the page complains: {page.said}")
+        sys.exit(f"error: the page reports {page.said}")
 
 
 if __name__ == "__main__":

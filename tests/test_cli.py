@@ -46,7 +46,7 @@ def test_alone_it_lists_the_commands_in_their_groups(capsys: pytest.CaptureFixtu
         "data": ["prepare", "synth", "events"],
         "train": ["train", "evaluate", "predict", "export", "push", "compare", "guard", "features",
                   "probe"],
-        "look": ["doctor", "preview", "model"],
+        "look": ["doctor", "preview", "explore", "model"],
         "tools": ["download", "leaks", "transcode", "shards", "completion"],
     }
     assert max(map(len, text.splitlines())) <= 100

@@ -446,7 +446,7 @@ def test_it_works_in_a_browser(running: Running, tmp_path: Path) -> None:
         page.wait_for(f"{images}.length > 3 && {images}.every(i => i.naturalWidth > 0)")
         audio = "[...document.querySelectorAll('#result audio')]"
         page.wait_for(f"{audio}.length === 3 && {audio}.every(a => a.duration > 0.25)")
-        assert page.evaluate("document.querySelector('.distances td:last-child').textContent")
+        assert page.evaluate("document.querySelector('.distances td').textContent")
         # By the keyboard alone: from the top to the slider, and with it.
         page.evaluate("document.activeElement.blur()")
         reached: list[str] = []
@@ -464,6 +464,17 @@ def test_it_works_in_a_browser(running: Running, tmp_path: Path) -> None:
         page.evaluate(f"{cards}[0].querySelector('button').focus()")
         page.press("Enter")
         page.wait_for("document.querySelector('#result h2').innerText.includes('b.mp4, 0.50 to')")
+        # Uploads: a clip, and one that no decoder can read, which costs nothing but itself.
+        clip = running.setup.root / "clap/a.mp4"
+        for number, file in enumerate((clip, running.setup.root / "x/damaged.mp4"), 1):
+            found = page.call("Runtime.evaluate",
+                              expression="document.querySelector('input[type=file]')")  # fmt: skip
+            page.call("DOM.setFileInputFiles", files=[str(file)],
+                      objectId=found["result"]["objectId"])  # fmt: skip
+            where = "#result h2" if number == 1 else ".problem"
+            page.wait_for(f"(document.querySelector('{where}')?.innerText ?? '')"
+                          f".includes('upload {number}: {file.name}')")  # fmt: skip
+        assert page.evaluate("document.querySelectorAll('#result .look').length") == 0
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.said == []
 

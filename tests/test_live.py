@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 import pytest
+import torch
 from media import write_flash_beep
 from test_trained import CLIP, write
 
@@ -32,7 +33,7 @@ class Setup(NamedTuple):
 @pytest.fixture(scope="module")
 def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     folder = tmp_path_factory.mktemp("live")
-    write_flash_beep(folder / "a.mp4", seconds=3, events_seconds=(0.4, 0.9, 1.6, 2.2, 2.7),
+    write_flash_beep(folder / "a.mp4", seconds=3, events_seconds=(0.04, 0.4, 0.9, 1.6, 2.2, 2.7),
                      size=(48, 32))  # fmt: skip
     (folder / "run").mkdir()
     write(folder / "run")
@@ -141,7 +142,9 @@ def test_what_is_pushed_from_python_is_predicted(setup: Setup) -> None:
                                                                  abs=1e-3)  # fmt: skip
     for one in found:
         clip = avmix.decode_clip(setup.mp4, start_seconds=one.start_seconds, **net.decoding)
-        expected = net(net.frames(clip), net.waveform(clip)).fused.softmax(1)[0].detach().numpy()
+        has = torch.tensor([clip.audio_valid > 0])  # also of a window whose samples are all 0
+        logits = net(net.frames(clip), net.waveform(clip), has_audio=has).fused
+        expected = logits.softmax(1)[0].detach().numpy()
         assert one.fused == pytest.approx(expected, abs=1e-4)
         assert one.without_audio is not None
     with pytest.raises(ValueError, match="uint8"):
@@ -238,15 +241,15 @@ def test_one_modality_that_stops_neither_blocks_nor_fills_the_memory() -> None:
 def test_timestamps_that_jump_begin_windows_anew() -> None:
     for jump in (-5.0, 1000.0, 1e12):
         windows = StreamWindows(CLIP, 0.5)
-        found = cut(windows, 2.1)
+        found = cut(windows, 2.0)
         num = len(found)
         assert num == 4
-        found += cut(windows, 2.0, start=2.1 + jump, first=100)
+        found += cut(windows, 2.0, start=2.0 + jump, first=100)
         found += windows.end()
         assert windows.lost == {"jump of the timestamps": 1}
         later = [one for one in found[num:] if one.clip.video[0, 0, 0, 0] >= 100]
         starts = [one.clip.start_seconds for one in later]
-        assert starts == pytest.approx([2.1, 2.6, 3.1, 3.6, 3.8], abs=1e-3)
+        assert starts == pytest.approx([2.0, 2.5, 3.0, 3.5, 3.7], abs=1e-3)
         # No window has frames of both sides.
         assert all((one.clip.video[:, 0, 0, 0] >= 100).all() for one in later)
         assert all(one.has_audio for one in later)
@@ -319,6 +322,17 @@ def test_a_stream_that_breaks_gives_what_came_before(
     else:
         assert code in (0, 3)
     assert "Traceback" not in err
+
+
+def test_a_sample_rate_that_changes_ends_it(setup: Setup, tmp_path: Path, capsys) -> None:
+    other = tmp_path / "other.mp4"
+    write_flash_beep(other, seconds=1, events_seconds=(0.4,), size=(48, 32), sample_rate=32_000)
+    path = tmp_path / "stream"
+    path.write_bytes(remuxed(setup.mp4, "mpegts") + remuxed(other, "mpegts"))
+    code, out, err = predict(capsys, "--live", path, run=setup.run)
+    assert code == 3
+    assert len(out.splitlines()) >= 3
+    assert "the sample rate changes from 48000 to 32000 Hz" in err
 
 
 def test_a_writer_that_stalls_ends_it(setup: Setup) -> None:

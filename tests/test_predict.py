@@ -386,7 +386,7 @@ def test_outputs_have_names_of_their_own() -> None:
 
 def test_the_lines_of_the_page_run(setup, tmp_path, monkeypatch, capsys) -> None:
     page = Path(__file__).parents[1] / "docs/predicting.md"
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    code, streaming = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/demo").symlink_to(setup.run)
     (tmp_path / "clip.mp4").symlink_to(setup.media / "a.mp4")
@@ -395,3 +395,7 @@ def test_the_lines_of_the_page_run(setup, tmp_path, monkeypatch, capsys) -> None
     said = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in said[:3]} == {*CLASSES}
     assert said[3] in ("video", "audio", "both", "either")
+    exec(streaming, {})  # four seconds, a window of 0.3 s every 0.5, and one that ends with them
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said[:-1]] == [str(k / 2) for k in range(len(said) - 1)]
+    assert said[-1] == f"{9 - (len(said) - 1)} more; 0 lost"

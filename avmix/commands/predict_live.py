@@ -3,11 +3,10 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
 
 from avmix.commands.predict_files import empty_report
 from avmix.commands.prediction_report import Report, line_of
@@ -21,6 +20,9 @@ from avmix.training import runtime
 from avmix.training.stream_predictions import PredictionStream
 from avmix.training.trained import TrainedNetwork, load
 
+Write = Callable[[FilePrediction], None]
+"""Says what is predicted for a window."""
+
 
 def predict_live(args: argparse.Namespace) -> int:
     """Predict the stream that `args` of `avmix.commands.predict` name; returns the exit code."""
@@ -30,8 +32,8 @@ def predict_live(args: argparse.Namespace) -> int:
         with runtime.start(device=args.device, threads=args.threads) as here:
             trained = load(args.checkpoint, device=here.device, own_code=args.own_code)
             report = empty_report(args, trained)
-            with _descriptor(args.live) as descriptor, _lines(args.json) as lines:
-                return _predicted(args, trained, report, descriptor, lines)
+            with _descriptor(args.live) as descriptor, _lines(args.json, report) as write:
+                return _predicted(args, trained, descriptor, write)
     except (ValueError, OSError, ClipError) as error:
         echo(f"error: {error}", error=True)
         return 1
@@ -41,9 +43,8 @@ def predict_live(args: argparse.Namespace) -> int:
 
 
 def _predicted(
-    args: argparse.Namespace, trained: TrainedNetwork, report: Report, descriptor: int,
-    lines: TextIO | None,
-) -> int:  # fmt: skip
+    args: argparse.Namespace, trained: TrainedNetwork, descriptor: int, write: Write
+) -> int:
     name = "standard input" if args.live == "-" else printable(args.live)
     stream: PredictionStream | None = None
     problem, code = "", 0
@@ -57,11 +58,11 @@ def _predicted(
                 has_audio=source.has_audio, name=name,
             )  # fmt: skip
             try:
-                _run(source, stream, report, lines)
+                _run(source, stream, write)
             except ClipError as error:
                 problem = error.problem
             for one in stream.end():  # what came before the end, whatever ended it
-                _say(one, report, lines)
+                write(one)
     except KeyboardInterrupt:
         code = 130
         if stream is None:
@@ -75,9 +76,7 @@ def _predicted(
     return 3 if problem or stream.num_lost else 0
 
 
-def _run(
-    source: LiveSource, stream: PredictionStream, report: Report, lines: TextIO | None
-) -> None:
+def _run(source: LiveSource, stream: PredictionStream, write: Write) -> None:
     for part in source:
         if isinstance(part, LiveFrame):
             found = stream.push_frame(
@@ -86,21 +85,17 @@ def _run(
         else:
             found = stream.push_audio(part.mono, part.seconds, part.rate_hz, part.sides)
         for one in found:
-            _say(one, report, lines)
+            write(one)
 
 
-def _say(one: FilePrediction, report: Report, lines: TextIO | None) -> None:
-    """One line, at once: who reads it waits for it."""
-    if lines is None:
-        print(line_of(report, one), flush=True)
-        return
+def _json_line(one: FilePrediction, report: Report) -> str:
     found = {
         "start_seconds": one.start_seconds,
         "end_seconds": one.end_seconds,
         "classes": [asdict(ranked) for ranked in report.shown(one)],
         "decision": asdict(one.decision),
     }
-    print(strict_json.dumps(found), file=lines, flush=True)
+    return strict_json.dumps(found)
 
 
 def _summary(stream: PredictionStream, problem: str, *, stopped: bool) -> str:
@@ -129,11 +124,22 @@ def _descriptor(source: str) -> Iterator[int]:
 
 
 @contextmanager
-def _lines(path: str | None) -> Iterator[TextIO | None]:
-    if path is None:
-        yield None
-    elif path == "-":
-        yield sys.stdout
-    else:
-        with open(path, "w", encoding="utf-8") as file:
-            yield file
+def _lines(path: str | None, report: Report) -> Iterator[Write]:
+    """What says a window, at once: who reads the line waits for it."""
+
+    def text(one: FilePrediction) -> None:
+        print(line_of(report, one), flush=True)
+
+    def as_json(one: FilePrediction) -> None:
+        print(_json_line(one, report), flush=True)
+
+    if path in (None, "-"):
+        yield text if path is None else as_json
+        return
+    with open(path, "w", encoding="utf-8") as file:
+
+        def into_file(one: FilePrediction) -> None:
+            file.write(_json_line(one, report) + "\n")
+            file.flush()
+
+        yield into_file

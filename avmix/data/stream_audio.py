@@ -107,7 +107,9 @@ class StreamAudio:
         if clip.stereo:
             rows = rows[1:]
         else:  # of channels that cancel each other, the left one, as for files
-            rows = rows[1:2] if cancels(energies[0], energies[1:].mean()) else rows[:1]
+            rows = (
+                rows[1:2] if cancels(float(energies[0]), float(energies[1:].mean())) else rows[:1]
+            )
         wave = np.zeros((len(rows), num_samples), np.float32)
         for out, whole in zip(wave, rows, strict=True):
             window = resample(whole, rate, clip.sample_rate)[margin:][:num_samples]

@@ -14,7 +14,7 @@ from avmix.data.stream_audio import MARGIN_SECONDS, TOLD_SECONDS, StreamAudio
 from avmix.types import Clip
 
 _BACKWARD_SECONDS = 0.1
-"""Timestamps may go backward by so much; by more, they begin anew."""
+"""Timestamps may go backward by so much; by more, they begin again."""
 _FORWARD_SECONDS = 10.0
 """A jump forward beyond which what is between is lost, not slow."""
 _LAG_SECONDS = 3.0
@@ -64,7 +64,7 @@ class StreamWindows:
 
     A window begins every `step_seconds`; the last ends with the stream, as
     `avmix.data.whole_files.sliding` has it. Where timestamps jump (backward by more than 0.1 s,
-    forward by more than 10 s) windows begin anew behind the jump, on a clock that goes on.
+    forward by more than 10 s) windows begin again behind the jump, on a clock that goes on.
     """
 
     clip: ClipConfig
@@ -215,7 +215,7 @@ class StreamWindows:
         return done + self._take(self._frames[-1].seconds if self._frames else -math.inf)
 
     def _restart(self, seconds: float) -> list[StreamWindow]:
-        """Windows begin anew at `seconds` of the container; the clock goes on."""
+        """Windows begin again at `seconds` of the container; the clock goes on."""
         done = self._finish(jumped=True)
         self._base = max(self._end, self._base)
         self._zero = seconds - self._base
@@ -232,12 +232,12 @@ class StreamWindows:
         while True:
             end = self._start(self._next) + length
             seen = not self.has_video or shown >= end - 1e-9
-            heard = not self.has_audio or self._audio.end_seconds >= end + 2 * MARGIN_SECONDS
+            audible = not self.has_audio or self._audio.end_seconds >= end + 2 * MARGIN_SECONDS
             if not self.has_video:
-                ready = heard
+                ready = audible
             else:
-                ready = seen and (heard or shown >= end + _LAG_SECONDS)
-                # Frames that never come: what was heard of the time goes by without a window.
+                ready = seen and (audible or shown >= end + _LAG_SECONDS)
+                # Frames that never come: what was audible of the time goes by without a window.
                 if not seen and self._audio.end_seconds >= end + _LAG_SECONDS + _FORWARD_SECONDS:
                     self.lost["too few frames"] += 1
                     self._next += 1
@@ -271,7 +271,7 @@ class StreamWindows:
 
     def _trim(self) -> None:
         """Drop what neither the next window needs nor one that ends with the stream."""
-        length, heard = self.clip.duration_seconds, self._audio.end_seconds
+        length, audible = self.clip.duration_seconds, self._audio.end_seconds
         needed = min(self._start(self._next), self._end - length - 0.5)
         while len(self._frames) > 1 and self._frames[1].seconds <= needed:
             self._frame_bytes -= self._frames.popleft().image.nbytes
@@ -279,7 +279,7 @@ class StreamWindows:
             self._frame_bytes -= self._frames.popleft().image.nbytes
             self._dropped_until = self._frames[0].seconds
         # Frames may have ended, and audio goes on for hours.
-        oldest = heard - length - self._kept_seconds - _LAG_SECONDS - _FORWARD_SECONDS
+        oldest = audible - length - self._kept_seconds - _LAG_SECONDS - _FORWARD_SECONDS
         early = max(needed, oldest) - TOLD_SECONDS - 2 * MARGIN_SECONDS - 0.5
         self._audio.drop_before(early, self.max_bytes)
 

@@ -145,6 +145,7 @@ class LiveSource:
     _shape: tuple[int, int] = (0, 0)
     _is_damaged: bool = False
     _begun: bool = False
+    _rate: int = 0
     _clock: _AudioClock = field(default_factory=_AudioClock)
 
     @property
@@ -236,6 +237,12 @@ class LiveSource:
                 raise UnsupportedMediaError(
                     self.reader.name, f"its audio claims {frame.sample_rate} samples a second"
                 )
+            if self._rate not in (0, frame.sample_rate):
+                raise UnsupportedMediaError(
+                    self.reader.name,
+                    f"the sample rate changes from {self._rate} to {frame.sample_rate} Hz",
+                )
+            self._rate = frame.sample_rate
             channels, layout = channels_of(frame), frame.layout.name
             check_samples(self.reader.name, *channels)
             sides = stereo(channels, layout) if len(channels) > 1 else None

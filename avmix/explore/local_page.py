@@ -163,9 +163,9 @@ class _View:
                 () if shot is None else ((shot.frame, "frame"), (shot.spectrogram, "spectrogram"))
             ):
                 if image is not None:
-                    picture = ui.element("img").classes(kind)
-                    picture.props["src"] = data_url(image)
-                    picture.props["alt"] = f"{kind} of {printable(clip.path)}"
+                    shown = ui.element("img").classes(kind)
+                    shown.props["src"] = data_url(image)
+                    shown.props["alt"] = f"{kind} of {printable(clip.path)}"
             ui.label(shortened(printable(clip.path), _NAME_LETTERS)).classes("note")
             answer = f", answered {says.answer} ({100 * says.probability:.0f} %)" if says else ""
             said = f"{', '.join(clip.labels)}{answer}, loss {clip.loss:.2f}"
