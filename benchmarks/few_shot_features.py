@@ -85,11 +85,11 @@ def run(folder: str, shots: int, arm: str, seed: int) -> dict[str, dict[str, flo
     return found
 
 
-def earlier_runs(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those that are in the result already, of the same code and options."""
-    if not RESULT.exists():
+def earlier_runs(path: Path, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those that are in the result at `path` already, of the same code and options."""
+    if not path.exists():
         return []
-    old = json.loads(RESULT.read_text())
+    old = json.loads(path.read_text())
     same = old["measured"]["sources"] == result["measured"]["sources"]
     same = same and all(old[key] == result[key] for key in ("options", "epochs", "batch_size"))
     return list(old["trained"]) if same else []
@@ -111,7 +111,7 @@ def main() -> None:
         "batch_size": {str(s): n for s, n in BATCH.items()}, "measured": origin,
         "protocol": "ucf101_av8, official splits 1 to 3", "trained": [],
     }  # fmt: skip
-    done = result["trained"] = earlier_runs(result)
+    done = result["trained"] = earlier_runs(RESULT, result)
     there = {(r["split"], r["shots"], r["arm"], r["seed"]) for r in done}
     for shots, seeds in REGIMES.items():
         for seed in seeds:

@@ -6,7 +6,8 @@ audio, three clips of each class, five draws by source.
 
 All arms have the options of benchmarks/few_shot_features.py: the same steps, seeds and initial
 weights, and the windows of which features are kept. The last epoch is evaluated, on kept features
-of the test split.
+of the test split. The result is written again after each run; what is in it is not done again by
+the same code.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from few_shot_features import (
     EPOCHS,
     OF_FEATURES,
     ROWS,
+    earlier_runs,
     features_of,
 )
 from shared import provenance, result_files
@@ -93,11 +95,15 @@ def main() -> None:
         "epochs": {str(SHOTS): EPOCHS[SHOTS]}, "batch_size": {str(SHOTS): BATCH[SHOTS]},
         "measured": origin, "protocol": "ucf101_av8, official split 1", "trained": [],
     }  # fmt: skip
+    done = result["trained"] = earlier_runs(RESULT, result)
     for seed in SEEDS:
         for method in arms:
+            arm = ARMS.get(method, method)
+            if any((r["seed"], r["arm"]) == (seed, arm) for r in done):
+                continue
             found = run(folder, method, seed, args.root, encoders)
             result["trained"].append({"split": SPLIT, "shots": SHOTS, "seed": seed,
-                                      "arm": ARMS.get(method, method), **found})  # fmt: skip
+                                      "arm": arm, **found})  # fmt: skip
             said = ", ".join(f"{r} {100 * s['top1']:.1f}" for r, s in found["scores"].items())
             print(f"{method}, seed {seed}: {said}, {found['seconds']} s", flush=True)
             result_files.write(RESULT, result)

@@ -44,8 +44,17 @@ def test_alone_it_lists_the_commands_in_their_groups(capsys: pytest.CaptureFixtu
     }
     assert found == {
         "data": ["prepare", "synth", "events"],
-        "train": ["train", "evaluate", "predict", "export", "push", "compare", "guard", "features",
-                  "probe"],
+        "train": [
+            "train",
+            "evaluate",
+            "predict",
+            "export",
+            "push",
+            "compare",
+            "guard",
+            "features",
+            "probe",
+        ],
         "look": ["doctor", "preview", "explore", "model"],
         "tools": ["download", "leaks", "transcode", "shards", "completion"],
     }

@@ -11,7 +11,11 @@ from report.tables.covering import coverage_table
 from report.tables.decoding import decoding_summary, decoding_tables
 from report.tables.exporting import export_table
 from report.tables.feature_speed import feature_rows_table, feature_table
-from report.tables.few_shot_training import few_shot_training_table, trained_features_table
+from report.tables.few_shot_training import (
+    few_shot_training_summary,
+    few_shot_training_table,
+    trained_features_table,
+)
 from report.tables.fuzzing import fuzz_table
 from report.tables.mixing import mix_summary, mix_table
 from report.tables.model_steps import models_table
@@ -44,7 +48,11 @@ _BY_KIND = {
     "unseen_pairs": unseen_pairs_table,
 }
 
-_SUMMARIES = {"decode": decoding_summary, "mix": mix_summary}
+_SUMMARIES = {
+    "decode": decoding_summary,
+    "few_shot_features": few_shot_training_summary,
+    "mix": mix_summary,
+}
 
 
 def table(*results: dict[str, Any]) -> str:

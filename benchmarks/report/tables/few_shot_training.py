@@ -51,6 +51,25 @@ def few_shot_training_table(result: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def few_shot_training_summary(result: dict[str, Any]) -> str:
+    """A line for each way of mixing, few clips only."""
+    few = [run for run in result["trained"] if run["shots"]]
+    shots = list(dict.fromkeys(run["shots"] for run in few))
+
+    def cells(arm: str, row: str) -> list[str]:
+        return [_cell([*_by_seed([r for r in few if r["shots"] == s], arm, row).values()])
+                for s in shots]  # fmt: skip
+
+    rows = [[arm, *cells(arm, "fused"), *cells(arm, "video head")] for arm in result["options"]]
+    headings = ["trained with", *(f"{row}, {s} clips a class" for row in ("fused", "video head")
+                                  for s in shots)]  # fmt: skip
+    return "\n".join([
+        *table(headings, rows), "",
+        "Top-1 on the test split, %: mean over three official splits, 95 % intervals over "
+        f"{len({run['seed'] for run in few})} draws by source (t distribution).", "",
+    ])  # fmt: skip
+
+
 def trained_features_table(result: dict[str, Any]) -> str:
     """A line for each split with what was chosen for it, and their mean."""
     rows, trained = [], result["trained"]
