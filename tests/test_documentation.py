@@ -82,11 +82,12 @@ def lines() -> Iterator[tuple[str, list[str]]]:
 
 
 def known_options(words: list[str]) -> tuple[set[str], list[str]] | None:
-    """Options of the program that `words` call, and the words after it; None for benchmarks."""
+    """Options of the program that `words` call, and the words after it; None for those of
+    benchmarks and examples."""
     if words[0] == "torchrun":
         words = words[words.index("-m") + 1 :]
     script = Path(words[1] if words[0] == "python" else words[0])
-    if words[0] == "python" and script.parts[0] == "benchmarks":
+    if words[0] == "python" and script.parts[0] in ("benchmarks", "examples"):
         assert (ROOT / script).is_file(), script
         return None
     if words[0] == "python":

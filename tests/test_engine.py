@@ -41,11 +41,11 @@ from avmix.training.engine import (
     clean_pass,
     clip_gradients,
     clips_of,
-    evaluate,
     mix_of_epoch,
     seed_torch,
     train_one_epoch,
 )
+from avmix.training.evaluation_loop import evaluate
 from avmix.training.losses import consistency_losses, head_losses, needs_clean, objective, presence
 from avmix.training.optimizer import build_optimizer, lr_at, towers_of
 from avmix.training.runlog import NotFiniteError, RunLog

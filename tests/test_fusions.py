@@ -32,7 +32,8 @@ from avmix.models.fusion_names import JOINT_FUSIONS, SCORE_FUSIONS, build_fusion
 from avmix.models.score_fusion import AverageFusion
 from avmix.training import checkpoint
 from avmix.training.checkpoint import Checkpoint
-from avmix.training.engine import _eval_rows, clip_gradients
+from avmix.training.engine import clip_gradients
+from avmix.training.evaluation_loop import _eval_rows
 from avmix.training.optimizer import build_optimizer, towers_of
 from avmix.types import Batch, Heads
 

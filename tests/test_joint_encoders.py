@@ -42,7 +42,7 @@ from avmix.models.weights import load_state
 from avmix.tools.model_figure import draw_model
 from avmix.training import checkpoint
 from avmix.training.checkpoint import Checkpoint
-from avmix.training.engine import _eval_rows
+from avmix.training.evaluation_loop import _eval_rows
 from avmix.training.layer_decay import empty_clip
 from avmix.training.optimizer import build_optimizer
 from avmix.types import Batch

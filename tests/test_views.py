@@ -21,7 +21,7 @@ from avmix.decode import decode_clips
 from avmix.evaluation.metrics import EVAL_ROWS
 from avmix.media.judgement import entry_of
 from avmix.models import build_model
-from avmix.training.engine import evaluate
+from avmix.training.evaluation_loop import evaluate
 
 CLIP = ClipConfig(duration_seconds=1.0, num_frames=2, short_side=32, crop=32, stereo=True)
 

@@ -27,7 +27,8 @@ from avmix.models.input_options import with_expected_input
 from avmix.models.library_encoder import LibraryEncoder
 from avmix.training import checkpoint
 from avmix.training.checkpoint import Checkpoint
-from avmix.training.engine import _eval_rows, clip_gradients
+from avmix.training.engine import clip_gradients
+from avmix.training.evaluation_loop import _eval_rows
 from avmix.training.optimizer import build_optimizer, towers_of
 from avmix.types import Batch
 

@@ -28,7 +28,7 @@ from avmix.models.frontend import Frontend
 from avmix.models.on_features import AnyFrontend, KeptFrontend, build_on_features
 from avmix.system.paths import unmakable
 from avmix.system.printing import console_of, echo_on
-from avmix.training import checkpoint, engine, runtime
+from avmix.training import checkpoint, evaluation_loop, runtime
 from avmix.training.checkpoint import Checkpoint, CheckpointError
 from avmix.training.run_environment import environment
 from avmix.training.runtime import Runtime
@@ -111,7 +111,7 @@ def _evaluate(config: EvalConfig) -> AllScores:
         checkpoint.load_weights(path, state, model, average=averaged)
         views = None if kept is not None else _views(config, trained, manifest)
         with closing(loader):
-            found = engine.evaluate(
+            found = evaluation_loop.evaluate(
                 model.to(here.device), frontend.to(here.device), loader, here, several,
                 average=config.average, sets=trained.loss.label_sets(state.classes),
                 one_of_many=several and not trained.loss.several_labels,

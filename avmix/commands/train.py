@@ -24,7 +24,8 @@ from avmix.system.atomic_files import remove_partial
 from avmix.system.printing import echo_on, listed
 from avmix.training import runtime
 from avmix.training.checkpoint import Checkpoint
-from avmix.training.engine import evaluate, train_one_epoch
+from avmix.training.engine import train_one_epoch
+from avmix.training.evaluation_loop import evaluate
 from avmix.training.guarding import clear_guards, guard_networks
 from avmix.training.measurements import LossSum
 from avmix.training.precise_bn import measure_norms

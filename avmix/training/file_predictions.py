@@ -22,7 +22,7 @@ from avmix.evaluation.file_prediction import FilePrediction
 from avmix.evaluation.metrics import Predictions
 from avmix.models import LateFusionClassifier
 from avmix.models.frontend import Frontend
-from avmix.training import engine
+from avmix.training import evaluation_loop
 from avmix.training.runtime import Runtime
 from avmix.types import Entry
 
@@ -116,7 +116,7 @@ def predict_entries(
     loader = replace(loader, source=_Counted(loader.source, tick))
     with closing(loader):
         try:
-            found = engine.evaluate(
+            found = evaluation_loop.evaluate(
                 trained.network, trained.frontend, loader, here, config.loss.several_labels,
                 sets=config.loss.label_sets(trained.classes),
             )  # fmt: skip

@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 from avmix.data.stream_windows import StreamWindow, StreamWindows
 from avmix.evaluation.file_prediction import FilePrediction
 from avmix.evaluation.metrics import EVAL_ROWS
-from avmix.training import engine
+from avmix.training.evaluation_loop import probabilities_of
 from avmix.training.file_predictions import Network
 from avmix.training.label_setup import refuse_label_sets
 from avmix.types import Batch
@@ -112,7 +112,7 @@ class PredictionStream:
             source=torch.zeros(1, dtype=torch.int64),
         ).to(device)
         trained.network.eval()
-        rows, present = engine.probabilities_of(
+        rows, present = probabilities_of(
             trained.network, trained.frontend, batch, trained.config.loss.several_labels
         )
         if not rows.isfinite().all():
