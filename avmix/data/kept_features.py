@@ -92,7 +92,14 @@ class KeptFeatures:
 
     @property
     def labels(self) -> np.ndarray:
-        """Number of the class of each clip."""
+        """Number of the class of each clip. Raises `FeaturesError` where one has not exactly one
+        label."""
+        for entry in self.manifest.entries:
+            if not entry.has_one_label:
+                raise FeaturesError(
+                    f"{self.manifest.protocol}: clip {entry.clip_id!r} has not exactly one label, "
+                    "which is needed here"
+                )
         number = {name: k for k, name in enumerate(self.manifest.classes)}
         return np.array([number[entry.labels[0]] for entry in self.manifest.entries])
 
