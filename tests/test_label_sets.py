@@ -19,6 +19,7 @@ from avmix.commands import train
 from avmix.config import EvalConfig, LossConfig, ModelConfig, TrainConfig, load_config
 from avmix.data.eval_set import EvalSet
 from avmix.data.few_shot import few_shot
+from avmix.data.kept_features import FeaturesError, Header, KeptFeatures
 from avmix.data.manifest import ManifestError, read_manifest, write_manifest
 from avmix.decode import file_reader
 from avmix.decode.container import open_media
@@ -27,6 +28,7 @@ from avmix.evaluation.metrics import SetScores
 from avmix.evaluation.prediction_file import read_predictions, write_predictions
 from avmix.explore.explored_mix import Explorer
 from avmix.exporting.export_network import export
+from avmix.features.probing import probe
 from avmix.label_sets import LabelSet, label_sets
 from avmix.media.judgement import entry_of
 from avmix.mix.mix_plan import MixPlan, Part
@@ -533,3 +535,13 @@ def test_what_knows_no_label_sets_refuses_them_and_says_what_to_do(
         with pytest.raises(ValueError, match=r"of label sets \(verb, noun\): use avmix predict"):
             refused()
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_probes_of_one_label_refuse_clips_with_more(data: Path) -> None:
+    """They took the first of the labels, and said nothing."""
+    kept = KeptFeatures(
+        manifest=read_manifest(data, "val"), features={"video": np.zeros((6, 1, 2), np.float32)},
+        has_audio=np.ones((6, 1), bool), header=Header(identity={}, computed_with={}, splits={}),
+    )  # fmt: skip
+    with pytest.raises(FeaturesError, match=r"kitchen: clip 'P01_2_0' has not exactly one label"):
+        probe(kept, kept)
