@@ -386,7 +386,7 @@ def test_outputs_have_names_of_their_own() -> None:
 
 def test_the_lines_of_the_page_run(setup, tmp_path, monkeypatch, capsys) -> None:
     page = Path(__file__).parents[1] / "docs/predicting.md"
-    code, streaming = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    streaming, code = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/demo").symlink_to(setup.run)
     (tmp_path / "clip.mp4").symlink_to(setup.media / "a.mp4")

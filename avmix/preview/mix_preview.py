@@ -78,8 +78,8 @@ def preview_mix(
     ]
     for plan, look in zip(plans, mixed, strict=True):
         ours, theirs = look.shares.fused.tolist()
-        weighted = [(names[0], ours, OWN), (names[1], theirs, PARTNER)]
-        rows.append((plan_title(plan), look, weighted))
+        bar = [(names[0], ours, OWN), (names[1], theirs, PARTNER)]
+        rows.append((plan_title(plan), look, bar))
     strips = [
         Strip(
             title=title,
@@ -87,9 +87,9 @@ def preview_mix(
             frame_seconds=(np.arange(clip.num_frames) + 0.5) * share,
             log_mel=look.log_mel,
             column_seconds=seconds,
-            labels=weighted,
+            labels=bar,
         )
-        for title, look, weighted in rows
+        for title, look, bar in rows
     ]
     draw_strips(strips, 0.0, clip.duration_seconds, f"{names[0]} and {names[1]}, mixed", out)
     return plans
