@@ -6,7 +6,7 @@ kept features and from scratch, and the demo.
 Each network is judged on the test split as it is and with a guard (`avmix guard`): fusion gain and
 modality confusion. The guard is fitted to held-out groups of the train split, a fifth of them (the
 demo has a val split), never to the test split. On features, networks are also trained on the whole
-train split, as the configuration says.
+train split, as the configuration says and with mixing of features.
 Nothing is chosen here. The result is written again after each network; what is in it is not done
 again by the same code.
 """
@@ -19,6 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,9 @@ def data_of(setup: str, root: str) -> dict[int, list[str]]:
 
 
 def networks_of(setup: str) -> dict[str, tuple[str, ...]]:
-    """Options of the clips that a network is trained on; by whether some are held out."""
+    """Options of the networks of a setup, by how they are trained."""
     if setup == "features":
-        return {"all": (), "held out": HELD_OUT}
+        return {"all": (), "mixed": ("--mix.method", "mixup@feature"), "held out": HELD_OUT}
     return {"held out": HELD_OUT if setup == "scratch" else ()}
 
 
@@ -90,7 +91,7 @@ def run(setup: str, data: list[str], trained_on: str, seed: int) -> dict[str, di
     with contextlib.redirect_stdout(io.StringIO()):
         train(config)
     found = {"plain": judged(out / "last.pt", setup, "test", out / "eval_test")}
-    if trained_on == "all":
+    if trained_on != "held out":
         return found
     judged(out / "last.pt", setup, "val", out / "eval_val")
     state, kept = checkpoint.load(out / "last.pt"), read_predictions(out / "eval_val")
@@ -100,13 +101,14 @@ def run(setup: str, data: list[str], trained_on: str, seed: int) -> dict[str, di
     return {**found, "guarded": {**with_guard, "fit": asdict(fit)}}
 
 
-def earlier(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Networks that are in the result already, of the same code."""
+def earlier(result: dict[str, Any], setups: Sequence[str]) -> list[dict[str, Any]]:
+    """Networks that are in the result already: of the same code, and those of other setups, which
+    say their commit."""
     if not RESULT.exists():
         return []
     old = json.loads(RESULT.read_text())
     same = old["measured"]["sources"] == result["measured"]["sources"]
-    return list(old["networks"]) if same else []
+    return [n for n in old["networks"] if same or n["setup"] not in setups]
 
 
 def main() -> None:
@@ -121,6 +123,7 @@ def main() -> None:
         "configs": CONFIGS, "held_out": list(HELD_OUT),
         "measured": provenance.measured(args, "audio_worth"), "networks": [],
     }  # fmt: skip
+    at = {"commit": result["measured"]["commit"]}
     os.chdir(ROOT)
     for setup in args.setups:
         for number, data in data_of(setup, args.root).items():
@@ -128,12 +131,14 @@ def main() -> None:
                 for trained_on in networks_of(setup):
                     which = {"setup": setup, "split": number, "seed": seed,
                              "trained_on": trained_on}  # fmt: skip
-                    result["networks"] = earlier(result)  # another setup may run beside this one
+                    result["networks"] = earlier(
+                        result, args.setups
+                    )  # another setup may run beside this one
                     if any({k: n[k] for k in which} == which for n in result["networks"]):
                         continue
                     found = run(setup, data, trained_on, seed)
                     result["networks"] = sorted(
-                        [*earlier(result), {**which, "found": found}],
+                        [*earlier(result, args.setups), {**which, "found": found, **at}],
                         key=lambda n: (n["setup"], n["split"], n["seed"], n["trained_on"]),
                     )
                     result_files.write(RESULT, result)

@@ -158,10 +158,10 @@ def test_what_audio_is_worth_is_a_line_for_each_way(load: Any) -> None:
         found = {"plain": worth_of(-0.04 - 0.02 * seed, -0.1),
                  "guarded": worth_of(0.0, None, fit=fit)}  # fmt: skip
         return {"setup": "features", "split": 1, "seed": seed, "trained_on": "held out",
-                "found": found}  # fmt: skip
+                "found": found, "commit": "a" * 40}  # fmt: skip
 
     result = {"kind": "audio_worth", "configs": {"features": "configs/a.yaml"},
-              "networks": [network(0, False), network(1, False)]}  # fmt: skip
+              "measured": {"commit": "b" * 40}, "networks": [network(0, False), network(1, False)]}  # fmt: skip
     lines = load("report.tables").table(result).splitlines()
     assert lines[2:4] == [
         "| UCF101, features 1 | 80 % | - | 2 | 85.0 | 90.0 | 90.0 | -5.0 (-10.0 to 5.0) | -0.050 "
@@ -172,6 +172,7 @@ def test_what_audio_is_worth_is_a_line_for_each_way(load: Any) -> None:
     result["networks"][1]["found"]["guarded"]["fit"]["fuses"] = True
     text = load("report.tables").table(result)
     assert "| video head (1), pool (1) | 2 |" in text
+    assert "UCF101, features: at commit aaaaaaa" in text
 
 
 def test_pairs_that_were_never_trained_on_are_a_line(load: Any) -> None:

@@ -17,7 +17,7 @@ def audio_worth_table(result: dict[str, Any]) -> str:
         of_setup = [n for n in result["networks"] if n["setup"] == setup]
         for split in sorted({n["split"] for n in of_setup}):
             here = [n for n in of_setup if n["split"] == split]
-            for trained_on in ("all", "held out"):
+            for trained_on in ("all", "mixed", "held out"):
                 for way in ("plain", "guarded"):
                     found = [n["found"][way] for n in here
                              if n["trained_on"] == trained_on and way in n["found"]]  # fmt: skip
@@ -32,12 +32,21 @@ def audio_worth_table(result: dict[str, Any]) -> str:
         "Test splits; means over seeds, in brackets the 95 % interval over sources, the mean over "
         "seeds of each end (none where fused and better head give the same answers). Gains and "
         "confusion are of clips with both modalities. With and without a guard the network is the "
-        f"same. {configs}.", "",
+        f"same. {configs}.{_commits(result)}", "",
     ])  # fmt: skip
 
 
+def _commits(result: dict[str, Any]) -> str:
+    """Which setups were measured at another commit than the last one."""
+    last = result["measured"]["commit"]
+    other = {n["setup"]: n["commit"] for n in result["networks"] if n["commit"] != last}
+    said = "; ".join(f"{_SETUPS[setup]}: at commit {commit[:7]}" for setup, commit in other.items())
+    return f" {said}." if said else ""
+
+
 def _way(trained_on: str, way: str, setup: str) -> str:
-    clips = "all" if trained_on == "all" or setup == "demo" else "80 %"
+    clips = "80 %" if trained_on == "held out" and setup != "demo" else "all"
+    clips += ", mixup@feature" if trained_on == "mixed" else ""
     return f"{clips}, guarded" if way == "guarded" else clips
 
 
