@@ -161,7 +161,8 @@ def test_what_audio_is_worth_is_a_line_for_each_way(load: Any) -> None:
                 "found": found, "commit": "a" * 40}  # fmt: skip
 
     result = {"kind": "audio_worth", "configs": {"features": "configs/a.yaml"},
-              "measured": {"commit": "b" * 40}, "networks": [network(0, False), network(1, False)]}  # fmt: skip
+              "measured": {"commit": "b" * 40},
+              "networks": [network(0, False), network(1, False)]}  # fmt: skip
     lines = load("report.tables").table(result).splitlines()
     assert lines[2:4] == [
         "| UCF101, features 1 | 80 % | - | 2 | 85.0 | 90.0 | 90.0 | -5.0 (-10.0 to 5.0) | -0.050 "
