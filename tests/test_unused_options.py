@@ -258,7 +258,7 @@ def commands() -> list[str]:
     """Options of training in the lines that the pages and the heads of the configurations show."""
     pages = [ROOT / "README.md", ROOT / "train.py", *ROOT.glob("docs/*.md")]
     pages += [*ROOT.glob("datasets/**/*.md"), *ROOT.glob("configs/**/*.yaml")]
-    text = "\n".join(page.read_text() for page in pages)
+    text = "\n".join(re.sub(r"\\\n\s*", "", page.read_text()) for page in pages)
     found = re.findall(r"(?:train\.py|avmix train) (--(?:config|data)[^`\n]*)", text)
     return sorted({line.split("  ")[0].strip() for line in found})
 
