@@ -72,6 +72,7 @@ def alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_workers", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_whatever_reading_does_every_batch_arrives_in_order(
     tmp_path: Path, num_workers: int
@@ -142,6 +143,7 @@ def test_of_clips_that_are_read_together_the_right_one_is_to_blame(
     check_content(loaded)
 
 
+@pytest.mark.long
 def test_what_was_finished_before_a_hang_is_not_read_again(tmp_path: Path) -> None:
     log, waiter = tmp_path / "log", threading.Event()
     pool = Pool(Numbers(fates={5: "hang on"}, log=log), num_workers=2, batch_size=1,

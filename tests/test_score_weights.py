@@ -212,6 +212,7 @@ def test_a_run_fits_saves_and_exports_its_weights(
     assert float(again.network.fusion.video_weight) == float(state["fusion.video_weight"])  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_what_is_learned_does_not_depend_on_the_clips_to_validate_on(
     trained: Path, toy_set: Path, tmp_path: Path
 ) -> None:
@@ -227,6 +228,7 @@ def test_what_is_learned_does_not_depend_on_the_clips_to_validate_on(
     assert differ <= BUFFERS
 
 
+@pytest.mark.long
 def test_a_run_that_goes_on_has_the_weights_of_one_that_did_not_stop(
     trained: Path, toy_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +255,7 @@ def test_a_run_that_goes_on_has_the_weights_of_one_that_did_not_stop(
     assert [row["epoch"] for row in rows(out, "score_weights")] == [0, 1]
 
 
+@pytest.mark.long
 def test_the_average_of_the_weights_is_what_is_fitted(toy_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train.train(smoke(toy_set, out, "--optim.ema_decay", "0.5", "--optim.epochs", "1"))

@@ -331,6 +331,7 @@ def test_a_batch_has_room_for_both_channels(toy_set: Path) -> None:
     assert torch.equal(batch.audio[:, 0], mono_batch.audio)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("domain", ["log_mel", "waveform"])
 def test_a_stereo_run_trains_and_is_evaluated(
     domain: str,
