@@ -5,12 +5,17 @@
         --table demo_mixing --title "no mixing" -- --mix.method none
     python benchmarks/seeds.py --config configs/ucf101_av8.yaml --name ucf101_av8_split1 \\
         -- --data.root DIR
+    python benchmarks/seeds.py --config configs/demo.yaml --name demo --evaluate-again runs
 
 Each seed is a run of train.py and eval.py as a person would start them, in runs/NAME_seedS. The
 result, benchmarks/results/NAME.json, is written again after each; what is in it is not measured
 again by the same code, and a run that was interrupted goes on. Code and configuration must be
 committed: the result names the commit, and holds the fingerprint by which the tests notice when
 the code no longer computes it. `benchmarks/paste.py` makes tables and figures from it.
+
+`--evaluate-again DIR` trains nothing: the networks of a result, in DIR/NAME_seedS, are evaluated by
+the present code, for what older results lack: what fusion is worth. Rows about the same clips must
+have the same scores; the commit that trained them stays, that of the evaluation is added.
 """
 
 import argparse
@@ -20,6 +25,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import fingerprint
@@ -93,6 +99,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="of the result")
     parser.add_argument("--seeds", nargs="+", default=["0..2"], help="numbers and FIRST..LAST")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time (1)")
+    parser.add_argument(
+        "--evaluate-again",
+        type=Path,
+        metavar="DIR",
+        help="folder of trained runs: add what fusion is worth, train nothing",
+    )
     parser.add_argument("--table", default="", help="results of one table are compared in it")
     parser.add_argument("--title", default="", help="of this result in that table")
     parser.add_argument("--ceilings", type=json.loads, default={},
@@ -107,10 +119,28 @@ def arguments() -> argparse.Namespace:
     return args
 
 
+def evaluate_again(args: argparse.Namespace, commit: str) -> None:
+    """Add what fusion is worth to the runs of a result that lack it; exits where one is another."""
+    path = RESULTS / f"{args.name}.json"
+    result = json.loads(path.read_text())
+    for number, run in enumerate(result["runs"]):
+        if "fusion" in run:
+            continue
+        folder = args.evaluate_again.resolve() / f"{args.name}_seed{run['seed']}"
+        try:
+            result["runs"][number] = train_run.evaluate_again(run, folder, commit)
+        except RuntimeError as error:
+            sys.exit(f"error: {error}")
+        result_files.write(path, result)
+        print(f"wrote {path.name}: seed {run['seed']}", flush=True)
+
+
 def main() -> None:
     """Run the seeds that are not in the result yet."""
     args = arguments()
     commit = provenance.clean_commit(args)
+    if args.evaluate_again:
+        return evaluate_again(args, commit)
     result = begin(args, commit)
     result["command"] = command_of(args, result["runs"])
     path = RESULTS / f"{args.name}.json"

@@ -124,6 +124,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "mix.labels": ("max", {"loss.kind": "binary"}, ""),
     "model.modalities": ("video", ALWAYS, ""),
     "model.fusion": ("sum", ALWAYS, ""),
+    "model.guard": (True, ALWAYS, ""),
     "model.missing": ("learned", ALWAYS, ""),
     "model.heads": ("shared", ALWAYS, ""),
     "model.dropout": (0.1, ALWAYS, ""),

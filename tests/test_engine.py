@@ -312,7 +312,7 @@ def test_dropout_has_an_address():
 
 def eval_loader_of(loaded: list[Loaded], num_views: int) -> EvalLoader:
     return EvalLoader(source=Prepared(loaded), batches=(), num_views=num_views, split="test",
-                      paths=[f"{row}.mp4" for row in range(10)])  # fmt: skip
+                      sources=(), paths=[f"{row}.mp4" for row in range(10)])  # fmt: skip
 
 
 def test_evaluation_averages_the_probabilities_of_views():

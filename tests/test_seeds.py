@@ -89,6 +89,13 @@ def test_folders_of_this_machine_are_not_recorded(load: Any) -> None:
     assert load("training.train_run").portable(words) == expected
 
 
+def test_another_network_is_not_evaluated_in_place_of_one(load: Any, tmp_path: Path) -> None:
+    (tmp_path / "environment.json").write_text('[{"git_commit": "abc"}, {"git_commit": "def"}]')
+    run = {"environment": {"git_commit": "abc"}, "scores": {}}
+    with pytest.raises(RuntimeError, match=r"no run of commit abc, which is to be evaluated"):
+        load("training.train_run").evaluate_again(run, tmp_path, "later")
+
+
 @pytest.mark.long
 def test_code_that_is_not_committed_is_not_measured(checkout: Path) -> None:
     for name in ("README.md", "benchmarks/results/new.json", "avmix/rng.py", "configs/new.yaml"):
@@ -122,6 +129,23 @@ def test_seeds_are_measured_once_for_every_code(checkout: Path, toy_set: Path) -
     assert result["runs"][0]["scores"] != result["runs"][1]["scores"]
     assert result["runs"][0]["chance"] == pytest.approx(0.1)
     assert result["fingerprint"]["batch_size"] == 8
+
+    # What fusion is worth can be had of the same networks later, and of no others.
+    older = json.loads(path.read_text())
+    fusion = [run.pop("fusion") for run in older["runs"]]
+    assert fusion[0]["gain"]["num_clips"] == 20
+    path.write_text(json.dumps(older))
+    done = measure(checkout, toy_set, "--evaluate-again", "runs")
+    assert done.returncode == 0, done.stderr
+    again = json.loads(path.read_text())
+    assert [run.pop("fusion") for run in again["runs"]] == fusion
+    assert [run.pop("evaluated") for run in again["runs"]] == 2 * [{"commit": head}]
+    assert again == older
+    older["runs"][0]["scores"]["fused"]["top1"] += 0.05
+    path.write_text(json.dumps(older))
+    done = measure(checkout, toy_set, "--evaluate-again", "runs")
+    assert "top1 of fused was " in done.stderr
+    path.write_text(json.dumps(result))
 
     # A result that is committed is no other code; what is there is kept, what is not is added.
     commit(checkout)

@@ -105,6 +105,46 @@ def test_variants_are_lines_of_one_table(load: Any) -> None:
     assert "2 seeds (0, 1) or 1 seeds (0)" in lines[-1]
 
 
+def with_fusion(result: dict[str, Any], gains: list[tuple[float, float, float]]) -> dict[str, Any]:
+    """The same with fusion gains (value, low, high) and a modality confusion of 4 % without an
+    interval."""
+    for run, (value, low, high) in zip(result["runs"], gains, strict=True):
+        run["fusion"] = {
+            "gain": {"value": value, "low": low, "high": high, "num_clips": 230},
+            "mu": {"value": 0.04, "low": None, "high": None, "num_clips": 230},
+        }
+    return result
+
+
+GAINS = [(0.02, -0.01, 0.05), (-0.031, -0.08, 0.02), (0.05, 0.03, 0.07)]
+
+
+def test_what_fusion_is_worth_has_rows_with_intervals(load: Any) -> None:
+    lines = load("paste").table(with_fusion(result_of([0.9, 0.5, 0.8]), GAINS)).splitlines()
+    assert lines[5:7] == [
+        "| fusion gain, points | +2.0 | -3.1 | +5.0 | 2.0, -3.1, 5.0 | - | - |",
+        "| modality confusion, % | 4.0 | 4.0 | 4.0 | 4.0, 4.0, 4.0 | - | - |",
+    ]
+    assert lines[-1].endswith(
+        "on the 230 clips with both modalities; modality confusion: clips of them that a modality "
+        "head has right and the fused head wrong. Their 95 % intervals over sources, the median "
+        "over seeds of each end: fusion gain -1.0 to 5.0."
+    )
+
+
+def test_a_variant_measured_before_there_was_fusion_gain_says_so(load: Any) -> None:
+    new, old = with_fusion(result_of([0.9, 0.5, 0.8]), GAINS), result_of([0.5, 0.6], title="old")
+    new["runs"][0]["evaluated"] = {"commit": COMMIT}
+    lines = load("paste").table(new, old).splitlines()
+    assert lines[0].endswith("| fusion gain, points: median | modality confusion, %: median |")
+    assert lines[2].endswith("| +2.0 (-1.0 to 5.0) | 4.0 |")
+    assert lines[3].endswith("| not measured | not measured |")
+    assert lines[-1].endswith("trained networks were evaluated at commit 0123456.")
+    assert "fusion" not in load("paste").table(old, {**old, "title": "older"})
+    del new["runs"][1]["fusion"]  # not of every seed: not of the result
+    assert "fusion gain" not in load("paste").table(new)
+
+
 def test_the_few_shot_table_has_cells_and_paired_differences(load: Any) -> None:
     def run(arm: str, seed: int, top1: float) -> dict[str, Any]:
         return {**run_of(seed, top1), "arm": arm, "shots": 5, "num_made": 80, "num_steps": 196,

@@ -114,6 +114,13 @@ COMMANDS = (
         module="avmix.commands.compare",
     ),
     Command(
+        name="guard",
+        group="train",
+        summary="fit to held-out clips how far fusion may leave the better modality head",
+        example="avmix guard --checkpoint runs/mine --from runs/mine/eval_val",
+        module="avmix.commands.guard",
+    ),
+    Command(
         name="features",
         group="train",
         summary="compute the embeddings of every clip once, by frozen encoders",

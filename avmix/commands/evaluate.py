@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 from avmix.commands.evaluation_report import print_report, write_page, write_report
 from avmix.commands.evaluation_shots import shots_of
 from avmix.commands.robustness import measure_robustness, subject_of
-from avmix.config import EvalConfig, TrainConfig, to_yaml
+from avmix.config import DataConfig, EvalConfig, TrainConfig, to_yaml
 from avmix.config.unset import is_unset, plain
 from avmix.data.eval_set import EvalSet
 from avmix.data.feature_loader import feature_eval_loader
+from avmix.data.holdout import HELD_OUT, hold_out
 from avmix.data.kept_features import KeptFeatures, changed_identity, open_features
 from avmix.data.loader import EvalLoader, eval_loader, read_limits
-from avmix.data.manifest import Manifest, read_manifest
+from avmix.data.manifest import Manifest, read_manifest, splits_of
 from avmix.data.quarantine import Quarantine
 from avmix.evaluation.clip_shots import write_shots
 from avmix.evaluation.kept_predictions import KeptPredictions, Origin, kept_of
@@ -144,7 +145,7 @@ def _split(
         if config.features:
             raise CheckpointError(f"features cannot act: {path} was trained on clips")
         folder = Path(config.manifest or trained.manifest or config.root or trained.root)
-        manifest = read_manifest(folder, config.split)
+        manifest = _clips(config, trained, folder)
         _check_classes(manifest, folder, path, state)
         return manifest, None
     for name in ("root", "manifest", "num_workers", "clip_seconds", "crops", "flip",
@@ -152,8 +153,13 @@ def _split(
         if getattr(config, name) != getattr(EvalConfig, name):
             raise CheckpointError(f"{name} cannot act: {path} was trained on features")
     folder = Path(config.features or trained.features)
-    kept = open_features(folder, config.split, verify=config.verify == "first")
-    _check_classes(kept.manifest, folder, path, state)
+    held_out = _is_held_out(config, trained, folder)
+    split = trained.train_split if held_out else config.split
+    kept = open_features(folder, split, verify=config.verify == "first")
+    manifest = kept.manifest
+    if held_out:
+        manifest = hold_out(manifest, trained.holdout, trained.holdout_seed).val
+    _check_classes(manifest, folder, path, state)
     if changed := changed_identity(state.features, kept.header.identity_text):
         raise CheckpointError(
             f"{path} was trained on other features than {folder} holds ({', '.join(changed)})"
@@ -163,7 +169,20 @@ def _split(
             f"num_views must be {kept.num_eval_views}, the views that {folder} holds of each clip, "
             f"got {config.num_views}"
         )
-    return kept.manifest, kept
+    return manifest, kept
+
+
+def _clips(config: EvalConfig, trained: DataConfig, folder: Path) -> Manifest:
+    """Of the split; of `val`, where the dataset has none, what the run held out (data.holdout)."""
+    if _is_held_out(config, trained, folder):
+        train = read_manifest(folder, trained.train_split)
+        return hold_out(train, trained.holdout, trained.holdout_seed).val
+    return read_manifest(folder, config.split)
+
+
+def _is_held_out(config: EvalConfig, trained: DataConfig, folder: Path) -> bool:
+    asked = config.split == HELD_OUT and trained.holdout > 0
+    return asked and HELD_OUT not in splits_of(folder)
 
 
 def _check_classes(manifest: Manifest, folder: Path, path: Path, state: Checkpoint) -> None:

@@ -25,6 +25,7 @@ from avmix.system.printing import echo_on, listed
 from avmix.training import runtime
 from avmix.training.checkpoint import Checkpoint
 from avmix.training.engine import evaluate, train_one_epoch
+from avmix.training.guarding import clear_guards, guard_networks
 from avmix.training.measurements import LossSum
 from avmix.training.precise_bn import measure_norms
 from avmix.training.run_data import no_val
@@ -117,6 +118,7 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
             _check_readable(val, here)
         for epoch in range(state.epoch, config.optim.epochs):
             plain_average([run.model, run.evaluated])
+            clear_guards([run.model, run.evaluated])
             watch = train_one_epoch(
                 run.network, frontend, run.optimizer, loader, config, here, log,
                 epoch=epoch, first_step=first_step, meter=meter, average=run.average,
@@ -188,14 +190,17 @@ def _measure_norms(run: Training, log: RunLog) -> None:
 
 
 def _validate(run: Training, val: EvalLoader, log: RunLog, epoch: int) -> AllScores:
-    """Metrics of one centred view per clip of the val split, by row of the table; of a `weighted`
-    fusion with the weights that are fitted to them here."""
+    """Metrics of one centred view per clip of the val split, by row of the table; with the weights
+    of a `weighted` fusion and with the guard (model.guard) that are fitted to them here."""
     several = run.config.loss.several_labels
     found = evaluate(run.evaluated, run.frontend, val, run.here, several)
     log.bad_clips(found.bad, val.split)
     predictions, weights = fit_networks([run.evaluated, run.model], found.predictions)
     if weights is not None:
         log.score_weights(weights, epoch)
+    predictions, fit = guard_networks([run.evaluated, run.model], predictions, val.sources)
+    if fit is not None:
+        log.guard_fit(fit, epoch)
     return all_scores(predictions)
 
 

@@ -152,6 +152,9 @@ class ModelConfig:
     `film`, `bilinear`, `cross_attention` and `bottleneck` join the features; `average` (of
     probabilities), `weighted` (the same with weights that are fitted on the val split) and
     `product` (of experts) combine what the modality heads say (docs/models.md)."""
+    guard: bool = False
+    """Fit to validation clips after each epoch how far the fused prediction may leave the better
+    modality head: only where it is surely better on them (docs/models.md)."""
     missing: Missing = "mask"
     """What stands in place of the feature of a missing modality: nothing (`mask`: it is left out),
     the `mean` over clips, or a `learned` vector."""
@@ -182,7 +185,7 @@ class ModelConfig:
         validate(0 <= self.dropout < 1, "model.dropout", "must be in [0, 1)", self.dropout)
         validate(self.shared_width >= 0, "model.shared_width", "must be >= 0", self.shared_width)
         for key, only in (("fusion", "concat"), ("missing", "mask"), ("heads", "own"),
-                          ("shared_width", 0)):  # fmt: skip
+                          ("shared_width", 0), ("guard", False)):  # fmt: skip
             validate(self.modalities == "both" or getattr(self, key) == only, f"model.{key}",
                      f"must be {only} for model.modalities {self.modalities}: there is nothing to "
                      "fuse", getattr(self, key))  # fmt: skip

@@ -47,6 +47,9 @@ class TrainConfig:
         validate(not self.loss.binary or self.model.fusion != "weighted", "model.fusion",
                  "weighted averages distributions over classes: must be another (average, product) "
                  "for loss.kind binary or several labels a clip", self.model.fusion)  # fmt: skip
+        validate(not self.loss.binary or not self.model.guard, "model.guard",
+                 "compares distributions over classes: must be false for loss.kind binary or "
+                 "several labels a clip", self.model.guard)  # fmt: skip
         if self.mix.labels == "max":
             validate(self.loss.binary, "mix.labels",
                      f"must be sum for loss.kind {self.loss.kind} (of several labels a clip: "

@@ -146,4 +146,5 @@ def feature_eval_loader(
         num_views=kept.num_eval_views,
         split=manifest.split,
         paths=[entry.path for entry in manifest.entries],
+        sources=[entry.source_id for entry in manifest.entries],
     )

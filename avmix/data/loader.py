@@ -211,6 +211,8 @@ class EvalLoader:
     """Which split it reads."""
     paths: Sequence[str]
     """Path of each row of the manifest, for messages."""
+    sources: Sequence[str]
+    """Source of each row."""
 
     def __iter__(self) -> Iterator[Loaded]:
         """Clip after clip, view after view."""
@@ -261,6 +263,7 @@ def eval_loader(
         num_views=dataset.views_per_clip,
         split=dataset.manifest.split,
         paths=[entry.path for entry in dataset.manifest.entries],
+        sources=[entry.source_id for entry in dataset.manifest.entries],
     )
 
 

@@ -16,6 +16,7 @@ from avmix.models.absent_encoder import AbsentEncoder
 from avmix.models.encoder import AnyEncoder, AudioSpec, Encoder, VideoSpec
 from avmix.models.encoder_names import audio_encoder, video_encoder
 from avmix.models.fusion import Fusion
+from avmix.models.fusion_guard import FusionGuard
 from avmix.models.fusion_names import build_fusion
 from avmix.models.hidden import Joint
 from avmix.models.joint_encoder import JointEncoder, whole
@@ -50,23 +51,32 @@ class LateFusionClassifier(nn.Module):
     """Late-fusion network: one encoder per modality; fused, video and audio logits."""
 
     def __init__(
-        self, video: Encoder, audio: Encoder, fusion: Fusion, shared_width: int = 0
+        self,
+        video: Encoder,
+        audio: Encoder,
+        fusion: Fusion,
+        shared_width: int = 0,
+        guard: bool = False,
     ) -> None:
         """Takes the parts; `build_model` makes them from a configuration.
 
         With `shared_width`, features of both encoders are projected into one space of that width,
-        from which `fusion` takes them.
+        from which `fusion` takes them. With `guard`, its logits go through a `FusionGuard`.
         """
         super().__init__()
         self.video = video
         self.audio = audio
-        self._add_fusion((video.num_features, audio.num_features), fusion, shared_width)
+        widths = video.num_features, audio.num_features
+        self._add_fusion(widths, fusion, shared_width, guard)
 
-    def _add_fusion(self, widths: tuple[int, int], fusion: Fusion, shared_width: int) -> None:
+    def _add_fusion(
+        self, widths: tuple[int, int], fusion: Fusion, shared_width: int, guard: bool
+    ) -> None:
         self.to_shared = nn.ModuleList(
             nn.Linear(width, shared_width) for width in widths if shared_width
         )
         self.fusion = fusion
+        self.guard = FusionGuard() if guard else None
 
     @property
     def encoders(self) -> dict[str, AnyEncoder]:
@@ -111,7 +121,12 @@ class LateFusionClassifier(nn.Module):
         """Logits of each head and the features under them; `has_*`: what of a clip, after mixing,
         may be used."""
         features = self.encode(video, audio, mix, (has_video, has_audio))
-        return Output(self.fusion(*features, has_video, has_audio), features)
+        return Output(self._heads(features, (has_video, has_audio)), features)
+
+    def _heads(self, features: Features, has: Has) -> Heads:
+        """Logits of each head from the features."""
+        heads = self.fusion(*features, *has)
+        return heads if self.guard is None else self.guard(heads, *has)
 
     def heads_of(
         self,
@@ -121,7 +136,7 @@ class LateFusionClassifier(nn.Module):
     ) -> list[Heads]:
         """Logits of the same clips for each of `several`: what of them may be used."""
         features = self.encode(video, audio)
-        return [self.fusion(*features, *has) for has in several]
+        return [self._heads(features, has) for has in several]
 
 
 class JointClassifier(LateFusionClassifier):
@@ -131,11 +146,13 @@ class JointClassifier(LateFusionClassifier):
     both modalities of a clip that has both.
     """
 
-    def __init__(self, joint: JointEncoder, fusion: Fusion, shared_width: int = 0) -> None:
+    def __init__(
+        self, joint: JointEncoder, fusion: Fusion, shared_width: int = 0, guard: bool = False
+    ) -> None:
         """As `LateFusionClassifier`; there is no `video` and no `audio`."""
         nn.Module.__init__(self)
         self.joint = joint
-        self._add_fusion(joint.num_features, fusion, shared_width)
+        self._add_fusion(joint.num_features, fusion, shared_width, guard)
 
     @property
     def encoders(self) -> dict[str, AnyEncoder]:
@@ -173,7 +190,7 @@ class JointClassifier(LateFusionClassifier):
     ) -> list[Heads]:
         """As of `LateFusionClassifier`, with an encoding for each of `several`: the feature of a
         modality is another one without the other."""
-        return [self.fusion(*self.encode(video, audio, None, has), *has) for has in several]
+        return [self._heads(self.encode(video, audio, None, has), has) for has in several]
 
 
 def _mixed(x: Joint, mix: HiddenMix | None, number: int, has: Has) -> Joint:
@@ -218,7 +235,7 @@ def build_model(
         joint = joint_encoder(config.joint, clip, frontend, load_weights=load_weights)
         of_video, of_audio = (config.shared_width or width for width in joint.num_features)
         fusion = build_fusion(config, of_video, of_audio, num_classes, binary)
-        return JointClassifier(joint, fusion, config.shared_width)
+        return JointClassifier(joint, fusion, config.shared_width, config.guard)
     video: Encoder | None = None
     audio: Encoder | None = None
     if config.modalities != "audio":
@@ -231,7 +248,7 @@ def build_model(
         audio = audio or AbsentEncoder(AudioSpec(), num_stages)
     widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
     fusion = build_fusion(config, widths[0], widths[1], num_classes, binary)
-    return LateFusionClassifier(video, audio, fusion, config.shared_width)
+    return LateFusionClassifier(video, audio, fusion, config.shared_width, config.guard)
 
 
 def check_layers(model: LateFusionClassifier, config: TrainConfig) -> None:

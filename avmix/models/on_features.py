@@ -67,4 +67,4 @@ def build_on_features(
         audio = AbsentEncoder(AudioSpec(), 0)
     widths = [config.shared_width or encoder.num_features for encoder in (video, audio)]
     fusion = build_fusion(config, widths[0], widths[1], num_classes, binary)
-    return LateFusionClassifier(video, audio, fusion, config.shared_width)
+    return LateFusionClassifier(video, audio, fusion, config.shared_width, config.guard)

@@ -136,11 +136,13 @@ def _val_manifest(config: TrainConfig, held_out: HeldOut | None) -> Manifest | N
     folder, name = data.manifest_folder, data.val_split
     # Only the default may name a split that the dataset does not have; the headline says so.
     named = name in splits_of(folder) or name not in ("", DataConfig.val_split)
-    if held_out is None and not named and config.model.fusion == "weighted":
+    fitted = {"model.fusion weighted": config.model.fusion == "weighted",
+              "model.guard": config.model.guard}  # fmt: skip
+    if held_out is None and not named and (what := [n for n, is_so in fitted.items() if is_so]):
         raise ManifestError(
-            f"model.fusion weighted is fitted to validation clips, and {no_val(data)}: name a "
-            "split, or data.holdout 0.1 holds out a tenth of the sources of the train split; "
-            "model.fusion average needs none"
+            f"{what[0]} is fitted to validation clips, and {no_val(data)}: name a "
+            "split, or data.holdout 0.1 holds out a tenth of the sources of the train split"
+            + ("" if what[0] == "model.guard" else "; model.fusion average needs none")
         )
     if held_out is None:
         return read_manifest(folder, name) if named else None

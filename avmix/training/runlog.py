@@ -26,6 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from avmix.config import TrainConfig
 from avmix.data.sample import BadClip
+from avmix.evaluation.guard_fit import GuardFit
 from avmix.evaluation.metrics import AllScores
 from avmix.mix import MixPlan
 from avmix.system import strict_json
@@ -188,6 +189,11 @@ class RunLog:
         metrics.jsonl."""
         echo_on(self.console, str(found))
         self._append([{"kind": "score_weights", "epoch": epoch, **asdict(found)}])
+
+    def guard_fit(self, found: GuardFit, epoch: int) -> None:
+        """What the guard of the fusion was fitted to after an epoch, likewise."""
+        echo_on(self.console, str(found))
+        self._append([{"kind": "guard_fit", "epoch": epoch, **asdict(found)}])
 
     def bad_clips(self, bad: Sequence[BadClip], split: str) -> None:
         """Name clips that could not be read, on the console and in metrics.jsonl."""

@@ -16,6 +16,15 @@ from avmix.system.git_commit import commit_of, uncommitted
 from shared.paths import ROOT
 
 SOURCES = {
+    "audio_worth": (
+        "avmix/evaluation/fusion_gain.py",
+        "avmix/evaluation/guard_fit.py",
+        "avmix/mix",
+        "avmix/models/fusion.py",
+        "avmix/models/fusion_guard.py",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
+    ),
     "augment": (
         "avmix/augment",
         "avmix/data/clip_reader.py",

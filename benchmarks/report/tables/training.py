@@ -9,6 +9,8 @@ from report.dots import Dots
 from report.tables.cells import FEW, Summary, numbers, percent, span, spread, summary, table
 
 HEADS = ("fused", "video head", "audio head")
+FUSION = {"gain": ("fusion gain, points", "+"), "mu": ("modality confusion, %", "")}
+"""Figures of fusion in the tables: what they are called, and whether they have a sign."""
 
 
 def scores_table(result: dict[str, Any]) -> str:
@@ -20,13 +22,23 @@ def scores_table(result: dict[str, Any]) -> str:
         top1, nll, ece = (over_seeds(runs, name, metric) for metric in ("top1", "nll", "ece"))
         means = [f"{found.median:.2f}" if found else "-" for found in (nll, ece)]
         rows.append([name, *_range(top1), spread(top1) if top1 else "-", *means])
+    for name, (what, sign) in FUSION.items():
+        if found := fusion_over_seeds(runs, name):
+            cells = [f"{100 * value:{sign}.1f}" for value in
+                     (found.median, found.least, found.most)]  # fmt: skip
+            rows.append([what, *cells, spread(found), "-", "-"])
     headings = ["", "median top-1 %", "min", "max", last, "NLL, median", "ECE, median"]
-    return "\n".join([*table(headings, rows), "", about([result]), ""])
+    said = " ".join([about([result]), *about_fusion([result])])
+    return "\n".join([*table(headings, rows), "", said, ""])
 
 
 def variants_table(results: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a line for each variant of a configuration, then what the numbers are of."""
+    """Markdown: a line for each variant of a configuration, then what the numbers are of.
+
+    The columns of fusion are left out where no variant has them.
+    """
     rows = []
+    shown = [name for name in FUSION if any(fusion_over_seeds(r["runs"], name) for r in results)]
     for result in results:
         runs = result["runs"]
         fused, video, audio = (over_seeds(runs, head, "top1") for head in HEADS)
@@ -37,11 +49,69 @@ def variants_table(results: Sequence[dict[str, Any]]) -> str:
                 failures(runs),
                 *_range(fused),
                 *(percent(found.median) if found else "-" for found in (video, audio)),
+                *(fusion_cell(runs, name) for name in shown),
             ]
         )
-    headings = ["", "seeds", "failures", "fused: median top-1 %", "min", "max", 
-                "video head: median", "audio head: median"]  # fmt: skip
-    return "\n".join([*table(headings, rows), "", about(results), ""])
+    headings = ["", "seeds", "failures", "fused: median top-1 %", "min", "max",
+                "video head: median", "audio head: median",
+                *(f"{FUSION[name][0]}: median" for name in shown)]  # fmt: skip
+    said = " ".join([about(results), *about_fusion(results)])
+    return "\n".join([*table(headings, rows), "", said, ""])
+
+
+def fusion_over_seeds(runs: Sequence[dict[str, Any]], name: str) -> Summary | None:
+    """A figure of fusion, in the order of the seeds; None where a run was measured before there
+    was any, or has none."""
+    found = [run.get("fusion", {}).get(name, {}).get("value") for run in runs]
+    return None if None in found else summary(found)
+
+
+def fusion_cell(runs: Sequence[dict[str, Any]], name: str) -> str:
+    """The median over seeds of a figure of fusion, and of either end of its interval."""
+    found = fusion_over_seeds(runs, name)
+    if found is None:
+        return "not measured"
+    said = f"{100 * found.median:{FUSION[name][1]}.1f}"
+    if ends := fusion_interval(runs, name):
+        said += f" ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})"
+    return said
+
+
+def fusion_interval(runs: Sequence[dict[str, Any]], name: str) -> tuple[float, float] | None:
+    """Medians over seeds of the two ends of the interval over sources; None where a run has
+    none."""
+    ends = [[run["fusion"][name][end] for run in runs] for end in ("low", "high")]
+    if any(None in values for values in ends):
+        return None
+    return summary(ends[0]).median, summary(ends[1]).median
+
+
+def about_fusion(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Sentences about the figures of fusion; none where no result has them."""
+    there = [r["runs"] for r in results if fusion_over_seeds(r["runs"], "gain")]
+    if not there:
+        return []
+    runs = [run for some in there for run in some]
+    clips = [run["fusion"]["gain"]["num_clips"] for run in runs]
+    said = [
+        "Fusion gain: top-1 of the fused head minus that of the better modality head, on the "
+        f"{span(clips, 0)} clips with both modalities; modality confusion: clips of them that a "
+        "modality head has right and the fused head wrong."
+    ]
+    if len(results) > 1:
+        said.append("In brackets the 95 % interval over sources, the median over seeds of each "
+                    "end.")  # fmt: skip
+    elif any(fusion_interval(there[0], name) for name in FUSION):
+        of = "; ".join(
+            f"{FUSION[name][0].split(',')[0]} {100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+            for name in FUSION
+            if (ends := fusion_interval(there[0], name))
+        )
+        said.append(f"Their 95 % intervals over sources, the median over seeds of each end: {of}.")
+    commits = dict.fromkeys(run["evaluated"]["commit"][:7] for run in runs if "evaluated" in run)
+    if commits:
+        said.append(f"The trained networks were evaluated at commit {', '.join(commits)}.")
+    return said
 
 
 def over_seeds(runs: Sequence[dict[str, Any]], row: str, metric: str) -> Summary | None:
