@@ -5,17 +5,22 @@
         --rows clean,jpeg --name try --allow-uncommitted -- --data.root DIR        a short trial
 
 Each variant and seed is a run of train.py and of eval.py with --robustness, as a person would start
-them, in runs/NAME_VARIANT_seedS. The result, benchmarks/results/NAME.json, is written again after
-each; what is in it is not measured again by the same code, and a run that was interrupted goes on.
+them, in runs/NAME_VARIANT_seedS. Runs that are there already, such as those of a published table,
+are only evaluated: --trained VARIANT=FOLDER, with {seed} in place of the number. The result,
+benchmarks/results/NAME.json, is written again after each; what is in it is not measured again by
+the same code, and a run that was interrupted goes on.
 docs/robustness.md says what the rows are; `benchmarks/paste.py` writes its table and figure.
 """
 
 import argparse
 import json
 import shlex
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 from shared import provenance, result_files
 from shared.machine import cpu_name
 from shared.paths import RESULTS, ROOT
@@ -67,17 +72,46 @@ def _values(found: Any) -> Any:
 
 
 def run_one(args: argparse.Namespace, variant: str, seed: int, commit: str) -> dict[str, Any]:
-    """One run from nothing to its figures."""
+    """One run to its figures: from nothing, or from where it was trained before."""
     out = f"runs/{args.name}_{variant}_seed{seed}"
     options = [*VARIANTS[variant], *args.overrides, "--run.seed", str(seed)]
     evaluation = ["--robustness", args.rows, "--num_views", str(args.num_views)]
-    found = train_run.measure(
-        out, ["--config", args.config, *options], commit, to_file=args.jobs > 1,
-        evaluation=evaluation,
-    )  # fmt: skip
+    if variant in args.trained:
+        folder = Path(args.trained[variant].format(seed=seed))
+        found = evaluate_one(args, folder, variant, seed)
+    else:
+        found = train_run.measure(
+            out, ["--config", args.config, *options], commit, to_file=args.jobs > 1,
+            evaluation=evaluation,
+        )  # fmt: skip
     report = json.loads((ROOT / out / "eval_test/robustness.json").read_text())
     return {"variant": variant, "seed": seed, "at_a_time": args.jobs, **found,
             "num_resamples": report["num_resamples"], "rows": compact(report)}  # fmt: skip
+
+
+def evaluate_one(args: argparse.Namespace, folder: Path, variant: str, seed: int) -> dict[str, Any]:
+    """The figures of a run that was trained before. `trained_at` is the commit that did.
+
+    Raises ValueError where the folder holds a run of another method or seed, or one that has not
+    ended.
+    """
+    said = yaml.safe_load((folder / "config.yaml").read_text())
+    for key, found, asked in (("mix.method", said["mix"]["method"], VARIANTS[variant][1]),
+                              ("run.seed", said["run"]["seed"], seed)):  # fmt: skip
+        if found != asked:
+            raise ValueError(f"{folder}: {key} is {found}, not {asked}")
+    out, began = f"runs/{args.name}_{variant}_seed{seed}", time.perf_counter()
+    train_run.script(
+        ["eval.py", "--checkpoint", str(folder), "--out", f"{out}/eval_test", "--robustness",
+         args.rows, "--num_views", str(args.num_views)], out, args.jobs > 1,
+    )  # fmt: skip
+    result = json.loads((ROOT / out / "eval_test/result.json").read_text())
+    if result["epochs_trained"] != said["optim"]["epochs"]:
+        raise ValueError(f"{folder}: {result['epochs_trained']} epochs of training, "
+                         f"not {said['optim']['epochs']}")  # fmt: skip
+    first = json.loads((folder / "environment.json").read_text())[0]
+    return {"trained_at": first["git_commit"],
+            **train_run.figures_of(folder, result, time.perf_counter() - began)}  # fmt: skip
 
 
 def command_of(args: argparse.Namespace) -> str:
@@ -96,6 +130,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--name", default=KIND, help="of the result (robustness)")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", default=["0..2"], help="numbers and FIRST..LAST")
+    parser.add_argument("--trained", nargs="+", default=[], metavar="VARIANT=FOLDER",
+                        help="runs to evaluate only; {seed} stands for the number")  # fmt: skip
     parser.add_argument("--rows", default=ALL, help=f"of {', '.join(ROBUSTNESS_ROWS)} (all)")
     parser.add_argument("--num_views", type=int, default=1, help="as of eval.py (1)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
@@ -104,6 +140,9 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     try:
         args.seeds = seed_numbers(args.seeds)
+        args.trained = dict(word.split("=", 1) for word in args.trained)
+        if unknown := args.trained.keys() - args.variants:
+            raise ValueError(f"--trained {min(unknown)}: not among --variants")
         rows_asked_for(args.rows)
     except ValueError as error:
         parser.error(str(error))

@@ -121,3 +121,25 @@ def test_a_row_that_there_is_not_is_refused(load: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.argv", ["robustness.py", "--rows", "jpg"])
     with pytest.raises(SystemExit):
         load("robustness").arguments()
+
+
+@pytest.mark.parametrize(
+    ("method", "seed", "said"),
+    [("mixup", 0, "mix.method is mixup, not none"), ("none", 1, "run.seed is 1, not 0")],
+)
+def test_a_run_of_another_method_or_seed_is_not_evaluated(
+    measure: Any, tmp_path: Path, method: str, seed: int, said: str, capsys: Any
+) -> None:
+    folder = tmp_path / "run0"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(f"{{mix: {{method: {method}}}, run: {{seed: {seed}}}}}")
+    with pytest.raises(SystemExit):
+        measure("--variants", "none", "--seeds", "0", "--trained", f"none={tmp_path}/run{{seed}}")
+    assert said in capsys.readouterr().err
+
+
+def test_the_table_says_which_networks_were_there(measure: Any, load: Any) -> None:
+    _, result = measure("--variants", "none", "mixup", "--seeds", "0")
+    result["trained"][0]["trained_at"] = "b" * 40
+    last = load("report.tables").table(result).splitlines()[-1]
+    assert last.endswith("evaluated, not trained again: none at commit bbbbbbb.")

@@ -39,14 +39,19 @@ def measure(
     if not all(_same(commit, found) for found in _commits(folder)):
         print(f"{out} is of other code: started from the beginning", flush=True)
         shutil.rmtree(folder)
-    _script(["train.py", *arguments, "--run.out", out], out, to_file)
+    script(["train.py", *arguments, "--run.out", out], out, to_file)
     began = time.perf_counter()
-    _script(["eval.py", "--checkpoint", out, *evaluation], out, to_file)
+    script(["eval.py", "--checkpoint", out, *evaluation], out, to_file)
     eval_seconds = time.perf_counter() - began
     result = json.loads((folder / "eval_test/result.json").read_text())
     for found in {*_commits(folder), result["environment"]["git_commit"]}:
         if found != commit and not _same(commit, found):
             raise RuntimeError(f"{out}: code changed from {commit} to {found} while it ran")
+    return figures_of(folder, result, eval_seconds)
+
+
+def figures_of(folder: Path, result: dict[str, Any], eval_seconds: float) -> dict[str, Any]:
+    """What is kept of the run in `folder`, whose evaluation says `result` (result.json)."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     epochs = [row for row in lines if row["kind"] == "epoch"]
     clips = [row["clips"] for row in result["per_class"]]
@@ -80,7 +85,7 @@ def evaluate_again(run: dict[str, Any], folder: Path, commit: str) -> dict[str, 
     if set(_commits(folder)) != {trained_at}:
         raise RuntimeError(f"{folder}: no run of commit {trained_at[:7]}, which is to be evaluated")
     with tempfile.TemporaryDirectory() as out:
-        _script(["eval.py", "--checkpoint", str(folder), "--out", out], str(folder), False)
+        script(["eval.py", "--checkpoint", str(folder), "--out", out], str(folder), False)
         result = json.loads((Path(out) / "result.json").read_text())
     for row, new in result["scores"].items():
         old = run["scores"].get(row) or {}
@@ -176,7 +181,9 @@ def _same(one: str, other: str | None) -> bool:
     return other is not None and same_code(ROOT, one, other)
 
 
-def _script(command: list[str], out: str, to_file: bool) -> None:
+def script(command: list[str], out: str, to_file: bool) -> None:
+    """Run a script of the checkout; `to_file`: what it prints goes to OUT.log. Raises RuntimeError
+    where it fails."""
     command = [sys.executable, *command]
     if to_file:
         log = ROOT / f"{out}.log"

@@ -96,7 +96,17 @@ def _about(result: dict[str, Any]) -> str:
         "of each run the 95 % interval over sources. "
         f"{span([run['train_minutes'] for run in runs], 1)} minutes of training per run, "
         f"{span([run['eval_minutes'] for run in runs], 1)} of evaluation; {result['hardware']}."
+        f"{_trained_before(runs)}"
     )
+
+
+def _trained_before(runs: list[dict[str, Any]]) -> str:
+    """Which methods are those of runs that were there, and of which code."""
+    found = {run["variant"]: run["trained_at"] for run in runs if "trained_at" in run}
+    if not found:
+        return ""
+    said = ", ".join(f"{variant} at commit {commit[:7]}" for variant, commit in found.items())
+    return f" Networks of published tables were evaluated, not trained again: {said}."
 
 
 def curves(result: dict[str, Any]) -> LevelCurves:
