@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import wave
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,6 +19,7 @@ import chromium
 import numpy as np
 import pytest
 import torch
+from command_line import PROGRAM
 from kept import drawn
 from media import write_flash_beep
 from test_report_page import shots_of
@@ -379,7 +379,7 @@ def running(setup: Setup, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     words = ["explore", str(setup.run), "--root", str(setup.root), "--worst", str(folder),
              "--port", "0", "--no-browser", "--threads", "1", "--device", "cpu"]  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-c", "from avmix.cli import main; main()", *words],
+        [*PROGRAM, *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )  # fmt: skip

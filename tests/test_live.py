@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +13,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from command_line import PROGRAM
 from media import write_flash_beep
 from test_trained import CLIP, write
 
@@ -366,9 +366,8 @@ def test_a_writer_that_stalls_ends_it(setup: Setup) -> None:
 
 
 def started(setup: Setup, *words: str) -> "subprocess.Popen[bytes]":
-    program = [sys.executable, "-c", "from avmix.cli import main; main()"]
     options = ["--live", "-", "--checkpoint", str(setup.run), "--threads", "1", "--step", "0.5"]
-    command = [*program, "predict", *options, *words]
+    command = [*PROGRAM, "predict", *options, *words]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE,
                             env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
