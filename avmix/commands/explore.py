@@ -74,5 +74,6 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        echo("ended")
+        pass
+    echo("ended")
     return 0

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import signal
 import socket
 import warnings
 import webbrowser
@@ -73,6 +74,9 @@ def serve(
             guard, log_level="error", access_log=False, server_header=False, date_header=False,
             proxy_headers=False, ws_max_size=1 << 20, timeout_graceful_shutdown=1, lifespan="on",
         ))  # fmt: skip
+        # uvicorn takes Ctrl-C once it serves, and passes it on at its end; before, a
+        # KeyboardInterrupt would leave NiceGUI half started, and the program waiting for it.
+        signal.signal(signal.SIGINT, lambda *_: setattr(server, "should_exit", True))
         address = f"http://127.0.0.1:{bound}/?token={token}"
         echo(f"{address}\nopen this address in a browser on this machine; Ctrl-C ends it",
              keep="\n")  # fmt: skip
