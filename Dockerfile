@@ -24,6 +24,6 @@ RUN pip install --no-cache-dir -c constraints.txt setuptools wheel \
 # Files of strangers are decoded here: not as root.
 RUN useradd --create-home avmix
 USER avmix
-WORKDIR /home/avmix
+WORKDIR /data
 ENTRYPOINT ["avmix"]
 CMD ["--help"]
