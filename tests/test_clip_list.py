@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,11 +11,18 @@ import numpy as np
 import pytest
 from kept_folder import write_kept
 
-from avmix.data.clip_list import ClipList, index_path
+from avmix.data.clip_list import ClipList, index_path, write_index
+from avmix.data.feature_loader import FeatureSource
 from avmix.data.few_shot import few_shot
 from avmix.data.holdout import hold_out
 from avmix.data.kept_features import FeaturesError, open_features
-from avmix.data.manifest import Manifest, ManifestError, open_manifest, read_manifest
+from avmix.data.manifest import (
+    Manifest,
+    ManifestError,
+    open_manifest,
+    read_manifest,
+    write_manifest,
+)
 from avmix.data.tensor_file import open_tensors
 
 
@@ -122,3 +130,24 @@ def test_a_clip_takes_no_memory_before_it_is_asked_for(tmp_path: Path) -> None:
     assert len(chosen.entries) == 8
     assert peak / count < 200  # an entry has about 2,000 bytes
     assert np.array_equal(manifest.label_numbers, np.arange(count) % 4)
+
+
+def test_clips_with_a_label_of_each_set_are_not_taken_for_clips_of_one(
+    folder: Path, tmp_path: Path, both: tuple[Manifest, Manifest]
+) -> None:
+    """Of a list that is not read as a whole, the header has to say it: labels are not read."""
+    clips = [replace(e, labels=("verb:a", "noun:x")) for e in both[0].entries]
+    write_manifest(tmp_path, classes=["verb:a", "verb:b", "noun:x", "noun:y"], protocol="sets",
+                   splits={"train": clips}, label_sets=["verb", "noun"])  # fmt: skip
+    whole = read_manifest(tmp_path, "train")
+    write_index(tmp_path, "train", label=whole.label_numbers, source=whole.source_numbers,
+                sha256=whole.sha256)  # fmt: skip
+    lazy = open_manifest(tmp_path, "train")
+    assert isinstance(lazy.entries, ClipList)
+    assert whole.not_one_label == lazy.not_one_label == clips[0]
+    assert both[0].not_one_label is both[1].not_one_label is None
+    kept = replace(open_features(folder, "train"), manifest=lazy)
+    with pytest.raises(FeaturesError, match="clip 'train0' has not exactly one label"):
+        _ = kept.labels
+    with pytest.raises(ManifestError, match="clip 'train0' has several labels"):
+        FeatureSource(kept, lazy)

@@ -43,14 +43,11 @@ class FeatureSource:
         Raises `FeaturesError` where one modality was not kept, `ManifestError` for a clip without
         exactly one label.
         """
-        # Of a list that is not read as a whole, the header says whether there is such a clip.
-        unread = isinstance(manifest.entries, ClipList) and not manifest.several_labels
-        for entry in () if unread else manifest.entries:
-            if not entry.has_one_label:
-                raise ManifestError(
-                    f"{manifest.protocol} {manifest.split}: clip {entry.clip_id!r} has several "
-                    "labels, unknown ones or some for each modality; features need one label"
-                )
+        if (entry := manifest.not_one_label) is not None:
+            raise ManifestError(
+                f"{manifest.protocol} {manifest.split}: clip {entry.clip_id!r} has several "
+                "labels, unknown ones or some for each modality; features need one label"
+            )
         widths, views = kept.widths, kept.num_views
         mine = _rows_in(kept.manifest, manifest)
         self._first = mine * views  # of the views of each clip, one after the other

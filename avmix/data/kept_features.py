@@ -95,13 +95,11 @@ class KeptFeatures:
     def labels(self) -> np.ndarray:
         """Number of the class of each clip. Raises `FeaturesError` where one has not exactly one
         label."""
-        if self.manifest.several_labels or self.manifest.label_sets:
-            for entry in self.manifest.entries:
-                if not entry.has_one_label:
-                    raise FeaturesError(
-                        f"{self.manifest.protocol}: clip {entry.clip_id!r} has not exactly one "
-                        "label, which is needed here"
-                    )
+        if (entry := self.manifest.not_one_label) is not None:
+            raise FeaturesError(
+                f"{self.manifest.protocol}: clip {entry.clip_id!r} has not exactly one label, "
+                "which is needed here"
+            )
         return self.manifest.label_numbers
 
     @property

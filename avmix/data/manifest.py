@@ -76,6 +76,15 @@ class Manifest:
         return np.array(found, np.int64)
 
     @property
+    def not_one_label(self) -> Entry | None:
+        """The first clip that has not exactly one label, if there is one. A `ClipList` is not read
+        where the header says that there is none."""
+        several = self.several_labels or self.label_sets
+        if isinstance(self.entries, ClipList) and not several:
+            return None
+        return next((entry for entry in self.entries if not entry.has_one_label), None)
+
+    @property
     def empty_classes(self) -> list[str]:
         """Classes without any clip."""
         if self.several_labels or self.label_sets:
