@@ -119,6 +119,10 @@ class Predictions:
         probability = {name: p[:, columns] for name, p in self.probability.items()}
         return replace(self, label=self.label[:, number], probability=probability, sets=())
 
+    def log_probability(self, name: str) -> Float[Tensor, "b k"]:
+        """Of a row of `EVAL_ROWS`: logits up to a constant for each clip, and finite."""
+        return self.probability[name].clamp(min=torch.finfo(torch.float32).tiny).log()
+
     def of(self, name: str) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
         """Probabilities and labels of the clips that count in a row of `EVAL_ROWS`."""
         counted = self.counted[name]

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from avmix.evaluation.guard_fit import GuardFit, fit_guard
 from avmix.evaluation.metrics import Predictions
@@ -43,7 +42,7 @@ def guard_networks(
         if network.guard is not None:
             network.guard.set(fit.pool, fit.scale)
     device, nothing = guard.on.device, torch.zeros_like(found.counted["video head"])
-    logits = Heads(*(_logarithm(found, row).to(device) for row in _OF_HEAD.values()))
+    logits = Heads(*(found.log_probability(row).to(device) for row in _OF_HEAD.values()))
     seen, heard = found.counted["video head"], found.counted["audio head"]
     with torch.no_grad():
         whole, no_audio, no_video = (
@@ -68,8 +67,3 @@ def fit_to(found: Predictions, sources: Sequence[str]) -> GuardFit:
         np.asarray(found.label),
         numbered(sources),
     )
-
-
-def _logarithm(found: Predictions, row: str) -> Tensor:
-    """Logits of a head, up to a constant for each clip."""
-    return found.probability[row].clamp(min=torch.finfo(torch.float32).tiny).log()

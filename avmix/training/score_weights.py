@@ -66,7 +66,7 @@ def fit_networks(
     fusion = networks[0].fusion
     if not isinstance(fusion, WeightedFusion):
         return found, None
-    video, audio = _logarithm(found, "video head"), _logarithm(found, "audio head")
+    video, audio = found.log_probability("video head"), found.log_probability("audio head")
     seen, heard = found.counted["video head"], found.counted["audio head"]
     weights = fit(video, audio, seen, heard, found.label)
     for network in networks:
@@ -196,8 +196,3 @@ def _descend(loss: Callable[[], Tensor], free: Tensor) -> None:
         return value
 
     optimizer.step(closure)
-
-
-def _logarithm(found: Predictions, name: str) -> Float[Tensor, "b k"]:
-    """Logits of a head, up to a constant for each clip."""
-    return found.probability[name].clamp(min=torch.finfo(torch.float32).tiny).log()
