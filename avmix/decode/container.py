@@ -134,20 +134,7 @@ def _describe(
     track = audio_track_of(path, list(container.streams.audio), audio_track)
     is_audio_unknown = track is not None and track.codec_context is None
     audio = None if is_audio_unknown else track
-    for stream in container.streams:
-        if stream is not video and stream is not audio:
-            stream.discard = Discard.all
-    for stream in (video, audio):
-        if stream is not None:
-            prepare_decoder(stream)
-    if video is not None:
-        context = video.codec_context
-        if context.width * context.height > limits.max_pixels:
-            raise UnsupportedMediaError(
-                path,
-                f"its frames are {context.width} x {context.height}, more than the limit of "
-                f"{limits.max_pixels} pixels",
-            )
+    read_only(path, container, video, audio, limits)
     in_output_order = "avi" in names
     pending: list[Packet] = []
     if video is not None and not in_output_order:
@@ -182,12 +169,32 @@ def _describe(
     )
 
 
-def prepare_decoder(stream: VideoStream | AudioStream) -> None:
-    """Set up the decoder of a stream: one thread, all checks."""
-    # Frame threads hang when reading stops early.
-    stream.codec_context.thread_count = 1
-    name = stream.codec_context.name
-    stream.codec_context.options = {"err_detect": _NOTICE, **_OPTIONS.get(name, {})}
+def read_only(
+    path: str,
+    container: InputContainer,
+    video: VideoStream | None,
+    audio: AudioStream | None,
+    limits: Limits,
+) -> None:
+    """Let the demuxer drop all other streams, and set up the decoders of these: one thread, all
+    checks. Raises `UnsupportedMediaError` for frames larger than the limit."""
+    for stream in container.streams:
+        if stream is not video and stream is not audio:
+            stream.discard = Discard.all
+    for stream in (video, audio):
+        if stream is not None:
+            # Frame threads hang when reading stops early.
+            stream.codec_context.thread_count = 1
+            name = stream.codec_context.name
+            stream.codec_context.options = {"err_detect": _NOTICE, **_OPTIONS.get(name, {})}
+    if video is not None:
+        context = video.codec_context
+        if context.width * context.height > limits.max_pixels:
+            raise UnsupportedMediaError(
+                path,
+                f"its frames are {context.width} x {context.height}, more than the limit of "
+                f"{limits.max_pixels} pixels",
+            )
 
 
 def _check_times(path: str, names: set[str], video: VideoStream, packets: Sequence[Packet]) -> None:

@@ -20,10 +20,9 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Discard
 from jaxtyping import Float32, UInt8
 
-from avmix.decode.container import FORMATS, decoder_of, prepare_decoder
+from avmix.decode.container import FORMATS, decoder_of, read_only
 from avmix.decode.downmix import channels_of, check_samples, mono, stereo
 from avmix.decode.errors import (
     ClipError,
@@ -310,16 +309,7 @@ def _source(
         audio = None if audio is None or audio.codec_context is None else audio
     if video is None and audio is None:
         raise MediaOpenError(reader.name, f"has no stream to read of modalities {modalities}")
-    for stream in container.streams:
-        if stream is not video and stream is not audio:
-            stream.discard = Discard.all
-    for stream in (video, audio):
-        if stream is not None:
-            prepare_decoder(stream)
-    if video is not None:
-        context = video.codec_context
-        if context.width * context.height > limits.max_pixels:
-            raise UnsupportedMediaError(reader.name, "its frames are larger than the limit")
+    read_only(reader.name, container, video, audio, limits)
     endless = Limits(max_pixels=limits.max_pixels, max_sample_rate=limits.max_sample_rate,
                      max_clip_bytes=limits.max_clip_bytes, seconds=math.inf)  # fmt: skip
     media = Media(
