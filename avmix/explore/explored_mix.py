@@ -221,7 +221,7 @@ class Explorer:
         probability = [
             torch.cat(heads).float().cpu() for heads in zip(alone, mixed, strict=True)
         ]  # a head: A, B, the mix
-        probability = Heads(*(p.sigmoid() if several else p.softmax(1) for p in probability))
+        probability = Heads(*map(trained.probabilities, probability))
         names = {"fused": (True, True, True), "video": [h[0] for h in found.has],
                  "audio": [h[1] for h in found.has]}  # fmt: skip
         distances = []

@@ -92,9 +92,8 @@ def _expected(
     heard = heard & (modalities != "video")
     with torch.inference_mode():
         heads = trained(*map(torch.from_numpy, (video, audio, seen, heard)))
-    several = trained.config.loss.several_labels
     found = []
     for logits, there in zip(heads, (seen | heard, seen, heard), strict=True):
-        said = (logits.sigmoid() if several else logits.softmax(1)).numpy()
+        said = trained.probabilities(logits).numpy()
         found.append(np.where(there[:, None], said, np.nan))
     return found

@@ -41,7 +41,7 @@ class ExportableNetwork(nn.Module):
             numbers = config.frontend.with_log_mel(MEL_MEAN, MEL_STD)
             self.mel_mean, self.mel_std = float(numbers.mel_mean), float(numbers.mel_std)
         self._modalities = config.model.modalities
-        self._several = config.loss.several_labels
+        self._of_logits = trained.probabilities
         self.eval()
 
     def forward(
@@ -87,5 +87,4 @@ class ExportableNetwork(nn.Module):
         return found.unflatten(0, (-1, audio.shape[1]))
 
     def _probability(self, logits: Tensor, there: Tensor) -> Float[Tensor, "b k"]:
-        found = logits.sigmoid() if self._several else logits.softmax(1)
-        return found.masked_fill(~there[:, None], torch.nan)
+        return self._of_logits(logits).masked_fill(~there[:, None], torch.nan)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor, nn
 
 from avmix.augment.video_transforms import apply_video, centred
@@ -22,6 +22,7 @@ from avmix.evaluation.file_prediction import FilePrediction
 from avmix.label_sets import LabelSet
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.frontend import Frontend
+from avmix.models.set_softmax import softmax
 from avmix.system import strict_json
 from avmix.system.atomic_files import replacing
 from avmix.training import checkpoint
@@ -128,6 +129,13 @@ class TrainedNetwork(nn.Module):
             source=torch.arange(size),
         ).to(device)
         return self.network(*self.frontend(batch), batch.has_video, batch.has_audio).logits
+
+    def probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        """Of what a head says: of each class by itself for several labels, else of one
+        distribution, or of one for each label set."""
+        if self.config.loss.several_labels:
+            return logits.sigmoid()
+        return softmax(logits, self.label_sets)
 
     def predict(
         self, source: Source, *, num_views: int = 3, limits: Limits | None = None
