@@ -314,6 +314,7 @@ def blind(toy_set: Path, same_motion: Path, tmp_path_factory: pytest.TempPathFac
     return out
 
 
+@pytest.mark.long
 def test_a_head_that_cannot_learn_is_named_and_the_others_are_not(blind: Path, capsys) -> None:
     (row,) = rows(blind, "at_chance")
     assert (row["head"], row["epochs"], row["of"]) == ("video", 3, 9)
@@ -343,6 +344,7 @@ def test_a_head_that_cannot_learn_is_named_and_the_others_are_not(blind: Path, c
     assert printed.count("Likely causes: optim.lr") == 1
 
 
+@pytest.mark.long
 def test_all_heads_of_a_run_that_learns_nothing_are_named(
     toy_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -364,6 +366,7 @@ def test_all_heads_of_a_run_that_learns_nothing_are_named(
     assert len(rows(tmp_path, "at_chance")) == 3
 
 
+@pytest.mark.long
 def test_nothing_is_said_of_a_run_that_learns(
     toy_set: Path, subset: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

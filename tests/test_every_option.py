@@ -437,6 +437,7 @@ def losses(out: Path) -> list[float]:
     return [value for row in steps for name, value in row.items() if name.startswith("loss")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("key", "value"), [*cases()])
 def test_a_value_trains_and_acts(runs: Runs, key: str, value: Any) -> None:
     _, enables, _ = OPTIONS[key]

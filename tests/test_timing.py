@@ -40,6 +40,7 @@ def test_without_options_a_window_of_the_clip_is_drawn_and_nothing_else(entry: E
     assert (plan.speed, plan.num_audible_samples) == (1.0, 32_000)
 
 
+@pytest.mark.long
 def test_every_start_is_equally_likely(entry: Entry):
     starts = [draw(entry, row=row)[0].start_seconds for row in range(3000)]
     counts, _ = np.histogram(starts, bins=6, range=(3.0, 9.0))

@@ -183,7 +183,7 @@ def _can_be_traced(trained: TrainedNetwork, encoder: AnyEncoder, name: str, form
             program = torch.export.export(_Alone(encoder), given, dynamic_shapes={"given": shapes})
             if form == "onnx":
                 torch.onnx.export(program, dynamo=True, verbose=False)
-    except Exception:
+    except Exception:  # whatever stops the exporter: the first error is reported, with this name
         return False
     return True
 
