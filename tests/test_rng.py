@@ -1,6 +1,7 @@
 """Every random draw is keyed by its address, and the numbers there never change."""
 
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avmix.rng import rng
+from avmix.training.condition_passes import groups_of
 
 ADDRESS = (7, 3, "mix", 41, 2)
 
@@ -70,6 +72,12 @@ def test_the_order_of_an_address_matters(numbers):
 def test_negative_numbers_are_refused():
     with pytest.raises(ValueError, match=r"in \[0, 2\*\*32\)"):
         rng(0, -1, "mix")
+
+
+def test_checks_of_types_do_not_disturb_the_global_generator():
+    before = random.getstate()
+    groups_of([1, 2, 3, 4], {}, num_views=1, batch_size=2)  # lists, of which beartype checks items
+    assert random.getstate() == before
 
 
 def test_nothing_is_taken_from_the_global_generator():
