@@ -15,8 +15,8 @@ from hypothesis import settings
 
 # beartype draws the item of a list that it checks from the global generator of `random`. Where a
 # check happens in another thread, hypothesis takes that for a strategy that is not reproducible.
-assert vars(beartype_code)["getrandbits"] == random.getrandbits
-vars(beartype_code)["getrandbits"] = random.Random(0).getrandbits
+assert beartype_code.__dict__["getrandbits"] == random.getrandbits
+beartype_code.__dict__["getrandbits"] = random.Random(0).getrandbits
 
 from avmix.types import AudioInfo, Entry, VideoInfo  # noqa: E402
 
