@@ -65,6 +65,13 @@ def blend(
     size, dtype = len(partner), torch.promote_types(x.dtype, torch.float32)
     own, other = x[:size].to(dtype), take(x, partner).to(dtype)
     share = weight.to(dtype).view(-1, *[1] * (x.ndim - 1))
+    if box is None and _may_write_into(other):
+        # Into the partners, a copy: more fresh memory would take longer than the arithmetic.
+        mixed = other.lerp_(own, share)
+        if len(rows := _ends(share)):
+            other = take(x, partner[rows]).to(dtype)
+            mixed[rows] = torch.where(share[rows] >= 1, own[rows], other)
+        return mixed.to(x.dtype)
     mixed = exact_at_ends(torch.lerp(other, own, share), own, other, share)
     if box is not None:
         mixed = torch.where(inside(box, x), mixed, own)
@@ -90,12 +97,21 @@ def exact_at_ends(mixed: Tensor, own: Tensor, other: Tensor, share: Tensor) -> T
 
     Without a gradient on a CPU the few rows are written into `mixed`: no pass over all of it.
     """
-    if not (mixed.is_cuda or mixed.requires_grad or torch.compiler.is_compiling()):
-        rows = ((share <= 0) | (share >= 1)).flatten().nonzero().flatten()
-        if len(rows):
+    if _may_write_into(mixed):
+        if len(rows := _ends(share)):
             mixed[rows] = torch.where(share[rows] >= 1, own[rows], other[rows])
         return mixed
     return torch.where(share >= 1, own, torch.where(share <= 0, other, mixed))
+
+
+def _may_write_into(x: Tensor) -> bool:
+    """Whether writing into `x` costs neither a gradient nor, on CUDA, a wait."""
+    return not (x.is_cuda or x.requires_grad or torch.compiler.is_compiling())
+
+
+def _ends(share: Tensor) -> Tensor:
+    """Rows that are not mixed: the share is 0 or 1."""
+    return ((share <= 0) | (share >= 1)).flatten().nonzero().flatten()
 
 
 def blend_crosswise(
