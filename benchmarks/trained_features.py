@@ -6,8 +6,9 @@ audio, three official splits, three seeds.
 In each split, options are chosen from a grid by held-out sources of its own train split
 (`data.holdout`, three choices of them): the highest mean top-1 of the fused head, then the lowest
 negative log-likelihood. With them the whole train split is trained on, and the test split is judged
-once for each seed. All splits are of the same clips, whose features are computed once. The result
-is written again after each run; what is in it is not done again by the same code.
+once for each seed; and again with `model.guard`, which is fitted to sources that this run holds
+out, and is trained on the others. All splits are of the same clips, whose features are computed
+once. The result is written again after each run; what is in it is not done again by the same code.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -47,6 +49,8 @@ GRID: dict[str, tuple[float, ...]] = {
 }
 FIXED = ("--mix.method", "none", "--optim.epochs", "20", "--optim.batch_size", "64")
 HOLDOUT, HELD_OUT, SEEDS = 0.25, range(3), range(3)
+ARMS = {"trained": False, "guarded": True}
+"""Runs that are judged by the test split, and whether their fusion is guarded."""
 WORK = Path("runs/trained_features")
 
 
@@ -101,9 +105,11 @@ def arranged(source: Path, config: TrainConfig, number: int) -> Path:
     return out
 
 
-def run(folder: Path, options: dict[str, float], seed: int, *words: str) -> dict[str, Any]:
-    """Top-1 and negative log-likelihood of each row: of held-out clips where `words` hold some out,
-    else of the test split."""
+def run(
+    folder: Path, options: dict[str, float], seed: int, words: Sequence[str], split: str
+) -> dict[str, dict[str, float]]:
+    """Top-1 and negative log-likelihood of each row after training, of `split`: `val` is what the
+    `words` hold out of the train split."""
     out = WORK / "run"
     shutil.rmtree(out, ignore_errors=True)
     own = [w for key, value in options.items() if key != "clip.num_frames"
@@ -114,14 +120,21 @@ def run(folder: Path, options: dict[str, float], seed: int, *words: str) -> dict
     ])  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         scores = train(config).val
-        if scores is None:
-            scores = evaluate(EvalConfig(checkpoint=str(out), threads=1, resamples=0))
+        if split != "val":
+            scores = evaluate(EvalConfig(checkpoint=str(out), split=split, threads=1, resamples=0))
+    assert scores is not None
     found: dict[str, dict[str, float]] = {}
     for row in ROWS:
         score = scores[row]
         assert isinstance(score, Scores)
         found[row] = {"top1": score.top1, "nll": score.nll}
     return found
+
+
+def held_out(seed: int) -> list[str]:
+    """Options that hold out a quarter of the sources of the train split."""
+    return ["--data.holdout", str(HOLDOUT), "--data.holdout_seed", str(seed),
+            "--data.val_split", ""]  # fmt: skip
 
 
 def chosen(tried: list[dict[str, Any]]) -> dict[str, float]:
@@ -141,7 +154,8 @@ def begun(origin: dict[str, Any]) -> dict[str, Any]:
         "kind": "trained_features", "command": "python benchmarks/trained_features.py --root DIR",
         "config": CONFIG, "protocol": "ucf101_av8, official splits 1 to 3",
         "grid": {key: list(values) for key, values in GRID.items()}, "fixed": list(FIXED),
-        "holdout": HOLDOUT, "measured": origin, "tried": [], "chosen": {}, "trained": [],
+        "holdout": HOLDOUT, "measured": origin, "tried": [], "chosen": {},
+        **{arm: [] for arm in ARMS},
     }  # fmt: skip
     if not RESULT.exists():
         return new
@@ -169,21 +183,21 @@ def main() -> None:
             if any(key == {k: t[k] for k in key} for t in result["tried"]):
                 continue
             scores = run(folders[options["clip.num_frames"]][number], options, held,
-                         "--data.holdout", str(HOLDOUT), "--data.holdout_seed", str(held),
-                         "--data.val_split", "")  # fmt: skip
+                         held_out(held), "val")  # fmt: skip
             result["tried"].append({**key, "scores": scores})
             result_files.write(RESULT, result)
         best = chosen([t for t in result["tried"] if t["split"] == number])
         result["chosen"][str(number)] = best
         print(f"split {number}: {best}", flush=True)
-        for seed in SEEDS:
-            if any((t["split"], t["seed"]) == (number, seed) for t in result["trained"]):
+        for (arm, guard), seed in itertools.product(ARMS.items(), SEEDS):
+            if any((t["split"], t["seed"]) == (number, seed) for t in result[arm]):
                 continue
-            scores = run(folders[best["clip.num_frames"]][number], best, seed)
-            result["trained"].append({"split": number, "seed": seed, "scores": scores})
+            words = ["--model.guard", "true", *held_out(seed)] if guard else []
+            scores = run(folders[best["clip.num_frames"]][number], best, seed, words, "test")
+            result[arm].append({"split": number, "seed": seed, "scores": scores})
             result_files.write(RESULT, result)
             said = ", ".join(f"{row} {100 * s['top1']:.1f}" for row, s in scores.items())
-            print(f"split {number}, seed {seed}: {said}", flush=True)
+            print(f"split {number}, {arm}, seed {seed}: {said}", flush=True)
 
 
 if __name__ == "__main__":

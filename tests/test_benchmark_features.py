@@ -95,3 +95,7 @@ def test_tables_by_hand(load: Any) -> None:
     lines = tables.trained_features_table(tuned).splitlines()
     assert lines[2] == "| 1 | 20 | 80.0 | 60.0 ± 127.1 | 50.0 ± 0.0 | 25.0 ± 0.0 | +10.0 |"
     assert lines[3] == "| mean |  |  | 60.0 ± 127.1 | 50.0 ± 0.0 | 25.0 ± 0.0 | +10.0 |"
+
+    guarded = {**tuned, "guarded": runs(0, "", 0.3, 0.5)}
+    lines = tables.trained_features_table(guarded).splitlines()
+    assert lines[2].endswith("| +10.0 | 40.0 ± 127.1 | 50.0 ± 0.0 | 25.0 ± 0.0 | -10.0 |")

@@ -1,6 +1,7 @@
 """Tables of benchmarks/few_shot_features.py and benchmarks/trained_features.py: training on kept
 features."""
 
+import itertools
 from statistics import mean, stdev
 from typing import Any
 
@@ -72,38 +73,48 @@ def few_shot_training_summary(result: dict[str, Any]) -> str:
 
 def trained_features_table(result: dict[str, Any]) -> str:
     """A line for each split with what was chosen for it, and their mean."""
-    rows, trained = [], result["trained"]
-
-    def top1(split: int, row: str) -> list[float]:
-        return [run["scores"][row]["top1"] for run in trained if run["split"] == split]
-
-    splits = sorted({run["split"] for run in trained})
+    rows = []
+    splits = sorted({run["split"] for run in result["trained"]})
+    arms = [arm for arm in ("trained", "guarded") if result.get(arm)]
     for split in splits:
         options = result["chosen"][str(split)]
         held = [run["scores"]["fused"]["top1"] for run in result["tried"]
                 if run["split"] == split and run["options"] == options]  # fmt: skip
-        gain = mean(top1(split, "fused")) - max(mean(top1(split, row)) for row in _ROWS[1:])
+        cells = [_judged([run for run in result[arm] if run["split"] == split]) for arm in arms]
         rows.append([str(split), *(f"{value:g}" for value in options.values()),
-                     f"{100 * mean(held):.1f}", *(_cell(top1(split, row)) for row in _ROWS),
-                     f"{100 * gain:+.1f}"])  # fmt: skip
-    seeds = sorted({run["seed"] for run in trained})
-    whole = {row: [mean(run["scores"][row]["top1"] for run in trained if run["seed"] == seed)
-                   for seed in seeds] for row in _ROWS}  # fmt: skip
-    better = mean(whole["fused"]) - max(mean(whole[row]) for row in _ROWS[1:])
-    rows.append(["mean", *[""] * len(result["grid"]), "", *(_cell(whole[row]) for row in _ROWS),
-                 f"{100 * better:+.1f}"])  # fmt: skip
+                     f"{100 * mean(held):.1f}", *itertools.chain(*cells)])  # fmt: skip
+    whole = [_judged(result[arm]) for arm in arms]
+    rows.append(["mean", *[""] * len(result["grid"]), "", *itertools.chain(*whole)])
     grid = "; ".join(f"`{key}` {', '.join(f'{value:g}' for value in values)}"
                      for key, values in result["grid"].items())  # fmt: skip
     held_out = len({run["holdout_seed"] for run in result["tried"]})
+    seeds = len({run["seed"] for run in result["trained"]})
+    headings = [*_ROWS, "fused - best head"]
+    guarded = ""
+    if "guarded" in arms:
+        headings += [f"guarded: {heading}" for heading in headings]
+        guarded = (
+            " Guarded: the same options with `model.guard`, trained on three quarters of the "
+            "sources of the train split and fitted to the rest, which another seed chooses anew."
+        )
     return "\n".join([
-        *table(["split", *(f"`{key}`" for key in result["grid"]), "held out: fused", *_ROWS,
-                "fused - best head"], rows), "",
-        f"Top-1, %, mean over {len(seeds)} seeds with 95 % intervals over them (t distribution), "
+        *table(["split", *(f"`{key}`" for key in result["grid"]), "held out: fused", *headings],
+               rows), "",
+        f"Top-1, %, mean over {seeds} seeds with 95 % intervals over them (t distribution), "
         f"which say nothing of other clips. Chosen in each split from {grid}, by the mean of the "
         f"fused head on {held_out} choices of held-out sources of its train split "
         f"(`data.holdout {result['holdout']:g}`). Otherwise `{result['config']}` with "
-        f"`{' '.join(result['fixed'])}`.", "",
+        f"`{' '.join(result['fixed'])}`.{guarded}", "",
     ])  # fmt: skip
+
+
+def _judged(runs: list[dict[str, Any]]) -> list[str]:
+    """Top-1 of each row, means over splits of each seed, and fused - best head."""
+    seeds = sorted({run["seed"] for run in runs})
+    top1 = {row: [mean(run["scores"][row]["top1"] for run in runs if run["seed"] == seed)
+                  for seed in seeds] for row in _ROWS}  # fmt: skip
+    better = mean(top1["fused"]) - max(mean(top1[row]) for row in _ROWS[1:])
+    return [*(_cell(top1[row]) for row in _ROWS), f"{100 * better:+.1f}"]
 
 
 def _by_seed(runs: list[dict[str, Any]], arm: str, row: str) -> dict[int, float]:
