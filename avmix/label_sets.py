@@ -5,8 +5,14 @@ A class belongs to the set whose name and a colon it begins with (`verb:cut`), a
 set follow each other, so that a set is a range of columns of every target, logit and probability.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from avmix.system.printing import shortened
+
+_NAME = re.compile(r"[^\W_][\w -]{0,63}")
+"""Of a set: it is also the name of a folder, and a file of predictions may come from anyone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +46,17 @@ def label_sets(
 ) -> tuple[LabelSet, ...]:
     """The sets of these names, in the order of their classes; none where there are no names.
 
-    Raises ValueError where a class is in none of them, the classes of one do not follow each other,
-    or one has fewer than two classes.
+    Raises ValueError where a name is none that a folder may have, a class is in none of them, the
+    classes of one do not follow each other, or one has fewer than two classes.
     """
     if not names:
         return ()
     for name in names:
-        if not name or ":" in name:
-            raise ValueError(f"label set {name!r}: a name without a colon is needed")
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"label set {shortened(name, 60)!r}: the name must be of at most 64 letters, "
+                "digits, _, - and spaces, and begin with a letter or digit; it names a folder"
+            )
     found: dict[str, list[int]] = {}
     for column, name in enumerate(classes):
         of, colon, _ = name.partition(":")

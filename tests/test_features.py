@@ -210,6 +210,66 @@ def test_a_part_that_was_damaged_is_computed_again(
     assert files(out) == files(kept)
 
 
+@pytest.mark.parametrize(("first", "then"), [(4, 6), (6, 4)])
+def test_continuing_with_other_batches_neither_loses_clips_nor_has_them_twice(
+    first: int, then: int, data: Path, config: TrainConfig, kept: Path, tmp_path: Path
+) -> None:
+    out, encoders = tmp_path / "features", of_config(config, ["video", "audio"])
+    computed = 0
+
+    def clips(number: int, now: bool) -> None:
+        nonlocal computed
+        computed += number
+        if computed > 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        keep(keeping(data, out, batch_size=first, part_clips=4), encoders, Progress(clips=clips))
+    keep(keeping(data, out, batch_size=then, part_clips=4), encoders)
+    found, wanted = open_features(out, "train"), open_features(kept, "train")
+    assert [*found.manifest.entries] == [*wanted.manifest.entries]
+    np.testing.assert_allclose(found.features["video"], wanted.features["video"], atol=1e-5)
+
+
+def other_part(one: Path, other: Path) -> None:
+    shutil.copy(other, one)
+
+
+def other_rows(one: Path, other: Path) -> None:
+    content = one.read_bytes()
+    assert content.count(b'rows\\": [2, 3]') == 1
+    one.write_bytes(content.replace(b'rows\\": [2, 3]', b'rows\\": [3, 2]'))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"), [(other_part, "a part of other clips"), (other_rows, "its hash differs")]
+)
+def test_a_part_says_of_which_clips_it_is(
+    damage: Callable[[Path, Path], None],
+    reason: str,
+    data: Path,
+    config: TrainConfig,
+    kept: Path,
+    tmp_path: Path,
+) -> None:
+    out, encoders = tmp_path / "features", of_config(config, ["video", "audio"])
+    keep(keeping(data, out), encoders, split="test")
+
+    def stop(number: int, computed: bool) -> None:
+        if len(list((out / "parts/train").glob("*.safetensors"))) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        keep(keeping(data, out), encoders, Progress(clips=stop))
+    parts = out / "parts/train"
+    damage(parts / "000001.safetensors", parts / "000000.safetensors")
+    said: list[str] = []
+    keep(keeping(data, out), encoders, Progress(notice=said.append))
+    assert len(said) == 1
+    assert reason in said[0]
+    assert files(out) == files(kept)
+
+
 def other_weights(config: TrainConfig, folder: Path) -> TrainConfig:
     state = torch.load(config.model.video.weights, weights_only=True)
     name = next(iter(state))

@@ -136,7 +136,15 @@ def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]
         (("verb",), ("verb:a", "verb:b", "noun:a"), "class 'noun:a' is in none"),
         (("verb", "noun"), ("verb:a", "noun:a", "verb:b", "noun:b"), "'verb' do not follow each"),
         (("verb", "noun"), ("verb:a", "verb:b", "noun:a"), "'noun' needs at least two classes"),
-        (("ve:rb",), ("ve:rb:a", "ve:rb:b"), "a name without a colon"),
+        (("ve:rb",), ("ve:rb:a", "ve:rb:b"), "'ve:rb': the name must be of"),
+        (("../up",), ("../up:a", "../up:b"), "'../up': the name must be of"),
+        (("/tmp/up",), ("/tmp/up:a", "/tmp/up:b"), "it names a folder"),
+        (("..",), ("..:a", "..:b"), "it names a folder"),
+        (("a\0b",), ("a\0b:a", "a\0b:b"), "it names a folder"),
+        (("v\nb",), ("v\nb:a", "v\nb:b"), "it names a folder"),
+        (("",), (":a", ":b"), "it names a folder"),
+        (("v" * 65,), (f"{'v' * 65}:a", f"{'v' * 65}:b"), "at most 64 letters"),
+        (("result.json",), ("result.json:a", "result.json:b"), "it names a folder"),
     ],
 )
 def test_sets_that_are_none_are_refused(names: Any, classes: Any, message: str) -> None:

@@ -143,3 +143,9 @@ def test_a_row_is_about_the_clips_that_have_its_modality():
 def test_a_label_per_clip_is_needed():
     with pytest.raises(TypeCheckError):
         scores(PROBABILITY, LABEL[:3])
+
+
+def test_of_equally_probable_classes_the_first_five_are_the_top_five() -> None:
+    alike = torch.full((12, 12), 1 / 12)
+    for label in range(12):
+        assert scores(alike, torch.full((12,), label)).top5 == (label < 5)

@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import (
     multiclass_calibration_error,
 )
 
-from avmix.evaluation.label_set_statistics import joint_rank
+from avmix.evaluation.label_set_statistics import joint_rank, rank_of
 from avmix.label_sets import LabelSet
 
 EVAL_ROWS = ("fused", "video head", "audio head", "audio missing", "video missing")
@@ -255,8 +255,8 @@ def most_confused(confusion: Int64[Tensor, "k k"], most: int = 10) -> list[Confu
 
 
 def _among_best(probability: Tensor, label: Tensor, number: int) -> float:
-    best = probability.topk(number).indices
-    return (best == label[:, None]).any(1).double().mean().item()
+    # Of equally probable classes the first comes first, as in the table; topk says nothing of it.
+    return float((rank_of(probability.numpy(), label.numpy()) < number).mean())
 
 
 def _log(probability: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from avmix.features.frozen_encoders import FrozenEncoders
 from avmix.system import strict_json
 from avmix.types import Batch
 
+T = TypeVar("T")
 PART_CLIPS = 256
 """Clips of a part: what a kill costs at most, about."""
 
@@ -88,7 +90,7 @@ class Extraction:
             if not path.exists():
                 continue
             try:
-                found[number] = read_part(path)
+                found[number] = self._read(path, batches)
             except TensorFileError as error:
                 damaged(str(error))
                 continue
@@ -102,10 +104,28 @@ class Extraction:
         return [found[number] for number in range(len(parts))]
 
     def _parts(self) -> list[list[Sequence[tuple[int, int]]]]:
-        """Batches of each part; the same whatever was done before, and so are the bits."""
-        batches = self.loader.batches
-        each = max(1, self.part_clips // _num_clips(batches[:1]))
-        return [list(batches[i : i + each]) for i in range(0, len(batches), each)]
+        """Batches of each part; the same whatever was done before, and so are the bits.
+
+        Which clips a part has does not depend on the size of a batch, with which a run may be
+        continued that was begun with another one.
+        """
+        clips: dict[int, list[tuple[int, int]]] = {}
+        for place in chain.from_iterable(self.loader.batches):
+            clips.setdefault(place[0], []).append(place)
+        size = _num_clips(self.loader.batches[:1])
+        return [
+            [list(chain.from_iterable(batch)) for batch in _cut(part, size)]
+            for part in _cut(list(clips.values()), self.part_clips)
+        ]
+
+    def _read(self, path: Path, batches: Sequence[Sequence[tuple[int, int]]]) -> PartFile:
+        """A part that is there. Raises `TensorFileError` where it is not of the clips of these
+        batches, each once."""
+        part = read_part(path)
+        has = sorted([*part.rows, *(clip.row for clip in part.bad)])
+        if has != sorted({row for places in batches for row, _ in places}):
+            raise TensorFileError(f"{path}: a part of other clips")
+        return part
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06}.safetensors"
@@ -197,8 +217,8 @@ class Extraction:
             "bad": [list(part.bad[row]) for row in sorted(part.bad)],
             "backgrounds": [list(part.backgrounds[row]) for row in sorted(part.backgrounds)],
             "half": {name: list(error) for name, error in sorted(part.half.items())},
-            "sha256": _digest(arrays),
         }
+        said["sha256"] = _digest(arrays, said)
         shapes = {name: Shape(s.dtype, (count, *s.shape[1:])) for name, s in self.shapes.items()}
         write_tensors(path, shapes, lambda name: [arrays[name]], {"part": strict_json.dumps(said)})
         return read_part(path, verify=False)
@@ -209,7 +229,7 @@ def read_part(path: Path, *, verify: bool = True) -> PartFile:
     found = open_tensors(path)
     try:
         said = json.loads(found.metadata["part"])
-        if verify and said["sha256"] != _digest(found.tensors):
+        if verify and said.pop("sha256") != _digest(found.tensors, said):
             raise ValueError("its hash differs")
         return PartFile(
             path=path,
@@ -218,7 +238,7 @@ def read_part(path: Path, *, verify: bool = True) -> PartFile:
             backgrounds=tuple(BadClip(*clip) for clip in said["backgrounds"]),
             half={name: HalfError(*error) for name, error in said["half"].items()},
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TensorFileError(f"{path}: not a part of features: {error!r}") from None
 
 
@@ -245,8 +265,14 @@ def _num_clips(batches: Sequence[Sequence[tuple[int, int]]]) -> int:
     return len({row for places in batches for row, _ in places})
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    sha256 = hashlib.sha256()
+def _cut(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def _digest(arrays: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> str:
+    """Of the arrays, with their names and shapes, and of what is said of their clips."""
+    sha256 = hashlib.sha256(strict_json.dumps(said, sort_keys=True).encode())
     for name in sorted(arrays):
+        sha256.update(f"\n{name} {arrays[name].dtype} {arrays[name].shape}\n".encode())
         sha256.update(np.ascontiguousarray(arrays[name]).tobytes())
     return sha256.hexdigest()
