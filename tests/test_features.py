@@ -386,7 +386,7 @@ def test_the_command_says_size_time_and_difference(
     code, said = run("--config", path, "--out", out, "--half", "--split", "test",
                      "--modality", "video")  # fmt: skip
     assert code == 0
-    assert "video 4 numbers a view, 1 view(s), float16: 0.0 MB per 1,000 clips; 3 clips" in said
+    assert "video 4 numbers a view, 1 view, float16: 0.0 MB per 1,000 clips; 3 clips" in said
     assert "test, 3 clips of 3, 0.0 MB; " in said
     assert "s per 1,000 clips" in said
     assert "half precision changes the video features by " in said
@@ -444,8 +444,7 @@ def test_a_file_that_crashes_the_decoder_costs_itself_alone(
     assert left_out["clip_id"] == "3.mkv"
     assert left_out["reason"].endswith("; in quarantine, not read again")
     assert said == [
-        "1 clip(s) in quarantine are not read; to try them again, delete "
-        f"{out / 'quarantine.jsonl'}"
+        f"1 clip in quarantine, not read; to try again, delete {out / 'quarantine.jsonl'}"
     ]
     others = [row for row in range(7) if row != 3]
     for name, value in open_features(kept, "train").features.items():

@@ -484,7 +484,7 @@ def test_two_processes_train_one_network(damaged: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(losses(tmp_path / "run")) == 10
-    assert "2 process(es)" in done.stdout
+    assert "2 processes" in done.stdout
     # Each process meets clips of its own; the main one names those of both, once each.
     bad = [row["path"] for row in rows(tmp_path / "run", "unreadable")]
     assert sorted(bad) == unreadable_of(damaged)
