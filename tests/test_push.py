@@ -64,6 +64,13 @@ def test_what_was_pushed_can_be_pushed_and_pushed_again(folder: Path, tmp_path: 
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_json_says_what_was_written_and_nothing_else(folder: Path, tmp_path: Path, capsys) -> None:
+    main(["push", str(folder), str(tmp_path / "again"), "--json"])
+    num_bytes = (tmp_path / "again" / "model.safetensors").stat().st_size
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"folder": str(tmp_path / "again"), "num_bytes": num_bytes, "url": ""}
+
+
 def test_a_folder_with_other_files_is_left_alone(run: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ExportError, match=r"it has other files \(mine\.txt\); name a new folder"):
