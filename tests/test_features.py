@@ -248,6 +248,18 @@ def test_other_features_are_not_mixed_in(
     assert files(kept) == before
 
 
+def test_features_are_not_written_among_other_files(
+    data: Path, config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    (run_folder / "last.pt").write_bytes(b"a checkpoint")
+    code, _ = run("--config", written(config, tmp_path), "--out", run_folder)
+    said = " ".join(capsys.readouterr().err.split())
+    assert (code, said) == (1, f"error: {run_folder} has other files (last.pt); name a new folder")
+    assert [path.name for path in run_folder.iterdir()] == ["last.pt"]
+
+
 def test_another_file_of_a_clip_is_refused(
     data: Path, config: TrainConfig, kept: Path, tmp_path: Path
 ) -> None:
