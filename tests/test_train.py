@@ -65,6 +65,7 @@ def finished(toy_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "smoke"
     done = script("train.py", smoke(toy_set, out))
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"to evaluate it: avmix evaluate --checkpoint {out}"
     return out
 
 

@@ -5,6 +5,7 @@ are `avmix.training.engine.train_one_epoch`, where the loss is.
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -149,6 +150,7 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
                 echo_on(log.console, warning.warning(config))
     finally:
         log.close()
+    echo_on(log.console, f"to evaluate it: avmix evaluate --checkpoint {shlex.quote(str(out))}")
     best_path = out / "best.pt"
     return TrainResult(
         checkpoint=out / "last.pt",
