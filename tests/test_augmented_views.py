@@ -243,7 +243,7 @@ def test_the_command_draws_with_the_seed_of_the_run(
     words = ["--config", path, "--views", "2", "--batch-size", "4", "--augmented-views"]
     code, said = run(*words, "3", "--out", out)
     assert code == 0
-    assert "of train with 3 augmented view(s) 0.2 MB; 6 clips, 0.0 MB" in " ".join(said.split())
+    assert "of train with 3 augmented views 0.2 MB; 6 clips, 0.0 MB" in " ".join(said.split())
     for split in ("train", "test"):
         found, wanted = open_features(out, split), open_features(kept, split)
         assert found.header.identity == wanted.header.identity

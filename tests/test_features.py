@@ -308,6 +308,18 @@ def test_other_features_are_not_mixed_in(
     assert files(kept) == before
 
 
+def test_features_are_not_written_among_other_files(
+    data: Path, config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    (run_folder / "last.pt").write_bytes(b"a checkpoint")
+    code, _ = run("--config", written(config, tmp_path), "--out", run_folder)
+    said = " ".join(capsys.readouterr().err.split())
+    assert (code, said) == (1, f"error: {run_folder} has other files (last.pt); name a new folder")
+    assert [path.name for path in run_folder.iterdir()] == ["last.pt"]
+
+
 def test_another_file_of_a_clip_is_refused(
     data: Path, config: TrainConfig, kept: Path, tmp_path: Path
 ) -> None:
@@ -446,7 +458,7 @@ def test_the_command_says_size_time_and_difference(
     code, said = run("--config", path, "--out", out, "--half", "--split", "test",
                      "--modality", "video")  # fmt: skip
     assert code == 0
-    assert "video 4 numbers a view, 1 view(s), float16: 0.0 MB per 1,000 clips; 3 clips" in said
+    assert "video 4 numbers a view, 1 view, float16: 0.0 MB per 1,000 clips; 3 clips" in said
     assert "test, 3 clips of 3, 0.0 MB; " in said
     assert "s per 1,000 clips" in said
     assert "half precision changes the video features by " in said
@@ -504,8 +516,7 @@ def test_a_file_that_crashes_the_decoder_costs_itself_alone(
     assert left_out["clip_id"] == "3.mkv"
     assert left_out["reason"].endswith("; in quarantine, not read again")
     assert said == [
-        "1 clip(s) in quarantine are not read; to try them again, delete "
-        f"{out / 'quarantine.jsonl'}"
+        f"1 clip in quarantine, not read; to try again, delete {out / 'quarantine.jsonl'}"
     ]
     others = [row for row in range(7) if row != 3]
     for name, value in open_features(kept, "train").features.items():

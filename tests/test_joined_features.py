@@ -163,7 +163,7 @@ def test_a_probe_of_two_folders(
         main(["probe", str(first), str(second), "--c", "0.1", "--json", str(path)])
     assert stop.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "train: 1 clip(s) are not in every folder, and left out: a0 (not in" in said
+    assert "train: 1 clip left out, not in every folder: a0 (not in" in said
     found = json.loads(path.read_text())
     assert found["left_out"] == {"train": [["a0", str(second)]], "test": []}
     assert {head["head"]: head["num_train"] for head in found["draws"][0]} == dict.fromkeys(

@@ -470,7 +470,9 @@ def test_a_cluster_gives_the_same(
     media: Path, made: Path, tmp_path: Path, loses_a_worker: bool
 ) -> None:
     if importlib.util.find_spec("ray") is None:
-        pytest.skip("--ray is not tried: Ray is not installed: pip install 'avmix[ray]'")
+        pytest.skip(
+            "--ray is not tried: Ray is not installed: pip install '.[ray]' in the checkout"
+        )
     given = command(media, tmp_path / "out", "--ray", "local")
     if loses_a_worker:
         (tmp_path / "dying.py").write_text(DYING)
@@ -486,7 +488,7 @@ def test_a_cluster_gives_the_same(
 def test_without_ray_it_says_how_to_get_it(media, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run(media, tmp_path / "out", "--ray", "local") == 1
-    assert "--ray needs Ray: pip install 'avmix[ray]'" in one_line(capsys)
+    assert "--ray needs Ray: pip install '.[ray]' in the checkout" in one_line(capsys)
 
 
 def test_audio_only_files_are_kept_and_counted_on_request(

@@ -19,7 +19,7 @@ from avmix.config import EvalConfig, TrainConfig, load_config
 from avmix.data.manifest import read_manifest, splits_of, write_manifest
 from avmix.evaluation.figures import Strip, draw_confusion, draw_strips
 from avmix.prepare.command import run_recipe
-from avmix.system.printing import console_of, drawable, echo_on, printable
+from avmix.system.printing import console_of, counted, drawable, echo_on, printable
 from tests.media import write_flash_beep
 from tests.recipes_media import load_recipe
 
@@ -171,3 +171,9 @@ def test_preparation_names_what_is_called_so(odd: Path, tmp_path: Path, capfd) -
         assert text
         assert not set(text) & set("\x1b\x07\t\u202e"), words[0]
         assert "Traceback" not in text
+
+
+def test_what_is_counted_agrees_with_its_number():
+    assert [counted(n, "clip") for n in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+    assert [counted(n, "class") for n in (1, 8)] == ["1 class", "8 classes"]
+    assert counted(2, "loader process") == "2 loader processes"

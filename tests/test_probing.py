@@ -311,7 +311,7 @@ def test_the_command_prints_a_table_and_writes_json(
                "--json", path)  # fmt: skip
     assert code == 0
     said = capsys.readouterr().out
-    assert "2 clips a class of train, drawn by clip (any of them), 3 draw(s) from seed 4" in (
+    assert "2 clips a class of train, drawn by clip (any of them), 3 draws from seed 4" in (
         " ".join(said.split())
     )
     assert "intervals over draws; 18 clips in test" in said

@@ -64,6 +64,13 @@ def test_what_was_pushed_can_be_pushed_and_pushed_again(folder: Path, tmp_path: 
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_json_says_what_was_written_and_nothing_else(folder: Path, tmp_path: Path, capsys) -> None:
+    main(["push", str(folder), str(tmp_path / "again"), "--json"])
+    num_bytes = (tmp_path / "again" / "model.safetensors").stat().st_size
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"folder": str(tmp_path / "again"), "num_bytes": num_bytes, "url": ""}
+
+
 def test_a_folder_with_other_files_is_left_alone(run: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ExportError, match=r"it has other files \(mine\.txt\); name a new folder"):
@@ -344,7 +351,7 @@ def test_references_that_are_none_are_refused(reference: str) -> None:
 def test_without_the_extra_it_is_said_what_to_install(run: Path, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for call in (lambda: avmix.load("hub:a/b"), lambda: push(run, tmp_path / "net", hub="a/b")):
-        with pytest.raises(ValueError, match=r"huggingface_hub is not .* 'avmix\[hub\]'"):
+        with pytest.raises(ValueError, match=r"huggingface_hub is not .* '\.\[hub\]'"):
             call()
     assert list(tmp_path.iterdir()) == []
 

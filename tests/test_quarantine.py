@@ -38,7 +38,7 @@ def test_a_line_says_which_clip_which_file_and_why(tmp_path: Path, entries) -> N
     ]  # fmt: skip
     again = Quarantine(path)
     assert again.rows(entries, 3) == {1: f"it hung{HINT}", 3: f"ä \u2028{HINT}"}
-    assert again.notice().startswith("2 clip(s) in quarantine")
+    assert again.notice().startswith("2 clips in quarantine")
     assert str(path) in again.notice()
     path.unlink()
     assert again.rows(entries, 3) == {}

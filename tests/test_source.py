@@ -122,7 +122,7 @@ def test_a_url_is_read_by_fsspec_or_not_at_all(
 ) -> None:
     write_flash_beep(tmp_path / "x.mp4", seconds=1)
     monkeypatch.setitem(sys.modules, "fsspec", None)  # as if it were not installed
-    with pytest.raises(ImportError, match=r'x\.mp4 needs fsspec \(pip install "avmix\[fsspec\]"\)'):
+    with pytest.raises(ImportError, match=r"x\.mp4 needs fsspec: pip install '\.\[fsspec\]'"):
         decode_clip(f"{server}/x.mp4", start_seconds=0, **FORM)
     assert asked == []
 

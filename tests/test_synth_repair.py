@@ -77,6 +77,18 @@ def made(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_clips_of_several_labels_are_not_paired_by_one(real: Path, tmp_path: Path, capsys) -> None:
+    entries = read_manifest(real, "train").entries
+    both = replace(entries[0], labels=("x", "y"))
+    write_manifest(tmp_path / "several", classes=["x", "y"], protocol="several/1",
+                   splits={"train": [both, *entries[1:]]})  # fmt: skip
+    manifest = str(tmp_path / "several")
+    assert repair(real, tmp_path / "made", "--manifest", manifest) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"1 of {len(entries)} clips have no or several labels, first {both.clip_id}" in said
+    assert not (tmp_path / "made").exists()
+
+
 def by_parents(folder: Path) -> dict[tuple[str, ...], Entry]:
     entries = read_manifest(folder, "train").entries
     return {e.synthetic.parents: e for e in entries if e.synthetic}

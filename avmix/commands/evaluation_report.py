@@ -36,7 +36,7 @@ from avmix.evaluation.resampling import Figure
 from avmix.evaluation.score_table import ScoreTable
 from avmix.system import strict_json
 from avmix.system.atomic_files import replacing
-from avmix.system.printing import console_of, echo_on, printable
+from avmix.system.printing import console_of, counted, echo_on, printable
 from avmix.training.chance_level import HEADS, is_often_at_chance, likely_causes
 
 _MOST_CLASSES, _FEWER_CLASSES = 60, 20
@@ -97,7 +97,7 @@ def title_of(kept: KeptPredictions) -> str:
     """Heading of the table: what was evaluated."""
     silent = sum(not clip.audible for clip in kept.clips)
     return printable(
-        f"{kept.protocol}, {kept.split}: {len(kept.clips)} clips "
+        f"{kept.protocol}, {kept.split}: {counted(len(kept.clips), 'clip')} "
         f"evaluated, {len(kept.missing)} missing; {silent} without audio; {_views(kept.origin)}"
     )
 
@@ -232,7 +232,8 @@ def number(figure: Figure, scale: tuple[int, int]) -> str:
 def _views(origin: Origin) -> str:
     """How clips were looked at, in words."""
     said = origin.views
-    words = [f"{said.get('num_views')} views"]
+    number = said.get("num_views")
+    words = [counted(number, "view") if isinstance(number, int) else f"{number} views"]
     words += ["3 crops of each"] if said.get("crops") == "three" else []
     words += ["mirrored too"] if said.get("flip") else []
     words += ["logits averaged"] if said.get("average") == "logits" else []
@@ -275,14 +276,14 @@ def _short_interval(share: Figure) -> str:
 
 def _fusion_table(fusion: dict[str, Figure]) -> Table:
     clips = fusion["gain"].num_clips
-    table = Table(title=f"what fusion is worth: {clips} clips with both modalities")
+    table = Table(title=f"what fusion is worth: {counted(clips, 'clip')} with both modalities")
     for heading in ("", "value", "95 %", "unit"):
         table.add_column(heading, justify="right" if heading in ("value", "95 %") else "left")
     for name, figure in fusion.items():
         meaning = MEANINGS[name]
         scale = UNITS[meaning.unit]
         sign = "+" if name.startswith("gain") and (figure.value or 0) > 0 else ""
-        about = "" if figure.num_clips == clips else f" ({figure.num_clips} clips)"
+        about = "" if figure.num_clips == clips else f" ({counted(figure.num_clips, 'clip')})"
         table.add_row(meaning.title + about, sign + number(figure, scale), interval(figure, scale),
                       meaning.unit)  # fmt: skip
     return table
@@ -291,7 +292,7 @@ def _fusion_table(fusion: dict[str, Figure]) -> Table:
 def _about_intervals(table: ScoreTable) -> str:
     """What the intervals are over, and how wide they would be if clips were independent."""
     top1 = (table.rows["fused"] or {})["top1"]
-    said = f"intervals: 95 %, bootstrap over {top1.num_sources} sources"
+    said = f"intervals: 95 %, bootstrap over {counted(top1.num_sources, 'source')}"
     wide, narrow = top1.width, top1.naive_width
     if wide and narrow and top1.num_sources != top1.num_clips:
         said += (

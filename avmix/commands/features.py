@@ -21,7 +21,7 @@ from avmix.isolate.process_pool import CannotStart
 from avmix.models.input_options import with_expected_input
 from avmix.prepare.csv_table import prepare_table
 from avmix.system.paths import unmakable
-from avmix.system.printing import console_of, echo, echo_on
+from avmix.system.printing import console_of, counted, echo, echo_on
 from avmix.system.unused_arguments import Needs
 from avmix.training import runtime
 from avmix.training.run_lock import run_folder_lock
@@ -166,12 +166,11 @@ def _keep(splits: list[str], keeping: Keeping, encoders: FrozenEncoders, here: R
     of_split = ""
     if more := keeping.augmented:
         views = keeping.num_views_of(more.split)
-        of_split = (
-            f", of {more.split} with {more.num_views} augmented view(s) {size * views:.1f} MB"
-        )
+        augmented = counted(more.num_views, "augmented view")
+        of_split = f", of {more.split} with {augmented} {size * views:.1f} MB"
     total = sum(count * keeping.num_views_of(split) for split, count in totals.items())
-    echo_on(console, f"{widths} numbers a view, {keeping.num_views} view(s), {keeping.dtype.name}: "
-            f"{size * keeping.num_views:.1f} MB per 1,000 clips{of_split}; "
+    echo_on(console, f"{widths} numbers a view, {counted(keeping.num_views, 'view')}, "
+            f"{keeping.dtype.name}: {size * keeping.num_views:.1f} MB per 1,000 clips{of_split}; "
             f"{sum(totals.values()):,} clips, {size * total / 1000:.1f} MB")  # fmt: skip
     left_out = 0
     bars = console_of(stderr=True)
@@ -193,8 +192,9 @@ def _keep(splits: list[str], keeping: Keeping, encoders: FrozenEncoders, here: R
         seconds = time.perf_counter() - begun
         pace = f"; {seconds:.1f} s, {1000 * seconds / max(1, computed):.1f} s per 1,000 clips"
         before = f"; {counts[False]} of them computed before" if counts[False] else ""
-        echo_on(console, f"{keeping.out}: {split}, {said['num_clips']} clips of {totals[split]}, "
-                f"{said['bytes'] / 1e6:.1f} MB{before}{pace if computed else ''}")  # fmt: skip
+        echo_on(console, f"{keeping.out}: {split}, {counted(said['num_clips'], 'clip')} of "
+                f"{totals[split]}, {said['bytes'] / 1e6:.1f} MB{before}"
+                f"{pace if computed else ''}")  # fmt: skip
         for name, error in said["half_error"].items():
             echo_on(console, f"half precision changes the {name} features by {error:.1e} of their "
                     "root mean square")  # fmt: skip
@@ -204,10 +204,10 @@ def _keep(splits: list[str], keeping: Keeping, encoders: FrozenEncoders, here: R
             echo_on(console, f"and {more} more; see {keeping.out / 'features.json'}")
         if said["unread_backgrounds"]:
             first = said["unread_backgrounds"][0]
-            echo_on(console, f"{len(said['unread_backgrounds'])} clips cannot be read as the "
-                    f"background of augmented views, which go without; the first: {first['path']}: "
-                    f"{first['reason']}")  # fmt: skip
+            echo_on(console, f"{counted(len(said['unread_backgrounds']), 'clip')} could not be "
+                    "read as the background of augmented views, which go without; the first: "
+                    f"{first['path']}: {first['reason']}")  # fmt: skip
         left_out += said["num_left_out"]
     if left_out:
-        echo(f"{left_out} clips were left out", error=True)
+        echo(f"left out: {counted(left_out, 'clip')}", error=True)
     return int(left_out > 0)

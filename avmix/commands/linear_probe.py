@@ -17,7 +17,7 @@ from avmix.features.regression import C_GRID
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text
 from avmix.system.paths import unwritable
-from avmix.system.printing import console_of, echo
+from avmix.system.printing import console_of, counted, echo
 from avmix.system.unused_arguments import Needs
 
 EPILOG = """\
@@ -142,7 +142,7 @@ def _print_lacking(split: str, joined: Joined) -> None:
     if joined.lacking:
         said = [f"{clip.clip_id} (not in {clip.folder})" for clip in joined.lacking]
         more = f" and {len(said) - _MAX_LISTED} more" if len(said) > _MAX_LISTED else ""
-        echo(f"{split}: {len(said)} clip(s) are not in every folder, and left out: "
+        echo(f"{split}: {counted(len(said), 'clip')} left out, not in every folder: "
              f"{', '.join(said[:_MAX_LISTED])}{more}")  # fmt: skip
 
 
@@ -158,8 +158,8 @@ def _print(
     of = f"all clips of {args.train_split}"
     if args.shots:
         how = "each of another source" if args.by == "source" else "any of them"
-        of = f"{args.shots} clips a class of {args.train_split}, drawn by {args.by} ({how}), "
-        of += f"{args.draws} draw(s) from seed {args.seed}"
+        of = f"{counted(args.shots, 'clip')} a class of {args.train_split}, drawn by "
+        of += f"{args.by} ({how}), {counted(args.draws, 'draw')} from seed {args.seed}"
     table = Table(title=f"{train.manifest.protocol}: {of}; judged on {args.test_split}")
     for heading in ("head", "fitted on", "held out, top-1 %", "judged", "top-1 %", "C"):
         table.add_column(heading, justify="left" if heading == "head" else "right")
@@ -169,7 +169,8 @@ def _print(
                       str(head.num_test), _percent(head.top1, head.half_interval),
                       ", ".join(f"{c:g}" for c in head.c) or "-")  # fmt: skip
     console_of(tables=True).print(table)
-    echo(f"intervals {_interval(args)}; {len(test.manifest.entries)} clips in {args.test_split}")
+    judged = counted(len(test.manifest.entries), "clip")
+    echo(f"intervals {_interval(args)}; {judged} in {args.test_split}")
     echo(f"held out: clips of {args.train_split}, each judged by a fit without its source")
     for head in summary:
         if head.weights:

@@ -15,7 +15,7 @@ from avmix.decode.live_source import LiveFrame, LiveSource, open_live
 from avmix.evaluation.file_prediction import FilePrediction
 from avmix.system import strict_json
 from avmix.system.paths import unwritable
-from avmix.system.printing import echo, printable
+from avmix.system.printing import counted, echo, printable
 from avmix.training import runtime
 from avmix.training.stream_predictions import PredictionStream
 from avmix.training.trained import TrainedNetwork, load
@@ -102,7 +102,7 @@ def _summary(stream: PredictionStream, problem: str, *, stopped: bool) -> str:
     reasons = ", ".join(f"{count} {why}" for why, count in sorted(stream.windows.lost.items()))
     lost = f"{stream.num_lost} lost" + (f" ({reasons})" if reasons else "")
     how = "stopped" if stopped else problem or "the stream ended"
-    return f"{stream.num_predicted} windows predicted, {lost}; {how}"
+    return f"{counted(stream.num_predicted, 'window')} predicted, {lost}; {how}"
 
 
 @contextmanager

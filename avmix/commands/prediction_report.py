@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from avmix.evaluation.file_prediction import DEFINITION, Decision, FilePrediction, Ranked
-from avmix.system.printing import console_of, echo, printable
+from avmix.system.printing import console_of, counted, echo, printable
 from avmix.types import Entry
 
 SCHEMA = 1
@@ -142,17 +142,18 @@ def print_report(report: Report) -> None:
     done = [file for file in report.files if file.windows]
     if report.step_seconds is not None:
         for file in done:
-            echo(f"{file.path}: {len(file.windows)} windows of {report.window_seconds:g} s")
+            windows = counted(len(file.windows), "window")
+            echo(f"{file.path}: {windows} of {report.window_seconds:g} s")
             console.print(_timeline(report, file))
     elif len(done) <= _IN_FULL:
         for file in done:
             (one,) = file.windows
             until = f"{one.start_seconds:.2f} to {one.end_seconds:.2f} s"
-            echo(f"{file.path}: {until}, {one.num_views} windows")
+            echo(f"{file.path}: {until}, {counted(one.num_views, 'window')}")
             console.print(_in_full(report, one))
             echo(_decision_text(one.decision))
     else:
-        echo(f"{len(done)} files, {report.num_views} windows of each")
+        echo(f"{len(done)} files, {counted(report.num_views or 0, 'window')} of each")
         console.print(_one_line_each(report, done))
     for file in done:
         if file.note:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avmix.system.paths import unwritable
-from avmix.system.printing import echo
+from avmix.system.printing import counted, echo
 
 if TYPE_CHECKING:
     from avmix.config import AudioDomain, MixConfig, TrainConfig
@@ -184,7 +184,7 @@ def _preview_augment(args: argparse.Namespace, config: "TrainConfig | None") -> 
         paths = draw_grid(
             args.own, args.partner, args.grid, clip=clip, frontend=frontend, seed=args.seed
         )
-        echo(f"wrote {len(paths)} images to {args.grid}")
+        echo(f"wrote {counted(len(paths), 'image')} to {args.grid}")
         return
     out = args.out or Path("augment.png")
     preview_augment(

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from avmix.evaluation.robustness_metrics import HEADS
-from avmix.system.printing import console_of, echo_on, printable
+from avmix.system.printing import console_of, counted, echo_on, printable
 
 
 def print_robustness(report: Mapping[str, Any]) -> None:
@@ -57,7 +57,9 @@ def _print_conflict(console: Console, row: Mapping[str, Any]) -> None:
     if not row["num_clips"]:
         echo_on(console, f"{row['title']}: no clip has another one of another class and source")
         return
-    table = Table(title=f"{row['title']}: what the fused head names, % of {row['num_clips']} clips")
+    table = Table(
+        title=f"{row['title']}: what the fused head names, % of {counted(row['num_clips'], 'clip')}"
+    )
     for heading in ("", "class of the video", "class of the audio", "neither"):
         table.add_column(heading, justify="left" if not heading else "right")
     table.add_row("all", *(_percent(row[key]) for key in ("video", "audio", "neither")))
@@ -70,7 +72,9 @@ def _print_sweep(console: Console, row: Mapping[str, Any]) -> None:
     if not row.get("num_pairs"):
         echo_on(console, f"{row['title']}: no pair of clips with audio")
         return
-    table = Table(title=f"{row['title']}: mean over lambda 0.1 to 0.9, {row['num_pairs']} pairs")
+    table = Table(
+        title=f"{row['title']}: mean over lambda 0.1 to 0.9, {counted(row['num_pairs'], 'pair')}"
+    )
     for heading in ("", *HEADS):
         table.add_column(heading, justify="left" if not heading else "right")
     for key, name in (("bend", "distance from the line between both predictions"),
@@ -86,7 +90,7 @@ def _print_retrieval(console: Console, row: Mapping[str, Any]) -> None:
     if not row["num_clips"]:
         echo_on(console, f"{row['title']}: no clip has both modalities")
         return
-    table = Table(title=f"{row['title']}, {row['num_clips']} clips")
+    table = Table(title=f"{row['title']}, {counted(row['num_clips'], 'clip')}")
     for heading in ("", "R@1 %", "R@5 %", "R@10 %", "median rank"):
         table.add_column(heading, justify="left" if not heading else "right")
     for kind in ("by_clip", "by_class"):

@@ -5,6 +5,7 @@ are `avmix.training.engine.train_one_epoch`, where the loss is.
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from avmix.data.sample import TooManyBadClips
 from avmix.evaluation.metrics import AllScores, all_scores
 from avmix.prepare.csv_table import prepare_table
 from avmix.system.atomic_files import remove_partial
-from avmix.system.printing import echo_on, listed
+from avmix.system.printing import counted, echo_on, listed
 from avmix.training import runtime
 from avmix.training.checkpoint import Checkpoint
 from avmix.training.engine import train_one_epoch
@@ -149,6 +150,7 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
                 echo_on(log.console, warning.warning(config))
     finally:
         log.close()
+    echo_on(log.console, f"to evaluate it: avmix evaluate --checkpoint {shlex.quote(str(out))}")
     best_path = out / "best.pt"
     return TrainResult(
         checkpoint=out / "last.pt",
@@ -238,13 +240,13 @@ def _headline(
         front = config.frontend
         reads = f"log-mels with mean {front.mel_mean} and deviation {front.mel_std}"
         reads = "waveforms" if front.kind == "waveform" else reads
-        loads = f", {config.data.num_workers} loader(s)"
+        loads = f", {counted(config.data.num_workers, 'loader')}"
     return (
-        f"{config.run.out}: {train.protocol}, {len(train.entries)} clips, "
-        f"{len(train.classes)} classes, {state.num_steps} steps an epoch; "
+        f"{config.run.out}: {train.protocol}, {counted(len(train.entries), 'clip')}, "
+        f"{counted(len(train.classes), 'class')}, {counted(state.num_steps, 'step')} an epoch; "
         f"{millions:.2f} M parameters; mix {_mix(config)}; "
         f"{reads}; "
-        f"{here.device}, {here.world_size} process(es), "
-        f"{here.threads} threads (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')})"
+        f"{here.device}, {counted(here.world_size, 'process')}, "
+        f"{counted(here.threads, 'thread')} (OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY')})"
         f"{loads}{resumed}"
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from avmix.system import strict_json
 from avmix.system.atomic_files import naming
+from avmix.system.printing import counted
 from avmix.types import Entry
 
 _IDENTITY = ("clip_id", "path", "sha256", "bytes")
@@ -68,7 +69,9 @@ class Quarantine:
         if not found:
             return ""
         files = ", ".join(str(p) for p in self._files() if p.exists())
-        return f"{len(found)} clip(s) in quarantine are not read; to try them again, delete {files}"
+        return (
+            f"{counted(len(found), 'clip')} in quarantine, not read; to try again, delete {files}"
+        )
 
     def _files(self) -> list[Path]:
         return [*self._also, *([self.path] if self.path else [])]

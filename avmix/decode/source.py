@@ -100,7 +100,7 @@ def _fetch(url: str, copy: BinaryIO, limits: Limits) -> None:
     try:
         import fsspec
     except ImportError:
-        raise ImportError(f'{url} needs fsspec (pip install "avmix[fsspec]")') from None
+        raise ImportError(f"{url} needs fsspec: pip install '.[fsspec]' in the checkout") from None
     try:
         # Not `fsspec.open`: it takes a `::` in a name for a chain of URLs, and reads another file.
         system = fsspec.get_filesystem_class(protocol)

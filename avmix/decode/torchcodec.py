@@ -25,7 +25,7 @@ try:
 except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: FFmpeg is missing
     raise ImportError(
         'backend="torchcodec" needs the torchcodec that goes with this torch '
-        '(pip install "avmix[torchcodec]") and FFmpeg 4 to 9 (apt-get install ffmpeg)'
+        "(pip install '.[torchcodec]' in the checkout) and FFmpeg 4 to 9 (apt-get install ffmpeg)"
     ) from error
 
 _LIBRARIES = [name for name in torch.ops.loaded_libraries if "libtorchcodec_core" in name]

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from avmix.doctor.environment import Environment
 from avmix.doctor.report import KINDS, LEVELS, Code, FileReport, Finding, Level, VideoReport
-from avmix.system.printing import printable
+from avmix.system.printing import counted, printable
 
 _STYLES: dict[Level, str] = {
     "error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green",
@@ -74,9 +74,9 @@ def show_totals(
 ) -> None:
     """How many of what, and what to do about it."""
     levels = Counter(f.level for f in files)
-    line = Text(f"{_num(len(files), 'file')} in {seconds:.0f} s: ")
+    line = Text(f"{counted(len(files), 'file')} in {seconds:.0f} s: ")
     parts = [
-        Text(f"{levels[lvl]} ok" if lvl == "ok" else _num(levels[lvl], lvl), style=_STYLES[lvl])
+        Text(f"{levels[lvl]} ok" if lvl == "ok" else counted(levels[lvl], lvl), style=_STYLES[lvl])
         for lvl in LEVELS
         if levels[lvl]
     ]
@@ -85,7 +85,7 @@ def show_totals(
         some = sorted(others.items(), key=lambda item: (-item[1], item[0]))
         named = ", ".join(f"{count} {printable(ending)}" for ending, count in some[:12])
         more = f", {len(some) - 12} more endings" if len(some) > 12 else ""
-        total = _num(sum(others.values()), "file")
+        total = counted(sum(others.values()), "file")
         console.print(f"not looked at: {total} of other types ({named}{more})")
     kinds: Counter[tuple[Level, Code]] = Counter()
     for file in files:
@@ -142,7 +142,7 @@ def _findings(findings: Sequence[Finding]) -> Table:
 def _facts(file: FileReport) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if file.container is not None:
-        num = _num(len(file.streams), "stream")
+        num = counted(len(file.streams), "stream")
         rows.append(("container", f"{file.container}, {_size(file.bytes or 0)}, {num}"))
     kinds = Counter(s.type for s in file.streams)
     if any(kinds[s.type] > 1 or not s.chosen for s in file.streams):
@@ -179,7 +179,7 @@ def _frame_facts(video: VideoReport) -> list[tuple[str, str]]:
     rows = [
         ("video", f"{video.codec}, {size}, {video.fps:.2f} / s, {video.pixel_format}"),
         ("", f"starts at {video.start_seconds:.3f} s, {video.duration_seconds:.3f} s, "
-             f"{_num(video.num_frames, 'frame')}"),
+             f"{counted(video.num_frames, 'frame')}"),
     ]  # fmt: skip
     least, median, most = video.frame_ms
     apart = f"{median:.1f} ms apart"
@@ -212,7 +212,7 @@ def _frame_facts(video: VideoReport) -> list[tuple[str, str]]:
 
 def _reading_facts(file: FileReport) -> list[tuple[str, str]]:
     rows = [
-        ("damage", f"{_STREAM[d.stream]}: {_num(d.num, 'error')}, "
+        ("damage", f"{_STREAM[d.stream]}: {counted(d.num, 'error')}, "
                    f"first at {d.first_seconds:.3f} s: {d.first}")
         for d in file.damage
     ] or [("damage", "none: decoded from beginning to end without an error")]  # fmt: skip
@@ -249,10 +249,6 @@ def _common_folder(paths: Sequence[str]) -> str:
         return os.path.commonpath([os.path.dirname(path) for path in paths])
     except ValueError:  # absolute and relative ones
         return ""
-
-
-def _num(count: int, what: str) -> str:
-    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def _size(num_bytes: int) -> str:

@@ -20,7 +20,7 @@ from avmix.events.clip_events import ClipEvents, events_of
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text
 from avmix.system.paths import unwritable
-from avmix.system.printing import echo
+from avmix.system.printing import counted, echo
 from avmix.types import Entry
 
 _MAX_LISTED = 20
@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         return 130
     num_events = sum(len(h.event_seconds) for h in good)
     none = sum(not h.event_seconds for h in good)
-    echo(f"{path}: {num_events} events in {len(good)} clips, {none} of them without any")
+    found = f"{counted(num_events, 'event')} in {counted(len(good), 'clip')}"
+    echo(f"{path}: {found}, {none} of them without any")
     bad = [h for h in results if h.problem]
     if bad:
         echo(f"{len(bad)} of {len(results)} clips cannot be read and have no line:", error=True)

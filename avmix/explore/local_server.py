@@ -21,8 +21,7 @@ MAX_UPLOAD_BYTES = 256 << 20
 _ENVELOPE_BYTES = 1 << 16
 """What a form adds to the file in it."""
 NOT_INSTALLED = (
-    "NiceGUI is not installed, which shows the page: pip install 'avmix[explore]' "
-    "('.[explore]' in the checkout)"
+    "NiceGUI is not installed, which shows the page: pip install '.[explore]' in the checkout"
 )
 
 

@@ -142,8 +142,8 @@ def imported(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise ExportError(
-            f"{module.partition('.')[0]} is not installed ({error}): pip install 'avmix[export]' "
-            "('.[export]' in the checkout)"
+            f"{module.partition('.')[0]} is not installed ({error}): pip install '.[export]' "
+            "in the checkout"
         ) from None
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from avmix.evaluation.figure_columns import COLUMNS
 from avmix.exporting.licences import NOT_STATED, of_data, of_weights
-from avmix.system.printing import printable
+from avmix.system.printing import counted, printable
 from avmix.training import checkpoint
 from avmix.training.published_folder import PREFIX
 from avmix.training.trained import TrainedNetwork
@@ -92,10 +92,10 @@ def card(
     name = name or _name_of(path)
     parts = [
         f"# {_plain(name)}",
-        f"A network for audio-visual action recognition with {len(trained.classes)} classes, "
-        f"trained with avmix {version('avmix')}. Frames and "
-        "audio of the same seconds go in; the probabilities of a fused, a video and an audio head "
-        "come out.",
+        "A network for audio-visual action recognition with "
+        f"{counted(len(trained.classes), 'class')}, trained with avmix {version('avmix')}. "
+        "Frames and audio of the same seconds go in; the probabilities of a fused, a video and an "
+        "audio head come out.",
         "## Data and protocol", *_data(trained, facts, protocol),
         "## Metrics", _metrics(facts),
         "## Use", *_use(trained, files),
@@ -148,7 +148,7 @@ def _data(trained: TrainedNetwork, facts: Facts, protocol: str) -> list[str]:
     if facts.split_sha256:
         lines.append(f"* Train split: SHA-256 of its manifest `{facts.split_sha256[:16]}`")
     lines += [
-        f"* Clips: windows of {clip.duration_seconds:g} s, {clip.num_frames} frames of "
+        f"* Clips: windows of {clip.duration_seconds:g} s, {counted(clip.num_frames, 'frame')} of "
         f"{clip.crop} x {clip.crop} pixels (the shorter side is scaled to {clip.short_side} "
         f"first), audio at {clip.sample_rate} Hz, {'stereo' if clip.stereo else 'mono'}",
         f"* Mixing: {_plain(', '.join(config.mix.mix_methods))}",
@@ -181,9 +181,10 @@ def _metrics(facts: Facts) -> str:
         lines.append(f"| {row} | {clips} | " + " | ".join(cells) + " |")
     said = (
         f"`{_plain(result['protocol'])}`, {_plain(result['split'])} split: "
-        f"{result['num_evaluated']} clips evaluated, {result['num_missing']} missing, "
-        f"{result['num_views']} views, {result['weights']} weights. Intervals: 95 %, by resampling "
-        "sources. `audio missing` and `video missing`: the fused head, with that modality removed."
+        f"{counted(result['num_evaluated'], 'clip')} evaluated, {result['num_missing']} missing, "
+        f"{counted(result['num_views'], 'view')}, {result['weights']} weights. "
+        "Intervals: 95 %, by resampling sources. `audio missing` and `video missing`: the fused "
+        "head, with that modality removed."
     )
     return "\n".join(lines) + "\n\n" + said
 

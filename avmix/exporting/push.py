@@ -77,7 +77,7 @@ def _api(hub: str) -> Any:
         module: Any = import_module("huggingface_hub")
     except ImportError:
         raise ExportError(
-            "huggingface_hub is not installed: pip install 'avmix[hub]' ('.[hub]' in the checkout)"
+            "huggingface_hub is not installed: pip install '.[hub]' in the checkout"
         ) from None
     return module.HfApi(library_name="avmix", library_version=version("avmix"))
 

@@ -1,8 +1,10 @@
 """`avmix push`: arguments, printing and exit codes; `push` does the work and brings torch."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
+from avmix.system import strict_json
 from avmix.system.printing import echo
 from avmix.system.unused_arguments import Needs
 
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--private", action="store_true", help="--hub: readable for its owner alone")
     add("--license", default="", metavar="ID",
         help="under which the network is published, as the Hub names it: apache-2.0")  # fmt: skip
+    add("--json", action="store_true", help="print what was written as JSON, and nothing else")
     add("--own-code", action="store_true", help="import the module of a python: encoder")
 
 
@@ -49,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         echo("stopped. The same command begins again", error=True)
         return 130
+    if args.json:
+        echo(strict_json.dumps({**asdict(done), "folder": str(done.folder)}, indent=2), keep="\n")
+        return 0
     size = done.num_bytes / 1e6
     echo(f"wrote {done.folder}: {size:.1f} MB of weights, config.json and the model card")
     if done.url:

@@ -34,6 +34,8 @@ from avmix.features.frozen_encoders import FrozenEncoders
 from avmix.mix.frame_mixer import kernel_of
 from avmix.system import strict_json
 from avmix.system.atomic_files import remove_partial
+from avmix.system.printing import listed
+from avmix.training import run_lock
 from avmix.training.runtime import Rounding, Runtime
 
 _PARTS = "parts"
@@ -116,6 +118,7 @@ def begin(keeping: Keeping, encoders: FrozenEncoders, here: Runtime) -> tuple[He
     remove_partial(keeping.out)
     there = read_header(keeping.out)
     if there is None:
+        _check_new(keeping.out)
         return Header(identity=identity, computed_with=with_, splits={}), ""
     # As it is read back: tuples are lists in JSON.
     changed = changes(there.identity, json.loads(strict_json.dumps(identity)))
@@ -131,6 +134,13 @@ def begin(keeping: Keeping, encoders: FrozenEncoders, here: Runtime) -> tuple[He
         f"it continues with other settings ({', '.join(moved)}): features may differ in their last "
         "digits from those of an uninterrupted run"
     )
+
+
+def _check_new(out: Path) -> None:
+    """Raises `FeaturesError` for a folder that holds anything else, such as a run."""
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    if others := sorted(names - {_PARTS, run_lock.NAME}):
+        raise FeaturesError(f"{out} has other files ({listed(others)}); name a new folder")
 
 
 def computed_with(keeping: Keeping, encoders: FrozenEncoders, here: Runtime) -> dict[str, Any]:

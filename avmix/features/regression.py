@@ -172,6 +172,6 @@ def parts_of_sklearn() -> _Sklearn:
     except ImportError as error:
         raise ValueError(
             f"avmix probe needs scikit-learn, which cannot be imported ({error}): "
-            "pip install 'avmix[probe]' ('.[probe]' in the checkout)"
+            "pip install '.[probe]' in the checkout"
         ) from None
     return _Sklearn(**found)

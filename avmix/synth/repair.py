@@ -106,6 +106,11 @@ def repair(
     Raises `SynthError` and `ManifestError`.
     """
     manifest = parents.manifest
+    if several := [entry for entry in manifest.entries if len(entry.labels) != 1]:
+        raise SynthError(
+            f"{len(several)} of {len(manifest.entries)} clips have no or several labels, first "
+            f"{several[0].clip_id}: clips are paired within a class, so each must have one label"
+        )
     arguments = {**parents.arguments, "per_class": options.per_class, "seed": options.seed,
                  "min_score": options.min_score, "min_cover": options.min_cover,
                  "balanced": options.balanced}  # fmt: skip

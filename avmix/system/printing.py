@@ -62,6 +62,12 @@ def listed(names: Sequence[str], total: int | None = None, *, most: int = 8) -> 
     return f"{some} and {more} more" if more > 0 else some
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 clip`, `2 clips`, `2 classes`, `2 processes`."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}" + ("" if number == 1 else plural)
+
+
 def drawable(text: str) -> str:
     """`printable` lines for matplotlib, which takes what is between dollars for a formula."""
     return printable(text, keep="\n").replace("$", r"\$")

@@ -13,7 +13,7 @@ from avmix.models.input_options import with_expected_input
 from avmix.models.measure import Measured, Stage, measure, mixing_of, shape_text
 from avmix.system import strict_json
 from avmix.system.paths import unwritable
-from avmix.system.printing import console_of, echo, printable
+from avmix.system.printing import console_of, counted, echo, printable
 from avmix.system.unused_arguments import Needs
 from avmix.training import runtime
 from avmix.training.run_environment import environment
@@ -70,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
             trained = load(args.checkpoint, own_code=args.own_code)
             trained.save(args.save)
             count = sum(parameter.numel() for parameter in trained.network.parameters())
-            echo(f"wrote {args.save}: {count:,} parameters, {len(trained.classes)} classes")
+            echo(
+                f"wrote {args.save}: {count:,} parameters, {counted(len(trained.classes), 'class')}"
+            )
             return 0
         config, model = _network(args)
         with runtime.start(device=config.run.device, threads=config.run.threads) as here:

@@ -21,7 +21,7 @@ from rich.progress import track
 from avmix.data.manifest import ManifestError, read_manifest, row_of, splits_of
 from avmix.system import strict_json
 from avmix.system.atomic_files import remove_partial, replace_text, replacing_path
-from avmix.system.printing import echo
+from avmix.system.printing import counted, echo
 from avmix.types import Entry
 
 FORMAT = 1
@@ -116,7 +116,8 @@ def run(args: argparse.Namespace) -> int:
         return 130
     num = sum(shard["num_clips"] for shard in index["shards"].values())
     size = sum(shard["bytes"] for shard in index["shards"].values())
-    echo(f"{args.out}: {num} clips in {len(index['shards'])} shards, {size / 1e6:.1f} MB")
+    clips, shards = counted(num, "clip"), counted(len(index["shards"]), "shard")
+    echo(f"{args.out}: {clips} in {shards}, {size / 1e6:.1f} MB")
     return 0
 
 

@@ -36,7 +36,7 @@ from avmix.isolate.clip_pool import failure_text, for_each_clip
 from avmix.isolate.process_pool import Failure
 from avmix.system import strict_json
 from avmix.system.atomic_files import PARTIAL, replace_text
-from avmix.system.printing import echo
+from avmix.system.printing import counted, echo
 from avmix.tools.transcode_check import TranscodeError
 from avmix.tools.transcode_clip import Job, TargetFormat, Transcoded, make_one
 from avmix.types import Entry
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         echo("stopped; the same command continues", error=True)
         return 130
-    echo(f"{args.out}: {counts['made']} clips, {counts['bytes'] / 1e6:.1f} MB "
+    echo(f"{args.out}: {counted(counts['made'], 'clip')}, {counts['bytes'] / 1e6:.1f} MB "
           f"(were {counts['bytes_before'] / 1e6:.1f}); {counts['resampled']} of a varying rate are "
           "at their mean rate")  # fmt: skip
     if counts["excluded"]:

@@ -87,7 +87,7 @@ def fetched(reference: str) -> Path:
         hub: Any = import_module("huggingface_hub")
     except ImportError:
         raise CheckpointError(
-            f"{reference}: huggingface_hub is not installed: pip install 'avmix[hub]'"
+            f"{reference}: huggingface_hub is not installed: pip install '.[hub]' in the checkout"
         ) from None
     config = _fetch(hub, reference, CONFIG, name, revision, _MOST_LETTERS)
     # Of the same commit, whatever is pushed meanwhile: a snapshot is a folder of its own.

@@ -302,7 +302,7 @@ def _safetensors(module: str, path: Path) -> Any:
         return import_module(f"safetensors.{module}" if module else "safetensors")
     except ImportError:
         raise CheckpointError(
-            f"{path}: safetensors is not installed: pip install 'avmix[models]'"
+            f"{path}: safetensors is not installed: pip install '.[models]' in the checkout"
         ) from None
 
 

@@ -3,6 +3,7 @@ computing these costs."""
 
 from typing import Any
 
+from avmix.system.printing import counted
 from report.tables.cells import machine_lines, table
 
 HEADS = ("video", "audio", "concatenated", "average", "fused")
@@ -82,8 +83,8 @@ def extraction_table(result: dict[str, Any]) -> str:
                rows),
         "",
         f"{result['num_clips']} clips a round, {result['num_rounds']} rounds in turn, medians "
-        f"(quartiles); batches of {first['batch_size']}, {first['threads']} thread(s), "
-        f"{first['num_workers']} loader process(es).",
+        f"(quartiles); batches of {first['batch_size']}, {counted(first['threads'], 'thread')}, "
+        f"{counted(first['num_workers'], 'loader process')}.",
         *machine_lines(result),
         "",
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Any
 
 from training.train_run import FAILED
 
+from avmix.system.printing import counted
 from report.dots import Dots
 from report.tables.cells import FEW, Summary, numbers, percent, span, spread, summary, table
 
@@ -140,7 +141,8 @@ def about(results: Sequence[dict[str, Any]]) -> str:
     minutes, waiting = ([run[key] for run in runs] for key in ("train_minutes", "waiting_share"))
     together = max(run["at_a_time"] for run in runs)
     seeds = dict.fromkeys(
-        f"{len(r['runs'])} seeds ({numbers([run['seed'] for run in r['runs']])})" for r in results
+        f"{counted(len(r['runs']), 'seed')} ({numbers([run['seed'] for run in r['runs']])})"
+        for r in results
     )
     configs = dict.fromkeys(f"`{result['config']}`" for result in results)
     device = environment["gpu"] or f"{environment['cores']} cores"
