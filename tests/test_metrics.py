@@ -104,6 +104,15 @@ def test_all_of_them_against_numpy(classes):
     assert found.ece == pytest.approx(ece, abs=1e-5)
 
 
+def test_confidence_at_the_edge_of_a_bin_is_of_the_upper_bin():
+    p = torch.tensor([[k / 15, 1 - k / 15] for k in (9, 10)])
+    # 9/15 in [9/15, 10/15) is wrong, 10/15 in [10/15, 11/15) right: |9/15| + |10/15 - 1|, halved.
+    assert scores(p, torch.tensor([1, 0])).ece == pytest.approx((9 + 5) / 30, rel=1e-6)
+    # Just below 10/15 it shares the bin of 9/15: |9/15 + 10/15 - 1|, halved.
+    below = torch.tensor([[9 / 15, 6 / 15], [10 / 15 - 1e-5, 5 / 15 + 1e-5]])
+    assert scores(below, torch.tensor([1, 0])).ece == pytest.approx(4 / 30, rel=1e-3)
+
+
 def test_a_probability_that_rounding_lifts_above_one_changes_nothing():
     exact = torch.tensor([[1.0, 0.0], [0.7, 0.3]])
     rounded = torch.tensor([[1.0000001, 0.0], [0.7, 0.3]])

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_average_precision,
-    multiclass_calibration_error,
-)
+from torchmetrics.functional.classification import binary_average_precision
 
+from avmix.evaluation.clip_statistics import NUM_BINS, bin_of
 from avmix.evaluation.label_set_statistics import joint_rank, rank_of
 from avmix.label_sets import LabelSet
 
@@ -140,15 +139,15 @@ def scores(probability: Float[Tensor, "b k"], label: Int64[Tensor, " b"]) -> Sco
         top5=_among_best(probability, label, 5) if num_classes > 5 else None,
         mean_class=per_class[~per_class.isnan()].mean().item(),
         nll=-_log(probability.gather(1, label[:, None])).mean().item(),
-        ece=multiclass_calibration_error(
-            # Above 1, by rounding, they would be taken for logits.
-            probability.clamp(0, 1),
-            label,
-            num_classes=num_classes,
-            n_bins=15,
-            norm="l1",
-        ).item(),
+        ece=_calibration_error(probability.amax(1), right),
     )
+
+
+def _calibration_error(confidence: Float[Tensor, " b"], right: Bool[Tensor, " b"]) -> float:
+    """Expected calibration error, with the bins of its interval."""
+    gap = confidence.double() - right.double()
+    by_bin = np.bincount(bin_of(confidence.numpy()), gap.numpy(), NUM_BINS)
+    return float(np.abs(by_bin).sum() / len(gap))
 
 
 def several_scores(

@@ -95,7 +95,7 @@ def trained_features_table(result: dict[str, Any]) -> str:
         headings += [f"guarded: {heading}" for heading in headings]
         guarded = (
             " Guarded: the same options with `model.guard`, trained on three quarters of the "
-            "sources of the train split and fitted to the rest, which another seed chooses anew."
+            "sources of the train split and fitted to the rest, which another seed chooses again."
         )
     return "\n".join([
         *table(["split", *(f"`{key}`" for key in result["grid"]), "held out: fused", *headings],
