@@ -149,7 +149,8 @@ class Probe:
     shots: int
     """Clips of each class; 0: all."""
     draws: int
-    by: Literal["clip", "source"] = "clip"
+    by: Literal["clip", "source", "mteb"] = "clip"
+    """`mteb`: any clips, by its draws (`avmix.data.few_shot.reshuffled_rows`)."""
     regression: Literal["tuned", "plain"] = "tuned"
     """`tuned`: standardised, C by cross-validation over sources, as `avmix probe`; `plain`: as
     given, C 1, at most 100 iterations, as MVEB does."""
@@ -245,6 +246,8 @@ class Card:
             raise ValueError(f"id must be of a-z, 0-9, _ and /, got {self.id!r}")
         if self.version < 1:
             raise ValueError(f"version must be >= 1, got {self.version}")
+        if self.probe and self.probe.by == "mteb" and not self.probe.shots:
+            raise ValueError("probe.by mteb cannot act without probe.shots")
         if (self.probe is None) != (self.kind == "train"):
             raise ValueError("probe belongs to a card of kind probe, and only there")
         if not self.methods or not self.dataset.splits:
