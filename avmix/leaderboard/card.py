@@ -81,6 +81,10 @@ class Dataset:
     gigabytes: float | None = None
     """On disk, about."""
     licence: str = ""
+    hub: str = ""
+    """Id of the dataset on the Hub, which `.eval_results` need; empty: it is not there."""
+    task: str = ""
+    """Name of the task there, or in mteb."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

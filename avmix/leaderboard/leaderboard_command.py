@@ -3,11 +3,15 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avmix.leaderboard.card import PROTOCOLS, Card, CardError, card_ids, card_of
 from avmix.leaderboard.clips_at_hand import Places
 from avmix.system.argument_types import at_least_one
 from avmix.system.printing import echo
+
+if TYPE_CHECKING:
+    from avmix.leaderboard.run_protocol import Asked
 
 WORK = Path("runs/leaderboard")
 EPILOG = """\
@@ -68,7 +72,7 @@ def _add_cells(parser: argparse.ArgumentParser) -> None:
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, metavar="DIR",
-                        help="media folder; of a set that avmix makes: where (WORK/data)")  # fmt: skip
+                        help="media folder; where avmix makes a set: WORK/data")  # fmt: skip
     parser.add_argument("--manifest", type=Path, metavar="DIR",
                         help="folder with dataset.json; of several splits one folder each in it "
                         "(made from the table of the card, or --root)")  # fmt: skip
@@ -162,8 +166,8 @@ def _asked(args: argparse.Namespace, card: Card) -> "Asked":
 
 
 def _table(args: argparse.Namespace) -> int:
-    from avmix.leaderboard.tables import tables_of
     from avmix.leaderboard.table_text import text_of
+    from avmix.leaderboard.tables import tables_of
 
     found, refused = tables_of(args.results, args.protocol, args.variant or "", args.protocols)
     for one in refused:

@@ -1,6 +1,6 @@
 """Figures of one run, from its predictions: those of every row, and what fusion is worth."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -14,25 +14,33 @@ FUSION = "fusion"
 BOTH = ("fused", "video head", "audio head")
 
 
-def run_statistics(kept: KeptPredictions) -> dict[str, tuple[Statistic, np.ndarray]]:
+def run_statistics(
+    kept: KeptPredictions, only: Collection[str] | None = None
+) -> dict[str, tuple[Statistic, np.ndarray]]:
     """ROW.FIGURE -> the statistic and the numbers of the clips that it is about: all figures of
     `avmix.evaluation.clip_statistics.statistics` of every row, and those of
     `avmix.evaluation.fusion_gain.MEANINGS` of the clips with both modalities.
 
-    Raises `PredictionsError` for clips with a label of each of several sets.
+    `only`: ids of the clips that count; None: all. Raises `PredictionsError` for clips with a label
+    of each of several sets.
     """
     if kept.set_names:
         raise PredictionsError(
             "clips have a label of each of several sets: a leaderboard is of one"
         )
+    counts = np.array([only is None or clip.clip_id in only for clip in kept.clips])
     found: dict[str, tuple[Statistic, np.ndarray]] = {}
     for row in kept.probability:
         clips = kept.clips_of(row)
+        clips = clips[counts[clips]]
         if len(clips):
             of_row = statistics(kept.answers(row, clips))
             found |= {f"{row}.{name}": (one, clips) for name, one in of_row.items()}
-    if {*BOTH} <= kept.probability.keys() and len(clips := kept.clips_of(*BOTH)):
-        found |= {f"{FUSION}.{name}": (one, clips) for name, one in fusion_of(kept, clips).items()}
+    if {*BOTH} <= kept.probability.keys():
+        clips = kept.clips_of(*BOTH)
+        if len(clips := clips[counts[clips]]):
+            of_fusion = fusion_of(kept, clips)
+            found |= {f"{FUSION}.{name}": (one, clips) for name, one in of_fusion.items()}
     return found
 
 
