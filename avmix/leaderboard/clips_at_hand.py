@@ -3,7 +3,7 @@ computed once, and compared with what the card says of them."""
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -12,7 +12,7 @@ from avmix.data.kept_features import read_header
 from avmix.data.manifest import Manifest, read_manifest
 from avmix.leaderboard.card import Card, CardError
 from avmix.leaderboard.child_command import run_avmix
-from avmix.leaderboard.plan import config_of, nested
+from avmix.leaderboard.plan import EXTRA, config_of, nested
 from avmix.leaderboard.strict_record import Option
 from avmix.prepare.csv_table import prepare_table
 from avmix.system import strict_json
@@ -48,6 +48,8 @@ class Clips:
     test_ids: tuple[str, ...]
     """Of clips and sources of the split that is judged."""
     classes: int
+    extra: str = ""
+    """Folder of additional training clips, where they were asked for."""
 
 
 def is_made(card: Card, places: Places) -> bool:
@@ -63,17 +65,33 @@ def make_dataset(card: Card, places: Places) -> None:
     _run(["prepare", card.dataset.recipe, *words], f"{card.id}: avmix prepare")
 
 
-def clips_of(card: Card, split: str, places: Places) -> Clips:
-    """The clips of a split of the card. Raises ValueError (`CardError`, `ManifestError`,
-    `FeaturesError`), also where they are not those of the card."""
+def clips_of(card: Card, split: str, places: Places, *, extra: bool = False) -> Clips:
+    """The clips of a split of the card; `extra`: with the additional ones.
+
+    Raises ValueError (`CardError`, `ManifestError`, `FeaturesError`), also where they are not those
+    of the card.
+    """
     if places.features:
         return _found(card, split, places, list(places.features), _features_of(places.features))
     folder, data = _manifest(card, split, places)
     if not card.features:
-        return _found(card, split, places, [folder], {"data.root": str(places.root), **data})
+        found = _found(card, split, places, [folder], {"data.root": str(places.root), **data})
+        return replace(found, extra=_extra(card, split, places, folder)) if extra else found
     kept = places.work / "features" / card.id / split
     compute_features(card, split, kept, {"data.root": str(places.root), **data}, places.threads)
     return _found(card, split, places, [kept], {"data.features": str(kept)})
+
+
+def _extra(card: Card, split: str, places: Places, manifest: Path) -> str:
+    """Folder of the additional clips of a split, generated once."""
+    if not card.dataset.extra:
+        raise CardError(f"{card.id}: an option names {EXTRA}, and dataset.extra does not say how "
+                        "the clips are generated")  # fmt: skip
+    folder = places.work / "extra" / card.id / split
+    if not (folder / "dataset.json").exists():
+        names = {"{root}": str(places.root), "{manifest}": str(manifest), EXTRA: str(folder)}
+        _run([names.get(word, word) for word in card.dataset.extra], f"{card.id}: additional clips")
+    return str(folder)
 
 
 def _features_of(folders: Sequence[Path]) -> dict[str, Option]:

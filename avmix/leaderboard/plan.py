@@ -14,6 +14,8 @@ from avmix.system import strict_json
 
 SEED = "{seed}"
 """As the value of an option: the seed of the cell."""
+EXTRA = "{extra}"
+"""In the value of an option: the folder of additional clips (`Dataset.extra`)."""
 ALL_HEADS = "all"
 """Method of the cells of a probe: one fit gives all heads."""
 
@@ -154,3 +156,19 @@ def key_of(cell: Cell, **parts: Any) -> str:
     """Hash of a cell and of all that its result depends on: two cells of one key are the same."""
     said = {"cell": [cell.name, cell.candidate], **parts}
     return hashlib.sha256(strict_json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def needs_extra(options: Mapping[str, Option]) -> bool:
+    """Whether some option names the folder of additional clips."""
+    return EXTRA in strict_json.dumps(dict(options))
+
+
+def with_extra(options: Mapping[str, Option], folder: str) -> dict[str, Option]:
+    """The options with this folder in place of `{extra}`."""
+    return {key: _replaced(value, folder) for key, value in options.items()}
+
+
+def _replaced(value: Option, folder: str) -> Option:
+    if isinstance(value, str):
+        return value.replace(EXTRA, folder)
+    return [_replaced(one, folder) for one in value] if isinstance(value, list) else value

@@ -18,7 +18,9 @@ from avmix.leaderboard.plan import (
     config_of,
     evaluation_of,
     key_of,
+    needs_extra,
     selection_of,
+    with_extra,
 )
 from avmix.leaderboard.probe_cell import ProbeJob
 from avmix.leaderboard.result import Trial
@@ -66,10 +68,9 @@ def run_protocol(asked: Asked) -> Counts:
     if card.kind == "train":
         for cell in cells:
             _check(card, cell)  # before hours of work
-    if card.features and any(asked.places.features):
-        echo(f"{card.id}: features are those of {asked.places.features[0]}")
     make_dataset(card, asked.places)
-    clips = {split: clips_of(card, split, asked.places)
+    extra = card.kind == "train" and any(needs_extra(cell_options(card, cell)) for cell in cells)
+    clips = {split: clips_of(card, split, asked.places, extra=extra)
              for split in dict.fromkeys(cell.split for cell in cells)}  # fmt: skip
     counts, trials = Counts(), dict[tuple[str, str], list[tuple[int, float]]]()
     for cell, outcome in _outcomes(asked, [c for c in cells if c.candidate is not None],
@@ -184,8 +185,8 @@ def _job(asked: Asked, cell: Cell, clips: Clips, candidate: int | None) -> Job:
     key = key_of(cell, **common, options=options, evaluation=evaluation, selection=rule,
                  features=[card.features, *_identities(clips)])  # fmt: skip
     return TrainJob(
-        cell=cell, key=key, options={**options, **clips.options}, evaluation=evaluation,
-        selection=rule, metric=card.metric, evaluated=card.dataset.evaluated, **hashes,
+        cell=cell, key=key, options={**with_extra(options, clips.extra), **clips.options},
+        evaluation=evaluation, selection=rule, metric=card.metric, evaluated=card.dataset.evaluated, **hashes,
         threads=asked.places.threads,
     )  # fmt: skip
 
