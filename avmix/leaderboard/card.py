@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import yaml
+
 from avmix.config.yaml_files import read_yaml
 from avmix.leaderboard.strict_record import Option, read_record
 
@@ -18,6 +20,7 @@ PROTOCOLS = Path(__file__).parent / "protocols"
 ID = re.compile(r"[a-z0-9][a-z0-9_]*(/[a-z0-9][a-z0-9_]*)*")
 NAME = re.compile(r"[A-Za-z0-9][\w.@+=-]*")
 """Of a method, variant or split: it becomes the name of a file."""
+_FILE = re.compile(r"[A-Za-z0-9][\w.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST_BYTES = 1_000_000
 
@@ -71,6 +74,9 @@ class Dataset:
     prepare: tuple[str, ...] = ()
     """Words after `avmix prepare RECIPE` that make or list it, where nothing needs to be fetched;
     `{root}` is the media folder."""
+    extra: tuple[str, ...] = ()
+    """Words after `avmix` that generate additional training clips of a split into `{extra}`, from
+    `{root}` and `{manifest}`; where the options of a method name `{extra}`."""
     how: str = ""
     """How to get it, in a sentence."""
     classes: int
@@ -81,6 +87,10 @@ class Dataset:
     gigabytes: float | None = None
     """On disk, about."""
     licence: str = ""
+    hub: str = ""
+    """Id of the dataset on the Hub, which `.eval_results` need; empty: it is not there."""
+    task: str = ""
+    """Name of the task there, or in mteb."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +159,8 @@ class Probe:
     shots: int
     """Clips of each class; 0: all."""
     draws: int
-    by: Literal["clip", "source"] = "clip"
+    by: Literal["clip", "source", "mteb"] = "clip"
+    """`mteb`: any clips, by its draws (`avmix.data.few_shot.reshuffled_rows`)."""
     regression: Literal["tuned", "plain"] = "tuned"
     """`tuned`: standardised, C by cross-validation over sources, as `avmix probe`; `plain`: as
     given, C 1, at most 100 iterations, as MVEB does."""
@@ -245,6 +256,8 @@ class Card:
             raise ValueError(f"id must be of a-z, 0-9, _ and /, got {self.id!r}")
         if self.version < 1:
             raise ValueError(f"version must be >= 1, got {self.version}")
+        if self.probe and self.probe.by == "mteb" and not self.probe.shots:
+            raise ValueError("probe.by mteb cannot act without probe.shots")
         if (self.probe is None) != (self.kind == "train"):
             raise ValueError("probe belongs to a card of kind probe, and only there")
         if not self.methods or not self.dataset.splits:
@@ -254,6 +267,12 @@ class Card:
             for name in names:
                 if not NAME.fullmatch(name):
                     raise ValueError(f"{what}: {name!r} cannot name a file")
+        for what, file in (
+            ("published", self.published),
+            *(("weights", w.ids) for w in self.weights),
+        ):
+            if file and not _FILE.fullmatch(file):
+                raise ValueError(f"{what}: {file!r} must be the name of a file beside the card")
         self._check_methods()
         seeds = [*self.seeds, *(s for v in self.variants.values() for s in v.seeds)]
         if not self.seeds or any(not 0 <= seed < 2**32 for seed in seeds):
@@ -305,11 +324,14 @@ def _read(cls: type, path: Path) -> "Card":
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise CardError(f"{path}: larger than {_MOST_BYTES} bytes")
-        return read_record(cls, read_yaml(path.read_text(encoding="utf-8")), str(path))
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise CardError(f"{path}: aliases (*name) are not read; write the value twice")
+        return read_record(cls, read_yaml(text), str(path))
     except CardError:
         raise
-    except (ValueError, RecursionError) as error:
-        said = str(error)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
         raise CardError(said if said.startswith(str(path)) else f"{path}: {said}") from None
 
 

@@ -98,6 +98,8 @@ class Run:
     predictions: PredictionFile
     measures: dict[str, float] = field(default_factory=dict)
     """Further figures that predictions do not hold: retrieval, linearity along lambda."""
+    curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Of each epoch: `loss`, and `val.fused` where there is a validation."""
 
     def __post_init__(self) -> None:
         """Check hashes and numbers."""

@@ -81,7 +81,8 @@ def _value(kind: Any, value: Any, where: str, path: str) -> Any:
         records = [one for one in args if is_dataclass(one)]
         if records and value is not None:
             return _record(records[0], value, where, path)
-        if any(_is_plain(value, one) for one in args):
+        words = [word for one in args if get_origin(one) is Literal for word in get_args(one)]
+        if any(_is_plain(value, one) for one in args) or value in words:
             return value
         raise ValueError(f"{where}: {path!r} must not be {_short(value)}")
     if not _is_plain(value, kind):
@@ -101,7 +102,7 @@ def _is_plain(value: Any, kind: Any) -> bool:
         return False
     if isinstance(value, str):
         return kind is str and len(value) <= MOST_LETTERS
-    return isinstance(value, (int, float) if kind is float else kind) and kind is not bool
+    return kind in _NAMES and isinstance(value, (int, float) if kind is float else kind)
 
 
 def is_option(value: Any, depth: int = 0) -> bool:
