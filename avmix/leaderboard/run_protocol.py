@@ -186,8 +186,8 @@ def _job(asked: Asked, cell: Cell, clips: Clips, candidate: int | None) -> Job:
                  features=[card.features, *_identities(clips)])  # fmt: skip
     return TrainJob(
         cell=cell, key=key, options={**with_extra(options, clips.extra), **clips.options},
-        evaluation=evaluation, selection=rule, metric=card.metric, evaluated=card.dataset.evaluated, **hashes,
-        threads=asked.places.threads,
+        evaluation=evaluation, selection=rule, metric=card.metric,
+        evaluated=card.dataset.evaluated, **hashes, threads=asked.places.threads,
     )  # fmt: skip
 
 
