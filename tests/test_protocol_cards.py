@@ -105,15 +105,16 @@ def resnet18(channels: int) -> int:
 
 
 def test_parameters_are_those_of_the_original() -> None:
-    """Two ResNets, that of audio with one channel, and a layer on both features."""
+    """Two ResNets, that of audio with one channel, and a layer on both features; avmix normalises
+    the features before it."""
     assert (resnet18(1), resnet18(3)) == (11_170_240, 11_176_512)
     config = config_of(options_of("ogm_ge/crema_d", "as_published", "concat"), "the card")
     net = avmix.build_model(config.model, 6, clip=config.clip, frontend=config.frontend)
     counts = {name: sum(p.numel() for p in getattr(net, name).parameters())
               for name in ("video", "audio")}  # fmt: skip
     assert counts == {"video": resnet18(3), "audio": resnet18(1)}
-    heads = 6 * (512 + 512) + 6
-    assert sum(p.numel() for p in net.parameters()) == sum(counts.values()) + heads
+    heads, norms = 6 * (512 + 512) + 6, 2 * (512 + 512)
+    assert sum(p.numel() for p in net.parameters()) == sum(counts.values()) + heads + norms
 
 
 SHAPES = {
