@@ -28,6 +28,7 @@ from avmix.config import TrainConfig
 from avmix.evaluation.metrics import Scores, all_scores
 from avmix.leaderboard.card import card_of
 from avmix.leaderboard.plan import cell_options, cells_of, config_of
+from avmix.models.fusion import ConcatFusion
 from avmix.prepare.csv_table import prepare_table
 from avmix.training import runtime
 from avmix.training.evaluation_loop import evaluate
@@ -67,11 +68,14 @@ def published(config: TrainConfig, alpha: float, seed: int) -> float:
 
 
 def double_of(run: Training) -> Classifier:
-    """The network of avmix in its three parts: same weights, same features."""
-    wide = run.model.video.num_features + run.model.audio.num_features
-    heads = [m for m in run.model.modules() if isinstance(m, nn.Linear) and m.in_features == wide]
-    assert len(heads) == 1
-    return Classifier(video=run.model.video, audio=run.model.audio, head=heads[0])
+    """The network of avmix in its three parts: same weights, same features. Its layer
+    normalisation of a feature counts to the encoder."""
+    model = run.model
+    fusion = model.fusion
+    assert isinstance(fusion, ConcatFusion)
+    return Classifier(video=nn.Sequential(model.video, fusion.norm_video),
+                      audio=nn.Sequential(model.audio, fusion.norm_audio),
+                      head=fusion.fused)  # fmt: skip
 
 
 def batches(run: Training, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
