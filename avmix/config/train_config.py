@@ -125,10 +125,12 @@ class TrainConfig:
         own = self.model.heads == "own" and self.model.fusion not in SCORE_FUSIONS
         least = min(loss.video, loss.audio)
         validate(method not in ("ogm_ge", "opm") or not own or least > 0,
-                 "loss.video and loss.audio", f"must be > 0 for balance.method {method}: it goes by the modality heads, which "
+                 "loss.video and loss.audio",
+                 f"must be > 0 for balance.method {method}: it goes by the modality heads, which "
                  "would learn nothing (or model.heads shared)", least)  # fmt: skip
         validate(method not in ("mmpareto", "g_blend") or min(loss.fused, least) > 0,
-                 "loss.fused, loss.video and loss.audio", f"must be > 0 for balance.method {method}",
+                 "loss.fused, loss.video and loss.audio",
+                 f"must be > 0 for balance.method {method}",
                  min(loss.fused, least))  # fmt: skip
         validate(method != "mmpareto" or not self.run.compile, "run.compile",
                  "must be false for balance.method mmpareto, which runs backward twice",

@@ -13,7 +13,7 @@ from torch import nn
 
 from avmix.config import TrainConfig, from_yaml, to_yaml
 from avmix.system.atomic_files import replacing
-from avmix.training.balance.state import BalanceState
+from avmix.training.balance_state import BalanceState
 from avmix.training.chance_level import ChanceHistory
 from avmix.training.runtime import Rounding
 

@@ -21,8 +21,8 @@ from avmix.training.balance.branches import Branches
 from avmix.training.balance.g_blend import Measured
 from avmix.training.balance.opm import Scores
 from avmix.training.balance.scores import confidence_sums, mean_scores
-from avmix.training.balance.state import BalanceState
 from avmix.training.balance.umt import Teachers
+from avmix.training.balance_state import BalanceState
 from avmix.training.losses import parts_of_objective
 from avmix.training.runtime import Runtime
 from avmix.types import Heads
