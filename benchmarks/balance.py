@@ -28,7 +28,7 @@ from avmix.evaluation.separate_networks import mean_of_both
 RESULT = RESULTS / "balance.json"
 CONFIG = "configs/ucf101_av8_lite0_features.yaml"
 MIXING = ("none", "mixup@feature")
-EPOCHS, BATCH, WIDTH, HOLDOUT = 30, {3: 8, 10: 16}, 128, 0.2
+EPOCHS, BATCH, WIDTH, HOLDOUT = 20, {3: 8, 10: 16}, 128, 0.2
 SEEDS = range(5)
 TUNED_WITH = 100
 """Seed of the draw of clips, and of the training, that chooses."""

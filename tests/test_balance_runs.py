@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from kept_folder import write_kept
 from options import OPTIONS
-from test_every_option import with_options
+from test_every_option import BASE, with_options, write_set
 from test_on_features import on, rows, weights
 
 from avmix.commands import evaluate as evaluation
@@ -121,6 +122,49 @@ def test_every_method_acts(
     ours, theirs = weights(tmp_path / "with"), weights(tmp_path / "without")
     assert any(not ours[name].equal(theirs[name]) for name in theirs)
     assert all(one.isfinite().all() for one in ours.values())
+
+
+@pytest.mark.parametrize("key", [key for key in OPTIONS if key.startswith("balance.")
+                                 and "teacher" not in key and key != "balance.method"])  # fmt: skip
+def test_every_option_acts(kept: Path, teachers: dict[str, Any], tmp_path: Path, key: str) -> None:
+    value, enables, _ = OPTIONS[key]
+    more = {"mix.method": "none", "optim.epochs": 3}
+    usual = options(enables["balance.method"], teachers, **more)
+    if key == "balance.super_epoch":
+        usual |= {key: 2}
+    train.train(on(kept, tmp_path / "with", {**usual, key: value}))
+    train.train(on(kept, tmp_path / "without", usual))
+    ours, theirs = weights(tmp_path / "with"), weights(tmp_path / "without")
+    assert any(not ours[name].equal(theirs[name]) for name in theirs)
+
+
+INPUT = {"none": {}, "mixup": {}, "cutmix_temporal": {}, "mixup@layer": {}, "mixup+dropout": {},
+         "energy": {"mix.audio_domain": "power"}}  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mixing", INPUT)
+def test_every_method_trains_on_clips(tmp_path: Path, mixing: str) -> None:
+    """With every kind of mixing of frames and spectrograms, and with encoders that learn."""
+    data = write_set(tmp_path / "data", 0, {"train": 8, "val": 4})
+    usual = {"data.root": str(data), "mix.method": mixing, **INPUT[mixing]}
+    taught = {}
+    for name in ("video", "audio"):
+        alone = {"model.modalities": name, "mix.method": "none", "run.out": str(tmp_path / name)}
+        train.train(with_options(BASE, {"data.root": str(data), **alone}))
+        taught[f"balance.{name}_teacher"] = str(tmp_path / name)
+    for method, more in METHODS.items():
+        words = {**usual, **more, "balance.method": method, "run.out": str(tmp_path / method)}
+        words |= taught if method == "umt" else {}
+        train.train(with_options(BASE, words))
+        lines = rows(tmp_path / method)
+        assert len(lines) == 4
+        assert all(math.isfinite(line["loss"]) for line in lines)
+        same = weights(tmp_path / method).items()
+        if method in ("ogm_ge", "mmpareto", "umt"):
+            theirs = weights(tmp_path / "none")
+            moved = {name.partition(".")[0] for name, one in same if not one.equal(theirs[name])}
+            assert {"video", "audio"} <= moved
 
 
 def test_accumulated_confidences_are_those_of_all_steps(kept: Path, tmp_path: Path) -> None:
