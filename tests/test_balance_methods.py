@@ -22,6 +22,7 @@ from avmix.training.balance.scores import confidence_sums, mean_scores, ratios
 from avmix.training.balance_state import BalanceState
 from avmix.training.losses import objective, parts_of_objective
 from avmix.training.runlog import confidence_ratio
+from avmix.training.runtime import Runtime
 from avmix.types import Heads
 
 YES = torch.tensor([True, True])
@@ -150,6 +151,22 @@ def test_under_plain_sgd_both_are_the_same() -> None:
     ours, theirs = (steps_of(sgd, gradient=g, update=u) for g, u in ((1.0, 0.1), (0.1, 1.0)))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
     assert ours < 0.5 * steps_of(sgd, gradient=1.0, update=1.0)
+
+
+def test_accumulated_confidences_are_those_of_all_steps() -> None:
+    """Of an update of two steps, video 0.9 and 0.5, audio 0.2 and 0.5: rho_v = 0.7 / 0.35 = 2."""
+    weight = nn.Parameter(torch.zeros(2))
+    balancing = Balancing(config=BalanceConfig(method="ogm_ge", alpha=0.5),
+                          branches=Branches([weight], []))  # fmt: skip
+    optimizer, here = torch.optim.SGD([weight], lr=1.0), torch.tensor([True])
+    one, runtime = Heads(here, here, here), Runtime(device=torch.device("cpu"), threads=1)
+    for video, audio in ((0.9, 0.2), (0.5, 0.5)):
+        heads = Heads(*(logits_of([[p, 1 - p]]) for p in (0.5, video, audio)))
+        target = Heads(*[torch.tensor([[1.0, 0.0]])] * 3)
+        balancing.observe(heads, target, one, runtime, binary=False, sets=())
+    weight.grad = torch.tensor([1.0, -2.0])
+    balancing.update(optimizer, (0, 0, 0))
+    torch.testing.assert_close(weight.detach(), (1 - math.tanh(1.0)) * torch.tensor([-1.0, 2.0]))
 
 
 def test_noise_has_the_deviation_of_the_change_and_an_address() -> None:

@@ -27,9 +27,9 @@ SHARED = {"model.shared_width": 4, "optim.epochs": 2, "optim.warmup_epochs": 0.0
           "optim.lr": 0.02, "run.save_every": 1, "data.val_split": ""}  # fmt: skip
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},
-    "ogm_ge": {"balance.noise": 0.5},
+    "ogm_ge": {"balance.noise": 1.0},
     "mmpareto": {},
-    "opm": {"balance.drop_batches": 1.0},
+    "opm": {"balance.drop_batches": 0.9},
     "umt": {"balance.distill": 0.1},
     "g_blend": {"balance.super_epoch": 1, "data.val_split": "val"},
 }
@@ -115,7 +115,7 @@ def test_every_method_acts(
     kept: Path, teachers: dict[str, Any], tmp_path: Path, method: str
 ) -> None:
     """Other weights than without it, also with updates of several steps."""
-    more = {"optim.accumulate": 2, "mix.method": "none"}
+    more = {"optim.accumulate": 2, "mix.method": "none", "optim.epochs": 3}
     train.train(on(kept, tmp_path / "with", options(method, teachers, **more)))
     plain = options("none", {}, **more)
     train.train(on(kept, tmp_path / "without", plain))
@@ -131,7 +131,7 @@ def test_every_option_acts(kept: Path, teachers: dict[str, Any], tmp_path: Path,
     more = {"mix.method": "none", "optim.epochs": 3}
     usual = options(enables["balance.method"], teachers, **more)
     if key == "balance.super_epoch":
-        usual |= {key: 2}
+        usual |= {key: 3}
     train.train(on(kept, tmp_path / "with", {**usual, key: value}))
     train.train(on(kept, tmp_path / "without", usual))
     ours, theirs = weights(tmp_path / "with"), weights(tmp_path / "without")
@@ -165,21 +165,6 @@ def test_every_method_trains_on_clips(tmp_path: Path, mixing: str) -> None:
             theirs = weights(tmp_path / "none")
             moved = {name.partition(".")[0] for name, one in same if not one.equal(theirs[name])}
             assert {"video", "audio"} <= moved
-
-
-def test_accumulated_confidences_are_those_of_all_steps(kept: Path, tmp_path: Path) -> None:
-    """Two steps of 4 clips are one of 8: the same scale, and without normalisation over the batch
-    the same weights."""
-    found = []
-    for name, words in (("steps", {"optim.accumulate": 2, "optim.batch_size": 4}),
-                        ("batch", {"optim.batch_size": 8})):  # fmt: skip
-        config = on(kept, tmp_path / name, options("opm", {}, **words, **{"mix.method": "none"}))
-        train.train(config)
-        state = checkpoint.load(tmp_path / name / "last.pt").balance
-        assert state is not None
-        assert state.scores is not None
-        found.append(state.scores)
-    assert all(0 < score < 1 for scores in found for score in scores)
 
 
 def test_every_run_logs_how_far_one_modality_is_ahead(teachers: dict[str, Any], kept: Path,
