@@ -152,6 +152,15 @@ COMMANDS = (
         module="avmix.commands.linear_probe",
     ),
     Command(
+        name="leaderboard",
+        group="train",
+        summary="run published protocols, and compute tables of results again from predictions",
+        example="avmix leaderboard list\n"
+        "  avmix leaderboard run toy --methods none mixup --seeds 0 1\n"
+        "  avmix leaderboard table toy",
+        module="avmix.leaderboard.leaderboard_command",
+    ),
+    Command(
         name="doctor",
         group="look",
         summary="report contents and problems of media files, and what is installed",

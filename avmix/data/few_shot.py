@@ -50,6 +50,25 @@ def few_shot_rows(
     return np.array(sorted(chosen), np.int64)
 
 
+def reshuffled_rows(
+    labels: Int64[np.ndarray, " n"], shots: int, draw: int, seed: int = 42
+) -> Int64[np.ndarray, " m"]:
+    """Places of at most `shots` clips of each class in draw number `draw`, counted from 0, as MTEB
+    2.26 draws them (`AbsTaskClassification._undersample_data`): the same permutation, of
+    RandomState(seed), is applied once more for each draw, and the first clips of each class are
+    taken, in that order."""
+    order = list(range(len(labels)))
+    for _ in range(draw + 1):
+        np.random.RandomState(seed).shuffle(order)
+    found, taken_of = [], dict[int, int]()
+    for row in order:
+        label = int(labels[row])
+        if taken_of.get(label, 0) < shots:
+            taken_of[label] = taken_of.get(label, 0) + 1
+            found.append(row)
+    return np.array(found, np.int64)
+
+
 def _rows_of_classes(manifest: Manifest) -> list[Int64[np.ndarray, " m"]]:
     """Places of the clips of each class: of its first label, or with label sets of that of each."""
     if not manifest.label_sets:

@@ -83,7 +83,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Head:
+class Head:
     """What a head says of both splits, and how it was fitted, as in `Result`."""
 
     test: Probability
@@ -110,35 +110,51 @@ def probe(
     cross-validation over their sources. Raises ValueError where scikit-learn is missing, or fewer
     than two classes have clips.
     """
-    rows = _rows(train, shots, seed, by)
+    rows = few_shot_rows(train.manifest, shots, seed, by)
+    heads = fitted_heads(train, test, rows, grid=grid)
+    labels, sources = train.labels[rows], train.sources[rows]
+    return [_judge(name, head, test, labels, sources) for name, head in heads.items()]
+
+
+def fitted_heads(
+    train: KeptFeatures,
+    test: KeptFeatures,
+    rows: np.ndarray,
+    *,
+    grid: Sequence[float] = C_GRID,
+    plain: bool = False,
+) -> dict[str, Head]:
+    """All heads that the features allow, by name, fitted to these rows of the train split. `plain`:
+    the features as they are, not standardised (`avmix.features.regression`). Raises as `probe`
+    does."""
     labels, classes = train.labels[rows], len(train.manifest.classes)
     if len(set(labels.tolist())) < 2:
         raise ValueError("a probe needs clips of two classes at least")
     folds = folds_of(labels, train.sources[rows])
-    heads: dict[str, _Head] = {}
+    heads: dict[str, Head] = {}
     for name in _inputs_of(train):
         asked = _inputs(test, name)[:, : test.num_eval_views]
         fitted = fit_head(
-            _inputs(train, name)[rows], labels, folds, grid,
+            _inputs(train, name)[rows], labels, folds, grid, plain=plain,
             num_classes=classes, num_judged=train.num_eval_views,
         )  # fmt: skip
         if fitted is not None and not np.isnan(asked).all():
-            heads[name] = _Head(
+            heads[name] = Head(
                 test=probability(fitted.model, asked, classes), held_out=fitted.held_out,
                 num_train=fitted.num_clips, c=fitted.c, converged=fitted.converged,
             )  # fmt: skip
     if {"video", "audio"} <= heads.keys():
         heads |= _fused({"video": heads["video"], "audio": heads["audio"]}, labels, folds)
-    return [_judge(name, head, test, labels, train.sources[rows]) for name, head in heads.items()]
+    return heads
 
 
-def _fused(heads: dict[str, _Head], labels: np.ndarray, folds: Sequence[Fold]) -> dict[str, _Head]:
+def _fused(heads: dict[str, Head], labels: np.ndarray, folds: Sequence[Fold]) -> dict[str, Head]:
     """`average` and `fused` of these heads."""
     tests = [head.test for head in heads.values()]
     held_outs = [head.held_out for head in heads.values()]
     fusion = fit_late_fusion(held_outs, labels)
     pairs = zip(fusion.temperatures, fusion.weights, strict=True)
-    average = _Head(
+    average = Head(
         test=_mean(tests), held_out=_mean(held_outs), num_train=len(labels),
         converged=all(head.converged for head in heads.values()),
     )  # fmt: skip
@@ -150,7 +166,7 @@ def _fused(heads: dict[str, _Head], labels: np.ndarray, folds: Sequence[Fold]) -
 
 
 def _judge(
-    name: str, head: _Head, test: KeptFeatures, labels: np.ndarray, sources: np.ndarray
+    name: str, head: Head, test: KeptFeatures, labels: np.ndarray, sources: np.ndarray
 ) -> Result:
     """`labels` and `sources` of the clips that it was trained on."""
     top1, half_interval = _score(head.test, test.labels, test.sources)
@@ -253,11 +269,6 @@ def _cross_fused(
             others, labels[fit_rows]
         )(mine)
     return found
-
-
-def _rows(train: KeptFeatures, shots: int, seed: int, by: ShotsBy) -> np.ndarray:
-    """Rows of the clips to train on, ascending."""
-    return few_shot_rows(train.manifest, shots, seed, by)
 
 
 def _inputs_of(kept: KeptFeatures) -> list[str]:

@@ -18,6 +18,8 @@ FALLBACK_C = 1.0
 """Where there are too few sources to choose by: the default of scikit-learn."""
 _MOST_FOLDS = 5
 _MAX_ITERATIONS = 2000
+_PLAIN_ITERATIONS = 100
+"""As MTEB and MVEB have it."""
 
 Fold = tuple[np.ndarray, np.ndarray]
 """Rows that are fitted on, and rows that are held out."""
@@ -65,9 +67,11 @@ def fit_head(
     *,
     num_classes: int,
     num_judged: int,
+    plain: bool = False,
 ) -> Fitted | None:
     """Fit to `given` (n views d), which is nan where a modality is missing: one that is missing in
-    part counts as its mean. None where fewer than two classes have examples.
+    part counts as its mean. None where fewer than two classes have examples. `plain`: as given, not
+    standardised, with at most 100 iterations; what is missing counts as 0.
 
     Of several C the one with the best mean accuracy over `folds` is taken, of equal ones the
     smallest; the standardisation is fitted in each fold again. Held-out clips are judged by their
@@ -88,7 +92,7 @@ def fit_head(
                 continue
             for c in grid:
                 found = probability(
-                    _pipeline(c).fit(a, b), given[held_rows][:, :num_judged], num_classes
+                    _pipeline(c, plain).fit(a, b), given[held_rows][:, :num_judged], num_classes
                 )
                 said[c][held_rows], counted[held_rows] = found
                 if found.counted.any():
@@ -98,7 +102,7 @@ def fit_head(
         if len(grid) > 1:
             known = {c: np.mean(shares[c]) for c in sorted(grid) if shares[c]}
             c = float(max(known, key=lambda c: known[c])) if known else FALLBACK_C
-        model = _pipeline(c).fit(x, y)
+        model = _pipeline(c, plain).fit(x, y)
     failed = [warning for warning in warned if warning.category is sklearn.ConvergenceWarning]
     return Fitted(
         model=model,
@@ -133,8 +137,13 @@ def _examples(given: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
     return given[there], np.repeat(labels, views).reshape(-1, views)[there]
 
 
-def _pipeline(c: float) -> Any:
+def _pipeline(c: float, plain: bool) -> Any:
     sklearn = parts_of_sklearn()
+    if plain:
+        return sklearn.make_pipeline(
+            sklearn.FunctionTransformer(np.nan_to_num),
+            sklearn.LogisticRegression(C=c, max_iter=_PLAIN_ITERATIONS),
+        )
     return sklearn.make_pipeline(
         sklearn.StandardScaler(),
         sklearn.FunctionTransformer(np.nan_to_num),

@@ -1,0 +1,1 @@
+"""`avmix leaderboard`: protocols as data, runs of them, results that can be scored again."""
