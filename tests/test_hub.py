@@ -62,7 +62,8 @@ def parquet(path: Path, columns: dict[str, Any], *, per_group: int = 2, note: An
     table = pa.table(columns)
     if note is not None:
         table = table.replace_schema_metadata({"huggingface": json.dumps(note)})
-    pq.write_table(table, path, row_group_size=per_group, compression="snappy")
+    pq.write_table(table, path, row_group_size=per_group, compression="snappy",
+                   write_page_checksum=True)  # fmt: skip
     return path
 
 
@@ -218,6 +219,7 @@ def test_damaged_parquet_never_gives_other_bytes(files: list[bytes], tmp_path: P
 
 def copy_of_hub(root: Path, files: list[bytes]) -> Path:
     """Two splits, numbers with names in the header, one file without audio and one without any."""
+    root.mkdir()
     bare = media(root, "bare.mov", audio_codec=None)
     (root / "bare.mov").unlink()
     feature = {"label": {"names": ["wave", "clap"], "_type": "ClassLabel"}}

@@ -4,6 +4,7 @@ other."""
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from heapq import merge
 
 import av
@@ -13,6 +14,7 @@ from av.packet import Packet
 
 from avmix.decode.container import open_media
 from avmix.decode.errors import (
+    ClipError,
     MediaOpenError,
     NoAudioStreamError,
     NoVideoStreamError,
@@ -55,6 +57,10 @@ def join_audio(name: str, video: bytes, audio: bytes, limits: Limits) -> Joined:
                 if media.video is None:
                     raise NoVideoStreamError(name, "has no video stream")
                 return Joined(_joined(name, media, audio, limits), is_joined=True)
+        except ClipError as error:
+            error.path = name  # not the copy
+            error.args = (name, error.problem)
+            raise
         except av.error.FFmpegError as error:
             raise TruncatedMediaError(
                 name, f"cannot be joined with its audio: {error.strerror}"
@@ -91,7 +97,7 @@ def _joined(name: str, media: Media, audio: bytes, limits: Limits) -> bytes:
             wave: list[Packet] = []
             num = 0
             for frame in _decoded(sound, kind, rate):
-                frame.pts, frame.time_base = num, None  # counted from its beginning
+                frame.pts, frame.time_base = num, Fraction(1, rate)
                 num += frame.samples
                 if num > most:
                     raise UnsupportedMediaError(name, "its separate audio is larger than the limit")

@@ -115,6 +115,7 @@ def open_parquet(path: str) -> "ParquetFile":
             buffer_size=_BYTES_PER_READ,
             pre_buffer=False,
             thrift_string_size_limit=_MOST_HEADER_BYTES,
+            page_checksum_verification=True,  # where there are some
         )
     except (pa.ArrowException, ValueError) as error:
         raise MediaOpenError(path, f"is no Parquet file: {_first_line(error)}") from error
