@@ -103,7 +103,8 @@ def test_only_paths_into_parquet_files_are_cells(tmp_path: Path) -> None:
     assert cells_of("a/b.parquet/3/17/video+audio") == Cells("a/b.parquet", 3, 17, "video", "audio")
     assert str(cells_of(Path("a/b.parquet/3/17/video"))) == "a/b.parquet/3/17/video"
     for other in ("a.parquet", "a.parquet/x/1/video", "a.parquet/0/1/vi deo", "a/0/1/video",
-                  "a.parquet/0/1/video+", "a.parquet/0/-1/video", b"x.parquet/0/1/video", 3):  # fmt: skip
+                  "a.parquet/0/1/video+", "a.parquet/0/-1/video", b"x.parquet/0/1/video",
+                  3):  # fmt: skip
         assert cells_of(other) is None
     (tmp_path / "spark.parquet/0/1").mkdir(parents=True)
     (tmp_path / "spark.parquet/0/1/video").write_bytes(b"a file in folders that are called so")
