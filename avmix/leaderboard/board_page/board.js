@@ -89,7 +89,7 @@ const tell = cell => {
   pairs("", {
     "figure": `${name}: ${say(one.of.value)}${range(one.of)}, mean of ${one.of.num_runs} runs`,
     "of the interval": `sources ${say(one.of.sources[0])} to ${say(one.of.sources[1])}; seeds: `
-      + (one.of.seeds === null ? "one seed, not known" : `+-${say(one.of.seeds)}`),
+      + (one.of.seeds === null ? "one, so that this part is missing" : `\u00b1${say(one.of.seeds)}`),
     [`minus ${detail.first}`]: one.less ? say(one.less.value) + range(one.less) : undefined,
     "method": detail.about || undefined,
     "selection": record.selection,
