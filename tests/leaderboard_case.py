@@ -64,7 +64,7 @@ def predictions(
         probability[row] = (odds / odds.sum(1, keepdims=True)).astype(np.float32)
     origin = Origin(checkpoint="c" * 64, config="run: {out: /somewhere/private}\n", weights="last",
                     epochs_trained=2, chance=None, views={},
-                    environment={"command": ["/somewhere/private/eval.py"], "cores": 2})  # fmt: skip
+                    environment={"command": ["/somewhere/private/eval.py"]})  # fmt: skip
     return KeptPredictions(
         protocol=f"mini/{split}", split="test", split_sha256=("1" if split == "one" else "2") * 64,
         classes=("a", "b", "c"), missing=(), origin=origin, label=label,

@@ -40,8 +40,11 @@ def test_frames_are_resized_to_the_bit(side: int, size: int, height: int, width:
 
 KINDS = {
     "log_mel": (512, 256, 64), "kaldi": (400, 160, 128), "kaldi_povey": (400, 160, 128),
-    "panns": (512, 160, 64), "librosa": (1024, 320, 64),
+    "panns": (512, 160, 64), "librosa": (1024, 320, 64), "linear": (511, 120, 1),
+    "scipy": (512, 159, 1), "magnitudes": (2048, 160, 64),
 }  # fmt: skip
+OPTIONS = {"linear": {"window_length": 240, "centred": True},
+           "magnitudes": {"exponent": 1, "window_length": 320, "kind": "log_mel"}}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,8 +52,9 @@ def test_spectrograms_by_convolution_are_those_of_the_front_end(kind, tmp_path: 
     """Within 1e-4 down to 40 dB below the loudest bin of a column; below, float32 limits both, and
     the convolution is not farther from the truth (in double precision) than twice the other."""
     n_fft, hop, mels = KINDS[kind]
-    config = FrontendConfig(kind=kind, n_fft=n_fft, hop_length=hop, num_mels=mels, mel_mean=0.0,
-                            mel_std=1.0)  # fmt: skip
+    given = {"kind": kind, "n_fft": n_fft, "hop_length": hop, "num_mels": mels, "mel_mean": 0.0,
+             "mel_std": 1.0}  # fmt: skip
+    config = FrontendConfig(**(given | OPTIONS.get(kind, {})))
     path = write_flash_beep(tmp_path / "a.mp4", seconds=1, events_seconds=(0.2, 0.6), size=(48, 32))
     read = avmix.decode_clip(path, start_seconds=0, duration_seconds=1, num_frames=1)
     draw = torch.Generator().manual_seed(0)
@@ -120,7 +124,7 @@ def test_what_a_clip_has_is_what_it_is_said_to_have(tmp_path: Path) -> None:
 def test_another_network_is_found_out(tmp_path: Path) -> None:
     net = avmix.load(write(tmp_path))
     network = ExportableNetwork(net)
-    network.mel_mean += 1
+    network.shift += 1
     read = decoded_clips(net, [])
     assert largest_difference(net, runner(network), read) > 1e-4
 

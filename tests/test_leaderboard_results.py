@@ -113,10 +113,10 @@ def _no_weights(said: dict[str, Any]) -> None:
     [
         (_no_runs, "no seeds"), (_no_test_hash, "no hash of the split test"),
         (_no_predictions, "'runs.1..predictions' is missing"), (_better, "top1 is stated as"),
-        (_silent, "top1 is stated as None"), (_other_protocol, "which is another file"),
+        (_silent, "top1 is stated as None"), (_other_protocol, "no protocol 'toy'"),
         (_no_protocol, "'protocol' is missing"), (_older, "version 2 of mini"),
         (_other_rule, "not that of the card"), (_twice, "a split and seed twice"),
-        (_another_file, "top1 is stated|another test split"), (_path, "without folders"),
+        (_another_file, "is stated as"), (_path, "without folders"),
         (_more, "no key 'accuracy'"), (_no_weights, "the card names weights"),
     ],
 )  # fmt: skip

@@ -27,7 +27,6 @@ from avmix.mix.hidden_mix import hidden_mix
 from avmix.mix.loudness import loudness_db
 from avmix.models.classifier import LateFusionClassifier, build_model
 from avmix.models.frontend import Frontend
-from avmix.models.spectrograms import LOG_FLOOR
 from avmix.rng import rng
 from avmix.types import Batch
 
@@ -263,7 +262,7 @@ def test_pixels_are_mixed_before_they_are_rounded():
 
 
 def powers(log_mel: Tensor) -> Tensor:
-    return (log_mel.double() * MEL_STD + MEL_MEAN).exp() - LOG_FLOOR
+    return (log_mel.double() * MEL_STD + MEL_MEAN).exp() - FrontendConfig().log_offset
 
 
 def heard_share(own: Tensor, other: Tensor, case: Case) -> Tensor:

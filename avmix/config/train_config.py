@@ -97,6 +97,10 @@ class TrainConfig:
                      f"{self.model.joint.encoder}: the other one has seen it", late)  # fmt: skip
         if self.frontend.kind == "waveform":
             self._check_waveform(methods)
+        mixes = any(m.level == "input" and m.method not in ("none", "video") for m in methods)
+        validate(self.frontend.exponent == 2 or not mixes or self.mix.audio_domain != "power",
+                 "mix.audio_domain", "must not be power for frontend.exponent 1: there are "
+                 "magnitudes to mix, not power", self.mix.audio_domain)  # fmt: skip
         columns = round(self.clip.duration_seconds * self.clip.sample_rate) - self.frontend.n_fft
         validate(columns >= 0 or self.frontend.kind == "waveform", "clip.duration_seconds",
                  f"must hold one spectrum of frontend.n_fft (={self.frontend.n_fft}) samples",

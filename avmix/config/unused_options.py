@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from avmix.config.augment_config import AugmentConfig
 from avmix.config.clip_config import ClipConfig
-from avmix.config.frontend_config import FrontendConfig
+from avmix.config.frontend_config import NO_MELS, FrontendConfig
 from avmix.config.mix_method import MixMethod, parse_mix_method
 from avmix.config.model_config import AudioEncoderConfig, VideoEncoderConfig
 
@@ -87,6 +87,17 @@ _MIXES_WAVEFORMS = Need(
     "mix.audio_domain waveform: spectrograms have no polarity",
     lambda mix: mix.audio_domain == "waveform",
     "mix",
+)
+_SPECTROGRAM = Need(
+    "another frontend.kind than waveform, which has no spectrogram",
+    lambda frontend: frontend.kind != "waveform",
+)
+_FILTERS = Need(
+    "another frontend.kind than linear or scipy, which have no mel filters",
+    lambda frontend: frontend.kind not in NO_MELS,
+)
+_LOGARITHMIC = Need(
+    "frontend.kind log_mel or linear", lambda frontend: frontend.kind in ("log_mel", "linear")
 )
 _SEES = Need("model.modalities both or video", lambda m: m.modalities != "audio", "model")
 _HEARS = Need("model.modalities both or audio", lambda m: m.modalities != "video", "model")
@@ -174,13 +185,12 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "augment.time_mask_seconds": (_over("augment.time_masks"),),
     "augment.mel_mask_share": (_over("augment.mel_masks"),),
     **{
-        f"frontend.{key}": (
-            Need(
-                "another frontend.kind than waveform, which has no spectrogram",
-                lambda frontend: frontend.kind != "waveform",
-            ),
-        )
-        for key in ("num_mels", "n_fft", "hop_length", "mel_mean", "mel_std")
+        f"frontend.{key}": (_SPECTROGRAM,) for key in ("n_fft", "hop_length", "mel_mean", "mel_std")
+    },
+    "frontend.num_mels": (_SPECTROGRAM, _FILTERS),
+    **{
+        f"frontend.{key}": (_LOGARITHMIC,)
+        for key in ("window_length", "exponent", "log_offset", "centred")
     },
     "mix.method": (Need("an empty mix.switch, in place of it", lambda mix: not mix.switch),),
     "mix.probability": (_BATCHES_CHANGE,),

@@ -8,6 +8,7 @@ from avmix.config import MEL_MEAN, MEL_STD
 from avmix.exporting.dft_spectrogram import DftSpectrogram
 from avmix.exporting.integer_resize import CentreSquare
 from avmix.models.frontend import PIXEL_MEAN, PIXEL_STD
+from avmix.models.spectrograms import normalised
 from avmix.training.trained import TrainedNetwork
 
 INPUTS = ("video", "audio", "has_video", "has_audio")
@@ -38,8 +39,7 @@ class ExportableNetwork(nn.Module):
         self.log_mel = None
         if config.frontend.kind != "waveform":
             self.log_mel = DftSpectrogram(config.frontend, clip.sample_rate)
-            numbers = config.frontend.with_log_mel(MEL_MEAN, MEL_STD)
-            self.mel_mean, self.mel_std = float(numbers.mel_mean), float(numbers.mel_std)
+            self.frontend = config.frontend.with_log_mel(MEL_MEAN, MEL_STD)
         self._modalities = config.model.modalities
         self._of_logits = trained.probabilities
         self.eval()
@@ -82,8 +82,7 @@ class ExportableNetwork(nn.Module):
         audio = audio if audio.ndim == 3 else audio.unsqueeze(1)
         if self.log_mel is None:
             return audio
-        found = self.log_mel(audio.flatten(0, 1))
-        found = (found - self.mel_mean) / self.mel_std
+        found = normalised(self.log_mel(audio.flatten(0, 1)), self.frontend)
         return found.unflatten(0, (-1, audio.shape[1]))
 
     def _probability(self, logits: Tensor, there: Tensor) -> Float[Tensor, "b k"]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avmix.config import MEL_MEAN, MEL_STD, TrainConfig
+from avmix.config import MEL_MEAN, MEL_STD, FrontendConfig, TrainConfig
 from avmix.config.unused_options import value_at
 from avmix.data.kept_features import MODALITIES
 from avmix.models.encoder import Encoder, VideoSpec
@@ -82,6 +82,9 @@ class FrozenEncoders(nn.Module):
                     found[modality]["joint"] = True
         frontend = asdict(config.frontend)
         del frontend["kernel"]  # by rounding only
+        for name in ("window_length", "exponent", "log_offset", "centred"):
+            if frontend[name] == getattr(FrontendConfig(), name):
+                del frontend[name]  # features that were kept before there were these options
         return {"clip": asdict(config.clip), "frontend": frontend, "views": num_views,
                 "dtype": dtype, **found}  # fmt: skip
 

@@ -4,8 +4,6 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-import avmix
-
 _NO_PART = ("leaderboard", "explore", "preview", "tools", "exporting", "doctor", "events", "synth")
 """Packages that neither train nor evaluate; probes are fitted by `features`."""
 
@@ -13,7 +11,7 @@ _NO_PART = ("leaderboard", "explore", "preview", "tools", "exporting", "doctor",
 @cache
 def code_sha256() -> str:
     """Of all Python files of avmix but those of `_NO_PART`, by name and content."""
-    root = Path(avmix.__file__).parent
+    root = Path(__file__).parents[1]
     found = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         inside = path.relative_to(root)

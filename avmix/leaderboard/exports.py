@@ -41,7 +41,7 @@ def export(
         path, text = to / f"{_task(card)}.json", strict_json.dumps(mteb_json(found), indent=2)
     elif format == "eval-results":
         path = to / ".eval_results" / f"{stem}.yaml"
-        text = yaml.safe_dump(eval_results(found), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(eval_results(found, cards), sort_keys=False, allow_unicode=True)
     else:
         path, text = to / f"{stem}.md", model_card(found, name, cards)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,12 +88,12 @@ def _mteb_scores(kept: KeptPredictions) -> dict[str, float]:
     return {key: float(figures[name].of(once)[0]) for key, name in names.items()}
 
 
-def eval_results(found: Admitted) -> list[dict[str, Any]]:
+def eval_results(found: Admitted, cards: Path = PROTOCOLS) -> list[dict[str, Any]]:
     """As the Hub reads them from `.eval_results/*.yaml` of the repository of a model."""
     card, result = found.card, found.result
     if not card.dataset.hub:
         raise CardError(f"{card.id}: its dataset has no id on the Hub (dataset.hub of the card)")
-    value = table_of([found]).rows[0].figures[f"fused.{result.metric}"].value
+    value = table_of([found], cards).rows[0].figures[f"fused.{result.metric}"].value
     seeds = len({run.seed for run in result.runs})
     notes = (
         f"avmix leaderboard, {result.name}, version {result.protocol_version}: {result.metric}, "

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from avmix import __version__
 from avmix.data.clip_reader import is_audible
 from avmix.data.few_shot import few_shot_rows, reshuffled_rows
 from avmix.data.joined_features import open_joined
@@ -62,7 +62,7 @@ def probe_cell(job: ProbeJob) -> list[Finished]:
     commit = str(here.get("git_commit") or "")
     run = Run(
         split=job.cell.split, seed=job.cell.seed, split_sha256=job.split_sha256,
-        media_sha256=job.media_sha256, avmix=__version__, commit=commit.removesuffix("+"),
+        media_sha256=job.media_sha256, avmix=version("avmix"), commit=commit.removesuffix("+"),
         dirty=commit.endswith("+"), code_sha256=code_sha256(), environment=environment_of(here),
         started=str(here["started"]), train_seconds=round(seconds, 2), eval_seconds=0.0,
         cpu_seconds=round(used, 2), energy=energy_of(used), epochs=0,

@@ -87,7 +87,7 @@ def _value(kind: Any, value: Any, where: str, path: str) -> Any:
         raise ValueError(f"{where}: {path!r} must not be {_short(value)}")
     if not _is_plain(value, kind):
         raise ValueError(f"{where}: {path!r} must be {_NAMES[kind]}, got {_short(value)}")
-    return value
+    return float(value) if kind is float else value
 
 
 _NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}

@@ -6,6 +6,7 @@ ends, however that ends, and this one follows: what is killed leaves nobody who 
 """
 
 import os
+import runpy
 import sys
 import threading
 
@@ -13,9 +14,8 @@ import threading
 def main() -> None:
     """Run the command of the words; ends when the standard input does."""
     threading.Thread(target=_follow, daemon=True).start()
-    from avmix.cli import main as command
-
-    command(sys.argv[1:])
+    sys.argv[0] = "avmix"
+    runpy.run_module("avmix", run_name="__main__")
 
 
 def _follow() -> None:

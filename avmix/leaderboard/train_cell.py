@@ -5,12 +5,12 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from avmix import __version__
 from avmix.evaluation.prediction_file import NAME, read_predictions
 from avmix.leaderboard.card import Metric, Selection
 from avmix.leaderboard.cell_result import NO_FILE, Outcome, finished_of
@@ -98,7 +98,7 @@ def train_cell(job: TrainJob, folder: Path, children: Children | None = None) ->
     commit = str(kept.origin.environment.get("git_commit") or "")
     found = Run(
         split=job.cell.split, seed=job.cell.seed, split_sha256=job.split_sha256,
-        media_sha256=job.media_sha256, avmix=__version__, commit=commit.removesuffix("+"),
+        media_sha256=job.media_sha256, avmix=version("avmix"), commit=commit.removesuffix("+"),
         dirty=commit.endswith("+"), code_sha256=code_sha256(),
         environment=environment_of(kept.origin.environment), started=str(starts[0]["started"]),
         train_seconds=round(train_seconds, 2), eval_seconds=round(asked.seconds, 2),

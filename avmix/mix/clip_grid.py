@@ -77,7 +77,7 @@ def clip_grids(
     else:
         audio = Grid(
             domain=domain,
-            shape=(frontend.num_mels, frontend.columns_of(num_samples)),
+            shape=(frontend.num_bands, frontend.columns_of(num_samples)),
             time_axis=1,
             first_seconds=frontend.first_column / clip.sample_rate,
             step_seconds=frontend.hop_length / clip.sample_rate,

@@ -11,7 +11,7 @@ from avmix.mix.frame_mixer import FrameMixer
 from avmix.mix.loudness import mix_powers, mix_waveforms
 from avmix.mix.mix_plan import MixPlan, PlacedPlan
 from avmix.models.encoder import VideoSpec
-from avmix.models.spectrograms import spectrogram
+from avmix.models.spectrograms import normalised, spectrogram
 from avmix.types import Batch
 
 PIXEL_MEAN = (0.45, 0.45, 0.45)
@@ -42,9 +42,7 @@ class Frontend(nn.Module):
         """
         super().__init__()
         self._mel = None if config.kind == "waveform" else spectrogram(config, sample_rate)
-        if self._mel is not None:
-            numbers = config.with_log_mel(MEL_MEAN, MEL_STD)
-            self._mean, self._std = float(numbers.mel_mean), float(numbers.mel_std)
+        self._config = config.with_log_mel(MEL_MEAN, MEL_STD)
         self._sample_rate = sample_rate
         mean = pixels.mean if pixels and pixels.mean else PIXEL_MEAN
         std = pixels.std if pixels and pixels.std else PIXEL_STD
@@ -72,7 +70,7 @@ class Frontend(nn.Module):
         if plan is not None:
             plan.plan.for_size(batch.size)
             if plan.plan.level == "input":
-                _check_domains(plan.plan, _SPECTROGRAM if self._mel else _WAVEFORM)
+                _check_domains(plan.plan, self._domains())
             else:
                 plan = None
         size = plan.plan.size if plan else batch.size
@@ -112,7 +110,7 @@ class Frontend(nn.Module):
         power = power.unflatten(0, audio.shape[:-1])
         if part is not None and domain == "power":
             power = mix_powers(part, power, audio, self._sample_rate, limit)
-        log_mel = self._mel.logarithm(power).sub_(self._mean).div_(self._std)
+        log_mel = normalised(self._mel.logarithm(power), self._config)
         if part is not None and domain == "log_mel":
             log_mel = mix_part(part, log_mel)
         return log_mel if log_mel.ndim == 4 else log_mel.unsqueeze(1)
@@ -136,6 +134,12 @@ class Frontend(nn.Module):
             return audio
         return mix_waveforms(part, audio, self._sample_rate, plan.plan.energy_limit_db)
 
+    def _domains(self) -> dict[str, tuple[str, ...]]:
+        """In which each modality can be mixed."""
+        if self._mel is None:
+            return _WAVEFORM
+        return _SPECTROGRAM if self._config.exponent == 2 else _MAGNITUDE
+
     @staticmethod
     def _chunks(audio: Float[Tensor, "b *c s"]) -> tuple[Tensor, ...]:
         waves = audio.flatten(0, -2)
@@ -152,7 +156,9 @@ def _hidden(x: Tensor, visible: Bool[Tensor, "..."]) -> Tensor:
 
 _SPECTROGRAM = {"video": ("pixels",), "audio": ("waveform", "power", "log_mel")}
 _WAVEFORM = {"video": ("pixels",), "audio": ("waveform",)}
-"""Domains of input, where the network is given spectrograms, and where waveforms."""
+_MAGNITUDE = {**_SPECTROGRAM, "audio": ("waveform", "log_mel")}
+"""Domains of input, where the network is given spectrograms, waveforms, and spectrograms of
+magnitudes, which have no power to mix."""
 
 
 def _check_domains(plan: MixPlan, domains: dict[str, tuple[str, ...]]) -> None:

@@ -8,19 +8,25 @@ on whole batches, on the device, and have a gradient.
 import math
 import warnings
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 from torchaudio.transforms import MelSpectrogram
+from torchaudio.transforms import Spectrogram as Transform
 
 from avmix.config import FrontendConfig
 
-LOG_FLOOR = 1e-6
-"""Added to mel power before the logarithm of `log_mel`: far below any audible level, and far above
-what half precision would flush to zero."""
+SCIPY_OFFSET = 1e-7
+"""Added to the density of power of `scipy` before the logarithm."""
+
+TUKEY_SHARE = 0.25
+"""Of the window of `scipy` that is cosine."""
+
+CLIP_OFFSET = 1e-9
+"""Added to the deviation of a spectrogram, where each is normalised by its own."""
 
 KALDI_FLOOR = torch.finfo(torch.float32).eps
 """Least mel power of Kaldi's filterbanks before the logarithm."""
@@ -40,7 +46,7 @@ lower, as in the networks for 8 and 16 kHz."""
 
 
 class Spectrogram(nn.Module, ABC):
-    """Waveforms (n s) to mel power (n m f), and its logarithm."""
+    """Waveforms (n s) to mel power (n m f), or power of other bands, and its logarithm."""
 
     @abstractmethod
     def forward(self, audio: Float[Tensor, "n s"]) -> Float[Tensor, "n m f"]:
@@ -54,8 +60,10 @@ class Spectrogram(nn.Module, ABC):
 def spectrogram(config: FrontendConfig, sample_rate: int) -> Spectrogram:
     """The spectrogram of `config.kind`. Raises ValueError where a mel filter would be empty."""
     match config.kind:
-        case "log_mel":
-            return LogMel(config, sample_rate)
+        case "log_mel" | "linear":
+            return Logarithmic(config, sample_rate)
+        case "scipy":
+            return Density(config, sample_rate)
         case "kaldi" | "kaldi_povey" as kind:
             return Kaldi(config, sample_rate, kind)
         case "panns" | "librosa" as kind:
@@ -64,22 +72,73 @@ def spectrogram(config: FrontendConfig, sample_rate: int) -> Spectrogram:
             raise ValueError("frontend.kind waveform: there is no spectrogram")
 
 
-class LogMel(Spectrogram):
-    """ln(mel power + `LOG_FLOOR`): periodic Hann window, HTK's mel scale, filters of height 1."""
+class Logarithmic(Spectrogram):
+    """ln(P + `frontend.log_offset`): periodic Hann window; P is |X|^2, or |X| with
+    `frontend.exponent` 1, after mel filters (HTK's scale, height 1), or of `linear` without.
+
+    Column k covers samples [k * hop, k * hop + n_fft), nothing is invented beyond the borders of
+    the waveform; or, `centred`, is around sample k * hop, with zeros beyond them.
+    """
 
     def __init__(self, config: FrontendConfig, sample_rate: int) -> None:
-        """Column k covers samples [k * hop, k * hop + n_fft): nothing is invented beyond the
-        borders of the waveform."""
+        """Raises ValueError where a mel filter would be empty."""
         super().__init__()
-        self.power = _power(config, sample_rate, center=False)
+        options: dict[str, Any] = {
+            "win_length": config.window_length or config.n_fft, "power": float(config.exponent),
+            "center": config.centred, "pad_mode": "constant",
+        }  # fmt: skip
+        if config.kind == "linear":
+            self.power = Transform(n_fft=config.n_fft, hop_length=config.hop_length, **options)
+        else:
+            self.power = _power(config, sample_rate, **options)
+        self._offset = config.log_offset
 
     def forward(self, audio: Float[Tensor, "n s"]) -> Float[Tensor, "n m f"]:
-        """As `torchaudio.transforms.MelSpectrogram(center=False)`."""
+        """As `MelSpectrogram` of `torchaudio.transforms`, or its `Spectrogram`."""
         return self.power(audio)
 
     def logarithm(self, power: Float[Tensor, "*n m f"]) -> Float[Tensor, "*n m f"]:
         """Natural."""
-        return (power + LOG_FLOOR).log_()
+        return (power + self._offset).log_()
+
+
+class Density(Spectrogram):
+    """ln(P + `SCIPY_OFFSET`) of the density of power per Hz, as `scipy.signal.spectrogram` has it
+    where only the window and the overlap are named.
+
+    Column k covers samples [k * hop, k * hop + n_fft): their mean is removed, and they are weighted
+    by a periodic Tukey window. All frequencies but 0 and half of the sample rate count twice.
+    """
+
+    def __init__(self, config: FrontendConfig, sample_rate: int) -> None:
+        """`n_fft` and `hop_length` of `config` are window and step, samples."""
+        super().__init__()
+        self._length, self._hop = config.n_fft, config.hop_length
+        edge = TUKEY_SHARE * config.n_fft / 2
+        place = torch.arange(config.n_fft, dtype=torch.float64)
+        place = place.minimum(config.n_fft - place)  # of the nearer end
+        window = 0.5 - 0.5 * (math.pi * (place / edge).clamp(max=1)).cos()
+        scale = torch.ones(config.n_fft // 2 + 1, dtype=torch.float64)
+        scale *= 2 / (sample_rate * window.square().sum())
+        scale[0] /= 2
+        if config.n_fft % 2 == 0:
+            scale[-1] /= 2
+        self.window: Tensor
+        self.scale: Tensor
+        self.register_buffer("window", window.float(), persistent=False)
+        self.register_buffer("scale", scale.float()[:, None], persistent=False)
+
+    def forward(self, audio: Float[Tensor, "n s"]) -> Float[Tensor, "n m f"]:
+        """Density of power, in the type of `audio`."""
+        frames = audio.unfold(-1, self._length, self._hop)
+        frames = frames - frames.mean(-1, keepdim=True)
+        spectrum = torch.fft.rfft(frames * self.window)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return self.scale * power.transpose(-1, -2)
+
+    def logarithm(self, power: Float[Tensor, "*n m f"]) -> Float[Tensor, "*n m f"]:
+        """Natural."""
+        return (power + SCIPY_OFFSET).log_()
 
 
 class Kaldi(Spectrogram):
@@ -207,3 +266,16 @@ def _power(config: FrontendConfig, sample_rate: int, **options: object) -> MelSp
             "n_fft are needed"
         )
     return mel
+
+
+def normalised(x: Float[Tensor, "*n m f"], config: FrontendConfig) -> Float[Tensor, "*n m f"]:
+    """(x - mean) / deviation, in place, by the numbers of `config`; with `clip` those of each
+    spectrogram. Raises ValueError for numbers that are still to be measured."""
+    mean, std = config.mel_mean, config.mel_std
+    if mean == "clip" or std == "clip":
+        return x.sub_(x.mean((-2, -1), keepdim=True)).div_(
+            x.std((-2, -1), keepdim=True, correction=0) + CLIP_OFFSET
+        )
+    if isinstance(mean, str) or isinstance(std, str):
+        raise ValueError("frontend.mel_mean and frontend.mel_std are not measured yet")
+    return x.sub_(mean).div_(std)

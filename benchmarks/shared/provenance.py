@@ -112,6 +112,12 @@ SOURCES = {
         "benchmarks/training/model_cases.py",
         "benchmarks/training/model_steps.py",
     ),
+    "ogm_ge": (
+        "avmix/models/spectrograms.py",
+        "avmix/models/torchvision.py",
+        "avmix/training/engine.py",
+        "tests/ogm_ge_double.py",
+    ),
     "probe": (
         "avmix/data/few_shot.py",
         "avmix/features/frozen_encoders.py",
