@@ -61,6 +61,25 @@ def page_of(folders: tuple[Path, Path]) -> bytes:
     return board_page(found, refused, out)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, bytes]:
+    """Cards, results, page."""
+    folders = two_rows(tmp_path_factory.mktemp("plain"))
+    return *folders, page_of(folders)
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """Results of hostile texts, and their page, with a record that is refused."""
+    cards, out = hostile(tmp_path_factory.mktemp("bad"))
+    record = read_result(out / "mini/default/mixed.json")
+    runs = tuple(replace(one, environment={"machine": HOSTILE}, curves={"loss": (2.0, 1.0)})
+                 for one in record.runs)  # fmt: skip
+    write_result(out, replace(record, runs=runs, options={"mix.method": HOSTILE}))
+    (out / "mini/default/broken.json").write_text("{}")
+    return out, page_of((cards, out))
+
+
 def cells(page: Parsed, row: int) -> dict[str, float]:
     """The values of a row by figure; of the difference under `minus`."""
     found: dict[str, float] = {}
@@ -75,16 +94,16 @@ def cells(page: Parsed, row: int) -> dict[str, float]:
     return found
 
 
-def test_its_numbers_are_those_of_the_tables(tmp_path: Path) -> None:
-    cards, out = two_rows(tmp_path)
+def test_its_numbers_are_those_of_the_tables(plain: tuple[Path, Path, bytes]) -> None:
+    cards, out, data = plain
     (table,), _ = tables_of(out, cards=cards)
-    page = Parsed(page_of((cards, out)))
+    page = Parsed(data)
     for number, row in enumerate(table.rows):
         found = cells(page, number)
         less = found.pop("minus", None)
         assert found == {name: one.value for name, one in row.figures.items()}
         assert less == (row.differences[table.metric].value if number else None)
-    (detail,) = re.findall(r'id="details">(.*?)</script>', page_of((cards, out)).decode(), re.S)
+    (detail,) = re.findall(r'id="details">(.*?)</script>', data.decode(), re.S)
     told = json.loads(detail)
     runs = read_result(out / "mini/default/plain.json").runs
     shown = told[0]["result"]["runs"]
@@ -102,8 +121,8 @@ def test_its_numbers_are_those_of_the_tables(tmp_path: Path) -> None:
     assert "a thread" in before
 
 
-def test_nothing_is_loaded_and_no_text_is_markup(tmp_path: Path) -> None:
-    data = page_of(hostile(tmp_path))
+def test_nothing_is_loaded_and_no_text_is_markup(bad: tuple[Path, bytes]) -> None:
+    _, data = bad
     page = Parsed(data)
     assert "owned" in page.text
     assert "\u202e" not in data.decode()
@@ -115,21 +134,18 @@ def test_nothing_is_loaded_and_no_text_is_markup(tmp_path: Path) -> None:
     assert links == {"data:,"}
 
 
-def test_refused_records_are_named_without_folders(tmp_path: Path) -> None:
-    cards, out = two_rows(tmp_path)
-    (out / "mini/default/broken.json").write_text("{}")
-    text = Parsed(page_of((cards, out))).text
+def test_refused_records_are_named_without_folders(bad: tuple[Path, bytes]) -> None:
+    text = Parsed(bad[1]).text
     assert "Refused records" in text
     assert "mini/default/broken.json:" in text
 
 
-def test_the_modality_of_a_row(tmp_path: Path) -> None:
-    _, out = two_rows(tmp_path)
-    plain = read_result(out / "mini/default/plain.json")
-    assert modality_of(plain) == "both"
-    assert modality_of(replace(plain, options={"model.modalities": "audio"})) == "audio"
-    assert modality_of(replace(plain, probe={"head": "video"})) == "video"
-    assert modality_of(replace(plain, probe={"head": "concat"})) == "both"
+def test_the_modality_of_a_row(plain: tuple[Path, Path, bytes]) -> None:
+    row = read_result(plain[1] / "mini/default/plain.json")
+    assert modality_of(row) == "both"
+    assert modality_of(replace(row, options={"model.modalities": "audio"})) == "audio"
+    assert modality_of(replace(row, probe={"head": "video"})) == "video"
+    assert modality_of(replace(row, probe={"head": "concat"})) == "both"
 
 
 def test_reliability_of_several_runs_is_that_of_all_answers() -> None:
@@ -165,13 +181,13 @@ def run(*words: str) -> int:
     return leaderboard_command.run(parser.parse_args(words))
 
 
-def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cards, out = two_rows(tmp_path)
+def test_the_command_writes_it(
+    plain: tuple[Path, Path, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cards, out, data = plain
     words = ("--protocols", str(cards), "page", "--results", str(out))
-    assert run(*words) == 0
-    assert (out / "leaderboard.html").read_bytes() == page_of((cards, out))
     assert run(*words, "--to", str(tmp_path / "new/page.html")) == 0
-    assert (tmp_path / "new/page.html").exists()
+    assert (tmp_path / "new/page.html").read_bytes() == data
     assert run("--protocols", str(cards), "page", "--results", str(tmp_path / "none")) == 1
     assert "no folder of results" in capsys.readouterr().err
 
@@ -185,13 +201,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]
 
 
 @pytest.mark.long
-def test_it_works_in_a_browser(browser: chromium.Page, tmp_path: Path) -> None:
-    cards, out = hostile(tmp_path)
+def test_it_works_in_a_browser(
+    bad: tuple[Path, bytes], browser: chromium.Page, tmp_path: Path
+) -> None:
+    out, data = bad
     record = read_result(out / "mini/default/mixed.json")
-    runs = tuple(replace(one, environment={"machine": HOSTILE}, curves={"loss": (2.0, 1.0)})
-                 for one in record.runs)  # fmt: skip
-    write_result(out, replace(record, runs=runs, options={"mix.method": HOSTILE}))
-    (tmp_path / "page.html").write_bytes(page_of((cards, out)))
+    (tmp_path / "page.html").write_bytes(data)
     browser.said.clear()
     browser.open(tmp_path / "page.html")
     seen = {}
