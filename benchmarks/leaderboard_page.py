@@ -65,7 +65,7 @@ def _write_example(cards: Path, results: Path) -> None:
     (cards / "published_mini.yaml").write_text(
         "rows:\n"
         "  - {method: none, metric: top1, value: 0.61, source: no paper, checked: read in a file}\n"
-        "  - {method: mixup, metric: top1, value: 0.99, source: nobody, checked: from memory}\n"
+        "  - {method: mixup, metric: top1, value: 0.99, source: hearsay, checked: from memory}\n"
     )
     for number, (name, skill) in enumerate(EXAMPLE.items()):
         kept = {
@@ -88,7 +88,7 @@ def _shoot(page: chromium.Page, path: Path, out: Path) -> None:
     page.screenshot(out / "leaderboard_dark.png", WIDTH, 860)
     for name in ("leaderboard_light.png", "leaderboard_dark.png"):  # in a third of the bytes
         with Image.open(out / name) as image:
-            image.convert("RGB").quantize(128).save(out / name, optimize=True)
+            image.convert("RGB").quantize(256).save(out / name, optimize=True)
     if page.said:
         sys.exit(f"error: the page reports {page.said}")
 

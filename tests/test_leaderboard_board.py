@@ -115,7 +115,7 @@ def test_its_numbers_are_those_of_the_tables(plain: tuple[Path, Path, bytes]) ->
     assert ours.high is not None
     word = "agrees" if ours.low <= 0.61 <= ours.high else "differs"
     assert f"ours {100 * (ours.value - 0.61):+.1f}, {word}; a paper" in page.text
-    before, after = page.text.split("From memory: nobody has looked")
+    before, after = page.text.split("From memory: the source was not looked at")
     assert "hearsay" not in before
     assert "hearsay" in after
     assert "a thread" in before

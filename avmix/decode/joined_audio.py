@@ -80,23 +80,23 @@ def _joined(name: str, media: Media, audio: bytes, limits: Limits) -> bytes:
         copy.write(audio)
         copy.flush()
         with (
-            open_media(path, limits) as sound,
+            open_media(path, limits) as separate,
             av.open(out, "w", format="matroska", options={"fflags": "+bitexact"}) as file,
         ):
-            if sound.audio is None:
+            if separate.audio is None:
                 raise NoAudioStreamError(name, "its separate audio has no audio stream")
-            rate, kind = sound.audio.rate, _kind(sound)
+            rate, kind = separate.audio.rate, _kind(separate)
             if rate > limits.max_sample_rate:
                 raise UnsupportedMediaError(name, f"its audio has {rate} samples / second")
             frames = file.add_stream_from_template(media.video)
             samples = file.add_stream(_CODECS[kind][0], rate=rate)
-            samples.layout = sound.audio.layout  # type: ignore[attr-defined]
+            samples.layout = separate.audio.layout  # type: ignore[attr-defined]
             # Bytes of a sample of all channels, against the limit of what is decoded.
-            size = _CODECS[kind][1] * sound.audio.channels
+            size = _CODECS[kind][1] * separate.audio.channels
             most = limits.max_clip_bytes // max(size, 1)
             wave: list[Packet] = []
             num = 0
-            for frame in _decoded(sound, kind, rate):
+            for frame in _decoded(separate, kind, rate):
                 frame.pts, frame.time_base = num, Fraction(1, rate)
                 num += frame.samples
                 if num > most:
@@ -114,16 +114,16 @@ def _joined(name: str, media: Media, audio: bytes, limits: Limits) -> bytes:
     return out.getvalue()
 
 
-def _kind(sound: Media) -> str:
+def _kind(separate: Media) -> str:
     """The PCM that holds the samples of a decoder without loss, or nearly."""
-    assert sound.audio is not None
-    return "s16" if sound.audio.format.name in ("u8", "u8p", "s16", "s16p") else "flt"
+    assert separate.audio is not None
+    return "s16" if separate.audio.format.name in ("u8", "u8p", "s16", "s16p") else "flt"
 
 
-def _decoded(sound: Media, kind: str, rate: int) -> Iterator[av.AudioFrame]:
-    assert sound.audio is not None
-    resampler = AudioResampler(format=kind, layout=sound.audio.layout, rate=rate)
-    for packet in sound.packets(sound.audio):
+def _decoded(separate: Media, kind: str, rate: int) -> Iterator[av.AudioFrame]:
+    assert separate.audio is not None
+    resampler = AudioResampler(format=kind, layout=separate.audio.layout, rate=rate)
+    for packet in separate.packets(separate.audio):
         for frame in packet.decode():
             yield from resampler.resample(frame)  # type: ignore[arg-type]
 
