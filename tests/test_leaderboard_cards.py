@@ -19,6 +19,8 @@ def test_every_cell_of_a_card_is_options_that_act(name: str) -> None:
     for variant in card.all_variants:
         cells = cells_of(card, variant)
         assert cells
+        # One cell of each row: seeds and splits differ in nothing that could be refused.
+        cells = tuple({(cell.method, cell.candidate): cell for cell in cells}.values())
         for cell in cells if card.kind == "train" else ():
             options = cell_options(card, cell)
             assert SEED not in options.values()

@@ -330,7 +330,7 @@ def _read(cls: type, path: Path) -> "Card":
         return read_record(cls, read_yaml(text), str(path))
     except CardError:
         raise
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, OSError, RecursionError, yaml.YAMLError) as error:
         said = " ".join(str(error).split())
         raise CardError(said if said.startswith(str(path)) else f"{path}: {said}") from None
 
