@@ -1,15 +1,17 @@
-"""Media sources other than paths: bytes, file objects and URLs, under the same rules as a path."""
+"""Media sources other than paths of files: bytes, file objects, URLs and cells of Parquet files,
+under the same rules as a path."""
 
 import io
 import os
 import re
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Protocol, TypeGuard, runtime_checkable
 
 from avmix.decode.errors import ClipError, MediaOpenError, UnsupportedMediaError
+from avmix.decode.joined_audio import Joined, join_audio
+from avmix.decode.memory_file import memory_file
+from avmix.decode.parquet_cells import Cells, cells_of, read_cell
 from avmix.decode.request import Limits
 
 
@@ -50,7 +52,8 @@ def as_file(source: Source, limits: Limits) -> Iterator[str]:
     Every decoder seeks, so a copy is what makes results the same as from the path. A file object is
     read from its first byte, never by more than one byte beyond `limits.max_source_bytes`, and left
     where it stood. A string with `://` that is no file here is a URL: fsspec reads it, never libav,
-    and only those of `_PROTOCOLS`. A `ClipError` raised within names `source`, not the copy.
+    and only those of `_PROTOCOLS`. A path that leads into a Parquet file means bytes of it
+    (`avmix.decode.parquet_cells`). A `ClipError` raised within names `source`, not the copy.
 
     Raises TypeError for what is no source, `UnsupportedMediaError` for more than
     `limits.max_source_bytes` and for URLs of other protocols, `MediaOpenError` where a file object
@@ -61,8 +64,11 @@ def as_file(source: Source, limits: Limits) -> Iterator[str]:
     if _is_file(source):
         yield os.fspath(source)
         return
-    with _nameable() as (path, copy):
-        if isinstance(source, str):
+    cells = cells_of(source)
+    with memory_file() as (path, copy):
+        if cells is not None:
+            copy.write(media_in_parquet(cells, limits).data)
+        elif isinstance(source, str):
             _fetch(source, copy, limits)
         elif isinstance(source, bytes | bytearray | memoryview):
             _check_size(name_of(source), _num_bytes(source), limits)
@@ -81,10 +87,26 @@ def as_file(source: Source, limits: Limits) -> Iterator[str]:
 
 
 def _is_file(source: object) -> TypeGuard[str | os.PathLike[str]]:
-    """True for a path; also of a file whose name looks like a URL."""
+    """True for the path of a file; also of one whose name looks like a URL."""
+    if cells_of(source) is not None:
+        return False
     if isinstance(source, str):
         return _URL.match(source) is None or os.path.exists(source)
     return isinstance(source, os.PathLike)
+
+
+def media_in_parquet(cells: Cells, limits: Limits) -> Joined:
+    """The media file in a row of a Parquet file, with the audio of a further column where `cells`
+    names one, the row has it, and the media file has none. Raises as `read_cell` and
+    `join_audio`, and `MediaOpenError` where the row has no bytes."""
+    name = str(cells)
+    video = read_cell(cells, cells.video, limits)
+    if not video:
+        raise MediaOpenError(name, f"column {cells.video} has no bytes in this row")
+    audio = read_cell(cells, cells.audio, limits) if cells.audio else None
+    if not audio:
+        return Joined(video, is_joined=False)
+    return join_audio(name, video, audio, limits)
 
 
 def _fetch(url: str, copy: BinaryIO, limits: Limits) -> None:
@@ -174,16 +196,3 @@ def name_of(source: object) -> str:
     if isinstance(source, str):
         return source
     return str(getattr(source, "name", f"<{type(source).__name__}>"))
-
-
-@contextmanager
-def _nameable() -> Iterator[tuple[str, BinaryIO]]:
-    """An empty file and a path by which it can be opened: in memory where the system can."""
-    if sys.platform == "linux":
-        with os.fdopen(os.memfd_create("avmix"), "w+b") as file:
-            yield f"/proc/self/fd/{file.fileno()}", file
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "copy")
-            with open(path, "w+b") as file:
-                yield path, file

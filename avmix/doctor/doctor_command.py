@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from avmix.data.manifest import ManifestError
+from avmix.decode.parquet_cells import file_of
 from avmix.doctor.environment import Environment, environment
 from avmix.doctor.examine import Task
 from avmix.doctor.file_pool import examine_all
@@ -186,7 +187,7 @@ def _add_manifest(
     rows: dict[str, list] = {}
     for entry in entries:
         rows.setdefault(str(folder / entry.path), []).append(entry)
-    if rows and not any(map(os.path.lexists, rows)):
+    if rows and not any(os.path.lexists(file_of(path)) for path in rows):
         hint = f"none of its {len(rows)} files is below {folder}: "
         hint += "--root is wrong" if root else "name their folder, --root MEDIA"
         raise UsageError(f"{path}: {hint}")

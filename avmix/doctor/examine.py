@@ -13,6 +13,8 @@ from avmix.decode import ClipError, Limits, NoVideoStreamError, UnsupportedMedia
 from avmix.decode.container import open_media
 from avmix.decode.mono_track import cancels, track_of
 from avmix.decode.open_file import Media
+from avmix.decode.parquet_cells import cells_of
+from avmix.decode.source import as_file
 from avmix.doctor.audio_scan import AudioScan
 from avmix.doctor.edit_list_reader import Edit, presented_of, read_edits
 from avmix.doctor.findings import agreeing, findings_of
@@ -50,6 +52,17 @@ class Task:
 
 def examine(task: Task) -> FileReport:
     """Everything about one file; problems of the file are findings, never exceptions."""
+    if cells_of(task.path) is None:
+        return _examined(task)
+    try:
+        with as_file(task.path, Limits()) as copy:
+            return replace(_examined(replace(task, path=copy)), path=task.path)
+    except (ClipError, OSError, ImportError) as error:
+        what = error.problem if isinstance(error, ClipError) else str(error)
+        return _only(task, Finding.of("unreadable", what))
+
+
+def _examined(task: Task) -> FileReport:
     began = time.perf_counter()
     try:
         report = _examine(task)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from avmix.decode.parquet_cells import cells_of
 from avmix.evaluation.kept_predictions import KeptPredictions
 from avmix.evaluation.most_wrong import MOST_CLIPS
 from avmix.system import strict_json
@@ -56,8 +57,10 @@ class Shots:
 
     def link(self, path: str, start: float, end: float, folder: Path) -> str | None:
         """Relative URL of the seconds of a media file, from a page in `folder`; None where there
-        is none."""
-        way = None if self.root is None else _way(self.root / path, folder)
+        is none, as of media within a Parquet file."""
+        if self.root is None or cells_of(path) is not None:
+            return None
+        way = _way(self.root / path, folder)
         if way is None:
             return None
         return f"{quote(way, safe='/', errors='surrogateescape')}#t={start:g},{end:g}"

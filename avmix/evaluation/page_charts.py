@@ -89,6 +89,31 @@ def curve_svg(panel: CurvePanel) -> Markup:
     return _svg(f"{panel.title}, {panel.y}", _WIDTH, _HEIGHT, "curve", parts)
 
 
+def runs_svg(title: str, runs: Mapping[str, Sequence[float]], kind: str = "fused") -> Markup:
+    """A line for each run over its epochs, named when it is pointed at; all from 0 to the largest
+    value."""
+    most = max((value for values in runs.values() for value in values), default=0.0) or 1.0
+    last = max(1, max((len(values) for values in runs.values()), default=1) - 1)
+    width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+    parts = [_frame(_LEFT, _TOP, width, height)]
+    for share in (0, 0.5, 1):
+        parts.append(Markup('<text class="y" x="{}" y="{:.1f}">{:.2g}</text>').format(
+            _LEFT - 4, _TOP + height * (1 - share) + 4, share * most))  # fmt: skip
+    for epoch in (1, last + 1):
+        parts.append(Markup('<text class="x" x="{:.1f}" y="{}">{}</text>').format(
+            _LEFT + width * (epoch - 1) / last, _HEIGHT - _BOTTOM + 14, epoch))  # fmt: skip
+    for name, values in runs.items():
+        places = " ".join(
+            f"{_LEFT + width * i / last:.1f},{_TOP + height * (1 - max(value, 0.0) / most):.1f}"
+            for i, value in enumerate(values)
+        )
+        parts.append(Markup('<polyline class="line" points="{}"><title>{}</title></polyline>')
+                     .format(places, shortened(printable(name), _LETTERS)))  # fmt: skip
+    parts.append(Markup('<text class="x" x="{}" y="{}">epoch</text>').format(
+        _LEFT + width / 2, _HEIGHT - 4))  # fmt: skip
+    return _svg(title, _WIDTH, _HEIGHT, kind, parts)
+
+
 def _points(panel: CurvePanel, line: CurveLine, x: Any, y: Any) -> Markup:
     """The line, broken where it has no value, and its points."""
     parts, before = [], ""

@@ -54,7 +54,7 @@ def page_of(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)  # fmt: skip
     environment.filters |= {"name": _name, "path": _path, "reason": _reason}
-    script, style = _text("report.js"), _text("report.css")
+    script, style = _text("sortable.js") + _text("report.js"), _text("report.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = environment.from_string(_text("report.html.jinja")).render(
         result=result, number=_Numbers(result), script=Markup(script), style=Markup(style),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -320,7 +320,7 @@ def read_card(path: Path) -> Card:
     return card
 
 
-def _read(cls: type, path: Path) -> "Card":
+def _read(cls: type, path: Path) -> Any:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise CardError(f"{path}: larger than {_MOST_BYTES} bytes")

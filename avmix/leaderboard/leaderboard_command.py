@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table.add_argument("--format", choices=("markdown", "json", "csv", "latex"),
                        default="markdown", help="(markdown)")  # fmt: skip
     _add_results(table)
+    page = actions.add_parser("page", help="write the tables as one file of HTML")
+    page.add_argument("protocol", nargs="?", default="", help="name of a card (all with results)")
+    page.add_argument("--variant", metavar="NAME", help="variant of the card (all)")
+    page.add_argument("--to", type=Path, metavar="FILE", help="(RESULTS/leaderboard.html)")
+    _add_results(page)
     export = actions.add_parser("export", help="write results in the formats of others")
     _add_protocol(export)
     export.add_argument("format", choices=("mteb", "eval-results", "card"),
@@ -178,6 +183,25 @@ def _table(args: argparse.Namespace) -> int:
     return 1 if refused else 0
 
 
+def _page(args: argparse.Namespace) -> int:
+    from avmix.leaderboard.board import board_page
+    from avmix.leaderboard.tables import tables_of
+    from avmix.system.atomic_files import replacing
+
+    found, refused = tables_of(args.results, args.protocol, args.variant or "", args.protocols)
+    for one in refused:
+        echo(f"refused: {one.why}", error=True)
+    if not found:
+        raise ValueError(f"{args.results}: no result of {args.protocol or 'any protocol'}")
+    path: Path = args.to or args.results / "leaderboard.html"
+    content = board_page(found, refused, args.results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(content)
+    echo(f"wrote {path}")
+    return 1 if refused else 0
+
+
 def _export(args: argparse.Namespace) -> int:
     from avmix.leaderboard.exports import export
 
@@ -193,5 +217,5 @@ def _export(args: argparse.Namespace) -> int:
 
 _ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list, "show": _show, "check": _check, "run": _run, "table": _table,
-    "export": _export,
+    "page": _page, "export": _export,
 }  # fmt: skip

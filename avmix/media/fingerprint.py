@@ -10,6 +10,7 @@ shrinks from moment to moment: Haitsma and Kalker, "A highly robust audio finger
 """
 
 import math
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from jaxtyping import Float32, Int64, UInt8, UInt32, UInt64
 
 from avmix.decode import ClipError, Limits, NoAudioStreamError, decode_audio, decode_clip
 from avmix.decode.mono_track import channels_to_read, one_channel, track_of
+from avmix.decode.source import as_file
 from avmix.types import Entry
 
 VERSION = 1
@@ -145,8 +147,9 @@ def fingerprint_of(root: Path, entry: Entry) -> Fingerprint:
     frames, audio = empty_fingerprint(entry).frames, empty_fingerprint(entry).audio
     path = root / entry.path
     try:
-        if (found := path.stat().st_size) != entry.bytes:
-            raise OSError(f"has {found} bytes, the manifest says {entry.bytes}: another file")
+        with as_file(path, _LIMITS) as copy:
+            if (found := os.path.getsize(copy)) != entry.bytes:
+                raise OSError(f"has {found} bytes, the manifest says {entry.bytes}: another file")
         if entry.video is not None:
             num = min(max(math.floor(entry.duration_seconds / STEP_SECONDS), 1), MAX_HASHED_FRAMES)
             clip = decode_clip(
@@ -162,8 +165,8 @@ def fingerprint_of(root: Path, entry: Entry) -> Fingerprint:
             frames = frame_hashes(clip.video)
         if entry.audio is not None:
             audio = audio_hashes(_listen(path, entry))
-    except (ClipError, OSError) as error:
-        what = error.problem if isinstance(error, ClipError) else error.strerror or str(error)
+    except (ClipError, OSError, ImportError) as error:
+        what = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error)
         problem = f"{type(error).__name__}: {' '.join(what.split())}"
         return empty_fingerprint(entry, problem)
     return Fingerprint(clip_id=entry.clip_id, frames=frames, audio=audio)

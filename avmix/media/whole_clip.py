@@ -23,6 +23,7 @@ from avmix.decode import (
 from avmix.decode.audio import AudioTrack
 from avmix.decode.container import open_media
 from avmix.decode.mono_track import channels_to_read, one_channel, track_of
+from avmix.decode.source import as_file
 from avmix.media.onsets import motion_energy
 from avmix.media.probe import probe
 from avmix.types import Entry
@@ -71,7 +72,7 @@ def audio_of_file(path: Path, rate_hz: int, track: int | None = None) -> Float32
     _, audio = probe(path, track)
     if audio is None:
         raise NoAudioStreamError(str(path), "has no audio stream")
-    with open_media(str(path), _LIMITS, audio_track=track) as media:
+    with as_file(path, _LIMITS) as copy, open_media(copy, _LIMITS, audio_track=track) as media:
         track_audio = AudioTrack(
             media,
             [audio.start_seconds - media.zero_seconds],

@@ -31,7 +31,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 """All but the first are reasons to leave a clip out."""
 Flag = Literal[
     "no_audio", "silent", "duplicate", "av_offset", "wrong_duration", "id_alone", "other_folder",
-    "in_part", "damaged_audio", "audio_only",
+    "in_part", "damaged_audio", "audio_only", "separate_audio",
 ]  # fmt: skip
 FLAGS: tuple[Flag, ...] = get_args(Flag)
 """Remarks on clips that are kept."""
@@ -172,7 +172,7 @@ def _judge(
         source_id=clip.source_id,
         video=of_file.video,
         audio=of_file.audio,
-        bytes=taken.bytes,
+        bytes=of_file.bytes or taken.bytes,
         sha256=of_file.sha256,
         usable_until_seconds=until,
         video_labels=clip.video_labels,
@@ -236,6 +236,8 @@ def _worth(of_file: Probed) -> list[tuple[Flag, str]]:
         remarks.append(("in_part", of_file.in_part))
     if of_file.damaged_audio:
         remarks.append(("damaged_audio", of_file.damaged_audio))
+    if of_file.separate_audio:
+        remarks.append(("separate_audio", of_file.separate_audio))
     return remarks
 
 

@@ -31,6 +31,7 @@ TITLES = {
     "kept_in_part": "in part*",
     "kept_damaged_audio": "audio damage*",
     "kept_audio_only": "audio only*",
+    "kept_separate_audio": "separate audio*",
 }
 """Headings of the counts; a star marks remarks on clips that are kept."""
 _MOST = 8

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from avmix.data.manifest import ManifestError
+from avmix.decode.parquet_cells import cells_of
 from avmix.media.folder_walk import ENDINGS, File, walk
 from avmix.prepare.clip_file_names import Times, name_match_rank, times_in, videos_in
 from avmix.prepare.protocol import Expected
@@ -70,6 +71,19 @@ class MediaIndex:
                 times = times_in(stem, video)
                 assert times is not None
                 self._by_video[video] += [(file, times) for file in files]
+
+    def add_cells(self, clips: Iterable[Expected]) -> None:
+        """Know what the names of these clips mean within Parquet files of the folder."""
+        stats: dict[str, os.stat_result | None] = {}
+        for clip in clips:
+            for name in clip.names:
+                if (cells := cells_of(name)) is None or name in self.files:
+                    continue
+                if cells.file not in stats:
+                    path = self.root / cells.file
+                    stats[cells.file] = path.stat() if path.is_file() else None
+                if (stat := stats[cells.file]) is not None:
+                    self._add(File(name, stat.st_size, stat.st_mtime_ns))
 
     def forget_names(self) -> None:
         """Drop what `candidates` looks in: of millions of files that is a gigabyte."""

@@ -82,6 +82,7 @@ def prepare(protocols: Sequence[Protocol], options: Options) -> None:
         archives = [look_into(options.media, path) for path in index.archives]
         if options.archives is not None:
             index, archives = _unpacked(index, archives, options)
+        index.add_cells(clip for protocol in protocols for clip in protocol.expected)
         candidates = files_of(index, protocols)
         if options.dry_run:
             for protocol in protocols:

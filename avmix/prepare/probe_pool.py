@@ -9,8 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from avmix.decode import Limits
+from avmix.decode import ClipError, Limits
+from avmix.decode.parquet_cells import Cells, cells_of
 from avmix.decode.request import Track
+from avmix.decode.source import as_file, media_in_parquet
 from avmix.isolate.process_pool import Failure, run_each
 from avmix.media.folder_walk import File
 from avmix.media.frame_scan import Check
@@ -61,14 +63,16 @@ def probe_one(task: ProbeTask) -> Probed:
     """Read one file from beginning to end, and its hash; problems are results, not exceptions."""
     began = time.process_time()
     path = os.path.join(task.root, task.file.path)
+    cells = cells_of(path)
+    on_disk = path if cells is None else cells.file
     try:
-        before = os.stat(path)
+        before = os.stat(on_disk)
         if not stat.S_ISREG(before.st_mode):
             return Probed(problem="not a regular file")
-        with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        probed = _read(path, sha256, task)
-        after = os.stat(path)
+        probed = _hashed_and_read(path, task) if cells is None else _of_cells(cells, task)
+        after = os.stat(on_disk)
+    except ClipError as error:
+        return Probed(problem=error.problem)
     except OSError as error:
         return Probed(problem=error.strerror or type(error).__name__, passing=True)
     if {(s.st_size, s.st_mtime_ns) for s in (before, after)} != {
@@ -76,6 +80,21 @@ def probe_one(task: ProbeTask) -> Probed:
     }:
         return Probed(problem="it changed while it was read; run again", passing=True)
     return replace(probed, cpu_seconds=round(time.process_time() - began, 4))
+
+
+def _of_cells(cells: Cells, task: ProbeTask) -> Probed:
+    """As `_hashed_and_read`, of what a Parquet file holds."""
+    found = media_in_parquet(cells, Limits())
+    said = f"its audio is of column {cells.audio}" if found.is_joined else ""
+    with as_file(found.data, Limits()) as path:
+        probed = _hashed_and_read(path, task)
+    return replace(probed, bytes=len(found.data), separate_audio=said)
+
+
+def _hashed_and_read(path: str, task: ProbeTask) -> Probed:
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return _read(path, sha256, task)
 
 
 def _read(path: str, sha256: str, task: ProbeTask) -> Probed:

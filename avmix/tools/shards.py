@@ -19,6 +19,8 @@ from typing import Any
 from rich.progress import track
 
 from avmix.data.manifest import ManifestError, read_manifest, row_of, splits_of
+from avmix.decode.request import Limits
+from avmix.decode.source import as_file
 from avmix.system import strict_json
 from avmix.system.atomic_files import remove_partial, replace_text, replacing_path
 from avmix.system.printing import counted, echo
@@ -151,7 +153,8 @@ def _write(
         tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar,
     ):
         for entry, row in zip(entries, rows, strict=True):
-            data = (root / entry.path).read_bytes()
+            with as_file(root / entry.path, Limits()) as path_of_media:
+                data = Path(path_of_media).read_bytes()
             if hashlib.sha256(data).hexdigest() != entry.sha256:
                 raise ManifestError(
                     f"{root / entry.path}: is not the file that the manifest was made of"

@@ -11,6 +11,7 @@ import av.error
 
 from avmix.decode import ClipError, decode_audio
 from avmix.decode.mono_track import track_of
+from avmix.decode.source import as_file
 from avmix.media.judgement import entry_of
 from avmix.media.whole_clip import fps_of, frames_of, num_frames_of
 from avmix.media.write_mp4 import audio_rate, write_mp4
@@ -144,18 +145,23 @@ def _by_ffmpeg(root: Path, stretch: Entry, path: Path, num: int, form: TargetFor
             "-c:a", "libopus" if form.audio == "opus" else "aac", "-ar", str(rate),
             "-ac", str(channels), "-b:a", "128k" if channels == 2 else "96k",
         ]  # fmt: skip
-    options = [
+    begin = [
         form.ffmpeg, "-nostdin", "-v", "error", "-y", "-seek_timestamp", "1",
         "-ss", f"{stretch.video.start_seconds + stretch.start_seconds:.6f}",
-        "-i", str((root / stretch.path).absolute()), "-map", "0:v:0",
+    ]  # fmt: skip
+    options = [
+        "-map", "0:v:0",
         *(["-map", f"0:a:{track}"] if stretch.audio is not None else []), "-map_metadata", "-1",
         "-vf", f"scale=iw*sar:ih,setsar=1,scale={size},fps={fps}:start_time=0",
         "-frames:v", str(num), "-c:v", "libx264", "-preset", "veryfast", "-crf", str(form.crf),
         "-g", str(form.gop), "-bf", "0", "-pix_fmt", "yuv420p", "-threads", "1", *audio,
         "-movflags", "+faststart", "-f", "mp4",
     ]  # fmt: skip
-    with replacing_path(path) as unfinished:
-        command = [*options, str(unfinished.absolute())]
+    with (
+        as_file((root / stretch.path).absolute(), LIMITS) as source,
+        replacing_path(path) as unfinished,
+    ):
+        command = [*begin, "-i", source, *options, str(unfinished.absolute())]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode:
             raise TranscodeError(f"ffmpeg: {' '.join(done.stderr.split())[-200:]}")
