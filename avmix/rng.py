@@ -28,6 +28,7 @@ Purpose = Literal[
     "external",
     "bootstrap",
     "corruption",
+    "balance",
 ]
 
 # Numbers, not hash(): they must never change, or every published run changes with them.
@@ -43,6 +44,7 @@ _NUMBER: dict[Purpose, int] = {
     "tiling": 9,
     "sound": 10,
     "view": 11,
+    "balance": 12,
     "shots": 20,
     "repair": 21,
     "compose": 22,

@@ -23,6 +23,7 @@ from avmix.evaluation.kept_predictions import KeptPredictions, Origin, kept_of
 from avmix.evaluation.metrics import AllScores, all_scores
 from avmix.evaluation.prediction_file import NAME, found_in, read_predictions, write_predictions
 from avmix.evaluation.score_table import check_comparable, score_table
+from avmix.evaluation.separate_networks import mean_of_both
 from avmix.models import LateFusionClassifier, build_model
 from avmix.models.frontend import Frontend
 from avmix.models.on_features import AnyFrontend, KeptFrontend, build_on_features
@@ -47,6 +48,10 @@ def evaluate(config: EvalConfig) -> AllScores:
         kept = read_predictions(path)
         out = Path(config.out) if config.out else path if path.is_dir() else path.parent
         _refuse(out)
+        if config.mean_with:
+            kept = mean_of_both(kept, read_predictions(Path(config.mean_with)))
+            write_predictions(out / NAME, kept)
+            return _report(config, out, kept)[0]
         return _report(config, out, kept, path if path.is_dir() else path.parent)[0]
     return _evaluate(config)
 

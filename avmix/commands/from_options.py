@@ -27,6 +27,7 @@ exit:   0 trained   1 the run cannot start or go on; one line says why   2 wrong
 example:
   {command} --checkpoint runs/mine --split test
   {command} --from runs/mine/eval_test          the tables again, from the kept predictions
+  {command} --from runs/video/eval_test --mean_with runs/audio/eval_test --out runs/both
   {command} --checkpoint runs/mine --robustness clean,noise_white,jpeg
 
 exit:   0 evaluated   1 the checkpoint or the split cannot be evaluated; one line says why

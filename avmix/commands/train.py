@@ -18,7 +18,7 @@ from avmix.data.balance import mean_visits
 from avmix.data.loader import EvalLoader
 from avmix.data.manifest import Manifest
 from avmix.data.sample import TooManyBadClips
-from avmix.evaluation.metrics import AllScores, all_scores
+from avmix.evaluation.metrics import AllScores, Scores, all_scores
 from avmix.prepare.csv_table import prepare_table
 from avmix.system.atomic_files import remove_partial
 from avmix.system.printing import echo_on, listed
@@ -123,7 +123,7 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
             watch = train_one_epoch(
                 run.network, frontend, run.optimizer, loader, config, here, log,
                 epoch=epoch, first_step=first_step, meter=meter, average=run.average,
-                class_weight=run.class_weight, sets=run.sets,
+                class_weight=run.class_weight, sets=run.sets, balancing=run.balancing,
                 save=lambda step, epoch=epoch, best=best: save(
                     "last.pt", epoch, step, best, log.loss_sum),
             )  # fmt: skip
@@ -137,7 +137,9 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
                 _measure_norms(run, log)
             if val is not None:
                 result = val_scores = _validate(run, val, log, epoch)
-            log.epoch_done(epoch, watch, result, [head.loss for head in meter.epoch_done()])
+            losses = [head.loss for head in meter.epoch_done()]
+            log.epoch_done(epoch, watch, result, losses)
+            _blend(run, epoch, losses, result, log)
             warnings = meter.at_chance(config.optim.epochs)
             log.at_chance([w for w in warnings if w.is_new], epoch, config)
             if (fused := result.get("fused")) and fused.main > best:
@@ -188,6 +190,20 @@ def _measure_norms(run: Training, log: RunLog) -> None:
     measure_norms(networks, run.frontend, batches(), here)
     for found in here.gather(loader.bad.found):
         log.bad_clips(loader.bad.add(found), config.data.train_split)
+
+
+def _blend(
+    run: Training, epoch: int, losses: Sequence[float | None], val: AllScores, log: RunLog
+) -> None:
+    """The weights of the losses that balance.method g_blend finds after an epoch."""
+    if run.config.balance.method != "g_blend":
+        return
+    of_val = [val.get(row) for row in ("fused", "video head", "audio head")]
+    nll = [one.nll if isinstance(one, Scores) else None for one in of_val]
+    # Each process has the losses of its own clips; those of the main one count.
+    if run.balancing.epoch_done(epoch, run.config.loss, run.here.gather([*losses])[0], nll):
+        assert run.balancing.weights is not None
+        log.loss_weights(run.balancing.weights, epoch)
 
 
 def _validate(run: Training, val: EvalLoader, log: RunLog, epoch: int) -> AllScores:

@@ -5,6 +5,7 @@ files and `--dotted.overrides`; nothing else in avmix knows the library that doe
 """
 
 from avmix.config.augment_config import AugmentConfig
+from avmix.config.balance_config import BalanceConfig, BalanceMethod
 from avmix.config.checks import LARGEST
 from avmix.config.clip_config import ClipConfig
 from avmix.config.command_line import as_key_values, load_config, load_files
@@ -50,6 +51,8 @@ __all__ = [
     "AudioEncoderConfig",
     "AugmentConfig",
     "Balance",
+    "BalanceConfig",
+    "BalanceMethod",
     "C",
     "ClipConfig",
     "DataConfig",

@@ -7,7 +7,7 @@ from avmix.config.checks import validate, validate_numbers
 from avmix.config.robustness_rows import rows_asked_for
 from avmix.config.unset import unset
 
-_OF_PREDICTIONS = ("predictions", "alone", "resamples", "seed", "out")
+_OF_PREDICTIONS = ("predictions", "mean_with", "alone", "resamples", "seed", "out")
 """Options that act where no clip is looked at."""
 
 
@@ -20,6 +20,10 @@ class EvalConfig:
     predictions: str = ""
     """In place of a checkpoint: predictions.safetensors of an earlier evaluation, or the folder
     that holds it. No network and no clip is read."""
+    mean_with: str = ""
+    """Predictions of a network of the other modality alone: together with those of --from, of a
+    network of one modality, they are evaluated as one network, whose fused probability is the mean
+    of both. Needs `out`."""
     split: str = "test"
     """Split of the dataset to evaluate."""
     num_views: int = unset(3)
@@ -83,6 +87,11 @@ class EvalConfig:
                 acts = option.name in _OF_PREDICTIONS or value == option.default
                 validate(acts, option.name, "cannot act with --from, which looks at no clip",
                          value)  # fmt: skip
+        validate(not self.mean_with or self.predictions != "", "mean_with",
+                 "cannot act without --from, the other half", self.mean_with)  # fmt: skip
+        validate(not self.mean_with or self.out != "", "out",
+                 "must name a folder for mean_with: it is an evaluation of its own",
+                 self.out)  # fmt: skip
         validate(self.resamples == 0 or self.resamples >= 100, "resamples",
                  "must be 0 or >= 100", self.resamples)  # fmt: skip
         validate(0 <= self.seed < 2**32, "seed", "must be in [0, 2**32)", self.seed)

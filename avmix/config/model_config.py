@@ -185,7 +185,7 @@ class ModelConfig:
         validate(0 <= self.dropout < 1, "model.dropout", "must be in [0, 1)", self.dropout)
         validate(self.shared_width >= 0, "model.shared_width", "must be >= 0", self.shared_width)
         for key, only in (("fusion", "concat"), ("missing", "mask"), ("heads", "own"),
-                          ("shared_width", 0), ("guard", False)):  # fmt: skip
+                          ("guard", False)):  # fmt: skip
             validate(self.modalities == "both" or getattr(self, key) == only, f"model.{key}",
                      f"must be {only} for model.modalities {self.modalities}: there is nothing to "
                      "fuse", getattr(self, key))  # fmt: skip

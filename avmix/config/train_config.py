@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from avmix.config.augment_config import AugmentConfig
+from avmix.config.balance_config import BalanceConfig
 from avmix.config.checks import validate
 from avmix.config.clip_config import ClipConfig
 from avmix.config.data_config import DataConfig
@@ -13,6 +14,9 @@ from avmix.config.mix_method import MixMethod, parse_mix_method
 from avmix.config.model_config import ModelConfig
 from avmix.config.optim_config import OptimConfig
 from avmix.config.run_config import RunConfig
+
+SCORE_FUSIONS = ("average", "weighted", "product")
+"""Values of `model.fusion` that combine what the modality heads say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,7 @@ class TrainConfig:
     mix: MixConfig = field(default_factory=MixConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -95,12 +100,50 @@ class TrainConfig:
             validate(not late, "mix.method", "must not leave a modality out after its input "
                      f"(+dropout at @layer or @feature) with model.joint.encoder "
                      f"{self.model.joint.encoder}: the other one has seen it", late)  # fmt: skip
+        if self.balance.method != "none":
+            self._check_balance(methods)
         if self.frontend.kind == "waveform":
             self._check_waveform(methods)
         columns = round(self.clip.duration_seconds * self.clip.sample_rate) - self.frontend.n_fft
         validate(columns >= 0 or self.frontend.kind == "waveform", "clip.duration_seconds",
                  f"must hold one spectrum of frontend.n_fft (={self.frontend.n_fft}) samples",
                  self.clip.duration_seconds)  # fmt: skip
+
+    def _check_balance(self, methods: list[MixMethod]) -> None:
+        """Raise ValueError for what a method of balancing cannot work with."""
+        method, loss, joint = self.balance.method, self.loss, self.model.joint.encoder
+        validate(self.model.modalities == "both", "balance.method",
+                 f"needs two modalities: must be none for model.modalities "
+                 f"{self.model.modalities}", method)  # fmt: skip
+        validate(not joint or method not in ("ogm_ge", "mmpareto", "umt"), "balance.method",
+                 f"acts on an encoder of one modality, and model.joint.encoder {joint} is of both",
+                 method)  # fmt: skip
+        late = any(m.level != "input" for m in methods)
+        validate(not joint or method != "opm" or not late, "balance.method",
+                 f"must not be opm with mixing at @layer or @feature and model.joint.encoder "
+                 f"{joint}: the other modality has seen what is left out", method)  # fmt: skip
+        own = self.model.heads == "own" and self.model.fusion not in SCORE_FUSIONS
+        least = min(loss.video, loss.audio)
+        validate(method not in ("ogm_ge", "opm") or not own or least > 0,
+                 "loss.video and loss.audio",
+                 f"must be > 0 for balance.method {method}: it goes by the modality heads, which "
+                 "would learn nothing (or model.heads shared)", least)  # fmt: skip
+        validate(method not in ("mmpareto", "g_blend") or min(loss.fused, least) > 0,
+                 "loss.fused, loss.video and loss.audio",
+                 f"must be > 0 for balance.method {method}",
+                 min(loss.fused, least))  # fmt: skip
+        validate(method != "mmpareto" or not self.run.compile, "run.compile",
+                 "must be false for balance.method mmpareto, which runs backward twice",
+                 self.run.compile)  # fmt: skip
+        if method == "g_blend":
+            why = "must be {} for balance.method g_blend, which compares losses of two splits"
+            validate(loss.label_smoothing == 0, "loss.label_smoothing", why.format(0),
+                     loss.label_smoothing)  # fmt: skip
+            validate(loss.class_weights == "", "loss.class_weights", why.format("empty"),
+                     loss.class_weights)  # fmt: skip
+            validate(not loss.multi_hot and loss.kind == "cross_entropy", "balance.method",
+                     "must not be g_blend for several labels, label sets or loss.kind binary: "
+                     "their validation has no mean loss of the same kind", method)  # fmt: skip
 
     def _check_waveform(self, methods: list[MixMethod]) -> None:
         """Raise ValueError for what is done to spectrograms, where there is none."""

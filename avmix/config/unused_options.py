@@ -237,6 +237,17 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "loss.agreement_temperature": (_over("loss.agreement"),),
     "loss.agreement_confidence": (_over("loss.agreement"),),
     "loss.contrastive_temperature": (_over("loss.contrastive"),),
+    **{
+        f"balance.{name}": (_is("balance.method", method),)
+        for method, names in (
+            ("ogm_ge", ("alpha", "noise")),
+            ("mmpareto", ("gamma",)),
+            ("opm", ("drop", "drop_rise", "drop_batches")),
+            ("umt", ("video_teacher", "audio_teacher", "distill")),
+            ("g_blend", ("super_epoch",)),
+        )
+        for name in names
+    },
 }
 
 NEEDS: dict[str, tuple[Need, ...]] = {

@@ -13,6 +13,7 @@ from torch import nn
 
 from avmix.config import TrainConfig, from_yaml, to_yaml
 from avmix.system.atomic_files import replacing
+from avmix.training.balance_state import BalanceState
 from avmix.training.chance_level import ChanceHistory
 from avmix.training.runtime import Rounding
 
@@ -63,6 +64,8 @@ class Checkpoint:
     features: str | None = None
     """What the features that it was trained on are of (`avmix.data.kept_features.Header`), JSON;
     None: it was trained on clips."""
+    balance: BalanceState | None = None
+    """What the method of balancing carries on; None: an older version wrote the checkpoint."""
     digest: str | None = None
     """SHA-256 of everything else, which `save` computes and `load` compares; None: an older version
     wrote the checkpoint, and damage of it may go unnoticed."""
@@ -74,7 +77,7 @@ class Checkpoint:
         return "the checkpoint is of an older version and has no digest: damage is not noticed"
 
 
-_SINCE_THEN = ("chance", "loss_sum", "rounding", "average", "features", "digest")
+_SINCE_THEN = ("chance", "loss_sum", "rounding", "average", "features", "balance", "digest")
 """Fields that checkpoints of older versions of the same format do not have."""
 
 
@@ -94,6 +97,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         content["loss_sum"] = tuple(checkpoint.loss_sum)
     if checkpoint.rounding is not None:
         content["rounding"] = asdict(checkpoint.rounding)
+    if checkpoint.balance is not None:
+        content["balance"] = asdict(checkpoint.balance)
     content["digest"] = digest_of(content)
     packed = io.BytesIO()  # torch would report a full disk as an error of its own, without a name
     torch.save({"format": FORMAT, **content}, packed)
@@ -133,6 +138,11 @@ def load(path: Path) -> Checkpoint:
         values["chance"] = ChanceHistory(**values["chance"])
     if values["rounding"] is not None:
         values["rounding"] = Rounding(**values["rounding"])
+    if values["balance"] is not None:
+        try:
+            values["balance"] = BalanceState(**values["balance"])
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: {error}") from None
     found = Checkpoint(**{name: values[name] for name in Checkpoint.__slots__})
     check_finite(path, found.model)
     check_finite(path, found.average or {})

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from avmix.config import MixConfig, TrainConfig
+from avmix.config import BalanceConfig, MixConfig, TrainConfig
 from avmix.data.loader import TrainLoader
 from avmix.label_sets import LabelSet
 from avmix.mix import Clips, clip_grids, draw_plan, mixed_targets
@@ -20,6 +20,7 @@ from avmix.mix.mix_plan import PlacedPlan
 from avmix.models.classifier import Output
 from avmix.models.on_features import AnyFrontend
 from avmix.rng import rng
+from avmix.training.balance.balancing import Balancing
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.losses import (
     consistency_losses,
@@ -53,20 +54,23 @@ def train_one_epoch(
     average: WeightAverage | None = None,
     class_weight: Float[Tensor, " k"] | None = None,
     sets: Sequence[LabelSet] = (),
+    balancing: Balancing | None = None,
 ) -> Stopwatch:
     """Train on steps `first_step` to the last of `epoch`; returns where the time went.
 
     `network` maps (video, audio, has_video, has_audio, mix) to an `Output`. `save(step)` is called
     every `run.save_every` steps with the number of the step that comes next. `meter` adds up what
     the heads do in the epoch; it goes on with its sums where `first_step` is not 0. `average`
-    follows the weights. `class_weight` and `sets`: of `head_losses`.
+    follows the weights. `class_weight` and `sets`: of `head_losses`. `balancing`: of the
+    modalities; None: none.
     """
+    balancing = balancing or Balancing(config=BalanceConfig())
     seed, optim, num_steps = config.run.seed, config.optim, loader.num_steps
     mix = mix_of_epoch(config.mix, epoch, optim.epochs)
     grids = FEATURE_GRIDS
     if not config.data.features:
         grids = clip_grids(config.clip, config.frontend, mix.audio_domain)
-    with_clean = needs_clean(config.loss)
+    weighed, with_clean = balancing.weighed(config.loss), needs_clean(config.loss)
     several = config.loss.several_labels
     check = check_input if config.run.check_input else unchecked
     towers, watch = towers_of(network), Stopwatch()
@@ -85,6 +89,7 @@ def train_one_epoch(
             shared=rng(seed, epoch, "mix_shared", step),
             own=rng(seed, epoch, "mix", step, runtime.rank),
         )
+        plan = balancing.left_out(plan, (seed, epoch, step, runtime.rank))
         log.plan(plan, epoch, step, batch.row)
         rows, batch, placed = batch.row, batch.to(runtime.device), plan.to(runtime.device)
         seed_torch(rng(seed, epoch, "torch", step, runtime.rank))  # dropout
@@ -93,7 +98,11 @@ def train_one_epoch(
         with runtime.autocast(config.run.precision):
             video, audio = frontend(batch, placed)
             before = (batch.has_video, batch.has_audio)
-            mixed = network(video, audio, has_video, has_audio, hidden_mix(placed, before))
+            inside = hidden_mix(placed, before)
+            mixed = network(video, audio, has_video, has_audio, inside)
+            distilled = balancing.distilled(
+                mixed.features, video, audio, inside, (has_video, has_audio)
+            )
             # Second: what autocast casts here, without gradient, must not serve the other pass.
             clean = clean_pass(network, frontend, batch) if with_clean else None
         target = targets_of_mix(placed, batch, config.mix.labels, several)
@@ -103,22 +112,28 @@ def train_one_epoch(
             class_weight, sets,
         )  # fmt: skip
         meter.add(losses, target, present)
+        balancing.observe(
+            mixed.logits, target, present, runtime, binary=config.loss.binary, sets=sets
+        )
         consistency = consistency_losses(
-            config.loss, placed, mixed, clean, batch.has_video, batch.has_audio,
+            weighed, placed, mixed, clean, batch.has_video, batch.has_audio,
             softened=None if batch.audio_target is None else target, sets=sets,
         )  # fmt: skip
-        loss = objective(config.loss, losses, consistency)
+        loss = objective(weighed, losses, consistency)
+        if distilled is not None:
+            loss = loss + config.balance.distill * distilled
 
         first_of_update = step - step % optim.accumulate
         steps_of_update = min(optim.accumulate, num_steps - first_of_update)
-        (loss / steps_of_update).backward()
+        balancing.backward(loss, weighed, losses, consistency, steps_of_update)
         lr, grad_norms = lr_at(optim, epoch * num_steps + step, num_steps), None
         updated = step + 1 == first_of_update + steps_of_update
         if updated:
+            balancing.combine()
             grad_norms = clip_gradients(towers, optim.clip_norm)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
-            optimizer.step()
+            balancing.update(optimizer, (seed, epoch, step))
             optimizer.zero_grad()
             if average is not None:
                 average.update(unwrapped(network))

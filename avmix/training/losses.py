@@ -174,3 +174,13 @@ def objective(
     for name, value in consistency.items():
         loss = loss + getattr(config, name) * value
     return loss
+
+
+def parts_of_objective(
+    config: LossConfig, losses: Heads, consistency: Mapping[str, Tensor]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Its two parts: the fused head with the consistency losses, and the modality heads."""
+    joint = config.fused * losses.fused
+    for name, value in consistency.items():
+        joint = joint + getattr(config, name) * value
+    return joint, config.video * losses.video + config.audio * losses.audio

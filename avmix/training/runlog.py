@@ -151,6 +151,7 @@ class RunLog:
             "epoch": epoch,
             "loss": loss,
             **{f"loss_{name}": value for name, value in zip(HEADS, losses, strict=True)},
+            "confidence_ratio": confidence_ratio(losses),
             "seconds": round(watch.seconds, 3),
             "waiting_share": round(watch.waited_seconds / watch.seconds, 4),
             "clips_per_second": round(watch.num_clips / watch.seconds, 2),
@@ -194,6 +195,13 @@ class RunLog:
         """What the guard of the fusion was fitted to after an epoch, likewise."""
         echo_on(self.console, str(found))
         self._append([{"kind": "guard_fit", "epoch": epoch, **asdict(found)}])
+
+    def loss_weights(self, found: Sequence[float], epoch: int) -> None:
+        """Weights of the losses of the heads from now on (balance.method g_blend), likewise."""
+        of_heads = dict(zip(HEADS, found, strict=True))
+        said = ", ".join(f"{name} {weight:.3g}" for name, weight in of_heads.items())
+        echo_on(self.console, f"weights of the losses: {said}")
+        self._append([{"kind": "loss_weights", "epoch": epoch, **of_heads}])
 
     def bad_clips(self, bad: Sequence[BadClip], split: str) -> None:
         """Name clips that could not be read, on the console and in metrics.jsonl."""
@@ -270,6 +278,17 @@ class RunLog:
             path = self._folder / "metrics.jsonl"
             with naming(path), path.open("a", encoding="utf-8") as file:
                 file.write(strict_json.lines(map(_strict, rows)))
+
+
+def confidence_ratio(losses: Sequence[float | None]) -> float | None:
+    """How far the video head is ahead of the audio head: exp(loss_audio - loss_video) of the mean
+    losses of `HEADS`, the ratio of the geometric means of the probabilities that they give to the
+    truth. The entropy of mixed labels is in both, and cancels. None where one has no loss, or they
+    are too far apart to say."""
+    _, video, audio = losses
+    if video is None or audio is None or abs(audio - video) > 700:
+        return None
+    return math.exp(audio - video)
 
 
 def _add_scalars(curves: SummaryWriter, numbers: Mapping[str, float], step: int) -> None:

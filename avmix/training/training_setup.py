@@ -30,6 +30,9 @@ from avmix.models.input_options import in_words, with_expected_input
 from avmix.models.on_features import AnyFrontend, KeptFrontend, build_on_features
 from avmix.rng import rng
 from avmix.training import chance_level, checkpoint, runtime
+from avmix.training.balance.balancing import Balancing
+from avmix.training.balance.branches import branches_of
+from avmix.training.balance.umt import load_teachers
 from avmix.training.chance_level import ChanceMeter
 from avmix.training.checkpoint import Checkpoint, CheckpointError
 from avmix.training.engine import seed_torch
@@ -37,7 +40,7 @@ from avmix.training.label_setup import with_labels
 from avmix.training.layer_decay import empty_clip
 from avmix.training.measurements import NO_STEP, LossSum
 from avmix.training.optimizer import build_optimizer
-from avmix.training.run_data import of_clips, of_features
+from avmix.training.run_data import RunData, no_val, of_clips, of_features
 from avmix.training.runtime import Rounding, Runtime
 from avmix.training.sync_norm import synchronise_norms
 from avmix.training.weight_average import WeightAverage
@@ -74,6 +77,8 @@ class Training:
     """Of `model`; None where the run keeps none (optim.ema_decay)."""
     meter: ChanceMeter
     """Of heads that learn nothing; at `state`, like all of this."""
+    balancing: Balancing
+    """Of the modalities; at `state`."""
     class_weight: Tensor | None
     """(k) of the classes in the loss; None: 1 each."""
     sets: tuple[LabelSet, ...]
@@ -107,6 +112,7 @@ class Training:
                           average=self.average and self.average.model.state_dict(),
                           optimizer=self.optimizer.state_dict(),
                           chance=self.meter.state(),
+                          balance=self.balancing.state(),
                           loss_sum=loss_sum,
                           rounding=self.rounding)  # fmt: skip
             checkpoint.save(Path(self.config.run.out) / name, now)
@@ -161,6 +167,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     )
     decay = config.optim.ema_decay
     average = WeightAverage(model, decay) if decay else None
+    balancing = _balancing(config, model, classes, data, here)
     state, notice = _resume(
         out / "last.pt",
         Checkpoint(config=config, classes=classes, split_sha256=data.trained_on,
@@ -169,12 +176,14 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
                    average=average and average.model.state_dict(),
                    chance=chance_level.initial_history(len(classes), several), loss_sum=NO_STEP,
                    features=data.kept and data.kept.header.identity_text,
+                   balance=balancing.state(),
                    digest=""),
     )  # fmt: skip
     checkpoint.load_weights(out / "last.pt", state, model)
     if average is not None:
         checkpoint.load_weights(out / "last.pt", state, average.model, average=True)
     optimizer.load_state_dict(state.optimizer)
+    balancing.restore(state.balance)
     class_weight = data.class_weight
     if class_weight is not None:
         class_weight = class_weight.to(here.device)
@@ -187,8 +196,36 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
     return Training(config=config, here=here, train=data.train, quarantine=quarantine,
                     loader=data.loader, val=data.val, held_out=held_out, model=model,
                     network=network, frontend=frontend, optimizer=optimizer, average=average,
-                    meter=meter, class_weight=class_weight, state=state, notice=notice,
-                    expected=expected, sets=sets)  # fmt: skip
+                    meter=meter, balancing=balancing, class_weight=class_weight, state=state,
+                    notice=notice, expected=expected, sets=sets)  # fmt: skip
+
+
+def _balancing(
+    config: TrainConfig,
+    model: LateFusionClassifier,
+    classes: list[str],
+    data: RunData,
+    here: Runtime,
+) -> Balancing:
+    """The method of balancing at its beginning. Raises ValueError where it cannot act here."""
+    method = config.balance.method
+    if method == "mmpareto" and here.world_size > 1:
+        raise ValueError(
+            "balance.method mmpareto takes two gradients of each batch, which several processes do "
+            "not average: train in one"
+        )
+    if method == "g_blend" and data.val is None:
+        raise ValueError(
+            f"balance.method g_blend needs validation clips, and {no_val(config.data)}: name a "
+            "split, or data.holdout 0.1 holds out a tenth of the sources of the train split"
+        )
+    found = Balancing(config=config.balance)
+    if method in ("ogm_ge", "mmpareto", "umt"):
+        found.branches = branches_of(model, method)
+        found.parameters = [p for p in model.parameters() if p.requires_grad]
+    if method == "umt":
+        found.teachers = load_teachers(config, classes, data.kept, here.device)
+    return found
 
 
 def with_measured(frontend: FrontendConfig, folder: Path) -> FrontendConfig:
@@ -222,6 +259,9 @@ def _resume(path: Path, begun: Checkpoint) -> tuple[Checkpoint, str]:
     ]
     if state.features is not None and begun.features is not None:
         changed += changed_identity(state.features, begun.features)
+    taught = state.balance and state.balance.teachers, begun.balance and begun.balance.teachers
+    if state.balance is not None and taught[0] != taught[1]:
+        changed.append("what balance.video_teacher or balance.audio_teacher has learned")
     if (state.classes, state.split_sha256) != (begun.classes, begun.split_sha256):
         what = "events.jsonl" if begun.features is None else "features"
         changed.append(f"the clips of the train split, or their {what}")
