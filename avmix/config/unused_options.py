@@ -80,6 +80,7 @@ _MIXES_INPUT_AUDIO = _some(
     lambda _, r: r.level == "input" and r.method not in ("none", "video"),
 )
 _LAYER = _some("a mix.method at @layer (mixup@layer)", lambda _, r: r.level == "layer")
+_BY_SHARE = _some("a mix.method by_share", lambda _, r: r.method == "by_share")
 _ENERGY = _some("mix.method energy", lambda _, r: r.method == "energy")
 _CROSS = _some("mix.method cross", lambda _, r: r.method == "cross")
 _DROPOUT = _some("a mix.method with +dropout (mixup+dropout)", lambda _, r: r.dropout)
@@ -192,6 +193,9 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "mix.dominant": (_MIXES,),
     "mix.per": (_MIXES,),
     "mix.pairing": (_PAIRS,),
+    "mix.neighbours": (_is("mix.pairing", "nearest"), _PAIRS),
+    "mix.partners": (_PAIRS,),
+    "mix.share_power": (_BY_SHARE,),
     "mix.audio_domain": (_HEARS, _MIXES_INPUT_AUDIO),
     "mix.layers": (_LAYER,),
     "mix.energy_limit_db": (_ENERGY,),

@@ -31,6 +31,7 @@ from avmix.training.losses import (
     where_known,
 )
 from avmix.training.measurements import GradNorms, StepRecord, Stopwatch
+from avmix.training.mix_knowledge import MixKnowledge
 from avmix.training.optimizer import Towers, lr_at, towers_of
 from avmix.training.runlog import RunLog
 from avmix.training.runtime import Runtime
@@ -55,6 +56,7 @@ def train_one_epoch(
     class_weight: Float[Tensor, " k"] | None = None,
     sets: Sequence[LabelSet] = (),
     balancing: Balancing | None = None,
+    knowledge: MixKnowledge | None = None,
 ) -> Stopwatch:
     """Train on steps `first_step` to the last of `epoch`; returns where the time went.
 
@@ -62,8 +64,9 @@ def train_one_epoch(
     every `run.save_every` steps with the number of the step that comes next. `meter` adds up what
     the heads do in the epoch; it goes on with its sums where `first_step` is not 0. `average`
     follows the weights. `class_weight` and `sets`: of `head_losses`. `balancing`: of the
-    modalities; None: none.
+    modalities; None: none. `knowledge`: what mixing knows so far; None: nothing.
     """
+    knowledge = knowledge or MixKnowledge(config=config.mix)
     balancing = balancing or Balancing(config=BalanceConfig())
     seed, optim, num_steps = config.run.seed, config.optim, loader.num_steps
     mix = mix_of_epoch(config.mix, epoch, optim.epochs)
@@ -84,10 +87,11 @@ def train_one_epoch(
         check(batch, loader.paths)
         plan = draw_plan(
             mix,
-            clips_of(batch),
+            knowledge.clips(clips_of(batch), batch),
             grids,
             shared=rng(seed, epoch, "mix_shared", step),
             own=rng(seed, epoch, "mix", step, runtime.rank),
+            exponents=knowledge.exponents,
         )
         plan = balancing.left_out(plan, (seed, epoch, step, runtime.rank))
         log.plan(plan, epoch, step, batch.row)
@@ -113,6 +117,9 @@ def train_one_epoch(
         )  # fmt: skip
         meter.add(losses, target, present)
         balancing.observe(
+            mixed.logits, target, present, runtime, binary=config.loss.binary, sets=sets
+        )
+        knowledge.observe(
             mixed.logits, target, present, runtime, binary=config.loss.binary, sets=sets
         )
         consistency = consistency_losses(
