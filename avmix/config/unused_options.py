@@ -237,6 +237,9 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     ),
     "loss.video": (_SEES,),
     "loss.audio": (_HEARS,),
+    "loss.translation": (
+        Need("model.missing translate", lambda model: model.missing == "translate", "model"),
+    ),
     "loss.agreement_kind": (_over("loss.agreement"),),
     "loss.agreement_temperature": (_over("loss.agreement"),),
     "loss.agreement_confidence": (_over("loss.agreement"),),
