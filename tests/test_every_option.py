@@ -220,7 +220,13 @@ REFUSED_HERE = {
     "model.sync_norm": r"^model\.sync_norm cannot act without several processes",
 }
 """By one process on a CPU, of clips of one label."""
-ELSEWHERE = {"data.num_workers", "run.compile", "data.features", "loss.set_weights", "mix.neighbours"}
+ELSEWHERE = {
+    "data.num_workers",
+    "run.compile",
+    "data.features",
+    "loss.set_weights",
+    "mix.neighbours",
+}
 """With real processes, in test_train.py: the weights are the same to the bit. Compilation takes
 minutes: test_a_compiled_network_trains_as_the_other_does. Features, and the pairing of the nearest:
 test_on_features.py, test_knowing_mixes.py. Label sets: test_label_sets.py."""

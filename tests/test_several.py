@@ -121,9 +121,7 @@ def test_weights_of_three_clips_have_the_moments_of_dirichlet():
     weights = draw_weights(replace(THREE, alpha=2.0), (40_000,), rng(0, 0, "mix", 0, 0))
     # Mean 1/3, variance (1/3)(2/3) / 7, covariance -(1/9) / 7.
     assert weights.mean(0) == pytest.approx(np.full(3, 1 / 3), abs=0.004)
-    assert np.cov(weights.T) == pytest.approx(
-        np.where(np.eye(3) == 1, 2 / 63, -1 / 63), abs=0.0008
-    )
+    assert np.cov(weights.T) == pytest.approx(np.where(np.eye(3) == 1, 2 / 63, -1 / 63), abs=0.0008)
     most = draw_weights(replace(THREE, dominant=True), (100,), rng(0, 0, "mix", 0, 0))
     assert (most[:, 0] == most.max(1)).all()
     batch = draw_weights(replace(THREE, per="batch"), (5, 2), rng(0, 0, "mix", 0, 0))

@@ -114,8 +114,8 @@ class TrainConfig:
         """Raise ValueError for mixing by features or scores that are not there, and for losses of
         pairs where a clip has several partners."""
         validate(self.model.missing != "translate" or not self.model.joint.encoder, "model.missing",
-                 "must not be translate with model.joint.encoder: a feature that has seen the other "
-                 "modality predicts what is in it", self.model.missing)  # fmt: skip
+                 "must not be translate with model.joint.encoder: a feature that has seen the "
+                 "other modality predicts what is in it", self.model.missing)  # fmt: skip
         mix, loss, own = self.mix, self.loss, self.model.heads == "own"
         validate(mix.pairing != "nearest" or self.data.features != "", "mix.pairing",
                  "must not be nearest without data.features: what clips are alike must be known "

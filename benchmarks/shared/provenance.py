@@ -103,6 +103,16 @@ SOURCES = {
         "avmix/tools/leaks.py",
     ),
     "mix": ("avmix/models/frontend.py", "avmix/models/spectrograms.py", "avmix/mix"),
+    "mixing_that_knows": (
+        "avmix/data/feature_loader.py",
+        "avmix/mix",
+        "avmix/models/fusion.py",
+        "avmix/models/translation.py",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
+        "avmix/training/mix_knowledge.py",
+        "benchmarks/mixing_that_knows.py",
+    ),
     "models": (
         "avmix/mix",
         "avmix/models",

@@ -17,6 +17,7 @@ from report.tables.few_shot_training import (
     trained_features_table,
 )
 from report.tables.fuzzing import fuzz_table
+from report.tables.knowing_mixes import knowing_mixes_tables
 from report.tables.mixing import mix_summary, mix_table
 from report.tables.model_steps import models_table
 from report.tables.preparing import leaks_table, prepare_table, rows_table
@@ -34,6 +35,7 @@ _BY_KIND = {
     "few_shot_features": few_shot_training_table,
     "fuzz": fuzz_table,
     "mix": mix_table,
+    "mixing_that_knows": knowing_mixes_tables,
     "fewshot": fewshot.fewshot_table,
     "augment": augment_tables,
     "leaks": leaks_table,
