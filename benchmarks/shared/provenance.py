@@ -91,6 +91,11 @@ SOURCES = {
     ),
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
+    "guard_simulation": (
+        "avmix/evaluation/guard_fit.py",
+        "avmix/evaluation/resampling.py",
+        "benchmarks/guard_simulation.py",
+    ),
     "learning": (
         "avmix/models",
         "benchmarks/training/network_look.py",

@@ -17,6 +17,7 @@ from report.tables.few_shot_training import (
     trained_features_table,
 )
 from report.tables.fuzzing import fuzz_table
+from report.tables.guard_simulation import guard_simulation_table
 from report.tables.knowing_mixes import knowing_mixes_tables
 from report.tables.mixing import mix_summary, mix_table
 from report.tables.model_steps import models_table
@@ -38,6 +39,7 @@ _BY_KIND = {
     "mixing_that_knows": knowing_mixes_tables,
     "fewshot": fewshot.fewshot_table,
     "augment": augment_tables,
+    "guard_simulation": guard_simulation_table,
     "leaks": leaks_table,
     "learning": learning.learning_table,
     "models": models_table,
