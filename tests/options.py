@@ -127,6 +127,9 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
         "linear", {"mix.method": "cross", "model.shared_width": 4}, "mix.method cross",
     ),
     "mix.labels": ("max", {"loss.kind": "binary"}, ""),
+    "mix.audio_label": (
+        "energy", {"mix.method": "cutmix_temporal"}, "a mix.method that cuts audio",
+    ),
     "model.modalities": ("video", ALWAYS, ""),
     "model.fusion": ("sum", ALWAYS, ""),
     "model.guard": (True, ALWAYS, ""),

@@ -31,6 +31,9 @@ AudioDomain = Literal["log_mel", "power", "waveform"]
 
 Labels = Literal["sum", "max"]
 
+
+AudioLabel = Literal["area", "energy"]
+
 MOST_PARTNERS = 7
 """Of a clip: seven and itself are the batch of a small run."""
 
@@ -105,6 +108,9 @@ class MixConfig:
     labels: Labels = "sum"
     """Mixed targets. `sum`: lambda * own + (1 - lambda) * partner. `max`: the larger of both for
     each class, so that every class of either clip counts (for loss.kind binary)."""
+    audio_label: AudioLabel = "area"
+    """Own share of cut audio in the labels, of methods cutmix_temporal and cutmix_frequency: of the
+    `area`, the seconds or mel bins; or of the `energy` in them, an experiment."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

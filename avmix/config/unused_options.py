@@ -81,6 +81,10 @@ _MIXES_INPUT_AUDIO = _some(
 )
 _LAYER = _some("a mix.method at @layer (mixup@layer)", lambda _, r: r.level == "layer")
 _BY_SHARE = _some("a mix.method by_share", lambda _, r: r.method == "by_share")
+_CUTS_AUDIO = _some(
+    "a mix.method that cuts audio (cutmix_temporal, cutmix_frequency)",
+    lambda _, r: r.method in ("cutmix_temporal", "cutmix_frequency"),
+)
 _ENERGY = _some("mix.method energy", lambda _, r: r.method == "energy")
 _CROSS = _some("mix.method cross", lambda _, r: r.method == "cross")
 _DROPOUT = _some("a mix.method with +dropout (mixup+dropout)", lambda _, r: r.dropout)
@@ -204,6 +208,7 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "mix.cross_with": (_CROSS,),
     "mix.cross_path": (_CROSS,),
     "mix.labels": (_MIXES,),
+    "mix.audio_label": (_HEARS, _CUTS_AUDIO),
     "model.missing": (
         Need(
             "a model.fusion other than weighted (whose missing modality leaves its weight to the "

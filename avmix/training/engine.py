@@ -15,9 +15,11 @@ from avmix.data.loader import TrainLoader
 from avmix.label_sets import LabelSet
 from avmix.mix import Clips, clip_grids, draw_plan, mixed_targets
 from avmix.mix.clip_grid import FEATURE_GRIDS
+from avmix.mix.evidence import CUTS, with_audio_share
 from avmix.mix.hidden_mix import hidden_mix
 from avmix.mix.mix_plan import PlacedPlan
 from avmix.models.classifier import Output
+from avmix.models.frontend import Frontend
 from avmix.models.on_features import AnyFrontend
 from avmix.rng import rng
 from avmix.training.balance.balancing import Balancing
@@ -109,6 +111,7 @@ def train_one_epoch(
             )
             # Second: what autocast casts here, without gradient, must not serve the other pass.
             clean = clean_pass(network, frontend, batch) if with_clean else None
+        placed = by_evidence(mix, placed, frontend, batch)
         target = targets_of_mix(placed, batch, config.mix.labels, several)
         present = where_known(presence(has_video, has_audio), target)
         losses = head_losses(
@@ -211,6 +214,21 @@ def targets_of_mix(
     that of the remaining one. `several`: clips have several labels (`mixed_targets`)."""
     own = batch.target if batch.audio_target is None else targets_of(batch)
     return mixed_targets(plan, own, labels, several=several)
+
+
+def by_evidence(
+    mix: MixConfig, plan: PlacedPlan, frontend: AnyFrontend, batch: Batch
+) -> PlacedPlan:
+    """The plan with labels by the energy of cut audio where mix.audio_label asks for it; it costs
+    the spectrograms once more."""
+    if mix.audio_label == "area" or plan.plan.method not in CUTS or not isinstance(
+        frontend, Frontend
+    ):  # fmt: skip
+        return plan
+    audio = batch.audio * batch.has_audio.view(-1, *[1] * (batch.audio.ndim - 1))
+    with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
+        energy = frontend.energy(audio, plan.plan.part("audio").domain)
+    return with_audio_share(plan, energy)
 
 
 def clean_pass(network: nn.Module, frontend: AnyFrontend, batch: Batch) -> Output:
