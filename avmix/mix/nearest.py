@@ -23,6 +23,7 @@ def nearest_first(
         x /= np.linalg.norm(x, axis=1, keepdims=True).clip(min=1e-12)
         total += x @ x.T
         number += np.outer(has, has)
-    alike = np.where(number > 0, total / number.clip(min=1), -np.inf)
+    # Rounded: what is equally alike stays so, whatever the last digits of sums are here.
+    alike = np.where(number > 0, (total / number.clip(min=1)).round(6), -np.inf)
     order = np.argsort(-alike, axis=1, kind="stable").tolist()
     return tuple(tuple(j for j in row if j != i) for i, row in enumerate(order))
