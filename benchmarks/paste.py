@@ -27,6 +27,7 @@ FIGURES = ROOT / "docs" / "results"
 PAGES = (
     ROOT / "README.md",
     ROOT / "docs" / "augment.md",
+    ROOT / "docs" / "balance.md",
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "decoding.md",
     ROOT / "docs" / "evaluation.md",

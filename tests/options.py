@@ -17,6 +17,7 @@ VIDEO_WEIGHTS = {"model.video.weights": "x.pt"}
 AUDIO_WEIGHTS = {"model.audio.weights": "x.pt"}
 MIX_FEATURES = {"mix.method": "mixup@feature"}
 JOINT = {"model.joint.encoder": "avmix:mbt"}
+TEACHERS = {"balance.video_teacher": "x.pt", "balance.audio_teacher": "x.pt"}
 JOINT_WEIGHTS = {**JOINT, "model.joint.weights": "x.pt"}
 OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "data.root": ("x", ALWAYS, ""),
@@ -186,6 +187,18 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "loss.contrastive_temperature": (
         0.2, {"loss.contrastive": 0.1, "model.shared_width": 4}, "loss.contrastive > 0",
     ),
+    "balance.method": ("ogm_ge", ALWAYS, ""),
+    **{
+        f"balance.{name}": (value, {"balance.method": method, **more}, f"balance.method {method}")
+        for method, more, values in (
+            ("ogm_ge", {}, {"alpha": 0.7, "noise": 0.5}),
+            ("mmpareto", {}, {"gamma": 2.0}),
+            ("opm", {}, {"drop": 0.6, "drop_rise": 0.2, "drop_batches": 1.0}),
+            ("umt", TEACHERS, {"video_teacher": "y.pt", "audio_teacher": "y.pt", "distill": 3.0}),
+            ("g_blend", {}, {"super_epoch": 1}),
+        )
+        for name, value in values.items()
+    },
     "optim.name": ("sgd", ALWAYS, ""),
     "optim.momentum": (0.5, SGD, "optim.name sgd"),
     "optim.nesterov": (True, SGD, "optim.name sgd"),

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/tutorial.md", "docs/training.md", "docs/architecture.md",
          "docs/augment.md", "docs/benchmarks.md", "docs/decoding.md", "docs/dropin.md",
-         "docs/features.md", "docs/exploring.md",
+         "docs/features.md", "docs/exploring.md", "docs/balance.md",
          "docs/evaluation.md", "docs/few_shot.md", "docs/glossary.md", "docs/learning.md",
          "docs/mixing.md",
          "docs/models.md", "docs/predicting.md", "docs/exporting.md", "docs/preparing.md",
@@ -35,6 +35,15 @@ LEFT_OUT = {
     "ffmpeg -loglevel error -re": "FFmpeg, and a pipe; tests/test_live.py",
     "avmix compare": "two runs; tests/test_compare.py",
     "python benchmarks/seeds.py": "hours, and of committed code only; tests/test_seeds.py",
+    **{
+        f"avmix {words}": "networks of one modality; tests/test_balance_runs.py"
+        for words in (
+            "train --config configs/demo.yaml --model.modalities",
+            "evaluate --checkpoint runs/video",
+            "evaluate --checkpoint runs/audio",
+            "evaluate --from runs/video",
+        )
+    },
     "torchrun": "processes that train together; tests/test_train.py",
     "avmix prepare folder --root my_clips --out data/by_ray": "tests/test_prepare_command.py",
 }

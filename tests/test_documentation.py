@@ -228,13 +228,24 @@ def test_the_options_of_yaml_blocks_exist(page: str, text: str) -> None:
 
 
 OPTION = re.compile(
-    r"`(?:--)?((?:data|clip|augment|frontend|mix|model|loss|optim|run)\.[a-z_.]+[a-z_])\b"
+    r"`(?:--)?((?:data|clip|augment|frontend|mix|model|loss|balance|optim|run)\.[a-z_.]+[a-z_])\b"
 )
 
 
 def test_options_that_the_pages_name_exist() -> None:
     """`SECTION.OPTION` between backticks, in every page."""
-    sections = {"data", "clip", "augment", "frontend", "mix", "model", "loss", "optim", "run"}
+    sections = {
+        "data",
+        "clip",
+        "augment",
+        "frontend",
+        "mix",
+        "model",
+        "loss",
+        "balance",
+        "optim",
+        "run",
+    }
     for key in KEYS:
         parts = key.split(".")
         sections |= {".".join(parts[:i]) for i in range(1, len(parts))}

@@ -220,16 +220,13 @@ REFUSED_HERE = {
     "model.sync_norm": r"^model\.sync_norm cannot act without several processes",
 }
 """By one process on a CPU, of clips of one label."""
-ELSEWHERE = {
-    "data.num_workers",
-    "run.compile",
-    "data.features",
-    "loss.set_weights",
-    "mix.neighbours",
-}
+ELSEWHERE = {"data.num_workers", "run.compile", "data.features", "loss.set_weights",
+             "mix.neighbours",
+             *(key for key in OPTIONS if key.startswith("balance."))}  # fmt: skip
 """With real processes, in test_train.py: the weights are the same to the bit. Compilation takes
-minutes: test_a_compiled_network_trains_as_the_other_does. Features, and the pairing of the nearest:
-test_on_features.py, test_knowing_mixes.py. Label sets: test_label_sets.py."""
+minutes: test_a_compiled_network_trains_as_the_other_does. Features: test_on_features.py, and the
+pairing of the nearest: test_knowing_mixes.py. Label sets: test_label_sets.py. Balance of
+modalities: test_balance_runs.py."""
 
 
 class Frames(Encoder):
@@ -487,7 +484,8 @@ EVAL_CHANGES = {"num_views", "split", "raw_weights", "crops", "flip", "average"}
 @pytest.mark.long
 def test_every_option_of_evaluation_is_heeded(runs: Runs) -> None:
     known = {f.name for f in fields(EvalConfig)}
-    assert known == {*EVAL, "checkpoint", "num_workers", "features", "predictions"}
+    assert known == {*EVAL, "checkpoint", "num_workers", "features", "predictions",
+                     "mean_with"}  # fmt: skip
     checkpoint_of_run = str(runs.train({"optim.ema_decay": 0.5})[0] / "last.pt")
     usual: dict[str, Any] = {"checkpoint": checkpoint_of_run, "split": "val", "num_workers": 0,
                              "threads": 1, "device": "cpu"}  # fmt: skip

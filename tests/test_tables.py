@@ -190,6 +190,38 @@ def test_pairs_that_were_never_trained_on_are_a_line(load: Any) -> None:
     assert "later" not in "".join(lines)
 
 
+def test_methods_of_balancing_are_compared_seed_by_seed(load: Any) -> None:
+    """Of seeds that have all methods; the interval is of the differences, not of the accuracies."""
+    arms = load("balancing.arms")
+    scores = {row: 0.5 for row in ("video head", "audio head", "audio missing", "video missing")}
+
+    def run(arm: str, seed: int, fused: float) -> dict[str, Any]:
+        found = {**scores, "fused": fused, "gain": fused - 0.5, "mu": 0.25}
+        return {"split": 1, "shots": 3, "mixing": "none", "arm": arm, "seed": seed,
+                "scores": found, "ms_per_step": 6.0 if arm == "5 MMPareto" else 4.0}  # fmt: skip
+
+    runs = [run(arm, seed, 0.8 + 0.1 * seed + 0.01 * (arm == "4 OGM-GE"))
+            for seed in (0, 1) for arm in arms.PASSES]  # fmt: skip
+    runs.append(run("1 joint loss", 2, 0.0))  # of a seed that is not done
+    made = {name: {"options": {}, "tuned": arm.tuned, "grid": list(arm.grid)}
+            for name, arm in arms.ARMS.items()}  # fmt: skip
+    result = {"kind": "balance", "config": "c.yaml", "arms": made, "trained": runs,
+              "fixed": {"shared_width": 8, "epochs": 20, "holdout": 0.2}}  # fmt: skip
+    text = load("report.tables").table(result)
+    lines = text.splitlines()
+    assert lines[0].startswith("Of 7 comparisons with uniform losses (2), 1 are surely better, 0 ")
+    # 12.706 * sd(0.81, 0.91) / sqrt(2) = 63.5 points; of the differences 0.
+    assert (
+        "| 3 | none | 4 OGM-GE | 86.0 ± 63.5 | +1.0 ± 0.0 | 50.0 | 50.0 | 50.0 | 50.0 | "
+        "+36.0 ± 63.5 | 25.0 | 1 | 1.0 |" in lines
+    )
+    assert any("| 5 MMPareto | 85.0 ± 63.5 | +0.0 ± 0.0 |" in line and line.endswith("| 1.5 |")
+               for line in lines)  # fmt: skip
+    assert "2 uniform losses: `loss.video`, `loss.audio` 0.5, 0.25, 1" in text
+    result["trained"] = runs[-1:]
+    assert load("report.tables").table(result).startswith("Not measured yet")
+
+
 def test_the_few_shot_table_has_cells_and_paired_differences(load: Any) -> None:
     def run(arm: str, seed: int, top1: float) -> dict[str, Any]:
         return {**run_of(seed, top1), "arm": arm, "shots": 5, "num_made": 80, "num_steps": 196,

@@ -171,6 +171,7 @@ class RunLog:
         if self._curves is not None:
             of_heads = zip(HEADS, losses, strict=True)
             numbers = {f"train/epoch_loss_{name}": value for name, value in of_heads}
+            numbers["train/confidence_ratio"] = row["confidence_ratio"]
             for name, s in scores.items():
                 for metric, value in _numbers(asdict(s)) if s else ():
                     numbers[f"val/{name.replace(' ', '_')}/{metric}"] = value

@@ -76,7 +76,7 @@ def set_gradients(
     place = {p: number for number, p in enumerate(parameters)}
     for p, g, u in zip(parameters, found.joint, found.unimodal, strict=True):
         p.grad = g + u
-    for branch in branches:
+    for branch in filter(None, branches):
         numbers = [place[p] for p in branch]
         new = combined([found.joint[n] for n in numbers], [found.unimodal[n] for n in numbers],
                        gamma)  # fmt: skip

@@ -45,7 +45,7 @@ def mean_scores(sums: Float[Tensor, "2 2"]) -> Float[Tensor, "2"]:
 
 
 def ratios(scores: Float[Tensor, "2"]) -> Float[Tensor, "2"]:
-    """How far each is ahead of the other: (s_v / s_a, s_a / s_v). 1 where one has no score: nobody
-    is ahead of a modality that is missing."""
+    """How far each is ahead of the other: (s_v / s_a, s_a / s_v). 1 where one has no score: of a
+    modality that is missing, none is ahead."""
     ahead = scores / scores.flip(0)
     return torch.where(ahead.isnan() | (scores == 0).any() | scores.isnan().any(), 1.0, ahead)

@@ -7,6 +7,7 @@ from report.dots import Dots
 from report.tables import fewshot, learning, robustness, training
 from report.tables.audio_worth import audio_worth_table
 from report.tables.augmenting import augment_tables
+from report.tables.balancing import balance_table
 from report.tables.covering import coverage_table
 from report.tables.decoding import decoding_summary, decoding_tables
 from report.tables.exporting import export_table
@@ -27,6 +28,7 @@ from report.tables.unseen_pairs import unseen_pairs_table
 
 _BY_KIND = {
     "audio_worth": audio_worth_table,
+    "balance": balance_table,
     "coverage": coverage_table,
     "decode": decoding_tables,
     "export": export_table,
