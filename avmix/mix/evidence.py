@@ -1,6 +1,6 @@
 """Labels by evidence: what of the energy of cut audio is the clip's own.
 
-A cut gives the partner a share of the seconds, or of the mel bins; how much of it can be heard is
+A cut gives the partner a share of the seconds, or of the mel bins; how much of it is audible is
 another thing. With energies P of the cells of both spectrograms (or of samples)
 
     lam = sum over own cells of P_a / (sum over own cells of P_a + sum over the box of P_b)
@@ -25,7 +25,7 @@ CUTS = ("cutmix_temporal", "cutmix_frequency")
 
 def energy_share(part: PlacedPart, energy: Float[Tensor, "b *grid"]) -> Float[Tensor, " n"]:
     """Own share of the energy of the mix, of energies of the cells that boxes are cut from; the
-    share of the cells where nothing is heard, and where nothing is cut."""
+    share of the cells where all is silent, and where nothing is cut."""
     if part.box is None:
         return part.lam
     size = len(part.weight)

@@ -80,8 +80,8 @@ class MixKnowledge:
     @property
     def exponents(self) -> dict[str, float]:
         """Of the method by_share."""
-        known, heard = self.sums[0::2], self.sums[1::2]
-        scores = [a / b if b > 0 else math.nan for a, b in zip(known, heard, strict=True)]
+        known, clips = self.sums[0::2], self.sums[1::2]
+        scores = [a / b if b > 0 else math.nan for a, b in zip(known, clips, strict=True)]
         return exponents(dict(zip(("video", "audio"), scores, strict=True)),
                          self.config.share_power)  # fmt: skip
 
