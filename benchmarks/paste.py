@@ -35,6 +35,7 @@ PAGES = (
     ROOT / "docs" / "features.md",
     ROOT / "docs" / "few_shot.md",
     ROOT / "docs" / "learning.md",
+    ROOT / "docs" / "mixing.md",
     ROOT / "docs" / "models.md",
     ROOT / "docs" / "preparing.md",
     ROOT / "docs" / "robustness.md",

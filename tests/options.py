@@ -113,6 +113,11 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "mix.dominant": (True, ALWAYS, ""),
     "mix.per": ("batch", ALWAYS, ""),
     "mix.pairing": ("roll", ALWAYS, ""),
+    "mix.neighbours": (
+        2, {"mix.pairing": "nearest", "data.features": "x", **MIX_FEATURES}, "mix.pairing nearest",
+    ),
+    "mix.partners": (2, MIX_FEATURES, ""),
+    "mix.share_power": (0.5, {"mix.method": "by_share"}, "a mix.method by_share"),
     "mix.audio_domain": ("power", ALWAYS, ""),
     "mix.layers": ([1], {"mix.method": "mixup@layer"}, "a mix.method at @layer (mixup@layer)"),
     "mix.energy_limit_db": (
@@ -127,6 +132,9 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
         "linear", {"mix.method": "cross", "model.shared_width": 4}, "mix.method cross",
     ),
     "mix.labels": ("max", {"loss.kind": "binary"}, ""),
+    "mix.audio_label": (
+        "energy", {"mix.method": "cutmix_temporal"}, "a mix.method that cuts audio",
+    ),
     "model.modalities": ("video", ALWAYS, ""),
     "model.fusion": ("sum", ALWAYS, ""),
     "model.guard": (True, ALWAYS, ""),
@@ -172,6 +180,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "loss.fused": (0.5, ALWAYS, ""),
     "loss.video": (0.2, ALWAYS, ""),
     "loss.audio": (0.2, ALWAYS, ""),
+    "loss.translation": (0.2, {"model.missing": "translate"}, "model.missing translate"),
     "loss.label_smoothing": (0.1, ALWAYS, ""),
     "loss.agreement": (0.2, ALWAYS, ""),
     "loss.agreement_kind": ("symmetric_kl", {"loss.agreement": 0.1}, "loss.agreement > 0"),

@@ -140,6 +140,7 @@ ENABLES: dict[str, dict[str, Any]] = {
     "frontend.kind": {"frontend.mel_mean": -4.3, "frontend.mel_std": 9.1},
     "loss.class_weights": {"loss.kind": "binary"},  # by class, there are equally many clips
     "model.missing": {"mix.method": "dropout"},
+    "loss.translation": {"mix.method": "dropout", "model.missing": "translate"},
     "model.modalities": {"model.video.channels": USUAL, "model.audio.channels": USUAL},
     "model.video.encoder": {"model.video.channels": USUAL},
     "model.video.options": {
@@ -220,10 +221,12 @@ REFUSED_HERE = {
 }
 """By one process on a CPU, of clips of one label."""
 ELSEWHERE = {"data.num_workers", "run.compile", "data.features", "loss.set_weights",
+             "mix.neighbours",
              *(key for key in OPTIONS if key.startswith("balance."))}  # fmt: skip
 """With real processes, in test_train.py: the weights are the same to the bit. Compilation takes
-minutes: test_a_compiled_network_trains_as_the_other_does. Features: test_on_features.py. Label
-sets: test_label_sets.py. Balance of modalities: test_balance_runs.py."""
+minutes: test_a_compiled_network_trains_as_the_other_does. Features: test_on_features.py, and the
+pairing of the nearest: test_knowing_mixes.py. Label sets: test_label_sets.py. Balance of
+modalities: test_balance_runs.py."""
 
 
 class Frames(Encoder):
@@ -298,6 +301,8 @@ def cases() -> Iterator[Any]:
             continue
         choices = choices_of(key)
         for one in MANY.get(key, choices or [VALUES.get(key, value)]):
+            if (key, one) == ("mix.pairing", "nearest"):
+                continue
             marks = [] if choices else [pytest.mark.long]
             if str(one).startswith("timm:"):
                 marks += [pytest.mark.skipif(not find_spec("timm"), reason="timm is not here")]

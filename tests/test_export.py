@@ -312,6 +312,7 @@ MODELS: dict[str, ModelConfig] = {
     "bottleneck": ModelConfig(fusion="bottleneck"),
     "cross_attention": ModelConfig(fusion="cross_attention", missing="learned"),
     "average": ModelConfig(fusion="average"),
+    "translate": ModelConfig(fusion="gated", missing="translate"),
     "video": ModelConfig(modalities="video"),
     "audio": ModelConfig(modalities="audio"),
     "eat": ModelConfig(audio=AudioEncoderConfig(

@@ -218,7 +218,7 @@ def test_a_fusion_is_its_formula(name: str) -> None:
 # Presence and heads -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("missing", ["mask", "mean", "learned"])
+@pytest.mark.parametrize("missing", ["mask", "mean", "learned", "translate"])
 @pytest.mark.parametrize(("name", "heads"), HEADS)
 def test_logits_of_a_modality_do_not_depend_on_the_other(name, heads, missing) -> None:
     fusion = fusion_of(name, missing, heads)
@@ -234,7 +234,7 @@ def test_logits_of_a_modality_do_not_depend_on_the_other(name, heads, missing) -
     assert (fusion(v, other_a, here, here).audio != before.audio).any(1).all()
 
 
-@pytest.mark.parametrize("missing", ["mask", "mean", "learned"])
+@pytest.mark.parametrize("missing", ["mask", "mean", "learned", "translate"])
 @pytest.mark.parametrize("name", JOINT_FUSIONS)
 def test_shared_heads_are_the_fused_one_without_the_other_modality(name, missing) -> None:
     fusion = fusion_of(name, missing, "shared")
@@ -245,7 +245,7 @@ def test_shared_heads_are_the_fused_one_without_the_other_modality(name, missing
     torch.testing.assert_close(found.audio, fusion(v, a, ~here, here).fused)
 
 
-@pytest.mark.parametrize("missing", ["mask", "mean", "learned"])
+@pytest.mark.parametrize("missing", ["mask", "mean", "learned", "translate"])
 @pytest.mark.parametrize(("name", "heads"), HEADS)
 def test_nothing_in_place_of_a_missing_modality_matters(name, heads, missing) -> None:
     fusion, (v, a), has = fusion_of(name, missing, heads), features(), PATTERNS

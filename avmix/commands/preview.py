@@ -207,7 +207,7 @@ def _mixes(args: argparse.Namespace) -> "list[MixConfig]":
     from avmix.config import MixConfig
     from avmix.config.mix_method import METHODS
 
-    left_out = ["none", "cross", "independent", "video", "audio"]
+    left_out = ["none", "cross", "independent", "by_share", "video", "audio"]
     if args.audio_domain == "waveform":
         left_out.append("cutmix_frequency")  # a waveform has no bands
     words = [m for m in METHODS if m not in left_out] if args.method == "all" else [args.method]

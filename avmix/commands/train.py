@@ -125,6 +125,7 @@ def _train_epochs(run: Training, switched_off: Sequence[str]) -> TrainResult:
                 run.network, frontend, run.optimizer, loader, config, here, log,
                 epoch=epoch, first_step=first_step, meter=meter, average=run.average,
                 class_weight=run.class_weight, sets=run.sets, balancing=run.balancing,
+                knowledge=run.knowledge,
                 save=lambda step, epoch=epoch, best=best: save(
                     "last.pt", epoch, step, best, log.loss_sum),
             )  # fmt: skip

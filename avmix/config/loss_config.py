@@ -35,6 +35,9 @@ class LossConfig:
     """Weight of the video head, >= 0."""
     audio: float = 0.5
     """Weight of the audio head, >= 0."""
+    translation: float = 1.0
+    """Weight of the squared error of the features that `model.missing translate` predicts, >= 0;
+    only the predictors learn of it."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes, in [0, 1)."""
     agreement: float = 0.0
@@ -59,7 +62,15 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for key in ("fused", "video", "audio", "agreement", "interpolation", "contrastive"):
+        for key in (
+            "fused",
+            "video",
+            "audio",
+            "translation",
+            "agreement",
+            "interpolation",
+            "contrastive",
+        ):
             validate(getattr(self, key) >= 0, f"loss.{key}", "must be >= 0", getattr(self, key))
         for key in ("agreement_temperature", "contrastive_temperature"):
             validate(0 < getattr(self, key) < inf, f"loss.{key}", "must be > 0 and finite",

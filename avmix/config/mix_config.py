@@ -5,7 +5,7 @@ from math import inf
 from typing import Literal
 
 from avmix.config.checks import validate, validate_numbers
-from avmix.config.mix_method import parse_mix_method
+from avmix.config.mix_method import BLENDS, parse_mix_method
 
 Law = Literal["beta", "uniform", "fixed"]
 
@@ -22,6 +22,7 @@ Pairing = Literal[
     "different_class",
     "same_class",
     "different_source",
+    "nearest",
 ]
 
 
@@ -31,13 +32,20 @@ AudioDomain = Literal["log_mel", "power", "waveform"]
 Labels = Literal["sum", "max"]
 
 
+AudioLabel = Literal["area", "energy"]
+
+MOST_PARTNERS = 7
+"""Of a clip: seven and itself are the batch of a small run."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
     """Device stage 2: mixing of clips (avmix/mix/methods.py describes every method)."""
 
     method: str = "mixup"
     """METHOD[@LEVEL][+dropout]. METHOD: `mixup` (Cross-Modal Mixup, one lambda for video, audio
-    and label), `independent` (a lambda for each modality), `video`, `audio` (one of them only),
+    and label), `independent` (a lambda for each modality), `by_share` (the modality that is ahead
+    is mixed more), `video`, `audio` (one of them only),
     `cutmix_temporal`, `cutmix_spatial`, `cutmix_spatiotemporal`, `cutmix_frequency`, `energy`
     (audio by loudness), `cross` (features of video and audio with each other) or `none`. LEVEL:
     `input`, `layer` or `feature`. `+dropout`: then clips lose a modality; `dropout`: only that."""
@@ -69,8 +77,16 @@ class MixConfig:
     any order, a clip may be its own partner; `roll`: the next clip of the batch; `derangement`: any
     order, never its own partner; `second_batch`: twice batch_size clips are read, and each of the
     first half gets one of the second; `different_class`, `same_class`, `different_source`: any clip
-    that shares no class, a class, no source with it. Clips of one source are never mixed with each
-    other, whatever the pairing."""
+    that shares no class, a class, no source with it; `nearest`: one of the `neighbours` clips of
+    other sources whose kept features are most like its own. Clips of one source are never mixed
+    with each other, whatever the pairing."""
+    neighbours: int = 5
+    """Pairing `nearest`: number of clips of the batch among which a partner is drawn, >= 1."""
+    partners: int = 1
+    """Number of partners of each clip, 1 to 7. With more than one, features are mixed with weights
+    ~ Dirichlet(alpha, ..., alpha), of which Beta(alpha, alpha) is the case of one partner."""
+    share_power: float = 1.0
+    """Method `by_share`: exponent of the ratio of what both modalities have learned, > 0."""
     audio_domain: AudioDomain = "log_mel"
     """Representation of the audio that is mixed at input level. `log_mel`: a geometric mean of
     powers. `power`: mel power, before the logarithm. `waveform`: the samples, as two recordings
@@ -92,6 +108,9 @@ class MixConfig:
     labels: Labels = "sum"
     """Mixed targets. `sum`: lambda * own + (1 - lambda) * partner. `max`: the larger of both for
     each class, so that every class of either clip counts (for loss.kind binary)."""
+    audio_label: AudioLabel = "area"
+    """Own share of cut audio in the labels, of methods cutmix_temporal and cutmix_frequency: of the
+    `area`, the seconds or mel bins; or of the `energy` in them, an experiment."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -119,6 +138,19 @@ class MixConfig:
         validate(all(p >= 0 for p in self.switch.values()) and
                  (not self.switch or abs(total - 1) < 1e-6), "mix.switch",
                  "needs probabilities >= 0 that add up to 1", self.switch)  # fmt: skip
+        for key, most in (("neighbours", inf), ("partners", MOST_PARTNERS)):
+            validate(1 <= getattr(self, key) <= most, f"mix.{key}", f"must be in [1, {most}]",
+                     getattr(self, key))  # fmt: skip
+        validate(0 < self.share_power < inf, "mix.share_power", "must be > 0 and finite",
+                 self.share_power)  # fmt: skip
+        if self.partners > 1:
+            validate(self.law != "fixed", "mix.law", "must be beta or uniform for mix.partners > 1,"
+                     " whose weights are drawn", self.law)  # fmt: skip
+            for key in self.mix_methods:
+                one = parse_mix_method(key)
+                validate(one.method == "none" or (one.method in BLENDS and one.level == "feature"),
+                         "mix.partners", f"must be 1 for {key}: only features are mixed of several "
+                         "clips (mixup@feature)", self.partners)  # fmt: skip
         validate(0 < self.alpha < inf, "mix.alpha", "must be > 0 and finite", self.alpha)
         for key in ("probability", "lam", "drop_video", "drop_audio"):
             validate(0 <= getattr(self, key) <= 1, f"mix.{key}", "must be in [0, 1]",

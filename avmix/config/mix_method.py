@@ -12,6 +12,7 @@ Method = Literal[
     "none",
     "mixup",
     "independent",
+    "by_share",
     "video",
     "audio",
     "cutmix_temporal",
@@ -27,7 +28,7 @@ Level = Literal["input", "layer", "feature"]
 """Where it happens: pixels and audio, between two stages of the encoders, or on what they give."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 
-BLENDS: tuple[Method, ...] = ("mixup", "independent", "video", "audio")
+BLENDS: tuple[Method, ...] = ("mixup", "independent", "by_share", "video", "audio")
 """Methods that weigh whole tensors, and so work at every level; boxes need pixels and columns."""
 
 _METHOD: dict[str, Method] = {method: method for method in METHODS}

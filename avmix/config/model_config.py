@@ -74,7 +74,7 @@ Fusion = Literal[
     "concat", "average", "weighted", "product", "sum", "gated", "film", "bilinear",
     "cross_attention", "bottleneck",
 ]  # fmt: skip
-Missing = Literal["mask", "mean", "learned"]
+Missing = Literal["mask", "mean", "learned", "translate"]
 ModalityHeads = Literal["own", "shared"]
 Modalities = Literal["both", "video", "audio"]
 
@@ -157,7 +157,8 @@ class ModelConfig:
     modality head: only where it is surely better on them (docs/models.md)."""
     missing: Missing = "mask"
     """What stands in place of the feature of a missing modality: nothing (`mask`: it is left out),
-    the `mean` over clips, or a `learned` vector."""
+    the `mean` over clips, a `learned` vector, or what a network that is trained beside predicts
+    from the other feature (`translate`; loss.translation)."""
     heads: ModalityHeads = "own"
     """Of each modality alone: linear layers of their `own`, or the fused head, `shared`, on what
     the fusion makes of a clip without the other modality."""

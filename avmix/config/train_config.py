@@ -46,6 +46,7 @@ class TrainConfig:
             validate(self.model.shared_width > 0, "model.shared_width",
                      "must be > 0 for mixing method cross", self.model.shared_width)  # fmt: skip
         self._check_modalities(methods)
+        self._check_knowing_mixes(methods)
         if self.loss.contrastive > 0:
             validate(self.model.shared_width > 0, "model.shared_width",
                      "must be > 0 for loss.contrastive", self.model.shared_width)  # fmt: skip
@@ -112,6 +113,30 @@ class TrainConfig:
         validate(columns >= 0 or self.frontend.kind == "waveform", "clip.duration_seconds",
                  f"must hold one spectrum of frontend.n_fft (={self.frontend.n_fft}) samples",
                  self.clip.duration_seconds)  # fmt: skip
+
+    def _check_knowing_mixes(self, methods: list[MixMethod]) -> None:
+        """Raise ValueError for mixing by features or scores that are not there, and for losses of
+        pairs where a clip has several partners."""
+        validate(self.model.missing != "translate" or not self.model.joint.encoder, "model.missing",
+                 "must not be translate with model.joint.encoder: a feature that has seen the "
+                 "other modality predicts what is in it", self.model.missing)  # fmt: skip
+        mix, loss, own = self.mix, self.loss, self.model.heads == "own"
+        validate(mix.pairing != "nearest" or self.data.features != "", "mix.pairing",
+                 "must not be nearest without data.features: what clips are alike must be known "
+                 "before the network runs", mix.pairing)  # fmt: skip
+        if any(m.method == "by_share" for m in methods):
+            validate(self.model.modalities == "both", "mix.method", "must not be by_share for "
+                     f"model.modalities {self.model.modalities}: nothing is ahead",
+                     mix.method)  # fmt: skip
+            heads_learn = min(loss.video, loss.audio) > 0 or not own
+            validate(heads_learn or self.model.fusion in SCORE_FUSIONS, "loss.video and loss.audio",
+                     "must be > 0 for mix.method by_share: it goes by the modality heads, which "
+                     "would learn nothing (or model.heads shared)",
+                     min(loss.video, loss.audio))  # fmt: skip
+        if mix.partners > 1:
+            for key in ("agreement", "interpolation", "contrastive"):
+                validate(getattr(loss, key) == 0, f"loss.{key}", "is a loss of pairs: must be 0 "
+                         f"for mix.partners (={mix.partners}) > 1", getattr(loss, key))  # fmt: skip
 
     def _check_balance(self, methods: list[MixMethod]) -> None:
         """Raise ValueError for what a method of balancing cannot work with."""

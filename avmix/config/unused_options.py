@@ -80,6 +80,11 @@ _MIXES_INPUT_AUDIO = _some(
     lambda _, r: r.level == "input" and r.method not in ("none", "video"),
 )
 _LAYER = _some("a mix.method at @layer (mixup@layer)", lambda _, r: r.level == "layer")
+_BY_SHARE = _some("a mix.method by_share", lambda _, r: r.method == "by_share")
+_CUTS_AUDIO = _some(
+    "a mix.method that cuts audio (cutmix_temporal, cutmix_frequency)",
+    lambda _, r: r.method in ("cutmix_temporal", "cutmix_frequency"),
+)
 _ENERGY = _some("mix.method energy", lambda _, r: r.method == "energy")
 _CROSS = _some("mix.method cross", lambda _, r: r.method == "cross")
 _DROPOUT = _some("a mix.method with +dropout (mixup+dropout)", lambda _, r: r.dropout)
@@ -202,6 +207,9 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "mix.dominant": (_MIXES,),
     "mix.per": (_MIXES,),
     "mix.pairing": (_PAIRS,),
+    "mix.neighbours": (_is("mix.pairing", "nearest"), _PAIRS),
+    "mix.partners": (_PAIRS,),
+    "mix.share_power": (_BY_SHARE,),
     "mix.audio_domain": (_HEARS, _MIXES_INPUT_AUDIO),
     "mix.layers": (_LAYER,),
     "mix.energy_limit_db": (_ENERGY,),
@@ -210,6 +218,7 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     "mix.cross_with": (_CROSS,),
     "mix.cross_path": (_CROSS,),
     "mix.labels": (_MIXES,),
+    "mix.audio_label": (_HEARS, _CUTS_AUDIO),
     "model.missing": (
         Need(
             "a model.fusion other than weighted (whose missing modality leaves its weight to the "
@@ -243,6 +252,9 @@ _OTHER_NEEDS: dict[str, tuple[Need, ...]] = {
     ),
     "loss.video": (_SEES,),
     "loss.audio": (_HEARS,),
+    "loss.translation": (
+        Need("model.missing translate", lambda model: model.missing == "translate", "model"),
+    ),
     "loss.agreement_kind": (_over("loss.agreement"),),
     "loss.agreement_temperature": (_over("loss.agreement"),),
     "loss.agreement_confidence": (_over("loss.agreement"),),

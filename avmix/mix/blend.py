@@ -78,6 +78,26 @@ def blend(
     return mixed.to(x.dtype)
 
 
+def blend_several(
+    x: Float[Tensor, "b d"],
+    partners: Int32[Tensor, "n p"],
+    weight: Float[Tensor, " n"],
+    shares: Float[Tensor, "n p"],
+) -> Float[Tensor, "n d"]:
+    """Weighted mean of own values and those of several partners: what has weight 0 leaves no trace,
+    also where it is not a number. Half precision is mixed in float32. Differentiable."""
+    size, dtype = len(partners), torch.promote_types(x.dtype, torch.float32)
+
+    def part(values: Tensor, share: Tensor) -> Tensor:
+        share = share.to(dtype)[:, None]
+        return (values.to(dtype) * share).where(share > 0, 0)
+
+    mixed = part(x[:size], weight)
+    for number in range(partners.shape[1]):
+        mixed = mixed + part(take(x, partners[:, number]), shares[:, number])
+    return mixed.to(x.dtype)
+
+
 def inside(box: Int32[Tensor, "n bounds"], x: Float[Tensor, "b *rest"]) -> Bool[Tensor, "n *mask"]:
     """Mask of the elements inside boxes of the last axes of `x`; broadcasts over the axes
     before."""

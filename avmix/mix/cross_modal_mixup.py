@@ -126,6 +126,8 @@ class CrossModalMixup:
             pairing=pairing,
             labels=labels,
         )
+        if pairing == "nearest":
+            raise ValueError("pairing 'nearest' is for the engine of avmix only")
         if switch and method != _DEFAULT.method:
             raise ValueError(f"method {method!r} and switch {dict(switch)}: give one of them")
         self._ways = self._all_ways(switch or {method: 1.0})
@@ -228,7 +230,7 @@ class CrossModalMixup:
             raise ValueError(f"{error}; or METHOD is one of {self._names}") from None
         if mix_method.method in ("video", "audio"):
             raise ValueError(f"{word!r}: no tensor is called so, only {self._names}")
-        if mix_method.method in ("energy", "cross"):
+        if mix_method.method in ("energy", "cross", "by_share"):
             raise ValueError(f"{word!r} is for the engine of avmix only")
         if mix_method.level != "input":
             raise ValueError(

@@ -4,7 +4,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from avmix.mix.blend import blend, blend_crosswise
+from avmix.mix.blend import blend, blend_crosswise, blend_several
 from avmix.mix.mix_plan import CrossPath, PlacedPlan
 
 Hidden = TypeVar("Hidden", Tensor, list[Tensor])
@@ -29,6 +29,11 @@ class HiddenMix(NamedTuple):
     """(b) bool each: which clips have frames and audio before they are mixed, where the network
     must know."""
 
+    partners: Tensor | None = None
+    """(n p) int32, where clips have several partners."""
+    shares: tuple[Tensor, Tensor] | None = None
+    """(n p) float32 each: their weights in video and audio."""
+
     def blend(self, x: Hidden, weight: Tensor) -> Hidden:
         """(b ...) -> (n ...): mix whole tensors with their partners'."""
         if isinstance(x, list):
@@ -39,6 +44,12 @@ class HiddenMix(NamedTuple):
         """(b dv), (b da) -> (n dv), (n da): mix features, where the level is feature."""
         if self.stage is not None:
             return video, audio
+        if self.partners is not None and self.shares is not None:
+            of_video, of_audio = self.shares
+            return (
+                blend_several(video, self.partners, self.video, of_video),
+                blend_several(audio, self.partners, self.audio, of_audio),
+            )
         if self.path is None:
             return self.blend(video, self.video), self.blend(audio, self.audio)
         return blend_crosswise(video, audio, self.partner, self.video, self.path)
@@ -50,11 +61,17 @@ def hidden_mix(plan: PlacedPlan, has: tuple[Tensor, Tensor] | None = None) -> Hi
     what = plan.plan
     if what.level == "input":
         return None
+    video, audio = plan.part("video"), plan.part("audio")
+    shares = None
+    if video.shares is not None and audio.shares is not None:
+        shares = video.shares, audio.shares
     return HiddenMix(
         stage=what.stage,
         path=what.path,
         partner=plan.partner,
-        video=plan.part("video").weight,
-        audio=plan.part("audio").weight,
+        video=video.weight,
+        audio=audio.weight,
         has=has,
+        partners=plan.partners,
+        shares=shares,
     )

@@ -16,6 +16,7 @@ import numpy as np
 from avmix.config import MixConfig
 from avmix.config.mix_method import Method
 from avmix.mix.boxes import Cut, Grids, draw_band, draw_interval, draw_rectangle, everything
+from avmix.mix.by_share import raised
 from avmix.mix.mix_plan import Box, MixPlan, Part, with_presence
 from avmix.mix.pairing import Pairs
 
@@ -47,6 +48,20 @@ def draw_independent(pairs: Pairs, lam: Mapping[str, Sequence[float]], grids: Gr
     label is their mean.
     """
     return _blended("independent", pairs, lam, grids)
+
+
+def draw_by_share(
+    pairs: Pairs, lam: Sequence[float], exponents: Mapping[str, float], grids: Grids
+) -> MixPlan:
+    """Mixup that mixes the modality more that is ahead: a lambda for each modality, made of one by
+    the exponents of `avmix.mix.by_share`, where the formula is. A modality without one has 1.
+
+    Labels as of `draw_independent`; with exponents of 1 all is as `draw_mixup` has it.
+    """
+    weights = np.array([[own, 1 - own] for own in lam]).reshape(-1, 2)
+    by_name = {name: raised(weights, exponents.get(name, 1.0))[:, 0].tolist()
+               for name in pairs.names}  # fmt: skip
+    return _blended("by_share", pairs, by_name, grids)
 
 
 def draw_only(name: Method, pairs: Pairs, lam: Sequence[float], grids: Grids) -> MixPlan:

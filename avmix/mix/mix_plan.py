@@ -48,6 +48,8 @@ class Part:
     """None: everything."""
     shape: tuple[int, ...] = ()
     """Lengths of the axes that the boxes are cut from."""
+    shares: tuple[tuple[float, ...], ...] | None = None
+    """Where clips have several partners: the weight of each of them, clip by clip."""
 
     @property
     def lam(self) -> tuple[float, ...]:
@@ -67,12 +69,15 @@ class Part:
 
     def check(self, size: int) -> None:
         """Raise ValueError where this cannot be carried out for `size` clips."""
-        for name in ("weight", "present", "box"):
+        for name in ("weight", "present", "box", "shares"):
             values = getattr(self, name)
             if values is not None and len(values) != size:
                 raise ValueError(f"{self.name}: {len(values)} of {name} for {size} partners")
         if not all(0 <= w <= 1 for w in self.weight):
             raise ValueError(f"{self.name}: weights must be in [0, 1], got {self.weight}")
+        for own, row in zip(self.weight, self.shares or (), strict=False):
+            if not all(0 <= w <= 1 for w in row) or abs(math.fsum((own, *row)) - 1) > 1e-6:
+                raise ValueError(f"{self.name}: weights must add up to 1, got {own} and {row}")
         for box in self.box or ():
             ranges = zip(box[0::2], box[1::2], self.shape, strict=False)
             if len(box) != 2 * len(self.shape) or not all(0 <= a <= b <= n for a, b, n in ranges):
@@ -97,6 +102,8 @@ class MixPlan:
     """Method `cross`: how features of two modalities are mixed."""
     energy_limit_db: float | None = None
     """Method `energy`: largest difference of loudness that is made up for."""
+    partners: tuple[tuple[int, ...], ...] | None = None
+    """Places of all partners of each clip, where there are several (`avmix.mix.several`)."""
 
     def __post_init__(self) -> None:
         """Raises ValueError where lengths differ, a partner is not among the inputs, a weight is
@@ -120,6 +127,16 @@ class MixPlan:
             )
         if (self.method == "cross") != (self.path is not None):
             raise ValueError(f"method {self.method} does not go with path {self.path}")
+        rows = self.partners or ()
+        if rows and (len(rows) != self.size or not all(
+            len(row) == len(rows[0]) and all(0 <= j < self.num_inputs for j in row) for row in rows
+        )):  # fmt: skip
+            raise ValueError(f"partners must be as many places of each clip, got {rows}")
+        for part in self.parts:
+            if [len(row) for row in part.shares or ()] != [len(row) for row in rows]:
+                raise ValueError(f"{part.name}: shares {part.shares} are not of {rows}")
+        if rows and self.level != "feature":
+            raise ValueError(f"several clips are mixed at feature level, not at {self.level}")
         if self.level != "input" and any(part.box is not None for part in self.parts):
             raise ValueError(f"boxes are cut at input level, not at {self.level}")
 
@@ -153,6 +170,19 @@ class MixPlan:
         return tuple(found)
 
     @property
+    def shares(self) -> tuple[tuple[float, ...], ...] | None:
+        """Where clips have several partners: the weight of each in the label of a head that sees
+        every modality, as `lam` is of the own one."""
+        if self.partners is None:
+            return None
+        found = []
+        for i, row in enumerate(self.partners):
+            seen = [part.shares[i] for part in self.parts if part.shares and part.present[i]]
+            found.append(tuple(math.fsum(one) / len(seen) for one in zip(*seen, strict=True))
+                         if seen else (0.0,) * len(row))  # fmt: skip
+        return tuple(found)
+
+    @property
     def mixes(self) -> bool:
         """True when any modality of any clip is mixed."""
         return any(part.mixes for part in self.parts)
@@ -166,8 +196,10 @@ class MixPlan:
     def of_one(self, place: int) -> "MixPlan":
         """The mix of one clip of the batch, for two inputs: the clip and its partner.
 
-        Raises ValueError where there is no such place.
+        Raises ValueError where there is no such place, and where clips have several partners.
         """
+        if self.partners is not None:
+            raise ValueError("the plan mixes several clips at once, which are no pair")
         if not 0 <= place < self.size:
             raise ValueError(f"the plan is of {self.size} clips, there is no clip {place}")
         parts = tuple(
@@ -208,6 +240,9 @@ class MixPlan:
                 np.array(part.present, np.int32),
                 np.array(part.box or (), np.int32).ravel(),
             ]
+        if self.partners is not None:
+            blocks += [np.array(self.partners, np.int32).ravel(), _packed(self.shares)]
+            blocks += [_packed(part.shares) for part in self.parts]
         packed = torch.from_numpy(np.concatenate(blocks))
         if device.type == "cuda":
             packed = packed.pin_memory().to(device, non_blocking=True)
@@ -226,7 +261,14 @@ class MixPlan:
                     box=None if part.box is None else box.view(self.size, 2 * len(part.shape)),
                 )
             )
-        return PlacedPlan(plan=self, partner=partner, lam=lam, parts=tuple(placed))
+        if self.partners is None:
+            return PlacedPlan(plan=self, partner=partner, lam=lam, parts=tuple(placed))
+        partners = next(pieces).view(self.size, -1)
+        shares, *of_parts = (piece.view(torch.float32).view(self.size, -1) for piece in pieces)
+        parts = tuple(replace(part, partners=partners, shares=own)
+                      for part, own in zip(placed, of_parts, strict=True))  # fmt: skip
+        return PlacedPlan(plan=self, partner=partner, lam=lam, parts=parts, partners=partners,
+                          shares=shares)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +286,10 @@ class PlacedPart:
     """(n) bool"""
     box: Tensor | None
     """(n, 2 * axes) int32"""
+    partners: Tensor | None = None
+    """(n p) int32, where clips have several partners"""
+    shares: Tensor | None = None
+    """(n p) float32, likewise"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +302,10 @@ class PlacedPlan:
     lam: Tensor
     """(n) float32, of the label of a head that sees every modality"""
     parts: tuple[PlacedPart, ...]
+    partners: Tensor | None = None
+    """(n p) int32, where clips have several partners"""
+    shares: Tensor | None = None
+    """(n p) float32, as `lam` of each partner"""
 
     def part(self, name: str) -> PlacedPart:
         """As `MixPlan.part`."""
@@ -290,6 +340,10 @@ def with_presence(plan: MixPlan, present: Mapping[str, Sequence[bool]]) -> MixPl
     """Copy of the plan with other modalities present after mixing."""
     parts = tuple(replace(part, present=tuple(present[part.name])) for part in plan.parts)
     return replace(plan, parts=parts)
+
+
+def _packed(shares: tuple[tuple[float, ...], ...] | None) -> np.ndarray:
+    return np.array(shares, np.float32).ravel().view(np.int32)
 
 
 def _read(kind: Any, value: Any, name: str) -> Any:

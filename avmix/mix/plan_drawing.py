@@ -9,6 +9,7 @@ from avmix.config import MixConfig
 from avmix.config.mix_method import MixMethod, parse_mix_method
 from avmix.mix.boxes import Grids
 from avmix.mix.methods import (
+    draw_by_share,
     draw_cross,
     draw_cutmix_frequency,
     draw_cutmix_spatial,
@@ -23,6 +24,9 @@ from avmix.mix.methods import (
 )
 from avmix.mix.mix_plan import MixPlan
 from avmix.mix.pairing import Clips, Pairs, draw_partners, pairs_of
+from avmix.mix.several import draw_several
+
+_EQUAL: dict[str, float] = {}
 
 
 def draw_plan(
@@ -32,28 +36,34 @@ def draw_plan(
     *,
     shared: np.random.Generator,
     own: np.random.Generator,
+    exponents: Mapping[str, float] = _EQUAL,
 ) -> MixPlan:
     """Draw the mixing plan of a batch.
 
     `shared` decides what all processes must agree on, method and layer; `own` all the rest. What is
     drawn from either does not depend on `probability` or on the methods, so that changing these
-    leaves partners and lambdas as they were. Raises ValueError where the batch does not suit the
-    pairing, or the grids the method.
+    leaves partners and lambdas as they were. `exponents`: of the modalities, for the method
+    `by_share` (`avmix.mix.by_share`); 1 where not given. Raises ValueError where the batch does not
+    suit the pairing, or the grids the method.
     """
     coin, choice, depth = shared.random(3)
     mix_method = _choose(config.mix_methods, choice) if coin < config.probability else _AS_IT_IS
     stage = config.layers[int(depth * len(config.layers))] if mix_method.level == "layer" else None
+
+    drop = {"video": config.drop_video, "audio": config.drop_audio}
+    if config.partners > 1:
+        plan = draw_several(mix_method, config, clips, exponents, own, MAX_MODALITIES)
+        return draw_dropout(drop, plan, own) if mix_method.dropout else plan
 
     pairs = pairs_of(draw_partners(config, clips, own), clips)
     lam = draw_lam(config, pairs.size, own)
     numbers = own.random((pairs.size, 6))
     if config.per == "batch":
         numbers[:] = numbers[0]
-    plan = _method(mix_method, config, pairs, grids, lam, numbers)
+    plan = _method(mix_method, config, pairs, grids, lam, numbers, exponents)
     if mix_method.level != plan.level:  # blends of whole tensors, moved into the network
         parts = tuple(replace(part, domain="features") for part in plan.parts)
         plan = replace(plan, level=mix_method.level, stage=stage, parts=parts)
-    drop = {"video": config.drop_video, "audio": config.drop_audio}
     return draw_dropout(drop, plan, own) if mix_method.dropout else plan
 
 
@@ -77,6 +87,7 @@ def _method(
     grids: Grids,
     lam: np.ndarray,
     numbers: np.ndarray,
+    exponents: Mapping[str, float],
 ) -> MixPlan:
     """Lambdas are in the columns of `lam`, one for each modality; `numbers` are in [0, 1)."""
     one = lam[:, 0].tolist()
@@ -88,6 +99,8 @@ def _method(
         case "independent":
             by_name = {name: lam[:, k].tolist() for k, name in enumerate(pairs.names)}
             return draw_independent(pairs, by_name, grids)
+        case "by_share":
+            return draw_by_share(pairs, one, exponents, grids)
         case "video" | "audio":
             return draw_only(mix_method.method, pairs, one, grids)
         case "cutmix_temporal":

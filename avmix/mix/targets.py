@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from avmix.mix.blend import blend
+from avmix.mix.blend import blend, blend_several
 from avmix.mix.mix_plan import PlacedPlan
 from avmix.types import Heads
 
@@ -37,8 +37,8 @@ def mixed_targets(
     """
     own = target if isinstance(target, Heads) else Heads(target, target, target)
     video, audio = plan.part("video"), plan.part("audio")
-    seen = mixed_target(plan, video.lam, own.video, labels)
-    heard = mixed_target(plan, audio.lam, own.audio, labels)
+    seen = mixed_target(plan, video.lam, own.video, labels, video.shares)
+    heard = mixed_target(plan, audio.lam, own.audio, labels, audio.shares)
     if isinstance(target, Heads) and several:
         fused = _union(plan, own, Heads(fused=seen, video=seen, audio=heard), labels)
     elif isinstance(target, Heads):
@@ -47,7 +47,7 @@ def mixed_targets(
         left = torch.where(has_audio, heard, seen)
         fused = torch.where(has_video & has_audio, both, left)
     else:
-        fused = mixed_target(plan, plan.lam, target, labels)
+        fused = mixed_target(plan, plan.lam, target, labels, plan.shares)
     return Heads(fused=fused, video=seen, audio=heard)
 
 
@@ -56,9 +56,10 @@ def mixed_target(
     lam: Float[Tensor, " n"],
     target: Float[Tensor, "b k"],
     labels: Literal["sum", "max"] = "sum",
+    shares: Float[Tensor, "n p"] | None = None,
 ) -> Float[Tensor, "n k"]:
     """Mixed target of one head. `sum`: lam * own + (1 - lam) * partner; a class that both have
-    keeps its whole weight.
+    keeps its whole weight. `shares`: weights of several partners, in place of 1 - lam.
 
     `max`: every class that is in the mix at all, with the larger of both values; for binary losses.
     """
@@ -69,10 +70,29 @@ def mixed_target(
         )
     plan.plan.for_size(target.shape[0])
     if labels == "sum":
-        return blend(target, plan.partner, lam)
-    own, other = target[: plan.plan.size], target[plan.partner]
-    own = own.where(lam[:, None] > 0, 0)
-    return _larger(own, other.where(lam[:, None] < 1, 0))
+        if shares is None or plan.partners is None:
+            return blend(target, plan.partner, lam)
+        return blend_several(target, plan.partners, lam, shares)
+    found, *others = (
+        y.where(weight[:, None] > 0, 0) for y, weight in _members(plan, target, lam, shares)
+    )
+    for other in others:
+        found = _larger(found, other)
+    return found
+
+
+def _members(
+    plan: PlacedPlan,
+    target: Float[Tensor, "b k"],
+    lam: Float[Tensor, " n"],
+    shares: Float[Tensor, "n p"] | None,
+) -> list[tuple[Float[Tensor, "n k"], Float[Tensor, " n"]]]:
+    """Targets of all that is in each mix, and its weights: the clip's own, then each partner's."""
+    own = (target[: plan.plan.size], lam)
+    if shares is None or plan.partners is None:
+        return [own, (target[plan.partner], 1 - lam)]
+    partners = zip(plan.partners.T, shares.T, strict=True)
+    return [own, *((target[partner], weight) for partner, weight in partners)]
 
 
 def _larger(a: Float[Tensor, "n k"], b: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
@@ -96,15 +116,13 @@ def _union(
     if labels == "max":
         return _larger(*(head.where(part.present[:, None], 0) for part, _, head in parts))
     total = torch.zeros_like(mixed.video)
-    for of_own in (True, False):
+    members = [_members(plan, y.nan_to_num(0.0), part.lam, part.shares) for part, y, _ in parts]
+    for clip in zip(*members, strict=True):
         largest, labelled, weighted = (torch.zeros_like(total) for _ in range(3))
-        for part, target, _ in parts:
-            target = target.nan_to_num(0.0)
-            y = target[: plan.plan.size] if of_own else target[plan.partner]
+        for (part, _, _), (y, weight) in zip(parts, clip, strict=True):
             y = y.where(part.present[:, None], 0)
-            weight = (part.lam if of_own else 1 - part.lam)[:, None]
             largest = torch.maximum(largest, y)
-            labelled, weighted = labelled + y, weighted + weight * y
+            labelled, weighted = labelled + y, weighted + weight[:, None] * y
         total += largest * weighted / labelled.masked_fill(labelled == 0, 1)
     unknown = [head.isnan() & part.present[:, None] for part, _, head in parts]
     return total.clamp(max=1).masked_fill(unknown[0] | unknown[1], torch.nan)

@@ -46,6 +46,8 @@ class Output(NamedTuple):
     """(b k) of each head."""
     features: Features
     """That the logits were made from."""
+    translation: Float[Tensor, ""] | None = None
+    """In training with model.missing translate: error of the predicted features."""
 
 
 class LateFusionClassifier(nn.Module):
@@ -122,7 +124,10 @@ class LateFusionClassifier(nn.Module):
         """Logits of each head and the features under them; `has_*`: what of a clip, after mixing,
         may be used."""
         features = self.encode(video, audio, mix, (has_video, has_audio))
-        return Output(self._heads(features, (has_video, has_audio)), features)
+        heads, translation = self.fusion.with_translation(*features, has_video, has_audio)
+        if self.guard is not None:
+            heads = self.guard(heads, has_video, has_audio)
+        return Output(heads, features, translation)
 
     def _heads(self, features: Features, has: Has) -> Heads:
         """Logits of each head from the features."""

@@ -115,6 +115,18 @@ class Frontend(nn.Module):
             log_mel = mix_part(part, log_mel)
         return log_mel if log_mel.ndim == 4 else log_mel.unsqueeze(1)
 
+    def energy(
+        self, audio: Float[Tensor, "b *c s"], domain: str
+    ) -> Float[Tensor, "b m f"] | Float[Tensor, "b s"]:
+        """Energy of each cell that boxes of `domain` are cut from, the sum over channels: mel
+        power, or of domain waveform the squares of samples."""
+        if self._mel is None or domain == "waveform":
+            cells = audio.float().square()
+            return cells if audio.ndim == 2 else cells.sum(1)
+        power = torch.cat([self._mel(chunk) for chunk in self._chunks(audio.float())])
+        power = power.unflatten(0, audio.shape[:-1])
+        return power if power.ndim == 3 else power.sum(1)
+
     def waveform(
         self, audio: Float[Tensor, "b *c s"], plan: PlacedPlan | None = None
     ) -> Float[Tensor, "n channels s"]:

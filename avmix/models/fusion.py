@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from avmix.config import Missing, ModalityHeads
+from avmix.models.translation import Translation
 from avmix.types import Heads
 
 MOMENTUM = 0.1
@@ -88,9 +89,10 @@ class Fusion(nn.Module, ABC):
 
     * `mask`: zeros, and the modality is left out of every mean, gate and attention;
     * `mean`: the mean of the feature over clips, which is the bias of its normalisation;
-    * `learned`: a vector that is learned, zeros at first.
+    * `learned`: a vector that is learned, zeros at first;
+    * `translate`: what a network predicts from the other feature, normalised as well.
 
-    With `mean` and `learned` the modality then takes part as if the clip had it.
+    With all but `mask` the modality then takes part as if the clip had it.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Fusion(nn.Module, ABC):
         if missing == "learned":
             self.missing_video = nn.Parameter(torch.zeros(num_video))
             self.missing_audio = nn.Parameter(torch.zeros(num_audio))
+        self.translation = Translation(num_video, num_audio) if missing == "translate" else None
 
     def forward(
         self,
@@ -114,15 +117,29 @@ class Fusion(nn.Module, ABC):
         has_audio: Bool[Tensor, " b"],
     ) -> Heads:
         """Logits (b k) of each head."""
+        return self.with_translation(video, audio, has_video, has_audio)[0]
+
+    def with_translation(
+        self,
+        video: Float[Tensor, "b dv"],
+        audio: Float[Tensor, "b da"],
+        has_video: Bool[Tensor, " b"],
+        has_audio: Bool[Tensor, " b"],
+    ) -> tuple[Heads, Float[Tensor, ""] | None]:
+        """Logits (b k) of each head, and in training with `missing` translate the loss of the
+        predictions (`Translation.loss`)."""
         video = self.norm_video(video, has_video)
         audio = self.norm_audio(audio, has_audio)
+        loss = None
+        if self.translation is not None and self.training:
+            loss = self.translation.loss(video, audio, has_video & has_audio)
         if self.missing != "mask":
             no_video, no_audio = self._in_place(video, audio)
             video = torch.where(has_video[:, None], video, no_video)
             audio = torch.where(has_audio[:, None], audio, no_audio)
             has_video, has_audio = torch.ones_like(has_video), torch.ones_like(has_audio)
         video, audio = self.dropout(video), self.dropout(audio)
-        return self.heads(video, audio, has_video, has_audio)
+        return self.heads(video, audio, has_video, has_audio), loss
 
     def _in_place(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """What stands in place of each feature where it is missing, as large as the features."""
@@ -133,6 +150,9 @@ class Fusion(nn.Module, ABC):
                 found = self.norm_video.bias, self.norm_audio.bias
             case "learned":
                 found = self.missing_video, self.missing_audio
+            case "translate":
+                assert self.translation is not None
+                return self.translation(video, audio)
         return found[0].to(video.dtype).expand_as(video), found[1].to(audio.dtype).expand_as(audio)
 
     @abstractmethod

@@ -15,6 +15,7 @@ from avmix.config import TrainConfig, from_yaml, to_yaml
 from avmix.system.atomic_files import replacing
 from avmix.training.balance_state import BalanceState
 from avmix.training.chance_level import ChanceHistory
+from avmix.training.mix_sums import checked_sums
 from avmix.training.runtime import Rounding
 
 FORMAT = 1
@@ -66,6 +67,9 @@ class Checkpoint:
     None: it was trained on clips."""
     balance: BalanceState | None = None
     """What the method of balancing carries on; None: an older version wrote the checkpoint."""
+    mix_sums: tuple[float, ...] | None = None
+    """What mixing knows of the modalities (`avmix.training.mix_sums`); None: an older version wrote
+    the checkpoint."""
     digest: str | None = None
     """SHA-256 of everything else, which `save` computes and `load` compares; None: an older version
     wrote the checkpoint, and damage of it may go unnoticed."""
@@ -77,7 +81,8 @@ class Checkpoint:
         return "the checkpoint is of an older version and has no digest: damage is not noticed"
 
 
-_SINCE_THEN = ("chance", "loss_sum", "rounding", "average", "features", "balance", "digest")
+_SINCE_THEN = ("chance", "loss_sum", "rounding", "average", "features", "balance", "mix_sums",
+               "digest")  # fmt: skip
 """Fields that checkpoints of older versions of the same format do not have."""
 
 
@@ -138,9 +143,10 @@ def load(path: Path) -> Checkpoint:
         values["chance"] = ChanceHistory(**values["chance"])
     if values["rounding"] is not None:
         values["rounding"] = Rounding(**values["rounding"])
-    if values["balance"] is not None:
+    if values["balance"] is not None or values["mix_sums"] is not None:
         try:
-            values["balance"] = BalanceState(**values["balance"])
+            values["balance"] = values["balance"] and BalanceState(**values["balance"])
+            values["mix_sums"] = values["mix_sums"] and checked_sums(values["mix_sums"])
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}") from None
     found = Checkpoint(**{name: values[name] for name in Checkpoint.__slots__})

@@ -15,9 +15,11 @@ from avmix.data.loader import TrainLoader
 from avmix.label_sets import LabelSet
 from avmix.mix import Clips, clip_grids, draw_plan, mixed_targets
 from avmix.mix.clip_grid import FEATURE_GRIDS
+from avmix.mix.evidence import CUTS, with_audio_share
 from avmix.mix.hidden_mix import hidden_mix
 from avmix.mix.mix_plan import PlacedPlan
 from avmix.models.classifier import Output
+from avmix.models.frontend import Frontend
 from avmix.models.on_features import AnyFrontend
 from avmix.rng import rng
 from avmix.training.balance.balancing import Balancing
@@ -31,6 +33,7 @@ from avmix.training.losses import (
     where_known,
 )
 from avmix.training.measurements import GradNorms, StepRecord, Stopwatch
+from avmix.training.mix_knowledge import MixKnowledge
 from avmix.training.optimizer import Towers, lr_at, towers_of
 from avmix.training.runlog import RunLog
 from avmix.training.runtime import Runtime
@@ -55,6 +58,7 @@ def train_one_epoch(
     class_weight: Float[Tensor, " k"] | None = None,
     sets: Sequence[LabelSet] = (),
     balancing: Balancing | None = None,
+    knowledge: MixKnowledge | None = None,
 ) -> Stopwatch:
     """Train on steps `first_step` to the last of `epoch`; returns where the time went.
 
@@ -62,8 +66,9 @@ def train_one_epoch(
     every `run.save_every` steps with the number of the step that comes next. `meter` adds up what
     the heads do in the epoch; it goes on with its sums where `first_step` is not 0. `average`
     follows the weights. `class_weight` and `sets`: of `head_losses`. `balancing`: of the
-    modalities; None: none.
+    modalities; None: none. `knowledge`: what mixing knows so far; None: nothing.
     """
+    knowledge = knowledge or MixKnowledge(config=config.mix)
     balancing = balancing or Balancing(config=BalanceConfig())
     seed, optim, num_steps = config.run.seed, config.optim, loader.num_steps
     mix = mix_of_epoch(config.mix, epoch, optim.epochs)
@@ -84,10 +89,11 @@ def train_one_epoch(
         check(batch, loader.paths)
         plan = draw_plan(
             mix,
-            clips_of(batch),
+            knowledge.clips(clips_of(batch), batch),
             grids,
             shared=rng(seed, epoch, "mix_shared", step),
             own=rng(seed, epoch, "mix", step, runtime.rank),
+            exponents=knowledge.exponents,
         )
         plan = balancing.left_out(plan, (seed, epoch, step, runtime.rank))
         log.plan(plan, epoch, step, batch.row)
@@ -105,6 +111,7 @@ def train_one_epoch(
             )
             # Second: what autocast casts here, without gradient, must not serve the other pass.
             clean = clean_pass(network, frontend, batch) if with_clean else None
+        placed = by_evidence(mix, placed, frontend, batch)
         target = targets_of_mix(placed, batch, config.mix.labels, several)
         present = where_known(presence(has_video, has_audio), target)
         losses = head_losses(
@@ -113,6 +120,9 @@ def train_one_epoch(
         )  # fmt: skip
         meter.add(losses, target, present)
         balancing.observe(
+            mixed.logits, target, present, runtime, binary=config.loss.binary, sets=sets
+        )
+        knowledge.observe(
             mixed.logits, target, present, runtime, binary=config.loss.binary, sets=sets
         )
         consistency = consistency_losses(
@@ -204,6 +214,21 @@ def targets_of_mix(
     that of the remaining one. `several`: clips have several labels (`mixed_targets`)."""
     own = batch.target if batch.audio_target is None else targets_of(batch)
     return mixed_targets(plan, own, labels, several=several)
+
+
+def by_evidence(
+    mix: MixConfig, plan: PlacedPlan, frontend: AnyFrontend, batch: Batch
+) -> PlacedPlan:
+    """The plan with labels by the energy of cut audio where mix.audio_label asks for it; it costs
+    the spectrograms once more."""
+    if mix.audio_label == "area" or plan.plan.method not in CUTS or not isinstance(
+        frontend, Frontend
+    ):  # fmt: skip
+        return plan
+    audio = batch.audio * batch.has_audio.view(-1, *[1] * (batch.audio.ndim - 1))
+    with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
+        energy = frontend.energy(audio, plan.plan.part("audio").domain)
+    return with_audio_share(plan, energy)
 
 
 def clean_pass(network: nn.Module, frontend: AnyFrontend, batch: Batch) -> Output:

@@ -126,6 +126,8 @@ def consistency_losses(
             )
             for columns, weight in parts
         ])  # fmt: skip
+    if mixed.translation is not None:
+        found["translation"] = mixed.translation
     if clean is None:
         return found
     if config.interpolation > 0:

@@ -39,6 +39,8 @@ from avmix.training.engine import seed_torch
 from avmix.training.label_setup import with_labels
 from avmix.training.layer_decay import empty_clip
 from avmix.training.measurements import NO_STEP, LossSum
+from avmix.training.mix_knowledge import MixKnowledge
+from avmix.training.mix_sums import NOTHING
 from avmix.training.optimizer import build_optimizer
 from avmix.training.run_data import RunData, no_val, of_clips, of_features
 from avmix.training.runtime import Rounding, Runtime
@@ -79,6 +81,8 @@ class Training:
     """Of heads that learn nothing; at `state`, like all of this."""
     balancing: Balancing
     """Of the modalities; at `state`."""
+    knowledge: MixKnowledge
+    """Of mixing; at `state`."""
     class_weight: Tensor | None
     """(k) of the classes in the loss; None: 1 each."""
     sets: tuple[LabelSet, ...]
@@ -113,6 +117,7 @@ class Training:
                           optimizer=self.optimizer.state_dict(),
                           chance=self.meter.state(),
                           balance=self.balancing.state(),
+                          mix_sums=self.knowledge.sums,
                           loss_sum=loss_sum,
                           rounding=self.rounding)  # fmt: skip
             checkpoint.save(Path(self.config.run.out) / name, now)
@@ -176,7 +181,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
                    average=average and average.model.state_dict(),
                    chance=chance_level.initial_history(len(classes), several), loss_sum=NO_STEP,
                    features=data.kept and data.kept.header.identity_text,
-                   balance=balancing.state(),
+                   balance=balancing.state(), mix_sums=NOTHING,
                    digest=""),
     )  # fmt: skip
     checkpoint.load_weights(out / "last.pt", state, model)
@@ -197,6 +202,7 @@ def build(config: TrainConfig, here: Runtime, at_end: ExitStack) -> Training:
                     loader=data.loader, val=data.val, held_out=held_out, model=model,
                     network=network, frontend=frontend, optimizer=optimizer, average=average,
                     meter=meter, balancing=balancing, class_weight=class_weight, state=state,
+                    knowledge=MixKnowledge(config=config.mix, sums=state.mix_sums or NOTHING),
                     notice=notice, expected=expected, sets=sets)  # fmt: skip
 
 

@@ -105,6 +105,11 @@ SOURCES = {
     ),
     "fewshot": ("avmix/synth",),
     "fuzz": ("avmix/decode", "avmix/types.py", "tests/fuzz_damage.py", "tests/fuzz_media.py"),
+    "guard_simulation": (
+        "avmix/evaluation/guard_fit.py",
+        "avmix/evaluation/resampling.py",
+        "benchmarks/guard_simulation.py",
+    ),
     "learning": (
         "avmix/models",
         "benchmarks/training/network_look.py",
@@ -117,6 +122,16 @@ SOURCES = {
         "avmix/tools/leaks.py",
     ),
     "mix": ("avmix/models/frontend.py", "avmix/models/spectrograms.py", "avmix/mix"),
+    "mixing_that_knows": (
+        "avmix/data/feature_loader.py",
+        "avmix/mix",
+        "avmix/models/fusion.py",
+        "avmix/models/translation.py",
+        "avmix/training/engine.py",
+        "avmix/training/losses.py",
+        "avmix/training/mix_knowledge.py",
+        "benchmarks/mixing_that_knows.py",
+    ),
     "models": (
         "avmix/mix",
         "avmix/models",

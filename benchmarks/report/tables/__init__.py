@@ -18,6 +18,8 @@ from report.tables.few_shot_training import (
     trained_features_table,
 )
 from report.tables.fuzzing import fuzz_table
+from report.tables.guard_simulation import guard_simulation_table
+from report.tables.knowing_mixes import knowing_mixes_tables
 from report.tables.mixing import mix_summary, mix_table
 from report.tables.model_steps import models_table
 from report.tables.preparing import leaks_table, prepare_table, rows_table
@@ -36,8 +38,10 @@ _BY_KIND = {
     "few_shot_features": few_shot_training_table,
     "fuzz": fuzz_table,
     "mix": mix_table,
+    "mixing_that_knows": knowing_mixes_tables,
     "fewshot": fewshot.fewshot_table,
     "augment": augment_tables,
+    "guard_simulation": guard_simulation_table,
     "leaks": leaks_table,
     "learning": learning.learning_table,
     "models": models_table,
