@@ -23,6 +23,8 @@ from avmix.training.checkpoint import CheckpointError
 from avmix.training.measurements import StepRecord, Stopwatch
 from avmix.training.runlog import RunLog
 
+pytestmark = pytest.mark.long
+
 SHARED = {"model.shared_width": 4, "optim.epochs": 2, "optim.warmup_epochs": 0.0,
           "optim.lr": 0.02, "run.save_every": 1, "data.val_split": ""}  # fmt: skip
 METHODS: dict[str, dict[str, Any]] = {

@@ -1,5 +1,6 @@
 """What a guarded fusion loses, where the truth is known: benchmarks/guard_simulation.py."""
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def simulation(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import guard_simulation
-
-    return guard_simulation
+    return import_module("guard_simulation")
 
 
 def test_heads_know_what_the_world_says(simulation) -> None:

@@ -34,6 +34,8 @@ from tests.command_line import main
 from tests.media import beep_times, draw_audio, write_flash_beep
 from tests.recipes_media import ROOT
 
+pytestmark = pytest.mark.long
+
 SMALL = {"fps": 25, "seconds": 2, "events_seconds": (0.4, 1.2), "size": (64, 48)}
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

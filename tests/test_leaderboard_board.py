@@ -20,6 +20,8 @@ from avmix.leaderboard.board import board_page, modality_of, pooled
 from avmix.leaderboard.result import read_result, write_result
 from avmix.leaderboard.tables import tables_of
 
+pytestmark = pytest.mark.long
+
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\u202e"
 
 

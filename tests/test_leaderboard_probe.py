@@ -15,6 +15,8 @@ from avmix.leaderboard import leaderboard_command
 from avmix.leaderboard.admission import admit
 from avmix.leaderboard.result import result_files
 
+pytestmark = pytest.mark.long
+
 CARD = """\
 id: probed
 title: A probe of kept features

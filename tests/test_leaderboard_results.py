@@ -15,6 +15,8 @@ from avmix.leaderboard.packed_predictions import pack, unpack
 from avmix.leaderboard.result import SCHEMA, ResultError, read_result, result_files, write_result
 from avmix.leaderboard.result_schema import schema
 
+pytestmark = pytest.mark.long
+
 COMMITTED = Path(__file__).parents[1] / "benchmarks/results/leaderboard"
 
 

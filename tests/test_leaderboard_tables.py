@@ -19,6 +19,8 @@ from avmix.leaderboard.exports import export
 from avmix.leaderboard.table_text import cell, latex, markdown, text_of
 from avmix.leaderboard.tables import Table, tables_of
 
+pytestmark = pytest.mark.long
+
 PLACES = [(split, seed) for split in ("one", "two") for seed in (0, 1)]
 SKILL, FIRST = {"plain": 0.8, "mixed": 1.6}, {"plain": 0, "mixed": 100}
 

@@ -67,6 +67,7 @@ SWITCHED_OFF: list[tuple[str, dict[str, Any], str]] = [
     ("mix.dominant", {"mix.probability": 0.0}, "a mix.method that mixes"),
     ("mix.per", {"mix.switch": {"none": 1.0, "mixup": 0.0}}, "a mix.method that mixes"),
     ("mix.pairing", {"mix.method": "cross", "model.shared_width": 4}, "with a partner"),
+    ("mix.partners", {"mix.method": "dropout"}, "with a partner"),
     ("mix.audio_domain", {"mix.method": "mixup@feature"}, "audio at input level"),
     ("mix.audio_domain", {"mix.method": "video"}, "audio at input level"),
     ("mix.layers", {"mix.method": "mixup@feature"}, "a mix.method at @layer"),

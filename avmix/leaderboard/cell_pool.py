@@ -36,7 +36,7 @@ def run_here(jobs: Sequence[Job], folders: Mapping[str, Path], at_once: int) -> 
             }
             for future in as_completed(waiting):
                 yield _ended(waiting[future], future)
-        finally:  # interrupted, or nobody asks for the rest
+        finally:  # interrupted, or the rest is not asked for
             children.stop()
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -62,8 +62,8 @@ def _named(job: Job, error: Exception) -> str:
 def run_there(jobs: Sequence[Job], address: str, at_once: int) -> Iterator[Ended]:
     """Run cells on the Ray cluster at `address`; `local` starts one of `at_once` processors here.
 
-    Every machine must have avmix, and the clips under the same path. A cell starts anew where it
-    was interrupted: its folder is that of a worker. Raises `CardError` where Ray is not installed
+    Every machine must have avmix, and the clips under the same path. A cell that was
+    interrupted starts again: its folder is that of a worker. Raises `CardError` where Ray is not installed
     or does not answer.
     """
     try:

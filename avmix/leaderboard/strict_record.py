@@ -1,7 +1,7 @@
 """Dataclasses read from what YAML or JSON holds: every key known, every value of its type.
 
-Cards and results are written by people and by other machines. A key that nobody reads would be a
-promise that nothing keeps, so it is an error.
+Cards and results are written by people and by other machines. A key that is not read would be a
+promise that is not kept, so it is an error.
 """
 
 import difflib

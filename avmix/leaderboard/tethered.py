@@ -1,8 +1,8 @@
 """A command of avmix that ends with the process that started it: `python -m
 avmix.leaderboard.tethered train ...`.
 
-Its standard input is a pipe that nobody writes to. The system closes it when the other process
-ends, however that ends, and this one follows: what is killed leaves nobody who trains on.
+Its standard input is a pipe that is never written to. The system closes it when the other process
+ends, however that ends, and this one follows: what is killed leaves no process that trains on.
 """
 
 import os

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 
 
 def nearest_first(
-    features: Sequence[tuple[Float[np.ndarray, "b d"], Bool[np.ndarray, " b"]]],
+    features: Sequence[tuple[Float[np.ndarray, "b _"], Bool[np.ndarray, " b"]]],
 ) -> tuple[tuple[int, ...], ...]:
     """The other clips of each clip of a batch, the most alike first; equally alike ones in their
     order. `features`: of each modality, and which clips have it.

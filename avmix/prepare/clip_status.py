@@ -172,7 +172,7 @@ def _judge(
         source_id=clip.source_id,
         video=of_file.video,
         audio=of_file.audio,
-        bytes=of_file.bytes or taken.bytes,
+        bytes=of_file.media_bytes or taken.bytes,
         sha256=of_file.sha256,
         usable_until_seconds=until,
         video_labels=clip.video_labels,

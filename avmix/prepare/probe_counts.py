@@ -23,7 +23,7 @@ def probe_counts(
     return {
         "check": check,
         "files": len(each),
-        "bytes": sum(probed[file].bytes or file.bytes for file in each),
+        "bytes": sum(probed[file].media_bytes or file.bytes for file in each),
         "frames_of": looked["frames"],
         "packets_of": looked["packets"],
         "unread": looked[""],

@@ -38,7 +38,7 @@ class Probed:
     """What of it can be read and why not all, in one line; empty where it is whole."""
     damaged_audio: str = ""
     """As `Judgement.damaged_audio`."""
-    bytes: int = 0
+    media_bytes: int = 0
     """Size of the media in a row of a Parquet file; 0 where it is a file of its own."""
     separate_audio: str = ""
     """That its audio is of a further column, in one line; empty where it is of the media file."""

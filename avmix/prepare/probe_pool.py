@@ -88,7 +88,7 @@ def _of_cells(cells: Cells, task: ProbeTask) -> Probed:
     said = f"its audio is of column {cells.audio}" if found.is_joined else ""
     with as_file(found.data, Limits()) as path:
         probed = _hashed_and_read(path, task)
-    return replace(probed, bytes=len(found.data), separate_audio=said)
+    return replace(probed, media_bytes=len(found.data), separate_audio=said)
 
 
 def _hashed_and_read(path: str, task: ProbeTask) -> Probed:

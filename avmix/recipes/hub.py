@@ -223,7 +223,7 @@ def _labels_of(value: Any, names: Sequence[str]) -> Sequence[str] | Sequence[int
     if not values or any(one is None for one in values):
         return "has no label"
     if all(isinstance(one, str) for one in values):
-        labels = [one.strip() for one in values]
+        labels = [str(one).strip() for one in values]
         if not all(0 < len(one) <= _MOST_LETTERS for one in labels):
             return "its label is empty or too long"
         if names and (more := [one for one in labels if one not in names]):
