@@ -6,8 +6,8 @@ audio, three official splits, three seeds.
 In each split, options are chosen from a grid by held-out sources of its own train split
 (`data.holdout`, three choices of them): the highest mean top-1 of the fused head, then the lowest
 negative log-likelihood. With them the whole train split is trained on, and the test split is judged
-once for each seed; and again with `model.guard`, which is fitted to sources that this run holds
-out, and is trained on the others. All splits are of the same clips, whose features are computed
+once for each seed; and again with a guarded fusion, which is fitted to what networks with the same
+options say of the sources that each was trained without. All splits are of the same clips, whose features are computed
 once. The result is written again after each run; what is in it is not done again by the same code.
 """
 
@@ -20,7 +20,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -32,14 +32,18 @@ from shared import provenance, result_files
 from shared.paths import RESULTS, ROOT
 
 from avmix.commands.evaluate import evaluate
+from avmix.commands.guard import guard_of_folds, guarded
 from avmix.commands.train import train
 from avmix.config import EvalConfig, TrainConfig, load_config
 from avmix.data.clip_list import write_index
 from avmix.data.kept_features import MODALITIES, open_features, tensors_path, write_header
 from avmix.data.manifest import read_manifest, write_manifest
 from avmix.data.tensor_file import Shape, write_tensors
-from avmix.evaluation.metrics import Scores
+from avmix.evaluation.kept_predictions import KeptPredictions
+from avmix.evaluation.metrics import AllScores, Scores
+from avmix.evaluation.prediction_file import read_predictions
 from avmix.prepare.csv_table import prepare_table
+from avmix.training import checkpoint
 
 RESULT = RESULTS / "trained_features.json"
 GRID: dict[str, tuple[float, ...]] = {
@@ -49,8 +53,8 @@ GRID: dict[str, tuple[float, ...]] = {
 }
 FIXED = ("--mix.method", "none", "--optim.epochs", "20", "--optim.batch_size", "64")
 HOLDOUT, HELD_OUT, SEEDS = 0.25, range(3), range(3)
-ARMS = {"trained": False, "guarded": True}
-"""Runs that are judged by the test split, and whether their fusion is guarded."""
+ARMS = ("trained", "guarded")
+"""What is judged by the test split: networks, and the same ones with a guarded fusion."""
 WORK = Path("runs/trained_features")
 
 
@@ -106,11 +110,14 @@ def arranged(source: Path, config: TrainConfig, number: int) -> Path:
 
 
 def run(
-    folder: Path, options: dict[str, float], seed: int, words: Sequence[str], split: str
-) -> dict[str, dict[str, float]]:
-    """Top-1 and negative log-likelihood of each row after training, of `split`: `val` is what the
-    `words` hold out of the train split."""
-    out = WORK / "run"
+    folder: Path,
+    options: dict[str, float],
+    seed: int,
+    words: Sequence[str] = (),
+    *,
+    out: Path = WORK / "run",
+) -> AllScores | None:
+    """Train; returns the scores of what the `words` hold out of the train split."""
     shutil.rmtree(out, ignore_errors=True)
     own = [w for key, value in options.items() if key != "clip.num_frames"
            for w in (f"--{key}", str(value))]  # fmt: skip
@@ -118,16 +125,42 @@ def run(
         "--config", CONFIG, "--data.features", str(folder), *FIXED, *own, *words,
         "--run.seed", str(seed), "--run.out", str(out), "--run.threads", "1",
     ])  # fmt: skip
+    with _quietly():
+        return train(config).val
+
+
+def evaluated(checkpoint_path: Path, split: str, out: Path) -> AllScores:
+    """Scores on a split; predictions are kept in the folder `out`."""
+    with _quietly():
+        return evaluate(EvalConfig(checkpoint=str(checkpoint_path), split=split, threads=1,
+                                   resamples=0, out=str(out)))  # fmt: skip
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        scores = train(config).val
-        if split != "val":
-            scores = evaluate(EvalConfig(checkpoint=str(out), split=split, threads=1, resamples=0))
+        yield
+
+
+def kept(scores: AllScores | None) -> dict[str, dict[str, float]]:
+    """Top-1 and negative log-likelihood of each row."""
     assert scores is not None
     found: dict[str, dict[str, float]] = {}
     for row in ROWS:
         score = scores[row]
         assert isinstance(score, Scores)
         found[row] = {"top1": score.top1, "nll": score.nll}
+    return found
+
+
+def folds_of(folder: Path, options: dict[str, float]) -> dict[Path, KeptPredictions]:
+    """What networks with the options say of the sources that each was trained without."""
+    found: dict[Path, KeptPredictions] = {}
+    for held in HELD_OUT:
+        out = WORK / f"fold{held}"
+        run(folder, options, held, held_out(held), out=out)
+        evaluated(out, "val", out / "eval_val")
+        found[out] = read_predictions(out / "eval_val")
     return found
 
 
@@ -183,21 +216,29 @@ def main() -> None:
             if any(key == {k: t[k] for k in key} for t in result["tried"]):
                 continue
             scores = run(folders[options["clip.num_frames"]][number], options, held,
-                         held_out(held), "val")  # fmt: skip
-            result["tried"].append({**key, "scores": scores})
+                         held_out(held))  # fmt: skip
+            result["tried"].append({**key, "scores": kept(scores)})
             result_files.write(RESULT, result)
         best = chosen([t for t in result["tried"] if t["split"] == number])
         result["chosen"][str(number)] = best
         print(f"split {number}: {best}", flush=True)
-        for (arm, guard), seed in itertools.product(ARMS.items(), SEEDS):
-            if any((t["split"], t["seed"]) == (number, seed) for t in result[arm]):
+        folder, folds = folders[best["clip.num_frames"]][number], None
+        for seed in SEEDS:
+            if any((t["split"], t["seed"]) == (number, seed) for t in result["guarded"]):
                 continue
-            words = ["--model.guard", "true", *held_out(seed)] if guard else []
-            scores = run(folders[best["clip.num_frames"]][number], best, seed, words, "test")
-            result[arm].append({"split": number, "seed": seed, "scores": scores})
+            folds = folds or folds_of(folder, best)
+            run(folder, best, seed)
+            last = WORK / "run/last.pt"
+            state = checkpoint.load(last)
+            fit = guard_of_folds(last, state, folds)
+            checkpoint.save(last.with_name("guarded.pt"), guarded(state, fit))
+            for arm, path in (("trained", last), ("guarded", last.with_name("guarded.pt"))):
+                scores = kept(evaluated(path, "test", WORK / f"run/eval_{arm}"))
+                done = {"split": number, "seed": seed, "scores": scores}
+                result[arm].append({**done, "fuses": fit.fuses} if arm == "guarded" else done)
+                said = ", ".join(f"{row} {100 * s['top1']:.1f}" for row, s in scores.items())
+                print(f"split {number}, {arm}, seed {seed}: {said}", flush=True)
             result_files.write(RESULT, result)
-            said = ", ".join(f"{row} {100 * s['top1']:.1f}" for row, s in scores.items())
-            print(f"split {number}, {arm}, seed {seed}: {said}", flush=True)
 
 
 if __name__ == "__main__":

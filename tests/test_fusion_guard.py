@@ -349,6 +349,47 @@ def refused_without(folder: Path, run: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.long
+def test_folds_guard_a_network_that_was_trained_on_all_clips(
+    plain: Path, toy_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fold(seed: int, *more: str) -> Path:
+        out = tmp_path / f"fold{seed}"
+        train.train(smoke(toy_set, out, "--data.holdout", "0.3", "--data.holdout_seed", str(seed),
+                          "--data.val_split", "", "--run.seed", str(seed), *more))  # fmt: skip
+        evaluate(out, "val", out / "eval_val")
+        return out / "eval_val"
+
+    def fitted(*folds: Path) -> int:
+        words = ["--checkpoint", plain, "--out", tmp_path / "out.pt", "--json",
+                 tmp_path / "fit.json", "--from", *folds]  # fmt: skip
+        return run_command(*map(str, words))
+
+    folds = [fold(0), fold(1)]
+    assert fitted(*folds) == 0
+    found = [read_predictions(path) for path in folds]
+    rows = {"fused": "fused", "video": "video head", "audio": "audio head"}
+    labels = [kept.label for kept in found if kept.label is not None]
+    names = [clip.source_id for kept in found for clip in kept.clips]
+    expected = fit_guard(
+        {h: np.concatenate([k.probability[row] for k in found]) for h, row in rows.items()},
+        *(np.concatenate([k.counted[rows[h]] for k in found]) for h in ("video", "audio")),
+        np.concatenate(labels),
+        np.unique(names, return_inverse=True)[1],
+    )
+    said = json.loads((tmp_path / "fit.json").read_text())
+    assert said["num_clips"] == expected.num_clips == sum(len(kept.clips) for kept in found)
+    guard = checkpoint.load(tmp_path / "out.pt").model
+    assert guard["guard.pool"].tolist() == pytest.approx(expected.pool, rel=1e-5)
+
+    capsys.readouterr()
+    evaluate(plain, "val", plain / "eval_val")
+    assert fitted(folds[0], plain / "eval_val") == 1
+    assert "folds are of other networks" in capsys.readouterr().err
+    assert fitted(folds[0], fold(2, "--model.dropout", "0.7")) == 1
+    assert "another model.dropout: 0.7" in capsys.readouterr().err
+
+
+@pytest.mark.long
 def test_what_a_run_held_out_is_its_val_split(toy_set: Path, tmp_path: Path) -> None:
     """Of a dataset without one, evaluated as such; and without any, a guard is an error at once."""
     manifest = read_manifest(toy_set, "train")

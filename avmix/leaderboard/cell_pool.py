@@ -63,8 +63,8 @@ def run_there(jobs: Sequence[Job], address: str, at_once: int) -> Iterator[Ended
     """Run cells on the Ray cluster at `address`; `local` starts one of `at_once` processors here.
 
     Every machine must have avmix, and the clips under the same path. A cell that was
-    interrupted starts again: its folder is that of a worker. Raises `CardError` where Ray is not installed
-    or does not answer.
+    interrupted starts again: its folder is that of a worker. Raises `CardError` where Ray is not
+    installed or does not answer.
     """
     try:
         import ray  # pyright: ignore[reportMissingImports]  # an extra

@@ -234,7 +234,7 @@ def _labels_of(value: Any, names: Sequence[str]) -> Sequence[str] | Sequence[int
             return [int(one) for one in values]
         if not all(0 <= one < len(names) for one in values):
             return f"label {values} is not below {len(names)}, the number of classes in the header"
-        return [names[one] for one in values]
+        return [str(names[int(one)]) for one in values]
     return f"label {str(value)[:80]!r} is neither a name nor a number"
 
 

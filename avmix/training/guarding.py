@@ -4,7 +4,7 @@ While the network learns the guard does nothing, so that what is learned does no
 validation clips.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -60,10 +60,19 @@ def guard_networks(
 
 def fit_to(found: Predictions, sources: Sequence[str]) -> GuardFit:
     """Fit to predictions for single-label clips; `sources`: of each of them."""
+    return fit_to_folds([found], [sources])
+
+
+def fit_to_folds(folds: Sequence[Predictions], sources: Sequence[Sequence[str]]) -> GuardFit:
+    """Fit to predictions of several networks, for the clips that each was trained without."""
+
+    def joined(of_fold: Callable[[Predictions], torch.Tensor]) -> np.ndarray:
+        return torch.cat([of_fold(found) for found in folds]).numpy()
+
     return fit_guard(
-        {head: found.probability[row].numpy() for head, row in _OF_HEAD.items()},
-        found.counted["video head"].numpy(),
-        found.counted["audio head"].numpy(),
-        np.asarray(found.label),
-        numbered(sources),
+        {head: joined(lambda p, row=row: p.probability[row]) for head, row in _OF_HEAD.items()},
+        joined(lambda p: p.counted["video head"]),
+        joined(lambda p: p.counted["audio head"]),
+        joined(lambda p: p.label),
+        numbered([name for of_fold in sources for name in of_fold]),
     )

@@ -94,8 +94,8 @@ def trained_features_table(result: dict[str, Any]) -> str:
     if "guarded" in arms:
         headings += [f"guarded: {heading}" for heading in headings]
         guarded = (
-            " Guarded: the same options with `model.guard`, trained on three quarters of the "
-            "sources of the train split and fitted to the rest, which another seed chooses again."
+            " Guarded: the same networks with `avmix guard`, fitted to what networks with the same "
+            f"options say of the sources that each was trained without ({held_out} choices)."
         )
     return "\n".join([
         *table(["split", *(f"`{key}`" for key in result["grid"]), "held out: fused", *headings],
