@@ -7,8 +7,9 @@ In each split, options are chosen from a grid by held-out sources of its own tra
 (`data.holdout`, three choices of them): the highest mean top-1 of the fused head, then the lowest
 negative log-likelihood. With them the whole train split is trained on, and the test split is judged
 once for each seed; and again with a guarded fusion, which is fitted to what networks with the same
-options say of the sources that each was trained without. All splits are of the same clips, whose features are computed
-once. The result is written again after each run; what is in it is not done again by the same code.
+options say of the sources that each was trained without. All splits are of the same clips, whose
+features are computed once. The result is written again after each run; what is in it is not done
+again by the same code.
 """
 
 import argparse

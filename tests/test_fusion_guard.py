@@ -372,7 +372,8 @@ def test_folds_guard_a_network_that_was_trained_on_all_clips(
     names = [clip.source_id for kept in found for clip in kept.clips]
     expected = fit_guard(
         {h: np.concatenate([k.probability[row] for k in found]) for h, row in rows.items()},
-        *(np.concatenate([k.counted[rows[h]] for k in found]) for h in ("video", "audio")),
+        np.concatenate([k.counted["video head"] for k in found]),
+        np.concatenate([k.counted["audio head"] for k in found]),
         np.concatenate(labels),
         np.unique(names, return_inverse=True)[1],
     )
