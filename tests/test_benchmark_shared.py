@@ -113,6 +113,6 @@ def test_modules_that_run_by_name_are_there(load: Any) -> None:
 def test_no_script_hides_a_folder_of_its_name() -> None:
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")}
     folders = {path.parent.name for path in BENCHMARKS.glob("*/__init__.py")}
-    assert len(folders) == 7
+    assert len(folders) == 8
     assert not scripts & folders
     assert not {path.name for path in ROOT.iterdir()} & folders

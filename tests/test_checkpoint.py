@@ -222,6 +222,7 @@ def same(a: Checkpoint, b: Checkpoint) -> bool:
     )
 
 
+@pytest.mark.long
 def test_no_flipped_bit_goes_unnoticed(tmp_path):
     path = tmp_path / "last.pt"
     save(path, MADE)

@@ -54,6 +54,7 @@ def test_alone_it_lists_the_commands_in_their_groups(capsys: pytest.CaptureFixtu
             "guard",
             "features",
             "probe",
+            "leaderboard",
         ],
         "look": ["doctor", "preview", "explore", "model"],
         "tools": ["download", "leaks", "transcode", "shards", "completion"],

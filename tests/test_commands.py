@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/tutorial.md", "docs/training.md", "docs/architecture.md",
          "docs/augment.md", "docs/benchmarks.md", "docs/decoding.md", "docs/dropin.md",
          "docs/features.md", "docs/exploring.md", "docs/balance.md",
+         "docs/leaderboard.md",
          "docs/evaluation.md", "docs/few_shot.md", "docs/glossary.md", "docs/learning.md",
          "docs/mixing.md",
          "docs/models.md", "docs/predicting.md", "docs/exporting.md", "docs/preparing.md",

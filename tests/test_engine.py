@@ -164,7 +164,7 @@ def test_accumulated_steps_are_one_update_with_their_mean(tmp_path, accumulate, 
         optimizer.zero_grad()
         parts = [batch_of(list(range(4 * step, 4 * step + 4))) for step in steps]
         for batch in parts:
-            logits, _ = reference(*FRONTEND(batch), batch.has_video, batch.has_audio)
+            logits = reference(*FRONTEND(batch), batch.has_video, batch.has_audio).logits
             present = presence(batch.has_video, batch.has_audio)
             losses = head_losses(logits, Heads(*[batch.target] * 3), present, 0.0)
             (objective(TrainConfig().loss, losses, {}) / len(parts)).backward()
@@ -225,7 +225,7 @@ def test_the_norms_that_are_written_are_those_of_each_tower(tmp_path) -> None:
     first = next(lines)
     network = Averages()
     batch = batch_of([0, 1, 2, 3])
-    logits, _ = network(*FRONTEND(batch), batch.has_video, batch.has_audio)
+    logits = network(*FRONTEND(batch), batch.has_video, batch.has_audio).logits
     present = presence(batch.has_video, batch.has_audio)
     losses = head_losses(logits, Heads(*[batch.target] * 3), present, 0.0)
     objective(TrainConfig().loss, losses, {}).backward()

@@ -199,6 +199,6 @@ def test_predictions_without_one_row_have_a_table_without_it(tmp_path, capsys):
 def test_silent_clips_are_counted(tmp_path, capsys):
     clips = clips_of(60)
     reported(tmp_path, drawn(clips=(*clips[:-2], *(replace(c, audible=False) for c in clips[-2:]))))
-    assert "60 clips evaluated, 1 missing; 2 without audio; 1 views" in " ".join(
+    assert "60 clips evaluated, 1 missing; 2 without audio; 1 view" in " ".join(
         capsys.readouterr().out.split()
     )

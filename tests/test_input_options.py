@@ -33,6 +33,8 @@ from avmix.models.input_options import in_words, with_expected_input
 from avmix.training import checkpoint, runtime, training_setup
 
 ROOT = Path(__file__).parents[1]
+OF_LOG_MEL = {"centred": False, "exponent": 2, "log_offset": 1e-6, "window_length": 0}
+"""Options that other kinds of front end leave alone."""
 HIDDEN = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
           "intermediate_size": 32}  # fmt: skip
 
@@ -146,7 +148,7 @@ def test_what_was_not_set_is_as_the_encoders_expect(names: dict[str, str]) -> No
     }  # fmt: skip
     assert asdict(found.frontend) == {
         "kind": "kaldi", "num_mels": 128, "n_fft": 400, "hop_length": 160, "mel_mean": -4.2677393,
-        "mel_std": 2 * 4.5689974, "kernel": "auto",
+        "mel_std": 2 * 4.5689974, "kernel": "auto", **OF_LOG_MEL,
     }  # fmt: skip
     said = in_words(config, found)
     assert said.startswith(
@@ -164,7 +166,7 @@ def test_clap_gets_its_own_decibels(names: dict[str, str]) -> None:
     assert (found.clip.num_frames, found.clip.crop, found.clip.short_side) == (8, 64, 72)
     assert asdict(found.frontend) == {
         "kind": "panns", "num_mels": 64, "n_fft": 1024, "hop_length": 480, "mel_mean": 0.0,
-        "mel_std": 1.0, "kernel": "auto",
+        "mel_std": 1.0, "kernel": "auto", **OF_LOG_MEL,
     }  # fmt: skip
     build(found)
     # Any length is taken.

@@ -156,6 +156,7 @@ def test_features_and_clips_give_the_same_numbers(
     assert found[0].nll == pytest.approx(found[1].nll, abs=1e-5)
 
 
+@pytest.mark.long
 def test_windows_mixed_before_frozen_encoders_train_as_clips_do(
     clips: TrainConfig, features_of_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +282,7 @@ def finished(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.long
 def test_a_run_learns_validates_and_says_what_it_reads(
     kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def prepare_folder(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_a_folder_is_split_by_source(media: Path, tmp_path: Path) -> None:
     out = tmp_path / "manifest"
     done = prepare_folder("--media", str(media), "--out", str(out), "--source", r"(\w+)_",

@@ -156,7 +156,7 @@ def test_files_are_probed_once(media, made, monkeypatch, capsys) -> None:
     assert run(media, made) == 0
     said = capsys.readouterr().out
     assert (
-        "wrote 9 clips; excluded 4, ignored 1 additional files of the same clips, ignored 1 rows"
+        "wrote 9 clips; excluded 4, ignored 1 additional file of the same clips, ignored 1 row of"
         in said
     )
     assert set(before) == set(made.glob("*.json*"))

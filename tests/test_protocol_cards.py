@@ -178,6 +178,7 @@ def trains(row: tuple[str, str, str], data: Path, out: Path) -> None:
     assert result.epochs == 1
 
 
+@pytest.mark.long
 def test_the_protocol_on_data_at_hand_trains(miniature: Path, tmp_path: Path) -> None:
     trains(("ogm_ge/ucf101_av8", "last_epoch", "concat"), miniature, tmp_path / "run")
 

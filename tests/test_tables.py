@@ -102,7 +102,7 @@ def test_variants_are_lines_of_one_table(load: Any) -> None:
         "| as configured | 2 | 0 | 80.0 | 70.0 | 90.0 | 70.0 | 60.0 |",
         "| no mixing | 1 | 1 | 50.0 | 50.0 | 50.0 | 40.0 | 30.0 |",
     ]
-    assert "2 seeds (0, 1) or 1 seeds (0)" in lines[-1]
+    assert "2 seeds (0, 1) or 1 seed (0)" in lines[-1]
 
 
 def with_fusion(result: dict[str, Any], gains: list[tuple[float, float, float]]) -> dict[str, Any]:

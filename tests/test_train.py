@@ -258,6 +258,7 @@ def test_killed_in_the_middle_and_resumed_is_bit_identical(
     assert all(mine.model[name].equal(other.model[name]) for name in other.model)
 
 
+@pytest.mark.long
 def test_the_losses_do_not_depend_on_the_number_of_loaders(
     toy_set: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -285,6 +286,7 @@ def test_a_killed_run_leaves_no_process_behind(toy_set: Path, tmp_path: Path) ->
     assert any(gone() or waiter.wait(0.05) for _ in range(200))  # 10 s at most
 
 
+@pytest.mark.long
 def test_a_folder_in_which_another_trainer_works_is_refused(toy_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with run_folder_lock(out):
@@ -314,6 +316,7 @@ def test_what_a_killed_trainer_left_is_taken_over_and_cleared(
     assert not (out / "run.lock").exists()
 
 
+@pytest.mark.long
 def test_a_validation_that_fails_does_not_cost_the_epoch(
     toy_set: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,6 +351,7 @@ def test_a_validation_that_fails_does_not_cost_the_epoch(
     assert checkpoint.load(out / "best.pt").best == checkpoint.load(finished / "best.pt").best
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_workers", ["0", "1"])
 def test_a_val_split_that_cannot_be_read_stops_the_run_before_its_first_step(
     toy_set: Path, tmp_path: Path, num_workers: str
@@ -551,6 +555,7 @@ def test_a_run_without_validation_says_so(
     assert not (tmp_path / "run/best.pt").exists()
 
 
+@pytest.mark.long
 def test_a_run_says_what_a_later_option_switched_off(
     toy_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
