@@ -115,8 +115,10 @@ def test_only_paths_into_parquet_files_are_cells(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("begins", [0.0, 0.48])
 def test_separate_audio_begins_with_the_frames(begins: float, tmp_path: Path) -> None:
-    both = media(tmp_path, "both.mov", audio_codec="pcm_s16le")
-    bare = media(tmp_path, "bare.mov", audio_codec=None, video_start_seconds=begins,
+    # mpeg4: x264 gives other bytes for the same frames now and then.
+    both = media(tmp_path, "both.mov", video_codec="mpeg4", audio_codec="pcm_s16le")
+    bare = media(tmp_path, "bare.mov", video_codec="mpeg4", audio_codec=None,
+                 video_start_seconds=begins,
                  events_seconds=(0.4 + begins, 1.2 + begins))  # fmt: skip
     row = parquet(tmp_path / "x.parquet", {"video": structs(bare), "audio": structs(wav())})
     path = row / "0/0/video+audio"
@@ -361,9 +363,10 @@ def test_training_evaluation_and_features_read_a_copy(files: list[bytes], tmp_pa
     root, out, run = copy_of_hub(tmp_path / "copy", files), tmp_path / "out", tmp_path / "run"
     prepared(root, out)
     data = ("--data.root", root, "--data.manifest", out)
-    small = ("--optim.epochs", "1", "--data.batch_size", "2", "--clip.duration_seconds", "1",
+    small = ("--optim.epochs", "1", "--optim.batch_size", "2", "--clip.duration_seconds", "1",
              "--clip.num_frames", "2", "--clip.short_side", "48", "--clip.crop", "32",
-             "--run.threads", "1", "--data.workers", "1")  # fmt: skip
+             "--run.threads", "1", "--data.num_workers", "1", "--data.val_split", "",
+             "--mix.ramp_epochs", "0")  # fmt: skip
     avmix("train", "--config", ROOT / "configs/own_scratch.yaml", *data, *small,
                  "--run.out", run)  # fmt: skip
     avmix("evaluate", "--checkpoint", run)
