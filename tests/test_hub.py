@@ -371,6 +371,6 @@ def test_training_evaluation_and_features_read_a_copy(files: list[bytes], tmp_pa
                  "--run.out", run)  # fmt: skip
     avmix("evaluate", "--checkpoint", run)
     result = json.loads((run / "eval_test/result.json").read_bytes())
-    assert result["num_clips"] == 2
+    assert result["num_evaluated"] == 2
     assert result["num_missing"] == 0
     avmix("doctor", out, "--root", root)
