@@ -95,7 +95,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "frontend.num_mels": (32, ALWAYS, ""),
     "frontend.n_fft": (256, ALWAYS, ""),
     "frontend.hop_length": (128, ALWAYS, ""),
-    "frontend.window_length": (300, ALWAYS, ""),
+    "frontend.window_length": (200, ALWAYS, ""),
     "frontend.exponent": (1, {"frontend.mel_mean": 0.0, "frontend.mel_std": 1.0}, ""),
     "frontend.log_offset": (1e-4, ALWAYS, ""),
     "frontend.centred": (True, ALWAYS, ""),

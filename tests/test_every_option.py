@@ -162,6 +162,12 @@ ENABLES: dict[str, dict[str, Any]] = {
     "model.audio.frozen": {"model.audio.weights": "{audio}"},
     "model.video.frozen_norm": {"model.video.weights": "{video}"},
     "model.audio.frozen_norm": {"model.audio.weights": "{audio}"},
+    **{
+        # They have no mel filters, and nothing of them is measured.
+        f"frontend.kind={kind}": {"frontend.num_mels": int(FrontendConfig().num_mels),
+                                  "frontend.mel_mean": -4.3, "frontend.mel_std": 9.1}
+        for kind in ("linear", "scipy")
+    },
     "frontend.kind=waveform": {
         "mix.audio_domain": "waveform",
         "model.audio.channels": USUAL,
