@@ -14,7 +14,7 @@ from avmix.leaderboard.admission import admit
 from avmix.leaderboard.card import PROTOCOLS
 from avmix.leaderboard.result import result_files
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, "-m", "avmix", "leaderboard"]
 
 
