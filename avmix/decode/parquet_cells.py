@@ -105,7 +105,9 @@ def open_parquet(path: str) -> "ParquetFile":
         import pyarrow as pa
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise ImportError(f'{path} needs pyarrow (pip install "avmix[parquet]")') from None
+        raise ImportError(
+            f"{path} needs pyarrow (pip install '.[parquet]' in the checkout)"
+        ) from None
     if not os.path.isfile(path):  # pyarrow reads folders, too
         os.stat(path)
         raise MediaOpenError(path, "is not a regular file")

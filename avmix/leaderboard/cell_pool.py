@@ -70,7 +70,7 @@ def run_there(jobs: Sequence[Job], address: str, at_once: int) -> Iterator[Ended
         import ray  # pyright: ignore[reportMissingImports]  # an extra
         from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise CardError("--ray needs Ray: pip install 'avmix[ray]'") from None
+        raise CardError("--ray needs Ray: pip install '.[ray]' in the checkout") from None
     try:
         if address == "local":
             ray.init(num_cpus=at_once, include_dashboard=False, log_to_driver=False)

