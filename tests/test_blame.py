@@ -31,7 +31,7 @@ def run(data: Path, out: Path, epochs: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("epochs", "kills", "pauses"),
-    [(2, 6, 1), pytest.param(10, 30, 10, marks=pytest.mark.slow)],
+    [(2, 3, 1), pytest.param(10, 30, 10, marks=pytest.mark.slow)],
 )
 def test_loaders_killed_and_stopped_cost_no_clip_and_change_no_weight(
     toy_set: Path,
