@@ -24,9 +24,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import few_shot_features
 from shared import provenance, result_files
 from shared.paths import RESULTS, ROOT
+from training.lite0_features import CONFIG, features_of
 from training.train_run import fusion_of
 
 from avmix.commands.evaluate import evaluate
@@ -39,7 +39,7 @@ from avmix.training import checkpoint
 RESULT = RESULTS / "audio_worth.json"
 FOLDER = Path("runs/audio_worth")
 HELD_OUT = ("--data.holdout", "0.2", "--data.val_split", "")
-CONFIGS = {"features": few_shot_features.CONFIG, "scratch": "configs/ucf101_av8.yaml",
+CONFIGS = {"features": CONFIG, "scratch": "configs/ucf101_av8.yaml",
            "demo": "configs/demo.yaml"}  # fmt: skip
 SEEDS = {"features": 3, "scratch": 1, "demo": 1}
 ROWS = ("fused", "video head", "audio head")
@@ -54,7 +54,7 @@ def data_of(setup: str, root: str) -> dict[int, list[str]]:
             subprocess.run(command, check=True)
         return {1: ["--data.root", str(folder)]}
     if setup == "features":
-        return {n: ["--data.features", few_shot_features.features_of(root, n)] for n in (1, 2, 3)}
+        return {n: ["--data.features", str(of)] for n, of in features_of(root).items()}
     return {n: ["--data.root", root, "--data.table_split", f"split{n}", "--data.manifest",
                 f"runs/manifests/ucf101_av8_split{n}"] for n in (1, 2, 3)}  # fmt: skip
 

@@ -7,7 +7,7 @@ Each method is trained on the same clips, for the same epochs, with the same see
 mixing. Branches that learn are a linear projection of each modality (model.shared_width). Each
 method has three values of one option to choose from; sources that are held out of the train split
 choose, by the fused head, for each split, number of clips and way of mixing. The test split chooses
-nothing. The features are computed once, by `avmix features`, into runs/few_shot. The result is
+nothing. The features are computed once, by `avmix features`. The result is
 written again after each run; what is in it is not done again by the same code.
 """
 
@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from balancing.arms import ALONE, ARMS, AVERAGED, Arm, options_of
-from balancing.runs import Done, numbers, run
-from few_shot_features import features_of
 from shared import provenance, result_files
 from shared.paths import RESULTS, ROOT
+from training.feature_run import ROWS, Done, run
+from training.lite0_features import CONFIG, features_of
 
+from avmix.evaluation.kept_predictions import KeptPredictions
+from avmix.evaluation.score_table import score_table
 from avmix.evaluation.separate_networks import mean_of_both
 
 RESULT = RESULTS / "balance.json"
-CONFIG = "configs/ucf101_av8_lite0_features.yaml"
 MIXING = ("none", "mixup@feature")
 EPOCHS, BATCH, WIDTH, HOLDOUT = 20, {3: 8, 10: 16}, 128, 0.2
 SEEDS = range(5)
@@ -34,7 +35,7 @@ TUNED_WITH = 100
 """Seed of the draw of clips, and of the training, that chooses."""
 
 
-def cell_options(folder: str, shots: int, mixing: str, seed: int) -> dict[str, Any]:
+def cell_options(folder: Path, shots: int, mixing: str, seed: int) -> dict[str, Any]:
     """Options that all methods share."""
     return {
         "config": CONFIG, "data.features": folder, "data.shots": shots, "data.shots_seed": seed,
@@ -77,7 +78,7 @@ class Results:
         result_files.write(self.path, self.result)
 
 
-def tune(results: Results, folder: str, cell: dict[str, Any]) -> None:
+def tune(results: Results, folder: Path, cell: dict[str, Any]) -> None:
     """Choose the value of each arm in a cell, where that was not done."""
     words = cell_options(folder, cell["shots"], cell["mixing"], TUNED_WITH)
     for name, arm in {**ALONE, **ARMS}.items():
@@ -97,7 +98,7 @@ def tune(results: Results, folder: str, cell: dict[str, Any]) -> None:
         results.add("tuned", {**cell, "arm": name, "value": best, "held_out": held_out})
 
 
-def compare(results: Results, folder: str, cell: dict[str, Any], seed: int) -> None:
+def compare(results: Results, folder: Path, cell: dict[str, Any], seed: int) -> None:
     """Train every arm of a cell with a seed, and evaluate it on the test split."""
     if all(results.there("trained", seed=seed, arm=name, **cell) for name in (*ARMS, AVERAGED)):
         return
@@ -135,6 +136,16 @@ def _keep(
     print(f"{cell}, {name}, seed {seed}: {of_test}", flush=True)
 
 
+def numbers(kept: KeptPredictions) -> dict[str, float]:
+    """Top-1 of each row, NLL of the fused one, gain over the better head and mu."""
+    table = score_table(kept, num_resamples=0)
+    found = {row: of["top1"].value for row in ROWS if (of := table.rows[row])}
+    if fused := table.rows["fused"]:
+        found["nll"] = fused["nll"].value
+    found |= {key: table.fusion[key].value for key in ("gain", "mu") if key in table.fusion}
+    return {key: round(value, 5) for key, value in found.items() if value is not None}
+
+
 def main() -> None:
     """Run all that is not in the result yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -143,7 +154,7 @@ def main() -> None:
     args = parser.parse_args()
     origin = provenance.measured(args, "balance")
     os.chdir(ROOT)
-    folders = {number: features_of(args.root, number) for number in (1, 2, 3)}
+    folders = features_of(args.root)
     results = Results(RESULT, {
         "kind": "balance", "command": "python benchmarks/balance.py --root DIR", "config": CONFIG,
         "arms": {name: {"options": arm.options, "tuned": arm.tuned, "grid": list(arm.grid)}

@@ -210,7 +210,7 @@ def whole(folder: Path) -> dict[str, float]:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9, help="epochs of each candidate (9)")
+    parser.add_argument("--rounds", type=int, default=61, help="epochs of each candidate (61)")
     provenance.add_option(parser)
     args = parser.parse_args()
     origin = provenance.measured(args, "features")

@@ -19,31 +19,23 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import numpy as np
-from few_shot_features import CONFIG, ENCODERS, OF_FEATURES, ROWS
+from few_shot_features import ROWS
 from shared import provenance, result_files
 from shared.paths import RESULTS, ROOT
+from training.lite0_features import CONFIG, features_of
 
 from avmix.commands.evaluate import evaluate
 from avmix.commands.guard import guard_of_folds, guarded
 from avmix.commands.train import train
 from avmix.config import EvalConfig, TrainConfig, load_config
-from avmix.data.clip_list import write_index
-from avmix.data.kept_features import MODALITIES, open_features, tensors_path, write_header
-from avmix.data.manifest import read_manifest, write_manifest
-from avmix.data.tensor_file import Shape, write_tensors
 from avmix.evaluation.kept_predictions import KeptPredictions
 from avmix.evaluation.metrics import AllScores, Scores
 from avmix.evaluation.prediction_file import read_predictions
-from avmix.prepare.csv_table import prepare_table
 from avmix.training import checkpoint
 
 RESULT = RESULTS / "trained_features.json"
@@ -57,57 +49,6 @@ HOLDOUT, HELD_OUT, SEEDS = 0.25, range(3), range(3)
 ARMS = ("trained", "guarded")
 """What is judged by the test split: networks, and the same ones with a guarded fusion."""
 WORK = Path("runs/trained_features")
-
-
-def config_of(root: str, number: int) -> TrainConfig:
-    """Of an official split."""
-    return load_config(TrainConfig, [
-        "--config", ENCODERS, "--data.root", root, "--data.table_split", f"split{number}",
-        "--data.manifest", f"runs/manifests/ucf101_av8_split{number}",
-    ])  # fmt: skip
-
-
-def features_of(root: str, frames: int) -> dict[int, Path]:
-    """Folders of the features of each split; computed where they are not there yet."""
-    first = WORK / f"frames{frames}"
-    for number in (1, 2, 3):
-        prepare_table(config_of(root, number).data)
-    options = [word for word in OF_FEATURES if not word.startswith("clip.num_frames")]
-    command = [sys.executable, "-m", "avmix", "features", "--config", ENCODERS, "--out", str(first),
-               f"data.root={root}", "data.manifest=runs/manifests/ucf101_av8_split1",
-               f"clip.num_frames={frames}", *options]  # fmt: skip
-    subprocess.run(command, check=True)
-    return {1: first, **{n: arranged(first, config_of(root, n), n) for n in (2, 3)}}
-
-
-def arranged(source: Path, config: TrainConfig, number: int) -> Path:
-    """The same features as rows of another split."""
-    out = source.with_name(f"{source.name}_split{number}")
-    parts = {split: open_features(source, split) for split in ("train", "test")}
-    where = {e.clip_id: (s, row) for s, part in parts.items()
-             for row, e in enumerate(part.manifest.entries)}  # fmt: skip
-    wanted = {split: read_manifest(Path(config.data.manifest), split) for split in parts}
-    write_manifest(
-        out,
-        classes=wanted["train"].classes,
-        protocol=wanted["train"].protocol,
-        splits={split: manifest.entries for split, manifest in wanted.items()},
-    )
-    said: dict[str, dict[str, Any]] = {}
-    for split, manifest in wanted.items():
-        places = [where[entry.clip_id] for entry in manifest.entries]
-        arrays = {name: np.stack([parts[s].features[name][row] for s, row in places])
-                  for name in MODALITIES}  # fmt: skip
-        arrays["has_audio"] = np.stack([parts[s].has_audio[row] for s, row in places])
-        shapes = {name: Shape(array.dtype, array.shape) for name, array in arrays.items()}
-        sha256 = write_tensors(tensors_path(out, split), shapes, lambda n, a=arrays: [a[n]], {})
-        listed = read_manifest(out, split)
-        index = write_index(out, split, label=listed.label_numbers, source=listed.source_numbers,
-                            sha256=listed.sha256)  # fmt: skip
-        said[split] = {"complete": True, "manifest_sha256": manifest.sha256, "sha256": sha256,
-                       "rows_sha256": listed.sha256, "index_sha256": index}  # fmt: skip
-    write_header(out, replace(parts["train"].header, splits=said))
-    return out
 
 
 def run(

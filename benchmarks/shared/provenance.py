@@ -46,7 +46,9 @@ SOURCES = {
         "avmix/training/engine.py",
         "avmix/training/losses.py",
         "avmix/training/optimizer.py",
+        "benchmarks/balance.py",
         "benchmarks/balancing",
+        "benchmarks/training/feature_run.py",
     ),
     "coverage": (
         "avmix/evaluation/clip_statistics.py",

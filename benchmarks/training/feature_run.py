@@ -1,4 +1,5 @@
-"""One run in this process: training without validation between epochs, then an evaluation."""
+"""One run on kept features, in this process: training without validation between epochs, then an
+evaluation."""
 
 import contextlib
 import io
@@ -15,6 +16,7 @@ from avmix.data.feature_loader import feature_eval_loader
 from avmix.data.kept_features import open_features
 from avmix.data.loader import EvalLoader
 from avmix.data.manifest import Manifest
+from avmix.data.train_clips import train_clips
 from avmix.evaluation.kept_predictions import KeptPredictions, Origin, kept_of
 from avmix.evaluation.metrics import Scores, all_scores
 from avmix.evaluation.score_table import score_table
@@ -37,19 +39,13 @@ class Done:
     """Of the steps."""
     steps: int
     ratio: list[float]
-    """Ratio of the confidences of video and audio, epoch by epoch."""
+    """Logarithm of the ratio of the confidences of video and audio, epoch by epoch."""
 
 
 def run(words: Mapping[str, Any], *, test: bool, keep: Path | None = None) -> Done:
     """Train with these options; evaluate the last epoch on the test split of the features, or else
     on what is held out. `keep`: folder for its checkpoint."""
-    out = keep or Path("runs/balance/run")
-    shutil.rmtree(out, ignore_errors=True)
-    options = {"run.out": out, "run.threads": 1, "run.device": "cpu", "data.verify": "never",
-               "run.log_every": 1000, **words}  # fmt: skip
-    arguments = [word for key, value in options.items() if key != "config"
-                 for word in (f"--{key}", str(value))]  # fmt: skip
-    config = load_config(TrainConfig, ["--config", str(words["config"]), *arguments])
+    config = config_of_run(words, keep)
     with (
         contextlib.redirect_stdout(io.StringIO()),
         runtime.start(device="cpu", threads=1) as here,
@@ -68,6 +64,17 @@ def run(words: Mapping[str, Any], *, test: bool, keep: Path | None = None) -> Do
         kept=kept_of(manifest, found.predictions, found.bad, origin), seconds=seconds,
         steps=training.loader.num_steps * config.optim.epochs, ratio=ratio,
     )  # fmt: skip
+
+
+def config_of_run(words: Mapping[str, Any], out: Path | None = None) -> TrainConfig:
+    """Of a run with these options into an empty folder."""
+    folder = out or Path("runs/feature_run")
+    shutil.rmtree(folder, ignore_errors=True)
+    options = {"run.out": folder, "run.threads": 1, "run.device": "cpu", "data.verify": "never",
+               "run.log_every": 1000, **words}  # fmt: skip
+    arguments = [word for key, value in options.items() if key != "config"
+                 for word in (f"--{key}", str(value))]  # fmt: skip
+    return load_config(TrainConfig, ["--config", str(words["config"]), *arguments])
 
 
 def _epochs(training: Training) -> tuple[float, list[float]]:
@@ -109,19 +116,14 @@ def _test(training: Training) -> tuple[EvalLoader, Manifest]:
 
 
 def _held_out(training: Training) -> tuple[EvalLoader, Manifest]:
-    from avmix.data.train_clips import train_clips
-
     held_out = train_clips(training.config.data).held_out
     assert held_out is not None
     assert training.val is not None
     return training.val, held_out.val
 
 
-def numbers(kept: KeptPredictions) -> dict[str, float]:
-    """Top-1 of each row, NLL of the fused one, gain over the better head and mu."""
+def scores_of(kept: KeptPredictions) -> dict[str, dict[str, float]]:
+    """Top-1 and negative log-likelihood of each row of the table."""
     table = score_table(kept, num_resamples=0)
-    found = {row: of["top1"].value for row in ROWS if (of := table.rows[row])}
-    if fused := table.rows["fused"]:
-        found["nll"] = fused["nll"].value
-    found |= {key: table.fusion[key].value for key in ("gain", "mu") if key in table.fusion}
-    return {key: round(value, 5) for key, value in found.items() if value is not None}
+    return {row: {"top1": of["top1"].value, "nll": of["nll"].value}
+            for row in ROWS if (of := table.rows[row])}  # fmt: skip
