@@ -24,7 +24,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from few_shot_features import ROWS
 from shared import provenance, result_files
 from shared.paths import RESULTS, ROOT
 from training.lite0_features import CONFIG, features_of
@@ -39,6 +38,7 @@ from avmix.evaluation.prediction_file import read_predictions
 from avmix.training import checkpoint
 
 RESULT = RESULTS / "trained_features.json"
+ROWS = ("fused", "video head", "audio head")
 GRID: dict[str, tuple[float, ...]] = {
     "clip.num_frames": (3, 8),
     "optim.weight_decay": (0.02, 5, 20, 50),

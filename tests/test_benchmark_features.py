@@ -55,7 +55,7 @@ def test_features_are_arranged_as_another_split_has_them(load: Any, tmp_path: Pa
         splits={name: [entries[i] for i in rows] for name, rows in splits.items()},
     )
     config = replace(TrainConfig(), data=DataConfig(manifest=str(tmp_path / "other")))
-    out = load("trained_features").arranged(source, config, 2)
+    out = load("training.lite0_features").arranged(source, config, 2)
     for name, rows in splits.items():
         found = open_features(out, name)
         assert np.array_equal(found.features["audio"], features[rows])
