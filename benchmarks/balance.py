@@ -7,8 +7,8 @@ Each method is trained on the same clips, for the same epochs, with the same see
 mixing. Branches that learn are a linear projection of each modality (model.shared_width). Each
 method has three values of one option to choose from; sources that are held out of the train split
 choose, by the fused head, for each split, number of clips and way of mixing. The test split chooses
-nothing. The features are computed once, by `avmix features`. The result is
-written again after each run; what is in it is not done again by the same code.
+nothing. The features are computed once, by `avmix features`. The result is written again after each
+run; what is in it is not done again by the same code.
 """
 
 import argparse

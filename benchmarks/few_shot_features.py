@@ -6,8 +6,8 @@ with audio, three official splits.
 Each arm is trained on the same clips, for the same epochs, with the same seeds; the last epoch is
 evaluated. Few clips are drawn by source, five times; all clips are trained on with three seeds.
 Nothing is chosen on a test split: all arms have the options of the configuration. The features are
-computed once, by `avmix features`. The result is written again after each run;
-what is in it is not done again by the same code.
+computed once, by `avmix features`. The result is written again after each run; what is in it is not
+done again by the same code.
 """
 
 import argparse

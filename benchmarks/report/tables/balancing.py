@@ -1,14 +1,12 @@
 """Table of benchmarks/balance.py: each method of balancing beside uniform losses."""
 
-from statistics import mean, median, stdev
+from statistics import mean, median
 from typing import Any
 
 from balancing.arms import BASELINE, PASSES
 
-from report.tables.cells import table
+from report.tables.cells import half_interval, mean_percent, table
 
-_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""97.5 % point of the t distribution for so many values."""
 _ROWS = ("fused", "video head", "audio head", "audio missing", "video missing", "gain", "mu")
 
 
@@ -27,15 +25,15 @@ def balance_table(result: dict[str, Any]) -> str:
             change = [value - base[seed] for seed, value in _by_seed(here, arm, "fused").items()]
             if arm != BASELINE and len(change) > 1:
                 compared += 1
-                better += mean(change) - _half(change) > 0
-                worse += mean(change) + _half(change) < 0
+                better += mean(change) - half_interval(change) > 0
+                worse += mean(change) + half_interval(change) < 0
             ms = median(run["ms_per_step"] for run in here if run["arm"] == arm)
             values = {row: [*_by_seed(here, arm, row).values()] for row in _ROWS}
             lines.append([
-                str(shots), mixing, arm, _cell(values["fused"]),
-                "-" if arm == BASELINE else _cell(change, sign=True),
+                str(shots), mixing, arm, mean_percent(values["fused"]),
+                "-" if arm == BASELINE else mean_percent(change, sign=True),
                 *(f"{100 * mean(values[row]):.1f}" for row in _ROWS[1:5]),
-                _cell(values["gain"], sign=True), f"{100 * mean(values['mu']):.1f}",
+                mean_percent(values["gain"], sign=True), f"{100 * mean(values['mu']):.1f}",
                 passes, f"{ms / base_ms:.1f}",
             ])  # fmt: skip
     headings = ["clips a class", "mixing", "method", "fused", "against 2", *_ROWS[1:5], "gain",
@@ -77,16 +75,6 @@ def _by_seed(runs: list[dict[str, Any]], arm: str, row: str) -> dict[int, float]
         if run["arm"] == arm:
             found.setdefault(run["seed"], []).append(run["scores"][row])
     return {seed: mean(values) for seed, values in found.items()}
-
-
-def _half(values: list[float]) -> float:
-    """Half the 95 % interval of the mean."""
-    return _T[len(values)] * stdev(values) / len(values) ** 0.5
-
-
-def _cell(values: list[float], *, sign: bool = False) -> str:
-    text = f"{100 * mean(values):{'+' if sign else ''}.1f}"
-    return text if len(values) < 2 else f"{text} ± {100 * _half(values):.1f}"
 
 
 def _count(number: int, what: str) -> str:

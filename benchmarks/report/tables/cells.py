@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+"""97.5 % point of Student's t distribution for so many values."""
 FEW = 5
 """Fewer values than this have a median and a range; a deviation would say more than is known."""
 
@@ -42,6 +44,18 @@ def spread(found: Summary) -> str:
     if found.sd is None:
         return ", ".join(map(percent, found.values))
     return f"{percent(found.mean)} ± {percent(found.sd)}"
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half the 95 % interval of the mean of two to five values (t distribution)."""
+    return _T[len(values)] * statistics.stdev(values) / len(values) ** 0.5
+
+
+def mean_percent(values: Sequence[float], *, sign: bool = False) -> str:
+    """Mean of shares of 1 with its 95 % interval, in percent; of a single value, the value. `sign`:
+    for differences."""
+    text = f"{100 * statistics.mean(values):{'+' if sign else ''}.1f}"
+    return text if len(values) < 2 else f"{text} ± {100 * half_interval(values):.1f}"
 
 
 def span(values: Sequence[float], digits: int) -> str:

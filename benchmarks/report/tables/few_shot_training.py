@@ -2,13 +2,11 @@
 features."""
 
 import itertools
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from report.tables.cells import table
+from report.tables.cells import mean_percent, table
 
-_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""97.5 % point of the t distribution for so many values."""
 _ROWS = ("fused", "video head", "audio head")
 
 
@@ -26,9 +24,9 @@ def few_shot_training_table(result: dict[str, Any]) -> str:
             splits = sorted({run["split"] for run in runs})
             rows.append([
                 f"{shots} a class" if shots else "all", arm,
-                *(_cell([*_by_seed(runs, arm, row).values()]) for row in _ROWS),
-                "-" if arm == next(iter(result["options"])) else _cell(change, sign=True),
-                _cell([*gain.values()], sign=True),
+                *(mean_percent([*_by_seed(runs, arm, row).values()]) for row in _ROWS),
+                "-" if arm == next(iter(result["options"])) else mean_percent(change, sign=True),
+                mean_percent([*gain.values()], sign=True),
                 " / ".join(f"{100 * _of_split(runs, arm, split):.1f}" for split in splits),
             ])  # fmt: skip
     headings = ["clips", "trained with", "fused", "video head", "audio head",
@@ -58,7 +56,7 @@ def few_shot_training_summary(result: dict[str, Any]) -> str:
     shots = list(dict.fromkeys(run["shots"] for run in few))
 
     def cells(arm: str, row: str) -> list[str]:
-        return [_cell([*_by_seed([r for r in few if r["shots"] == s], arm, row).values()])
+        return [mean_percent([*_by_seed([r for r in few if r["shots"] == s], arm, row).values()])
                 for s in shots]  # fmt: skip
 
     rows = [[arm, *cells(arm, "fused"), *cells(arm, "video head")] for arm in result["options"]]
@@ -114,7 +112,7 @@ def _judged(runs: list[dict[str, Any]]) -> list[str]:
     top1 = {row: [mean(run["scores"][row]["top1"] for run in runs if run["seed"] == seed)
                   for seed in seeds] for row in _ROWS}  # fmt: skip
     better = mean(top1["fused"]) - max(mean(top1[row]) for row in _ROWS[1:])
-    return [*(_cell(top1[row]) for row in _ROWS), f"{100 * better:+.1f}"]
+    return [*(mean_percent(top1[row]) for row in _ROWS), f"{100 * better:+.1f}"]
 
 
 def _by_seed(runs: list[dict[str, Any]], arm: str, row: str) -> dict[int, float]:
@@ -128,10 +126,3 @@ def _by_seed(runs: list[dict[str, Any]], arm: str, row: str) -> dict[int, float]
 def _of_split(runs: list[dict[str, Any]], arm: str, split: int) -> float:
     return mean(run["scores"]["fused"]["top1"] for run in runs
                 if run["arm"] == arm and run["split"] == split)  # fmt: skip
-
-
-def _cell(values: list[float], *, sign: bool = False) -> str:
-    text = f"{100 * mean(values):{'+' if sign else ''}.1f}"
-    if len(values) < 2:
-        return text
-    return f"{text} ± {100 * _T[len(values)] * stdev(values) / len(values) ** 0.5:.1f}"

@@ -1,13 +1,10 @@
 """Tables of benchmarks/mixing_that_knows.py: ways of mixing, and what is in place of a missing
 feature."""
 
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from report.tables.cells import table
-
-_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""97.5 % point of the t distribution for so many values."""
+from report.tables.cells import mean_percent, table
 
 
 def knowing_mixes_tables(result: dict[str, Any]) -> str:
@@ -29,12 +26,12 @@ def knowing_mixes_tables(result: dict[str, Any]) -> str:
             counts.append(len(seeds))
             found = {arm: {row: _by_seed(runs, arm, row, seeds) for row in rows} for arm in some}
             for arm in some:
-                cells = [_cell(found[arm][row]) for row in rows]
+                cells = [mean_percent(found[arm][row]) for row in rows]
                 for base in against:
                     for row in rows if len(against) == 1 else rows[:1]:
-                        change = zip(found[arm][row], found[base][row], strict=True)
-                        cells.append("-" if arm == base else
-                                     _cell([a - b for a, b in change], sign=True))  # fmt: skip
+                        pairs = zip(found[arm][row], found[base][row], strict=True)
+                        change = mean_percent([a - b for a, b in pairs], sign=True)
+                        cells.append("-" if arm == base else change)
                 lines.append([f"{shots} a class", arm.removeprefix("dropout, "), *cells])
         more = [f"fused, against {base}" for base in against]
         if len(against) == 1:
@@ -62,10 +59,3 @@ def _complete(runs: list[dict[str, Any]], arms: list[str], splits: list[int]) ->
 def _by_seed(runs: list[dict[str, Any]], arm: str, row: str, seeds: list[int]) -> list[float]:
     return [mean(run["scores"][row]["top1"] for run in runs
                  if run["arm"] == arm and run["seed"] == seed) for seed in seeds]  # fmt: skip
-
-
-def _cell(values: list[float], *, sign: bool = False) -> str:
-    text = f"{100 * mean(values):{'+' if sign else ''}.1f}"
-    if len(values) < 2:
-        return text
-    return f"{text} ± {100 * _T[len(values)] * stdev(values) / len(values) ** 0.5:.1f}"
