@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from probe import CONFIG, OPTIONS, WINDOWS
 from shared import machine, provenance, result_files
 from shared.medians import median, quartiles
 from shared.paths import RESULTS, ROOT
 from shared.rounds import rounds_in_turn
 from torch.utils.data import DataLoader, Dataset
+from training.lite0_features import AUDIO, ENCODERS, WINDOWS, options_of
 
 from avmix import decode_clip
 from avmix.augment import apply_video, centred
@@ -156,11 +156,11 @@ def main() -> None:
     args = parser.parse_args()
     origin, facts = provenance.measured(args, "extraction"), machine.facts(PACKAGES)
     arms = []
-    for window, (_, options) in WINDOWS.items():
+    for window in WINDOWS:
         config = load_config(TrainConfig, [
-            "--config", str(ROOT / CONFIG), "--data.root", args.root,
+            "--config", str(ROOT / ENCODERS), "--data.root", args.root,
             "--data.manifest", str(ROOT / "runs/manifests/ucf101_av8_split1"),
-            *(word for option in (*OPTIONS, *options) for word in ("--" + option).split("=", 1)),
+            *(f"--{word}" for word in options_of(window=window)),
         ])  # fmt: skip
         prepare_table(config.data)
         with TemporaryDirectory() as folder:
@@ -169,8 +169,8 @@ def main() -> None:
         "kind": "extraction",
         "command": f"python benchmarks/extraction.py --root DIR --clips {args.clips} --rounds "
         f"{args.rounds}",
-        "config": CONFIG,
-        "options": list(OPTIONS),
+        "config": ENCODERS,
+        "options": ["clip.num_frames=3", *AUDIO],
         "measured": origin,
         "environment": facts,
         "num_clips": args.clips,

@@ -25,7 +25,7 @@ from shared import provenance, result_files
 from shared.paths import RESULTS, ROOT
 from training.feature_run import config_of_run, run, scores_of
 from training.frozen_windows import train_on_windows
-from training.lite0_features import CONFIG, ENCODERS, OF_FEATURES, features_of
+from training.lite0_features import CONFIG, ENCODERS, features_of, options_of
 
 from avmix.commands.evaluate import evaluate
 from avmix.config import EvalConfig, MixConfig, TrainConfig, load_config
@@ -61,7 +61,7 @@ def main() -> None:
     os.chdir(ROOT)
     folder = features_of(args.root)[SPLIT]
     encoders = of_config(with_expected_input(load_config(TrainConfig, [
-        "--config", ENCODERS, "--clip.num_frames=3", *(f"--{word}" for word in OF_FEATURES)])),
+        "--config", ENCODERS, *(f"--{word}" for word in options_of())])),
         ["video", "audio"])  # fmt: skip
     result: dict[str, Any] = {
         "kind": "few_shot_features", "command": "python benchmarks/few_shot_input.py --root DIR",

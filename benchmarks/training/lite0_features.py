@@ -1,5 +1,5 @@
 """Features of UCF101's eight classes with audio, on the three official splits, that benchmarks
-train on: EfficientNet-Lite0 of ImageNet on frames and on the log-mel spectrogram of six seconds."""
+train on: EfficientNet-Lite0 of ImageNet on frames and on the log-mel spectrogram of a window."""
 
 import subprocess
 import sys
@@ -19,9 +19,14 @@ from avmix.prepare.csv_table import prepare_table
 ENCODERS = "configs/ucf101_av8_lite0.yaml"
 CONFIG = "configs/ucf101_av8_lite0_features.yaml"
 """Of networks that are trained on the features."""
-OF_FEATURES = ("clip.duration_seconds=6", "clip.short_side=224", "clip.crop=224",
-               "model.audio.encoder=timm:tf_efficientnet_lite0",
-               "model.audio.weights=lite0")  # fmt: skip
+AUDIO = ("model.audio.encoder=timm:tf_efficientnet_lite0", "model.audio.weights=lite0")
+"""The same network of ImageNet on log-mels, one channel."""
+WINDOWS = {
+    "6 s, 224 pixels": ("clip.duration_seconds=6", "clip.short_side=224", "clip.crop=224"),
+    "2 s, 144 pixels": ("clip.duration_seconds=2", "clip.short_side=160", "clip.crop=144"),
+}
+"""Most of a clip, at the size of ImageNet; and a shorter and smaller one."""
+LONG, SHORT = WINDOWS
 WORK = Path("runs/lite0_features")
 
 
@@ -33,15 +38,20 @@ def config_of(root: str, number: int) -> TrainConfig:
     ])  # fmt: skip
 
 
-def features_of(root: str, frames: int = 3) -> dict[int, Path]:
+def options_of(frames: int = 3, window: str = LONG) -> tuple[str, ...]:
+    """Options of `ENCODERS` with which features are computed."""
+    return (f"clip.num_frames={frames}", *WINDOWS[window], *AUDIO)
+
+
+def features_of(root: str, frames: int = 3, window: str = LONG) -> dict[int, Path]:
     """Folders of the features of each split; computed where they are not there yet. All splits are
     of the same clips, which are encoded once."""
-    first = WORK / f"frames{frames}"
+    first = WORK / f"{window.split()[0]}s_frames{frames}"
     for number in (1, 2, 3):
         prepare_table(config_of(root, number).data)
     command = [sys.executable, "-m", "avmix", "features", "--config", ENCODERS, "--out", str(first),
                f"data.root={root}", "data.manifest=runs/manifests/ucf101_av8_split1",
-               f"clip.num_frames={frames}", *OF_FEATURES]  # fmt: skip
+               *options_of(frames, window)]  # fmt: skip
     subprocess.run(command, check=True)
     return {1: first, **{n: arranged(first, config_of(root, n), n) for n in (2, 3)}}
 
